@@ -1,0 +1,89 @@
+"""The errors of this package, one tree.
+
+::
+
+    ModelBundleError
+    ├── BundleFormatError       bundle.json is missing, unreadable or of an unknown version
+    ├── BundleIntegrityError    a file is changed, added, missing or outside; a pinned digest differs
+    ├── GoldenMismatchError     the model runs, but not to the vectors it was built with
+    ├── SourceError             a saved model that cannot become a bundle
+    │   └── WeightsMismatchError    weights left over or missing, or of another shape
+    ├── SettingsError           an option that does not fit this model bundle
+    └── ModelRunError           the model failed on a batch
+        ├── ModelMemoryError    it ran out of memory: a smaller batch may pass
+        └── NonFiniteError      it gave NaN or infinity
+
+Every message says what was expected, what came and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ModelBundleError(Exception):
+    """Base of all errors that a user of this package can cause or fix."""
+
+
+class BundleFormatError(ModelBundleError):
+    """``bundle.json`` is missing, unreadable or of an unknown version."""
+
+
+class BundleIntegrityError(ModelBundleError):
+    """The files of a model bundle are not the ones its manifest lists."""
+
+
+class GoldenMismatchError(ModelBundleError):
+    """A model bundle no longer gives the vectors recorded when it was built."""
+
+
+class SourceError(ModelBundleError):
+    """A saved model cannot become a model bundle."""
+
+
+class WeightsMismatchError(SourceError):
+    """Stored weights and the weights a graph expects do not pair up.
+
+    Args:
+        source: where the weights came from.
+        missing: expected names that the source lacks.
+        unused: stored names that nothing asked for.
+        wrong_shapes: one line each, with both shapes.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        missing: Sequence[str] = (),
+        unused: Sequence[str] = (),
+        wrong_shapes: Sequence[str] = (),
+    ) -> None:
+        self.missing, self.unused, self.wrong_shapes = tuple(missing), tuple(unused), tuple(wrong_shapes)
+        lines = [f"The weights in {source} do not fit the model that its configuration describes."]
+        for title, names in (
+            ("Expected, but not stored", missing),
+            ("Stored, but not expected", unused),
+            ("Of another shape", wrong_shapes),
+        ):
+            if names:
+                lines.append(f"{title} ({len(names)}):")
+                lines.extend(f"  {name}" for name in names)
+        lines.append("Nothing was built. Check that the configuration and the weights belong together.")
+        super().__init__("\n".join(lines))
+
+
+class SettingsError(ModelBundleError):
+    """An option does not fit this model bundle."""
+
+
+class ModelRunError(ModelBundleError):
+    """The model failed on a batch."""
+
+
+class ModelMemoryError(ModelRunError):
+    """The model ran out of memory; a smaller batch may pass."""
+
+
+class NonFiniteError(ModelRunError):
+    """The model gave NaN or infinity."""

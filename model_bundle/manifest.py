@@ -1,0 +1,214 @@
+"""``bundle.json``: what a model bundle says of itself."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from model_bundle.errors import BundleFormatError
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "bundle.json"
+SAVED_MODEL_DIR = "saved_model"
+TOKENIZER_FILE = "tokenizer/tokenizer.json"
+GOLDEN_NAME = "golden.npz"
+
+
+class Pooling(StrEnum):
+    """How the token states of a text become one vector."""
+
+    MEAN = "mean"
+    MAX = "max"
+    FIRST = "first"
+    LAST = "last"
+    POOLER = "pooler"
+
+
+class Precision(StrEnum):
+    """What the matrix products are computed in; results are float32 either way."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class _Part(BaseModel):
+    """A frozen piece of the manifest; unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputSpec(_Part):
+    """One input of the signature.
+
+    ``role`` says what it is fed: ``ids``, ``mask``, ``types`` int[texts, tokens]; ``text`` string[texts];
+    ``words`` string[texts, words]; ``lengths`` int[texts]; ``numeric`` float[texts, columns].
+    ``length`` is set where the graph accepts one number of tokens only. ``rank`` is the number of axes.
+    """
+
+    role: Literal["ids", "mask", "types", "text", "words", "lengths", "numeric"]
+    dtype: Literal["int32", "int64", "float32", "string"]
+    length: int | None = Field(default=None, gt=0)
+    columns: tuple[str, ...] = ()
+    rank: int | None = None
+
+
+class OutputSpec(_Part):
+    """One output of the signature.
+
+    ``kind``: ``token`` float[texts, tokens, dim], ``text`` float[texts, dim], ``class`` float[texts, dim] or
+    float[texts, tokens, dim] (scores or logits), ``length`` int[texts].
+    ``layer`` is what ``--layer`` calls it: a name for ELMo, a number counted from 0 (the embeddings) for BERT.
+    """
+
+    kind: Literal["token", "text", "class", "length"]
+    dtype: Literal["float32", "int32"] = "float32"
+    dim: int | None = Field(default=None, gt=0)
+    layer: str | None = None
+
+
+class TokenizerSpec(_Part):
+    """How a text becomes the model's input.
+
+    ``subwords``: ``tokenizer/tokenizer.json``, read by the tokenizers library. ``words``: split into words,
+    by ``word_split``. ``text``: the graph takes the string itself.
+    """
+
+    kind: Literal["subwords", "words", "text"]
+    lowercase: bool | None = None
+    pad_id: int = 0
+    word_split: Literal["spaces", "unicode"] | None = None
+
+
+class ElmoSpec(_Part):
+    """ELMo's own choices: boundary rows added before the LSTMs, final layer weights, gamma."""
+
+    boundaries: bool
+    layer_weights: tuple[float, ...]
+    gamma: float
+
+
+class SourceSpec(_Part):
+    """Where a model came from. ``files`` maps each file that was read to its sha256."""
+
+    kind: str
+    location: str
+    revision: str | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+
+
+class FileSpec(_Part):
+    """One file of the bundle, by its path relative to ``bundle.json``."""
+
+    path: str
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Measured(_Part):
+    """What the model cost where it was built; a planning figure, not a promise."""
+
+    cpu: str
+    peak_memory_bytes: dict[str, int]
+    ready_seconds: dict[str, float]
+    tokens_per_second: dict[str, float]
+
+
+class BundleManifest(_Part):
+    """The checked content of ``bundle.json``.
+
+    ``signature`` is the float32 one; ``bfloat16_signature`` exists where the graph was written here.
+    ``max_tokens`` counts special tokens. ``prompts`` are texts put before a document, by name.
+    ``frozen`` tells whether weights may become constants (see the runtime), with the reason if not.
+    """
+
+    format_version: Literal[1] = 1
+    name: str = Field(min_length=1)
+    task: Literal["embed", "classify"]
+    family: str
+    signature: str = "serving_default"
+    bfloat16_signature: str | None = None
+    inputs: dict[str, InputSpec]
+    outputs: dict[str, OutputSpec]
+    default_output: str
+    tokenizer: TokenizerSpec
+    max_tokens: int | None = Field(default=None, gt=0)
+    pooling: Pooling | None = None
+    normalize: bool = False
+    prompts: dict[str, str] = Field(default_factory=dict)
+    default_prompt: str | None = None
+    labels: tuple[str, ...] = ()
+    multi_label: bool = False
+    elmo: ElmoSpec | None = None
+    min_batch: int = Field(default=1, ge=1)
+    batch_dependent: bool = False
+    freeze: bool = True
+    freeze_reason: str | None = None
+    source: SourceSpec
+    licence: str
+    versions: dict[str, str] = Field(default_factory=dict)
+    measured: Measured | None = None
+    files: tuple[FileSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Self:
+        if self.default_output not in self.outputs:
+            raise ValueError(f"default_output {self.default_output!r} is not one of {sorted(self.outputs)}")
+        if self.default_prompt is not None and self.default_prompt not in self.prompts:
+            raise ValueError(f"default_prompt {self.default_prompt!r} is not one of {sorted(self.prompts)}")
+        return self
+
+    def to_bytes(self) -> bytes:
+        """Gives the canonical form: UTF-8 JSON, keys sorted, no spaces, one newline at the end."""
+        data = self.model_dump(mode="json")
+        return canonical_json(data)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Self:
+        """Reads a manifest.
+
+        Raises:
+            BundleFormatError: not JSON, an unknown version, or a field that does not fit.
+        """
+        try:
+            raw = json.loads(data)
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise BundleFormatError(
+                f"{where} is not JSON ({error}). The file is damaged; build or copy the bundle again."
+            ) from error
+        version = raw.get("format_version") if isinstance(raw, dict) else None
+        if version != FORMAT_VERSION:
+            raise BundleFormatError(
+                f"{where} has format version {version!r}; this release reads version {FORMAT_VERSION}. "
+                "Install the release that wrote it, or build the bundle again."
+            )
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise BundleFormatError(f"{where} does not describe a model bundle:\n{error}") from error
+
+    @classmethod
+    def read(cls, bundle_dir: Path) -> Self:
+        """Reads ``bundle_dir/bundle.json``. Files are not checked here; see ``check_files``.
+
+        Raises:
+            BundleFormatError: there is none, or it does not describe a bundle.
+        """
+        path = bundle_dir / MANIFEST_NAME
+        try:
+            data = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise BundleFormatError(
+                f"{bundle_dir} is not a model bundle: it has no {MANIFEST_NAME}. "
+                "Make one with: python -m model_bundle build"
+            ) from error
+        return cls.from_bytes(data, str(path))
+
+
+def canonical_json(data: Any) -> bytes:
+    """Gives one byte string for equal data: sorted keys, no spaces, UTF-8, a final newline."""
+    text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return (text + "\n").encode("utf-8")
