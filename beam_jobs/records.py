@@ -1,0 +1,70 @@
+"""What flows through the job: documents, dead letters, dead files."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Stage = Literal["read", "prepare", "encode"]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One input text.
+
+    ``source`` is the file it came from, ``columns`` holds the values of the kept input columns in the
+    order of their schema.
+    """
+
+    doc_id: str
+    source: str
+    text: str
+    columns: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A document that got no row.
+
+    ``reason`` is a stable word to count by, ``message`` says what happened to this one. ``text`` is as much
+    of it as could be read (None under ``--no_text``), ``num_bytes`` its full size where it is known.
+    """
+
+    doc_id: str
+    source: str
+    stage: Stage
+    reason: str
+    message: str
+    text: str | None = None
+    text_sha256: str | None = None
+    num_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadFile:
+    """A file that could not be read to its end; ``num_documents`` came out of it before the error."""
+
+    source: str
+    reason: str
+    message: str
+    num_documents: int
+
+
+def text_sha256(text: str) -> str:
+    """Gives the sha256 of a text's UTF-8 bytes, the key that vectors are reused by."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def dead_letter(document: Document, stage: Stage, reason: str, message: str) -> DeadLetter:
+    """Makes the dead letter of a document that was read whole."""
+    return DeadLetter(
+        doc_id=document.doc_id,
+        source=document.source,
+        stage=stage,
+        reason=reason,
+        message=message,
+        text=document.text,
+        text_sha256=text_sha256(document.text),
+        num_bytes=len(document.text.encode("utf-8")),
+    )
