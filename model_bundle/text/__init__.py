@@ -1,1 +1,23 @@
-"""Part of model_bundle; see its package docstring."""
+"""Text to model input: which way a bundle asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model_bundle.manifest import TOKENIZER_FILE, BundleManifest
+from model_bundle.text.prepared import PlainTextInput, PreparedTexts, TextInput
+from model_bundle.text.subwords import SubwordInput
+
+__all__ = ["PreparedTexts", "TextInput", "text_input"]
+
+
+def text_input(bundle_dir: Path, manifest: BundleManifest, max_tokens: int | None, prompt: str) -> TextInput:
+    """Makes the text side of a bundle, with a limit and a prompt; TensorFlow is not needed."""
+    spec = manifest.tokenizer
+    if spec.kind == "subwords":
+        return SubwordInput(bundle_dir / TOKENIZER_FILE, max_tokens, spec.pad_id, prompt)
+    if spec.kind == "words":
+        from model_bundle.text.words import WordInput
+
+        return WordInput(spec, max_tokens, prompt)
+    return PlainTextInput(prompt, lowercase=bool(spec.lowercase))

@@ -1,0 +1,48 @@
+"""What this machine offers: cores, memory, fast bfloat16."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# Source: the flags Linux gives processors with tile or vector instructions for bfloat16.
+_BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
+
+
+def num_cores() -> int:
+    """Counts the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Gives the memory this process may use: the host's, or its container's if that is less."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in _CGROUP_LIMITS:
+        try:
+            limits.append(int(Path(name).read_text()))
+        except (OSError, ValueError):
+            continue  # no such file, or "max": this source sets no limit
+    return min(limits)
+
+
+def cpu_name() -> str:
+    """Names the processor, or its architecture where the system does not tell."""
+    return _cpuinfo().get("model name", os.uname().machine)
+
+
+def has_fast_bfloat16() -> bool:
+    """Tells whether the processor multiplies bfloat16 in hardware; without, it is slower than float32."""
+    return not _BFLOAT16_FLAGS.isdisjoint(_cpuinfo().get("flags", "").split())
+
+
+def _cpuinfo() -> dict[str, str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    found: dict[str, str] = {}
+    for key, value in pairs:
+        found.setdefault(key.strip(), value.strip())
+    return found

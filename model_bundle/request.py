@@ -1,0 +1,128 @@
+"""What one job asks of a model: which outputs, pooled how, in what precision."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from model_bundle.bundle import ModelBundle
+from model_bundle.errors import SettingsError
+from model_bundle.manifest import Pooling, Precision
+
+
+@dataclass(frozen=True)
+class EncodeRequest:
+    """Settings that decide what a vector is; two runs may share vectors only where these agree.
+
+    ``outputs`` names signature outputs. ``pooling`` is None where every output is one vector a text already.
+    ``max_tokens`` counts special tokens; None means no limit. ``prompt`` is put before every text.
+    """
+
+    outputs: tuple[str, ...]
+    pooling: Pooling | None
+    normalize: bool
+    max_tokens: int | None
+    prompt: str
+    precision: Precision
+
+    @classmethod
+    def resolve(
+        cls,
+        bundle: ModelBundle,
+        *,
+        layers: tuple[str, ...] = (),
+        pooling: Pooling | None = None,
+        normalize: bool | None = None,
+        max_tokens: int | None = None,
+        prompt: str | None = None,
+        prompt_text: str | None = None,
+        precision: Precision = Precision.FLOAT32,
+    ) -> Self:
+        """Fills what was not asked for from the bundle, and refuses what the bundle cannot do.
+
+        Args:
+            layers: by the names the bundle gives them; empty means its default output.
+            pooling: None means the bundle's own, or ``mean``.
+            normalize: to length 1; None means as the bundle says for its default output and pooling.
+            max_tokens: at most what the model was built for.
+            prompt: the name of one of the bundle's prompts.
+            prompt_text: a prompt of one's own.
+
+        Raises:
+            SettingsError: names the option, what the bundle offers and what to do.
+        """
+        manifest = bundle.manifest
+        outputs = tuple(dict.fromkeys(bundle.output_for(layer) for layer in layers or (None,)))
+        outputs, chosen = _resolve_pooling(bundle, outputs, pooling)
+        as_built = outputs == (manifest.default_output,) and pooling in (None, manifest.pooling)
+        return cls(
+            outputs=outputs,
+            pooling=chosen,
+            normalize=(manifest.normalize and as_built) if normalize is None else normalize,
+            max_tokens=_resolve_max_tokens(bundle, max_tokens),
+            prompt=_resolve_prompt(bundle, prompt, prompt_text),
+            precision=Precision(precision),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Gives the settings as plain JSON data, for digests and manifests."""
+        return asdict(self)
+
+
+def _resolve_pooling(
+    bundle: ModelBundle, outputs: tuple[str, ...], pooling: Pooling | None
+) -> tuple[tuple[str, ...], Pooling | None]:
+    kinds = {bundle.spec(name).kind for name in outputs}
+    if pooling is Pooling.POOLER:
+        if "pooler" not in bundle.manifest.outputs:
+            raise SettingsError(
+                f"--pooling pooler: the bundle {bundle.manifest.name} has no pooler; "
+                "use mean, max, first or last."
+            )
+        if outputs != (bundle.manifest.default_output,):
+            raise SettingsError("--pooling pooler reads the last layer only: leave --layer out.")
+        return ("pooler",), None
+    if kinds == {"token"}:
+        chosen = pooling or bundle.manifest.pooling or Pooling.MEAN
+        if chosen is Pooling.POOLER:
+            return ("pooler",), None
+        return outputs, chosen
+    if "token" in kinds:
+        raise SettingsError(f"--layer: {', '.join(outputs)} mix vectors per token and per text; ask separately.")
+    if pooling is not None:
+        raise SettingsError(
+            f"--pooling {pooling}: {', '.join(outputs)} is one vector a text already; leave --pooling out."
+        )
+    return outputs, None
+
+
+def _resolve_max_tokens(bundle: ModelBundle, max_tokens: int | None) -> int | None:
+    limit = bundle.manifest.max_tokens
+    if max_tokens is None:
+        return limit
+    if max_tokens < 3:
+        raise SettingsError(f"--max_tokens {max_tokens}: at least 3, since special tokens count.")
+    if limit is not None and max_tokens > limit:
+        raise SettingsError(
+            f"--max_tokens {max_tokens}: the bundle {bundle.manifest.name} takes at most {limit}."
+        )
+    return max_tokens
+
+
+def _resolve_prompt(bundle: ModelBundle, prompt: str | None, prompt_text: str | None) -> str:
+    prompts = bundle.manifest.prompts
+    if prompt is not None and prompt_text is not None:
+        raise SettingsError("--prompt names a prompt of the bundle, --prompt_text gives one: use one of them.")
+    if prompt_text is not None:
+        return prompt_text
+    if prompt is None:
+        prompt = bundle.manifest.default_prompt
+    if prompt is None:
+        return ""
+    if prompt not in prompts:
+        known = ", ".join(sorted(prompts)) or "none"
+        raise SettingsError(
+            f"--prompt {prompt}: the bundle {bundle.manifest.name} has these prompts: {known}. "
+            "Use --prompt_text for a prompt of your own."
+        )
+    return prompts[prompt]

@@ -1,0 +1,153 @@
+"""A SavedModel loaded once: the outputs that were asked for, pooled, on constants, in one precision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+
+from model_bundle.bundle import ModelBundle
+from model_bundle.errors import ModelBundleError, ModelMemoryError, ModelRunError, SettingsError
+from model_bundle.freezing import Call, CannotFreezeError, freeze
+from model_bundle.golden import Golden
+from model_bundle.manifest import SAVED_MODEL_DIR, InputSpec, Precision
+from model_bundle.pooling import normalize_in_graph, pool_in_graph
+from model_bundle.request import EncodeRequest
+from model_bundle.tensorflow_setup import import_tensorflow
+
+
+class Runtime(Protocol):
+    """Where the model lives is behind this: a batch of arrays in, named arrays out.
+
+    ``variables_reason`` says why weights stayed variables; None where they are constants.
+    """
+
+    request: EncodeRequest
+    variables_reason: str | None
+    ready_seconds: float
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs one padded batch: arrays by input role in, arrays by output name out.
+
+        Raises:
+            ModelMemoryError: the batch was too large.
+            ModelRunError: the model failed in another way.
+        """
+        ...
+
+
+class TensorFlowRuntime:
+    """The model in this process. One call at a time, so that memory stays bounded by one batch.
+
+    Args:
+        bundle: a checked bundle.
+        request: what is wanted of it.
+        num_threads: threads within one operation; None takes every core. The first model of a process
+            decides.
+
+    Raises:
+        SettingsError: this bundle cannot run in the requested precision.
+        GoldenMismatchError: it does not give the vectors recorded when it was built.
+    """
+
+    def __init__(self, bundle: ModelBundle, request: EncodeRequest, num_threads: int | None = None) -> None:
+        started = time.monotonic()
+        self.request = request
+        self._tf = import_tensorflow(num_threads)
+        self._inputs = bundle.manifest.inputs
+        self._loaded = self._tf.saved_model.load(str(bundle.path / SAVED_MODEL_DIR))
+        self._lock = Lock()
+        golden = Golden.read(bundle)
+        concrete = self._trace(bundle)
+        self._call, self.variables_reason = self._choose(bundle, concrete, golden)
+        self.ready_seconds = time.monotonic() - started
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See ``Runtime.run``."""
+        with self._lock:
+            return self._run(self._call, inputs)
+
+    def _run(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        tensors = {
+            name: self._tf.constant(inputs[spec.role], dtype=spec.dtype) for name, spec in self._inputs.items()
+        }
+        try:
+            return {name: value.numpy() for name, value in call(tensors).items()}
+        except (self._tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise ModelMemoryError(f"The model ran out of memory on a batch of {_shape(inputs)}.") from error
+        except (self._tf.errors.OpError, ValueError, TypeError) as error:
+            summary = str(error).strip().split("\n")[0]
+            raise ModelRunError(f"The model failed on a batch of {_shape(inputs)}: {summary}") from error
+
+    def _choose(self, bundle: ModelBundle, concrete: Any, golden: Golden) -> tuple[Call, str | None]:
+        """Takes constants if they give the golden vectors, else variables, with the reason."""
+
+        def on_variables(tensors: Mapping[str, Any]) -> dict[str, Any]:
+            return concrete(**tensors)  # type: ignore[no-any-return]  # TensorFlow is not typed
+
+        reason = bundle.manifest.freeze_reason or "the bundle forbids constants"
+        if bundle.manifest.freeze:
+            try:
+                frozen = freeze(concrete)
+                golden.check(lambda inputs: self._run(frozen, inputs), self.request)
+                return frozen, None
+            except (CannotFreezeError, ModelBundleError) as error:
+                reason = f"constants were tried: {error}"
+        golden.check(lambda inputs: self._run(on_variables, inputs), self.request)
+        return on_variables, reason
+
+    def _trace(self, bundle: ModelBundle) -> Any:
+        """Builds the function that feeds the signature and pools what comes out of it."""
+        tf = self._tf
+        signature = self._loaded.signatures[_signature_name(bundle, self.request.precision)]
+        specs = {name: _tensor_spec(tf, name, spec) for name, spec in self._inputs.items()}
+
+        @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
+        def call(**inputs: Any) -> dict[str, Any]:
+            outputs = signature(**inputs)
+            lengths = self._lengths(inputs, outputs)
+            return {name: self._finish(outputs[name], lengths) for name in self.request.outputs}
+
+        return call.get_concrete_function(**specs)
+
+    def _lengths(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+        by_role = {self._inputs[name].role: tensor for name, tensor in inputs.items()}
+        if "lengths" in by_role:
+            return self._tf.cast(by_role["lengths"], self._tf.int32)
+        if "mask" in by_role:
+            return self._tf.reduce_sum(self._tf.cast(by_role["mask"], self._tf.int32), axis=1)
+        return outputs.get("sequence_len")
+
+    def _finish(self, output: Any, lengths: Any) -> Any:
+        output = self._tf.cast(output, self._tf.float32)
+        if self.request.pooling is not None:
+            output = pool_in_graph(output, lengths, self.request.pooling)
+        return normalize_in_graph(output) if self.request.normalize else output
+
+
+def _signature_name(bundle: ModelBundle, precision: Precision) -> str:
+    if precision is Precision.FLOAT32:
+        return bundle.manifest.signature
+    if bundle.manifest.bfloat16_signature is None:
+        raise SettingsError(
+            f"--precision bfloat16: the bundle {bundle.manifest.name} has no bfloat16 graph; use float32."
+        )
+    return bundle.manifest.bfloat16_signature
+
+
+_RANKS = {"ids": 2, "mask": 2, "types": 2, "text": 1, "words": 2, "lengths": 1, "numeric": 2}
+
+
+def _tensor_spec(tf: Any, name: str, spec: InputSpec) -> Any:
+    rank = spec.rank or _RANKS[spec.role]
+    shape: list[int | None] = [None] * rank
+    if spec.length is not None:
+        shape[1] = spec.length
+    return tf.TensorSpec(shape, spec.dtype, name=name)
+
+
+def _shape(inputs: Mapping[str, np.ndarray]) -> str:
+    return ", ".join(f"{role} {list(array.shape)}" for role, array in sorted(inputs.items()))

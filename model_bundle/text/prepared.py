@@ -1,0 +1,61 @@
+"""What every way of preparing text has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+class PreparedTexts(Protocol):
+    """Texts ready for the model, not yet padded.
+
+    ``lengths``: int32[texts], what a text costs in a batch, after truncation. ``num_tokens``: int32[texts],
+    tokens before truncation.
+    """
+
+    lengths: np.ndarray
+    num_tokens: np.ndarray
+
+    def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
+        """Pads the texts at these positions to the longest; arrays by input role (see ``InputSpec``)."""
+        ...
+
+
+class TextInput(Protocol):
+    """Makes text into model input. One object serves all threads of a process."""
+
+    def prepare(self, texts: Sequence[str]) -> PreparedTexts:
+        """Tokenizes texts; nothing is padded yet."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlainTexts:
+    """Texts for a graph that takes the string itself. Length in words is what a text costs."""
+
+    texts: Sequence[str]
+    lengths: np.ndarray
+    num_tokens: np.ndarray
+
+    def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
+        """Gives ``text``: object[batch] of UTF-8 bytes."""
+        return {"text": np.array([self.texts[i].encode("utf-8") for i in texts], dtype=object)}
+
+
+class PlainTextInput:
+    """Hands strings through, for graphs that tokenize themselves."""
+
+    def __init__(self, prompt: str = "", lowercase: bool = False) -> None:
+        self._prompt = prompt
+        self._lowercase = lowercase
+
+    def prepare(self, texts: Sequence[str]) -> PlainTexts:
+        """Counts words by spaces; the graph alone knows its own tokens."""
+        full = [self._prompt + text for text in texts]
+        if self._lowercase:
+            full = [text.lower() for text in full]
+        lengths = np.array([max(text.count(" ") + 1, 1) for text in full], dtype=np.int32)
+        return PlainTexts(full, lengths, lengths)
