@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from beam_jobs.errors import UsageError
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,56 @@ class ReadOptions:
         repeated = {name for name in self.keep_columns if self.keep_columns.count(name) > 1}
         if repeated:
             raise UsageError(f"--keep_columns names {sorted(repeated)} more than once.")
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """Where a run goes and how its files are cut.
+
+    ``output`` holds one folder a run. A shard is closed at ``max_shard_bytes`` or when it has been open for
+    ``checkpoint_seconds``. ``attempt_id`` tells two jobs with one ``run_id`` apart. ``fail_job`` raises in the
+    pipeline when too much is dead, for runners whose launcher does not wait.
+    """
+
+    output: str
+    run_id: str
+    attempt_id: str
+    max_shard_bytes: int = 256_000_000
+    checkpoint_seconds: float = 60.0
+    fail_job: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuses options that cannot be meant."""
+        if self.max_shard_bytes < 1:
+            raise UsageError(f"--max_shard_bytes must be at least 1, not {self.max_shard_bytes}.")
+        if self.checkpoint_seconds <= 0:
+            raise UsageError(f"--checkpoint_seconds must be above 0, not {self.checkpoint_seconds}.")
+        if not _RUN_ID.fullmatch(self.run_id):
+            raise UsageError(
+                f"--run_id {self.run_id!r}: letters, digits, '.', '_' and '-', starting with a letter or digit, "
+                "at most 128; it names a folder."
+            )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much may fail before the run does.
+
+    ``max_dead_fraction`` of the documents read may be dead letters, blank texts aside unless
+    ``fail_on_blank``. ``max_dead_files`` files may end early.
+    """
+
+    max_dead_fraction: float = 0.0
+    max_dead_files: int = 0
+    fail_on_blank: bool = False
+    allow_empty_input: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses options that cannot be meant."""
+        if not 0 <= self.max_dead_fraction <= 1:
+            raise UsageError(
+                f"--max_dead_fraction is a fraction from 0 to 1, not {self.max_dead_fraction}; "
+                "0.01 allows one document in a hundred."
+            )
+        if self.max_dead_files < 0:
+            raise UsageError(f"--max_dead_files must be at least 0, not {self.max_dead_files}.")

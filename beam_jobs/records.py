@@ -56,15 +56,18 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def dead_letter(document: Document, stage: Stage, reason: str, message: str) -> DeadLetter:
-    """Makes the dead letter of a document that was read whole."""
+def dead_letter(
+    document: Document, stage: Stage, reason: str, message: str, *, no_text: bool = False
+) -> DeadLetter:
+    """Makes the dead letter of a document that was read whole; ``no_text`` keeps its text out."""
+    data = document.text.encode("utf-8", errors="surrogatepass")
     return DeadLetter(
         doc_id=document.doc_id,
         source=document.source,
         stage=stage,
         reason=reason,
         message=message,
-        text=document.text,
-        text_sha256=text_sha256(document.text),
-        num_bytes=len(document.text.encode("utf-8")),
+        text=None if no_text else document.text.encode("utf-8", errors="replace").decode("utf-8"),
+        text_sha256=hashlib.sha256(data).hexdigest(),
+        num_bytes=len(data),
     )

@@ -1,0 +1,69 @@
+"""Flags that belong to Beam: known ones pass through, anything else is an error with the nearest name."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from beam_jobs.errors import UsageError
+
+# Beam 2.77's own DirectRunner tries to download another engine first; this is the engine it falls back to.
+IN_PROCESS_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+_IN_PROCESS_NAMES = {"directrunner", "fnapirunner", IN_PROCESS_RUNNER.lower()}
+
+
+def is_in_process(runner: str) -> bool:
+    """Tells whether a runner's name means Beam's in-process Fn API runner."""
+    return runner.lower() in _IN_PROCESS_NAMES
+
+
+def pipeline_options(runner: str, rest: Sequence[str], own_flags: Sequence[str]) -> Any:
+    """Makes Beam's options of the flags that are not ours.
+
+    Args:
+        runner: as given to ``--runner``.
+        rest: flags that our parser does not know.
+        own_flags: ours, to suggest from.
+
+    Raises:
+        UsageError: a flag that neither we nor Beam know (Beam itself would only log it).
+    """
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    parser = _Parser(allow_abbrev=False, add_help=False)
+    for kind in _option_classes(PipelineOptions):
+        kind._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(rest))
+    known = [*own_flags, *(o for action in parser._actions for o in action.option_strings)]
+    for flag in unknown:
+        raise UsageError(_describe(flag, known))
+    name = IN_PROCESS_RUNNER if is_in_process(runner) else runner
+    return PipelineOptions([f"--runner={name}", *rest])
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of leaving the process; two of Beam's option classes may share a flag."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(conflict_handler="resolve", **settings)
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse declares NoReturn
+        raise UsageError(f"A flag of Beam's: {message}.")
+
+
+def _option_classes(kind: Any) -> Iterator[Any]:
+    for child in kind.__subclasses__():
+        if "_add_argparse_args" in vars(child) and child.__module__.startswith("apache_beam."):
+            yield child
+        yield from _option_classes(child)
+
+
+def _describe(flag: str, known: Sequence[str]) -> str:
+    name = flag.split("=")[0]
+    if not name.startswith("-"):
+        return f"{flag!r} is not a flag. Quote patterns and values with spaces; see --help."
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else " See --help for ours; Beam's are in its documentation."
+    return f"{name} is neither a flag of this job nor of Beam.{hint}"

@@ -1,0 +1,217 @@
+"""Documents to rows: the one place where text meets the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindow, GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_jobs import metrics
+from beam_jobs.errors import UsageError
+from beam_jobs.progress import ProgressSink
+from beam_jobs.records import DeadLetter, Document, Stage, dead_letter, text_sha256
+from beam_jobs.schema import row_schema, vector_array
+from beam_jobs.settings import EncodeSettings
+from model_bundle.bundle import ModelBundle
+from model_bundle.encoder import EncodedTexts, TextEncoder
+from model_bundle.shared_runtime import shared_runtime
+
+DEAD_LETTERS = "dead_letters"
+# What a batch of rows cost, in the metadata of its schema: it travels with the rows and is summed by whoever
+# writes them, so it counts just what was kept.
+COST_KEYS = ("num_padded_tokens", "num_lost_tokens", "model_milliseconds")
+
+
+class EncodedDocuments(NamedTuple):
+    """What ``EncodeDocuments`` gives."""
+
+    rows: Any  # PCollection[pa.RecordBatch]
+    dead_letters: Any  # PCollection[DeadLetter]
+
+
+class EncodeDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
+    """Computes a vector for each document; gives Arrow record batches and dead letters.
+
+    The model is loaded once per worker process. Documents are tokenized and sorted by length in buffers, run
+    in batches under a padded token budget, and leave in the order they came in. Blank texts become dead
+    letters before the model (``blank_text``); a batch that fails is halved until the culprit is alone.
+
+    Args:
+        settings: what to compute, see ``EncodeSettings.resolve``.
+        kept: schema of the columns that documents carry along.
+        progress: where to count for a live line.
+    """
+
+    def __init__(
+        self, settings: EncodeSettings, kept: pa.Schema | None = None, progress: ProgressSink | None = None
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.schema = row_schema(
+            settings.vector_columns,
+            settings.vector_dtype,
+            kept if kept is not None else pa.schema([]),
+            keep_text=settings.keep_text,
+            metadata=settings.file_metadata(),
+        )
+        self._progress = progress
+
+    def expand(self, documents: Any) -> EncodedDocuments:
+        """Wires the step.
+
+        Raises:
+            UsageError: the input is unbounded or windowed.
+        """
+        require_batch(documents, "EncodeDocuments")
+        result = documents | "EncodeBuffers" >> beam.ParDo(
+            _EncodeDoFn(self.settings, self.schema, self._progress)
+        ).with_outputs(DEAD_LETTERS, main="rows")  # PCollection[pa.RecordBatch], PCollection[DeadLetter]
+        return EncodedDocuments(result.rows, result[DEAD_LETTERS])
+
+
+def require_batch(collection: Any, step: str) -> None:
+    """Refuses input that never ends or stands in windows.
+
+    Raises:
+        UsageError: says how to get to one global window.
+    """
+    if not collection.is_bounded:
+        raise UsageError(f"{step} needs bounded input: a run ends with a manifest. Read from files or a table.")
+    if not isinstance(collection.windowing.windowfn, GlobalWindows):
+        raise UsageError(
+            f"{step} needs its input in the global window, not {collection.windowing.windowfn}; "
+            "put beam.WindowInto(beam.window.GlobalWindows()) before it."
+        )
+
+
+class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
+    """Owns a buffer of documents and the process's model."""
+
+    def __init__(self, settings: EncodeSettings, schema: pa.Schema, progress: ProgressSink | None) -> None:
+        self._settings = settings
+        self._schema = schema
+        self._progress = progress
+        self._counters = {n: Metrics.counter(metrics.NAMESPACE, n) for n in metrics.ALL}
+
+    def setup(self) -> None:
+        settings = self._settings
+        bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
+        runtime = shared_runtime(bundle, settings.request, settings.num_threads)
+        self._encoder = TextEncoder(bundle, runtime, settings.max_batch_tokens)
+
+    def start_bundle(self) -> None:
+        self._buffer: list[Document] = []
+        self._buffer_size = 0
+
+    def process(self, document: Document) -> Iterator[Any]:
+        fault = _unfit(document)
+        if fault is not None:
+            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, self._dead(document, "prepare", *fault))
+            return
+        self._buffer.append(document)
+        self._buffer_size += len(document.text)
+        settings = self._settings
+        if len(self._buffer) >= settings.buffer_documents or self._buffer_size >= settings.buffer_bytes:
+            yield from self._flush()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for output in self._flush():
+            if isinstance(output, beam.pvalue.TaggedOutput):
+                yield beam.pvalue.TaggedOutput(output.tag, _in_global_window(output.value))
+            else:
+                yield _in_global_window(output)
+
+    def _flush(self) -> Iterator[Any]:
+        documents, self._buffer, self._buffer_size = self._buffer, [], 0
+        if not documents:
+            return
+        started = time.monotonic()
+        encoded = self._encoder.encode_each([document.text for document in documents])
+        _check_range(encoded, self._settings.vector_dtype)
+        milliseconds = round(1000 * (time.monotonic() - started))
+        self._count(encoded, milliseconds)
+        failures = {failure.text_index: failure for failure in encoded.failures}
+        for index, failure in sorted(failures.items()):
+            letter = self._dead(documents[index], "encode", failure.reason, failure.message)
+            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, letter)
+        alive = np.array([i for i in range(len(documents)) if i not in failures], dtype=np.int64)
+        if len(alive):
+            yield _rows(documents, encoded, alive, self._schema, self._settings, milliseconds)
+
+    def _dead(self, document: Document, stage: Stage, reason: str, message: str) -> DeadLetter:
+        self._add(metrics.DOCUMENTS_DEAD, 1)
+        return dead_letter(document, stage, reason, message, no_text=self._settings.no_text)
+
+    def _count(self, encoded: EncodedTexts, milliseconds: int) -> None:
+        self._add(metrics.DOCUMENTS_ENCODED, len(encoded.num_tokens) - len(encoded.failures))
+        self._add(metrics.TOKENS, int(encoded.num_tokens.sum()))
+        self._add(metrics.PADDED_TOKENS, encoded.num_padded_tokens)
+        self._add(metrics.MODEL_MILLISECONDS, milliseconds)
+
+    def _add(self, name: str, count: int) -> None:
+        self._counters[name].inc(count)
+        if self._progress is not None:
+            self._progress.add(name, count)
+
+
+def _unfit(document: Document) -> tuple[str, str] | None:
+    """Says why a text cannot go to the model: reason and message."""
+    if not document.text.strip():
+        return "blank_text", "The text is empty or only white space; there is nothing to embed."
+    try:
+        document.text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return "invalid_unicode", f"The text holds a lone surrogate at character {error.start}."
+    return None
+
+
+def _check_range(encoded: EncodedTexts, vector_dtype: str) -> None:
+    """Fails texts whose numbers are too large for float16, where they would become infinite."""
+    from model_bundle.encoder import TextFailure
+
+    if vector_dtype != "float16":
+        return
+    largest = np.max([np.abs(v).max(axis=1, initial=0.0) for v in encoded.vectors.values()], axis=0)
+    for index in np.flatnonzero(largest > np.finfo(np.float16).max):
+        message = "A number of the vector is too large for float16; use --vector_dtype float32."
+        encoded.failures.append(TextFailure(int(index), "float16_overflow", message))
+
+
+def _rows(
+    documents: list[Document],
+    encoded: EncodedTexts,
+    alive: np.ndarray,
+    schema: pa.Schema,
+    settings: EncodeSettings,
+    milliseconds: int,
+) -> pa.RecordBatch:
+    """Makes the record batch of the documents that got a vector, in their order."""
+    kept = [documents[i] for i in alive]
+    num_tokens = encoded.num_tokens[alive]
+    arrays = [
+        pa.array([document.doc_id for document in kept], pa.string()),
+        pa.array([document.source for document in kept], pa.string()),
+        pa.array([text_sha256(document.text) for document in kept], pa.string()),
+        pa.array(num_tokens, pa.int32()),
+        pa.array(encoded.was_truncated[alive]),
+    ]
+    arrays += [vector_array(encoded.vectors[n][alive], settings.vector_dtype) for n in settings.request.outputs]
+    if settings.keep_text:
+        arrays.append(pa.array([document.text for document in kept], pa.string()))
+    for index, field in enumerate(list(schema)[len(arrays) :]):
+        arrays.append(pa.array([document.columns[index] for document in kept], field.type))
+    lost = int((encoded.num_tokens_untruncated[alive] - num_tokens).sum())
+    cost = zip(COST_KEYS, (encoded.num_padded_tokens, lost, milliseconds), strict=True)
+    metadata = dict(schema.metadata or {}) | {key.encode(): str(value).encode() for key, value in cost}
+    return pa.RecordBatch.from_arrays(arrays, schema=schema.with_metadata(metadata))
+
+
+def _in_global_window(value: Any) -> WindowedValue:
+    return WindowedValue(value, GlobalWindow().max_timestamp(), (GlobalWindow(),))

@@ -1,0 +1,102 @@
+"""The run manifest: what a run did, and the file that makes it exist."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from beam_jobs.errors import JobError
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+FAILED_NAME = "manifest.failed.json"
+LATEST_NAME = "latest.json"
+STAGING_DIR = "_staging"
+EMBEDDINGS = "embeddings"
+DEAD_LETTERS = "dead_letters"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunFile(_Part):
+    """One file of a run, by its path relative to the run's folder."""
+
+    path: str
+    kind: Literal["embeddings", "dead_letters"]
+    num_rows: int = Field(ge=0)
+    num_bytes: int = Field(ge=0)
+    sha256: str
+
+
+class RunCounts(_Part):
+    """What was read and what became of it: read = written + reused + dead, in documents.
+
+    ``num_dead`` includes ``num_blank``. Tokens count special ones; ``num_padded_tokens`` is what the model
+    computed, ``num_lost_tokens`` what truncation dropped. ``model_seconds`` sums over workers.
+    """
+
+    num_read: int
+    num_written: int
+    num_reused: int = 0
+    num_dead: int
+    num_blank: int
+    num_dead_files: int
+    dead_by_reason: dict[str, int]
+    num_truncated: int
+    num_tokens: int
+    num_padded_tokens: int
+    num_lost_tokens: int
+    model_seconds: float
+
+
+class DeadFileEntry(_Part):
+    """A file that could not be read to its end."""
+
+    source: str
+    reason: str
+    message: str
+    num_documents: int
+
+
+class RunManifest(_Part):
+    """The content of ``manifest.json``, or of ``manifest.failed.json`` with ``failure`` set."""
+
+    format_version: Literal[1] = 1
+    run_id: str
+    attempt_id: str
+    failure: str | None = None
+    failure_kind: Literal["too_many_dead", "counts", "precision", "no_documents"] | None = None
+    started_at: str
+    finished_at: str
+    bundle: dict[str, Any]
+    settings_digest: str
+    precision: str
+    config: dict[str, Any]
+    counts: RunCounts
+    files: tuple[RunFile, ...]
+    dead_files: tuple[DeadFileEntry, ...] = ()
+    versions: dict[str, str]
+
+    def to_bytes(self) -> bytes:
+        """Gives readable JSON."""
+        return (json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Self:
+        """Reads a manifest.
+
+        Raises:
+            JobError: not a run manifest, or of an unknown version.
+        """
+        try:
+            raw = json.loads(data)
+            version = raw.get("format_version") if isinstance(raw, dict) else None
+            if version == FORMAT_VERSION:
+                return cls.model_validate(raw)
+        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+            raise JobError(f"{where} is not a run manifest: {error}") from error
+        raise JobError(f"{where} has format version {version!r}; this release reads {FORMAT_VERSION}.")

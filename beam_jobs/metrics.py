@@ -1,0 +1,29 @@
+"""Counters under stable names; the unit is the end of the name.
+
+A runner may run a piece of work twice and count it twice: these are for watching a job, never for its
+result. What a run did is in its manifest.
+"""
+
+from __future__ import annotations
+
+NAMESPACE = "beam_jobs"
+
+BYTES_READ = "input_bytes"
+DOCUMENTS_READ = "read_documents"
+DOCUMENTS_ENCODED = "encoded_documents"
+DOCUMENTS_DEAD = "dead_documents"
+TOKENS = "encoded_tokens"
+PADDED_TOKENS = "padded_tokens"
+MODEL_MILLISECONDS = "model_milliseconds"
+SLOW_PRECISION_WORKERS = "slow_precision_workers"
+
+ALL = (
+    BYTES_READ,
+    DOCUMENTS_READ,
+    DOCUMENTS_ENCODED,
+    DOCUMENTS_DEAD,
+    TOKENS,
+    PADDED_TOKENS,
+    MODEL_MILLISECONDS,
+    SLOW_PRECISION_WORKERS,
+)

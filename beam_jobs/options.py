@@ -1,0 +1,175 @@
+"""The flags of a job; parsing them needs neither Beam nor TensorFlow."""
+
+from __future__ import annotations
+
+import argparse
+
+from beam_jobs.errors import UsageError
+
+_EPILOG = """\
+Flags that are not listed here go to Apache Beam (--runner, --project, --region, --temp_location, ...).
+--runner DirectRunner means Beam's in-process Fn API runner. Exit codes: 0 done, 2 wrong use,
+3 more dead letters or dead files than allowed, 4 counts that do not add up, 1 anything else.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of leaving the process, so that every wrong use ends in one way."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse declares NoReturn
+        raise UsageError(f"{message}. See: {self.prog} --help")
+
+
+def embed_parser() -> argparse.ArgumentParser:
+    """Makes the parser of ``python -m beam_jobs.embed``."""
+    parser = _Parser(
+        prog="python -m beam_jobs.embed",
+        description="Computes contextual embeddings of very many texts and writes them as Parquet.",
+        epilog=_EPILOG,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_input(parser.add_argument_group("input"))
+    _add_model(parser.add_argument_group("model"))
+    _add_output(parser.add_argument_group("output"))
+    _add_limits(parser.add_argument_group("what may fail"))
+    _add_tuning(parser.add_argument_group("speed and memory"))
+    runner = parser.add_argument_group("runner")
+    runner.add_argument(
+        "--runner",
+        default="DirectRunner",
+        metavar="NAME",
+        help="where to run: DirectRunner (in this process, default), DataflowRunner, FlinkRunner, PrismRunner",
+    )
+    return parser
+
+
+def _add_input(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--input",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="files or patterns, local or gs://: .txt .jsonl .csv .tsv .parquet, the text ones also .gz .bz2 "
+        ".zst; quote patterns. Default: the sample text that comes with the package",
+    )
+    group.add_argument(
+        "--text_column",
+        default="",
+        metavar="A[,B]",
+        help="column(s) with the text; several are joined. Default: 'text', or the only one",
+    )
+    group.add_argument(
+        "--text_separator", default="\n", metavar="S", help="between joined columns (default: a line break)"
+    )
+    group.add_argument(
+        "--id_column", metavar="A", help="column with the document's id. Default: made from file and position"
+    )
+    group.add_argument(
+        "--keep_columns", default="", metavar="A,B", help="columns to take along, with their types"
+    )
+    group.add_argument("--delimiter", metavar="C", help="of .csv files (default: a comma; a tab for .tsv)")
+    group.add_argument("--encoding", default="utf-8", metavar="E", help="of text files (default: utf-8)")
+    group.add_argument("--whole_files", action="store_true", help="each .txt file is one document")
+    group.add_argument(
+        "--max_document_bytes",
+        type=int,
+        default=10_000_000,
+        metavar="N",
+        help="longer documents become dead letters (default: 10 MB)",
+    )
+    group.add_argument("--limit", type=int, metavar="N", help="stop after the first N documents: a first try")
+
+
+def _add_model(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--bundle",
+        metavar="DIR|NAME",
+        help="model bundle: a folder, or a known name; @sha256:... pins it. Default: minilm, fetched once",
+    )
+    group.add_argument(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="L",
+        help="layer to read: a number for BERT (-1 is the last), a name for ELMo; repeat for a column each",
+    )
+    group.add_argument(
+        "--pooling",
+        choices=["mean", "max", "first", "last", "pooler"],
+        help="token states to one vector (default: the bundle's)",
+    )
+    group.add_argument(
+        "--max_tokens", type=int, metavar="N", help="truncate after N tokens, special ones included"
+    )
+    group.add_argument("--prompt", metavar="NAME", help="one of the bundle's prompts, put before every text")
+    group.add_argument("--prompt_text", metavar="S", help="a prompt of your own")
+    group.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="of the matrix products. bfloat16 is faster where the processor has it (AMX, AVX512-BF16)",
+    )
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--output", default="embeddings", metavar="DIR", help="root of the runs, local or gs:// (default: %(default)s)"
+    )
+    group.add_argument(
+        "--run_id", metavar="ID", help="the run's folder. An unfinished run of this id is started again"
+    )
+    group.add_argument("--keep_text", action="store_true", help="write the text beside its vector, for search")
+    group.add_argument(
+        "--no_text", action="store_true", help="no input text in outputs, dead letters, logs or errors"
+    )
+    group.add_argument(
+        "--vector_dtype", choices=["float32", "float16"], default="float32", help="as stored (default: float32)"
+    )
+    group.add_argument(
+        "--max_shard_bytes",
+        type=int,
+        default=256_000_000,
+        metavar="N",
+        help="size at which an output file is closed (default: 256 MB)",
+    )
+    group.add_argument(
+        "--checkpoint_seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="age at which an output file is closed: bounds what a crash loses (default: 60)",
+    )
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--max_dead_fraction",
+        type=float,
+        default=0.0,
+        metavar="F",
+        help="fraction of documents that may get no vector, blank ones apart (default: 0)",
+    )
+    group.add_argument(
+        "--max_dead_files", type=int, default=0, metavar="N", help="files that may end early (default: 0)"
+    )
+    group.add_argument("--fail_on_blank", action="store_true", help="blank texts count as dead, too")
+    group.add_argument("--allow_empty_input", action="store_true", help="no documents at all is fine")
+
+
+def _add_tuning(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--max_batch_tokens",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="padded cells in a batch, longest text x texts (default: 4096)",
+    )
+    group.add_argument(
+        "--buffer_documents",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="documents sorted by length together (default: 4096)",
+    )
+    group.add_argument("--num_threads", type=int, metavar="N", help="TensorFlow threads (default: every core)")

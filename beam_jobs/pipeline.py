@@ -1,0 +1,59 @@
+"""The whole job on one screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+
+from beam_jobs.commit import RunDescription
+from beam_jobs.config import ReadOptions, WriteOptions
+from beam_jobs.encode import EncodeDocuments
+from beam_jobs.progress import ProgressSink
+from beam_jobs.read import ReadDocuments
+from beam_jobs.settings import EncodeSettings
+from beam_jobs.write import RunInputs, WriteRun
+
+if TYPE_CHECKING:
+    from beam_jobs.inputs import InputSummary
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """Everything a job is made of, resolved and checked.
+
+    ``redistribute`` spreads documents over workers between reading and the model: a gain where files are few
+    and workers many, a loss on the in-process runner, which holds every shuffle in memory.
+    """
+
+    read: ReadOptions
+    summary: InputSummary
+    encode: EncodeSettings
+    write: WriteOptions
+    description: RunDescription
+    redistribute: bool
+
+
+def build(pipeline: Any, plan: JobPlan) -> Any:
+    """Builds the graph: read, encode, write. Gives the run manifest as a PCollection of one."""
+    progress = ProgressSink(plan.write.attempt_id)
+    inputs = pipeline | "Read" >> ReadDocuments(
+        plan.read, plan.summary, redistribute=plan.redistribute, progress=progress
+    )  # documents: PCollection[Document]; dead_letters: PCollection[DeadLetter]; dead_files
+    num_read = (
+        inputs.documents | "CountDocuments" >> beam.combiners.Count.Globally(),  # PCollection[int]
+        inputs.dead_letters | "CountUnreadable" >> beam.combiners.Count.Globally(),  # PCollection[int]
+    ) | "NumRead" >> beam.Flatten()  # PCollection[int]
+    documents = inputs.documents
+    if plan.redistribute:
+        documents |= "Redistribute" >> beam.Reshuffle()  # PCollection[Document]
+    encode = EncodeDocuments(plan.encode, plan.summary.kept_schema, progress)
+    encoded = documents | "Encode" >> encode  # rows: PCollection[pa.RecordBatch]; dead_letters
+    dead_letters = (
+        inputs.dead_letters,
+        encoded.dead_letters,
+    ) | "DeadLetters" >> beam.Flatten()  # PCollection[DeadLetter]
+    return RunInputs(encoded.rows, dead_letters, num_read, inputs.dead_files) | "Write" >> WriteRun(
+        plan.write, encode.schema, plan.description
+    )  # PCollection[RunManifest]

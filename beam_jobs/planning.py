@@ -1,0 +1,148 @@
+"""Flags to a checked plan: everything that can be wrong is found here, before any work."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import uuid
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from beam_jobs import storage
+from beam_jobs.commit import RunDescription, find_manifest
+from beam_jobs.config import Limits, ReadOptions, WriteOptions
+from beam_jobs.errors import UsageError
+from beam_jobs.inputs import inspect_input
+from beam_jobs.manifest import FAILED_NAME
+from beam_jobs.pipeline import JobPlan
+from beam_jobs.settings import EncodeSettings
+from model_bundle.named import DEFAULT_BUNDLE
+
+_VERSIONS = ("apache-beam", "pyarrow", "numpy", "tensorflow", "tokenizers")
+
+
+def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> JobPlan:
+    """Resolves flags against the bundle, the input and the output.
+
+    Raises:
+        UsageError, ModelBundleError: what is wrong, and what to do.
+    """
+    read, keep_text = read_options(flags)
+    limits = Limits(flags.max_dead_fraction, flags.max_dead_files, flags.fail_on_blank, flags.allow_empty_input)
+    write = write_options(flags, in_process=in_process)
+    summary = inspect_input(read)
+    encode = EncodeSettings.resolve(
+        flags.bundle or DEFAULT_BUNDLE,
+        layers=tuple(flags.layer),
+        pooling=flags.pooling,
+        max_tokens=flags.max_tokens,
+        prompt=flags.prompt,
+        prompt_text=flags.prompt_text,
+        precision=flags.precision,
+        vector_dtype=flags.vector_dtype,
+        keep_text=keep_text,
+        no_text=flags.no_text,
+        max_batch_tokens=flags.max_batch_tokens,
+        buffer_documents=flags.buffer_documents,
+        num_threads=flags.num_threads,
+    )
+    check_output(write)
+    description = RunDescription(
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        bundle={"name": encode.bundle_name, "digest": encode.bundle_digest, "place": encode.bundle},
+        settings_digest=encode.digest,
+        precision=str(encode.request.precision),
+        config=dict(sorted(vars(flags).items())),
+        limits=limits,
+        versions={name: version(name) for name in _VERSIONS},
+    )
+    redistribute = not in_process or _num_workers(options) > 1
+    return JobPlan(read, summary, encode, write, description, redistribute)
+
+
+def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
+    """Gives what to read, and whether to keep text; without ``--input`` that is the sample, with its text."""
+    common = {
+        "max_document_bytes": flags.max_document_bytes,
+        "limit": flags.limit,
+        "no_text": flags.no_text,
+    }
+    if not flags.input:
+        named = [name for name in ("text_column", "id_column", "keep_columns", "delimiter") if getattr(flags, name)]
+        if named:
+            raise UsageError(f"--{named[0]} needs --input; without it the sample text is read.")
+        from beam_jobs.sample import sample_pattern
+
+        sample = ReadOptions((sample_pattern(),), ("text",), id_column="id", keep_columns=("topic",), **common)
+        return sample, not flags.no_text
+    options = ReadOptions(
+        patterns=tuple(absolute(pattern) for pattern in flags.input),
+        text_columns=split(flags.text_column),
+        text_separator=flags.text_separator,
+        id_column=flags.id_column,
+        keep_columns=split(flags.keep_columns),
+        delimiter=flags.delimiter,
+        encoding=flags.encoding,
+        whole_files=flags.whole_files,
+        **common,
+    )
+    return options, flags.keep_text
+
+
+def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOptions:
+    """Gives where to write; a generated run id sorts by time."""
+    now = datetime.now(UTC)
+    return WriteOptions(
+        output=absolute(flags.output),
+        run_id=flags.run_id or f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
+        attempt_id=uuid.uuid4().hex,
+        max_shard_bytes=flags.max_shard_bytes,
+        checkpoint_seconds=flags.checkpoint_seconds,
+        fail_job=not in_process,
+    )
+
+
+def check_output(write: WriteOptions) -> None:
+    """Proves that the run's folder can be written, and that no finished run is in it.
+
+    Raises:
+        UsageError: says which, and what to do.
+    """
+    root = storage.join(write.output, write.run_id)
+    probe = storage.join(root, f".probe-{write.attempt_id}")
+    try:
+        storage.replace(probe, b"")
+        storage.delete(probe)
+    except Exception as error:  # every storage has errors of its own
+        raise UsageError(
+            f"--output {write.output} cannot be written: {error}. Name a folder you may write to."
+        ) from error
+    earlier = find_manifest(root)
+    if earlier is not None and earlier.failure is None:
+        raise UsageError(
+            f"--run_id {write.run_id}: {root} holds a finished run, which stays as it is. Choose another id, or "
+            "leave --run_id out to have one made."
+        )
+    storage.delete(storage.join(root, FAILED_NAME))
+
+
+def absolute(path: str) -> str:
+    """Makes a local path independent of where a worker runs."""
+    return path if "://" in path else os.path.abspath(path)
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Splits ``a,b``.
+
+    >>> split("title, body"), split("")
+    (('title', 'body'), ())
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _num_workers(options: Any) -> int:
+    from apache_beam.options.pipeline_options import DirectOptions
+
+    return int(options.view_as(DirectOptions).direct_num_workers or 0)

@@ -1,0 +1,142 @@
+"""The live line: what has been done so far, from counters in this process or from the runner's metrics."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import Self, TextIO
+
+from beam_jobs import metrics
+
+# Without a terminal a line a minute is enough for a log, and tells that the job lives.
+_LOG_SECONDS = 60.0
+_TERMINAL_SECONDS = 0.5
+
+
+class Tally:
+    """Counts of one job in this process, added to by all its threads."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def add(self, name: str, count: int) -> None:
+        """Adds to a counter."""
+        with self._lock:
+            self._counts[name] += count
+
+    def read(self) -> dict[str, int]:
+        """Gives all counters as they are now."""
+        with self._lock:
+            return dict(self._counts)
+
+
+# A job's steps and its live line find each other here when they share a process: steps are pickled, so they
+# can carry only a name. In another process nothing is registered and counting does nothing.
+_tallies: dict[str, Tally] = {}
+
+
+def open_tally(job: str) -> Tally:
+    """Starts to count a job in this process."""
+    return _tallies.setdefault(job, Tally())
+
+
+def close_tally(job: str) -> None:
+    """Forgets a job."""
+    _tallies.pop(job, None)
+
+
+@dataclass(frozen=True)
+class ProgressSink:
+    """What a step adds its counts to. Pickles as the job's name."""
+
+    job: str
+
+    def add(self, name: str, count: int) -> None:
+        """Adds to a counter where somebody watches."""
+        tally = _tallies.get(self.job)
+        if tally is not None:
+            tally.add(name, count)
+
+
+def describe(counts: Mapping[str, int], seconds: float, total_bytes: int | None) -> str:
+    """Says on one line how far a job is.
+
+    >>> describe({"encoded_documents": 900, "encoded_tokens": 45000, "padded_tokens": 50000,
+    ...           "dead_documents": 2, "input_bytes": 500}, 10.0, 1000)
+    '900 documents · 4,500 tokens/s · padding 10 % · 2 dead · 50 % read · 0:10 left'
+    """
+    documents, tokens = counts.get(metrics.DOCUMENTS_ENCODED, 0), counts.get(metrics.TOKENS, 0)
+    padded = counts.get(metrics.PADDED_TOKENS, 0)
+    parts = [f"{documents:,} documents", f"{tokens / max(seconds, 1e-9):,.0f} tokens/s"]
+    if padded:
+        parts.append(f"padding {100 * (1 - tokens / padded):.0f} %")
+    parts.append(f"{counts.get(metrics.DOCUMENTS_DEAD, 0):,} dead")
+    read = counts.get(metrics.BYTES_READ, 0)
+    if total_bytes and read:
+        share = min(read / total_bytes, 1.0)
+        parts.append(f"{share:.0%} read".replace("%", " %"))
+        if documents:
+            parts.append(f"{clock(seconds * (1 - share) / share)} left")
+    return " · ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Writes a duration as ``m:ss`` or ``h:mm:ss``.
+
+    >>> clock(75), clock(3675)
+    ('1:15', '1:01:15')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class LiveLine:
+    """Shows progress while a job runs: a line that changes on a terminal, log lines elsewhere.
+
+    Args:
+        read: gives the counts as they are now.
+        total_bytes: size of the input, where it is known.
+        stream: where to write.
+    """
+
+    def __init__(
+        self, read: Callable[[], Mapping[str, int]], total_bytes: int | None, stream: TextIO | None = None
+    ) -> None:
+        self._read = read
+        self._total_bytes = total_bytes
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
+        self._started = time.monotonic()
+        self._stop = Event()
+        self._thread = Thread(target=self._show, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Starts to show."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stops, and clears the line on a terminal."""
+        self._stop.set()
+        self._thread.join()
+        if self._terminal:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+    def _show(self) -> None:
+        while not self._stop.wait(_TERMINAL_SECONDS if self._terminal else _LOG_SECONDS):
+            line = describe(self._read(), time.monotonic() - self._started, self._total_bytes)
+            self._stream.write(f"\r\x1b[K{line}" if self._terminal else f"{line}\n")
+            self._stream.flush()

@@ -1,0 +1,116 @@
+"""What an encoding step was asked to do, and the digest that says when two runs may share vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from beam_jobs.errors import UsageError
+from model_bundle.bundle import ModelBundle
+from model_bundle.manifest import Pooling, Precision, canonical_json
+from model_bundle.request import EncodeRequest
+
+VECTOR_DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """Everything an encoding step needs; made by ``resolve`` on the machine that submits.
+
+    ``bundle`` is where workers find the bundle, pinned by ``bundle_digest``. A buffer of at most
+    ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length together.
+    """
+
+    bundle: str
+    bundle_name: str
+    bundle_digest: str
+    request: EncodeRequest
+    dims: tuple[int, ...]
+    layers: tuple[str, ...]
+    vector_dtype: str = "float32"
+    keep_text: bool = False
+    no_text: bool = False
+    max_batch_tokens: int = 4096
+    buffer_documents: int = 4096
+    buffer_bytes: int = 16_000_000
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses options that cannot be meant, or not together."""
+        if self.vector_dtype not in VECTOR_DTYPES:
+            raise UsageError(f"--vector_dtype {self.vector_dtype}: one of {', '.join(VECTOR_DTYPES)}.")
+        if self.keep_text and self.no_text:
+            raise UsageError(
+                "--keep_text writes the input text, --no_text forbids it: leave one of them out."
+            )
+        for name in ("max_batch_tokens", "buffer_documents", "buffer_bytes"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"--{name} must be at least 1, not {getattr(self, name)}.")
+
+    @classmethod
+    def resolve(
+        cls,
+        bundle: str,
+        *,
+        layers: tuple[str, ...] = (),
+        pooling: str | None = None,
+        max_tokens: int | None = None,
+        prompt: str | None = None,
+        prompt_text: str | None = None,
+        precision: str = "float32",
+        **rest: Any,
+    ) -> EncodeSettings:
+        """Opens and checks a bundle, and fills from it what was not asked for.
+
+        Raises:
+            ModelBundleError: the bundle is damaged, or cannot do what was asked.
+            UsageError: options that contradict each other.
+        """
+        opened = ModelBundle.open(bundle)
+        request = EncodeRequest.resolve(
+            opened,
+            layers=layers,
+            pooling=None if pooling is None else Pooling(pooling),
+            max_tokens=max_tokens,
+            prompt=prompt,
+            prompt_text=prompt_text,
+            precision=Precision(precision),
+        )
+        specs = [opened.spec(name) for name in request.outputs]
+        return cls(
+            bundle=bundle.split("@sha256:")[0],
+            bundle_name=opened.manifest.name,
+            bundle_digest=opened.digest,
+            request=request,
+            dims=tuple(spec.dim or 0 for spec in specs),
+            layers=tuple(spec.layer or name for spec, name in zip(specs, request.outputs, strict=True)),
+            **rest,
+        )
+
+    @property
+    def vector_columns(self) -> tuple[str, ...]:
+        """One column is ``embedding``; several carry their layer's name."""
+        if len(self.layers) == 1:
+            return ("embedding",)
+        return tuple(f"embedding_{layer}" for layer in self.layers)
+
+    @property
+    def digest(self) -> str:
+        """Equal where vectors may be shared, given equal bundles and texts."""
+        relevant = self.request.to_json() | {"vector_dtype": self.vector_dtype, "rows": "document"}
+        return hashlib.sha256(canonical_json(relevant)).hexdigest()
+
+    def file_metadata(self) -> dict[str, str]:
+        """What every file of a run says of its vectors."""
+        request = self.request
+        return {
+            "beam_jobs.bundle": self.bundle_name,
+            "beam_jobs.bundle_digest": self.bundle_digest,
+            "beam_jobs.settings_digest": self.digest,
+            "beam_jobs.dimension": ",".join(map(str, self.dims)),
+            "beam_jobs.layer": ",".join(self.layers),
+            "beam_jobs.pooling": str(request.pooling or "none"),
+            "beam_jobs.normalized": str(request.normalize).lower(),
+            "beam_jobs.precision": str(request.precision),
+        }

@@ -1,0 +1,173 @@
+"""One Parquet file being written: bounded memory, a digest of its bytes, and a receipt at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_jobs import storage
+from beam_jobs.encode import COST_KEYS
+
+# A row group of this size keeps the writer's memory small and is large enough for scans.
+_ROW_GROUP_BYTES = 32_000_000
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a worker says of a shard it wrote, and all that the run believes.
+
+    ``kind`` is the folder the shard goes to. ``opened_at`` orders shards in time. ``counts`` are sums over its
+    rows: documents, tokens, truncated documents, dead letters by reason, cost.
+    """
+
+    kind: str
+    path: str
+    num_rows: int
+    num_bytes: int
+    sha256: str
+    opened_at: int
+    precision: str | None
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class Shard:
+    """Writes record batches of one schema to a file of its own below ``folder``.
+
+    Args:
+        folder: where staged files go.
+        kind: ``embeddings`` or ``dead_letters``.
+        schema: of every batch.
+    """
+
+    def __init__(self, folder: str, kind: str, schema: pa.Schema) -> None:
+        self._kind = kind
+        self._schema = schema
+        # A retried or given-up worker writes the same rows again, under another name.
+        self.path = storage.join(folder, f"{kind}-{uuid.uuid4().hex}.parquet")
+        self._opened_at = time.time_ns()
+        self._sink = _DigestingSink(storage.open_new(self.path))
+        self._writer = pq.ParquetWriter(
+            pa.PythonFile(self._sink, mode="w"),
+            schema,
+            compression="zstd",
+            # A dictionary of float vectors or unique ids costs time and saves nothing.
+            use_dictionary=_dictionary_columns(schema),
+            write_statistics=_statistics_columns(schema),
+        )
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_bytes = 0
+        self._counts: dict[str, int] = {}
+        self._num_rows = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes written so far, with what waits for its row group at its size in memory."""
+        return self._sink.num_bytes + self._pending_bytes
+
+    @property
+    def age_seconds(self) -> float:
+        """How long the file has been open."""
+        return (time.time_ns() - self._opened_at) / 1e9
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Adds rows and what they cost."""
+        self._pending.append(batch.replace_schema_metadata(self._schema.metadata))
+        self._pending_bytes += batch.nbytes
+        self._num_rows += batch.num_rows
+        for name, count in _counts(batch).items():
+            self._counts[name] = self._counts.get(name, 0) + count
+        if self._pending_bytes >= _ROW_GROUP_BYTES:
+            self._write_group()
+
+    def close(self, precision: str | None) -> Receipt:
+        """Finishes the file and says what is in it."""
+        self._write_group()
+        self._writer.close()
+        self._sink.close()
+        return Receipt(
+            kind=self._kind,
+            path=self.path,
+            num_rows=self._num_rows,
+            num_bytes=self._sink.num_bytes,
+            sha256=self._sink.sha256,
+            opened_at=self._opened_at,
+            precision=precision,
+            counts=self._counts,
+        )
+
+    def abandon(self) -> None:
+        """Closes the file without a receipt; what is in it is never read."""
+        self._sink.close()
+
+    def _write_group(self) -> None:
+        if self._pending:
+            table = pa.Table.from_batches(self._pending, schema=self._schema)
+            self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+        self._pending, self._pending_bytes = [], 0
+
+
+def _counts(batch: pa.RecordBatch) -> dict[str, int]:
+    """Sums up a batch: columns that count, and the cost in its schema's metadata."""
+    counts: dict[str, int] = {}
+    names = batch.schema.names
+    if "num_tokens" in names:
+        counts["num_documents"] = batch.num_rows
+        counts["num_tokens"] = int(batch.column("num_tokens").to_numpy().sum())
+        counts["num_truncated"] = batch.column("was_truncated").true_count
+    if "reason" in names:
+        for entry in batch.column("reason").value_counts().to_pylist():
+            counts[f"reason/{entry['values']}"] = entry["counts"]
+    metadata = batch.schema.metadata or {}
+    for key in COST_KEYS:
+        counts[key] = int(metadata.get(key.encode(), b"0"))
+    return counts
+
+
+def _dictionary_columns(schema: pa.Schema) -> list[str]:
+    """Columns whose values repeat: the source, and what the input brought along."""
+    own = {"doc_id", "text_sha256", "text", "message"}
+    return [f.name for f in schema if pa.types.is_string(f.type) and f.name not in own]
+
+
+def _statistics_columns(schema: pa.Schema) -> list[str]:
+    return [f.name for f in schema if not pa.types.is_nested(f.type) and f.name != "text"]
+
+
+class _DigestingSink:
+    """A file object that knows the digest of what went through it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self.num_bytes = 0
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._stream.closed)
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        self._stream.write(bytes(view))
+        self._digest.update(view)
+        self.num_bytes += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        return self.num_bytes
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def close(self) -> None:
+        if not self._stream.closed:
+            self._stream.close()

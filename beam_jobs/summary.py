@@ -1,0 +1,96 @@
+"""What a job says before it starts and when it has ended."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TextIO
+
+from beam_jobs import storage
+from beam_jobs.manifest import DEAD_LETTERS, EMBEDDINGS, RunCounts, RunManifest
+from beam_jobs.pipeline import JobPlan
+from beam_jobs.progress import clock
+
+# Measuring takes about ten seconds: worth it only where there is something to save.
+_WORTH_MEASURING_SECONDS = 30.0
+
+
+def print_plan(plan: JobPlan, stream: TextIO) -> None:
+    """Says what will be done."""
+    files, encode = plan.summary.files, plan.encode
+    for warning in plan.summary.warnings:
+        print(f"warning: {warning}", file=stream)
+    print(
+        f"{len(files):,} input files, {plan.summary.total_bytes / 1e6:,.1f} MB, text from "
+        f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
+        f"({encode.bundle_digest[:12]}), {', '.join(map(str, encode.dims))} dimensions, "
+        f"{encode.request.precision}; run {plan.write.run_id}",
+        file=stream,
+    )
+
+
+def print_summary(manifest: RunManifest, plan: JobPlan, stream: TextIO) -> None:
+    """Says what happened, where the files are and how to open them."""
+    root = storage.join(plan.write.output, plan.write.run_id)
+    title = "Run finished" if manifest.failure is None else "Run FAILED"
+    lines = [f"{title}: {root}", *_count_lines(manifest)]
+    files = [file for file in manifest.files if file.kind == EMBEDDINGS]
+    if files:
+        size = sum(file.num_bytes for file in files) / 1e6
+        lines += [f"  files      {len(files)} in {root}/{EMBEDDINGS}, {size:,.1f} MB"]
+        lines += [f"  open       duckdb -c \"SELECT * FROM '{root}/{EMBEDDINGS}/*.parquet' LIMIT 5\""]
+        lines += [f"             pandas.read_parquet('{root}/{EMBEDDINGS}')"]
+    if manifest.counts.num_dead:
+        lines += [f"  dead       SELECT reason, message, doc_id FROM '{root}/{DEAD_LETTERS}/*.parquet'"]
+    lines += [f"  not read   {f.source}: {f.message}" for f in manifest.dead_files[:5]]
+    saving = _bfloat16_saving(manifest, plan)
+    print("\n".join(lines + ([saving] if saving else [])), file=stream)
+
+
+def _count_lines(manifest: RunManifest) -> list[str]:
+    counts = manifest.counts
+    seconds = _seconds(manifest)
+    rate = counts.num_tokens / counts.model_seconds if counts.model_seconds else 0
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.dead_by_reason.items())
+    lines = [
+        f"  documents  {counts.num_read:,} read = {counts.num_written:,} written + {counts.num_dead:,} dead"
+        + (f" ({reasons})" if reasons else ""),
+        f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
+        f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",
+    ]
+    if counts.num_truncated:
+        lines.append(
+            f"  truncated  {counts.num_truncated:,} documents lost {counts.num_lost_tokens:,} tokens past the limit"
+        )
+    if counts.num_dead_files:
+        lines.append(f"  dead files {counts.num_dead_files:,} could not be read to their end")
+    return lines
+
+
+def _padding(counts: RunCounts) -> str:
+    if not counts.num_padded_tokens:
+        return "none"
+    return f"{100 * (1 - counts.num_tokens / counts.num_padded_tokens):.1f} %"
+
+
+def _seconds(manifest: RunManifest) -> float:
+    started, finished = (datetime.fromisoformat(t) for t in (manifest.started_at, manifest.finished_at))
+    return (finished - started).total_seconds()
+
+
+def _bfloat16_saving(manifest: RunManifest, plan: JobPlan) -> str | None:
+    """Says what the faster precision would have saved: measured, where the run was long enough to matter."""
+    from model_bundle.machine import has_fast_bfloat16
+    from model_bundle.precision_probe import measure_bfloat16_speedup
+
+    if manifest.precision != "float32" or not has_fast_bfloat16():
+        return None
+    seconds = manifest.counts.model_seconds
+    if seconds < _WORTH_MEASURING_SECONDS or plan.redistribute:
+        return "  faster     this processor multiplies bfloat16 in hardware: try --precision bfloat16"
+    speedup = measure_bfloat16_speedup(plan.encode.bundle, plan.encode.request)
+    if speedup is None:
+        return None
+    return (
+        f"  faster     --precision bfloat16 would have taken {clock(seconds / speedup)} instead of "
+        f"{clock(seconds)} in the model (measured now: {speedup:.1f} times as fast)"
+    )

@@ -1,0 +1,138 @@
+"""Rows to a finished run: staged shards, receipts, one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_jobs import storage
+from beam_jobs.commit import CommitRun, RunDescription
+from beam_jobs.config import WriteOptions
+from beam_jobs.encode import require_batch
+from beam_jobs.errors import UsageError
+from beam_jobs.manifest import DEAD_LETTERS, EMBEDDINGS, STAGING_DIR
+from beam_jobs.records import DeadLetter
+from beam_jobs.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
+from beam_jobs.shard import Shard
+
+_LETTERS_AT_ONCE = 1000
+_LETTER_BYTES_AT_ONCE = 16_000_000
+
+
+class RunInputs(NamedTuple):
+    """What ``WriteRun`` takes. ``num_read`` holds numbers whose sum is the documents read."""
+
+    rows: Any  # PCollection[pa.RecordBatch]
+    dead_letters: Any  # PCollection[DeadLetter]
+    num_read: Any  # PCollection[int]
+    dead_files: Any = None  # PCollection[DeadFile]
+
+
+class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
+    """Writes one run: Parquet shards of rows and of dead letters, and a manifest last.
+
+    Workers write shards under unique names into ``_staging/`` and emit receipts; only receipts of committed
+    work survive a retry, so nothing is doubled. Vectors are never shuffled.
+
+    Args:
+        options: where, and how files are cut.
+        schema: of the rows.
+        description: what the manifest says of the run.
+    """
+
+    def __init__(self, options: WriteOptions, schema: pa.Schema, description: RunDescription) -> None:
+        super().__init__()
+        self._options = options
+        run_metadata = {b"beam_jobs.run_id": options.run_id.encode()}
+        self._schema = schema.with_metadata((schema.metadata or {}) | run_metadata)
+        self._description = description
+
+    def expand(self, inputs: RunInputs) -> Any:
+        """Wires the step; gives the manifest as a PCollection of one.
+
+        Raises:
+            UsageError: the input is unbounded or windowed.
+        """
+        collections = [c for c in inputs if c is not None]
+        if len(collections) < 3:
+            raise UsageError("WriteRun needs rows, dead_letters and num_read.")
+        for collection in collections:
+            require_batch(collection, "WriteRun")
+        options, precision = self._options, self._description.precision
+        receipts = inputs.rows | "WriteRows" >> beam.ParDo(
+            _WriteShardsDoFn(EMBEDDINGS, self._schema, options, precision)
+        )  # PCollection[Receipt]
+        dead_receipts = (
+            inputs.dead_letters
+            | "BatchDeadLetters" >> beam.ParDo(_BatchDeadLettersDoFn())  # PCollection[pa.RecordBatch]
+            | "WriteDeadLetters" >> beam.ParDo(_WriteShardsDoFn(DEAD_LETTERS, DEAD_LETTER_SCHEMA, options, None))
+        )  # PCollection[Receipt]
+        entries = [receipts, dead_receipts, inputs.num_read]
+        if inputs.dead_files is not None:
+            entries.append(inputs.dead_files)
+        return (
+            tuple(entries)
+            | "Entries" >> beam.Flatten()  # PCollection[Receipt | int | DeadFile]
+            | "Commit" >> CommitRun(options, self._description)  # PCollection[RunManifest]
+        )
+
+
+class _WriteShardsDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
+    """Owns one open shard."""
+
+    def __init__(self, kind: str, schema: pa.Schema, options: WriteOptions, precision: str | None) -> None:
+        self._kind = kind
+        self._schema = schema
+        self._options = options
+        self._precision = precision
+        self._folder = storage.join(options.output, options.run_id, STAGING_DIR)
+        self._shard: Shard | None = None
+
+    def start_bundle(self) -> None:
+        self._shard = None
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        if batch.num_rows == 0:
+            return
+        if self._shard is None:
+            self._shard = Shard(self._folder, self._kind, self._schema)
+        shard = self._shard
+        shard.write(batch)
+        full = shard.num_bytes >= self._options.max_shard_bytes
+        if full or shard.age_seconds >= self._options.checkpoint_seconds:
+            self._shard = None
+            yield shard.close(self._precision)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._shard is not None:
+            receipt, self._shard = self._shard.close(self._precision), None
+            yield WindowedValue(receipt, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+
+    def teardown(self) -> None:
+        if self._shard is not None:
+            self._shard.abandon()
+
+
+class _BatchDeadLettersDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
+    """Gathers dead letters to record batches."""
+
+    def start_bundle(self) -> None:
+        self._letters: list[DeadLetter] = []
+        self._num_bytes = 0
+
+    def process(self, letter: DeadLetter) -> Iterator[pa.RecordBatch]:
+        self._letters.append(letter)
+        self._num_bytes += len(letter.text or "")
+        if len(self._letters) >= _LETTERS_AT_ONCE or self._num_bytes >= _LETTER_BYTES_AT_ONCE:
+            yield dead_letter_batch(self._letters)
+            self.start_bundle()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._letters:
+            batch = dead_letter_batch(self._letters)
+            yield WindowedValue(batch, GlobalWindow().max_timestamp(), (GlobalWindow(),))

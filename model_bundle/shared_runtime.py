@@ -1,0 +1,35 @@
+"""One loaded model a process, whoever asks for it: stages, threads, other pipelines' handlers."""
+
+from __future__ import annotations
+
+from threading import Lock
+from weakref import WeakValueDictionary
+
+from model_bundle.bundle import ModelBundle
+from model_bundle.request import EncodeRequest
+from model_bundle.runtime import TensorFlowRuntime
+
+_Key = tuple[str, EncodeRequest]
+
+# Models that somebody holds; and the last one, since Beam tears a stage down before it sets up the next.
+_held: WeakValueDictionary[_Key, TensorFlowRuntime] = WeakValueDictionary()
+_last: list[TensorFlowRuntime] = []
+_lock = Lock()
+
+
+def shared_runtime(
+    bundle: ModelBundle, request: EncodeRequest, num_threads: int | None = None
+) -> TensorFlowRuntime:
+    """Gives the process's model for a bundle and settings; loads it if nobody has.
+
+    Raises:
+        ModelBundleError: see ``TensorFlowRuntime``.
+    """
+    key = (bundle.digest, request)
+    with _lock:
+        runtime = _held.get(key)
+        if runtime is None:
+            runtime = TensorFlowRuntime(bundle, request, num_threads)
+            _held[key] = runtime
+        _last[:] = [runtime]
+        return runtime
