@@ -1,1 +1,59 @@
-"""See README.md."""
+"""Model bundles: a TensorFlow SavedModel plus everything needed to use it correctly.
+
+Importing this package, and opening a bundle, needs no TensorFlow; building and encoding do.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from model_bundle.bundle import ModelBundle
+    from model_bundle.encoder import Encoder
+    from model_bundle.errors import (
+        BundleFormatError,
+        BundleIntegrityError,
+        GoldenMismatchError,
+        ModelBundleError,
+        ModelMemoryError,
+        ModelRunError,
+        NonFiniteError,
+        SettingsError,
+        SourceError,
+        WeightsMismatchError,
+    )
+    from model_bundle.manifest import BundleManifest, Pooling, Precision
+
+__all__ = [
+    "BundleFormatError",
+    "BundleIntegrityError",
+    "BundleManifest",
+    "Encoder",
+    "GoldenMismatchError",
+    "ModelBundle",
+    "ModelBundleError",
+    "ModelMemoryError",
+    "ModelRunError",
+    "NonFiniteError",
+    "Pooling",
+    "Precision",
+    "SettingsError",
+    "SourceError",
+    "WeightsMismatchError",
+]
+
+_HOMES = {
+    "Encoder": "encoder",
+    "ModelBundle": "bundle",
+    "BundleManifest": "manifest",
+    "Pooling": "manifest",
+    "Precision": "manifest",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)

@@ -1,0 +1,1 @@
+"""Part of model_bundle; see its package docstring."""

@@ -1,0 +1,115 @@
+"""The names that BERT weights are stored under, by whom, and the one name that our graph gives each.
+
+PyTorch writes ``bert.encoder.layer.0.output.dense.weight``, transformers' TensorFlow models
+``tf_bert_model/bert/encoder/layer_._0/output/dense/kernel:0``, Google
+``bert/encoder/layer_0/output/dense/kernel``. All three become ``layer_0/ffn/outer/kernel``; only the first is
+stored transposed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_TABLES = {
+    "embeddings/word_embeddings": "embeddings/word",
+    "embeddings/position_embeddings": "embeddings/position",
+    "embeddings/token_type_embeddings": "embeddings/type",
+}
+_NORMS = {"embeddings/LayerNorm": "embeddings/norm"}
+_DENSE = {"pooler/dense": "pooler"}
+# Within a layer: BERT and RoBERTa under encoder/layer, DistilBERT under transformer/layer.
+_LAYER_DENSE = {
+    "encoder": {
+        "attention/self/query": "attention/query",
+        "attention/self/key": "attention/key",
+        "attention/self/value": "attention/value",
+        "attention/output/dense": "attention/output",
+        "intermediate/dense": "ffn/inner",
+        "output/dense": "ffn/outer",
+    },
+    "transformer": {
+        "attention/q_lin": "attention/query",
+        "attention/k_lin": "attention/key",
+        "attention/v_lin": "attention/value",
+        "attention/out_lin": "attention/output",
+        "ffn/lin1": "ffn/inner",
+        "ffn/lin2": "ffn/outer",
+    },
+}
+_LAYER_NORMS = {
+    "encoder": {"attention/output/LayerNorm": "attention/norm", "output/LayerNorm": "ffn/norm"},
+    "transformer": {"sa_layer_norm": "attention/norm", "output_layer_norm": "ffn/norm"},
+}
+# What stands before an encoder inside a larger model; a Keras file repeats some of it.
+_PREFIX = re.compile(r"^(?:(?:bert|distilbert|roberta|tf_\w+)/)+")
+_LAYER = re.compile(r"^(encoder|transformer)/layer(?:/|_\._|_)(\d+)/(.+)$")
+# The part and the last word of a name. A table may have none, which is how Google writes it.
+_LAST = re.compile(r"^(.+)/(weight|kernel|bias|gamma|beta|embeddings)$")
+
+# Weights that an encoder does not need, and what they are. Anything else that is not needed is an error.
+_LEFT_OUT = (
+    (re.compile(r"(.*/)?(adam_[mv]|global_step|beta[12]_power)(_\d+)?"), "optimizer state"),
+    (re.compile(r"(embeddings/)?(position_ids|token_type_ids)"), "index buffers"),
+    (re.compile(r"(cls|mlm___cls|nsp___cls)/.+"), "pre-training heads"),
+    (re.compile(r"(lm_head|vocab_transform|vocab_layer_norm|vocab_projector)/.+"), "language model head"),
+    (re.compile(r"(pre_classifier|classifier)/.+|output_(weights|bias)"), "classification head"),
+    (re.compile(r"qa_outputs/.+"), "question answering head"),
+)
+
+
+@dataclass(frozen=True)
+class GraphWeight:
+    """A weight of our graph. ``transposed`` tells that it is stored as [outputs, inputs]."""
+
+    name: str
+    transposed: bool = False
+
+
+def graph_weight(stored: str) -> GraphWeight | None:
+    """Finds what a stored weight is called in our graph; None where it is no weight of an encoder.
+
+    >>> graph_weight("bert.encoder.layer.3.attention.self.key.weight")
+    GraphWeight(name='layer_3/attention/key/kernel', transposed=True)
+    >>> graph_weight("bert/encoder/layer_3/attention/self/key/kernel")
+    GraphWeight(name='layer_3/attention/key/kernel', transposed=False)
+    """
+    name = _PREFIX.sub("", _slashed(stored))
+    match = _LAST.match(name)
+    part, last = (match[1], match[2]) if match else (name, "")
+    if part in _TABLES and last in ("", "weight", "embeddings"):
+        return GraphWeight(_TABLES[part])
+    layer = _LAYER.match(part)
+    if layer is None:
+        return _weight_of(part, last, _DENSE, _NORMS, "")
+    tower = layer[1]
+    return _weight_of(layer[3], last, _LAYER_DENSE[tower], _LAYER_NORMS[tower], f"layer_{layer[2]}/")
+
+
+def left_out_as(stored: str) -> str | None:
+    """Tells what a stored weight is that an encoder does not need; None where that is not known.
+
+    >>> left_out_as("cls.predictions.bias")
+    'pre-training heads'
+    """
+    name = _PREFIX.sub("", _slashed(stored))
+    return next((what for pattern, what in _LEFT_OUT if pattern.fullmatch(name)), None)
+
+
+def _slashed(stored: str) -> str:
+    """PyTorch's dots to slashes. TensorFlow's own ``layer_._0`` is kept, its ``:0`` is dropped."""
+    if "/" in stored:
+        return stored.removesuffix(":0")
+    return stored.removesuffix(":0").replace(".", "/")
+
+
+def _weight_of(
+    part: str, last: str, dense: dict[str, str], norms: dict[str, str], prefix: str
+) -> GraphWeight | None:
+    if part in dense and last in ("weight", "kernel", "bias"):
+        kind = "bias" if last == "bias" else "kernel"
+        return GraphWeight(f"{prefix}{dense[part]}/{kind}", transposed=last == "weight")
+    if part in norms and last in ("weight", "gamma", "bias", "beta"):
+        kind = "gamma" if last in ("weight", "gamma") else "beta"
+        return GraphWeight(f"{prefix}{norms[part]}/{kind}")
+    return None

@@ -1,0 +1,83 @@
+"""The shape of a BERT, DistilBERT or RoBERTa encoder, and the weights it needs; no TensorFlow here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from model_bundle.errors import WeightsMismatchError
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The shape of an encoder.
+
+    ``num_types`` is 0 where the model has no token types (DistilBERT, RoBERTa with one).
+    ``position_offset`` is the position id of the first token: 0 for BERT, ``pad_id + 1`` for RoBERTa, where
+    padding ids inside a text do not advance the position.
+    ``activation`` is ``gelu`` (exact), ``gelu_tanh`` or ``relu``.
+    """
+
+    num_layers: int
+    num_heads: int
+    dim: int
+    inner_dim: int
+    vocab_size: int
+    max_positions: int
+    num_types: int
+    norm_epsilon: float
+    activation: str = "gelu"
+    position_offset: int = 0
+    pad_id: int = 0
+    has_pooler: bool = False
+
+
+def weight_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
+    """Names every weight an encoder needs, with its shape. Kernels are [inputs, outputs]."""
+    dim, inner = config.dim, config.inner_dim
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings/word": (config.vocab_size, dim),
+        "embeddings/position": (config.max_positions, dim),
+    }
+    if config.num_types:
+        shapes["embeddings/type"] = (config.num_types, dim)
+    shapes |= _norm_shapes("embeddings/norm", dim)
+    for index in range(config.num_layers):
+        layer = f"layer_{index}"
+        for part in ("query", "key", "value", "output"):
+            shapes |= _dense_shapes(f"{layer}/attention/{part}", dim, dim)
+        shapes |= _norm_shapes(f"{layer}/attention/norm", dim)
+        shapes |= _dense_shapes(f"{layer}/ffn/inner", dim, inner)
+        shapes |= _dense_shapes(f"{layer}/ffn/outer", inner, dim)
+        shapes |= _norm_shapes(f"{layer}/ffn/norm", dim)
+    if config.has_pooler:
+        shapes |= _dense_shapes("pooler", dim, dim)
+    return shapes
+
+
+def _dense_shapes(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}/kernel": (inputs, outputs), f"{name}/bias": (outputs,)}
+
+
+def _norm_shapes(name: str, dim: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}/gamma": (dim,), f"{name}/beta": (dim,)}
+
+
+def check_weights(config: BertConfig, weights: Mapping[str, np.ndarray], source: str) -> None:
+    """Checks that weights are exactly those the encoder needs.
+
+    Raises:
+        WeightsMismatchError: names every missing, surplus and misshapen weight.
+    """
+    shapes = weight_shapes(config)
+    missing = sorted(shapes.keys() - weights.keys())
+    unused = sorted(weights.keys() - shapes.keys())
+    wrong = [
+        f"{name}: stored {weights[name].shape}, expected {shape}"
+        for name, shape in shapes.items()
+        if name in weights and weights[name].shape != shape
+    ]
+    if missing or unused or wrong:
+        raise WeightsMismatchError(source, missing=missing, unused=unused, wrong_shapes=wrong)
