@@ -1,8 +1,13 @@
-"""Brings TensorFlow into a process, once, with its memory capped."""
+"""Brings TensorFlow into a process, once, with its memory capped and its greeting kept quiet."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from threading import Lock
 from typing import Any
 
 from model_bundle.machine import memory_bytes, num_cores
@@ -10,6 +15,18 @@ from model_bundle.machine import memory_bytes, num_cores
 _MEMORY_CAP = "TF_MKL_ALLOC_MAX_BYTES"
 # The rest is for the text, the Arrow buffers and the interpreter.
 _MEMORY_SHARE = 0.7
+# What TensorFlow's libraries print on every machine without a GPU before a log level can be set.
+_GREETINGS = (
+    b"absl::InitializeLog()",
+    b"oneDNN custom operations are on",
+    b"This TensorFlow binary is optimized",
+    b"To enable the following instructions",
+    b"cudart_stub.cc",
+    b"cuda_platform.cc",
+    b"cuda_executor.cc",
+    b"cuda_diagnostics.cc",
+)
+_lock = Lock()
 
 
 def import_tensorflow(num_threads: int | None = None) -> Any:
@@ -22,19 +39,37 @@ def import_tensorflow(num_threads: int | None = None) -> Any:
     Args:
         num_threads: threads within one operation; None takes every core this process may use.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault(_MEMORY_CAP, str(int(memory_bytes() * _MEMORY_SHARE)))
-    import tensorflow as tf
+    if "tensorflow" in sys.modules:
+        import tensorflow as tf
 
-    tf.get_logger().setLevel("ERROR")
-    if tf.config.threading.get_intra_op_parallelism_threads() == 0:
-        _set_threads(tf, num_threads or num_cores())
-    return tf
+        return tf
+    with _lock, _without_greetings():
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault(_MEMORY_CAP, str(int(memory_bytes() * _MEMORY_SHARE)))
+        import tensorflow as tf
 
-
-def _set_threads(tf: Any, num_threads: int) -> None:
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(num_threads)
+        tf.get_logger().setLevel("ERROR")
+        # Before this, threads can be set; after it, devices are there and have said what they say.
+        tf.config.threading.set_intra_op_parallelism_threads(num_threads or num_cores())
         tf.config.threading.set_inter_op_parallelism_threads(2)
-    except RuntimeError:
-        return  # TensorFlow has computed something in this process already: its threads are running
+        tf.config.list_logical_devices()
+        return tf
+
+
+@contextlib.contextmanager
+def _without_greetings() -> Iterator[None]:
+    """Holds back what native code writes to standard error, and passes on all but the known greetings."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            lines = [line for line in held if not any(known in line for known in _GREETINGS)]
+            if b"".join(lines).strip():
+                os.write(2, b"".join(lines))
