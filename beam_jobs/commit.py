@@ -19,15 +19,16 @@ from beam_jobs.config import Limits, WriteOptions
 from beam_jobs.counts import check_counts, sum_up
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.manifest import (
+    DEAD_LETTERS,
+    EMBEDDINGS,
     FAILED_NAME,
-    LATEST_NAME,
     MANIFEST_NAME,
-    STAGING_DIR,
     DeadFileEntry,
     RunFile,
     RunManifest,
 )
 from beam_jobs.records import DeadFile
+from beam_jobs.run_folder import check_claim, finish
 from beam_jobs.shard import Receipt
 
 # A manifest stays readable: the rest of the dead files are counted, and listed in the log.
@@ -122,10 +123,12 @@ class _MoveDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     """Moves a staged shard to its final name."""
 
     def __init__(self, options: WriteOptions) -> None:
+        self._options = options
         self._root = storage.join(options.output, options.run_id)
 
     def process(self, element: tuple[Receipt, str]) -> Iterator[str]:
         receipt, name = element
+        check_claim(self._options)
         storage.move(receipt.path, storage.join(self._root, *name.split("/")), receipt.num_bytes)
         yield name
 
@@ -153,13 +156,9 @@ def commit(plan: _Plan, options: WriteOptions, description: RunDescription) -> R
         JobError: another job has finished a run of this id.
     """
     root = storage.join(options.output, options.run_id)
-    earlier = find_manifest(root)
+    earlier = check_claim(options)
     if earlier is not None and earlier.attempt_id == options.attempt_id:
-        return earlier
-    if earlier is not None and earlier.failure is None:
-        raise JobError(
-            f"{root} holds a finished run of another job; nothing was changed. Choose another --run_id."
-        )
+        return finish(options, earlier)
     _check_files(root, plan)
     manifest = _manifest(plan, options, description)
     name = MANIFEST_NAME if manifest.failure is None else FAILED_NAME
@@ -167,21 +166,7 @@ def commit(plan: _Plan, options: WriteOptions, description: RunDescription) -> R
         storage.delete(storage.join(root, FAILED_NAME))
     if not storage.create_if_absent(storage.join(root, name), manifest.to_bytes()):
         return commit(plan, options, description)  # somebody was faster: the first one wins
-    if manifest.failure is None:
-        latest = f'{{"run_id": "{options.run_id}"}}\n'.encode()
-        storage.replace(storage.join(options.output, LATEST_NAME), latest)
-        storage.delete(storage.join(root, STAGING_DIR))
-    return manifest
-
-
-def find_manifest(root: str) -> RunManifest | None:
-    """Reads a run's manifest, or that of its failure; None for a run that is not finished."""
-    for name in (MANIFEST_NAME, FAILED_NAME):
-        path = storage.join(root, name)
-        data = storage.read_bytes(path)
-        if data is not None:
-            return RunManifest.from_bytes(data, path)
-    return None
+    return finish(options, manifest)
 
 
 def failure_of(manifest: RunManifest) -> JobError:
@@ -201,7 +186,7 @@ def _check_files(root: str, plan: _Plan) -> None:
                 f"{path} should have {receipt.num_bytes} bytes and has {size}: something else changes this "
                 "folder. No manifest was written."
             )
-    for kind in ("embeddings", "dead_letters"):
+    for kind in (EMBEDDINGS, DEAD_LETTERS):
         for path in storage.list_files(storage.join(root, kind)):
             if path not in wanted:
                 storage.delete(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Literal
 
 from beam_jobs.config import Limits
@@ -42,13 +43,17 @@ def check_counts(
     if counts.num_read != accounted:
         return "counts", (
             f"Counts do not add up: {counts.num_read} documents read, but {counts.num_written} written + "
-            f"{counts.num_reused} reused + {counts.num_dead} dead = {accounted}. This is a bug; please report "
-            "it with the manifest."
+            f"{counts.num_reused} reused + {counts.num_dead} dead = {accounted}. This is a bug; please "
+            "report it with the manifest."
         )
     found = {receipt.precision for receipt in receipts if receipt.precision is not None}
     if found - {precision}:
         return "precision", f"The run was to be in {precision}, but workers computed in {sorted(found)}."
-    if counts.num_read == 0 and counts.num_dead_files <= limits.max_dead_files and not limits.allow_empty_input:
+    if (
+        counts.num_read == 0
+        and counts.num_dead_files <= limits.max_dead_files
+        and not limits.allow_empty_input
+    ):
         return "no_documents", (
             "The input files hold no documents. If that is as it should be, use --allow_empty_input."
         )
@@ -62,12 +67,13 @@ def check_counts(
 
 def _check_dead(counts: RunCounts, limits: Limits) -> tuple[FailureKind | None, str | None]:
     num_dead = counts.num_dead if limits.fail_on_blank else counts.num_dead - counts.num_blank
-    allowed = limits.max_dead_fraction * counts.num_read
+    # As it was written down: 0.29 of 100 is 29, which binary floats miss.
+    allowed = int(Decimal(str(limits.max_dead_fraction)) * counts.num_read)
     if num_dead <= allowed:
         return None, None
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.dead_by_reason.items())
     return "too_many_dead", (
         f"{num_dead} of {counts.num_read} documents are dead letters ({reasons}); --max_dead_fraction "
-        f"{limits.max_dead_fraction} allows {int(allowed)}. Every vector and dead letter is kept; read the dead "
+        f"{limits.max_dead_fraction} allows {allowed}. Every vector and dead letter is kept; read the dead "
         "letters, then run again or allow more."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from beam_jobs.records import DeadLetter, Document, Stage, dead_letter, text_sha
 from beam_jobs.schema import row_schema, vector_array
 from beam_jobs.settings import EncodeSettings
 from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import EncodedTexts, TextEncoder
+from model_bundle.encoder import EncodedTexts, TextEncoder, TextFailure
 from model_bundle.shared_runtime import shared_runtime
 
 DEAD_LETTERS = "dead_letters"
@@ -53,11 +54,12 @@ class EncodeDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typ
         self, settings: EncodeSettings, kept: pa.Schema | None = None, progress: ProgressSink | None = None
     ) -> None:
         super().__init__()
+        self._kept = kept if kept is not None else pa.schema([])
         self.settings = settings
         self.schema = row_schema(
             settings.vector_columns,
             settings.vector_dtype,
-            kept if kept is not None else pa.schema([]),
+            self._kept,
             keep_text=settings.keep_text,
             metadata=settings.file_metadata(),
         )
@@ -71,7 +73,7 @@ class EncodeDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typ
         """
         require_batch(documents, "EncodeDocuments")
         result = documents | "EncodeBuffers" >> beam.ParDo(
-            _EncodeDoFn(self.settings, self.schema, self._progress)
+            _EncodeDoFn(self.settings, self.schema, len(self._kept), self._progress)
         ).with_outputs(DEAD_LETTERS, main="rows")  # PCollection[pa.RecordBatch], PCollection[DeadLetter]
         return EncodedDocuments(result.rows, result[DEAD_LETTERS])
 
@@ -83,7 +85,9 @@ def require_batch(collection: Any, step: str) -> None:
         UsageError: says how to get to one global window.
     """
     if not collection.is_bounded:
-        raise UsageError(f"{step} needs bounded input: a run ends with a manifest. Read from files or a table.")
+        raise UsageError(
+            f"{step} needs bounded input: a run ends with a manifest. Read from files or a table."
+        )
     if not isinstance(collection.windowing.windowfn, GlobalWindows):
         raise UsageError(
             f"{step} needs its input in the global window, not {collection.windowing.windowfn}; "
@@ -94,10 +98,13 @@ def require_batch(collection: Any, step: str) -> None:
 class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     """Owns a buffer of documents and the process's model."""
 
-    def __init__(self, settings: EncodeSettings, schema: pa.Schema, progress: ProgressSink | None) -> None:
+    def __init__(
+        self, settings: EncodeSettings, schema: pa.Schema, num_kept: int, progress: ProgressSink | None
+    ) -> None:
         self._settings = settings
         self._schema = schema
         self._progress = progress
+        self._num_kept = num_kept
         self._counters = {n: Metrics.counter(metrics.NAMESPACE, n) for n in metrics.ALL}
 
     def setup(self) -> None:
@@ -111,12 +118,17 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._buffer_size = 0
 
     def process(self, document: Document) -> Iterator[Any]:
+        if len(document.columns) != self._num_kept:
+            raise UsageError(
+                f"A document has {len(document.columns)} kept columns, but the rows have {self._num_kept}: "
+                "give EncodeDocuments the schema that ReadDocuments keeps (kept=read.summary.kept_schema)."
+            )
         fault = _unfit(document)
         if fault is not None:
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, self._dead(document, "prepare", *fault))
             return
         self._buffer.append(document)
-        self._buffer_size += len(document.text)
+        self._buffer_size += _size(document)
         settings = self._settings
         if len(self._buffer) >= settings.buffer_documents or self._buffer_size >= settings.buffer_bytes:
             yield from self._flush()
@@ -139,7 +151,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._count(encoded, milliseconds)
         failures = {failure.text_index: failure for failure in encoded.failures}
         for index, failure in sorted(failures.items()):
-            letter = self._dead(documents[index], "encode", failure.reason, failure.message)
+            letter = self._dead(documents[index], "encode", failure.reason, self._message(failure))
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, letter)
         alive = np.array([i for i in range(len(documents)) if i not in failures], dtype=np.int64)
         if len(alive):
@@ -149,9 +161,16 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._add(metrics.DOCUMENTS_DEAD, 1)
         return dead_letter(document, stage, reason, message, no_text=self._settings.no_text)
 
+    def _message(self, failure: TextFailure) -> str:
+        """What a model says when it fails may quote its input."""
+        if self._settings.no_text and failure.reason == "model_error":
+            return "The model failed on this text. What it said is left out, as it may quote the text."
+        return failure.message
+
     def _count(self, encoded: EncodedTexts, milliseconds: int) -> None:
         self._add(metrics.DOCUMENTS_ENCODED, len(encoded.num_tokens) - len(encoded.failures))
-        self._add(metrics.TOKENS, int(encoded.num_tokens.sum()))
+        dead = [failure.text_index for failure in encoded.failures]
+        self._add(metrics.TOKENS, int(encoded.num_tokens.sum() - encoded.num_tokens[dead].sum()))
         self._add(metrics.PADDED_TOKENS, encoded.num_padded_tokens)
         self._add(metrics.MODEL_MILLISECONDS, milliseconds)
 
@@ -159,6 +178,12 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._counters[name].inc(count)
         if self._progress is not None:
             self._progress.add(name, count)
+
+
+def _size(document: Document) -> int:
+    """Estimates what a document holds in memory, in bytes: its text and the columns it takes along."""
+    values = [document.text, *document.columns]
+    return sum(len(value) if isinstance(value, str | bytes) else sys.getsizeof(value) for value in values)
 
 
 def _unfit(document: Document) -> tuple[str, str] | None:
@@ -174,8 +199,6 @@ def _unfit(document: Document) -> tuple[str, str] | None:
 
 def _check_range(encoded: EncodedTexts, vector_dtype: str) -> None:
     """Fails texts whose numbers are too large for float16, where they would become infinite."""
-    from model_bundle.encoder import TextFailure
-
     if vector_dtype != "float16":
         return
     largest = np.max([np.abs(v).max(axis=1, initial=0.0) for v in encoded.vectors.values()], axis=0)
@@ -202,7 +225,9 @@ def _rows(
         pa.array(num_tokens, pa.int32()),
         pa.array(encoded.was_truncated[alive]),
     ]
-    arrays += [vector_array(encoded.vectors[n][alive], settings.vector_dtype) for n in settings.request.outputs]
+    arrays += [
+        vector_array(encoded.vectors[n][alive], settings.vector_dtype) for n in settings.request.outputs
+    ]
     if settings.keep_text:
         arrays.append(pa.array([document.text for document in kept], pa.string()))
     for index, field in enumerate(list(schema)[len(arrays) :]):

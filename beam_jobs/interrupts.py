@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -14,27 +15,47 @@ from types import FrameType
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
+class Stopping:
+    """What to say when a signal ends the process."""
+
+    def __init__(self) -> None:
+        self.message = "Nothing was started."
+
+    def started(self, run_id: str, *, in_process: bool) -> None:
+        """Says that from now on a run is under way."""
+        if not in_process:
+            self.message = f"Nobody waits for run {run_id} any more. If it was submitted, it goes on: stop it where it runs."
+            return
+        self.message = (
+            "No run was written; what is in its _staging folder is never read. "
+            f"Start again with --run_id {run_id} to use the same folder."
+        )
+
+
 @contextlib.contextmanager
-def stop_on_signals(run_id: str) -> Iterator[None]:
+def stop_on_signals() -> Iterator[Stopping]:
     """While inside, SIGINT and SIGTERM end this process and its children at once.
 
-    A runner's threads cannot be asked to stop, and need not be: without a manifest there is no run.
+    A runner's threads cannot be asked to stop, and need not be: without a manifest there is no run. Signals
+    belong to the main thread; in another one this does nothing.
     """
+    stopping = Stopping()
 
     def stop(number: int, _: FrameType | None) -> None:
-        sys.stderr.write(
-            f"\nStopped by {signal.Signals(number).name}. No run was written; what is in its _staging folder "
-            f"is never read. Start again with --run_id {run_id} to use the same folder.\n"
-        )
-        sys.stderr.flush()
+        # Not through sys.stderr: the signal may have come while that was being written to.
+        os.write(2, f"\nStopped by {signal.Signals(number).name}. {stopping.message}\n".encode())
         for child in _descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(child, signal.SIGKILL)
         os._exit(_EXIT_CODES[signal.Signals(number)])
 
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+    sys.stderr.flush()
     before = {number: signal.signal(number, stop) for number in _EXIT_CODES}
     try:
-        yield
+        yield stopping
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

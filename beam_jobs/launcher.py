@@ -39,9 +39,10 @@ def _run(parser: argparse.ArgumentParser, flags: argparse.Namespace, rest: list[
     own_flags = [option for action in parser._actions for option in action.option_strings]
     options = pipeline_options(flags.runner, rest, own_flags)
     in_process = is_in_process(flags.runner)
-    plan = plan_job(flags, options, in_process=in_process)
-    print_plan(plan, sys.stderr)
-    with stop_on_signals(plan.write.run_id):
+    with stop_on_signals() as stopping:
+        plan = plan_job(flags, options, in_process=in_process)
+        print_plan(plan, sys.stderr)
+        stopping.started(plan.write.run_id, in_process=in_process)
         manifest = run_plan(plan, options, in_process=in_process)
     if manifest is None:
         return 0
@@ -51,4 +52,3 @@ def _run(parser: argparse.ArgumentParser, flags: argparse.Namespace, rest: list[
 
         raise failure_of(manifest)
     return 0
-

@@ -39,7 +39,7 @@ def embed_parser() -> argparse.ArgumentParser:
         "--runner",
         default="DirectRunner",
         metavar="NAME",
-        help="where to run: DirectRunner (in this process, default), DataflowRunner, FlinkRunner, PrismRunner",
+        help="where to run: DirectRunner (in this process, default), DataflowRunner, FlinkRunner, ...",
     )
     return parser
 
@@ -69,6 +69,12 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         "--keep_columns", default="", metavar="A,B", help="columns to take along, with their types"
     )
     group.add_argument("--delimiter", metavar="C", help="of .csv files (default: a comma; a tab for .tsv)")
+    group.add_argument(
+        "--column_names", default="", metavar="A,B", help="of .csv and .tsv files that have no header row"
+    )
+    group.add_argument(
+        "--no_csv_quotes", action="store_true", help="quotes are ordinary characters in .csv and .tsv files"
+    )
     group.add_argument("--encoding", default="utf-8", metavar="E", help="of text files (default: utf-8)")
     group.add_argument("--whole_files", action="store_true", help="each .txt file is one document")
     group.add_argument(
@@ -114,17 +120,25 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--output", default="embeddings", metavar="DIR", help="root of the runs, local or gs:// (default: %(default)s)"
+        "--output",
+        default="embeddings",
+        metavar="DIR",
+        help="root of the runs, local or gs:// (default: %(default)s)",
     )
     group.add_argument(
         "--run_id", metavar="ID", help="the run's folder. An unfinished run of this id is started again"
     )
-    group.add_argument("--keep_text", action="store_true", help="write the text beside its vector, for search")
+    group.add_argument(
+        "--keep_text", action="store_true", help="write the text beside its vector, for search"
+    )
     group.add_argument(
         "--no_text", action="store_true", help="no input text in outputs, dead letters, logs or errors"
     )
     group.add_argument(
-        "--vector_dtype", choices=["float32", "float16"], default="float32", help="as stored (default: float32)"
+        "--vector_dtype",
+        choices=["float32", "float16"],
+        default="float32",
+        help="as stored (default: float32)",
     )
     group.add_argument(
         "--max_shard_bytes",
@@ -172,4 +186,6 @@ def _add_tuning(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="documents sorted by length together (default: 4096)",
     )
-    group.add_argument("--num_threads", type=int, metavar="N", help="TensorFlow threads (default: every core)")
+    group.add_argument(
+        "--num_threads", type=int, metavar="N", help="TensorFlow threads (default: every core)"
+    )

@@ -11,15 +11,26 @@ from importlib.metadata import version
 from typing import Any
 
 from beam_jobs import storage
-from beam_jobs.commit import RunDescription, find_manifest
+from beam_jobs.commit import RunDescription
 from beam_jobs.config import Limits, ReadOptions, WriteOptions
-from beam_jobs.errors import UsageError
+from beam_jobs.errors import JobError, UsageError
 from beam_jobs.inputs import inspect_input
 from beam_jobs.manifest import FAILED_NAME
 from beam_jobs.pipeline import JobPlan
+from beam_jobs.run_folder import claim, find_manifest
 from beam_jobs.settings import EncodeSettings
 from model_bundle.named import DEFAULT_BUNDLE
 
+# Mean nothing without --input: the sample is what it is.
+_FLAGS_OF_FILES = (
+    "text_column",
+    "id_column",
+    "keep_columns",
+    "delimiter",
+    "column_names",
+    "no_csv_quotes",
+    "whole_files",
+)
 _VERSIONS = ("apache-beam", "pyarrow", "numpy", "tensorflow", "tokenizers")
 
 
@@ -30,7 +41,9 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
         UsageError, ModelBundleError: what is wrong, and what to do.
     """
     read, keep_text = read_options(flags)
-    limits = Limits(flags.max_dead_fraction, flags.max_dead_files, flags.fail_on_blank, flags.allow_empty_input)
+    limits = Limits(
+        flags.max_dead_fraction, flags.max_dead_files, flags.fail_on_blank, flags.allow_empty_input
+    )
     write = write_options(flags, in_process=in_process)
     summary = inspect_input(read)
     encode = EncodeSettings.resolve(
@@ -70,12 +83,14 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
         "no_text": flags.no_text,
     }
     if not flags.input:
-        named = [name for name in ("text_column", "id_column", "keep_columns", "delimiter") if getattr(flags, name)]
+        named = [name for name in _FLAGS_OF_FILES if getattr(flags, name)]
         if named:
             raise UsageError(f"--{named[0]} needs --input; without it the sample text is read.")
         from beam_jobs.sample import sample_pattern
 
-        sample = ReadOptions((sample_pattern(),), ("text",), id_column="id", keep_columns=("topic",), **common)
+        sample = ReadOptions(
+            (sample_pattern(),), ("text",), id_column="id", keep_columns=("topic",), **common
+        )
         return sample, not flags.no_text
     options = ReadOptions(
         patterns=tuple(absolute(pattern) for pattern in flags.input),
@@ -84,6 +99,8 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
         id_column=flags.id_column,
         keep_columns=split(flags.keep_columns),
         delimiter=flags.delimiter,
+        column_names=split(flags.column_names),
+        csv_quotes=not flags.no_csv_quotes,
         encoding=flags.encoding,
         whole_files=flags.whole_files,
         **common,
@@ -105,27 +122,28 @@ def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOption
 
 
 def check_output(write: WriteOptions) -> None:
-    """Proves that the run's folder can be written, and that no finished run is in it.
+    """Proves that the run's folder can be written and holds no finished run, and claims it for this job.
 
     Raises:
         UsageError: says which, and what to do.
     """
     root = storage.join(write.output, write.run_id)
-    probe = storage.join(root, f".probe-{write.attempt_id}")
     try:
-        storage.replace(probe, b"")
-        storage.delete(probe)
+        earlier = find_manifest(root)
+        if earlier is None or earlier.failure is not None:
+            claim(write)
+            storage.delete(storage.join(root, FAILED_NAME))
+            return
+    except JobError:
+        raise
     except Exception as error:  # every storage has errors of its own
         raise UsageError(
             f"--output {write.output} cannot be written: {error}. Name a folder you may write to."
         ) from error
-    earlier = find_manifest(root)
-    if earlier is not None and earlier.failure is None:
-        raise UsageError(
-            f"--run_id {write.run_id}: {root} holds a finished run, which stays as it is. Choose another id, or "
-            "leave --run_id out to have one made."
-        )
-    storage.delete(storage.join(root, FAILED_NAME))
+    raise UsageError(
+        f"--run_id {write.run_id}: {root} holds a finished run, which stays as it is. Choose another id, or "
+        "leave --run_id out to have one made."
+    )
 
 
 def absolute(path: str) -> str:

@@ -71,6 +71,8 @@ def describe(counts: Mapping[str, int], seconds: float, total_bytes: int | None)
     ...           "dead_documents": 2, "input_bytes": 500}, 10.0, 1000)
     '900 documents · 4,500 tokens/s · padding 10 % · 2 dead · 50 % read · 0:10 left'
     """
+    if not counts:  # the model is loading, or workers in other processes count
+        return f"{clock(seconds)} since the start"
     documents, tokens = counts.get(metrics.DOCUMENTS_ENCODED, 0), counts.get(metrics.TOKENS, 0)
     padded = counts.get(metrics.PADDED_TOKENS, 0)
     parts = [f"{documents:,} documents", f"{tokens / max(seconds, 1e-9):,.0f} tokens/s"]

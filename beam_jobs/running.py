@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.runners.runner import PipelineState
 
 from beam_jobs import metrics, storage
-from beam_jobs.commit import find_manifest
 from beam_jobs.errors import JobError
 from beam_jobs.manifest import RunManifest
 from beam_jobs.pipeline import JobPlan, build
 from beam_jobs.progress import LiveLine, close_tally, open_tally
+from beam_jobs.run_folder import find_manifest
 
 _POLL_SECONDS = 5.0
 
@@ -27,14 +29,17 @@ def run_plan(plan: JobPlan, options: Any, *, in_process: bool) -> RunManifest | 
     pipeline = beam.Pipeline(options=options)
     build(pipeline, plan)
     root = storage.join(plan.write.output, plan.write.run_id)
+    total_bytes = plan.summary.total_bytes if plan.read.limit is None else None
     error: Exception | None = None
+    result: Any = None
     try:
         if in_process:
-            with LiveLine(tally.read, plan.summary.total_bytes):
-                pipeline.run().wait_until_finish()
+            with LiveLine(tally.read, total_bytes):
+                result = pipeline.run()
+                result.wait_until_finish()
         else:
             result = pipeline.run()
-            with LiveLine(_MetricCounts(result), plan.summary.total_bytes):
+            with LiveLine(_MetricCounts(result), total_bytes):
                 result.wait_until_finish()
     except Exception as caught:  # runners raise what they like; the manifest tells what really happened
         error = caught
@@ -44,12 +49,14 @@ def run_plan(plan: JobPlan, options: Any, *, in_process: bool) -> RunManifest | 
     if manifest is not None and manifest.attempt_id == plan.write.attempt_id:
         return manifest
     if error is not None:
-        raise JobError(_explain(error, plan)) from error
+        raise JobError(_explain(str(error), plan)) from error
+    if result.state in (PipelineState.FAILED, PipelineState.CANCELLED):
+        raise JobError(_explain(f"the runner says {result.state}.", plan))
     return None
 
 
-def _explain(error: Exception, plan: JobPlan) -> str:
-    text = str(error).strip().split("\n")[0]
+def _explain(what: str, plan: JobPlan) -> str:
+    text = what.strip().split("\n")[0]
     return (
         f"The job failed and wrote no run: {text}\n"
         f"Files under {storage.join(plan.write.output, plan.write.run_id)} are incomplete and are read by "
@@ -68,7 +75,9 @@ class _MetricCounts:
     def __call__(self) -> dict[str, int]:
         if time.monotonic() - self._asked >= _POLL_SECONDS:
             self._asked = time.monotonic()
-            self._counts = _query(self._result)
+            # A job must not end because it could not be watched; there may be counts next time.
+            with contextlib.suppress(Exception):
+                self._counts = _query(self._result)
         return self._counts
 
 

@@ -12,6 +12,8 @@ from model_bundle.manifest import Pooling, Precision, canonical_json
 from model_bundle.request import EncodeRequest
 
 VECTOR_DTYPES = ("float32", "float16")
+# Arrow counts the numbers of a list column in 32 bits.
+_MAX_NUMBERS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,13 @@ class EncodeSettings:
         for name in ("max_batch_tokens", "buffer_documents", "buffer_bytes"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} must be at least 1, not {getattr(self, name)}.")
+        if self.buffer_documents * max(self.dims, default=1) > _MAX_NUMBERS:
+            raise UsageError(
+                f"--buffer_documents {self.buffer_documents}: at {max(self.dims)} dimensions at most "
+                f"{_MAX_NUMBERS // max(self.dims)}; more than the default gains little."
+            )
+        if self.num_threads is not None and self.num_threads < 1:
+            raise UsageError(f"--num_threads must be at least 1, not {self.num_threads}.")
 
     @classmethod
     def resolve(
@@ -68,6 +77,10 @@ class EncodeSettings:
             UsageError: options that contradict each other.
         """
         opened = ModelBundle.open(bundle)
+        if precision == "bfloat16" and opened.manifest.bfloat16_signature is None:
+            raise UsageError(
+                f"--precision bfloat16: the bundle {opened.manifest.name} has no bfloat16 graph; use float32."
+            )
         request = EncodeRequest.resolve(
             opened,
             layers=layers,

@@ -22,8 +22,8 @@ _ROW_GROUP_BYTES = 32_000_000
 class Receipt:
     """What a worker says of a shard it wrote, and all that the run believes.
 
-    ``kind`` is the folder the shard goes to. ``opened_at`` orders shards in time. ``counts`` are sums over its
-    rows: documents, tokens, truncated documents, dead letters by reason, cost.
+    ``kind`` is the folder the shard goes to. ``opened_at`` orders shards in time. ``counts`` are sums over
+    its rows: documents, tokens, truncated documents, dead letters by reason, cost.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class Shard:
         # A retried or given-up worker writes the same rows again, under another name.
         self.path = storage.join(folder, f"{kind}-{uuid.uuid4().hex}.parquet")
         self._opened_at = time.time_ns()
-        self._sink = _DigestingSink(storage.open_new(self.path))
+        self._sink = _DigestingSink(self.path)
         self._writer = pq.ParquetWriter(
             pa.PythonFile(self._sink, mode="w"),
             schema,
@@ -142,8 +142,9 @@ def _statistics_columns(schema: pa.Schema) -> list[str]:
 class _DigestingSink:
     """A file object that knows the digest of what went through it."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._stream = storage.open_new(path)
         self._digest = hashlib.sha256()
         self.num_bytes = 0
 
@@ -170,4 +171,4 @@ class _DigestingSink:
 
     def close(self) -> None:
         if not self._stream.closed:
-            self._stream.close()
+            storage.close_safely(self._stream, self._path)

@@ -1,11 +1,17 @@
-"""Files of a run, local or in a bucket: what Beam's file systems lack for a safe commit."""
+"""Files of a run, local or in a bucket: what Beam's file systems lack for a safe commit.
+
+Local paths are taken as they are; Beam would read ``*``, ``?`` and ``[`` in them as wildcards.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import shutil
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
@@ -16,38 +22,60 @@ _GS = "gs://"
 
 def join(root: str, *parts: str) -> str:
     """Joins a path below a root, local or remote."""
-    return FileSystems.join(root, *parts)
+    return str(FileSystems.join(root, *parts))
 
 
 def exists(path: str) -> bool:
     """Tells whether a file (or local folder) is there."""
-    return bool(FileSystems.exists(path))
+    return bool(FileSystems.exists(path)) if path.startswith(_GS) else os.path.exists(path)
 
 
 def size_of(path: str) -> int | None:
     """Gives a file's size in bytes; None if there is no such file."""
-    matches = FileSystems.match([_literal(path)])[0].metadata_list
-    return int(matches[0].size_in_bytes) if matches else None
+    if path.startswith(_GS):
+        matches = FileSystems.match([_literal(path)])[0].metadata_list
+        return int(matches[0].size_in_bytes) if matches else None
+    try:
+        return os.path.getsize(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def list_files(folder: str) -> list[str]:
     """Lists the files directly in a folder; none if it is not there."""
-    pattern = join(_literal(folder), "*")
-    return sorted(metadata.path for metadata in FileSystems.match([pattern])[0].metadata_list)
+    if folder.startswith(_GS):
+        pattern = join(_literal(folder), "*")
+        return sorted(metadata.path for metadata in FileSystems.match([pattern])[0].metadata_list)
+    if not os.path.isdir(folder):
+        return []
+    return sorted(entry.path for entry in os.scandir(folder) if not entry.is_dir())
 
 
 def read_bytes(path: str) -> bytes | None:
     """Reads a small file; None if it is not there."""
-    if not exists(path):
+    if path.startswith(_GS):
+        if not exists(path):
+            return None
+        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+            return bytes(stream.read())
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        return bytes(stream.read())
 
 
 def open_new(path: str) -> Any:
     """Opens a file for writing; folders are made. Bytes are written as they are."""
     make_folder(os.path.dirname(path))
     return FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def close_safely(stream: Any, path: str) -> None:
+    """Closes what ``open_new`` opened, so that it outlives a crash of the machine."""
+    if not path.startswith(_GS):
+        stream.flush()
+        os.fsync(stream.fileno())
+    stream.close()
 
 
 def make_folder(path: str) -> None:
@@ -79,49 +107,83 @@ def replace(path: str, data: bytes) -> None:
     if path.startswith(_GS):
         with open_new(path) as stream:  # an object appears when its upload is complete
             stream.write(data)
-    else:
-        os.replace(_staged(path, data), path)
+        return
+    staged = _staged(path, data)
+    with _removed_on_error(staged):
+        os.replace(staged, path)
 
 
 def move(source: str, target: str, size: int) -> None:
     """Moves a file to its final name; does nothing where an earlier try has done it.
 
+    The source decides: while it is there, whatever has the target's name is older and is replaced, even if it
+    has the same size.
+
     Raises:
-        FileNotFoundError: neither the source nor a complete target is there.
+        FileNotFoundError: neither a whole source nor a whole target is there.
     """
-    if size_of(target) == size:
-        return
-    if size_of(source) != size:
+    found = size_of(source)
+    if found == size:
+        make_folder(os.path.dirname(target))
+        with contextlib.suppress(FileNotFoundError):  # a parallel try was faster
+            _rename(source, target)
+    elif found is not None or size_of(target) != size:
         raise FileNotFoundError(
-            f"Expected {source} with {size} bytes, found {size_of(source)}; it was removed or changed while "
-            "the run was going on. Start the run again."
+            f"Expected {source} with {size} bytes, found {found}; it was removed or changed while the run "
+            "was going on. Start the run again."
         )
-    make_folder(os.path.dirname(target))
-    if source.startswith(_GS):
-        FileSystems.rename([source], [target])
-    else:
-        os.replace(source, target)
 
 
 def delete(path: str) -> None:
-    """Removes a file or folder with what is in it; it may be gone already."""
-    with contextlib.suppress(BeamIOError, FileNotFoundError):
-        FileSystems.delete([path])
+    """Removes a file; it may be gone already."""
+    if path.startswith(_GS):
+        FileSystems.delete([_literal(path)])
+    else:
+        Path(path).unlink(missing_ok=True)
+
+
+def delete_folder(path: str) -> None:
+    """Removes a folder with what is in it; it may be gone already."""
+    if path.startswith(_GS):
+        FileSystems.delete([f"{path}/"])
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+
+def _rename(source: str, target: str) -> None:
+    if not source.startswith(_GS):
+        os.replace(source, target)
+        return
+    try:
+        FileSystems.rename([source], [target])
+    except BeamIOError:
+        if size_of(source) is not None:
+            raise
 
 
 def _staged(path: str, data: bytes) -> str:
     make_folder(os.path.dirname(path))
     staged = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}-{uuid.uuid4().hex}")
-    with open(staged, "xb") as stream:
+    with open(staged, "xb") as stream, _removed_on_error(staged):
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
     return staged
 
 
+@contextlib.contextmanager
+def _removed_on_error(path: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.unlink(path)
+        raise
+
+
 def _create_exclusively(path: str, data: bytes) -> bool:
     try:
-        with open(path, "xb") as stream:
+        with open(path, "xb") as stream, _removed_on_error(path):
             stream.write(data)
     except FileExistsError:
         return False

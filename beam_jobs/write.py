@@ -70,7 +70,8 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         dead_receipts = (
             inputs.dead_letters
             | "BatchDeadLetters" >> beam.ParDo(_BatchDeadLettersDoFn())  # PCollection[pa.RecordBatch]
-            | "WriteDeadLetters" >> beam.ParDo(_WriteShardsDoFn(DEAD_LETTERS, DEAD_LETTER_SCHEMA, options, None))
+            | "WriteDeadLetters"
+            >> beam.ParDo(_WriteShardsDoFn(DEAD_LETTERS, DEAD_LETTER_SCHEMA, options, None))
         )  # PCollection[Receipt]
         entries = [receipts, dead_receipts, inputs.num_read]
         if inputs.dead_files is not None:
