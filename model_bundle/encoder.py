@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from model_bundle.text import PreparedTexts, text_input
 
 # Padded cells of a batch. Measured: the products are large enough, activations stay in cache (see docs).
 DEFAULT_BATCH_TOKENS = 4096
+_ERRORS = {"out_of_memory": ModelMemoryError, "non_finite": NonFiniteError}
 # Texts that are sorted by length together: enough to keep padding near 1 %.
 DEFAULT_BUFFER_TEXTS = 4096
 
@@ -81,10 +82,20 @@ class TextEncoder:
             num_padded_tokens=0,
             failures=[],
         )
-        equal = self._manifest.batch_dependent
-        for batch in plan_batches(prepared.lengths, self.max_batch_tokens, equal_lengths=equal):
+        for batch in self._batches(prepared.lengths):
             self._run(prepared, batch, result)
         return result
+
+    def _batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
+        """Plans batches, and plans the rest again once the budget has shrunk."""
+        done = np.zeros(len(lengths), dtype=bool)
+        while not done.all():
+            waiting, budget = np.flatnonzero(~done), self.max_batch_tokens
+            for batch in plan_batches(lengths[waiting], budget, equal_lengths=self._manifest.batch_dependent):
+                done[waiting[batch]] = True
+                yield waiting[batch]
+                if self.max_batch_tokens < budget:
+                    break
 
     def _run(self, prepared: PreparedTexts, batch: np.ndarray, result: EncodedTexts) -> None:
         """Runs a batch; on failure halves it until the culprit is alone."""
@@ -94,14 +105,15 @@ class TextEncoder:
             longest = int(prepared.lengths[batch].max())
             result.num_padded_tokens += longest * len(batch)
         except ModelRunError as error:
-            if isinstance(error, ModelMemoryError):
-                cells = int(prepared.lengths[batch].max()) * len(batch)
-                self.max_batch_tokens = max(min(self.max_batch_tokens, cells) // 2, 1)
-            if len(batch) > 1:
-                for half in halves(batch):
-                    self._run(prepared, half, result)
+            if len(batch) == 1:
+                result.failures.append(TextFailure(int(batch[0]), _reason(error), str(error)))
                 return
-            result.failures.append(TextFailure(int(batch[0]), _reason(error), str(error)))
+            if isinstance(error, ModelMemoryError):
+                # Half of what failed. A text that fails alone does not count: it may be over any budget.
+                cells = int(prepared.lengths[batch].max()) * len(batch)
+                self.max_batch_tokens = min(self.max_batch_tokens, max(cells // 2, 1))
+            for half in halves(batch):
+                self._run(prepared, half, result)
 
     def _fill(self, batch: np.ndarray) -> np.ndarray:
         """Repeats a text for models that fail on small batches."""
@@ -119,9 +131,8 @@ class TextEncoder:
         finite = np.all([np.isfinite(vectors).all(axis=1) for vectors in rows.values()], axis=0)
         for name, vectors in rows.items():
             result.vectors[name][batch[finite]] = vectors[finite]
-        for index in batch[~finite]:
-            message = str(NonFiniteError("The model gave NaN or infinity for this text."))
-            result.failures.append(TextFailure(int(index), "non_finite", message))
+        message = "The model gave NaN or infinity for this text."
+        result.failures += [TextFailure(int(index), "non_finite", message) for index in batch[~finite]]
 
 
 class Encoder:
@@ -179,7 +190,8 @@ class Encoder:
             float32[texts, dim] of the first output asked for.
 
         Raises:
-            ModelRunError: the model failed on a text, which is named.
+            ModelRunError: the model failed on a text, whose number is named; ``ModelMemoryError`` and
+                ``NonFiniteError`` where that is known.
         """
         return self.encode_outputs(texts)[self.request.outputs[0]]
 
@@ -195,7 +207,7 @@ class Encoder:
         encoded = self._texts.encode_each(texts)
         if encoded.failures:
             first = encoded.failures[0]
-            raise ModelRunError(
+            raise _ERRORS.get(first.reason, ModelRunError)(
                 f"{len(encoded.failures)} texts failed; the first is number {start + first.text_index}: "
                 f"{first.message}"
             )

@@ -72,15 +72,17 @@ class TensorFlowRuntime:
 
     def _run(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         tensors = {
-            name: self._tf.constant(inputs[spec.role], dtype=spec.dtype) for name, spec in self._inputs.items()
+            name: self._tf.constant(inputs[spec.role], dtype=spec.dtype)
+            for name, spec in self._inputs.items()
         }
         try:
             return {name: value.numpy() for name, value in call(tensors).items()}
         except (self._tf.errors.ResourceExhaustedError, MemoryError) as error:
             raise ModelMemoryError(f"The model ran out of memory on a batch of {_shape(inputs)}.") from error
         except (self._tf.errors.OpError, ValueError, TypeError) as error:
-            summary = str(error).strip().split("\n")[0]
-            raise ModelRunError(f"The model failed on a batch of {_shape(inputs)}: {summary}") from error
+            raise ModelRunError(
+                f"The model failed on a batch of {_shape(inputs)}: {_cause(error)}"
+            ) from error
 
     def _choose(self, bundle: ModelBundle, concrete: Any, golden: Golden) -> tuple[Call, str | None]:
         """Takes constants if they give the golden vectors, else variables, with the reason."""
@@ -151,3 +153,9 @@ def _tensor_spec(tf: Any, name: str, spec: InputSpec) -> Any:
 
 def _shape(inputs: Mapping[str, np.ndarray]) -> str:
     return ", ".join(f"{role} {list(array.shape)}" for role, array in sorted(inputs.items()))
+
+
+def _cause(error: Exception) -> str:
+    """Gives the line of TensorFlow's report that tells what happened: the last one before the node's name."""
+    report = str(error).split("\n\t [[")[0].strip()
+    return report.split("\n")[-1]
