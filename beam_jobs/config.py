@@ -15,7 +15,9 @@ class ReadOptions:
     """Where documents come from and how they are read.
 
     ``text_columns`` are joined by ``text_separator``; empty means the one obvious column (``text``, or the
-    only one). ``limit`` stops after that many documents, in input order.
+    only one). ``column_names`` names the columns of CSV files that have no header row. ``csv_quotes`` False
+    takes quotes for ordinary characters, for files that do not quote fields. ``limit`` stops after that many
+    documents, in input order.
     """
 
     patterns: tuple[str, ...]
@@ -24,6 +26,8 @@ class ReadOptions:
     id_column: str | None = None
     keep_columns: tuple[str, ...] = ()
     delimiter: str | None = None
+    column_names: tuple[str, ...] = ()
+    csv_quotes: bool = True
     encoding: str = "utf-8"
     whole_files: bool = False
     max_document_bytes: int = 10_000_000
@@ -35,14 +39,26 @@ class ReadOptions:
         if not self.patterns:
             raise UsageError("No input: give --input at least one file or pattern.")
         if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit must be at least 1, not {self.limit}; leave it out to read everything.")
+            raise UsageError(
+                f"--limit must be at least 1, not {self.limit}; leave it out to read everything."
+            )
         if self.max_document_bytes < 1:
             raise UsageError(f"--max_document_bytes must be at least 1, not {self.max_document_bytes}.")
         if self.delimiter is not None and len(self.delimiter) != 1:
-            raise UsageError(f"--delimiter must be one character, not {self.delimiter!r} (for a tab: $'\\t').")
-        repeated = {name for name in self.keep_columns if self.keep_columns.count(name) > 1}
-        if repeated:
-            raise UsageError(f"--keep_columns names {sorted(repeated)} more than once.")
+            raise UsageError(
+                f"--delimiter must be one character, not {self.delimiter!r} (for a tab: $'\\t')."
+            )
+        if self.delimiter is not None and self.delimiter in '"\r\n':
+            raise UsageError(
+                f"--delimiter {self.delimiter!r}: quotes and line ends already have a meaning in CSV."
+            )
+        for flag in ("keep_columns", "text_columns", "column_names"):
+            names = getattr(self, flag)
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise UsageError(
+                    f"--{flag.replace('text_columns', 'text_column')} names {repeated} more than once."
+                )
 
 
 @dataclass(frozen=True)
@@ -50,8 +66,8 @@ class WriteOptions:
     """Where a run goes and how its files are cut.
 
     ``output`` holds one folder a run. A shard is closed at ``max_shard_bytes`` or when it has been open for
-    ``checkpoint_seconds``. ``attempt_id`` tells two jobs with one ``run_id`` apart. ``fail_job`` raises in the
-    pipeline when too much is dead, for runners whose launcher does not wait.
+    ``checkpoint_seconds``. ``attempt_id`` tells two jobs with one ``run_id`` apart. ``fail_job`` raises in
+    the pipeline when too much is dead, for runners whose launcher does not wait.
     """
 
     output: str
@@ -63,14 +79,16 @@ class WriteOptions:
 
     def __post_init__(self) -> None:
         """Refuses options that cannot be meant."""
+        if "://" in self.output and not self.output.startswith("gs://"):
+            raise UsageError(f"--output {self.output}: a run goes to a local folder or to gs://.")
         if self.max_shard_bytes < 1:
             raise UsageError(f"--max_shard_bytes must be at least 1, not {self.max_shard_bytes}.")
-        if self.checkpoint_seconds <= 0:
+        if not self.checkpoint_seconds > 0:
             raise UsageError(f"--checkpoint_seconds must be above 0, not {self.checkpoint_seconds}.")
         if not _RUN_ID.fullmatch(self.run_id):
             raise UsageError(
-                f"--run_id {self.run_id!r}: letters, digits, '.', '_' and '-', starting with a letter or digit, "
-                "at most 128; it names a folder."
+                f"--run_id {self.run_id!r}: letters, digits, '.', '_' and '-', starting with a letter or "
+                "digit, at most 128; it names a folder."
             )
 
 

@@ -1,0 +1,81 @@
+"""Helpers of the tests of reading: bytes to a file, a file to what came out of it."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import zstandard
+
+from beam_jobs.config import ReadOptions
+from beam_jobs.formats.model import FileInfo, ReadPlan, detect_format
+from beam_jobs.formats.spans import SPAN_BYTES, plan_spans, read_span
+from beam_jobs.inputs import inspect_input
+from beam_jobs.records import DeadFile, DeadLetter, Document
+
+Outcome = Document | DeadLetter | DeadFile
+COMPRESS = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+}
+
+
+def file_info(path: Path) -> FileInfo:
+    """Describes a file by its name, without any check."""
+    detected = detect_format(path.name)
+    assert detected is not None
+    return FileInfo(str(path), path.name, path.stat().st_size, *detected)
+
+
+def read_unchecked(
+    path: Path,
+    content: bytes,
+    *,
+    span_bytes: int = SPAN_BYTES,
+    text_columns: Sequence[str] = ("text",),
+    kept: pa.Schema | None = None,
+    **options: Any,
+) -> list[Outcome]:
+    """Writes a file and reads it without the check before work, which refuses much that is hostile."""
+    path.write_bytes(content)
+    read = ReadOptions((str(path),), **options)
+    plan = ReadPlan(read, tuple(text_columns), pa.schema([]) if kept is None else kept)
+    spans = plan_spans([file_info(path)], read, span_bytes)
+    return [outcome for span in spans for outcome in read_span(span, plan)]
+
+
+def read_checked(*patterns: Path | str, **options: Any) -> list[Outcome]:
+    """Reads all files of some patterns as a job does."""
+    read = ReadOptions(tuple(map(str, patterns)), **options)
+    summary = inspect_input(read)
+    plan = summary.plan(read)
+    return [outcome for span in plan_spans(summary.files, read) for outcome in read_span(span, plan)]
+
+
+def texts(outcomes: Sequence[Outcome]) -> list[str]:
+    """Gives the texts of the documents."""
+    return [outcome.text for outcome in outcomes if isinstance(outcome, Document)]
+
+
+def ids(outcomes: Sequence[Outcome]) -> list[str]:
+    """Gives the ids of documents and dead letters."""
+    return [outcome.doc_id for outcome in outcomes if not isinstance(outcome, DeadFile)]
+
+
+def reasons(outcomes: Sequence[Outcome]) -> list[str]:
+    """Gives the reasons of what is dead, and ``ok`` for documents."""
+    return ["ok" if isinstance(outcome, Document) else outcome.reason for outcome in outcomes]
+
+
+def csv_bytes(rows: Sequence[Sequence[str]], **how: Any) -> bytes:
+    """Writes rows as CSV."""
+    out = io.StringIO(newline="")
+    csv.writer(out, **how).writerows(rows)
+    return out.getvalue().encode()

@@ -1,0 +1,319 @@
+"""The check before work: matching, ids, columns, and flags that cannot be meant."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from reading import COMPRESS, ids, read_checked, reasons, texts
+
+from beam_jobs import inputs
+from beam_jobs.config import ReadOptions
+from beam_jobs.errors import UsageError
+from beam_jobs.formats.model import ReadPlan
+from beam_jobs.inputs import InputSummary, inspect_input
+
+
+def write(folder: Path, **files: Any) -> None:
+    """Writes files; a list is JSON Lines, a table Parquet. Their names have ``_`` for the dot."""
+    for name, content in files.items():
+        path = folder / name.replace("_", ".")
+        if isinstance(content, pa.Table):
+            pq.write_table(content, path)
+        elif isinstance(content, list):
+            path.write_text("".join(json.dumps(row) + "\n" for row in content))
+        else:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def inspect(*patterns: Path | str, **options: Any) -> InputSummary:
+    return inspect_input(ReadOptions(tuple(map(str, patterns)), **options))
+
+
+def refused(*patterns: Path | str, **options: Any) -> str:
+    with pytest.raises(UsageError) as caught:
+        inspect(*patterns, **options)
+    return str(caught.value)
+
+
+def test_files_come_in_order_with_paths_behind_the_fixed_prefix(tmp_path: Path) -> None:
+    for name in ("b/part-1.txt", "b/part-0.txt", "a/x/part-2.txt.gz", "a/PART.TXT"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(COMPRESS["gz"](b"x\n") if name.endswith("gz") else b"x\n")
+    summary = inspect(f"{tmp_path}/b/part-*", f"{tmp_path}/a/**")
+    assert [file.relative for file in summary.files] == [
+        "part-0.txt",
+        "part-1.txt",
+        "PART.TXT",
+        "x/part-2.txt.gz",
+    ]
+    assert [file.compression for file in summary.files] == [None, None, None, "gz"]
+    assert summary.total_bytes == sum(Path(file.path).stat().st_size for file in summary.files)
+    assert summary.text_columns == ()
+    assert ids(read_checked(f"{tmp_path}/**/part-?.txt*")) == [
+        "a/x/part-2.txt.gz#0",
+        "b/part-0.txt#0",
+        "b/part-1.txt#0",
+    ]
+
+
+def test_ids_do_not_depend_on_where_the_data_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for home in ("here", "there/deep"):
+        (tmp_path / home / "d").mkdir(parents=True)
+        write(tmp_path / home / "d", a_txt="one\ntwo\n")
+    monkeypatch.chdir(tmp_path / "here" / "d")
+    relative = read_checked("*.txt")
+    assert (
+        ids(relative)
+        == ids(read_checked(tmp_path / "there" / "deep" / "d" / "a.txt"))
+        == ["a.txt#0", "a.txt#4"]
+    )
+    assert {outcome.source for outcome in relative} == {str(tmp_path / "here" / "d" / "a.txt")}
+    assert ids(read_checked("../../there/*/d/*.txt")) == ["deep/d/a.txt#0", "deep/d/a.txt#4"]
+
+
+def test_a_name_with_wildcards_in_it_is_found_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a[1]*.txt").write_text("x\n")
+    assert ids(read_checked(tmp_path / "a[1]*.txt")) == ["a[1]*.txt#0"]
+
+
+def test_a_summary_pickles(tmp_path: Path) -> None:
+    write(tmp_path, a_jsonl=[{"text": "x", "n": 1}])
+    summary = inspect(tmp_path / "a.jsonl", keep_columns=("n",))
+    assert pickle.loads(pickle.dumps(summary)) == summary
+    plan = summary.plan(ReadOptions(("x",)))
+    assert (
+        pickle.loads(pickle.dumps(plan))
+        == plan
+        == ReadPlan(ReadOptions(("x",)), ("text",), summary.kept_schema)
+    )
+
+
+def test_no_match_a_folder_and_unknown_storage(tmp_path: Path) -> None:
+    write(tmp_path, a_txt="x\n")
+    assert f"No file matches {tmp_path}/*.csv" in refused(f"{tmp_path}/*.txt", f"{tmp_path}/*.csv")
+    assert f"{tmp_path} is a folder" in refused(tmp_path)
+    assert "nosuch://x/*.txt cannot be listed" in refused("nosuch://x/*.txt")
+
+
+@pytest.mark.parametrize(
+    "name", ["a.json", "a.docx", "README", "a.parquet.gz", "a.txt.xz", ".txt.gz.zst", "a.gz"]
+)
+def test_formats_that_cannot_be_read_are_listed(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    message = refused(f"{tmp_path}/*")
+    assert name in message
+    assert ".jsonl (or .ndjson)" in message
+    assert ("one object a line" in message) == (name == "a.json")
+
+
+def test_a_file_matched_twice(tmp_path: Path) -> None:
+    write(tmp_path, a_txt="x\n", b_txt="x\n")
+    message = refused(f"{tmp_path}/*.txt", f"{tmp_path}/a*")
+    assert f"{tmp_path}/a.txt is matched twice" in message
+    assert f"{tmp_path}/a*" in message
+
+
+def test_two_patterns_that_give_one_id(tmp_path: Path) -> None:
+    for folder in ("2023", "2024"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, a_csv="text,id\nx,1\n")
+    patterns = (f"{tmp_path}/2023/*.csv", f"{tmp_path}/2024/*.csv")
+    message = refused(*patterns)
+    assert f"{tmp_path}/2023/a.csv and {tmp_path}/2024/a.csv" in message
+    suggested = message.split("such as '")[1].split("'")[0]
+    assert ids(read_checked(suggested, text_columns=("text",))) == ["2023/a.csv#0", "2024/a.csv#0"]
+    assert len(inspect(*patterns, id_column="id").files) == 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "chosen"),
+    [
+        ({"text": ["a"], "body": ["b"]}, {}, ("text",)),
+        ({"body": ["b"]}, {}, ("body",)),
+        ({"id": [1], "body": ["b"], "n": [1]}, {"id_column": "id", "keep_columns": ("n",)}, ("body",)),
+        ({"title": ["a"], "body": ["b"]}, {"text_columns": ("title", "body")}, ("title", "body")),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_the_obvious_text_column_is_chosen(
+    tmp_path: Path,
+    columns: dict[str, list[Any]],
+    options: dict[str, Any],
+    chosen: tuple[str, ...],
+    suffix: str,
+) -> None:
+    rows = pa.table(columns).to_pylist()
+    csv = "\n".join([",".join(columns), *(",".join(map(str, row.values())) for row in rows)])
+    write(tmp_path, **{f"a_{suffix}": {"parquet": pa.table(columns), "csv": csv, "jsonl": rows}[suffix]})
+    assert inspect(f"{tmp_path}/*", **options).text_columns == chosen
+
+
+def test_no_obvious_text_column(tmp_path: Path) -> None:
+    write(tmp_path, a_jsonl=[{"title": "a", "body": "b"}], b_jsonl=[{"body": "x"}], c_csv="subject\nx\n")
+    assert "'title', 'body'" in refused(tmp_path / "a.jsonl")
+    message = refused(tmp_path / "b.jsonl", tmp_path / "c.csv")
+    assert "'subject' in" in message
+    assert "'body' in" in message
+
+
+def test_an_unknown_column_lists_those_there_are_and_the_nearest(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        a_csv="id,text\n1,x\n",
+        b_parquet=pa.table({"text": ["x"], "id": ["2"]}),
+        c_jsonl=[{"text": "x"}],
+    )
+    message = refused(tmp_path / "a.csv", text_columns=("txt",))
+    assert "--text_column 'txt' is no column of" in message
+    assert "Did you mean 'text'?" in message
+    assert "It has: 'id', 'text'." in message
+    assert "--column_names" in message
+    assert "--keep_columns 'year'" in refused(tmp_path / "b.parquet", keep_columns=("year",))
+    assert f"--id_column 'id' is no column of {tmp_path}/c.jsonl" in refused(f"{tmp_path}/*", id_column="id")
+
+
+def test_a_header_that_may_be_text_is_not_shown_under_no_text(tmp_path: Path) -> None:
+    write(tmp_path, a_csv="canary one,canary two\nx,y\n")
+    for options in ({}, {"text_columns": ("canary on",)}):
+        assert "canary" in refused(tmp_path / "a.csv", **options)
+        message = refused(tmp_path / "a.csv", no_text=True, **options)
+        assert "canary two" not in message
+        assert "2 columns" in message
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_another_delimiter_is_suspected(tmp_path: Path, separator: str) -> None:
+    write(tmp_path, a_csv=f"id{separator}body\n1{separator}x\n")
+    assert f"give --delimiter {separator!r}" in refused(tmp_path / "a.csv")
+    assert inspect(tmp_path / "a.csv", delimiter=separator, id_column="id").text_columns == ("body",)
+
+
+def test_columns_of_a_type_that_cannot_be_meant(tmp_path: Path) -> None:
+    write(tmp_path, a_parquet=pa.table({"text": [1], "id": [1.5]}), b_jsonl=[{"text": 1, "id": [1]}])
+    assert "--text_column 'text' is int64" in refused(tmp_path / "a.parquet")
+    assert "--text_column 'text' is int64" in refused(tmp_path / "b.jsonl")
+    table = pa.table({"text": ["a"], "id": [1.5]})
+    write(tmp_path, a_parquet=table)
+    assert "--id_column 'id' is double" in refused(tmp_path / "a.parquet", id_column="id")
+
+
+def test_mixed_formats_with_the_same_columns_are_read_together(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        a_csv="text,n\nfrom csv,1\n",
+        b_jsonl=[{"text": "from jsonl", "n": "2"}],
+        c_parquet=pa.table({"text": ["from parquet"], "n": ["3"]}),
+    )
+    outcomes = read_checked(f"{tmp_path}/*", keep_columns=("n",))
+    assert texts(outcomes) == ["from csv", "from jsonl", "from parquet"]
+    assert inspect(f"{tmp_path}/*", keep_columns=("n",)).kept_schema == pa.schema([("n", pa.string())])
+
+
+def test_types_that_disagree_between_files(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        a_parquet=pa.table({"text": ["x"], "n": pa.nulls(1)}),
+        b_parquet=pa.table({"text": ["x"], "n": [1]}),
+        c_parquet=pa.table({"text": ["x"], "n": ["1"]}),
+    )
+    summary = inspect(tmp_path / "a.parquet", tmp_path / "b.parquet", keep_columns=("n",))
+    assert summary.kept_schema == pa.schema([("n", pa.int64())])
+    message = refused(f"{tmp_path}/*", keep_columns=("n",))
+    assert f"int64 in {tmp_path}/b.parquet and string in {tmp_path}/c.parquet" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("a.txt", {"id_column": "id"}, "--id_column does not fit"),
+        ("a.txt", {"keep_columns": ("n",)}, "--keep_columns does not fit"),
+        ("a.txt", {"text_columns": ("n",)}, "--text_column does not fit"),
+        ("a.txt", {"delimiter": ";"}, "--delimiter is for .csv files"),
+        ("a.tsv", {"delimiter": ";"}, "in .tsv it is always a tab"),
+        ("a.jsonl", {"delimiter": ";"}, "--delimiter is for .csv files"),
+        ("a.jsonl", {"whole_files": True}, "--whole_files is for .txt files"),
+        ("a.txt", {"column_names": ("text",)}, "--column_names is for .csv and .tsv"),
+        ("a.txt", {"csv_quotes": False}, "--no_csv_quotes is for .csv and .tsv"),
+        ("a.txt", {"encoding": "utf-99"}, "'utf-99' is not a text encoding"),
+        ("a.jsonl", {"keep_columns": ("doc_id",)}, "--keep_columns 'doc_id'"),
+        ("a.jsonl", {"keep_columns": ("text",)}, "--keep_columns 'text'"),
+        ("a.jsonl", {"keep_columns": ("embedding_2",)}, "--keep_columns 'embedding_2'"),
+    ],
+)
+def test_flags_that_cannot_be_meant(tmp_path: Path, name: str, options: dict[str, Any], message: str) -> None:
+    (tmp_path / name).write_text('{"text": "x"}\n')
+    assert message in refused(f"{tmp_path}/*", **options)
+
+
+def test_an_encoding_for_parquet_cannot_be_meant(tmp_path: Path) -> None:
+    write(tmp_path, a_parquet=pa.table({"text": ["x"]}))
+    assert "--encoding is for text files" in refused(tmp_path / "a.parquet", encoding="cp1252")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delimiter": '"'}, "already have a meaning"),
+        ({"delimiter": "ab"}, "one character"),
+        ({"column_names": ("a", "a")}, "--column_names names ['a'] more than once"),
+        ({"text_columns": ("a", "a")}, "--text_column names ['a'] more than once"),
+    ],
+)
+def test_options_that_cannot_be_meant(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ReadOptions(("a.csv",), **options)
+    assert message in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_a_warning_and_a_dead_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, a_parquet=b"PAR1 this is none", b_parquet=pa.table({"text": ["x"]}))
+    write(tmp_path, c_jsonl_gz=COMPRESS["gz"](b'{"text": "y"}\n')[:-3])
+    with caplog.at_level(logging.WARNING):
+        summary = inspect(f"{tmp_path}/*")
+    assert len(summary.warnings) == 1
+    assert summary.warnings[0].startswith(f"{tmp_path}/a.parquet cannot be read")
+    assert caplog.messages == list(summary.warnings)
+    outcomes = read_checked(f"{tmp_path}/*")
+    assert reasons(outcomes) == ["damaged", "ok", "ok", "truncated"]
+    assert "None of the files inspected tells its columns" in refused(tmp_path / "a.parquet")
+
+
+def test_empty_files_are_no_error_here(tmp_path: Path) -> None:
+    write(tmp_path, a_txt=b"", b_csv=b"", c_jsonl=b"\n\n", d_csv=b"text\n")
+    summary = inspect(f"{tmp_path}/*")
+    assert summary.text_columns == ("text",)
+    assert summary.warnings == ()
+    assert read_checked(f"{tmp_path}/*") == []
+    assert inspect(tmp_path / "b.csv", keep_columns=("n",)).kept_schema == pa.schema([("n", pa.string())])
+
+
+def test_large_files_that_one_worker_reads_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "LARGE_FILE_BYTES", 10)
+    write(
+        tmp_path, a_csv="text\n" + "x" * 10, b_txt="x" * 20, c_txt_gz=COMPRESS["gz"](b"x\n"), d_csv="text\n"
+    )
+    (warning,) = inspect(f"{tmp_path}/*").warnings
+    assert warning.startswith("2 of 4 files have over 1 GB")
+    assert "c.txt.gz" in warning
+
+
+def test_of_many_files_some_are_opened(tmp_path: Path) -> None:
+    for number in range(60):
+        write(tmp_path, **{f"part{number:02}_csv": "text\nx\n"})
+    write(tmp_path, z_jsonl=[{"body": "x"}])
+    assert "'body' in" in refused(f"{tmp_path}/*")  # the first of each format is among them
+    (tmp_path / "z.jsonl").unlink()
+    write(tmp_path, part07_csv="other\nx\n")
+    outcomes = read_checked(f"{tmp_path}/*", text_columns=("text",))
+    assert sorted(reasons(outcomes)) == ["missing_column"] + ["ok"] * 59
