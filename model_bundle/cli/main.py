@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -22,15 +23,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        0; 2 where the user can mend it, with one message on standard error; 130 when interrupted.
+        0, also when the reader of a pipe has had enough; 2 where the user can mend it, with one message on
+        standard error; 130 when interrupted.
     """
     flags = _parser().parse_args(arguments)
     run: Callable[[Namespace], None] = flags.run
     try:
         run(flags)
+        sys.stdout.flush()
     except ModelBundleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Else Python complains when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
