@@ -19,6 +19,7 @@ def sum_up(receipts: Sequence[Receipt], num_read: int, num_dead_files: int) -> R
     total: Counter[str] = Counter()
     for receipt in receipts:
         total.update(receipt.counts)
+    weights = {n.removeprefix("weights/"): c for n, c in sorted(total.items()) if n.startswith("weights/")}
     reasons = {n.removeprefix("reason/"): c for n, c in sorted(total.items()) if n.startswith("reason/")}
     return RunCounts(
         num_read=num_read,
@@ -32,6 +33,7 @@ def sum_up(receipts: Sequence[Receipt], num_read: int, num_dead_files: int) -> R
         num_padded_tokens=total["num_padded_tokens"],
         num_lost_tokens=total["num_lost_tokens"],
         model_seconds=total["model_milliseconds"] / 1000,
+        rows_by_weights=weights,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -22,11 +23,16 @@ from beam_jobs.schema import row_schema, vector_array
 from beam_jobs.settings import EncodeSettings
 from model_bundle.bundle import ModelBundle
 from model_bundle.encoder import EncodedTexts, TextEncoder, TextFailure
+from model_bundle.machine import cpu_name, has_fast_bfloat16
+from model_bundle.manifest import Precision
 from model_bundle.shared_runtime import shared_runtime
+
+_logger = logging.getLogger(__name__)
 
 DEAD_LETTERS = "dead_letters"
 # What a batch of rows cost, in the metadata of its schema: it travels with the rows and is summed by whoever
 # writes them, so it counts just what was kept.
+WEIGHTS_KEY = "weights"
 COST_KEYS = ("num_padded_tokens", "num_lost_tokens", "model_milliseconds")
 
 
@@ -111,6 +117,14 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         settings = self._settings
         bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
         runtime = shared_runtime(bundle, settings.request, settings.num_threads)
+        self._weights = "constants" if runtime.variables_reason is None else runtime.variables_reason
+        if settings.request.precision is Precision.BFLOAT16 and not has_fast_bfloat16():
+            self._add(metrics.SLOW_PRECISION_WORKERS, 1)
+            _logger.warning(
+                "This worker's processor (%s) has no bfloat16 instructions, so --precision bfloat16 is slower "
+                "here than float32; choose machines with AMX or AVX512-BF16.",
+                cpu_name(),
+            )
         self._encoder = TextEncoder(bundle, runtime, settings.max_batch_tokens)
 
     def start_bundle(self) -> None:
@@ -155,7 +169,10 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, letter)
         alive = np.array([i for i in range(len(documents)) if i not in failures], dtype=np.int64)
         if len(alive):
-            yield _rows(documents, encoded, alive, self._schema, self._settings, milliseconds)
+            rows = _rows(documents, encoded, alive, self._schema, self._settings)
+            lost = encoded.num_tokens_untruncated[alive].sum() - encoded.num_tokens[alive].sum()
+            cost = (encoded.num_padded_tokens, int(lost), milliseconds)
+            yield _with_cost(rows, cost, self._weights)
 
     def _dead(self, document: Document, stage: Stage, reason: str, message: str) -> DeadLetter:
         self._add(metrics.DOCUMENTS_DEAD, 1)
@@ -213,7 +230,6 @@ def _rows(
     alive: np.ndarray,
     schema: pa.Schema,
     settings: EncodeSettings,
-    milliseconds: int,
 ) -> pa.RecordBatch:
     """Makes the record batch of the documents that got a vector, in their order."""
     kept = [documents[i] for i in alive]
@@ -232,10 +248,14 @@ def _rows(
         arrays.append(pa.array([document.text for document in kept], pa.string()))
     for index, field in enumerate(list(schema)[len(arrays) :]):
         arrays.append(pa.array([document.columns[index] for document in kept], field.type))
-    lost = int((encoded.num_tokens_untruncated[alive] - num_tokens).sum())
-    cost = zip(COST_KEYS, (encoded.num_padded_tokens, lost, milliseconds), strict=True)
-    metadata = dict(schema.metadata or {}) | {key.encode(): str(value).encode() for key, value in cost}
-    return pa.RecordBatch.from_arrays(arrays, schema=schema.with_metadata(metadata))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _with_cost(rows: pa.RecordBatch, cost: tuple[int, ...], weights: str) -> pa.RecordBatch:
+    """Writes on a batch what it cost and what kind of weights computed it."""
+    metadata = dict(rows.schema.metadata or {}) | {WEIGHTS_KEY.encode(): weights.encode()}
+    metadata |= {k.encode(): str(v).encode() for k, v in zip(COST_KEYS, cost, strict=True)}
+    return rows.replace_schema_metadata(metadata)
 
 
 def _in_global_window(value: Any) -> WindowedValue:

@@ -37,6 +37,7 @@ class RunCounts(_Part):
 
     ``num_dead`` includes ``num_blank``. Tokens count special ones; ``num_padded_tokens`` is what the model
     computed, ``num_lost_tokens`` what truncation dropped. ``model_seconds`` sums over workers.
+    ``rows_by_weights`` tells how many rows came from weights held as ``constants``, or why they were not.
     """
 
     num_read: int
@@ -51,6 +52,7 @@ class RunCounts(_Part):
     num_padded_tokens: int
     num_lost_tokens: int
     model_seconds: float
+    rows_by_weights: dict[str, int] = Field(default_factory=dict)
 
 
 class DeadFileEntry(_Part):

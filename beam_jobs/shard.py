@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import storage
-from beam_jobs.encode import COST_KEYS
+from beam_jobs.encode import COST_KEYS, WEIGHTS_KEY
 
 # A row group of this size keeps the writer's memory small and is large enough for scans.
 _ROW_GROUP_BYTES = 32_000_000
@@ -124,6 +124,8 @@ def _counts(batch: pa.RecordBatch) -> dict[str, int]:
         for entry in batch.column("reason").value_counts().to_pylist():
             counts[f"reason/{entry['values']}"] = entry["counts"]
     metadata = batch.schema.metadata or {}
+    if WEIGHTS_KEY.encode() in metadata:
+        counts[f"weights/{metadata[WEIGHTS_KEY.encode()].decode()}"] = batch.num_rows
     for key in COST_KEYS:
         counts[key] = int(metadata.get(key.encode(), b"0"))
     return counts

@@ -14,13 +14,25 @@ from beam_jobs.progress import clock
 _WORTH_MEASURING_SECONDS = 30.0
 
 
+def size(num_bytes: int) -> str:
+    """Writes a number of bytes with the unit that fits.
+
+    >>> size(48_213), size(371_972_000)
+    ('48.2 kB', '372.0 MB')
+    """
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= factor:
+            return f"{num_bytes / factor:,.1f} {unit}"
+    return f"{num_bytes} bytes"
+
+
 def print_plan(plan: JobPlan, stream: TextIO) -> None:
     """Says what will be done."""
     files, encode = plan.summary.files, plan.encode
     for warning in plan.summary.warnings:
         print(f"warning: {warning}", file=stream)
     print(
-        f"{len(files):,} input files, {plan.summary.total_bytes / 1e6:,.1f} MB, text from "
+        f"{len(files):,} input files, {size(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
         f"({encode.bundle_digest[:12]}), {', '.join(map(str, encode.dims))} dimensions, "
         f"{encode.request.precision}; run {plan.write.run_id}",
@@ -35,8 +47,8 @@ def print_summary(manifest: RunManifest, plan: JobPlan, stream: TextIO) -> None:
     lines = [f"{title}: {root}", *_count_lines(manifest)]
     files = [file for file in manifest.files if file.kind == EMBEDDINGS]
     if files:
-        size = sum(file.num_bytes for file in files) / 1e6
-        lines += [f"  files      {len(files)} in {root}/{EMBEDDINGS}, {size:,.1f} MB"]
+        total = size(sum(file.num_bytes for file in files))
+        lines += [f"  files      {len(files)} in {root}/{EMBEDDINGS}, {total}"]
         lines += [f"  open       duckdb -c \"SELECT * FROM '{root}/{EMBEDDINGS}/*.parquet' LIMIT 5\""]
         lines += [f"             pandas.read_parquet('{root}/{EMBEDDINGS}')"]
     if manifest.counts.num_dead:

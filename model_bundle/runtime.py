@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from model_bundle.bundle import ModelBundle
-from model_bundle.errors import ModelBundleError, ModelMemoryError, ModelRunError, SettingsError
+from model_bundle.errors import ModelBundleError, ModelMemoryError, ModelRunError
 from model_bundle.freezing import Call, CannotFreezeError, freeze
 from model_bundle.golden import Golden
+from model_bundle.machine import release_free_memory
 from model_bundle.manifest import SAVED_MODEL_DIR, InputSpec, Precision
 from model_bundle.pooling import normalize_in_graph, pool_in_graph
 from model_bundle.request import EncodeRequest
@@ -49,8 +50,8 @@ class TensorFlowRuntime:
             decides.
 
     Raises:
-        SettingsError: this bundle cannot run in the requested precision.
-        GoldenMismatchError: it does not give the vectors recorded when it was built.
+        GoldenMismatchError: in this precision, on this machine, the model does not give the vectors recorded
+            when its bundle was built.
     """
 
     def __init__(self, bundle: ModelBundle, request: EncodeRequest, num_threads: int | None = None) -> None:
@@ -63,6 +64,7 @@ class TensorFlowRuntime:
         golden = Golden.read(bundle)
         concrete = self._trace(bundle)
         self._call, self.variables_reason = self._choose(bundle, concrete, golden)
+        release_free_memory()
         self.ready_seconds = time.monotonic() - started
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -104,7 +106,7 @@ class TensorFlowRuntime:
     def _trace(self, bundle: ModelBundle) -> Any:
         """Builds the function that feeds the signature and pools what comes out of it."""
         tf = self._tf
-        signature = self._loaded.signatures[_signature_name(bundle, self.request.precision)]
+        signature = self._loaded.signatures[self._signature_name(bundle)]
         specs = {name: _tensor_spec(tf, name, spec) for name, spec in self._inputs.items()}
 
         @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
@@ -114,6 +116,17 @@ class TensorFlowRuntime:
             return {name: self._finish(outputs[name], lengths) for name in self.request.outputs}
 
         return call.get_concrete_function(**specs)
+
+    def _signature_name(self, bundle: ModelBundle) -> str:
+        """Chooses the graph; one that knows float32 only is rewritten to bfloat16 by TensorFlow."""
+        if self.request.precision is Precision.FLOAT32:
+            return bundle.manifest.signature
+        if bundle.manifest.bfloat16_signature is None:
+            # Holds for functions that are first called from now on: one process runs one precision.
+            options = {"auto_mixed_precision_onednn_bfloat16": True}
+            self._tf.config.optimizer.set_experimental_options(options)
+            return bundle.manifest.signature
+        return bundle.manifest.bfloat16_signature
 
     def _lengths(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
         by_role = {self._inputs[name].role: tensor for name, tensor in inputs.items()}
@@ -128,16 +141,6 @@ class TensorFlowRuntime:
         if self.request.pooling is not None:
             output = pool_in_graph(output, lengths, self.request.pooling)
         return normalize_in_graph(output) if self.request.normalize else output
-
-
-def _signature_name(bundle: ModelBundle, precision: Precision) -> str:
-    if precision is Precision.FLOAT32:
-        return bundle.manifest.signature
-    if bundle.manifest.bfloat16_signature is None:
-        raise SettingsError(
-            f"--precision bfloat16: the bundle {bundle.manifest.name} has no bfloat16 graph; use float32."
-        )
-    return bundle.manifest.bfloat16_signature
 
 
 _RANKS = {"ids": 2, "mask": 2, "types": 2, "text": 1, "words": 2, "lengths": 1, "numeric": 2}

@@ -10,14 +10,17 @@ import numpy as np
 
 
 class PreparedTexts(Protocol):
-    """Texts ready for the model, not yet padded.
+    """Texts ready for the model, not yet padded."""
 
-    ``lengths``: int32[texts], what a text costs in a batch, after truncation. ``num_tokens``: int32[texts],
-    tokens before truncation.
-    """
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32[texts], what a text costs in a batch, after truncation."""
+        ...
 
-    lengths: np.ndarray
-    num_tokens: np.ndarray
+    @property
+    def num_tokens(self) -> np.ndarray:
+        """int32[texts], tokens before truncation."""
+        ...
 
     def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
         """Pads the texts at these positions to the longest; arrays by input role (see ``InputSpec``)."""
