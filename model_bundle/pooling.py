@@ -42,19 +42,20 @@ def pool(states: np.ndarray, mask: np.ndarray, pooling: Pooling) -> np.ndarray:
         raise EmptyTextError(f"texts {np.flatnonzero(lengths == 0).tolist()} have no real token to pool")
     real = mask[:, :, np.newaxis] > 0
     if pooling is Pooling.FIRST:
-        return states[:, 0]
-    if pooling is Pooling.LAST:
-        return states[np.arange(len(states)), lengths - 1]
-    if pooling is Pooling.MAX:
-        return np.where(real, states, -np.inf).max(axis=1).astype(np.float32)
-    total = np.where(real, states, 0.0).sum(axis=1, dtype=np.float64)
-    return (total / lengths[:, np.newaxis]).astype(np.float32)
+        vectors = states[:, 0]
+    elif pooling is Pooling.LAST:
+        vectors = states[np.arange(len(states)), lengths - 1]
+    elif pooling is Pooling.MAX:
+        vectors = np.where(real, states, -np.inf).max(axis=1)
+    else:
+        vectors = np.where(real, states, 0.0).sum(axis=1, dtype=np.float64) / lengths[:, np.newaxis]
+    return np.asarray(vectors, dtype=np.float32)
 
 
 def normalize(vectors: np.ndarray) -> np.ndarray:
     """Scales float32[texts, dim] to length 1; a zero vector stays zero, as in PyTorch's ``normalize``."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
 
 
 def pool_in_graph(states: Any, lengths: Any, pooling: Pooling) -> Any:
