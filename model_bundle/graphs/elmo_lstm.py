@@ -1,0 +1,170 @@
+"""One bidirectional LSTM layer with projection, both directions in one loop. Imports TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from model_bundle.graphs.elmo_options import DIRECTIONS, BilmOptions, cell_prefix
+
+# Words whose input products are computed ahead in one piece: wide enough for the matrix product, and with
+# cells of 4,096 they are 134 MB in float32, however long the texts are.
+_BLOCK_WORDS = 1024
+# Added to the forget gate and not part of the stored bias. Source: LSTMCell of TensorFlow 1.
+_FORGET_BIAS = 1.0
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """What one layer remembers of each direction.
+
+    ``cells``: float32[2, texts, lstm_dim]. ``outputs``: float32[2, texts, projection_dim].
+    """
+
+    cells: tf.Tensor
+    outputs: tf.Tensor
+
+
+class BidirectionalLstm(tf.Module):
+    """Layer ``layer`` of a biLM. The directions never see each other.
+
+    Args:
+        options: the shape of the model.
+        weights: checked float32 arrays by the names of ``weight_shapes``.
+        layer: counted from 0.
+
+    Source: Sak et al., arXiv:1402.1128, as LSTMCell and MultiRNNCell of TensorFlow 1 have it.
+    """
+
+    def __init__(self, options: BilmOptions, weights: Mapping[str, np.ndarray], layer: int) -> None:
+        super().__init__(name=f"lstm_{layer}")
+        self._options = options
+        self._adds_input = options.use_skip_connections and layer > 0
+        self._directions = [
+            _variables(options, weights, cell_prefix(index, layer), name)
+            for index, name in enumerate(DIRECTIONS)
+        ]
+
+    def run(
+        self,
+        inputs: tuple[tf.Tensor, tf.Tensor],
+        dtype: tf.DType,
+        state: LayerState | None = None,
+        lengths: tf.Tensor | None = None,
+    ) -> tuple[tuple[tf.Tensor, tf.Tensor], LayerState]:
+        """Runs over all time steps.
+
+        Args:
+            inputs: for each direction dtype[words, texts, projection_dim], in the order that direction reads.
+            dtype: what the matrix products are computed in. The cell stays float32.
+            state: where to begin; None is zero.
+            lengths: int32[texts]. Where given, the state of a text stands still past its last word; needed
+                for the final state only, since outputs past the end are the caller's to drop.
+
+        Returns:
+            For each direction dtype[words, texts, projection_dim], in the same order, and the final state.
+        """
+        weights = [{name: tf.cast(v, dtype) for name, v in d.items()} for d in self._directions]
+        num_steps, num_texts = tf.shape(inputs[0])[0], tf.shape(inputs[0])[1]
+        block = tf.maximum(_BLOCK_WORDS // tf.maximum(num_texts, 1), 1)
+        arrays = tuple(tf.TensorArray(dtype, num_steps, element_shape=self._shape(True)) for _ in DIRECTIONS)
+
+        def run_block(start: tf.Tensor, *carried: Any) -> tuple[Any, ...]:
+            stop = tf.minimum(start + block, num_steps)
+            products = [self._input_products(x[start:stop], w) for x, w in zip(inputs, weights, strict=True)]
+
+            def run_step(step: tf.Tensor, cells: Any, outputs: Any, arrays: Any) -> tuple[Any, ...]:
+                results = [
+                    self._step(products[i][step - start], cells[i], outputs[i], weights[i])
+                    for i in range(len(DIRECTIONS))
+                ]
+                new_cells, new_outputs = zip(*results, strict=True)
+                arrays = tuple(a.write(step, out) for a, out in zip(arrays, new_outputs, strict=True))
+                if lengths is not None:
+                    moves = (step < lengths)[:, tf.newaxis]
+                    new_cells = _where(moves, new_cells, cells)
+                    new_outputs = _where(moves, new_outputs, outputs)
+                return step + 1, tuple(new_cells), tuple(new_outputs), arrays
+
+            return self._loop(lambda step, *_: step < stop, run_step, (start, *carried))
+
+        begin = (tf.constant(0), *self._begin(state, num_texts, dtype), arrays)
+        _, cells, outputs, arrays = self._loop(lambda start, *_: start < num_steps, run_block, begin)
+        stacked = [array.stack() for array in arrays]
+        if self._adds_input:
+            stacked = [out + x for out, x in zip(stacked, inputs, strict=True)]
+        final = LayerState(tf.stack(cells), tf.cast(tf.stack(outputs), tf.float32))
+        return (stacked[0], stacked[1]), final
+
+    def _input_products(self, inputs: tf.Tensor, weights: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Gives dtype[steps, texts, 4 * lstm_dim]: the part of the gates that needs no earlier step."""
+        flat = tf.reshape(inputs, [-1, self._options.projection_dim])
+        products = tf.nn.bias_add(tf.matmul(flat, weights["input_kernel"]), weights["bias"])
+        shape = tf.concat([tf.shape(inputs)[:2], [4 * self._options.lstm_dim]], axis=0)
+        return tf.reshape(products, shape)
+
+    def _step(
+        self, product: tf.Tensor, cell: tf.Tensor, output: tf.Tensor, weights: Mapping[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """One word of one direction. Gates stand in the order input, candidate, forget, output."""
+        gates = tf.cast(tf.matmul(output, weights["recurrent_kernel"]) + product, tf.float32)
+        enter, candidate, forget, leave = tf.split(gates, 4, axis=-1)
+        cell = tf.sigmoid(forget) * cell + tf.sigmoid(enter) * tf.tanh(candidate)
+        cell = _clip(cell, self._options.cell_clip)
+        output = tf.cast(tf.sigmoid(leave) * tf.tanh(cell), product.dtype)
+        if self._options.projects_cells:
+            output = tf.matmul(output, weights["projection_kernel"])
+            output = _clip(output, self._options.projection_clip)
+        return cell, output
+
+    def _begin(self, state: LayerState | None, num_texts: tf.Tensor, dtype: tf.DType) -> tuple[Any, Any]:
+        if state is None:
+            cell = tf.zeros([num_texts, self._options.lstm_dim])
+            output = tf.zeros([num_texts, self._options.projection_dim], dtype)
+            return (cell, cell), (output, output)
+        return tuple(tf.unstack(state.cells, 2)), tuple(tf.unstack(tf.cast(state.outputs, dtype), 2))
+
+    def _loop(self, condition: Any, body: Any, begin: tuple[Any, ...]) -> tuple[Any, ...]:
+        cell, output = self._shape(False), self._shape(True)
+        shapes = (tf.TensorShape([]), (cell, cell), (output, output), (None, None))
+        result: tuple[Any, ...] = tf.while_loop(
+            condition, body, begin, shape_invariants=shapes, parallel_iterations=1
+        )
+        return result
+
+    def _shape(self, is_output: bool) -> tf.TensorShape:
+        return tf.TensorShape([None, self._options.projection_dim if is_output else self._options.lstm_dim])
+
+
+def _variables(
+    options: BilmOptions, weights: Mapping[str, np.ndarray], prefix: str, direction: str
+) -> dict[str, tf.Variable]:
+    """The variables of one direction; the stored kernel is that of [input, output of the step before]."""
+    kernel, bias, dim = weights[f"{prefix}/W_0"], weights[f"{prefix}/B"].copy(), options.lstm_dim
+    bias[2 * dim : 3 * dim] += _FORGET_BIAS
+    arrays = {
+        "input_kernel": kernel[: options.projection_dim],
+        "recurrent_kernel": kernel[options.projection_dim :],
+        "bias": bias,
+    }
+    if options.projects_cells:
+        arrays["projection_kernel"] = weights[f"{prefix}/W_P_0"]
+    return {
+        name: tf.Variable(value, name=f"{direction}/{name}", dtype=tf.float32, trainable=False)
+        for name, value in arrays.items()
+    }
+
+
+def _clip(values: tf.Tensor, limit: float | None) -> tf.Tensor:
+    if limit is None:
+        return values
+    bound = tf.constant(limit, values.dtype)
+    return tf.clip_by_value(values, -bound, bound)
+
+
+def _where(moves: tf.Tensor, new: Any, old: Any) -> tuple[tf.Tensor, ...]:
+    return tuple(tf.where(moves, after, before) for after, before in zip(new, old, strict=True))
