@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -18,22 +18,20 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_jobs import metrics
 from beam_jobs.errors import UsageError
 from beam_jobs.progress import ProgressSink
-from beam_jobs.records import DeadLetter, Document, Stage, dead_letter, text_sha256
-from beam_jobs.schema import row_schema, vector_array
+from beam_jobs.records import DeadLetter, Document, Stage, dead_letter
+from beam_jobs.rows import check_range, check_words, make_rows, with_cost, word_columns
+from beam_jobs.schema import row_schema
 from beam_jobs.settings import EncodeSettings
 from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import EncodedTexts, TextEncoder, TextFailure
+from model_bundle.encoder import TextEncoder
 from model_bundle.machine import cpu_name, has_fast_bfloat16
 from model_bundle.manifest import Precision
+from model_bundle.results import EncodedTexts, TextFailure
 from model_bundle.shared_runtime import shared_runtime
 
 _logger = logging.getLogger(__name__)
 
 DEAD_LETTERS = "dead_letters"
-# What a batch of rows cost, in the metadata of its schema: it travels with the rows and is summed by whoever
-# writes them, so it counts just what was kept.
-WEIGHTS_KEY = "weights"
-COST_KEYS = ("num_padded_tokens", "num_lost_tokens", "model_milliseconds")
 
 
 class EncodedDocuments(NamedTuple):
@@ -67,6 +65,7 @@ class EncodeDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typ
             settings.vector_dtype,
             self._kept,
             keep_text=settings.keep_text,
+            word_columns=word_columns(settings),
             metadata=settings.file_metadata(),
         )
         self._progress = progress
@@ -121,8 +120,8 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         if settings.request.precision is Precision.BFLOAT16 and not has_fast_bfloat16():
             self._add(metrics.SLOW_PRECISION_WORKERS, 1)
             _logger.warning(
-                "This worker's processor (%s) has no bfloat16 instructions, so --precision bfloat16 is slower "
-                "here than float32; choose machines with AMX or AVX512-BF16.",
+                "This worker's processor (%s) has no bfloat16 instructions: --precision bfloat16 is "
+                "slower here than float32. Choose machines with AMX or AVX512-BF16.",
                 cpu_name(),
             )
         self._encoder = TextEncoder(bundle, runtime, settings.max_batch_tokens)
@@ -160,19 +159,19 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             return
         started = time.monotonic()
         encoded = self._encoder.encode_each([document.text for document in documents])
-        _check_range(encoded, self._settings.vector_dtype)
+        check_words(encoded)
+        check_range(encoded, self._settings.vector_dtype)
         milliseconds = round(1000 * (time.monotonic() - started))
         self._count(encoded, milliseconds)
         failures = {failure.text_index: failure for failure in encoded.failures}
         for index, failure in sorted(failures.items()):
             letter = self._dead(documents[index], "encode", failure.reason, self._message(failure))
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, letter)
-        alive = np.array([i for i in range(len(documents)) if i not in failures], dtype=np.int64)
-        if len(alive):
-            rows = _rows(documents, encoded, alive, self._schema, self._settings)
-            lost = encoded.num_tokens_untruncated[alive].sum() - encoded.num_tokens[alive].sum()
-            cost = (encoded.num_padded_tokens, int(lost), milliseconds)
-            yield _with_cost(rows, cost, self._weights)
+        alive = np.ones(len(documents), dtype=bool)
+        alive[list(failures)] = False
+        if alive.any():
+            rows = make_rows(documents, encoded, alive, self._schema, self._settings)
+            yield with_cost(rows, encoded, alive, milliseconds, self._weights)
 
     def _dead(self, document: Document, stage: Stage, reason: str, message: str) -> DeadLetter:
         self._add(metrics.DOCUMENTS_DEAD, 1)
@@ -212,50 +211,6 @@ def _unfit(document: Document) -> tuple[str, str] | None:
     except UnicodeEncodeError as error:
         return "invalid_unicode", f"The text holds a lone surrogate at character {error.start}."
     return None
-
-
-def _check_range(encoded: EncodedTexts, vector_dtype: str) -> None:
-    """Fails texts whose numbers are too large for float16, where they would become infinite."""
-    if vector_dtype != "float16":
-        return
-    largest = np.max([np.abs(v).max(axis=1, initial=0.0) for v in encoded.vectors.values()], axis=0)
-    for index in np.flatnonzero(largest > np.finfo(np.float16).max):
-        message = "A number of the vector is too large for float16; use --vector_dtype float32."
-        encoded.failures.append(TextFailure(int(index), "float16_overflow", message))
-
-
-def _rows(
-    documents: list[Document],
-    encoded: EncodedTexts,
-    alive: np.ndarray,
-    schema: pa.Schema,
-    settings: EncodeSettings,
-) -> pa.RecordBatch:
-    """Makes the record batch of the documents that got a vector, in their order."""
-    kept = [documents[i] for i in alive]
-    num_tokens = encoded.num_tokens[alive]
-    arrays = [
-        pa.array([document.doc_id for document in kept], pa.string()),
-        pa.array([document.source for document in kept], pa.string()),
-        pa.array([text_sha256(document.text) for document in kept], pa.string()),
-        pa.array(num_tokens, pa.int32()),
-        pa.array(encoded.was_truncated[alive]),
-    ]
-    arrays += [
-        vector_array(encoded.vectors[n][alive], settings.vector_dtype) for n in settings.request.outputs
-    ]
-    if settings.keep_text:
-        arrays.append(pa.array([document.text for document in kept], pa.string()))
-    for index, field in enumerate(list(schema)[len(arrays) :]):
-        arrays.append(pa.array([document.columns[index] for document in kept], field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _with_cost(rows: pa.RecordBatch, cost: tuple[int, ...], weights: str) -> pa.RecordBatch:
-    """Writes on a batch what it cost and what kind of weights computed it."""
-    metadata = dict(rows.schema.metadata or {}) | {WEIGHTS_KEY.encode(): weights.encode()}
-    metadata |= {k.encode(): str(v).encode() for k, v in zip(COST_KEYS, cost, strict=True)}
-    return rows.replace_schema_metadata(metadata)
 
 
 def _in_global_window(value: Any) -> WindowedValue:

@@ -106,6 +106,12 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="token states to one vector (default: the bundle's)",
     )
     group.add_argument(
+        "--rows",
+        choices=["document", "word"],
+        default="document",
+        help="one row a document, or one a word with its place in the text (bundles that split words: ELMo)",
+    )
+    group.add_argument(
         "--max_tokens", type=int, metavar="N", help="truncate after N tokens, special ones included"
     )
     group.add_argument("--prompt", metavar="NAME", help="one of the bundle's prompts, put before every text")

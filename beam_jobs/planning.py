@@ -54,6 +54,7 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
         prompt=flags.prompt,
         prompt_text=flags.prompt_text,
         precision=flags.precision,
+        rows=flags.rows,
         vector_dtype=flags.vector_dtype,
         keep_text=keep_text,
         no_text=flags.no_text,

@@ -23,6 +23,14 @@ DEAD_LETTER_SCHEMA = pa.schema(
     ]
 )
 
+# Which word of the document a row is, and from which character to which it stands there.
+WORD_COLUMNS = {
+    "word_index": pa.int32(),
+    "word": pa.string(),
+    "char_start": pa.int32(),
+    "char_end": pa.int32(),
+}
+
 
 def vector_type(vector_dtype: str) -> pa.DataType:
     """Gives ``list<element: float>``: the child name that every reader of Parquet knows."""
@@ -36,15 +44,17 @@ def row_schema(
     kept: pa.Schema,
     *,
     keep_text: bool,
+    word_columns: Sequence[str] = (),
     metadata: Mapping[str, str],
 ) -> pa.Schema:
-    """Gives the schema of the embeddings: one row a document.
+    """Gives the schema of the embeddings: one row a document, or one a word.
 
     Args:
         vector_columns: names of the vector columns.
         vector_dtype: ``float32`` or ``float16``.
         kept: the input's own columns that are taken along.
         keep_text: adds ``text``.
+        word_columns: those of ``WORD_COLUMNS`` that rows of words get.
         metadata: goes into every file.
 
     Raises:
@@ -57,6 +67,7 @@ def row_schema(
         pa.field("num_tokens", pa.int32(), nullable=False),
         pa.field("was_truncated", pa.bool_(), nullable=False),
     ]
+    fields += [pa.field(name, WORD_COLUMNS[name], nullable=False) for name in word_columns]
     fields += [pa.field(name, vector_type(vector_dtype), nullable=False) for name in vector_columns]
     if keep_text:
         fields.append(pa.field("text", pa.string(), nullable=False))

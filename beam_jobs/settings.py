@@ -8,7 +8,7 @@ from typing import Any
 
 from beam_jobs.errors import UsageError
 from model_bundle.bundle import ModelBundle
-from model_bundle.manifest import Pooling, Precision, canonical_json
+from model_bundle.manifest import Pooling, Precision, Rows, canonical_json
 from model_bundle.request import EncodeRequest
 
 VECTOR_DTYPES = ("float32", "float16")
@@ -68,6 +68,7 @@ class EncodeSettings:
         prompt: str | None = None,
         prompt_text: str | None = None,
         precision: str = "float32",
+        rows: str = "document",
         **rest: Any,
     ) -> EncodeSettings:
         """Opens and checks a bundle, and fills from it what was not asked for.
@@ -89,6 +90,7 @@ class EncodeSettings:
             prompt=prompt,
             prompt_text=prompt_text,
             precision=Precision(precision),
+            rows=Rows(rows),
         )
         specs = [opened.spec(name) for name in request.outputs]
         return cls(
@@ -111,7 +113,7 @@ class EncodeSettings:
     @property
     def digest(self) -> str:
         """Equal where vectors may be shared, given equal bundles and texts."""
-        relevant = self.request.to_json() | {"vector_dtype": self.vector_dtype, "rows": "document"}
+        relevant = self.request.to_json() | {"vector_dtype": self.vector_dtype}
         return hashlib.sha256(canonical_json(relevant)).hexdigest()
 
     def file_metadata(self) -> dict[str, str]:
@@ -126,4 +128,5 @@ class EncodeSettings:
             "beam_jobs.pooling": str(request.pooling or "none"),
             "beam_jobs.normalized": str(request.normalize).lower(),
             "beam_jobs.precision": str(request.precision),
+            "beam_jobs.rows": str(request.rows),
         }

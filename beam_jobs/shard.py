@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import storage
-from beam_jobs.encode import COST_KEYS, WEIGHTS_KEY
+from beam_jobs.rows import COST_KEYS, WEIGHTS_KEY
 
 # A row group of this size keeps the writer's memory small and is large enough for scans.
 _ROW_GROUP_BYTES = 32_000_000
@@ -113,21 +113,16 @@ class Shard:
 
 
 def _counts(batch: pa.RecordBatch) -> dict[str, int]:
-    """Sums up a batch: columns that count, and the cost in its schema's metadata."""
-    counts: dict[str, int] = {}
-    names = batch.schema.names
-    if "num_tokens" in names:
-        counts["num_documents"] = batch.num_rows
-        counts["num_tokens"] = int(batch.column("num_tokens").to_numpy().sum())
-        counts["num_truncated"] = batch.column("was_truncated").true_count
-    if "reason" in names:
+    """Sums up a batch: what its schema's metadata says it cost, and dead letters by reason."""
+    metadata = batch.schema.metadata or {}
+    counts = {key: int(metadata.get(key.encode(), b"0")) for key in COST_KEYS}
+    if "reason" in batch.schema.names:
         for entry in batch.column("reason").value_counts().to_pylist():
             counts[f"reason/{entry['values']}"] = entry["counts"]
-    metadata = batch.schema.metadata or {}
+    elif b"num_documents" not in metadata:
+        counts["num_documents"] = batch.num_rows  # rows that another step made: one a document
     if WEIGHTS_KEY.encode() in metadata:
         counts[f"weights/{metadata[WEIGHTS_KEY.encode()].decode()}"] = batch.num_rows
-    for key in COST_KEYS:
-        counts[key] = int(metadata.get(key.encode(), b"0"))
     return counts
 
 

@@ -71,7 +71,8 @@ def _count_lines(manifest: RunManifest) -> list[str]:
     ]
     if counts.num_truncated:
         lines.append(
-            f"  truncated  {counts.num_truncated:,} documents, by {counts.num_lost_tokens:,} tokens past the limit"
+            f"  truncated  {counts.num_truncated:,} documents "
+            f"({counts.num_lost_tokens:,} tokens past the limit)"
         )
     if counts.num_dead_files:
         lines.append(f"  dead files {counts.num_dead_files:,} could not be read to their end")

@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from model_bundle.batching import halves, plan_batches
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
-from model_bundle.manifest import Pooling, Precision
+from model_bundle.manifest import Pooling, Precision, Rows
 from model_bundle.request import EncodeRequest
+from model_bundle.results import DocumentRows, EncodedTexts, EveryWord, TextFailure
 from model_bundle.runtime import Runtime, TensorFlowRuntime
 from model_bundle.text import PreparedTexts, text_input
+from model_bundle.text.prepared import PreparedWords
 
 # Padded cells of a batch. Measured: the products are large enough, activations stay in cache (see docs).
 DEFAULT_BATCH_TOKENS = 4096
 _ERRORS = {"out_of_memory": ModelMemoryError, "non_finite": NonFiniteError}
 # Texts that are sorted by length together: enough to keep padding near 1 %.
 DEFAULT_BUFFER_TEXTS = 4096
-
-
-@dataclass(frozen=True)
-class TextFailure:
-    """A text without a result: its position, a stable word to count by, and what happened."""
-
-    text_index: int
-    reason: str
-    message: str
-
-
-@dataclass
-class EncodedTexts:
-    """Results by position of the text.
-
-    ``vectors``: float32[texts, dim] by output name, zero where a text failed. ``num_tokens``,
-    ``num_tokens_untruncated``: int32[texts]. ``num_padded_tokens``: cells that were computed.
-    """
-
-    vectors: dict[str, np.ndarray]
-    num_tokens: np.ndarray
-    num_tokens_untruncated: np.ndarray
-    num_padded_tokens: int
-    failures: list[TextFailure]
-
-    @property
-    def was_truncated(self) -> np.ndarray:
-        """bool[texts]."""
-        truncated: np.ndarray = self.num_tokens < self.num_tokens_untruncated
-        return truncated
 
 
 class TextEncoder:
@@ -75,16 +47,18 @@ class TextEncoder:
     def encode_each(self, texts: Sequence[str]) -> EncodedTexts:
         """Computes what can be computed and lists what cannot."""
         prepared = self._input.prepare(texts)
-        result = EncodedTexts(
-            vectors={n: np.zeros((len(texts), dim), np.float32) for n, dim in self._dims.items()},
-            num_tokens=prepared.lengths,
-            num_tokens_untruncated=prepared.num_tokens,
-            num_padded_tokens=0,
-            failures=[],
-        )
+        work = _Work(prepared, self._rows(prepared))
         for batch in self._batches(prepared.lengths):
-            self._run(prepared, batch, result)
+            self._run(batch, work)
+        result = work.rows.finish()
+        result.num_padded_tokens = work.num_padded_tokens
+        result.failures = work.failures
         return result
+
+    def _rows(self, prepared: PreparedTexts) -> DocumentRows | EveryWord:
+        if self._runtime.request.rows is Rows.WORD:
+            return EveryWord(cast(PreparedWords, prepared), self._dims)
+        return DocumentRows(prepared, self._dims)
 
     def _batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
         """Plans batches, and plans the rest again once the budget has shrunk."""
@@ -97,42 +71,41 @@ class TextEncoder:
                 if self.max_batch_tokens < budget:
                     break
 
-    def _run(self, prepared: PreparedTexts, batch: np.ndarray, result: EncodedTexts) -> None:
+    def _run(self, batch: np.ndarray, work: _Work) -> None:
         """Runs a batch; on failure halves it until the culprit is alone."""
+        lengths = work.prepared.lengths
         try:
-            outputs = self._runtime.run(prepared.batch(self._fill(batch)))
-            self._keep(outputs, batch, result)
-            longest = int(prepared.lengths[batch].max())
-            result.num_padded_tokens += longest * len(batch)
+            outputs = self._runtime.run(work.prepared.batch(self._fill(batch)))
+            kept = {name: outputs[name][: len(batch)] for name in self._dims}
+            for text in batch[~work.rows.keep(kept, batch)]:
+                message = "The model gave NaN or infinity for this text."
+                work.failures.append(TextFailure(int(text), "non_finite", message))
+            work.num_padded_tokens += int(lengths[batch].max()) * len(batch)
         except ModelRunError as error:
             if len(batch) == 1:
-                result.failures.append(TextFailure(int(batch[0]), _reason(error), str(error)))
+                work.failures.append(TextFailure(int(batch[0]), _reason(error), str(error)))
                 return
             if isinstance(error, ModelMemoryError):
                 # Half of what failed. A text that fails alone does not count: it may be over any budget.
-                cells = int(prepared.lengths[batch].max()) * len(batch)
+                cells = int(lengths[batch].max()) * len(batch)
                 self.max_batch_tokens = min(self.max_batch_tokens, max(cells // 2, 1))
             for half in halves(batch):
-                self._run(prepared, half, result)
+                self._run(half, work)
 
     def _fill(self, batch: np.ndarray) -> np.ndarray:
         """Repeats a text for models that fail on small batches."""
         lack = self._manifest.min_batch - len(batch)
         return np.concatenate([batch, np.repeat(batch[:1], lack)]) if lack > 0 else batch
 
-    def _keep(self, outputs: dict[str, np.ndarray], batch: np.ndarray, result: EncodedTexts) -> None:
-        rows = {name: outputs[name][: len(batch)] for name in result.vectors}
-        for name, vectors in rows.items():
-            if vectors.shape != (len(batch), self._dims[name]):
-                raise ModelRunError(
-                    f"Output {name} has shape {vectors.shape} for {len(batch)} texts of dimension "
-                    f"{self._dims[name]}: the model does not give one vector a text."
-                )
-        finite = np.all([np.isfinite(vectors).all(axis=1) for vectors in rows.values()], axis=0)
-        for name, vectors in rows.items():
-            result.vectors[name][batch[finite]] = vectors[finite]
-        message = "The model gave NaN or infinity for this text."
-        result.failures += [TextFailure(int(index), "non_finite", message) for index in batch[~finite]]
+
+class _Work:
+    """Some texts on their way through the model."""
+
+    def __init__(self, prepared: PreparedTexts, rows: DocumentRows | EveryWord) -> None:
+        self.prepared = prepared
+        self.rows = rows
+        self.failures: list[TextFailure] = []
+        self.num_padded_tokens = 0
 
 
 class Encoder:
@@ -144,7 +117,8 @@ class Encoder:
 
     Args:
         bundle: a folder, a known name, or an opened bundle.
-        layers, pooling, normalize, max_tokens, prompt, prompt_text, precision: see ``EncodeRequest.resolve``.
+        layers, pooling, normalize, max_tokens, prompt, prompt_text, precision, rows: see
+            ``EncodeRequest.resolve``.
         max_batch_tokens: limit on padded cells of a batch.
         buffer_texts: texts sorted by length together; bounds memory.
         num_threads: threads within one operation; None takes every core.
@@ -161,6 +135,7 @@ class Encoder:
         prompt: str | None = None,
         prompt_text: str | None = None,
         precision: Precision | str = Precision.FLOAT32,
+        rows: Rows | str = Rows.DOCUMENT,
         max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
         buffer_texts: int = DEFAULT_BUFFER_TEXTS,
         num_threads: int | None = None,
@@ -175,6 +150,7 @@ class Encoder:
             prompt=prompt,
             prompt_text=prompt_text,
             precision=Precision(precision),
+            rows=Rows(rows),
         )
         self.runtime = TensorFlowRuntime(self.bundle, self.request, num_threads)
         self._texts = TextEncoder(self.bundle, self.runtime, max_batch_tokens)
@@ -187,7 +163,7 @@ class Encoder:
             texts: any strings; an empty one gets what the model makes of its special tokens.
 
         Returns:
-            float32[texts, dim] of the first output asked for.
+            float32[texts, dim] of the first output asked for; float32[words, dim] where rows are words.
 
         Raises:
             ModelRunError: the model failed on a text, whose number is named; ``ModelMemoryError`` and
@@ -196,22 +172,28 @@ class Encoder:
         return self.encode_outputs(texts)[self.request.outputs[0]]
 
     def encode_outputs(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """The same for every output asked for: float32[texts, dim] by output name."""
-        starts = range(0, len(texts), self._buffer_texts)
-        parts = [self._encode_buffer(texts[start : start + self._buffer_texts], start) for start in starts]
-        if not parts:
-            return self._texts.encode_each([]).vectors
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        """The same for every output asked for, by output name."""
+        parts = [part.vectors for part in self.encode_buffers(texts)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.request.outputs}
 
-    def _encode_buffer(self, texts: Sequence[str], start: int) -> dict[str, np.ndarray]:
-        encoded = self._texts.encode_each(texts)
-        if encoded.failures:
-            first = encoded.failures[0]
-            raise _ERRORS.get(first.reason, ModelRunError)(
-                f"{len(encoded.failures)} texts failed; the first is number {start + first.text_index}: "
-                f"{first.message}"
-            )
-        return encoded.vectors
+    def encode_buffers(self, texts: Sequence[str]) -> Iterator[EncodedTexts]:
+        """Encodes some texts at a time, so that results need not all be in memory.
+
+        Yields:
+            Results of at most ``buffer_texts`` texts; one empty result for no texts.
+
+        Raises:
+            ModelRunError: see ``encode``.
+        """
+        for start in range(0, max(len(texts), 1), self._buffer_texts):
+            encoded = self._texts.encode_each(texts[start : start + self._buffer_texts])
+            if encoded.failures:
+                first = encoded.failures[0]
+                raise _ERRORS.get(first.reason, ModelRunError)(
+                    f"{len(encoded.failures)} texts failed; the first is number {start + first.text_index}: "
+                    f"{first.message}"
+                )
+            yield encoded
 
 
 def _reason(error: ModelRunError) -> str:

@@ -35,6 +35,13 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class Rows(StrEnum):
+    """What one row of results is."""
+
+    DOCUMENT = "document"
+    WORD = "word"
+
+
 class _Part(BaseModel):
     """A frozen piece of the manifest; unknown fields are errors."""
 
@@ -61,7 +68,7 @@ class OutputSpec(_Part):
 
     ``kind``: ``token`` float[texts, tokens, dim], ``text`` float[texts, dim], ``class`` float[texts, dim] or
     float[texts, tokens, dim] (scores or logits), ``length`` int[texts].
-    ``layer`` is what ``--layer`` calls it: a name for ELMo, a number counted from 0 (the embeddings) for BERT.
+    ``layer`` is what ``--layer`` calls it: a name for ELMo, a number from 0 (the embeddings) for BERT.
     """
 
     kind: Literal["token", "text", "class", "length"]

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import SettingsError
-from model_bundle.manifest import Pooling, Precision
+from model_bundle.manifest import Pooling, Precision, Rows
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class EncodeRequest:
     max_tokens: int | None
     prompt: str
     precision: Precision
+    rows: Rows = Rows.DOCUMENT
 
     @classmethod
     def resolve(
@@ -37,6 +38,7 @@ class EncodeRequest:
         prompt: str | None = None,
         prompt_text: str | None = None,
         precision: Precision = Precision.FLOAT32,
+        rows: Rows = Rows.DOCUMENT,
     ) -> Self:
         """Fills what was not asked for from the bundle, and refuses what the bundle cannot do.
 
@@ -47,14 +49,18 @@ class EncodeRequest:
             max_tokens: at most what the model was built for.
             prompt: the name of one of the bundle's prompts.
             prompt_text: a prompt of one's own.
+            rows: one vector a document, or one a word where the bundle's tokens are words.
 
         Raises:
             SettingsError: names the option, what the bundle offers and what to do.
         """
         manifest = bundle.manifest
         outputs = tuple(dict.fromkeys(bundle.output_for(layer) for layer in layers or (None,)))
-        outputs, chosen = _resolve_pooling(bundle, outputs, pooling)
-        as_built = outputs == (manifest.default_output,) and pooling in (None, manifest.pooling)
+        if rows is Rows.WORD:
+            outputs, chosen = _check_word_rows(bundle, outputs, pooling), None
+        else:
+            outputs, chosen = _resolve_pooling(bundle, outputs, pooling)
+        as_built = outputs == (manifest.default_output,) and chosen in (None, manifest.pooling)
         return cls(
             outputs=outputs,
             pooling=chosen,
@@ -62,6 +68,7 @@ class EncodeRequest:
             max_tokens=_resolve_max_tokens(bundle, max_tokens),
             prompt=_resolve_prompt(bundle, prompt, prompt_text),
             precision=Precision(precision),
+            rows=rows,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -88,12 +95,31 @@ def _resolve_pooling(
             return ("pooler",), None
         return outputs, chosen
     if "token" in kinds:
-        raise SettingsError(f"--layer: {', '.join(outputs)} mix vectors per token and per text; ask separately.")
+        raise SettingsError(
+            f"--layer: {', '.join(outputs)} mix vectors per token and per text; ask separately."
+        )
     if pooling is not None:
         raise SettingsError(
             f"--pooling {pooling}: {', '.join(outputs)} is one vector a text already; leave --pooling out."
         )
     return outputs, None
+
+
+def _check_word_rows(
+    bundle: ModelBundle, outputs: tuple[str, ...], pooling: Pooling | None
+) -> tuple[str, ...]:
+    manifest = bundle.manifest
+    if manifest.tokenizer.kind != "words":
+        raise SettingsError(
+            f"--rows word needs a bundle whose tokens are words, as ELMo's are; those of {manifest.name} are "
+            f"{manifest.tokenizer.kind}. Use --rows document."
+        )
+    if pooling is not None:
+        raise SettingsError("--rows word writes each word's own vector: leave --pooling out.")
+    pooled = [name for name in outputs if bundle.spec(name).kind != "token"]
+    if pooled:
+        raise SettingsError(f"--rows word: {', '.join(pooled)} is one vector a text; name another --layer.")
+    return outputs
 
 
 def _resolve_max_tokens(bundle: ModelBundle, max_tokens: int | None) -> int | None:
@@ -112,7 +138,9 @@ def _resolve_max_tokens(bundle: ModelBundle, max_tokens: int | None) -> int | No
 def _resolve_prompt(bundle: ModelBundle, prompt: str | None, prompt_text: str | None) -> str:
     prompts = bundle.manifest.prompts
     if prompt is not None and prompt_text is not None:
-        raise SettingsError("--prompt names a prompt of the bundle, --prompt_text gives one: use one of them.")
+        raise SettingsError(
+            "--prompt names a prompt of the bundle, --prompt_text gives one: use one of them."
+        )
     if prompt_text is not None:
         return prompt_text
     if prompt is None:

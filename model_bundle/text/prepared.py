@@ -27,6 +27,19 @@ class PreparedTexts(Protocol):
         ...
 
 
+class PreparedWords(PreparedTexts, Protocol):
+    """Texts split into words; a token is a word."""
+
+    def words(self, text: int) -> tuple[list[str], np.ndarray]:
+        """Gives the words of a text that are left after truncation, and where they stand.
+
+        Returns:
+            The words, and int32[words, 2]: first character and the one behind the last, in the text as it was
+            given (a prompt before it does not count).
+        """
+        ...
+
+
 class TextInput(Protocol):
     """Makes text into model input. One object serves all threads of a process."""
 

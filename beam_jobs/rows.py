@@ -1,0 +1,113 @@
+"""Documents and their vectors to Arrow rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from beam_jobs.records import Document, text_sha256
+from beam_jobs.schema import WORD_COLUMNS, vector_array
+from beam_jobs.settings import EncodeSettings
+from model_bundle.manifest import Rows
+from model_bundle.results import EncodedTexts, TextFailure
+
+# What a batch of rows cost, in the metadata of its schema: it travels with the rows and is summed by whoever
+# writes them, so it counts just what was kept.
+WEIGHTS_KEY = "weights"
+COST_KEYS = (
+    "num_documents",
+    "num_tokens",
+    "num_truncated",
+    "num_padded_tokens",
+    "num_lost_tokens",
+    "model_milliseconds",
+)
+
+
+def word_columns(settings: EncodeSettings) -> tuple[str, ...]:
+    """The columns that say which word a row is; its spelling is input text."""
+    if settings.request.rows is Rows.DOCUMENT:
+        return ()
+    return tuple(name for name in WORD_COLUMNS if not (settings.no_text and name == "word"))
+
+
+def check_words(encoded: EncodedTexts) -> None:
+    """Fails texts in which the bundle finds nothing: a vector of zeros would pass for a result."""
+    failed = {failure.text_index for failure in encoded.failures}
+    for index in np.flatnonzero(encoded.num_tokens == 0):
+        if index not in failed:
+            message = "The bundle's tokenizer finds no word in this text; there is nothing to embed."
+            encoded.failures.append(TextFailure(int(index), "no_words", message))
+
+
+def check_range(encoded: EncodedTexts, vector_dtype: str) -> None:
+    """Fails texts whose numbers are too large for float16, where they would become infinite."""
+    if vector_dtype != "float16":
+        return
+    largest = np.max([np.abs(v).max(axis=1, initial=0.0) for v in encoded.vectors.values()], axis=0)
+    for index in np.unique(encoded.row_texts[largest > np.finfo(np.float16).max]):
+        message = "A number of the vector is too large for float16; use --vector_dtype float32."
+        encoded.failures.append(TextFailure(int(index), "float16_overflow", message))
+
+
+def make_rows(
+    documents: list[Document],
+    encoded: EncodedTexts,
+    alive: np.ndarray,
+    schema: pa.Schema,
+    settings: EncodeSettings,
+) -> pa.RecordBatch:
+    """Makes the record batch of the documents that got vectors, in their order.
+
+    Args:
+        alive: bool[documents], which have vectors.
+    """
+    kept = np.flatnonzero(alive[encoded.row_texts])
+    texts = encoded.row_texts[kept]
+    columns: dict[str, pa.Array] = {
+        "doc_id": _spread([document.doc_id for document in documents], texts, pa.string()),
+        "source": _spread([document.source for document in documents], texts, pa.string()),
+        "text_sha256": _spread([text_sha256(document.text) for document in documents], texts, pa.string()),
+        "num_tokens": pa.array(encoded.num_tokens[texts], pa.int32()),
+        "was_truncated": pa.array(encoded.was_truncated[texts]),
+    }
+    if encoded.words is not None:
+        words = encoded.words
+        columns["word_index"] = pa.array(words.index[kept], pa.int32())
+        columns["word"] = pa.array([words.words[i] for i in kept], pa.string())
+        columns["char_start"] = pa.array(words.start[kept], pa.int32())
+        columns["char_end"] = pa.array(words.end[kept], pa.int32())
+    for name, output in zip(settings.vector_columns, settings.request.outputs, strict=True):
+        columns[name] = vector_array(encoded.vectors[output][kept], settings.vector_dtype)
+    columns["text"] = _spread([document.text for document in documents], texts, pa.string())
+    num_kept = len(documents[0].columns)
+    for index, field in enumerate(list(schema)[len(schema) - num_kept :]):
+        columns[field.name] = _spread([document.columns[index] for document in documents], texts, field.type)
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _spread(values: list[Any], texts: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """Gives a document's value to each of its rows."""
+    array = pa.array(values, kind)
+    whole = len(texts) == len(values) and bool((texts == np.arange(len(values))).all())
+    return array if whole else array.take(pa.array(texts))
+
+
+def with_cost(
+    rows: pa.RecordBatch, encoded: EncodedTexts, alive: np.ndarray, milliseconds: int, weights: str
+) -> pa.RecordBatch:
+    """Writes on a batch what it cost and what kind of weights computed it."""
+    num_tokens, full = encoded.num_tokens[alive], encoded.num_tokens_untruncated[alive]
+    cost = (
+        int(alive.sum()),
+        int(num_tokens.sum()),
+        int((num_tokens < full).sum()),
+        encoded.num_padded_tokens,
+        int((full - num_tokens).sum()),
+        milliseconds,
+    )
+    metadata = dict(rows.schema.metadata or {}) | {WEIGHTS_KEY.encode(): weights.encode()}
+    metadata |= {k.encode(): str(v).encode() for k, v in zip(COST_KEYS, cost, strict=True)}
+    return rows.replace_schema_metadata(metadata)
