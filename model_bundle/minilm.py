@@ -33,6 +33,7 @@ _RECIPE = (
     "build/bert.py",
     "build/bert_source.py",
     "build/bert_weights.py",
+    "build/stable_names.py",
     "build/subword_tokenizer.py",
     "build/transformers_config.py",
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from model_bundle.build.stable_names import stabilize
 from model_bundle.bundle import ModelBundle
 from model_bundle.digest import bundle_digest, list_files
 from model_bundle.errors import SourceError
@@ -26,6 +27,7 @@ def assemble(
     manifest: BundleManifest,
     write_files: Callable[[Path], None],
     golden_texts: Sequence[str] = GOLDEN_TEXTS,
+    check_golden: Callable[[Golden], None] | None = None,
 ) -> ModelBundle:
     """Writes a bundle under a temporary name, proves that it loads, and renames it.
 
@@ -34,6 +36,7 @@ def assemble(
         manifest: all but ``files`` and ``versions``.
         write_files: writes ``saved_model/``, ``tokenizer/`` and ``LICENSE`` into the folder it is given.
         golden_texts: what the golden vectors are made of.
+        check_golden: raises where they are not what the source gives.
 
     Raises:
         SourceError: ``output`` is there already or cannot be written.
@@ -45,7 +48,9 @@ def assemble(
         write_files(staging)
         # TensorFlow adds a random number here, which would give equal models different digests.
         (staging / SAVED_MODEL_DIR / "fingerprint.pb").unlink(missing_ok=True)
-        record_golden(staging, manifest, golden_texts)
+        golden = record_golden(staging, manifest, golden_texts)
+        if check_golden is not None:
+            check_golden(golden)
         manifest = manifest.model_copy(update={"versions": _versions(), "files": list_files(staging)})
         (staging / MANIFEST_NAME).write_bytes(manifest.to_bytes())
         staging.chmod(0o755)
@@ -68,14 +73,15 @@ def check_output(output: Path) -> None:
         raise SourceError(f"{output} is there already; name a new folder, or remove that one first.")
 
 
-def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[str]) -> None:
+def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[str]) -> Golden:
     """Runs the exported float32 signature, freshly loaded and unfrozen, and keeps what it gives."""
+    from model_bundle.saved_model import load_saved_model
     from model_bundle.tensorflow_setup import import_tensorflow
 
     tf = import_tensorflow()
     prepared = text_input(bundle_dir, manifest, manifest.max_tokens, prompt="").prepare(texts)
     inputs = prepared.batch(np.arange(len(texts)))
-    signature = tf.saved_model.load(str(bundle_dir / SAVED_MODEL_DIR)).signatures[manifest.signature]
+    signature = load_saved_model(bundle_dir, manifest).signatures[manifest.signature]
     fed = {n: tf.constant(inputs[s.role], dtype=s.dtype) for n, s in manifest.inputs.items()}
     outputs = {name: value.numpy() for name, value in signature(**fed).items()}
     mask = inputs.get("mask")
@@ -84,7 +90,9 @@ def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[st
         lengths = inputs.get("lengths", outputs.get("sequence_len", np.full(len(texts), longest)))
         mask = (np.arange(longest) < np.asarray(lengths)[:, np.newaxis]).astype(np.int32)
     kept = {name: outputs[name] for name, spec in manifest.outputs.items() if spec.kind != "length"}
-    Golden(tuple(texts), inputs, kept, mask).write(bundle_dir)
+    golden = Golden(tuple(texts), inputs, kept, mask)
+    golden.write(bundle_dir)
+    return golden
 
 
 def save_module(module: Any, directory: Path, signatures: dict[str, Any]) -> None:
@@ -94,6 +102,7 @@ def save_module(module: Any, directory: Path, signatures: dict[str, Any]) -> Non
     tf = import_tensorflow()
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(directory), signatures=signatures, options=options)
+    stabilize(directory / "saved_model.pb")
 
 
 def _versions() -> dict[str, str]:

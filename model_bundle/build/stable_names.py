@@ -1,0 +1,88 @@
+"""Gives the functions of a saved graph names that do not tell what its process did before.
+
+TensorFlow ends each with a number that counts up for as long as the process lives, and sorts by name. Equal
+models would have different bytes, and so different digests.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+_CAPTURE_NAME = "_user_specified_name"
+_COUNTED = re.compile(r"^(?P<base>.+)_(?P<number>\d+)$")
+
+
+def stabilize(saved_model: Path) -> None:
+    """Renames the functions in a ``saved_model.pb`` by their order among those of the same name."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    content = saved_model_pb2.SavedModel()
+    content.ParseFromString(saved_model.read_bytes())
+    for graph in content.meta_graphs:
+        library = graph.graph_def.library
+        names = _stable_names([function.signature.name for function in library.function])
+        _rename(content, names)
+        for function in library.function:
+            _number_captures(function)
+        library.function.sort(key=lambda function: function.signature.name)
+    saved_model.write_bytes(content.SerializeToString(deterministic=True))
+
+
+def _stable_names(names: list[str]) -> dict[str, str]:
+    """Numbers anew, from 0 within each base name, in the order in which the functions were made.
+
+    >>> _stable_names(["f_90", "g_77", "f_103"])
+    {'f_90': 'f_0', 'f_103': 'f_1', 'g_77': 'g_0'}
+    """
+    counted = sorted(
+        (match["base"], int(match["number"]), name) for name in names if (match := _COUNTED.match(name))
+    )
+    stable: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    for base, _, name in counted:
+        stable[name] = f"{base}_{seen.setdefault(base, 0)}"
+        seen[base] += 1
+    return stable
+
+
+def _number_captures(function: Any) -> None:
+    """Calls captured weights by their position; TensorFlow takes a number that counts up, too."""
+    for position, attributes in function.arg_attr.items():
+        name = attributes.attr.get(_CAPTURE_NAME)
+        if name is not None and name.s.isdigit():
+            name.s = str(position).encode("ascii")
+
+
+def _rename(message: Any, names: dict[str, str]) -> None:
+    """Replaces names wherever they stand in a protocol message: fields, lists, keys of maps."""
+    for field, value in message.ListFields():
+        if hasattr(value, "ListFields"):
+            _rename(value, names)
+        elif isinstance(value, str):
+            setattr(message, field.name, names.get(value, value))
+        elif field.message_type is not None:
+            _rename_all(field, value, names)
+        elif field.type == field.TYPE_STRING:
+            value[:] = [names.get(item, item) for item in value]
+
+
+def _rename_all(field: Any, values: Any, names: dict[str, str]) -> None:
+    """The same in a list of messages, or in a map."""
+    if not field.message_type.GetOptions().map_entry:
+        for value in values:
+            _rename(value, names)
+        return
+    entry = field.message_type.fields_by_name["value"]
+    if entry.message_type is None:
+        return
+    for value in values.values():
+        _rename(value, names)
+    moved = {
+        key: type(values[key]).FromString(values[key].SerializeToString()) for key in values if key in names
+    }
+    for key in moved:
+        del values[key]
+    for key, value in moved.items():
+        values[names[key]].CopyFrom(value)

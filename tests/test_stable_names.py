@@ -1,0 +1,33 @@
+"""Equal models are equal bytes, whatever their process did before, and still compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from conftest import DATA_DIR
+
+from model_bundle.build.bert import build_encoder_bundle
+from model_bundle.build.bert_source import BertOptions, read_bert_source
+from model_bundle.bundle import ModelBundle
+from model_bundle.encoder import Encoder
+
+
+def test_a_second_build_in_the_same_process_has_the_same_digest(
+    build_tiny: Callable[[str], ModelBundle], tmp_path: Path
+) -> None:
+    first = build_tiny("tiny_roberta")
+    again = read_bert_source(str(DATA_DIR / "tiny_roberta"), BertOptions()).source
+    assert build_encoder_bundle(again, tmp_path / "again").manifest == first.manifest
+
+
+def test_bundles_whose_functions_have_the_same_names_do_not_mix(
+    build_tiny: Callable[[str], ModelBundle],
+) -> None:
+    texts = ["the cat sat", "on the mat", ""]
+    bundles = [build_tiny("tiny_bert"), build_tiny("tiny_distilbert")]
+    alone = [Encoder(bundle).encode(texts) for bundle in bundles]
+    assert not np.allclose(*alone, atol=0.1)
+    for bundle, expected in reversed(list(zip(bundles, alone, strict=True))):
+        np.testing.assert_array_equal(Encoder(bundle).encode(texts), expected)
