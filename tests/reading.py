@@ -6,17 +6,21 @@ import bz2
 import csv
 import gzip
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 import zstandard
 
 from beam_jobs.config import ReadOptions
+from beam_jobs.errors import UsageError
 from beam_jobs.formats.model import FileInfo, ReadPlan, detect_format
 from beam_jobs.formats.spans import SPAN_BYTES, plan_spans, read_span
-from beam_jobs.inputs import inspect_input
+from beam_jobs.inputs import InputSummary, inspect_input
 from beam_jobs.records import DeadFile, DeadLetter, Document
 
 Outcome = Document | DeadLetter | DeadFile
@@ -79,3 +83,27 @@ def csv_bytes(rows: Sequence[Sequence[str]], **how: Any) -> bytes:
     out = io.StringIO(newline="")
     csv.writer(out, **how).writerows(rows)
     return out.getvalue().encode()
+
+
+def write(folder: Path, **files: Any) -> None:
+    """Writes files; a list is JSON Lines, a table Parquet. Their names have ``_`` for the dot."""
+    for name, content in files.items():
+        path = folder / name.replace("_", ".")
+        if isinstance(content, pa.Table):
+            pq.write_table(content, path)
+        elif isinstance(content, list):
+            path.write_text("".join(json.dumps(row) + "\n" for row in content))
+        else:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def inspect(*patterns: Path | str, **options: Any) -> InputSummary:
+    """Checks input as a job does."""
+    return inspect_input(ReadOptions(tuple(map(str, patterns)), **options))
+
+
+def refused(*patterns: Path | str, **options: Any) -> str:
+    """Gives the message of a check that must fail."""
+    with pytest.raises(UsageError) as caught:
+        inspect(*patterns, **options)
+    return str(caught.value)

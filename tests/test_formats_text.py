@@ -13,7 +13,7 @@ from reading import COMPRESS, ids, read_checked, read_unchecked, reasons, texts
 
 from beam_jobs.config import ReadOptions
 from beam_jobs.formats.model import Span
-from beam_jobs.formats.spans import read_span
+from beam_jobs.formats.spans import plan_spans, read_span
 from beam_jobs.inputs import inspect_input
 from beam_jobs.records import DeadFile, DeadLetter, Document
 
@@ -120,6 +120,31 @@ def test_the_head_of_a_large_document_has_1000_characters(tmp_path: Path) -> Non
     assert (large.reason, large.text, large.num_bytes) == ("too_large", "é" * 1000, 10_000)
     assert "10,000 bytes" in large.message
     assert texts([small]) == ["b"]
+
+
+@pytest.mark.parametrize("end", [b"", b"\r", b"\n", b"\r\n", b"\r\r\n"])
+def test_of_a_large_line_only_the_line_end_is_not_counted(tmp_path: Path, end: bytes) -> None:
+    for length in (9, 10, 11, 70_000):  # around the limit, and read in pieces
+        line = b"x" * length + {b"\r": b"\r", b"\r\r\n": b"\r"}.get(end, b"")
+        (outcome,) = read_unchecked(tmp_path / "a.txt", b"x" * length + end, max_document_bytes=10)
+        if len(line) <= 10:
+            assert texts([outcome]) == [line.decode()]
+            continue
+        assert isinstance(outcome, DeadLetter)
+        assert (outcome.num_bytes, outcome.text_sha256) == (len(line), hashlib.sha256(line).hexdigest())
+
+
+@pytest.mark.parametrize("span_bytes", [1, 7, 50_000, 10**6])
+def test_bytes_told_add_up_to_the_file(tmp_path: Path, span_bytes: int) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"some line\n" * (20 if span_bytes < 10 else 40_000))
+    options = ReadOptions((str(path),))
+    summary = inspect_input(options)
+    for span in plan_spans(summary.files, options, span_bytes):
+        told: list[int] = []
+        list(read_span(span, summary.plan(options), told.append))
+        assert span.end is not None
+        assert sum(told) == span.end - span.start
 
 
 def test_whole_files_are_documents_named_by_their_path(tmp_path: Path) -> None:

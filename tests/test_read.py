@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.io.filesystem import CompressionTypes, FileMetadata, FileSystem
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from reading import COMPRESS, csv_bytes, ids, read_checked, reasons, texts
@@ -22,10 +19,8 @@ from reading import COMPRESS, csv_bytes, ids, read_checked, reasons, texts
 from beam_jobs import metrics, read
 from beam_jobs.config import ReadOptions
 from beam_jobs.errors import UsageError
-from beam_jobs.formats.matching import match_pattern
-from beam_jobs.formats.model import ReadPlan, Span
 from beam_jobs.inputs import inspect_input
-from beam_jobs.read import ReadDocuments, read_first, read_span
+from beam_jobs.read import ReadDocuments, read_first
 from beam_jobs.records import DeadFile, DeadLetter, Document
 
 ODD_TEXTS = [
@@ -207,66 +202,3 @@ def test_without_text_nothing_of_the_input_is_in_what_is_dead(tmp_path: Path, no
         assert len(dead) >= {"a.jsonl": 9, "b.csv": 5}.get(name, 1)
         shown += repr(dead)
     assert (CANARY in shown) == (not no_text)
-
-
-class ShakyFileSystem(FileSystem):
-    """Storage under shaky://, whose every file breaks off with the error it is named after."""
-
-    ERRORS: ClassVar[dict[str, Exception]] = {
-        "timeout": ConnectionError("connection reset"),
-        "forbidden": type("Forbidden", (Exception,), {"code": 403})("no access"),
-        "missing": FileNotFoundError("gone"),
-    }
-    CONTENT = b"one\n" * 100_000
-
-    @classmethod
-    def scheme(cls) -> str:
-        return "shaky"
-
-    def open(
-        self, path: str, _mime_type: str = "", compression_type: str = CompressionTypes.AUTO
-    ) -> io.BufferedIOBase:
-        assert compression_type == CompressionTypes.UNCOMPRESSED
-        error = next(error for name, error in self.ERRORS.items() if name in path)
-
-        class Broken(io.BytesIO):
-            def read(self, size: int | None = -1, /) -> bytes:
-                data = super().read(size)
-                if self.tell() > 300_000:
-                    raise error
-                return data
-
-        return Broken(self.CONTENT)
-
-    def _list(self, _dir_or_prefix: str) -> Iterator[FileMetadata]:
-        for name in self.ERRORS:
-            yield FileMetadata(f"shaky://{name}.txt", len(self.CONTENT))
-            yield FileMetadata(f"shaky://{name}.parquet", len(self.CONTENT))
-
-    def has_dirs(self) -> bool:
-        return False
-
-    def _unused(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError
-
-    join = split = mkdirs = create = copy = rename = exists = size = last_updated = checksum = metadata = (
-        delete
-    ) = _unused
-
-
-@pytest.mark.parametrize("suffix", ["txt", "parquet"])
-def test_storage_that_fails_for_good_is_a_dead_file_and_for_a_while_an_error(suffix: str) -> None:
-    options = ReadOptions((f"shaky://*.{suffix}",), text_columns=())
-    plan = ReadPlan(options, ("text",) if suffix == "parquet" else (), pa.schema([]))
-    files = match_pattern(*options.patterns)
-    assert [file.relative for file in files] == [
-        f"{name}.{suffix}" for name in sorted(ShakyFileSystem.ERRORS)
-    ]
-    forbidden, missing, timeout = (Span(file) for file in files)
-    with pytest.raises(ConnectionError):  # for the runner, which tries again
-        list(read_span(timeout, plan))
-    for span in (forbidden, missing):
-        *documents, dead = read_span(span, plan)
-        assert isinstance(dead, DeadFile)
-        assert dead.reason == "cannot_read"
-        assert dead.num_documents == len(documents) == (65536 if suffix == "txt" else 0)

@@ -40,16 +40,13 @@ class _Decoder(Protocol):
 class _GzipDecoder:
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-        self._full = False
 
     def decode(self, data: bytes) -> bytes:
-        output = self._inner.decompress(self._inner.unconsumed_tail + data, MAX_OUTPUT_BYTES)
-        self._full = len(output) == MAX_OUTPUT_BYTES
-        return output
+        return self._inner.decompress(self._inner.unconsumed_tail + data, MAX_OUTPUT_BYTES)
 
     @property
     def hungry(self) -> bool:
-        return not self._full and not self._inner.unconsumed_tail
+        return not self._inner.unconsumed_tail
 
     @property
     def ended(self) -> bool:

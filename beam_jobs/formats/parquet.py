@@ -1,7 +1,7 @@
 """Parquet: row groups in small batches, the needed columns alone.
 
-What is bounded are the bytes of a batch, by the average size of the row group's rows. A single value is held
-whole before its size is known, because a Parquet page is decoded whole.
+What is bounded are the bytes of a batch, by the average size of the row group's rows, and those read ahead in
+each column. A single value is held whole before its size is known, because a Parquet page is decoded whole.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.formats.columns import arrow_converter, arrow_values, is_id, is_text
 from beam_jobs.formats.model import DamagedFileError, FileInfo, ReadPlan, Span
@@ -22,7 +23,9 @@ from beam_jobs.formats.rows import Outcomes, RowBuilder
 
 BATCH_BYTES = 8_000_000
 MAX_BATCH_ROWS = 1_024
-PAGE_BUFFER_BYTES = 1 << 20
+LOCAL_BUFFER_BYTES = 1 << 20
+# Beam's reader of gs:// fetches at least this much at a time, so that less would fetch it again and again.
+REMOTE_BUFFER_BYTES = 1 << 24
 
 
 def read_parquet(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
@@ -82,9 +85,11 @@ def row_group_ranges(file: FileInfo, range_bytes: int) -> list[tuple[int, int]]:
 @contextmanager
 def _opened(file: FileInfo) -> Iterator[pq.ParquetFile]:
     """Opens a file; what Arrow finds wrong with it, then or while it is read, is a DamagedFileError."""
+    buffer_bytes = LOCAL_BUFFER_BYTES if FileSystems.get_scheme(file.path) is None else REMOTE_BUFFER_BYTES
     with StoredFile(file) as stored:
         try:
-            with pq.ParquetFile(stored, buffer_size=PAGE_BUFFER_BYTES) as parquet:
+            # pre_buffer would read the row group's columns whole.
+            with pq.ParquetFile(stored, buffer_size=buffer_bytes, pre_buffer=False) as parquet:
                 yield parquet
         except (pa.ArrowException, OSError) as error:
             if stored.failure is not None:
