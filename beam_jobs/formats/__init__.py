@@ -6,7 +6,7 @@ Reading order: ``model`` (the words), ``opening`` and ``compression`` (stored by
 check before work.
 
 Without an id column a document's id is the file's path behind the fixed part of its pattern, ``#``, and its
-position, from 0: the byte offset in plain .txt and .jsonl, the row number in Parquet, the number of the record
-in CSV, in compressed files and in encodings that cannot be cut into lines as bytes. Whole files are named by
-the path alone. So the same data has the same ids anywhere, and lines that move get new ones.
+position, from 0: the byte offset in plain .txt and .jsonl, the row number in Parquet, the number of the
+record in CSV, in compressed files and in encodings that cannot be cut into lines as bytes. Whole files are
+named by the path alone. So the same data has the same ids anywhere, and lines that move get new ones.
 """
