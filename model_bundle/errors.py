@@ -9,6 +9,7 @@
     ├── SourceError             a saved model that cannot become a bundle
     │   └── WeightsMismatchError    weights left over or missing, or of another shape
     ├── SettingsError           an option that does not fit this model bundle
+    ├── MissingExtraError       a package that this model bundle needs is not installed
     └── ModelRunError           the model failed on a batch
         ├── ModelMemoryError    it ran out of memory: a smaller batch may pass
         └── NonFiniteError      it gave NaN or infinity
@@ -75,6 +76,10 @@ class WeightsMismatchError(SourceError):
 
 class SettingsError(ModelBundleError):
     """An option does not fit this model bundle."""
+
+
+class MissingExtraError(ModelBundleError):
+    """A package that this model bundle needs is not installed."""
 
 
 class ModelRunError(ModelBundleError):

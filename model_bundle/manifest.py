@@ -129,7 +129,8 @@ class BundleManifest(_Part):
 
     ``signature`` is the float32 one; ``bfloat16_signature`` exists where the graph was written here.
     ``max_tokens`` counts special tokens. ``prompts`` are texts put before a document, by name.
-    ``frozen`` tells whether weights may become constants (see the runtime), with the reason if not.
+    ``freeze`` tells whether weights may become constants (see the runtime), with the reason if not.
+    ``custom_ops`` are packages whose operations the graph uses, imported before it is loaded.
     """
 
     format_version: Literal[1] = 1
@@ -154,6 +155,7 @@ class BundleManifest(_Part):
     batch_dependent: bool = False
     freeze: bool = True
     freeze_reason: str | None = None
+    custom_ops: tuple[Literal["tensorflow_text"], ...] = ()
     source: SourceSpec
     licence: str
     versions: dict[str, str] = Field(default_factory=dict)

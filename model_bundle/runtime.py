@@ -14,9 +14,10 @@ from model_bundle.errors import ModelBundleError, ModelMemoryError, ModelRunErro
 from model_bundle.freezing import Call, CannotFreezeError, freeze
 from model_bundle.golden import Golden
 from model_bundle.machine import release_free_memory
-from model_bundle.manifest import SAVED_MODEL_DIR, InputSpec, Precision
+from model_bundle.manifest import InputSpec, Precision
 from model_bundle.pooling import normalize_in_graph, pool_in_graph
 from model_bundle.request import EncodeRequest
+from model_bundle.saved_model import load_saved_model
 from model_bundle.tensorflow_setup import import_tensorflow
 
 
@@ -59,7 +60,7 @@ class TensorFlowRuntime:
         self.request = request
         self._tf = import_tensorflow(num_threads)
         self._inputs = bundle.manifest.inputs
-        self._loaded = self._tf.saved_model.load(str(bundle.path / SAVED_MODEL_DIR))
+        self._loaded = load_saved_model(bundle.path, bundle.manifest)
         self._lock = Lock()
         golden = Golden.read(bundle)
         concrete = self._trace(bundle)

@@ -47,12 +47,13 @@ def check_signatures(bundle: ModelBundle) -> tuple[str, ...]:
     Raises:
         BundleFormatError: lists every difference.
     """
+    from model_bundle.saved_model import load_saved_model
     from model_bundle.tensorflow_setup import import_tensorflow
 
     tf = import_tensorflow()
     directory = bundle.path / SAVED_MODEL_DIR
     try:
-        signatures = tf.saved_model.load(str(directory)).signatures
+        signatures = load_saved_model(bundle.path, bundle.manifest).signatures
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise BundleFormatError(f"{directory} does not load as a SavedModel: {error}") from error
     manifest = bundle.manifest
