@@ -194,7 +194,7 @@ def _check_files(root: str, plan: _Plan) -> None:
 
 def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -> RunManifest:
     receipts = [receipt for receipt, _ in plan.moves]
-    counts = sum_up(receipts, plan.num_read, len(plan.dead_files))
+    counts = sum_up(receipts, plan.num_read, len({file.source for file in plan.dead_files}))
     kind, failure = check_counts(counts, receipts, description.limits, description.precision)
     listed = plan.dead_files[:_DEAD_FILES_LISTED]
     return RunManifest(

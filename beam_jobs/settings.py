@@ -78,6 +78,7 @@ class EncodeSettings:
             UsageError: options that contradict each other.
         """
         opened = ModelBundle.open(bundle)
+        place = bundle.split("@sha256:")[0]
         if precision == "bfloat16" and opened.manifest.bfloat16_signature is None:
             raise UsageError(
                 f"--precision bfloat16: the bundle {opened.manifest.name} has no bfloat16 graph; use float32."
@@ -94,7 +95,8 @@ class EncodeSettings:
         )
         specs = [opened.spec(name) for name in request.outputs]
         return cls(
-            bundle=bundle.split("@sha256:")[0],
+            # Workers look elsewhere for what is relative here, and cannot fetch by name.
+            bundle=place if "://" in place else str(opened.path.resolve()),
             bundle_name=opened.manifest.name,
             bundle_digest=opened.digest,
             request=request,
