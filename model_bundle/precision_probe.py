@@ -31,7 +31,8 @@ def measure_bfloat16_speedup(place: str | Path, request: EncodeRequest) -> float
     bundle = ModelBundle.open(place)
     try:
         runtimes = [
-            shared_runtime(bundle, dataclasses.replace(request, precision=precision)) for precision in Precision
+            shared_runtime(bundle, dataclasses.replace(request, precision=precision))
+            for precision in Precision
         ]
     except ModelBundleError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from model_bundle.bundle import ModelBundle, split_pin
 from model_bundle.digest import bundle_digest
 from model_bundle.errors import BundleFormatError, BundleIntegrityError, ModelBundleError
-from model_bundle.manifest import MANIFEST_NAME, BundleManifest
+from model_bundle.manifest import MANIFEST_NAME, BundleManifest, canonical_json
 
 ROOT = Path(__file__).parents[1]
 # Opens each place as an Encoder would; TensorFlow must not be imported on the way to a refusal.
@@ -194,3 +195,14 @@ def test_every_error_of_the_package_can_be_caught_as_one() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     assert len(kinds) > 5
     assert all(issubclass(kind, ModelBundleError) for kind in kinds)
+
+
+def test_a_bundle_of_an_earlier_release_keeps_its_digest(bundle: Path) -> None:
+    """Fields that a later release adds with a default must not change what an older bundle is."""
+    path = bundle / MANIFEST_NAME
+    raw = json.loads(path.read_bytes())
+    del raw["min_batch"], raw["batch_dependent"]
+    path.write_bytes(canonical_json(raw))
+    opened = ModelBundle.open(bundle)
+    assert opened.digest == hashlib.sha256(path.read_bytes()).hexdigest() != bundle_digest(opened.manifest)
+    assert opened.manifest.min_batch == 1
