@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 _CAPTURE_NAME = "_user_specified_name"
+# Named for its function, which is "…_cond_774" one time and "…_cond_901" another.
+_UNUSED_ARGUMENT = re.compile(r"_\d+(?=___redundant_placeholder\d+$)")
 _COUNTED = re.compile(r"^(?P<base>.+)_(?P<number>\d+)$")
 
 
@@ -61,11 +63,16 @@ def _rename(message: Any, names: dict[str, str]) -> None:
         if hasattr(value, "ListFields"):
             _rename(value, names)
         elif isinstance(value, str):
-            setattr(message, field.name, names.get(value, value))
+            setattr(message, field.name, _new_name(value, names))
         elif field.message_type is not None:
             _rename_all(field, value, names)
         elif field.type == field.TYPE_STRING:
-            value[:] = [names.get(item, item) for item in value]
+            value[:] = [_new_name(item, names) for item in value]
+
+
+def _new_name(name: str, names: dict[str, str]) -> str:
+    """Gives the new name of a function, or of an argument that the condition of a loop does not use."""
+    return names.get(name) or _UNUSED_ARGUMENT.sub("", name)
 
 
 def _rename_all(field: Any, values: Any, names: dict[str, str]) -> None:

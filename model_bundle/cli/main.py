@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from model_bundle.cli.build_bert import BUILD_BERT
+from model_bundle.cli.build_elmo import BUILD_ELMO
+from model_bundle.cli.build_hub import BUILD_HUB
 from model_bundle.cli.command import Command
 from model_bundle.cli.inspect import INSPECT
 from model_bundle.cli.verify import VERIFY
 from model_bundle.errors import ModelBundleError
 
 # A new kind of source is a file beside these and an entry here.
-BUILD_KINDS: tuple[Command, ...] = (BUILD_BERT,)
+BUILD_KINDS: tuple[Command, ...] = (BUILD_BERT, BUILD_ELMO, BUILD_HUB)
 COMMANDS: tuple[Command, ...] = (VERIFY, INSPECT)
 
 

@@ -112,12 +112,11 @@ class Elmo(tf.Module):
 
     def _look_up(self, tokens: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Encodes each distinct word once: dtype[words, texts, projection_dim], time first."""
-        flat = tf.reshape(tf.transpose(tokens), [-1])
-        # The empty word is there so that a batch without any still has one.
-        distinct, positions = tf.unique(tf.concat([[""], flat], axis=0))
-        vectors = tf.gather(self._characters.encode(distinct, dtype), positions[1:])
-        shape = tf.shape(tokens)
-        return tf.reshape(vectors, [shape[1], shape[0], self.options.projection_dim])
+        # The empty word in front is there so that a batch without any still has one. Padding and not joining
+        # strings, turning vectors and not strings: oneDNN looks at those operations and complains of strings.
+        distinct, positions = tf.unique(tf.pad(tf.reshape(tokens, [-1]), [[1, 0]]))
+        positions = tf.reshape(positions[1:], tf.shape(tokens))
+        return tf.transpose(tf.gather(self._characters.encode(distinct, dtype), positions), [1, 0, 2])
 
     def _finish(self, directions: Sequence[tf.Tensor], lengths: tf.Tensor) -> tf.Tensor:
         """Joins directions, drops the boundaries, puts texts first and clears what is past the end."""

@@ -1,0 +1,96 @@
+"""Text to words, for models that spell words themselves (ELMo)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from model_bundle.manifest import TokenizerSpec
+
+_NOT_SPACES = re.compile(r"[^ ]+")
+Spans = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class WordTexts:
+    """Texts and where their words stand, truncated already.
+
+    ``texts`` have the prompt in front, ``prompt_length`` characters of it. ``spans`` are first character and
+    the one behind the last, for each word of each text.
+    """
+
+    texts: Sequence[str]
+    spans: Sequence[Spans]
+    num_tokens: np.ndarray
+    prompt_length: int
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32[texts], words of each text."""
+        return np.array([len(spans) for spans in self.spans], dtype=np.int32)
+
+    def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
+        """Gives ``words`` object[batch, longest] of UTF-8 bytes, and ``lengths`` int32[batch].
+
+        Half a character, which UTF-8 cannot spell, is left out, as bilm does.
+        """
+        lengths = np.array([len(self.spans[i]) for i in texts], dtype=np.int32)
+        words = np.full((len(texts), int(lengths.max(initial=1))), b"", dtype=object)
+        for row, index in enumerate(texts):
+            words[row, : lengths[row]] = [word.encode("utf-8", "ignore") for word in self._spell(index)]
+        return {"words": words, "lengths": lengths}
+
+    def words(self, text: int) -> tuple[list[str], np.ndarray]:
+        """See ``PreparedWords.words``. Words of the prompt stand at 0 to 0."""
+        places = np.array(self.spans[text], dtype=np.int32).reshape(-1, 2) - self.prompt_length
+        return self._spell(text), np.maximum(places, 0)
+
+    def _spell(self, text: int) -> list[str]:
+        return [self.texts[text][start:stop] for start, stop in self.spans[text]]
+
+
+class WordInput:
+    """Splits texts into words as the bundle says.
+
+    ``spaces``: at the space character only, as google/elmo does: punctuation and line ends stay where they
+    are, so text should be tokenized already. ``unicode``: at white space, and every punctuation mark is a
+    word, as BertPreTokenizer of the tokenizers library does.
+
+    Args:
+        spec: the bundle's tokenizer.
+        max_tokens: words kept of a text; None keeps all.
+        prompt: put before every text.
+    """
+
+    def __init__(self, spec: TokenizerSpec, max_tokens: int | None, prompt: str = "") -> None:
+        self._split = _splitter(spec)
+        self._max_tokens = max_tokens
+        self._prompt = prompt
+
+    def prepare(self, texts: Sequence[str]) -> WordTexts:
+        """Splits texts; nothing is padded yet."""
+        full = [self._prompt + text for text in texts] if self._prompt else texts
+        spans = [self._split(text) for text in full]
+        num_tokens = np.array([len(words) for words in spans], dtype=np.int32)
+        kept = [words[: self._max_tokens] for words in spans]
+        return WordTexts(full, kept, num_tokens, len(self._prompt))
+
+
+def _splitter(spec: TokenizerSpec) -> Callable[[str], Spans]:
+    if spec.word_split != "unicode":
+        return _split_at_spaces
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    splitter = BertPreTokenizer()
+
+    def split(text: str) -> Spans:
+        return [span for _, span in splitter.pre_tokenize_str(text)]
+
+    return split
+
+
+def _split_at_spaces(text: str) -> Spans:
+    return [match.span() for match in _NOT_SPACES.finditer(text)]
