@@ -26,7 +26,6 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EMBED_PAGE = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8")
 PACKAGES = ("beam_jobs", "model_bundle")
-MODULES = {"beam_jobs.embed", "model_bundle"}
 SCHEMA = row_schema(["embedding"], "float32", pa.schema([]), keep_text=True, metadata={})
 
 
@@ -59,14 +58,15 @@ def bundle_parser(arguments: list[str]) -> tuple[argparse.ArgumentParser, list[s
 
 
 def check(module: str, arguments: list[str]) -> None:
-    """Parses a command as it would be parsed, down to Beam's own flags."""
-    assert module in MODULES
+    """Parses a command as it would be parsed, down to Beam's own flags; of scripts, that they are there."""
     if module == "model_bundle":
         parser, own = bundle_parser(arguments)
         parser.parse_args(own)
-        return
-    flags, rest = embed_parser().parse_known_args(arguments)
-    pipeline_options(flags.runner, rest, [])
+    elif module == "beam_jobs.embed":
+        flags, rest = embed_parser().parse_known_args(arguments)
+        pipeline_options(flags.runner, rest, [])
+    else:
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), module
 
 
 ALL_COMMANDS = [
