@@ -101,7 +101,7 @@ def kernels(tf: Any, spelling: Callable[[Any], Any], shape: tuple[int | None, ..
     labels = [n.timeline_label for d in metadata.step_stats.dev_stats for n in d.node_stats]
     names = Counter(label.split(" = ")[1].split("(")[0] for label in labels if " = " in label)
     quiet = {"Const", "_Arg", "_Retval", "NoOp", "Identity"}
-    return ", ".join(f"{count}× {name}" for name, count in sorted(names.items()) if name not in quiet)
+    return ", ".join(f"{count} x {name}" for name, count in sorted(names.items()) if name not in quiet)
 
 
 def measure(
@@ -137,7 +137,8 @@ def main() -> None:
         shape = (2, texts, HEADS, TOKENS, HEAD_SIZE)
         heads = tf.cast(tf.random.normal(shape, seed=2), dtype)
         print(f"\nAttention probabilities of {texts} texts of {TOKENS} tokens, {dtype.name}\n")
-        _table(tf, attention_scores(tf, dtype), (2, None, HEADS, TOKENS, HEAD_SIZE), heads, dtype, flags.rounds)
+        spellings, anyhow = attention_scores(tf, dtype), (2, None, HEADS, TOKENS, HEAD_SIZE)
+        _table(tf, spellings, anyhow, heads, dtype, flags.rounds)
 
 
 def _table(

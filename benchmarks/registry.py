@@ -1,0 +1,127 @@
+"""Every system by name, and how to start it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.models import Model
+from benchmarks.worker import ROOT, System
+
+DEFAULT_PEERS_PYTHON = ROOT / "benchmarks" / ".peers" / "bin" / "python"
+PEAK = "matrix_peak"
+REFERENCE = "sentence_transformers_float32"
+PRECISIONS = ("float32", "bfloat16")
+# Name: label, module, precision. The first two are ours.
+_LOOPS = {
+    "ours_float32": ("this project, float32", "ours", "float32"),
+    "ours_bfloat16": ("this project, bfloat16", "ours", "bfloat16"),
+    REFERENCE: ("sentence-transformers, float32", "sentence_transformers_loop", "float32"),
+    "sentence_transformers_bfloat16": (
+        "sentence-transformers, bfloat16",
+        "sentence_transformers_loop",
+        "bfloat16",
+    ),
+    "onnxruntime_float32": ("ONNX Runtime, float32", "onnxruntime_loop", "float32"),
+    "openvino_float32": ("OpenVINO, float32", "openvino_loop", "float32"),
+    "openvino_bfloat16": ("OpenVINO, bfloat16", "openvino_loop", "bfloat16"),
+}
+LOOP_NAMES = tuple(_LOOPS)
+JOB_NAMES = ("job_float32", "job_bfloat16", "beam_mltransform", "beam_runinference")
+_JOB_LABELS = {
+    "job_float32": "this project's job, float32",
+    "job_bfloat16": "this project's job, bfloat16",
+    "beam_mltransform": "Beam MLTransform + SentenceTransformerEmbeddings, float32",
+    "beam_runinference": "Beam RunInference on our SavedModel, float32",
+}
+
+
+def is_ours(name: str) -> bool:
+    """Tells whether a system runs in this project's own environment."""
+    return name.startswith(("ours_", "job_"))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command from a text file to Parquet; ``command`` gets the input file and a new folder."""
+
+    name: str
+    label: str
+    command: Callable[[Path, Path], list[str]]
+
+
+def check_names(names: Sequence[str], peers_python: Path) -> None:
+    """Refuses names that nobody has, and peers without their environment.
+
+    Raises:
+        BenchmarkError: says what there is, or how to make it.
+    """
+    unknown = sorted(set(names) - {*LOOP_NAMES, *JOB_NAMES})
+    if unknown:
+        known = ", ".join([*LOOP_NAMES, *JOB_NAMES])
+        raise BenchmarkError(f"--systems: no system is called {', '.join(unknown)}. There are: {known}.")
+    if not all(is_ours(name) for name in names) and not peers_python.is_file():
+        raise BenchmarkError(
+            f"{peers_python} is not there. Peers have an environment of their own:\n"
+            "  python3.11 -m venv benchmarks/.peers\n"
+            "  benchmarks/.peers/bin/pip install -r benchmarks/requirements-peers.txt\n"
+            "or name another one with --peers_python, or measure this project alone: --systems "
+            + ",".join(name for name in [*LOOP_NAMES, *JOB_NAMES] if is_ours(name))
+        )
+
+
+def loop_system(
+    name: str, model: Model, texts: Path, work: Path, peers_python: Path, label: str | None = None
+) -> System:
+    """Gives the system that runs ``texts`` (a JSON list) through a model in memory."""
+    default_label, module, precision = _LOOPS[name]
+    interpreter = sys.executable if is_ours(name) else str(peers_python)
+    arguments = {"texts": texts, "model": model.folder, "work": work, "precision": precision}
+    if is_ours(name):
+        arguments["bundle"] = model.bundle
+    flags = [part for key, value in arguments.items() for part in (f"--{key}", str(value))]
+    command = (interpreter, "-m", f"benchmarks.systems.{module}", *flags)
+    return System(name, label or default_label, command)
+
+
+def peak_system() -> System:
+    """Gives the one that measures matrix products."""
+    return System(PEAK, "matrix products alone", (sys.executable, "-m", "benchmarks.systems.matrix_peak"))
+
+
+def find_job(name: str, model: Model, peers_python: Path, batch_size: int) -> Job:
+    """Gives a job.
+
+    Args:
+        name: one of ``JOB_NAMES``.
+        model: what it runs.
+        peers_python: the interpreter of those that are not ours.
+        batch_size: the best one of sentence-transformers, which MLTransform hands on.
+    """
+    label = _JOB_LABELS[name]
+    if is_ours(name):
+        precision = name.removeprefix("job_")
+        return Job(name, label, lambda lines, output: our_job(lines, output, model.bundle, precision))
+    system = f"benchmarks.systems.{name}"
+    which = {
+        "beam_mltransform": ["--model", str(model.folder), "--batch_size", str(batch_size)],
+        "beam_runinference": ["--bundle", str(model.bundle)],
+    }[name]
+
+    def command(lines: Path, output: Path) -> list[str]:
+        files = ["--input", str(lines), "--output", str(output / "rows")]
+        return [str(peers_python), "-m", system, *files, *which]
+
+    return Job(name, label, command)
+
+
+def our_job(lines: Path, output: Path, bundle: Path | str, precision: str) -> list[str]:
+    """Gives the command line of this project's job, as a user would type it."""
+    return [
+        *(sys.executable, "-m", "beam_jobs.embed", "--keep_text"),
+        *("--input", str(lines), "--output", str(output), "--bundle", str(bundle)),
+        *("--precision", precision),
+    ]

@@ -1,0 +1,31 @@
+"""Checks flags and builds the job's graph without running it; says how long that took, what it imported."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+_HEAVY = ("tensorflow", "keras", "transformers", "torch")
+
+
+def main() -> None:
+    started = time.perf_counter()
+    import apache_beam as beam
+
+    from beam_jobs.beam_flags import pipeline_options
+    from beam_jobs.options import embed_parser
+    from beam_jobs.pipeline import build
+    from beam_jobs.planning import plan_job
+
+    lines, output = sys.argv[1:]
+    parser = embed_parser()
+    flags = parser.parse_args(["--input", lines, "--output", output])
+    options = pipeline_options(flags.runner, [], [])
+    build(beam.Pipeline(options=options), plan_job(flags, options, in_process=True))
+    heavy = [name for name in _HEAVY if name in sys.modules]
+    print(json.dumps({"seconds": time.perf_counter() - started, "heavy_modules": heavy}))
+
+
+if __name__ == "__main__":
+    main()

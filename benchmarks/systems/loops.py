@@ -1,0 +1,140 @@
+"""What all model loops share: texts in memory to vectors in memory, timed in the same way."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks.systems.protocol import claim_stdout, peak_memory_bytes, serve
+
+BATCH_SIZES = (16, 32, 64)
+# Texts that settings are chosen on: enough for several batches of the largest size.
+_SAMPLE_TEXTS = 512
+
+
+@dataclass
+class Encoded:
+    """What one pass over all texts gave.
+
+    ``vectors``: float32[texts, dim]. ``num_tokens``: real tokens; ``num_padded_tokens``: cells computed.
+    ``tokenize_seconds``, ``model_seconds``: time inside the tokenizer and inside the model; the rest of the
+    pass is sorting, padding and gathering.
+    """
+
+    vectors: np.ndarray
+    num_tokens: int
+    num_padded_tokens: int
+    tokenize_seconds: float
+    model_seconds: float
+
+
+class Loop(Protocol):
+    """A loaded model. ``details`` says what it runs with, for the results."""
+
+    details: dict[str, Any]
+
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Computes the vectors of all texts, tokenizing included."""
+        ...
+
+
+@dataclass
+class _Pass:
+    """The last pass, kept to be saved."""
+
+    encoded: Encoded | None = None
+
+
+@dataclass
+class Choice:
+    """The fastest of several settings, measured. ``seconds`` are by setting."""
+
+    best: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def loop_parser() -> argparse.ArgumentParser:
+    """Makes a parser with what every loop is told."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--texts", type=Path, required=True, help="a JSON list of strings")
+    parser.add_argument("--model", type=Path, required=True, help="a sentence-transformers folder")
+    parser.add_argument("--work", type=Path, required=True, help="a folder for files made on the way")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], required=True)
+    return parser
+
+
+def run_loop(
+    flags: argparse.Namespace,
+    load: Callable[[argparse.Namespace, Sequence[str]], Loop],
+    packages: Sequence[str],
+) -> None:
+    """Loads a model and obeys: ``encode`` runs all texts, ``save`` writes the last vectors to ``path``.
+
+    Args:
+        flags: from ``loop_parser``.
+        load: makes the loop; is given some of the texts to choose settings on.
+        packages: whose versions are told.
+    """
+    answers = claim_stdout()
+    texts: list[str] = json.loads(flags.texts.read_text(encoding="utf-8"))
+    started = time.perf_counter()
+    loop = load(flags, sample(texts, _SAMPLE_TEXTS))
+    ready = {
+        "load_seconds": time.perf_counter() - started,
+        "details": loop.details,
+        "versions": {name: version(name) for name in packages},
+    }
+    last = _Pass()
+
+    def encode(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        reply, last.encoded = _timed(loop, texts)
+        return reply
+
+    def save(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        if last.encoded is None:
+            raise ValueError("nothing was encoded yet")
+        np.save(request["path"], last.encoded.vectors)
+        return {"shape": list(last.encoded.vectors.shape)}
+
+    serve(answers, ready, {"encode": encode, "save": save})
+
+
+def _timed(loop: Loop, texts: Sequence[str]) -> tuple[dict[str, Any], Encoded]:
+    started, cpu_started = time.perf_counter(), time.process_time()
+    encoded = loop.encode(texts)
+    reply = {
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - cpu_started,
+        "tokenize_seconds": encoded.tokenize_seconds,
+        "model_seconds": encoded.model_seconds,
+        "num_tokens": encoded.num_tokens,
+        "num_padded_tokens": encoded.num_padded_tokens,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+    return reply, encoded
+
+
+def sample(texts: Sequence[str], count: int) -> list[str]:
+    """Takes at most ``count`` texts, evenly spread over the whole."""
+    step = max(len(texts) // count, 1)
+    return list(texts[::step][:count])
+
+
+def choose(settings: Mapping[str, Callable[[], object]]) -> Choice:
+    """Runs every setting three times, alternating, and takes the fastest; the first run only warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in settings}
+    for _ in range(3):
+        for name, run in settings.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    best = {name: min(times[1:]) for name, times in seconds.items()}
+    return Choice(min(best, key=lambda name: best[name]), best)

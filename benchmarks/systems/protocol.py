@@ -1,0 +1,63 @@
+"""The measured side of a benchmark: a process that obeys JSON lines. Needs the standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+Command = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def claim_stdout() -> TextIO:
+    """Takes standard output for answers; whatever libraries print goes to standard error from now on."""
+    sys.stdout.flush()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def serve(answers: TextIO, ready: Mapping[str, Any], commands: Mapping[str, Command]) -> None:
+    """Says that it is ready, then waits without using the processor for one request a line.
+
+    A request is ``{"cmd": NAME, …}``; the answer is one line, ``{"error": …}`` if the command raised. Ends
+    when standard input does, so that no process outlives who started it.
+    """
+    _answer(answers, ready)
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            reply = commands[request["cmd"]](request)
+        except Exception:  # whatever it was, the other side must hear of it
+            reply = {"error": traceback.format_exc()}
+        _answer(answers, reply)
+
+
+def peak_memory_bytes() -> int:
+    """Gives the largest resident memory this process has had."""
+    if Path("/proc/self/status").is_file():
+        return peak_memory_of(os.getpid())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
+
+
+def peak_memory_of(pid: int) -> int:
+    """Gives the largest resident memory of a process so far; 0 where it is gone or the system is not Linux.
+
+    Not from ``getrusage``: Linux counts there what the parent had when it started the process.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields.get("VmHWM", "0 kB").split()[0]) * 1024
+
+
+def _answer(answers: TextIO, reply: Mapping[str, Any]) -> None:
+    answers.write(json.dumps(reply) + "\n")
+    answers.flush()
