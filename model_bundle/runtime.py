@@ -15,6 +15,7 @@ from model_bundle.freezing import Call, CannotFreezeError, freeze
 from model_bundle.golden import Golden
 from model_bundle.machine import release_free_memory
 from model_bundle.manifest import InputSpec, Precision
+from model_bundle.memory_guard import MemoryGuard
 from model_bundle.pooling import normalize_in_graph, pool_in_graph
 from model_bundle.request import EncodeRequest
 from model_bundle.saved_model import load_saved_model
@@ -62,6 +63,7 @@ class TensorFlowRuntime:
         self._inputs = bundle.manifest.inputs
         self._loaded = load_saved_model(bundle.path, bundle.manifest)
         self._lock = Lock()
+        self._guard = MemoryGuard(self._tf)
         golden = Golden.read(bundle)
         concrete = self._trace(bundle)
         self._call, self.variables_reason = self._choose(bundle, concrete, golden)
@@ -74,18 +76,21 @@ class TensorFlowRuntime:
             return self._run(self._call, inputs)
 
     def _run(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        tensors = {
-            name: self._tf.constant(inputs[spec.role], dtype=spec.dtype)
-            for name, spec in self._inputs.items()
-        }
         try:
-            return {name: value.numpy() for name, value in call(tensors).items()}
+            return self._guard.run(lambda part: self._feed(call, part), inputs)
         except (self._tf.errors.ResourceExhaustedError, MemoryError) as error:
             raise ModelMemoryError(f"The model ran out of memory on a batch of {_shape(inputs)}.") from error
         except (self._tf.errors.OpError, ValueError, TypeError) as error:
             raise ModelRunError(
                 f"The model failed on a batch of {_shape(inputs)}: {_cause(error)}"
             ) from error
+
+    def _feed(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        tensors = {
+            name: self._tf.constant(inputs[spec.role], dtype=spec.dtype)
+            for name, spec in self._inputs.items()
+        }
+        return {name: value.numpy() for name, value in call(tensors).items()}
 
     def _choose(self, bundle: ModelBundle, concrete: Any, golden: Golden) -> tuple[Call, str | None]:
         """Takes constants if they give the golden vectors, else variables, with the reason."""
@@ -144,6 +149,7 @@ class TensorFlowRuntime:
         return normalize_in_graph(output) if self.request.normalize else output
 
 
+_MAX_CAUSE_CHARS = 500
 _RANKS = {"ids": 2, "mask": 2, "types": 2, "text": 1, "words": 2, "lengths": 1, "numeric": 2}
 
 
@@ -160,6 +166,7 @@ def _shape(inputs: Mapping[str, np.ndarray]) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """Gives the line of TensorFlow's report that tells what happened: the last one before the node's name."""
-    report = str(error).split("\n\t [[")[0].strip()
-    return report.split("\n")[-1]
+    """Gives the line of TensorFlow's report that tells what happened; a report may quote a whole graph."""
+    lines = str(error).split("\n\t [[")[0].strip().split("\n")
+    line = lines[-1] if lines[0].startswith("Graph execution error") else lines[0]
+    return line[:_MAX_CAUSE_CHARS]

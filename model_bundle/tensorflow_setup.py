@@ -12,7 +12,8 @@ from typing import Any
 
 from model_bundle.machine import memory_bytes, num_cores
 
-_MEMORY_CAP = "TF_MKL_ALLOC_MAX_BYTES"
+# Read by oneDNN's allocator when TensorFlow is imported: bytes.
+MEMORY_CAP = "TF_MKL_ALLOC_MAX_BYTES"
 # The rest is for the text, the Arrow buffers and the interpreter.
 _MEMORY_SHARE = 0.7
 # What TensorFlow's libraries print on every machine without a GPU before a log level can be set.
@@ -45,7 +46,7 @@ def import_tensorflow(num_threads: int | None = None) -> Any:
         return tf
     with _lock, _without_greetings():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        os.environ.setdefault(_MEMORY_CAP, str(int(memory_bytes() * _MEMORY_SHARE)))
+        os.environ.setdefault(MEMORY_CAP, str(int(memory_bytes() * _MEMORY_SHARE)))
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
