@@ -70,7 +70,7 @@ def test_no_batch_goes_over_the_cap_and_no_text_that_clearly_fits_is_refused(
             guard.run(allocator.run, _batch(num_texts, longest))
             assert allocator.num_texts[-1] == num_texts
         except ModelMemoryError:
-            # Larger batches are halved by the caller. Trials stop at two thirds, which costs a factor of 2.25;
+            # Larger batches are halved by the caller. Trials stop at two thirds, a factor of 2.25;
             # small allocations are guessed.
             if num_texts == 1:
                 assert allocator.needed(1, longest) * 4 + 16_000_000 > cap - WEIGHTS
