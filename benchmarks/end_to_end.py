@@ -43,8 +43,8 @@ def measure_job(job: Job, lines: JobInput, work: Path) -> dict[str, Any]:
         the second run until its manifest was written, less the same of the first; None where there is no
         manifest. What it says is under ``manifest``.
     """
-    startup, startup_commit = _run(job, lines.one_line, work)
-    run, commit = _run(job, lines.all_lines, work)
+    startup, startup_commit = run_job(job, lines.one_line, work)
+    run, commit = run_job(job, lines.all_lines, work)
     measured = dataclasses.asdict(run)
     del measured["output"]
     measured["startup_seconds"] = startup.wall_seconds
@@ -54,7 +54,7 @@ def measure_job(job: Job, lines: JobInput, work: Path) -> dict[str, Any]:
     return measured
 
 
-def _run(job: Job, lines: Path, work: Path) -> tuple[Timed, float | None]:
+def run_job(job: Job, lines: Path, work: Path) -> tuple[Timed, float | None]:
     """Runs a job once; gives also the seconds until its manifest was there."""
     folder = work / job.name
     shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,7 @@ from benchmarks.models import unpack_minilm
 from benchmarks.plots import plot_speeds
 from benchmarks.registry import REFERENCE, check_names, is_ours
 from benchmarks.results import new_results, publish, write_results
-from benchmarks.side_by_side import Setup, best_batch_size, compare_jobs, compare_loops
+from benchmarks.side_by_side import Setup, best_batch_size, compare_jobs, compare_loops, try_jobs
 from benchmarks.spread import Spread
 from benchmarks.summary import job_overheads, job_rows, loop_rows, peaks, ratio_rows
 
@@ -36,6 +36,7 @@ def run(flags: argparse.Namespace, work: Path) -> None:
     setup = Setup(systems, unpack_minilm(work), work, flags.peers_python.absolute())
     corpus = read_corpus(flags.corpus).repeated(flags.documents)
     results = new_results(corpus=corpus.describe())
+    try_jobs(setup, corpus)
     if setup.loops:
         loops = compare_loops(setup, corpus, flags.rounds)
         results |= {"loops": loops, "systems": loops["systems"]}

@@ -22,7 +22,7 @@ def plot_speeds(panels: Mapping[str, Sequence[tuple[str, Spread, bool]]], path: 
     from matplotlib.figure import Figure
 
     heights = [len(bars) + 1.5 for bars in panels.values()]
-    figure = Figure(figsize=(9, 0.42 * sum(heights)), layout="constrained")
+    figure = Figure(figsize=(10, 1 + 0.45 * sum(heights)), layout="constrained")
     axes = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
     for axis, (title, bars) in zip(axes, panels.items(), strict=True):
         _draw(axis, title, bars)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.corpus import Corpus
-from benchmarks.end_to_end import JobInput, run_job_rounds
+from benchmarks.end_to_end import JobInput, run_job, run_job_rounds
 from benchmarks.fidelity import Fidelity, compare, read_vectors
 from benchmarks.flops import text_flops
 from benchmarks.models import Model, token_lengths
@@ -20,6 +20,7 @@ from benchmarks.registry import (
     LOOP_NAMES,
     PEAK,
     REFERENCE,
+    Job,
     find_job,
     is_ours,
     loop_system,
@@ -96,6 +97,25 @@ def _as_data(fidelity: Mapping[str, Fidelity]) -> dict[str, dict[str, float]]:
     return {name: dataclasses.asdict(value) for name, value in fidelity.items()}
 
 
+def try_jobs(setup: Setup, corpus: Corpus) -> None:
+    """Runs every job on one document and reads its row, before hours go into the others.
+
+    Raises:
+        BenchmarkError: a job does not work.
+    """
+    one = corpus.repeated(1)
+    lines = JobInput.write(one, setup.work)
+    for job in _jobs(setup, None):
+        print(f"trying {job.label} …", flush=True)
+        run_job(job, lines.one_line, setup.work)
+        read_vectors(setup.work / job.name, one.texts)
+
+
+def _jobs(setup: Setup, batch_size: int | None) -> list[Job]:
+    size = batch_size or _DEFAULT_BATCH_SIZE
+    return [find_job(name, setup.model, setup.peers_python, size) for name in setup.jobs]
+
+
 def compare_jobs(
     setup: Setup, loop_corpus: Corpus, corpus: Corpus, num_rounds: int, batch_size: int | None
 ) -> dict[str, Any]:
@@ -110,10 +130,7 @@ def compare_jobs(
         ``labels``, ``rounds`` by job (and by ``loop_PRECISION``), ``fidelity`` of each job's rows,
         ``num_documents``, ``num_loop_documents``.
     """
-    jobs = [
-        find_job(name, setup.model, setup.peers_python, batch_size or _DEFAULT_BATCH_SIZE)
-        for name in setup.jobs
-    ]
+    jobs = _jobs(setup, batch_size)
     texts = loop_corpus.write_json(setup.work / "loop_texts.json")
     lines = JobInput.write(corpus, setup.work)
     precisions = [name.removeprefix("job_") for name in setup.jobs if is_ours(name)]

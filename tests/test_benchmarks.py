@@ -365,7 +365,7 @@ def test_a_system_that_does_not_start_says_why(tmp_path: Path) -> None:
 
 
 def test_a_command_is_measured_from_outside(tmp_path: Path) -> None:
-    code = "x = b'1' * 200_000_000; print('done')"
+    code = "import time; x = b'1' * 200_000_000; time.sleep(0.5); print('done')"
     timed = run_timed([sys.executable, "-c", code], tmp_path / "log")
     assert timed.output == "done\n"
     assert 200e6 < timed.peak_memory_bytes < 400e6

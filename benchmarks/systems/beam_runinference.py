@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,24 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInf
 _SCHEMA = pa.schema([("text", pa.string()), ("embedding", pa.list_(pa.float32()))])
 
 
-class _SavedModelHandler(ModelHandler[str, PredictionResult, Any]):  # type: ignore[misc]  # Beam is not typed
+@dataclass
+class _Model:
+    """What is loaded once. An object of a class, because Beam shares models through weak references."""
+
+    tokenizer: Any
+    loaded: Any
+    signature: Any
+    output: str
+
+
+class _SavedModelHandler(ModelHandler[str, PredictionResult, _Model]):  # type: ignore[misc]  # Beam is not typed
     """Tokenizes a batch, pads it to its longest text, calls the signature, takes the mean."""
 
     def __init__(self, bundle: str, signature: str) -> None:
         self._bundle = Path(bundle)
         self._signature = signature
 
-    def load_model(self) -> Any:
+    def load_model(self) -> _Model:
         import tensorflow as tf
         from tokenizers import Tokenizer
 
@@ -35,21 +46,21 @@ class _SavedModelHandler(ModelHandler[str, PredictionResult, Any]):  # type: ign
         tokenizer.enable_truncation(manifest["max_tokens"])
         tokenizer.enable_padding(pad_id=manifest["tokenizer"]["pad_id"])
         model = tf.saved_model.load(str(self._bundle / "saved_model"))
-        return tokenizer, model, model.signatures[self._signature], manifest["default_output"]
+        return _Model(tokenizer, model, model.signatures[self._signature], manifest["default_output"])
 
     def run_inference(
-        self, batch: Sequence[str], model: Any, inference_args: dict[str, Any] | None = None
+        self, batch: Sequence[str], model: _Model, inference_args: dict[str, Any] | None = None
     ) -> Iterator[PredictionResult]:
         import tensorflow as tf
 
         if inference_args:
             raise ValueError(f"no argument is known, these came: {inference_args}")
 
-        tokenizer, _, signature, output = model
-        encodings = tokenizer.encode_batch_fast(list(batch))
+        encodings = model.tokenizer.encode_batch_fast(list(batch))
         ids = np.array([encoding.ids for encoding in encodings], np.int32)
         mask = np.array([encoding.attention_mask for encoding in encodings], np.int32)
-        states = signature(input_ids=tf.constant(ids), attention_mask=tf.constant(mask))[output].numpy()
+        outputs = model.signature(input_ids=tf.constant(ids), attention_mask=tf.constant(mask))
+        states = outputs[model.output].numpy()
         sums = np.einsum("btd,bt->bd", states, mask.astype(np.float32))
         # The mean's divisor drops out of a vector of length 1.
         vectors = sums / np.linalg.norm(sums, axis=1, keepdims=True)
