@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from beam_jobs.config import ReadOptions as ReadOptions
+    from beam_jobs.config import WriteOptions as WriteOptions
     from beam_jobs.encode import EncodeDocuments as EncodeDocuments
     from beam_jobs.handler import BundleModelHandler as BundleModelHandler
     from beam_jobs.read import ReadDocuments as ReadDocuments
     from beam_jobs.records import DeadLetter as DeadLetter
     from beam_jobs.records import Document as Document
     from beam_jobs.settings import EncodeSettings as EncodeSettings
+    from beam_jobs.starting import describe_run as describe_run
+    from beam_jobs.starting import new_run as new_run
+    from beam_jobs.write import RunInputs as RunInputs
     from beam_jobs.write import WriteRun as WriteRun
 
 _HOMES = {
@@ -26,7 +30,11 @@ _HOMES = {
     "EncodeSettings": "settings",
     "ReadDocuments": "read",
     "ReadOptions": "config",
+    "RunInputs": "write",
+    "WriteOptions": "config",
     "WriteRun": "write",
+    "describe_run": "starting",
+    "new_run": "starting",
 }
 __all__ = sorted(_HOMES)
 

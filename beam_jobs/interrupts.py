@@ -24,7 +24,9 @@ class Stopping:
     def started(self, run_id: str, *, in_process: bool) -> None:
         """Says that from now on a run is under way."""
         if not in_process:
-            self.message = f"Nobody waits for run {run_id} any more. If it was submitted, it goes on: stop it where it runs."
+            self.message = (
+                f"Nobody waits for run {run_id} any more. If it was submitted, it goes on; stop it there."
+            )
             return
         self.message = (
             "No run was written; what is in its _staging folder is never read. "

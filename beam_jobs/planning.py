@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
-import secrets
-import uuid
-from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 from beam_jobs import storage
-from beam_jobs.commit import RunDescription
 from beam_jobs.config import Limits, ReadOptions, WriteOptions
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.inputs import inspect_input
@@ -19,6 +13,7 @@ from beam_jobs.manifest import FAILED_NAME
 from beam_jobs.pipeline import JobPlan
 from beam_jobs.run_folder import claim, find_manifest
 from beam_jobs.settings import EncodeSettings
+from beam_jobs.starting import absolute, describe_run, new_run
 from model_bundle.named import DEFAULT_BUNDLE
 
 # Mean nothing without --input: the sample is what it is.
@@ -31,7 +26,6 @@ _FLAGS_OF_FILES = (
     "no_csv_quotes",
     "whole_files",
 )
-_VERSIONS = ("apache-beam", "pyarrow", "numpy", "tensorflow", "tokenizers")
 
 
 def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> JobPlan:
@@ -63,15 +57,7 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
         num_threads=flags.num_threads,
     )
     check_output(write)
-    description = RunDescription(
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        bundle={"name": encode.bundle_name, "digest": encode.bundle_digest, "place": encode.bundle},
-        settings_digest=encode.digest,
-        precision=str(encode.request.precision),
-        config=dict(sorted(vars(flags).items())),
-        limits=limits,
-        versions={name: version(name) for name in _VERSIONS},
-    )
+    description = describe_run(encode, limits, dict(sorted(vars(flags).items())))
     redistribute = not in_process or _num_workers(options) > 1
     return JobPlan(read, summary, encode, write, description, redistribute)
 
@@ -111,11 +97,9 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
 
 def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOptions:
     """Gives where to write; a generated run id sorts by time."""
-    now = datetime.now(UTC)
-    return WriteOptions(
-        output=absolute(flags.output),
-        run_id=flags.run_id or f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
-        attempt_id=uuid.uuid4().hex,
+    return new_run(
+        flags.output,
+        flags.run_id,
         max_shard_bytes=flags.max_shard_bytes,
         checkpoint_seconds=flags.checkpoint_seconds,
         fail_job=not in_process,
@@ -145,11 +129,6 @@ def check_output(write: WriteOptions) -> None:
         f"--run_id {write.run_id}: {root} holds a finished run, which stays as it is. Choose another id, or "
         "leave --run_id out to have one made."
     )
-
-
-def absolute(path: str) -> str:
-    """Makes a local path independent of where a worker runs."""
-    return path if "://" in path else os.path.abspath(path)
 
 
 def split(text: str) -> tuple[str, ...]:

@@ -52,6 +52,10 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         self._schema = schema.with_metadata((schema.metadata or {}) | run_metadata)
         self._description = description
 
+    def _extract_input_pvalues(self, inputs: RunInputs) -> tuple[RunInputs, dict[str, Any]]:
+        """Tells Beam which collections are inside; one of them may be missing."""
+        return inputs, {name: part for name, part in inputs._asdict().items() if part is not None}
+
     def expand(self, inputs: RunInputs) -> Any:
         """Wires the step; gives the manifest as a PCollection of one.
 
