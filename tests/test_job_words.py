@@ -96,7 +96,7 @@ def test_layers_side_by_side(elmo: Path, tmp_path: Path) -> None:
         for layer in layers:
             pool = {"mean": np.mean, "max": np.max}[pooling]
             expected = [pool(states[layer], axis=0) for states in words]
-            np.testing.assert_allclose(run.column(f"embedding_{layer}"), expected, atol=1e-5)
+            np.testing.assert_allclose(run.column(f"embedding_{layer}"), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_bundle_of_pieces_refuses_rows_of_words(tiny_bundle: Path, tmp_path: Path) -> None:
