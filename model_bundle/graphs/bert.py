@@ -121,8 +121,8 @@ class BertEncoder(tf.Module):
         Each row is normalised as if it were a channel of an image; this, reshaped back, times gamma plus
         beta, becomes one oneDNN kernel, which adds up in float32 whatever the dtype. Plain spellings run as
         eight kernels that each read and write everything, and the shortest of them is fused with a fixed
-        epsilon of 0.001. Source: FindMklLayerNorm in TensorFlow's grappler/optimizers/remapper.cc; measured in
-        docs/decisions/layer-norm.md.
+        epsilon of 0.001. Source: FindMklLayerNorm in TensorFlow's grappler/optimizers/remapper.cc; measured
+        in docs/decisions/layer-norm.md.
         """
         rows = tf.shape(flat)[0]
         none = tf.constant([], tf.float32)

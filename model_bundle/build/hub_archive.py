@@ -1,0 +1,104 @@
+"""Unpacks an archive that somebody else made, into a folder and never beside it."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from model_bundle.errors import SourceError
+
+_TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
+_ZIP_ENDINGS = (".zip",)
+ENDINGS = (*_TAR_ENDINGS, *_ZIP_ENDINGS)
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One entry of an archive. ``kind`` is ``file``, ``folder`` or ``other``."""
+
+    name: str
+    kind: str
+    open: Callable[[], AbstractContextManager[IO[bytes]]]
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpacks plain files and folders.
+
+    Args:
+        archive: by its ending a tar file, compressed or not, or a zip file.
+        folder: is made; nothing is written outside of it.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        SourceError: no such kind of archive, damaged, or an entry is a link, a special file, or lies outside.
+    """
+    if not archive.name.lower().endswith(ENDINGS):
+        raise SourceError(
+            f"{archive} is a file but no archive that can be unpacked ({', '.join(ENDINGS)}). "
+            "Name the folder that holds saved_model.pb, or an archive of it."
+        )
+    members = _zip_members if archive.name.lower().endswith(_ZIP_ENDINGS) else _tar_members
+    folder.mkdir(parents=True)
+    try:
+        for member in members(archive):
+            _write(member, folder, archive)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise SourceError(
+            f"{archive} is damaged or was not downloaded to its end ({error}). Get it again."
+        ) from error
+    return folder
+
+
+def _write(member: _Member, folder: Path, archive: Path) -> None:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\0" in member.name:
+        raise SourceError(
+            f"{archive} was not unpacked: its entry {member.name!r} would lie outside the folder. "
+            "Do not trust this archive."
+        )
+    if member.kind == "other":
+        raise SourceError(
+            f"{archive} was not unpacked: its entry {member.name!r} is a link or special file; a module "
+            "holds plain files. Pack it again with links followed (tar --dereference)."
+        )
+    target = folder.joinpath(*path.parts)
+    if member.kind == "folder":
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with member.open() as source, target.open("wb") as stream:
+        shutil.copyfileobj(source, stream)
+
+
+def _tar_members(archive: Path) -> Iterator[_Member]:
+    with tarfile.open(archive) as tar:
+        for info in tar:
+            kind = "file" if info.isreg() else "folder" if info.isdir() else "other"
+            yield _Member(info.name, kind, partial(_opened, tar, info))
+
+
+def _opened(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    stream = tar.extractfile(info)
+    if stream is None:
+        raise tarfile.ReadError(f"{info.name} has no content")
+    return stream
+
+
+def _zip_members(archive: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(archive) as stored:
+        for info in stored.infolist():
+            mode = stat.S_IFMT(info.external_attr >> 16)
+            plain = mode in (0, stat.S_IFREG, stat.S_IFDIR)
+            kind = "other" if not plain else "folder" if info.is_dir() else "file"
+            yield _Member(info.filename, kind, partial(stored.open, info))

@@ -1,0 +1,71 @@
+"""``build hub``: modules of TF-Hub to a bundle."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from model_bundle.cli.command import Command, positive, yes_no
+from model_bundle.manifest import Pooling
+
+_MODULE = "a folder, an archive of one (.tar.gz, .tgz, .tar, .zip), file://, gs:// or http(s)://"
+
+
+def _add_flags(parser: ArgumentParser) -> None:
+    parser.add_argument("module", metavar="HANDLE|DIR", help=f"the module: {_MODULE}")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the bundle to make")
+    parser.add_argument(
+        "--signature",
+        metavar="NAME",
+        help="which signature to use; call is the module's own __call__ (default: words where it takes "
+        "them, else the usual one)",
+    )
+    parser.add_argument(
+        "--preprocess",
+        metavar="HANDLE|DIR",
+        help="for a BERT encoder: the module that makes its token ids",
+    )
+    parser.add_argument(
+        "--word_split",
+        choices=["spaces", "unicode"],
+        help="where the module takes words: they are what stands between spaces, as in google/elmo "
+        "(default), or punctuation marks are words, too",
+    )
+    parser.add_argument(
+        "--max_tokens", type=positive, metavar="N", help="where the module takes words: how many of a text"
+    )
+    parser.add_argument(
+        "--pooling",
+        choices=[p.value for p in Pooling if p is not Pooling.POOLER],
+        help="token states to a vector (default: mean)",
+    )
+    parser.add_argument(
+        "--normalize", type=yes_no, default=False, metavar="yes|no", help="vectors to length 1 (default: no)"
+    )
+    parser.add_argument("--name", help="what to call the bundle (default: as the module)")
+    parser.add_argument("--licence", metavar="ID", help="the model's licence, where the module does not say")
+    parser.add_argument("--origin", help="what to record as the place the module came from")
+
+
+def _run(flags: Namespace) -> None:
+    from model_bundle.build.hub import build_hub_bundle
+    from model_bundle.build.hub_settle import HubChoices
+
+    choices = HubChoices(
+        signature=flags.signature,
+        preprocess=flags.preprocess,
+        word_split=flags.word_split,
+        max_tokens=flags.max_tokens,
+        pooling=None if flags.pooling is None else Pooling(flags.pooling),
+        normalize=flags.normalize,
+        name=flags.name,
+        licence=flags.licence,
+        origin=flags.origin,
+    )
+    built = build_hub_bundle(flags.module, choices, flags.output)
+    for note in built.notes:
+        print(note)
+    print(f"built: {built.bundle.path}\ndigest: sha256:{built.bundle.digest}")
+
+
+BUILD_HUB = Command("hub", "modules of TF-Hub: ELMo, Universal Sentence Encoders, BERT", _add_flags, _run)
