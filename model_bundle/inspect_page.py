@@ -70,6 +70,8 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
         "batches",
         "a text's result depends on its neighbours" if manifest.batch_dependent else "independent",
     )
+    if manifest.custom_ops:
+        yield "needs", f"operations of {', '.join(manifest.custom_ops)}"
     if not manifest.freeze:
         yield "weights", f"stay variables: {manifest.freeze_reason or 'as built'}"
     yield "licence", manifest.licence
