@@ -1,8 +1,8 @@
 """Keeps batches below the allocator's cap, by what earlier batches needed.
 
 TensorFlow 2.21 raises ResourceExhaustedError when its allocator is at its cap, but not everywhere: oneDNN's
-fused matrix product (``MklFusedMatMulOp``, after ``AllocateOutputSetMklShape`` failed) goes on with the tensor it
-did not get, and the process ends. So a batch that would not fit is refused before it is run.
+fused matrix product (``MklFusedMatMulOp``, after ``AllocateOutputSetMklShape`` failed) goes on with the
+tensor it did not get, and the process ends. So a batch that would not fit is refused before it is run.
 """
 
 from __future__ import annotations
