@@ -18,14 +18,13 @@ from benchmarks.spread import Spread
 from model_bundle.minilm import NAME as BUNDLE
 
 NAME = "startup"
-_ROUNDS = 5
 
 
 def run(flags: argparse.Namespace, work: Path) -> None:
     """Measures and publishes; one round before the others warms the caches of files and of bundles."""
     line = read_corpus(flags.corpus).repeated(1).write_lines(work / "one_document.txt")
     seconds: dict[str, list[float]] = {}
-    for number in range(_ROUNDS + 1):
+    for number in range(flags.rounds + 1):
         measured = _round(line, work)
         print(f"round {number}: {measured}", flush=True)
         for what, value in measured.items() if number else ():
