@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 from typing import Any, Protocol
 
@@ -63,6 +64,7 @@ class TensorFlowRuntime:
         self._inputs = bundle.manifest.inputs
         self._loaded = load_saved_model(bundle.path, bundle.manifest)
         self._lock = Lock()
+        self._around_calls: Callable[[], AbstractContextManager[None]] = nullcontext
         self._guard = MemoryGuard(self._tf)
         golden = Golden.read(bundle)
         concrete = self._trace(bundle)
@@ -90,7 +92,8 @@ class TensorFlowRuntime:
             name: self._tf.constant(inputs[spec.role], dtype=spec.dtype)
             for name, spec in self._inputs.items()
         }
-        return {name: value.numpy() for name, value in call(tensors).items()}
+        with self._around_calls():
+            return {name: value.numpy() for name, value in call(tensors).items()}
 
     def _choose(self, bundle: ModelBundle, concrete: Any, golden: Golden) -> tuple[Call, str | None]:
         """Takes constants if they give the golden vectors, else variables, with the reason."""
@@ -128,9 +131,7 @@ class TensorFlowRuntime:
         if self.request.precision is Precision.FLOAT32:
             return bundle.manifest.signature
         if bundle.manifest.bfloat16_signature is None:
-            # Holds for functions that are first called from now on: one process runs one precision.
-            options = {"auto_mixed_precision_onednn_bfloat16": True}
-            self._tf.config.optimizer.set_experimental_options(options)
+            self._around_calls = lambda: _rewritten_to_bfloat16(self._tf)
             return bundle.manifest.signature
         return bundle.manifest.bfloat16_signature
 
@@ -149,6 +150,20 @@ class TensorFlowRuntime:
         return normalize_in_graph(output) if self.request.normalize else output
 
 
+@contextmanager
+def _rewritten_to_bfloat16(tf: Any) -> Iterator[None]:
+    """Lets TensorFlow rewrite float32 graphs that are called inside, and no others of this process."""
+    with _OPTIONS_LOCK:
+        tf.config.optimizer.set_experimental_options({_TO_BFLOAT16: True})
+        try:
+            yield
+        finally:
+            tf.config.optimizer.set_experimental_options({_TO_BFLOAT16: False})
+
+
+# TensorFlow's options belong to the whole process.
+_OPTIONS_LOCK = Lock()
+_TO_BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
 _MAX_CAUSE_CHARS = 500
 _RANKS = {"ids": 2, "mask": 2, "types": 2, "text": 1, "words": 2, "lengths": 1, "numeric": 2}
 
