@@ -121,11 +121,11 @@ def imported_modules(path: Path) -> Iterator[str]:
 
 
 def owned_modules(requirement: Requirement) -> set[str]:
-    """Modules that an installed distribution brings, as dotted names."""
+    """Modules that a distribution brings, as dotted names; if it is not installed, the package of its name."""
     try:
         files = metadata.files(requirement.name) or []
     except metadata.PackageNotFoundError:
-        return {canonicalize_name(requirement.name).replace("-", "_")}
+        return {canonicalize_name(requirement.name).replace("-", "_") + ".*"}
     names = (
         str(file).removesuffix(".py").removesuffix("/__init__") for file in files if file.suffix == ".py"
     )
@@ -137,7 +137,12 @@ def undeclared(paths: list[Path], declared: list[Requirement], own: set[str]) ->
     owned = set.union(*(owned_modules(requirement) for requirement in declared))
     found = {name for path in paths for name in imported_modules(path)}
     foreign = {name for name in found if name.split(".")[0] not in own | sys.stdlib_module_names}
-    return {name for name in foreign if name not in owned and name.rpartition(".")[0] not in owned}
+    return {name for name in foreign if owned.isdisjoint((name, *_parents(name)))}
+
+
+def _parents(name: str) -> tuple[str, str]:
+    """What brings a name: the module it is in, or its package as far as that is all one knows."""
+    return name.rpartition(".")[0], name.partition(".")[0] + ".*"
 
 
 def test_every_import_of_the_packages_is_declared() -> None:
