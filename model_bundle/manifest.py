@@ -131,6 +131,8 @@ class BundleManifest(_Part):
     ``max_tokens`` counts special tokens. ``prompts`` are texts put before a document, by name.
     ``freeze`` tells whether weights may become constants (see the runtime), with the reason if not.
     ``custom_ops`` are packages whose operations the graph uses, imported before it is loaded.
+    ``scores`` is what makes scores of a ``class`` output: nothing more, or a function over the labels.
+    ``allowed_ops`` are operations that reach beyond the graph, allowed by name by whoever built the bundle.
     """
 
     format_version: Literal[1] = 1
@@ -150,12 +152,14 @@ class BundleManifest(_Part):
     default_prompt: str | None = None
     labels: tuple[str, ...] = ()
     multi_label: bool = False
+    scores: Literal["as_is", "softmax", "sigmoid"] = "as_is"
     elmo: ElmoSpec | None = None
     min_batch: int = Field(default=1, ge=1)
     batch_dependent: bool = False
     freeze: bool = True
     freeze_reason: str | None = None
     custom_ops: tuple[Literal["tensorflow_text"], ...] = ()
+    allowed_ops: tuple[str, ...] = ()
     source: SourceSpec
     licence: str
     versions: dict[str, str] = Field(default_factory=dict)
