@@ -69,12 +69,14 @@ class OutputSpec(_Part):
     ``kind``: ``token`` float[texts, tokens, dim], ``text`` float[texts, dim], ``class`` float[texts, dim] or
     float[texts, tokens, dim] (scores or logits), ``length`` int[texts].
     ``layer`` is what ``--layer`` calls it: a name for ELMo, a number from 0 (the embeddings) for BERT.
+    ``per_token`` marks a ``class`` output that judges each token instead of the text.
     """
 
     kind: Literal["token", "text", "class", "length"]
     dtype: Literal["float32", "int32"] = "float32"
     dim: int | None = Field(default=None, gt=0)
     layer: str | None = None
+    per_token: bool = False
 
 
 class TokenizerSpec(_Part):
@@ -132,6 +134,7 @@ class BundleManifest(_Part):
     ``freeze`` tells whether weights may become constants (see the runtime), with the reason if not.
     ``custom_ops`` are packages whose operations the graph uses, imported before it is loaded.
     ``scores`` is what makes scores of a ``class`` output: nothing more, or a function over the labels.
+    ``regression`` tells that they are quantities, of which none is chosen.
     ``allowed_ops`` are operations that reach beyond the graph, allowed by name by whoever built the bundle.
     """
 
@@ -152,6 +155,7 @@ class BundleManifest(_Part):
     default_prompt: str | None = None
     labels: tuple[str, ...] = ()
     multi_label: bool = False
+    regression: bool = False
     scores: Literal["as_is", "softmax", "sigmoid"] = "as_is"
     elmo: ElmoSpec | None = None
     min_batch: int = Field(default=1, ge=1)
