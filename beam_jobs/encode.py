@@ -110,6 +110,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._schema = schema
         self._progress = progress
         self._num_kept = num_kept
+        self._max_buffer_bytes = settings.max_buffer_bytes
         self._counters = {n: Metrics.counter(metrics.NAMESPACE, n) for n in metrics.ALL}
 
     def setup(self) -> None:
@@ -142,8 +143,10 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             return
         self._buffer.append(document)
         self._buffer_size += _size(document)
-        settings = self._settings
-        if len(self._buffer) >= settings.buffer_documents or self._buffer_size >= settings.buffer_bytes:
+        if (
+            len(self._buffer) >= self._settings.buffer_documents
+            or self._buffer_size >= self._max_buffer_bytes
+        ):
             yield from self._flush()
 
     def finish_bundle(self) -> Iterator[Any]:

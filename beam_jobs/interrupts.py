@@ -33,6 +33,10 @@ class Stopping:
             f"Start again with --run_id {run_id} to use the same folder."
         )
 
+    def ended(self) -> None:
+        """Says that the run has its manifest."""
+        self.message = "The run had ended by then."
+
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stopping]:

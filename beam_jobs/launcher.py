@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from beam_jobs.errors import JobError
-from beam_jobs.interrupts import stop_on_signals
+from beam_jobs.interrupts import Stopping, stop_on_signals
 from model_bundle.errors import ModelBundleError
 
 _logger = logging.getLogger("beam_jobs")
@@ -19,8 +19,9 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _logger.setLevel(logging.INFO)
     try:
-        flags, rest = parser.parse_known_args(list(argv))
-        return _run(parser, flags, rest)
+        with stop_on_signals() as stopping:
+            flags, rest = parser.parse_known_args(list(argv))
+            return _run(parser, flags, rest, stopping)
     except JobError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -29,7 +30,9 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
         return 2
 
 
-def _run(parser: argparse.ArgumentParser, flags: argparse.Namespace, rest: list[str]) -> int:
+def _run(
+    parser: argparse.ArgumentParser, flags: argparse.Namespace, rest: list[str], stopping: Stopping
+) -> int:
     # Beam takes seconds to import: only now, when the flags have been understood.
     from beam_jobs.beam_flags import is_in_process, pipeline_options
     from beam_jobs.planning import plan_job
@@ -39,13 +42,13 @@ def _run(parser: argparse.ArgumentParser, flags: argparse.Namespace, rest: list[
     own_flags = [option for action in parser._actions for option in action.option_strings]
     options = pipeline_options(flags.runner, rest, own_flags)
     in_process = is_in_process(flags.runner)
-    with stop_on_signals() as stopping:
-        plan = plan_job(flags, options, in_process=in_process)
-        print_plan(plan, sys.stderr)
-        stopping.started(plan.write.run_id, in_process=in_process)
-        manifest = run_plan(plan, options, in_process=in_process)
+    plan = plan_job(flags, options, in_process=in_process)
+    print_plan(plan, sys.stderr)
+    stopping.started(plan.write.run_id, in_process=in_process)
+    manifest = run_plan(plan, options, in_process=in_process)
     if manifest is None:
         return 0
+    stopping.ended()
     print_summary(manifest, plan, sys.stdout)
     if manifest.failure is not None:
         from beam_jobs.commit import failure_of

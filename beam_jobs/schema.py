@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from beam_jobs.errors import UsageError
 from beam_jobs.records import DeadLetter
+from beam_jobs.settings import MAX_NUMBERS
 
 DEAD_LETTER_SCHEMA = pa.schema(
     [
@@ -83,6 +84,8 @@ def row_schema(
 def vector_array(vectors: np.ndarray, vector_dtype: str) -> pa.ListArray:
     """Makes float32[rows, dim] a list column without touching single numbers."""
     rows, dim = vectors.shape
+    if vectors.size > MAX_NUMBERS:
+        raise ValueError(f"{rows} vectors of {dim} numbers are more than an Arrow list column can count")
     flat = np.ascontiguousarray(vectors).reshape(-1)
     values = pa.array(flat.astype(np.float16) if vector_dtype == "float16" else flat)
     offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(dim))

@@ -12,8 +12,11 @@ from model_bundle.manifest import Pooling, Precision, Rows, canonical_json
 from model_bundle.request import EncodeRequest
 
 VECTOR_DTYPES = ("float32", "float16")
+# A buffer of words: their vectors, and what a word takes in text, its space included.
+_WORD_VECTOR_BYTES = 128_000_000
+_BYTES_A_WORD = 5
 # Arrow counts the numbers of a list column in 32 bits.
-_MAX_NUMBERS = 2**31 - 1
+MAX_NUMBERS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,10 @@ class EncodeSettings:
         for name in ("max_batch_tokens", "buffer_documents", "buffer_bytes"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} must be at least 1, not {getattr(self, name)}.")
-        if self.buffer_documents * max(self.dims, default=1) > _MAX_NUMBERS:
+        if self.buffer_documents * max(self.dims, default=1) > MAX_NUMBERS:
             raise UsageError(
                 f"--buffer_documents {self.buffer_documents}: at {max(self.dims)} dimensions at most "
-                f"{_MAX_NUMBERS // max(self.dims)}; more than the default gains little."
+                f"{MAX_NUMBERS // max(self.dims)}; more than the default gains little."
             )
         if self.num_threads is not None and self.num_threads < 1:
             raise UsageError(f"--num_threads must be at least 1, not {self.num_threads}.")
@@ -111,6 +114,14 @@ class EncodeSettings:
         if len(self.layers) == 1:
             return ("embedding",)
         return tuple(f"embedding_{layer}" for layer in self.layers)
+
+    @property
+    def max_buffer_bytes(self) -> int:
+        """Text that is sorted together; less where a row is a word, since vectors fill memory then."""
+        if self.request.rows is Rows.DOCUMENT:
+            return self.buffer_bytes
+        num_words = _WORD_VECTOR_BYTES // (4 * max(sum(self.dims), 1))
+        return min(self.buffer_bytes, max(num_words, 1) * _BYTES_A_WORD)
 
     @property
     def digest(self) -> str:

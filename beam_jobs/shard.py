@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 import uuid
@@ -103,7 +104,8 @@ class Shard:
 
     def abandon(self) -> None:
         """Closes the file without a receipt; what is in it is never read."""
-        self._sink.close()
+        self._sink.discard()
+        self._writer.close()
 
     def _write_group(self) -> None:
         if self._pending:
@@ -142,19 +144,28 @@ class _DigestingSink:
     def __init__(self, path: str) -> None:
         self._path = path
         self._stream = storage.open_new(path)
+        self._discards = False
         self._digest = hashlib.sha256()
         self.num_bytes = 0
 
     @property
     def closed(self) -> bool:
-        return bool(self._stream.closed)
+        return bool(self._stream.closed) and not self._discards
 
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()
 
+    def discard(self) -> None:
+        """Takes what else is written, and puts it nowhere: a Parquet writer ends its file come what may."""
+        self._discards = True
+        with contextlib.suppress(OSError):  # the disk may be full; nobody reads this file
+            self._stream.close()
+
     def write(self, data: Any) -> int:
         view = memoryview(data)
+        if self._discards:
+            return view.nbytes
         self._stream.write(bytes(view))
         self._digest.update(view)
         self.num_bytes += view.nbytes
@@ -164,7 +175,8 @@ class _DigestingSink:
         return self.num_bytes
 
     def flush(self) -> None:
-        self._stream.flush()
+        if not self._discards:
+            self._stream.flush()
 
     def close(self) -> None:
         if not self._stream.closed:

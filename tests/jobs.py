@@ -76,14 +76,14 @@ class Run:
         return (self.root / "manifest.json").exists()
 
 
-def run_job(output: Path, bundle: Path, *flags: Any, run_id: str = "run") -> Run:
+def run_job(output: Path | str, bundle: Path, *flags: Any, run_id: str = "run") -> Run:
     """Runs the embed command in this process."""
     from beam_jobs.embed import main
 
     argv = ["--bundle", str(bundle), "--output", str(output), "--run_id", run_id, *map(str, flags)]
     with capture() as (stdout, stderr):
         exit_code = main(argv)
-    return Run(exit_code, output / run_id, stdout.getvalue(), stderr.getvalue())
+    return Run(exit_code, Path(output, run_id), stdout.getvalue(), stderr.getvalue())
 
 
 @contextlib.contextmanager

@@ -121,7 +121,7 @@ def imported_modules(path: Path) -> Iterator[str]:
 
 
 def owned_modules(requirement: Requirement) -> set[str]:
-    """Modules that a distribution brings, as dotted names; if it is not installed, the package of its name."""
+    """Modules that a distribution brings, as dotted names; the package of its name if not installed."""
     try:
         files = metadata.files(requirement.name) or []
     except metadata.PackageNotFoundError:

@@ -1,0 +1,112 @@
+"""The line that lives: what it says, where, and that it never stands in the way of a job."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import time
+from collections.abc import Mapping
+from threading import Thread
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_jobs import metrics, progress
+from beam_jobs.progress import LiveLine, ProgressSink, clock, close_tally, describe, open_tally
+
+COUNTS = {
+    metrics.DOCUMENTS_ENCODED: 1_000,
+    metrics.TOKENS: 50_000,
+    metrics.PADDED_TOKENS: 62_500,
+    metrics.DOCUMENTS_DEAD: 3,
+    metrics.BYTES_READ: 250,
+}
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_says_how_far_a_job_is() -> None:
+    line = "1,000 documents · 5,000 tokens/s · padding 20 % · 3 dead · 25 % read · 0:30 left"
+    assert describe(COUNTS, 10.0, 1_000) == line
+
+
+def test_time_left_is_only_told_where_the_total_is_known() -> None:
+    assert describe(COUNTS, 10.0, None).endswith("3 dead")
+    assert describe({metrics.BYTES_READ: 10}, 10.0, 100).endswith("10 % read")
+
+
+def test_a_job_that_counts_nothing_lives_all_the_same() -> None:
+    assert describe({}, 75.0, 1_000) == "1:15 since the start"
+
+
+@given(
+    counts=st.dictionaries(st.sampled_from(metrics.ALL), st.integers(0, 10**12)),
+    seconds=st.floats(0, 1e7),
+    total=st.none() | st.integers(0, 10**12),
+)
+def test_whatever_has_been_counted_is_one_line(
+    counts: Mapping[str, int], seconds: float, total: int | None
+) -> None:
+    line = describe(counts, seconds, total)
+    assert line
+    assert "\n" not in line
+
+
+@given(seconds=st.floats(0, 1e6))
+def test_a_clock_reads_back(seconds: float) -> None:
+    parts = [int(part) for part in clock(seconds).split(":")]
+    assert sum(part * 60**i for i, part in enumerate(reversed(parts))) == round(seconds)
+    assert all(part < 60 for part in parts[1:])
+
+
+def test_a_terminal_gets_one_line_that_changes_and_is_cleared() -> None:
+    stream = Terminal()
+    with LiveLine(lambda: COUNTS, 1_000, stream):
+        time.sleep(1.2)
+    written = stream.getvalue()
+    assert written.count("1,000 documents") == 2
+    assert "\n" not in written
+    assert written.endswith("\r\x1b[K")
+
+
+def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_LOG_SECONDS", 0.2)
+    stream = io.StringIO()
+    with LiveLine(lambda: COUNTS, 1_000, stream):
+        time.sleep(0.5)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2
+    assert "\r" not in stream.getvalue()
+    assert all("1,000 documents" in line for line in lines)
+
+
+def test_a_short_job_says_nothing_in_a_log() -> None:
+    stream = io.StringIO()
+    with LiveLine(lambda: COUNTS, 1_000, stream):
+        pass
+    assert stream.getvalue() == ""
+
+
+def test_steps_count_where_somebody_watches_and_nowhere_else() -> None:
+    sink = pickle.loads(pickle.dumps(ProgressSink("job")))
+    sink.add("read_documents", 1)
+    tally = open_tally("job")
+    try:
+        threads = [
+            Thread(target=lambda: [sink.add("read_documents", 1) for _ in range(1000)]) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert tally.read() == {"read_documents": 8000}
+    finally:
+        close_tally("job")
+    sink.add("read_documents", 1)
+    assert tally.read() == {"read_documents": 8000}
