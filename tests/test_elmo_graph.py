@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_bundle.build.bilm import read_options, read_weights
+from model_bundle.graphs import elmo_gates
 from model_bundle.graphs.elmo import Elmo
 from model_bundle.graphs.elmo_characters import _CHUNK_WORDS, character_ids
 from model_bundle.graphs.elmo_lstm import _BLOCK_WORDS
@@ -56,8 +57,10 @@ def compiled(elmo: Elmo, dtype: Any) -> Any:
     return function.get_concrete_function(*specs)
 
 
-def run(elmo: Elmo, texts: list[list[str]], filler: str = "") -> dict[str, np.ndarray]:
-    outputs = compiled(elmo, tf.float32)(*pad(texts, filler))
+def run(
+    elmo: Elmo, texts: list[list[str]], filler: str = "", dtype: Any = tf.float32
+) -> dict[str, np.ndarray]:
+    outputs = compiled(elmo, dtype)(*pad(texts, filler))
     return {name: value.numpy() for name, value in outputs.items()}
 
 
@@ -88,7 +91,9 @@ def stateful_deviation(options: BilmOptions, weights: reference.Weights) -> floa
     return worst
 
 
-def test_stateful_references_of_allennlp() -> None:
+@pytest.mark.parametrize("max_fused_cells", [0, 2048])
+def test_stateful_references_of_allennlp(max_fused_cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elmo_gates, "_MAX_FUSED_CELLS", max_fused_cells)
     assert stateful_deviation(*allennlp_model()) <= 1
 
 
@@ -228,6 +233,27 @@ def test_every_option_is_honoured(case: str, boundaries: bool, tmp_path: Path) -
             assert not found[name][index, len(words) :].any()
         mean = expected["elmo"].mean(axis=0) if words else np.zeros(2 * count)
         np.testing.assert_allclose(found["default"][index], mean, atol=3e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_option_is_honoured_in_bfloat16(case: str, tmp_path: Path) -> None:
+    elmo, _ = build(CASES[case], tmp_path)
+    exact, fast = run(elmo, TEXTS), run(elmo, TEXTS, dtype=tf.bfloat16)
+    for name, vectors in exact.items():
+        np.testing.assert_allclose(fast[name], vectors, atol=0.1)
+
+
+def test_large_cells_are_computed_another_way_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fused = run(build(_options(), tmp_path)[0], TEXTS)
+    monkeypatch.setattr(elmo_gates, "_MAX_FUSED_CELLS", 0)
+    elmo, weights = build(_options(), tmp_path)
+    hoisted = run(elmo, TEXTS)
+    expected = np.mean(reference.encode(_options(), weights, TEXTS[0]), axis=0)
+    for found in (fused, hoisted):
+        np.testing.assert_allclose(found["elmo"][0], expected, atol=3e-6)
+    np.testing.assert_allclose(run(elmo, TEXTS, dtype=tf.bfloat16)["elmo"], hoisted["elmo"], atol=0.1)
 
 
 def test_the_cases_differ_where_they_say() -> None:

@@ -10,7 +10,11 @@ import tensorflow as tf
 from model_bundle.graphs.elmo_characters import BEGIN_TOKEN, END_TOKEN, CharacterEncoder
 from model_bundle.graphs.elmo_lstm import BidirectionalLstm, LayerState
 from model_bundle.graphs.elmo_options import BilmOptions, check_weights
+from model_bundle.graphs.elmo_word_cache import WordCache
 from model_bundle.graphs.scalar_mix import ScalarMix
+
+# Room for the vectors of words, of each precision: 65,000 words of the original ELMo.
+_CACHE_BYTES = 1 << 27
 
 
 class Elmo(tf.Module):
@@ -47,6 +51,10 @@ class Elmo(tf.Module):
         self._boundaries = boundaries
         self._characters = CharacterEncoder(options, weights)
         self._layers = [BidirectionalLstm(options, weights, index) for index in range(options.num_layers)]
+        cached_words = _CACHE_BYTES // (4 * (options.projection_dim + 1))
+        self._caches = {
+            dtype.name: WordCache(options.projection_dim, cached_words) for dtype in (tf.float32, tf.bfloat16)
+        }
         num_mixed = options.num_layers + 1
         self._mix = ScalarMix(layer_weights or [1.0 / num_mixed] * num_mixed, gamma)
 
@@ -112,11 +120,10 @@ class Elmo(tf.Module):
 
     def _look_up(self, tokens: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Encodes each distinct word once: dtype[words, texts, projection_dim], time first."""
-        # The empty word in front is there so that a batch without any still has one. Padding and not joining
-        # strings, turning vectors and not strings: oneDNN looks at those operations and complains of strings.
-        distinct, positions = tf.unique(tf.pad(tf.reshape(tokens, [-1]), [[1, 0]]))
-        positions = tf.reshape(positions[1:], tf.shape(tokens))
-        return tf.transpose(tf.gather(self._characters.encode(distinct, dtype), positions), [1, 0, 2])
+        distinct, positions = tf.unique(tf.reshape(tokens, [-1]))
+        positions = tf.reshape(positions, tf.shape(tokens))
+        vectors = self._caches[dtype.name].look_up(distinct, lambda new: self.encode_words(new, dtype))
+        return tf.transpose(tf.gather(tf.cast(vectors, dtype), positions), [1, 0, 2])
 
     def _finish(self, directions: Sequence[tf.Tensor], lengths: tf.Tensor) -> tf.Tensor:
         """Joins directions, drops the boundaries, puts texts first and clears what is past the end."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from model_bundle.graphs.elmo_gates import Weights, make_gates
 from model_bundle.graphs.elmo_options import DIRECTIONS, BilmOptions, cell_prefix
 
 # Words whose input products are computed ahead in one piece: wide enough for the matrix product, and with
 # cells of 4,096 they are 134 MB in float32, however long the texts are.
 _BLOCK_WORDS = 1024
-# Added to the forget gate and not part of the stored bias. Source: LSTMCell of TensorFlow 1.
-_FORGET_BIAS = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,18 @@ class BidirectionalLstm(tf.Module):
         super().__init__(name=f"lstm_{layer}")
         self._options = options
         self._adds_input = options.use_skip_connections and layer > 0
+        prefixes = [cell_prefix(direction, layer) for direction in range(len(DIRECTIONS))]
+        self._gates = [make_gates(weights[f"{prefix}/W_0"], weights[f"{prefix}/B"]) for prefix in prefixes]
+        arrays = [dict(gates.arrays) for gates in self._gates]
+        if options.projects_cells:
+            for of_direction, prefix in zip(arrays, prefixes, strict=True):
+                of_direction["projection_kernel"] = weights[f"{prefix}/W_P_0"]
         self._directions = [
-            _variables(options, weights, cell_prefix(index, layer), name)
-            for index, name in enumerate(DIRECTIONS)
+            {
+                name: tf.Variable(value, name=f"{direction}/{name}", dtype=tf.float32, trainable=False)
+                for name, value in of_direction.items()
+            }
+            for direction, of_direction in zip(DIRECTIONS, arrays, strict=True)
         ]
 
     def run(
@@ -75,12 +83,15 @@ class BidirectionalLstm(tf.Module):
 
         def run_block(start: tf.Tensor, *carried: Any) -> tuple[Any, ...]:
             stop = tf.minimum(start + block, num_steps)
-            products = [self._input_products(x[start:stop], w) for x, w in zip(inputs, weights, strict=True)]
+            prepared = [
+                gates.prepare(x[start:stop], w)
+                for gates, x, w in zip(self._gates, inputs, weights, strict=True)
+            ]
 
             def run_step(step: tf.Tensor, cells: Any, outputs: Any, arrays: Any) -> tuple[Any, ...]:
                 results = [
-                    self._step(products[i][step - start], cells[i], outputs[i], weights[i])
-                    for i in range(len(DIRECTIONS))
+                    self._step(gates.activate(x[step - start], outputs[i], weights[i]), cells[i], weights[i])
+                    for i, (gates, x) in enumerate(zip(self._gates, prepared, strict=True))
                 ]
                 new_cells, new_outputs = zip(*results, strict=True)
                 arrays = tuple(a.write(step, out) for a, out in zip(arrays, new_outputs, strict=True))
@@ -100,22 +111,13 @@ class BidirectionalLstm(tf.Module):
         final = LayerState(tf.stack(cells), tf.cast(tf.stack(outputs), tf.float32))
         return (stacked[0], stacked[1]), final
 
-    def _input_products(self, inputs: tf.Tensor, weights: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Gives dtype[steps, texts, 4 * lstm_dim]: the part of the gates that needs no earlier step."""
-        flat = tf.reshape(inputs, [-1, self._options.projection_dim])
-        products = tf.nn.bias_add(tf.matmul(flat, weights["input_kernel"]), weights["bias"])
-        shape = tf.concat([tf.shape(inputs)[:2], [4 * self._options.lstm_dim]], axis=0)
-        return tf.reshape(products, shape)
-
     def _step(
-        self, product: tf.Tensor, cell: tf.Tensor, output: tf.Tensor, weights: Mapping[str, tf.Tensor]
+        self, gates: Sequence[tf.Tensor], cell: tf.Tensor, weights: Weights
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One word of one direction. Gates stand in the order input, candidate, forget, output."""
-        gates = tf.cast(tf.matmul(output, weights["recurrent_kernel"]) + product, tf.float32)
-        enter, candidate, forget, leave = tf.split(gates, 4, axis=-1)
-        cell = tf.sigmoid(forget) * cell + tf.sigmoid(enter) * tf.tanh(candidate)
-        cell = _clip(cell, self._options.cell_clip)
-        output = tf.cast(tf.sigmoid(leave) * tf.tanh(cell), product.dtype)
+        """One word of one direction: gates and cell to the new cell and the output."""
+        enter, candidate, forget, leave = gates
+        cell = _clip(forget * cell + enter * candidate, self._options.cell_clip)
+        output = tf.cast(leave * tf.tanh(cell), next(iter(weights.values())).dtype)
         if self._options.projects_cells:
             output = tf.matmul(output, weights["projection_kernel"])
             output = _clip(output, self._options.projection_clip)
@@ -140,30 +142,12 @@ class BidirectionalLstm(tf.Module):
         return tf.TensorShape([None, self._options.projection_dim if is_output else self._options.lstm_dim])
 
 
-def _variables(
-    options: BilmOptions, weights: Mapping[str, np.ndarray], prefix: str, direction: str
-) -> dict[str, tf.Variable]:
-    """The variables of one direction; the stored kernel is that of [input, output of the step before]."""
-    kernel, bias, dim = weights[f"{prefix}/W_0"], weights[f"{prefix}/B"].copy(), options.lstm_dim
-    bias[2 * dim : 3 * dim] += _FORGET_BIAS
-    arrays = {
-        "input_kernel": kernel[: options.projection_dim],
-        "recurrent_kernel": kernel[options.projection_dim :],
-        "bias": bias,
-    }
-    if options.projects_cells:
-        arrays["projection_kernel"] = weights[f"{prefix}/W_P_0"]
-    return {
-        name: tf.Variable(value, name=f"{direction}/{name}", dtype=tf.float32, trainable=False)
-        for name, value in arrays.items()
-    }
-
-
 def _clip(values: tf.Tensor, limit: float | None) -> tf.Tensor:
     if limit is None:
         return values
     bound = tf.constant(limit, values.dtype)
-    return tf.clip_by_value(values, -bound, bound)
+    # tf.clip_by_value makes two operations of it.
+    return tf.raw_ops.ClipByValue(t=values, clip_value_min=-bound, clip_value_max=bound)
 
 
 def _where(moves: tf.Tensor, new: Any, old: Any) -> tuple[tf.Tensor, ...]:
