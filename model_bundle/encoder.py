@@ -11,6 +11,7 @@ import numpy as np
 from model_bundle.batching import halves, plan_batches
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
+from model_bundle.feeding import fixed_length
 from model_bundle.manifest import Pooling, Precision, Rows
 from model_bundle.request import EncodeRequest
 from model_bundle.results import DocumentRows, EncodedTexts, EveryWord, TextFailure
@@ -41,6 +42,7 @@ class TextEncoder:
         self._runtime = runtime
         self._dims = {name: bundle.spec(name).dim or 0 for name in runtime.request.outputs}
         request = runtime.request
+        self._fixed_length = fixed_length(bundle.manifest.inputs)
         self._input = text_input(bundle.path, bundle.manifest, request.max_tokens, request.prompt)
         self.max_batch_tokens = max_batch_tokens
 
@@ -48,7 +50,7 @@ class TextEncoder:
         """Computes what can be computed and lists what cannot."""
         prepared = self._input.prepare(texts)
         work = _Work(prepared, self._rows(prepared))
-        for batch in self._batches(prepared.lengths):
+        for batch in self._batches(self._computed(prepared.lengths)):
             self._run(batch, work)
         result = work.rows.finish()
         result.num_padded_tokens = work.num_padded_tokens
@@ -73,7 +75,7 @@ class TextEncoder:
 
     def _run(self, batch: np.ndarray, work: _Work) -> None:
         """Runs a batch; on failure halves it until the culprit is alone."""
-        lengths = work.prepared.lengths
+        lengths = self._computed(work.prepared.lengths)
         try:
             outputs = self._runtime.run(work.prepared.batch(self._fill(batch)))
             kept = {name: outputs[name][: len(batch)] for name in self._dims}
@@ -91,6 +93,10 @@ class TextEncoder:
                 self.max_batch_tokens = min(self.max_batch_tokens, max(cells // 2, 1))
             for half in halves(batch):
                 self._run(half, work)
+
+    def _computed(self, lengths: np.ndarray) -> np.ndarray:
+        """Gives the tokens that are computed for each text: all of a fixed length, however short it is."""
+        return np.asarray(np.maximum(lengths, self._fixed_length))
 
     def _fill(self, batch: np.ndarray) -> np.ndarray:
         """Repeats a text for models that fail on small batches."""

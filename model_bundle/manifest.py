@@ -83,10 +83,10 @@ class TokenizerSpec(_Part):
     """How a text becomes the model's input.
 
     ``subwords``: ``tokenizer/tokenizer.json``, read by the tokenizers library. ``words``: split into words,
-    by ``word_split``. ``text``: the graph takes the string itself.
+    by ``word_split``. ``text``: the graph takes the string itself. ``none``: it takes numbers alone.
     """
 
-    kind: Literal["subwords", "words", "text"]
+    kind: Literal["subwords", "words", "text", "none"]
     lowercase: bool | None = None
     pad_id: int = 0
     word_split: Literal["spaces", "unicode"] | None = None

@@ -26,6 +26,8 @@ _FREE_SHARE = 0.8
 # A trial must be that much larger than what is known, or it would teach too little for what it costs.
 _GROWTH = 1.5
 _MAX_TRIALS = 20
+# Inputs with a cell for each token; numbers that come with a text have no length.
+_TOKEN_ROLES = ("ids", "mask", "types", "words")
 
 Inputs = Mapping[str, np.ndarray]
 Run = Callable[[Inputs], dict[str, np.ndarray]]
@@ -126,10 +128,10 @@ class MemoryGuard:
 
 def _describe(inputs: Inputs) -> _Batch:
     for role, array in inputs.items():
-        if array.ndim > 1 and role != "numeric":
+        if role in _TOKEN_ROLES:
             return _Batch(max(array.shape[0], 1), max(array.shape[1], 1))
-    lengths = [len(text) for text in inputs.get("text", ())]
-    return _Batch(max(len(lengths), 1), max(lengths, default=1) or 1)
+    num_texts = max((len(array) for array in inputs.values()), default=1)
+    return _Batch(max(num_texts, 1), max(map(len, inputs.get("text", ())), default=1) or 1)
 
 
 def _cut(inputs: Inputs, part: _Batch) -> dict[str, np.ndarray]:
@@ -137,11 +139,11 @@ def _cut(inputs: Inputs, part: _Batch) -> dict[str, np.ndarray]:
 
 
 def _cut_array(role: str, array: np.ndarray, longest: int) -> np.ndarray:
-    if role == "numeric":
-        return array
     if role == "text":
         return np.array([text[:longest] for text in array], dtype=object)
-    return array[:, :longest] if array.ndim > 1 else np.minimum(array, longest)
+    if role == "lengths":
+        return np.asarray(np.minimum(array, longest))
+    return np.asarray(array[:, :longest]) if role in _TOKEN_ROLES else array
 
 
 def _bucket(longest: int) -> int:

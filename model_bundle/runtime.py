@@ -12,6 +12,7 @@ import numpy as np
 
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import ModelBundleError, ModelMemoryError, ModelRunError
+from model_bundle.feeding import signature_inputs
 from model_bundle.freezing import Call, CannotFreezeError, freeze
 from model_bundle.golden import Golden
 from model_bundle.machine import release_free_memory
@@ -62,6 +63,7 @@ class TensorFlowRuntime:
         self.request = request
         self._tf = import_tensorflow(num_threads)
         self._inputs = bundle.manifest.inputs
+        self._pad_id = bundle.manifest.tokenizer.pad_id
         self._loaded = load_saved_model(bundle.path, bundle.manifest)
         self._lock = Lock()
         self._around_calls: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -88,9 +90,9 @@ class TensorFlowRuntime:
             ) from error
 
     def _feed(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        arrays = signature_inputs(inputs, self._inputs, self._pad_id)
         tensors = {
-            name: self._tf.constant(inputs[spec.role], dtype=spec.dtype)
-            for name, spec in self._inputs.items()
+            name: self._tf.constant(array, dtype=self._inputs[name].dtype) for name, array in arrays.items()
         }
         with self._around_calls():
             return {name: value.numpy() for name, value in call(tensors).items()}

@@ -15,6 +15,7 @@ from model_bundle.build.stable_names import stabilize
 from model_bundle.bundle import ModelBundle
 from model_bundle.digest import bundle_digest, list_files
 from model_bundle.errors import SourceError
+from model_bundle.feeding import example_numbers, signature_inputs
 from model_bundle.golden import GOLDEN_TEXTS, Golden
 from model_bundle.manifest import MANIFEST_NAME, SAVED_MODEL_DIR, BundleManifest
 from model_bundle.text import text_input
@@ -80,9 +81,11 @@ def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[st
 
     tf = import_tensorflow()
     prepared = text_input(bundle_dir, manifest, manifest.max_tokens, prompt="").prepare(texts)
-    inputs = prepared.batch(np.arange(len(texts)))
+    numbers = np.arange(len(texts))
+    inputs = prepared.batch(numbers) | example_numbers(manifest.inputs, numbers)
     signature = load_saved_model(bundle_dir, manifest).signatures[manifest.signature]
-    fed = {n: tf.constant(inputs[s.role], dtype=s.dtype) for n, s in manifest.inputs.items()}
+    arrays = signature_inputs(inputs, manifest.inputs, manifest.tokenizer.pad_id)
+    fed = {name: tf.constant(array, dtype=manifest.inputs[name].dtype) for name, array in arrays.items()}
     outputs = {name: value.numpy() for name, value in signature(**fed).items()}
     mask = inputs.get("mask")
     if mask is None:

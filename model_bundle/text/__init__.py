@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model_bundle.manifest import TOKENIZER_FILE, BundleManifest
-from model_bundle.text.prepared import PlainTextInput, PreparedTexts, TextInput
+from model_bundle.text.prepared import NoTextInput, PlainTextInput, PreparedTexts, TextInput
 from model_bundle.text.subwords import SubwordInput
 
 __all__ = ["PreparedTexts", "TextInput", "text_input"]
@@ -20,4 +20,6 @@ def text_input(bundle_dir: Path, manifest: BundleManifest, max_tokens: int | Non
         from model_bundle.text.words import WordInput
 
         return WordInput(spec, max_tokens, prompt)
+    if spec.kind == "none":
+        return NoTextInput()
     return PlainTextInput(prompt, lowercase=bool(spec.lowercase))

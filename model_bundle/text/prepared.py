@@ -75,3 +75,25 @@ class PlainTextInput:
             full = [text.lower() for text in full]
         lengths = np.array([max(text.count(" ") + 1, 1) for text in full], dtype=np.int32)
         return PlainTexts(full, lengths, lengths)
+
+
+@dataclass(frozen=True)
+class NoTexts:
+    """Rows for a graph that takes numbers alone; each costs one token."""
+
+    lengths: np.ndarray
+    num_tokens: np.ndarray
+
+    def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
+        """Gives nothing: what the text says is not fed."""
+        del texts
+        return {}
+
+
+class NoTextInput:
+    """Hands nothing through, for graphs that take numbers alone."""
+
+    def prepare(self, texts: Sequence[str]) -> NoTexts:
+        """Counts rows."""
+        ones = np.ones(len(texts), dtype=np.int32)
+        return NoTexts(ones, ones)

@@ -26,6 +26,7 @@ class WordTexts:
     spans: Sequence[Spans]
     num_tokens: np.ndarray
     prompt_length: int
+    lowercase: bool = False
 
     @property
     def lengths(self) -> np.ndarray:
@@ -40,13 +41,16 @@ class WordTexts:
         lengths = np.array([len(self.spans[i]) for i in texts], dtype=np.int32)
         words = np.full((len(texts), int(lengths.max(initial=1))), b"", dtype=object)
         for row, index in enumerate(texts):
-            words[row, : lengths[row]] = [word.encode("utf-8", "ignore") for word in self._spell(index)]
+            words[row, : lengths[row]] = [self._encode(word) for word in self._spell(index)]
         return {"words": words, "lengths": lengths}
 
     def words(self, text: int) -> tuple[list[str], np.ndarray]:
         """See ``PreparedWords.words``. Words of the prompt stand at 0 to 0."""
         places = np.array(self.spans[text], dtype=np.int32).reshape(-1, 2) - self.prompt_length
         return self._spell(text), np.maximum(places, 0)
+
+    def _encode(self, word: str) -> bytes:
+        return (word.lower() if self.lowercase else word).encode("utf-8", "ignore")
 
     def _spell(self, text: int) -> list[str]:
         return [self.texts[text][start:stop] for start, stop in self.spans[text]]
@@ -67,6 +71,7 @@ class WordInput:
 
     def __init__(self, spec: TokenizerSpec, max_tokens: int | None, prompt: str = "") -> None:
         self._split = _splitter(spec)
+        self._lowercase = bool(spec.lowercase)
         self._max_tokens = max_tokens
         self._prompt = prompt
 
@@ -76,7 +81,7 @@ class WordInput:
         spans = [self._split(text) for text in full]
         num_tokens = np.array([len(words) for words in spans], dtype=np.int32)
         kept = [words[: self._max_tokens] for words in spans]
-        return WordTexts(full, kept, num_tokens, len(self._prompt))
+        return WordTexts(full, kept, num_tokens, len(self._prompt), self._lowercase)
 
 
 def _splitter(spec: TokenizerSpec) -> Callable[[str], Spans]:
