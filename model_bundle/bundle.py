@@ -51,11 +51,13 @@ class ModelBundle:
     def output_for(self, layer: str | None) -> str:
         """Finds the output of a layer; None means the default one, numbers below 0 count from the end.
 
+        Of a classifier, the default is the layer below its head.
+
         Raises:
             SettingsError: there is no such layer; those there are are listed.
         """
         if layer is None:
-            return self.manifest.default_output
+            return self.vector_output
         layers = self.token_layers
         numbered = sorted((name for name in layers if name.isdigit()), key=int)
         if re.fullmatch(r"-\d+", layer) and 0 < -int(layer) <= len(numbered):
@@ -67,6 +69,26 @@ class ModelBundle:
                 + (" (-1 is the last)." if numbered else ".")
             )
         return layers[layer]
+
+    @cached_property
+    def vector_output(self) -> str:
+        """The output that vectors are made of unless another is asked for; never one of classes.
+
+        Raises:
+            SettingsError: the bundle has none.
+        """
+        outputs = self.manifest.outputs
+        default = self.manifest.default_output
+        if outputs[default].kind != "class":
+            return default
+        below = [name for name in self.token_layers.values() if outputs[name].kind == "token"]
+        below = below or [name for name, spec in outputs.items() if spec.kind in ("token", "text")]
+        if not below:
+            raise SettingsError(
+                f"The bundle {self.manifest.name} gives classes only, and has no layer below them to make "
+                "vectors of. Run it with: python -m beam_jobs.classify"
+            )
+        return below[-1]
 
     def spec(self, output: str) -> OutputSpec:
         """Gives what is known of an output."""

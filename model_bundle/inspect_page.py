@@ -63,6 +63,9 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
         yield "default prompt", manifest.default_prompt or "none"
     if manifest.labels:
         yield "labels", f"{', '.join(manifest.labels)}{' (several may hold)' if manifest.multi_label else ''}"
+    if manifest.task == "classify":
+        kind = "quantities, no classes" if manifest.regression else f"{manifest.scores} of the output"
+        yield "scores", kind
     if manifest.elmo:
         yield "elmo", f"layer weights {manifest.elmo.layer_weights}, gamma {manifest.elmo.gamma}"
     yield "precision", "float32, bfloat16" if manifest.bfloat16_signature else "float32"
@@ -97,6 +100,8 @@ def _tokenizer(manifest: BundleManifest) -> str:
 
 def _pooling(manifest: BundleManifest) -> str:
     kind = manifest.outputs[manifest.default_output].kind
+    if kind == "class":
+        return f"{manifest.pooling or 'mean (none stated)'} for vectors of the layer below the classes"
     pooling = str(manifest.pooling or "mean (none stated)") if kind == "token" else "none: one vector a text"
     return f"{pooling}, {'normalised to length 1' if manifest.normalize else 'not normalised'}"
 

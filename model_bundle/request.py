@@ -60,7 +60,7 @@ class EncodeRequest:
             outputs, chosen = _check_word_rows(bundle, outputs, pooling), None
         else:
             outputs, chosen = _resolve_pooling(bundle, outputs, pooling)
-        as_built = outputs == (manifest.default_output,) and chosen in (None, manifest.pooling)
+        as_built = outputs == (bundle.vector_output,) and chosen in (None, manifest.pooling)
         return cls(
             outputs=outputs,
             pooling=chosen,
@@ -86,14 +86,15 @@ def _resolve_pooling(
                 f"--pooling pooler: the bundle {bundle.manifest.name} has no pooler; "
                 "use mean, max, first or last."
             )
-        if outputs != (bundle.manifest.default_output,):
+        if outputs != (bundle.vector_output,):
             raise SettingsError("--pooling pooler reads the last layer only: leave --layer out.")
         return ("pooler",), None
     if kinds == {"token"}:
         chosen = pooling or bundle.manifest.pooling or Pooling.MEAN
-        if chosen is Pooling.POOLER:
-            return ("pooler",), None
-        return outputs, chosen
+        if chosen is not Pooling.POOLER:
+            return outputs, chosen
+        # A pooler reads the last layer; asking for another one asks for another pooling, too.
+        return (("pooler",), None) if outputs == (bundle.vector_output,) else (outputs, Pooling.MEAN)
     if "token" in kinds:
         raise SettingsError(
             f"--layer: {', '.join(outputs)} mix vectors per token and per text; ask separately."

@@ -56,6 +56,21 @@ def build_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Mode
 
 
 @pytest.fixture(scope="session")
+def build_head(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelBundle]:
+    """Builds the classifier of a folder of ``tests/data``, once. Tests must not change it; copy it first."""
+    from model_bundle.build.bert import build_encoder_bundle
+    from model_bundle.build.bert_heads import HeadOptions
+    from model_bundle.build.bert_source import BertOptions, read_bert_source
+
+    @cache
+    def build(model: str) -> ModelBundle:
+        read = read_bert_source(str(DATA_DIR / model), BertOptions(head=HeadOptions()))
+        return build_encoder_bundle(read.source, tmp_path_factory.mktemp("heads") / model)
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of 16 dimensions with random weights, and words that make it fail: see ``tests/tiny.py``."""
     from tests.tiny import build_tiny_bundle

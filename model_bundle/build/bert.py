@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from model_bundle.build.assemble import LICENCE_NAME, assemble, save_module
+from model_bundle.build.bert_heads import BertHead
 from model_bundle.bundle import ModelBundle
 from model_bundle.graphs.bert_config import BertConfig
 from model_bundle.manifest import (
@@ -27,7 +28,8 @@ from model_bundle.manifest import (
 class BertSource:
     """Everything read from a source, before anything is built.
 
-    ``weights`` are float32 arrays by the names of ``weight_shapes``.
+    ``weights`` are float32 arrays by the names of ``weight_shapes``. ``head`` is None where the encoder alone
+    is wanted.
     """
 
     name: str
@@ -43,10 +45,11 @@ class BertSource:
     licence_text: str
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
+    head: BertHead | None = None
 
 
 def build_encoder_bundle(source: BertSource, output: Path) -> ModelBundle:
-    """Exports an encoder and assembles its bundle."""
+    """Exports an encoder, with its head where it has one, and assembles its bundle."""
     return assemble(output, _manifest(source), lambda staging: _write_files(source, staging))
 
 
@@ -77,6 +80,10 @@ def _export(source: BertSource, directory: Path) -> None:
             outputs = {f"states_{index}": state for index, state in enumerate(states)}
             if source.config.has_pooler:
                 outputs["pooler"] = encoder.pool_first(states[-1], dtype)
+            if source.head is not None:
+                outputs["logits"] = encoder.classify(
+                    states[-1] if source.head.per_token else outputs["pooler"]
+                )
             return outputs
 
         return serve.get_concrete_function(**spec)
@@ -93,9 +100,14 @@ def _manifest(source: BertSource) -> BundleManifest:
     }
     if config.has_pooler:
         outputs["pooler"] = OutputSpec(kind="text", dim=config.dim)
+    default_output = f"states_{config.num_layers}"
+    head = source.head
+    if head is not None:
+        default_output = "logits"
+        outputs["logits"] = OutputSpec(kind="class", dim=len(head.labels), per_token=head.per_token)
     return BundleManifest(
         name=source.name,
-        task="embed",
+        task="embed" if head is None else "classify",
         family="bert",
         signature="serving_default",
         bfloat16_signature="serving_bfloat16",
@@ -104,13 +116,17 @@ def _manifest(source: BertSource) -> BundleManifest:
             "attention_mask": InputSpec(role="mask", dtype="int32"),
         },
         outputs=outputs,
-        default_output=f"states_{config.num_layers}",
+        default_output=default_output,
         tokenizer=TokenizerSpec(kind="subwords", lowercase=source.lowercase, pad_id=config.pad_id),
         max_tokens=source.max_tokens,
         pooling=source.pooling,
         normalize=source.normalize,
         prompts=source.prompts,
         default_prompt=source.default_prompt,
+        labels=() if head is None else head.labels,
+        multi_label=head is not None and head.multi_label,
+        regression=head is not None and head.regression,
+        scores="as_is" if head is None else head.scores,
         source=source.source,
         licence=source.licence,
     )

@@ -47,13 +47,14 @@ _LAYER = re.compile(r"^(encoder|transformer)/layer(?:/|_\._|_)(\d+)/(.+)$")
 # The part and the last word of a name. A table may have none, which is how Google writes it.
 _LAST = re.compile(r"^(.+)/(weight|kernel|bias|gamma|beta|embeddings)$")
 
+CLASSIFICATION_HEAD = "classification head"
 # Weights that an encoder does not need, and what they are. Anything else that is not needed is an error.
 _LEFT_OUT = (
     (re.compile(r"(.*/)?(adam_[mv]|global_step|beta[12]_power)(_\d+)?"), "optimizer state"),
     (re.compile(r"(embeddings/)?(position_ids|token_type_ids)"), "index buffers"),
     (re.compile(r"(cls|mlm___cls|nsp___cls)/.+"), "pre-training heads"),
     (re.compile(r"(lm_head|vocab_transform|vocab_layer_norm|vocab_projector)/.+"), "language model head"),
-    (re.compile(r"(pre_classifier|classifier)/.+|output_(weights|bias)"), "classification head"),
+    (re.compile(r"(pre_classifier|classifier)/.+|output_(weights|bias)"), CLASSIFICATION_HEAD),
     (re.compile(r"qa_outputs/.+"), "question answering head"),
 )
 
@@ -74,7 +75,7 @@ def graph_weight(stored: str) -> GraphWeight | None:
     >>> graph_weight("bert/encoder/layer_3/attention/self/key/kernel")
     GraphWeight(name='layer_3/attention/key/kernel', transposed=False)
     """
-    name = _PREFIX.sub("", _slashed(stored))
+    name = _PREFIX.sub("", slashed(stored))
     match = _LAST.match(name)
     part, last = (match[1], match[2]) if match else (name, "")
     if part in _TABLES and last in ("", "weight", "embeddings"):
@@ -92,11 +93,11 @@ def left_out_as(stored: str) -> str | None:
     >>> left_out_as("cls.predictions.bias")
     'pre-training heads'
     """
-    name = _PREFIX.sub("", _slashed(stored))
+    name = _PREFIX.sub("", slashed(stored))
     return next((what for pattern, what in _LEFT_OUT if pattern.fullmatch(name)), None)
 
 
-def _slashed(stored: str) -> str:
+def slashed(stored: str) -> str:
     """PyTorch's dots to slashes. TensorFlow's own ``layer_._0`` is kept, its ``:0`` is dropped."""
     if "/" in stored:
         return stored.removesuffix(":0")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model_bundle.build.bert import BertSource
-from model_bundle.build.bert_weights import pair_names, read_weights
+from model_bundle.build.bert_heads import BertHead, HeadOptions, read_head
+from model_bundle.build.bert_weights import PairedNames, pair_names, read_weights
 from model_bundle.build.folder import SourceFolder
 from model_bundle.build.hub_id import fetch_source
 from model_bundle.build.licence import UNKNOWN, read_licence
@@ -28,6 +29,7 @@ class BertOptions:
 
     ``revision``: of the Hub. ``max_tokens``: less than the model can take. ``lowercase``: for a bare
     ``vocab.txt``. ``origin``: what to record as the place the model came from. ``licence``: its identifier.
+    ``head``: None takes the encoder alone, else its classification head belongs to the model.
     """
 
     revision: str | None = None
@@ -38,6 +40,7 @@ class BertOptions:
     lowercase: bool | None = None
     origin: str | None = None
     licence: str | None = None
+    head: HeadOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
     fetched = fetch_source(place, options.revision)
     top = SourceFolder(fetched.path)
     sentence = read_sentence_model(top)
+    if sentence is not None and options.head is not None:
+        raise SourceError(
+            f"{top.root} is a sentence-transformers model, which gives vectors: leave --task out."
+        )
     folder = top if sentence is None else SourceFolder(_inside(top, sentence.encoder_path))
     encoder = _read_encoder(folder, options, lowercase=bool(sentence and sentence.lowercase))
     location = options.origin or fetched.location
@@ -86,6 +93,7 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
         licence_text=licence.text,
         prompts=stated.prompts,
         default_prompt=stated.default_prompt,
+        head=encoder.head,
     )
     notes = [f"read: {encoder.note} from {fetched.path}", *encoder.remarks]
     if licence.identifier == UNKNOWN:
@@ -103,13 +111,19 @@ class _Encoder:
     tokenizer: SubwordTokenizer
     note: str
     remarks: tuple[str, ...]
+    head: BertHead | None
 
 
 def _read_encoder(folder: SourceFolder, options: BertOptions, *, lowercase: bool) -> _Encoder:
     kind, raw, where = _config(folder)
     stored = find_weights(folder)
-    names = pair_names(stored)
+    names = pair_names(stored, with_head=options.head is not None)
+    head = None
+    if options.head is not None:
+        head = read_head(raw, stored, options.head, google=kind == "google", where=where)
     config = encoder_config(raw, has_pooler=names.has_pooler, where=where)
+    if head is not None:
+        config = _with_head(config, head, names, raw)
     weights = read_weights(config, stored, names, str(folder.root))
     tokenizer = read_tokenizer(folder, options.lowercase)
     if lowercase:
@@ -120,8 +134,20 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, *, lowercase: bool
             f"{config.vocab_size} word embeddings. Tokenizer and weights are of different models."
         )
     left_out = [f"left out: {what}: {', '.join(found)}" for what, found in sorted(names.left_out.items())]
-    remarks = (*left_out, *filter(None, [tokenizer.note]))
-    return _Encoder(kind, config, weights, tokenizer, f"{len(weights)} weights ({stored.format})", remarks)
+    remarks = (*left_out, *filter(None, [tokenizer.note, head.note if head else None]))
+    note = f"{len(weights)} weights ({stored.format})"
+    return _Encoder(kind, config, weights, tokenizer, note, remarks, head)
+
+
+def _with_head(config: BertConfig, head: BertHead, names: PairedNames, raw: dict[str, Any]) -> BertConfig:
+    """Adds the head's layers; one that judges texts needs a pooler, whether it is stored or missing."""
+    return replace(
+        config,
+        has_pooler=names.has_pooler or not head.per_token,
+        pooler_activation="relu" if raw.get("model_type") == "distilbert" else "tanh",
+        num_labels=len(head.labels),
+        labels_per_token=head.per_token,
+    )
 
 
 def _inside(top: SourceFolder, path: str) -> Path:
@@ -160,6 +186,8 @@ def _max_tokens(options: BertOptions, encoder: _Encoder, stated: SentenceModel) 
 def _pooling(options: BertOptions, encoder: _Encoder, stated: SentenceModel) -> Pooling | None:
     if options.pooling is Pooling.POOLER and not encoder.config.has_pooler:
         raise SourceError("--pooling pooler: this model has no pooler; use mean, max, first or last.")
+    if encoder.head is not None and not encoder.head.per_token:
+        return options.pooling or Pooling.POOLER
     return options.pooling or stated.pooling
 
 

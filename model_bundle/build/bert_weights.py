@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_bundle.build.bert_names import GraphWeight, graph_weight, left_out_as
+from model_bundle.build.bert_heads import head_weight
+from model_bundle.build.bert_names import CLASSIFICATION_HEAD, GraphWeight, graph_weight, left_out_as
 from model_bundle.build.weights import StoredWeights
 from model_bundle.errors import WeightsMismatchError
 from model_bundle.graphs.bert_config import BertConfig, weight_shapes
@@ -31,14 +32,20 @@ class PairedNames:
         return any(name.startswith("pooler/") for name in self.wanted)
 
 
-def pair_names(stored: StoredWeights) -> PairedNames:
-    """Finds out what each stored weight is."""
-    wanted: dict[str, tuple[str, GraphWeight]] = {}
+def pair_names(stored: StoredWeights, *, with_head: bool = False) -> PairedNames:
+    """Finds out what each stored weight is; a classification head is wanted only where asked for."""
+    wanted = _head_names(stored) if with_head else {}
+    own_pooler = any(name.startswith("pooler/") for name in wanted)
+    in_head = {name for name, _ in wanted.values()}
     left_out: dict[str, list[str]] = defaultdict(list)
     unknown: list[str] = []
-    for name in sorted(stored.shapes):
+    for name in sorted(stored.shapes.keys() - in_head):
         what, weight = left_out_as(name), graph_weight(name)
-        if what is not None:
+        if own_pooler and weight is not None and weight.name.startswith("pooler/"):
+            left_out["pooler that the head does not use"].append(name)
+        elif with_head and (twice := head_weight(name)) is not None:
+            unknown.append(f"{name} (the same as {wanted[twice.name][0]})")
+        elif what is not None and not (with_head and what == CLASSIFICATION_HEAD):
             left_out[what].append(name)
         elif weight is None:
             unknown.append(name)
@@ -47,6 +54,16 @@ def pair_names(stored: StoredWeights) -> PairedNames:
         else:
             wanted[weight.name] = (name, weight)
     return PairedNames(wanted, {what: tuple(names) for what, names in left_out.items()}, tuple(unknown))
+
+
+def _head_names(stored: StoredWeights) -> dict[str, tuple[str, GraphWeight]]:
+    """Finds the weights of a head; one that comes twice is left to be found unknown."""
+    found: dict[str, tuple[str, GraphWeight]] = {}
+    for name in sorted(stored.shapes):
+        weight = head_weight(name)
+        if weight is not None:
+            found.setdefault(weight.name, (name, weight))
+    return found
 
 
 def read_weights(

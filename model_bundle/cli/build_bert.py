@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from model_bundle.cli.command import Command, positive, yes_no
+from model_bundle.errors import SettingsError
 from model_bundle.manifest import Pooling
 
 
@@ -17,6 +18,12 @@ def _add_flags(parser: ArgumentParser) -> None:
         "with Google's bert_config.json, vocab.txt and bert_model.ckpt",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the bundle to make")
+    parser.add_argument(
+        "--task",
+        choices=["embed", "classify"],
+        default="embed",
+        help="embed: the encoder, for vectors (default); classify: with the head that was trained on it",
+    )
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--name", help="what to call the bundle (default: as the source)")
     parser.add_argument("--max_tokens", type=positive, metavar="N", help="limit, special tokens counted")
@@ -31,6 +38,18 @@ def _add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--lowercase", type=yes_no, metavar="yes|no", help="for a bare vocab.txt (default: as it shows)"
     )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="F",
+        help="to classify: names, one a line (default: the source's id2label)",
+    )
+    parser.add_argument(
+        "--multi_label",
+        type=yes_no,
+        metavar="yes|no",
+        help="to classify: whether several labels may hold at once (default: the source's problem_type)",
+    )
     parser.add_argument("--licence", metavar="ID", help="the model's licence, where the source does not say")
     parser.add_argument("--origin", help="what to record as the place the model came from")
 
@@ -38,9 +57,15 @@ def _add_flags(parser: ArgumentParser) -> None:
 def _run(flags: Namespace) -> None:
     from model_bundle.build.assemble import check_output
     from model_bundle.build.bert import build_encoder_bundle
+    from model_bundle.build.bert_heads import HeadOptions
     from model_bundle.build.bert_source import BertOptions, read_bert_source
 
     check_output(flags.output)
+    classifies = flags.task == "classify"
+    if not classifies and (flags.labels is not None or flags.multi_label is not None):
+        raise SettingsError(
+            "--labels and --multi_label are for classes: add --task classify, or leave them out."
+        )
     options = BertOptions(
         revision=flags.revision,
         name=flags.name,
@@ -50,6 +75,7 @@ def _run(flags: Namespace) -> None:
         lowercase=flags.lowercase,
         origin=flags.origin,
         licence=flags.licence,
+        head=HeadOptions(flags.labels, flags.multi_label) if classifies else None,
     )
     read = read_bert_source(flags.source, options)
     for note in read.notes:
@@ -58,4 +84,4 @@ def _run(flags: Namespace) -> None:
     print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 
-BUILD_BERT = Command("bert", "BERT, DistilBERT and RoBERTa encoders", _add_flags, _run)
+BUILD_BERT = Command("bert", "BERT, DistilBERT and RoBERTa encoders and classifiers", _add_flags, _run)

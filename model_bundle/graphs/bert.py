@@ -60,9 +60,25 @@ class BertEncoder(tf.Module):
         return [tf.reshape(tf.cast(state, tf.float32), full) for state in states]
 
     def pool_first(self, states: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-        """BERT's own pooler: a dense layer with tanh on the first token. Gives float32[texts, dim]."""
-        first = tf.cast(states[:, 0], dtype)
-        return tf.cast(tf.tanh(self._dense("pooler", first, dtype)), tf.float32)
+        """BERT's own pooler, or a head's: a dense layer on the first token. Gives float32[texts, dim]."""
+        pooled = self._dense("pooler", tf.cast(states[:, 0], dtype), dtype)
+        activate = tf.nn.relu if self._config.pooler_activation == "relu" else tf.tanh
+        return tf.cast(activate(pooled), tf.float32)
+
+    def classify(self, below: tf.Tensor) -> tf.Tensor:
+        """The classifier on what ``pool_first`` gives, or on the states of the last layer.
+
+        It is small, so it is computed in float32 always.
+
+        Args:
+            below: float32[texts, dim] or float32[texts, tokens, dim].
+
+        Returns:
+            Logits, float32[texts, labels] or float32[texts, tokens, labels].
+        """
+        flat = tf.reshape(below, [-1, self._config.dim])
+        logits = self._dense("classifier", flat, tf.float32)
+        return tf.reshape(logits, tf.concat([tf.shape(below)[:-1], [self._config.num_labels]], axis=0))
 
     def _embed(self, ids: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         words = tf.gather(self._variables["embeddings/word"], ids)

@@ -17,7 +17,9 @@ class BertConfig:
     ``num_types`` is 0 where the model has no token types (DistilBERT, RoBERTa with one).
     ``position_offset`` is the position id of the first token: 0 for BERT, ``pad_id + 1`` for RoBERTa, where
     padding ids inside a text do not advance the position.
-    ``activation`` is ``gelu`` (exact), ``gelu_tanh`` or ``relu``.
+    ``activation`` is ``gelu`` (exact), ``gelu_tanh`` or ``relu``; ``pooler_activation`` ``tanh`` or ``relu``.
+    ``num_labels`` is 0 where there is no classifier; it stands on the pooler, or with ``labels_per_token`` on
+    the state of each token.
     """
 
     num_layers: int
@@ -32,6 +34,9 @@ class BertConfig:
     position_offset: int = 0
     pad_id: int = 0
     has_pooler: bool = False
+    pooler_activation: str = "tanh"
+    num_labels: int = 0
+    labels_per_token: bool = False
 
 
 def weight_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
@@ -54,6 +59,8 @@ def weight_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
         shapes |= _norm_shapes(f"{layer}/ffn/norm", dim)
     if config.has_pooler:
         shapes |= _dense_shapes("pooler", dim, dim)
+    if config.num_labels:
+        shapes |= _dense_shapes("classifier", dim, config.num_labels)
     return shapes
 
 
