@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import numpy as np
 
@@ -41,9 +41,12 @@ class TextEncoder:
         self._manifest = bundle.manifest
         self._runtime = runtime
         self._dims = {name: bundle.spec(name).dim or 0 for name in runtime.request.outputs}
+        self._is_classes = any(bundle.spec(name).kind == "class" for name in runtime.request.outputs)
         request = runtime.request
         self._fixed_length = fixed_length(bundle.manifest.inputs)
-        self._input = text_input(bundle.path, bundle.manifest, request.max_tokens, request.prompt)
+        self._input = text_input(
+            bundle.path, bundle.manifest, request.max_tokens, request.prompt, request.rows
+        )
         self.max_batch_tokens = max_batch_tokens
 
     def encode_each(self, texts: Sequence[str]) -> EncodedTexts:
@@ -59,7 +62,7 @@ class TextEncoder:
 
     def _rows(self, prepared: PreparedTexts) -> DocumentRows | EveryWord:
         if self._runtime.request.rows is Rows.WORD:
-            return EveryWord(cast(PreparedWords, prepared), self._dims)
+            return EveryWord(cast(PreparedWords, prepared), self._dims, first_piece=self._is_classes)
         return DocumentRows(prepared, self._dims)
 
     def _batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
@@ -146,9 +149,9 @@ class Encoder:
         buffer_texts: int = DEFAULT_BUFFER_TEXTS,
         num_threads: int | None = None,
     ) -> None:
-        self.bundle = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle)
-        self.request = EncodeRequest.resolve(
-            self.bundle,
+        opened = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle)
+        request = EncodeRequest.resolve(
+            opened,
             layers=layers,
             pooling=None if pooling is None else Pooling(pooling),
             normalize=normalize,
@@ -158,8 +161,35 @@ class Encoder:
             precision=Precision(precision),
             rows=Rows(rows),
         )
-        self.runtime = TensorFlowRuntime(self.bundle, self.request, num_threads)
-        self._texts = TextEncoder(self.bundle, self.runtime, max_batch_tokens)
+        self._load(opened, request, max_batch_tokens, buffer_texts, num_threads)
+
+    @classmethod
+    def of_request(
+        cls,
+        bundle: ModelBundle,
+        request: EncodeRequest,
+        *,
+        max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        buffer_texts: int = DEFAULT_BUFFER_TEXTS,
+        num_threads: int | None = None,
+    ) -> Self:
+        """Makes an encoder of settings that have been resolved already."""
+        encoder = cls.__new__(cls)
+        encoder._load(bundle, request, max_batch_tokens, buffer_texts, num_threads)
+        return encoder
+
+    def _load(
+        self,
+        bundle: ModelBundle,
+        request: EncodeRequest,
+        max_batch_tokens: int,
+        buffer_texts: int,
+        num_threads: int | None,
+    ) -> None:
+        self.bundle = bundle
+        self.request = request
+        self.runtime = TensorFlowRuntime(bundle, request, num_threads)
+        self._texts = TextEncoder(bundle, self.runtime, max_batch_tokens)
         self._buffer_texts = buffer_texts
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:

@@ -49,7 +49,7 @@ class EncodeRequest:
             max_tokens: at most what the model was built for.
             prompt: the name of one of the bundle's prompts.
             prompt_text: a prompt of one's own.
-            rows: one vector a document, or one a word where the bundle's tokens are words.
+            rows: one vector a document, or one a word where the bundle's tokens are words or pieces of them.
 
         Raises:
             SettingsError: names the option, what the bundle offers and what to do.
@@ -57,14 +57,53 @@ class EncodeRequest:
         manifest = bundle.manifest
         outputs = tuple(dict.fromkeys(bundle.output_for(layer) for layer in layers or (None,)))
         if rows is Rows.WORD:
-            outputs, chosen = _check_word_rows(bundle, outputs, pooling), None
+            outputs, chosen = _check_word_rows(bundle, outputs, pooling, normalize), None
         else:
             outputs, chosen = _resolve_pooling(bundle, outputs, pooling)
         as_built = outputs == (bundle.vector_output,) and chosen in (None, manifest.pooling)
+        as_built = as_built and rows is Rows.DOCUMENT
         return cls(
             outputs=outputs,
             pooling=chosen,
             normalize=(manifest.normalize and as_built) if normalize is None else normalize,
+            max_tokens=_resolve_max_tokens(bundle, max_tokens),
+            prompt=_resolve_prompt(bundle, prompt, prompt_text),
+            precision=Precision(precision),
+            rows=rows,
+        )
+
+    @classmethod
+    def resolve_classes(
+        cls,
+        bundle: ModelBundle,
+        *,
+        max_tokens: int | None = None,
+        prompt: str | None = None,
+        prompt_text: str | None = None,
+        precision: Precision = Precision.FLOAT32,
+    ) -> Self:
+        """The same for the classes of a classifier: its scores as they come, a row a document or a word.
+
+        Raises:
+            SettingsError: the bundle is no classifier, or an option does not fit it.
+        """
+        manifest = bundle.manifest
+        spec = bundle.spec(manifest.default_output)
+        if manifest.task != "classify" or spec.kind != "class":
+            raise SettingsError(
+                f"The bundle {manifest.name} gives vectors, not classes. For vectors use python -m "
+                "beam_jobs.embed; a classifier is built with --task classify."
+            )
+        rows = Rows.WORD if spec.per_token else Rows.DOCUMENT
+        if rows is Rows.WORD and manifest.tokenizer.kind not in ("words", "subwords"):
+            raise SettingsError(
+                f"The bundle {manifest.name} judges tokens that only its graph knows: no score could be "
+                "told its word. Build it with --tokenizer, or with an output for the text."
+            )
+        return cls(
+            outputs=(manifest.default_output,),
+            pooling=None,
+            normalize=False,
             max_tokens=_resolve_max_tokens(bundle, max_tokens),
             prompt=_resolve_prompt(bundle, prompt, prompt_text),
             precision=Precision(precision),
@@ -107,13 +146,17 @@ def _resolve_pooling(
 
 
 def _check_word_rows(
-    bundle: ModelBundle, outputs: tuple[str, ...], pooling: Pooling | None
+    bundle: ModelBundle, outputs: tuple[str, ...], pooling: Pooling | None, normalize: bool | None
 ) -> tuple[str, ...]:
     manifest = bundle.manifest
-    if manifest.tokenizer.kind != "words":
+    if manifest.tokenizer.kind not in ("words", "subwords"):
         raise SettingsError(
-            f"--rows word needs a bundle whose tokens are words, as ELMo's are; those of {manifest.name} are "
-            f"{manifest.tokenizer.kind}. Use --rows document."
+            f"--rows word needs a bundle whose tokens are words or pieces of them; {manifest.name} takes the "
+            "text itself, and only its graph knows the tokens. Use --rows document."
+        )
+    if normalize and manifest.tokenizer.kind == "subwords":
+        raise SettingsError(
+            "normalize with rows of words: a word is the mean of its pieces; scale the vectors afterwards."
         )
     if pooling is not None:
         raise SettingsError("--rows word writes each word's own vector: leave --pooling out.")

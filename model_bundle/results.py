@@ -40,8 +40,8 @@ class EncodedTexts:
 
     ``vectors``: float32[rows, dim] by output name. ``row_texts``: int64[rows], the position of the text that
     a row belongs to, ascending; rows of failed texts hold zeros or are missing. ``words``: of each row, where
-    rows are words. ``num_tokens``, ``num_tokens_untruncated``: int32[texts]. ``num_padded_tokens``: cells
-    that were computed.
+    rows are words. ``num_tokens``, ``num_tokens_untruncated``: int32[texts]. ``num_words_untruncated``:
+    int32[texts], where rows are words. ``num_padded_tokens``: cells that were computed.
     """
 
     vectors: dict[str, np.ndarray]
@@ -49,6 +49,7 @@ class EncodedTexts:
     words: WordRows | None
     num_tokens: np.ndarray
     num_tokens_untruncated: np.ndarray
+    num_words_untruncated: np.ndarray | None = None
     num_padded_tokens: int = 0
     failures: list[TextFailure] = field(default_factory=list)
 
@@ -56,6 +57,13 @@ class EncodedTexts:
     def was_truncated(self) -> np.ndarray:
         """bool[texts]."""
         return np.asarray(self.num_tokens < self.num_tokens_untruncated)
+
+    @property
+    def num_words(self) -> np.ndarray:
+        """int64[texts], rows of each text; zeros where rows are not words."""
+        if self.words is None:
+            return np.zeros(len(self.num_tokens), dtype=np.int64)
+        return np.bincount(self.row_texts, minlength=len(self.num_tokens))
 
 
 class DocumentRows:
@@ -97,11 +105,15 @@ class EveryWord:
     Args:
         prepared: the texts, split into words.
         dims: dimension by output name.
+        first_piece: a word of several tokens gets what its first one got, else the mean over them.
     """
 
-    def __init__(self, prepared: PreparedWords, dims: Mapping[str, int]) -> None:
+    def __init__(
+        self, prepared: PreparedWords, dims: Mapping[str, int], *, first_piece: bool = False
+    ) -> None:
         self._prepared = prepared
         self._dims = dims
+        self._first_piece = first_piece
         self._states: dict[int, dict[str, np.ndarray]] = {}
 
     def keep(self, outputs: Mapping[str, np.ndarray], batch: np.ndarray) -> np.ndarray:
@@ -110,13 +122,15 @@ class EveryWord:
         Raises:
             ModelRunError: an output has another shape.
         """
-        lengths = self._prepared.lengths[batch]
         for name, dim in self._dims.items():
             _check_shape(name, outputs[name].shape, (len(batch), outputs[name].shape[1], dim))
         finite = np.zeros(len(batch), dtype=bool)
         for row, text in enumerate(batch):
-            # A copy: a view would keep the padded batch alive.
-            states = {name: outputs[name][row, : lengths[row]].copy() for name in self._dims}
+            pieces = self._prepared.pieces(int(text))
+            states = {
+                name: word_states(outputs[name][row], pieces, first_piece=self._first_piece)
+                for name in self._dims
+            }
             finite[row] = all(np.isfinite(array).all() for array in states.values())
             if finite[row]:
                 self._states[int(text)] = states
@@ -125,8 +139,8 @@ class EveryWord:
     def finish(self) -> EncodedTexts:
         """Gives what was kept, text by text."""
         prepared, texts = self._prepared, sorted(self._states)
-        lengths = [int(prepared.lengths[text]) for text in texts]
         words = [prepared.words(text) for text in texts]
+        lengths = [len(spelled) for spelled, _ in words]
         spans = np.concatenate([span for _, span in words]) if words else np.zeros((0, 2), np.int32)
         return EncodedTexts(
             vectors={
@@ -144,7 +158,28 @@ class EveryWord:
             ),
             num_tokens=prepared.lengths,
             num_tokens_untruncated=prepared.num_tokens,
+            num_words_untruncated=prepared.num_words,
         )
+
+
+def word_states(states: np.ndarray, pieces: np.ndarray, *, first_piece: bool) -> np.ndarray:
+    """Makes one vector of the tokens of each word.
+
+    Args:
+        states: float32[tokens, dim], of one text; padding may follow.
+        pieces: int32[words, 2], see ``PreparedWords.pieces``.
+        first_piece: the first token's vector, else the mean.
+
+    Returns:
+        float32[words, dim], a copy.
+    """
+    first, counts = pieces[:, 0], pieces[:, 1] - pieces[:, 0]
+    if first_piece or not (counts > 1).any():
+        return np.asarray(states[first], dtype=np.float32)
+    # One row more, because a word may end with the last token. Sums stand at even places.
+    padded = np.concatenate([states, np.zeros_like(states[:1])])
+    sums = np.add.reduceat(padded, pieces.reshape(-1), axis=0, dtype=np.float64)[::2]
+    return np.asarray(sums / counts[:, np.newaxis], dtype=np.float32)
 
 
 def _check_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:

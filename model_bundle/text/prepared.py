@@ -28,7 +28,12 @@ class PreparedTexts(Protocol):
 
 
 class PreparedWords(PreparedTexts, Protocol):
-    """Texts split into words; a token is a word."""
+    """Texts split into words; a token is a word, or a piece of one."""
+
+    @property
+    def num_words(self) -> np.ndarray:
+        """int32[texts], words before truncation."""
+        ...
 
     def words(self, text: int) -> tuple[list[str], np.ndarray]:
         """Gives the words of a text that are left after truncation, and where they stand.
@@ -37,6 +42,10 @@ class PreparedWords(PreparedTexts, Protocol):
             The words, and int32[words, 2]: first character and the one behind the last, in the text as it was
             given (a prompt before it does not count).
         """
+        ...
+
+    def pieces(self, text: int) -> np.ndarray:
+        """Gives int32[words, 2]: the first token of each of these words, and the one behind its last."""
         ...
 
 

@@ -52,6 +52,16 @@ class WordTexts:
     def _encode(self, word: str) -> bytes:
         return (word.lower() if self.lowercase else word).encode("utf-8", "ignore")
 
+    @property
+    def num_words(self) -> np.ndarray:
+        """See ``PreparedWords.num_words``."""
+        return self.num_tokens
+
+    def pieces(self, text: int) -> np.ndarray:
+        """See ``PreparedWords.pieces``: a word is a token."""
+        first = np.arange(len(self.spans[text]), dtype=np.int32)
+        return np.stack([first, first + 1], axis=1)
+
     def _spell(self, text: int) -> list[str]:
         return [self.texts[text][start:stop] for start, stop in self.spans[text]]
 

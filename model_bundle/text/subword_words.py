@@ -1,0 +1,112 @@
+"""Text to subword ids that know their words: where each word stands, and which tokens are pieces of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model_bundle.text.subwords import SubwordInput, SubwordTexts, groups, join_ids
+
+
+@dataclass(frozen=True)
+class TextWords:
+    """The words of one text.
+
+    ``spans``: int32[words, 2], first character and the one behind the last. ``pieces``: int32[words, 2],
+    first token and the one behind the last, special tokens counted.
+    """
+
+    spans: np.ndarray
+    pieces: np.ndarray
+
+    def truncated(self, num_tokens: int) -> TextWords:
+        """Drops words that begin at this token or later, and the pieces of the last one that do."""
+        kept = self.pieces[:, 0] < num_tokens
+        return TextWords(self.spans[kept], np.minimum(self.pieces[kept], num_tokens))
+
+
+@dataclass(frozen=True)
+class SubwordWordTexts(SubwordTexts):
+    """See ``SubwordTexts`` and ``PreparedWords``. ``texts`` have the prompt in front."""
+
+    texts: Sequence[str]
+    text_words: Sequence[TextWords]
+    num_words: np.ndarray
+    prompt_length: int
+
+    def words(self, text: int) -> tuple[list[str], np.ndarray]:
+        """See ``PreparedWords.words``. Words of the prompt stand at 0 to 0."""
+        spans = self.text_words[text].spans
+        spelled = [self.texts[text][start:stop] for start, stop in spans]
+        return spelled, np.maximum(spans - self.prompt_length, 0)
+
+    def pieces(self, text: int) -> np.ndarray:
+        """See ``PreparedWords.pieces``."""
+        return self.text_words[text].pieces
+
+
+class SubwordWordInput(SubwordInput):
+    """``SubwordInput`` that keeps the words of texts, as the tokenizer itself tells them.
+
+    For BERT's tokenizer words are what stands between spaces, and every punctuation mark; byte-level ones and
+    SentencePiece have rules of their own. Runs of white space, which some of them take for words, are none.
+    """
+
+    def prepare(self, texts: Sequence[str]) -> SubwordWordTexts:
+        """Tokenizes texts, many at once."""
+        kept: list[np.ndarray] = []
+        num_tokens: list[int] = []
+        num_words: list[int] = []
+        words: list[TextWords] = []
+        full = [self._prompt + text for text in texts] if self._prompt else list(texts)
+        for group in groups(full):
+            for text, encoding in zip(group, self._tokenizer.encode_batch(group), strict=True):
+                ids, found = np.array(encoding.ids, dtype=np.int32), _words_of(encoding, text)
+                num_tokens.append(len(ids))
+                num_words.append(len(found.spans))
+                kept.append(self._truncate(ids))
+                if len(kept[-1]) < len(ids):
+                    found = found.truncated(len(kept[-1]) - self._num_tail)
+                words.append(found)
+        ids, starts = join_ids(kept)
+        return SubwordWordTexts(
+            ids=ids,
+            starts=starts,
+            num_tokens=np.array(num_tokens, dtype=np.int32),
+            pad_id=self._pad_id,
+            texts=full,
+            text_words=words,
+            num_words=np.array(num_words, dtype=np.int32),
+            prompt_length=len(self._prompt),
+        )
+
+
+def _words_of(encoding: Any, text: str) -> TextWords:
+    """Joins tokens of one word, which stand side by side, and drops what is white space alone."""
+    numbers = np.array([-1 if word is None else word for word in encoding.word_ids], dtype=np.int32)
+    cuts = np.flatnonzero(np.diff(numbers)) + 1
+    first, stop = np.append(0, cuts), np.append(cuts, len(numbers))
+    real = numbers[first] >= 0 if len(numbers) else np.zeros(len(first), dtype=bool)
+    spans, pieces = [], []
+    offsets = encoding.offsets
+    for begin, end in zip(first[real].tolist(), stop[real].tolist(), strict=True):
+        span = _stripped(text, offsets[begin][0], offsets[end - 1][1])
+        if span is not None:
+            spans.append(span)
+            pieces.append((begin, end))
+    return TextWords(
+        np.array(spans, dtype=np.int32).reshape(-1, 2), np.array(pieces, dtype=np.int32).reshape(-1, 2)
+    )
+
+
+def _stripped(text: str, start: int, stop: int) -> tuple[int, int] | None:
+    """Takes white space from the ends, which byte-level tokenizers and SentencePiece count to a word."""
+    word = text[start:stop]
+    inner = word.strip()
+    if not inner:
+        return None
+    start += len(word) - len(word.lstrip())
+    return start, start + len(inner)
