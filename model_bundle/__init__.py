@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from model_bundle.errors import (
         BundleFormatError,
         BundleIntegrityError,
+        ForbiddenOperationError,
         GoldenMismatchError,
         ModelBundleError,
         ModelMemoryError,
@@ -30,6 +31,7 @@ __all__ = [
     "BundleIntegrityError",
     "BundleManifest",
     "Encoder",
+    "ForbiddenOperationError",
     "GoldenMismatchError",
     "ModelBundle",
     "ModelBundleError",

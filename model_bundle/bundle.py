@@ -10,14 +10,15 @@ from typing import Self
 
 from model_bundle.digest import check_files
 from model_bundle.errors import BundleFormatError, SettingsError
-from model_bundle.manifest import BundleManifest, OutputSpec
+from model_bundle.graph_scan import scan_folder
+from model_bundle.manifest import SAVED_MODEL_DIR, BundleManifest, OutputSpec
 
 _PIN = re.compile(r"^(?P<place>.+)@sha256:(?P<digest>[0-9a-fA-F]{64})$")
 
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """A model bundle whose files have been checked. ``digest`` is its identity."""
+    """A model bundle whose files and graph have been checked. ``digest`` is its identity."""
 
     path: Path
     manifest: BundleManifest
@@ -25,7 +26,7 @@ class ModelBundle:
 
     @classmethod
     def open(cls, place: str | Path) -> Self:
-        """Opens a bundle and checks every file of it; TensorFlow is not needed.
+        """Opens a bundle, checks every file of it and scans its graph; TensorFlow is not needed.
 
         Args:
             place: a folder, or the name of a bundle that this package knows. ``@sha256:…`` at the end pins
@@ -34,13 +35,16 @@ class ModelBundle:
         Raises:
             BundleFormatError: there is no bundle there.
             BundleIntegrityError: its files are not the ones listed, or its digest is not the pinned one.
+            ForbiddenOperationError: its graph could do more than compute. See ``scan_folder``.
         """
         from model_bundle.named import find_bundle  # the names need the builders, a bundle does not
 
         where, pinned = split_pin(str(place))
         path = find_bundle(where)
         manifest = BundleManifest.read(path)
-        return cls(path, manifest, check_files(path, manifest, pinned))
+        digest = check_files(path, manifest, pinned)
+        scan_folder(path / SAVED_MODEL_DIR, f"The model bundle {path}", manifest.allowed_ops)
+        return cls(path, manifest, digest)
 
     @cached_property
     def token_layers(self) -> dict[str, str]:

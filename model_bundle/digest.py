@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from model_bundle.errors import BundleIntegrityError
 from model_bundle.manifest import MANIFEST_NAME, BundleManifest, FileSpec, canonical_json
@@ -58,6 +58,9 @@ def check_files(bundle_dir: Path, manifest: BundleManifest, pinned: str | None =
     digest = hashlib.sha256(data).hexdigest()
     if pinned is not None and pinned != digest:
         raise _refused(bundle_dir, [f"its digest is {digest}, pinned is {pinned}"])
+    outside = [f"outside of the folder: {file.path!r}" for file in manifest.files if not is_inside(file.path)]
+    if outside:
+        raise _refused(bundle_dir, outside)
     listed = {file.path: file for file in manifest.files}
     found = set(_walk(bundle_dir)) - {MANIFEST_NAME}
     faults = [f"missing: {path}" for path in sorted(listed.keys() - found)]
@@ -72,6 +75,16 @@ def check_files(bundle_dir: Path, manifest: BundleManifest, pinned: str | None =
     if faults:
         raise _refused(bundle_dir, faults)
     return digest
+
+
+def is_inside(path: str) -> bool:
+    """Tells whether a path from a manifest stays in the folder it is relative to.
+
+    >>> is_inside("saved_model/saved_model.pb"), is_inside("../other"), is_inside("/etc/hosts")
+    (True, False, False)
+    """
+    parts = PurePosixPath(path).parts
+    return bool(parts) and parts[0] != "/" and ".." not in parts and not {"\\", "\0"} & set(path)
 
 
 def _walk(bundle_dir: Path) -> Iterator[str]:

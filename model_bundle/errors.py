@@ -5,6 +5,7 @@
     ModelBundleError
     ├── BundleFormatError       bundle.json is missing, unreadable or of an unknown version
     ├── BundleIntegrityError    a file is changed, added, missing or outside; a pinned digest differs
+    ├── ForbiddenOperationError the model's graph reaches beyond it: files, network, Python
     ├── GoldenMismatchError     the model runs, but not to the vectors it was built with
     ├── SourceError             a saved model that cannot become a bundle
     │   └── WeightsMismatchError    weights left over or missing, or of another shape
@@ -19,7 +20,7 @@ Every message says what was expected, what came and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class ModelBundleError(Exception):
@@ -32,6 +33,27 @@ class BundleFormatError(ModelBundleError):
 
 class BundleIntegrityError(ModelBundleError):
     """The files of a model bundle are not the ones its manifest lists."""
+
+
+class ForbiddenOperationError(ModelBundleError):
+    """A model's graph uses operations that reach beyond it.
+
+    Args:
+        what: the model.
+        operations: what each does and where it is, by its name.
+    """
+
+    def __init__(self, what: str, operations: Mapping[str, str]) -> None:
+        self.operations = tuple(sorted(operations))
+        lines = [
+            f"{what} was not opened: a SavedModel is a program, and this one could do more than compute."
+        ]
+        lines += [f"  {operations[name]}" for name in self.operations]
+        lines.append(
+            "If you trust whoever made it, allow these operations by name when the bundle is built: "
+            f"--allow_ops {','.join(self.operations)}"
+        )
+        super().__init__("\n".join(lines))
 
 
 class GoldenMismatchError(ModelBundleError):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from model_bundle.cache import cache_dir, clear_partial, locked, staging
-from model_bundle.digest import check_files
+from model_bundle.digest import check_files, is_inside
 from model_bundle.errors import BundleFormatError, BundleIntegrityError, SourceError
-from model_bundle.manifest import MANIFEST_NAME, BundleManifest
+from model_bundle.manifest import MANIFEST_NAME, BundleManifest, FileSpec
 
 _FOLDER = "gcs"
 
@@ -58,7 +58,9 @@ def _copy(url: str, bucket: Any, prefix: str, data: bytes, place: Path) -> None:
         for file in manifest.files:
             target = copy / _inside(file.path, url)
             target.parent.mkdir(parents=True, exist_ok=True)
-            pairs.append((bucket.blob(f"{prefix}{file.path}"), str(target)))
+            blob = bucket.blob(f"{prefix}{file.path}")
+            _check_size(url, blob, file)
+            pairs.append((blob, str(target)))
         _call(
             url,
             lambda: transfer_manager.download_many(
@@ -70,10 +72,19 @@ def _copy(url: str, bucket: Any, prefix: str, data: bytes, place: Path) -> None:
         copy.replace(place)
 
 
+def _check_size(url: str, blob: Any, file: FileSpec) -> None:
+    """Refuses an object of another size before any of it is copied."""
+    _call(url, blob.reload)
+    if blob.size != file.size:
+        raise BundleIntegrityError(
+            f"{url}: {file.path} has {blob.size} bytes, listed {file.size}. Nothing was copied; put the "
+            "bundle there again."
+        )
+
+
 def _inside(path: str, url: str) -> str:
     """Refuses a path that leads out of the bundle's folder."""
-    parts = PurePosixPath(path).parts
-    if not parts or ".." in parts or PurePosixPath(path).is_absolute() or "\\" in path:
+    if not is_inside(path):
         raise BundleIntegrityError(f"{url}: its manifest lists {path!r}, which is outside the bundle.")
     return path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,6 +17,8 @@ MANIFEST_NAME = "bundle.json"
 SAVED_MODEL_DIR = "saved_model"
 TOKENIZER_FILE = "tokenizer/tokenizer.json"
 GOLDEN_NAME = "golden.npz"
+# It names files, not their content: a hundred thousand of them would fit.
+MAX_MANIFEST_BYTES = 16_000_000
 
 
 class Pooling(StrEnum):
@@ -212,10 +215,17 @@ class BundleManifest(_Part):
         """Reads ``bundle_dir/bundle.json``. Files are not checked here; see ``check_files``.
 
         Raises:
-            BundleFormatError: there is none, or it does not describe a bundle.
+            BundleFormatError: there is none, it is no plain file or too large, or it does not describe a
+                bundle.
         """
         path = bundle_dir / MANIFEST_NAME
         try:
+            found = path.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_MANIFEST_BYTES:
+                raise BundleFormatError(
+                    f"{path} is a link or special file, or larger than {MAX_MANIFEST_BYTES} bytes; expected "
+                    "is a plain file as this package writes it. It was not read."
+                )
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BundleFormatError(

@@ -1,4 +1,4 @@
-"""Loads the SavedModel of a bundle, with the operations that its graph needs."""
+"""Loads the SavedModel of a bundle, once it has been scanned, with the operations that its graph needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model_bundle.errors import MissingExtraError
+from model_bundle.graph_scan import scan_folder
 from model_bundle.manifest import SAVED_MODEL_DIR, BundleManifest
 from model_bundle.tensorflow_setup import import_tensorflow
 
@@ -19,11 +20,15 @@ def load_saved_model(bundle_dir: Path, manifest: BundleManifest) -> Any:
     """Loads ``saved_model/``; the result has ``signatures``.
 
     Raises:
+        ForbiddenOperationError: the graph could do more than compute. See ``scan_folder``.
         MissingExtraError: the graph needs operations of a package that is not installed.
     """
+    directory = bundle_dir / SAVED_MODEL_DIR
+    # Loading runs initialisers, so this comes first.
+    scan_folder(directory, f"The model {manifest.name}", manifest.allowed_ops)
     tf = import_tensorflow()
     import_custom_ops(manifest.custom_ops, manifest.name)
-    return tf.saved_model.load(str(bundle_dir / SAVED_MODEL_DIR))
+    return tf.saved_model.load(str(directory))
 
 
 def import_custom_ops(packages: Sequence[str], needed_by: str) -> None:

@@ -23,9 +23,9 @@ _INPUT_RANKS = {"text": 1, "lengths": 1}
 def verify(place: str | Path) -> Iterator[str]:
     """Checks a bundle step by step, and yields a line for each that passed.
 
-    Files and digests; signatures of a fresh load against the manifest; tokens of the golden texts; golden
-    vectors of every output in float32, of the default one as jobs use it, and that in bfloat16 where the
-    bundle has it and the processor is fast at it.
+    Files and digests; what the graph could do; signatures of a fresh load against the manifest; tokens of the
+    golden texts; golden vectors of every output in float32, of the default one as jobs use it, and that in
+    bfloat16 where the bundle has it and the processor is fast at it.
 
     Raises:
         ModelBundleError: the first check that fails.
@@ -34,7 +34,9 @@ def verify(place: str | Path) -> Iterator[str]:
     size = sum(file.size for file in bundle.manifest.files)
     yield f"files: {len(bundle.manifest.files)} as listed, {size / 1e6:.1f} MB, sha256:{bundle.digest}"
     names = check_signatures(bundle)
-    yield f"signatures: {', '.join(names)} take and give what the manifest says"
+    allowed = ", ".join(bundle.manifest.allowed_ops)
+    graph = f"may use {allowed}, allowed by name" if allowed else "stays within the model"
+    yield f"signatures: {', '.join(names)} take and give what the manifest says; the graph {graph}"
     golden = Golden.read(bundle)
     check_tokens(bundle, golden)
     yield f"tokens: {len(golden.texts)} golden texts give the recorded input"

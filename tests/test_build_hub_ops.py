@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from model_bundle.build.custom_ops import TEXT_OPS, register_ops
+from model_bundle.allowed_operations import TEXT_OPS
+from model_bundle.build.custom_ops import register_ops
 from model_bundle.build.hub import build_hub_bundle
 from model_bundle.build.hub_settle import HubChoices
 from model_bundle.bundle import ModelBundle

@@ -5,42 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from model_bundle.allowed_operations import is_text_op
 from model_bundle.errors import SourceError
 from model_bundle.saved_model import import_custom_ops
 from model_bundle.tensorflow_setup import import_tensorflow
 
 CustomOps = tuple[Literal["tensorflow_text"], ...]
-# What tensorflow_text 2.21 registers, beside everything under TFText>: see the test that compares.
-_TEXT_PREFIX = "TFText>"
-TEXT_OPS = frozenset(
-    (
-        "CaseFoldUTF8",
-        "ConstrainedSequence",
-        "FastBertNormalize",
-        "FastWordpieceTokenizeWithOffsets",
-        "FindSourceOffsets",
-        "MaxSpanningTree",
-        "NormalizeUTF8",
-        "NormalizeUTF8WithOffsetsMap",
-        "PhraseTokenize",
-        "RegexSplitWithOffsets",
-        "RougeL",
-        "SentenceFragments",
-        "SentenceFragmentsV2",
-        "SentencepieceDetokenizeOp",
-        "SentencepieceIdToStringOp",
-        "SentencepieceOp",
-        "SentencepieceStringToIdOp",
-        "SentencepieceTokenizeOp",
-        "SentencepieceTokenizeWithOffsetsOp",
-        "SentencepieceVocabSizeOp",
-        "SplitMergeTokenizeWithOffsets",
-        "TokenizerFromLogits",
-        "UnicodeScriptTokenizeWithOffsets",
-        "WhitespaceTokenizeWithOffsets",
-        "WordpieceTokenizeWithOffsets",
-    )
-)
 _NUM_LISTED = 8
 
 
@@ -62,7 +32,7 @@ def register_ops(saved_model: Any, needed_by: str) -> CustomOps:
     from tensorflow.python.framework import op_def_registry
 
     used = set(_operations(saved_model))
-    packages: CustomOps = ("tensorflow_text",) if any(map(_is_text_op, used)) else ()
+    packages: CustomOps = ("tensorflow_text",) if any(map(is_text_op, used)) else ()
     import_custom_ops(packages, needed_by)
     unknown = sorted(op for op in used if op_def_registry.get(op) is None)
     if unknown:
@@ -73,10 +43,6 @@ def register_ops(saved_model: Any, needed_by: str) -> CustomOps:
             "export without them."
         )
     return packages
-
-
-def _is_text_op(name: str) -> bool:
-    return name.startswith(_TEXT_PREFIX) or name in TEXT_OPS
 
 
 def _operations(saved_model: Any) -> Iterator[str]:

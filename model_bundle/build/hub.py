@@ -45,13 +45,14 @@ def build_hub_bundle(handle: str, choices: HubChoices, output: Path) -> HubBuild
     Raises:
         SourceError: the module cannot be had or used, or a choice does not fit it.
         MissingExtraError: its graph needs a package that is not installed.
+        ForbiddenOperationError: its graph could do more than compute.
     """
     check_output(output)
     with ExitStack() as stack:
-        loaded = load_module(stack.enter_context(fetched_module(handle)))
+        loaded = load_module(stack.enter_context(fetched_module(handle)), choices.allow_ops)
         helper = None
         if choices.preprocess is not None:
-            helper = load_module(stack.enter_context(fetched_module(choices.preprocess)))
+            helper = load_module(stack.enter_context(fetched_module(choices.preprocess)), choices.allow_ops)
         settled = settle(loaded, helper, choices)
         bundle = _assemble(loaded, helper, settled, choices, output)
     return HubBuild(bundle, settled.notes)
@@ -110,6 +111,7 @@ def _manifest(
         min_batch=settled.behaviour.min_batch,
         batch_dependent=settled.behaviour.batch_dependent,
         custom_ops=tuple(sorted({package for one in modules for package in one.custom_ops})),
+        allowed_ops=tuple(sorted({name for one in modules for name in one.allowed_ops})),
         source=_source(loaded, helper, choices),
         licence=licence.identifier,
     )

@@ -18,15 +18,21 @@ from model_bundle.errors import SourceError
 
 _TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 _ZIP_ENDINGS = (".zip",)
+# Whatever else uses the disk must not fail because of an archive.
+_KEPT_FREE_BYTES = 100_000_000
 ENDINGS = (*_TAR_ENDINGS, *_ZIP_ENDINGS)
 
 
 @dataclass(frozen=True)
 class _Member:
-    """One entry of an archive. ``kind`` is ``file``, ``folder`` or ``other``."""
+    """One entry of an archive.
+
+    ``kind`` is ``file``, ``folder`` or ``other``; ``size`` is that of the unpacked file, in bytes.
+    """
 
     name: str
     kind: str
+    size: int
     open: Callable[[], AbstractContextManager[IO[bytes]]]
 
 
@@ -41,7 +47,8 @@ def unpack(archive: Path, folder: Path) -> Path:
         ``folder``.
 
     Raises:
-        SourceError: no such kind of archive, damaged, or an entry is a link, a special file, or lies outside.
+        SourceError: no such kind of archive, damaged, an entry is a link, a special file, or lies outside, or
+            what is in it would fill the disk.
     """
     if not archive.name.lower().endswith(ENDINGS):
         raise SourceError(
@@ -52,12 +59,23 @@ def unpack(archive: Path, folder: Path) -> Path:
     folder.mkdir(parents=True)
     try:
         for member in members(archive):
+            _check_space(member, folder, archive)
             _write(member, folder, archive)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise SourceError(
             f"{archive} is damaged or was not downloaded to its end ({error}). Get it again."
         ) from error
     return folder
+
+
+def _check_space(member: _Member, folder: Path, archive: Path) -> None:
+    """Refuses an entry that there is no room for, before any of it is written."""
+    free = shutil.disk_usage(folder).free
+    if member.size > free - _KEPT_FREE_BYTES:
+        raise SourceError(
+            f"{archive} was not unpacked: its entry {member.name!r} has {member.size} bytes, and there is "
+            f"room for {free} at {folder}. If that is meant, set TMPDIR to a folder on a larger disk."
+        )
 
 
 def _write(member: _Member, folder: Path, archive: Path) -> None:
@@ -85,7 +103,7 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
     with tarfile.open(archive) as tar:
         for info in tar:
             kind = "file" if info.isreg() else "folder" if info.isdir() else "other"
-            yield _Member(info.name, kind, partial(_opened, tar, info))
+            yield _Member(info.name, kind, info.size, partial(_opened, tar, info))
 
 
 def _opened(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
@@ -101,4 +119,4 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
             mode = stat.S_IFMT(info.external_attr >> 16)
             plain = mode in (0, stat.S_IFREG, stat.S_IFDIR)
             kind = "other" if not plain else "folder" if info.is_dir() else "file"
-            yield _Member(info.filename, kind, partial(stored.open, info))
+            yield _Member(info.filename, kind, info.file_size, partial(stored.open, info))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from model_bundle.build.custom_ops import CustomOps, register_ops
 from model_bundle.build.hub_handle import HubModule, import_hub
+from model_bundle.build.source_scan import read_source
 from model_bundle.errors import SourceError
+from model_bundle.graph_scan import scan_saved_model
 from model_bundle.tensorflow_setup import import_tensorflow
 
 
@@ -15,45 +18,48 @@ from model_bundle.tensorflow_setup import import_tensorflow
 class LoadedModule:
     """What TensorFlow made of a module, and the packages whose operations it needs.
 
-    ``signatures`` are ConcreteFunctions with keyword inputs and a dict of outputs.
+    ``signatures`` are ConcreteFunctions with keyword inputs and a dict of outputs. ``allowed_ops`` are the
+    operations it has that reach beyond its graph, each allowed by name.
     """
 
     module: HubModule
     loaded: Any
     signatures: dict[str, Any]
     custom_ops: CustomOps
+    allowed_ops: tuple[str, ...]
 
 
-def load_module(module: HubModule) -> LoadedModule:
+def load_module(module: HubModule, allow_ops: Sequence[str] = ()) -> LoadedModule:
     """Loads a module; this runs nothing of it but what fills its tables.
+
+    Args:
+        module: in a local folder.
+        allow_ops: operations that it may use although they reach beyond its graph.
 
     Raises:
         SourceError: its files are damaged, it has several graphs of which none is for serving, or it uses
             operations that are unknown here.
         MissingExtraError: it uses operations of a package that is not installed.
+        ForbiddenOperationError: it could do more than compute. See ``scan_saved_model``.
     """
     saved_model = _read(module)
     custom_ops = register_ops(saved_model, module.location)
+    allowed_ops = scan_saved_model(saved_model, module.location, allow_ops)
     tags = _tags(saved_model, module)
     hub, tf = import_hub(), import_tensorflow()
     try:
         loaded = hub.load(str(module.path), tags=tags)
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise SourceError(f"{module.path} does not load: {_first_line(error)}. {module.remedy}") from error
-    return LoadedModule(module, loaded, dict(getattr(loaded, "signatures", {})), custom_ops)
+    return LoadedModule(module, loaded, dict(getattr(loaded, "signatures", {})), custom_ops, allowed_ops)
 
 
 def _read(module: HubModule) -> Any:
     """Reads the graphs as they are, without loading a weight."""
-    import_tensorflow()
-    from tensorflow.python.saved_model import loader_impl
-
     try:
-        return loader_impl.parse_saved_model(str(module.path))
-    except OSError as error:
-        raise SourceError(
-            f"{module.path} holds no SavedModel that can be read: {_first_line(error)}. {module.remedy}"
-        ) from error
+        return read_source(module.path)
+    except SourceError as error:
+        raise SourceError(f"{error} {module.remedy}") from error
 
 
 def _tags(saved_model: Any, module: HubModule) -> list[str] | None:

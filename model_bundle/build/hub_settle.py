@@ -31,6 +31,7 @@ class HubChoices:
     ``signature`` is one of its signatures, or ``call``; None chooses. ``preprocess`` is the handle of the
     module that makes a BERT encoder's ids. ``word_split`` and ``max_tokens`` are for modules that take words,
     ``pooling`` for those that give a vector a token. ``name``, ``licence``, ``origin`` go into the manifest.
+    ``allow_ops`` are operations that it may use although they reach beyond its graph.
     """
 
     signature: str | None = None
@@ -42,6 +43,7 @@ class HubChoices:
     name: str | None = None
     licence: str | None = None
     origin: str | None = None
+    allow_ops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

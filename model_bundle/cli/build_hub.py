@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from model_bundle.cli.allow_ops import add_allow_ops
 from model_bundle.cli.command import Command, positive, yes_no
 from model_bundle.manifest import Pooling
 
@@ -45,6 +46,7 @@ def _add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--name", help="what to call the bundle (default: as the module)")
     parser.add_argument("--licence", metavar="ID", help="the model's licence, where the module does not say")
     parser.add_argument("--origin", help="what to record as the place the module came from")
+    add_allow_ops(parser)
 
 
 def _run(flags: Namespace) -> None:
@@ -61,6 +63,7 @@ def _run(flags: Namespace) -> None:
         name=flags.name,
         licence=flags.licence,
         origin=flags.origin,
+        allow_ops=flags.allow_ops,
     )
     built = build_hub_bundle(flags.module, choices, flags.output)
     for note in built.notes:

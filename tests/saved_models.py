@@ -1,0 +1,117 @@
+"""SavedModels that do more than compute, in each of the places where a graph can hide it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+_TEXTS = tf.TensorSpec([None], tf.string, name="text")
+Serve = Callable[[Any], dict[str, Any]]
+
+
+def save(path: Path, serve: Serve, module: Any = None) -> Path:
+    """Saves a function of texts as the signature ``serving_default``."""
+    module = tf.Module() if module is None else module
+    module.serve = tf.function(serve, input_signature=[_TEXTS], autograph=False)
+    tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
+    return path
+
+
+def lengths(text: Any) -> dict[str, Any]:
+    """float32[texts, 2]: the length of each text, and 1."""
+    length = tf.cast(tf.strings.length(text), tf.float32)
+    return {"vector": tf.stack([length, tf.ones_like(length)], axis=1)}
+
+
+def writes_in_signature(path: Path, target: Path) -> Path:
+    """Writes a file whenever it is called."""
+
+    def serve(text: Any) -> dict[str, Any]:
+        with tf.control_dependencies([tf.io.write_file(str(target), "x")]):
+            return lengths(tf.identity(text))
+
+    return save(path, serve)
+
+
+def writes_in_loop(path: Path, target: Path) -> Path:
+    """Writes a file in the body of a loop that a nested function runs."""
+
+    def body(index: Any) -> Any:
+        with tf.control_dependencies([tf.io.write_file(str(target), "x")]):
+            return index + 1
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
+    def nested() -> Any:
+        return tf.while_loop(lambda index: index < 1, body, [tf.constant(0)])[0]
+
+    def serve(text: Any) -> dict[str, Any]:
+        with tf.control_dependencies([nested()]):
+            return lengths(tf.identity(text))
+
+    return save(path, serve)
+
+
+class _Writing(tf.saved_model.experimental.TrackableResource):  # type: ignore[misc]  # TensorFlow is not typed
+    """A resource whose initialiser, which loading runs, writes a file."""
+
+    def __init__(self, target: Path) -> None:
+        super().__init__()
+        self._target = str(target)
+
+    def _create_resource(self) -> Any:
+        return tf.raw_ops.MutableHashTableV2(key_dtype=tf.string, value_dtype=tf.int64)
+
+    def _initialize(self) -> Any:
+        tf.io.write_file(self._target, "x")
+        return tf.constant(1.0)
+
+
+def writes_in_initialiser(path: Path, target: Path) -> Path:
+    """Writes a file when it is loaded."""
+    module = tf.Module()
+    module.resource = _Writing(target)
+    saved = save(path, lengths, module)
+    target.unlink(missing_ok=True)  # saving may run it, too
+    return saved
+
+
+def writes_on_restore(path: Path, target: Path) -> Path:
+    """Writes a file when its table is restored from the checkpoint, which loading does."""
+    module = tf.Module()
+    module.table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
+    module.table.insert(tf.constant(["a"]), tf.constant([1], tf.int64))
+    save(path, lengths, module)
+
+    def add(content: Any) -> None:
+        for function in content.meta_graphs[0].graph_def.library.function:
+            if "restore_fn" in function.signature.name:
+                _add_write(function.node_def, str(target))
+                function.control_ret["evil"] = "evil"  # without it, what nobody needs is not run
+                function.signature.control_output.append("evil")
+
+    return change(path, add)
+
+
+def _add_write(nodes: Any, target: str) -> None:
+    """Adds constants and the operation that writes them."""
+    for name, value in (("evil_name", target), ("evil_text", "x")):
+        made = tf.compat.v1.NodeDef(name=name, op="Const")
+        made.attr["dtype"].type = tf.string.as_datatype_enum
+        made.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+        nodes.append(made)
+    inputs = ["evil_name:output:0", "evil_text:output:0"]
+    nodes.append(tf.compat.v1.NodeDef(name="evil", op="WriteFile", input=inputs))
+
+
+def change(path: Path, edit: Callable[[Any], None]) -> Path:
+    """Edits a ``saved_model.pb`` in place."""
+    file = path / "saved_model.pb"
+    content = saved_model_pb2.SavedModel()
+    content.ParseFromString(file.read_bytes())
+    edit(content)
+    file.write_bytes(content.SerializeToString())
+    return path
