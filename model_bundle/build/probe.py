@@ -13,11 +13,12 @@ from model_bundle.text.prepared import TextInput
 
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
-# The text that is watched, one of as many words, and a longer one.
+# The text that is watched, one of as many words, a longer one, and one shorter than any length models cut at.
 _TEXTS = (
     "A cat sat on the mat.",
     "We ran home in the rain.",
     "It was not the best of times; it was a batch of many, many words, and one of them was longer.",
+    "Go on.",
 )
 # Sums in another order differ by less; a padded row that gets into a mean differs by much more.
 _SAME = 1e-5
@@ -48,9 +49,11 @@ def probe_batches(run: Run, text_side: TextInput, outputs: Mapping[str, OutputSp
     prepared = text_side.prepare(_TEXTS)
 
     def vectors(*texts: int) -> dict[str, np.ndarray]:
-        """The watched text's share of each output."""
+        """The first text's share of each output."""
         found = run(prepared.batch(np.array(texts)))
-        length = int(found["sequence_len"][0]) if "sequence_len" in found else int(prepared.lengths[0])
+        length = int(prepared.lengths[texts[0]])
+        if "sequence_len" in found:
+            length = int(found["sequence_len"][0])
         kept = {name: np.asarray(found[name]) for name, spec in outputs.items() if spec.kind != "length"}
         if any(array.shape[:1] != (len(texts),) for array in kept.values()):
             raise ValueError(f"{len(texts)} texts gave shapes {sorted({a.shape for a in kept.values()})}")
@@ -59,7 +62,8 @@ def probe_batches(run: Run, text_side: TextInput, outputs: Mapping[str, OutputSp
     alone, min_batch = _alone(vectors)
     if prepared.lengths[0] == prepared.lengths[1]:
         _check_equal(largest_difference(alone, vectors(0, 1)))
-    difference = largest_difference(alone, vectors(0, 2))
+    short = vectors(3) if min_batch == 1 else vectors(3, 3)
+    difference = max(largest_difference(alone, vectors(0, 2)), largest_difference(short, vectors(3, 2)))
     return BatchBehaviour(difference > _SAME, min_batch, difference)
 
 

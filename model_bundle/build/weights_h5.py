@@ -41,3 +41,18 @@ def _read(path: Path, name: str) -> np.ndarray:
     except (OSError, RuntimeError, KeyError) as error:
         raise SourceError(f"{path}: {name} cannot be read ({error}).") from error
     return as_float32(name, array, path)
+
+
+def open_attributes(path: Path) -> dict[str, object]:
+    """Reads the attributes of a file's root; Keras keeps a model's configuration there.
+
+    Raises:
+        SourceError: it is no HDF5 file, or is cut short.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as stored:
+            return dict(stored.attrs)
+    except (OSError, RuntimeError, KeyError) as error:
+        raise SourceError(f"{path} is not a whole HDF5 file ({error}). Copy it again.") from error

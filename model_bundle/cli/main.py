@@ -11,13 +11,14 @@ from typing import Any
 from model_bundle.cli.build_bert import BUILD_BERT
 from model_bundle.cli.build_elmo import BUILD_ELMO
 from model_bundle.cli.build_hub import BUILD_HUB
+from model_bundle.cli.build_keras import BUILD_KERAS
 from model_bundle.cli.command import Command
 from model_bundle.cli.inspect import INSPECT
 from model_bundle.cli.verify import VERIFY
 from model_bundle.errors import ModelBundleError
 
 # A new kind of source is a file beside these and an entry here.
-BUILD_KINDS: tuple[Command, ...] = (BUILD_BERT, BUILD_ELMO, BUILD_HUB)
+BUILD_KINDS: tuple[Command, ...] = (BUILD_BERT, BUILD_ELMO, BUILD_HUB, BUILD_KERAS)
 COMMANDS: tuple[Command, ...] = (VERIFY, INSPECT)
 
 

@@ -1,0 +1,168 @@
+"""Saved Keras and TensorFlow models, however old, to model bundles."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_bundle.build.assemble import LICENCE_NAME, assemble, check_output, save_module
+from model_bundle.build.folder import SourceFolder
+from model_bundle.build.hub import golden_check
+from model_bundle.build.hub_handle import HubModule
+from model_bundle.build.hub_load import LoadedModule, load_module
+from model_bundle.build.hub_stable import stabilize_loaded
+from model_bundle.build.keras_beside import Beside, find_beside
+from model_bundle.build.keras_choices import KerasChoices
+from model_bundle.build.keras_needed import needed_parts
+from model_bundle.build.keras_settle import SettledKeras, settle_keras
+from model_bundle.build.keras_source import KerasSource, find_source
+from model_bundle.build.licence import Licence, read_licence
+from model_bundle.bundle import ModelBundle
+from model_bundle.digest import sha256_of
+from model_bundle.errors import SourceError
+from model_bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE, BundleManifest, SourceSpec
+
+_BESIDE = "tokenizer/"
+
+
+@dataclass(frozen=True)
+class KerasBuild:
+    """A bundle, and what its user should know of it, a line each."""
+
+    bundle: ModelBundle
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A SavedModel, made or found, and what was noticed on the way."""
+
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
+def build_keras_bundle(place: Path, choices: KerasChoices, output: Path) -> KerasBuild:
+    """Finds, loads, settles, exports and assembles.
+
+    Args:
+        place: see ``find_source``.
+        choices: see there.
+        output: the folder to make.
+
+    Raises:
+        SourceError: the model cannot be loaded or used, or can be read in several ways.
+        MissingExtraError: its graph needs a package that is not installed.
+        ForbiddenOperationError: its graph could do more than compute.
+    """
+    check_output(output)
+    source = find_source(place)
+    beside = find_beside(source.path, choices.tokenizer)
+    with tempfile.TemporaryDirectory(prefix="keras-model-") as scratch:
+        exported = _saved_model(source)
+        loaded = load_module(_module(source, exported), choices.allow_ops)
+        settled = settle_keras(loaded, beside, choices, Path(scratch))
+        bundle = _assemble(source, loaded, settled, beside, choices, output)
+    return KerasBuild(bundle, (f"read: {source.title} {source.path}", *exported.notes, *settled.notes))
+
+
+def _saved_model(source: KerasSource) -> Exported:
+    """Gives the SavedModel of a source."""
+    if source.kind != "saved_model":
+        raise SourceError(f"{source.path}: a {source.title} is not read yet; export it as a SavedModel.")
+    return Exported(source.path)
+
+
+def _module(source: KerasSource, exported: Exported) -> HubModule:
+    name = source.path.resolve().name
+    remedy = "The files are damaged or incomplete; copy or export the model again."
+    return HubModule(exported.path, name, name, remedy)
+
+
+def _assemble(
+    source: KerasSource,
+    loaded: LoadedModule,
+    settled: SettledKeras,
+    beside: Beside | None,
+    choices: KerasChoices,
+    output: Path,
+) -> ModelBundle:
+    folder = SourceFolder(source.path if source.path.is_dir() else source.path.parent)
+    location = choices.origin or loaded.module.location
+    licence = read_licence(folder, location, choices.licence)
+    described = SourceSpec(kind="keras", location=location, files=_digests(source, beside, settled))
+    manifest = _manifest(loaded, settled, choices, described, licence)
+
+    def write_files(staging: Path) -> None:
+        (staging / LICENCE_NAME).write_text(licence.text, encoding="utf-8")
+        if settled.subwords is not None:
+            (staging / TOKENIZER_FILE).parent.mkdir()
+            (staging / TOKENIZER_FILE).write_text(settled.subwords.json_text, encoding="utf-8")
+        _export(loaded, settled, staging / SAVED_MODEL_DIR)
+
+    return assemble(output, manifest, write_files, check_golden=golden_check(settled.model))
+
+
+def _export(loaded: LoadedModule, settled: SettledKeras, directory: Path) -> None:
+    """Saves the chosen function with what it uses: no optimizer, no other signature."""
+    import tensorflow as tf
+
+    signature = settled.model.signature
+    module = tf.Module()
+    module.parts = needed_parts(loaded.loaded, signature)
+    save_module(module, directory, {settled.model.function.name: signature})
+    stabilize_loaded(directory / "saved_model.pb")
+
+
+def _manifest(
+    loaded: LoadedModule,
+    settled: SettledKeras,
+    choices: KerasChoices,
+    source: SourceSpec,
+    licence: Licence,
+) -> BundleManifest:
+    model, outputs = settled.model, settled.outputs
+    return BundleManifest(
+        name=choices.name or loaded.module.name,
+        task=outputs.task,
+        family="keras",
+        signature=model.function.name,
+        inputs=model.inputs(),
+        outputs=outputs.specs,
+        default_output=outputs.default,
+        tokenizer=model.tokenizer,
+        max_tokens=settled.max_tokens,
+        pooling=outputs.pooling,
+        normalize=choices.normalize,
+        labels=outputs.labels,
+        multi_label=outputs.multi_label,
+        regression=outputs.regression,
+        scores=outputs.scores,
+        min_batch=settled.behaviour.min_batch,
+        batch_dependent=settled.behaviour.batch_dependent,
+        freeze=settled.freeze_reason is None,
+        freeze_reason=settled.freeze_reason,
+        custom_ops=loaded.custom_ops,
+        allowed_ops=loaded.allowed_ops,
+        source=source,
+        licence=licence.identifier,
+    )
+
+
+def _digests(source: KerasSource, beside: Beside | None, settled: SettledKeras) -> dict[str, str]:
+    """Gives the sha256 of every file that was read."""
+    top = source.path if source.path.is_dir() else source.path.parent
+    files = {path.relative_to(top).as_posix(): sha256_of(path) for path in _files(source)}
+    if beside is not None and settled.subwords is not None:
+        files |= {_BESIDE + name: digest for name, digest in beside.folder.digests().items()}
+    return files
+
+
+def _files(source: KerasSource) -> Iterator[Path]:
+    if source.kind == "saved_model":
+        yield from sorted(path for path in source.path.rglob("*") if path.is_file())
+    elif source.kind == "checkpoint":
+        yield from sorted(source.path.parent.glob(f"{source.path.name}.*"))
+    else:
+        yield source.path

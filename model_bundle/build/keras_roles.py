@@ -1,0 +1,141 @@
+"""Tells what each input of a signature is fed; where that can be read in several ways, nothing is guessed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any, Literal, get_args
+
+from model_bundle.errors import SourceError
+
+Role = Literal["text", "words", "lengths", "ids", "mask", "types", "numeric"]
+ROLES: tuple[Role, ...] = get_args(Role)
+_MASK = re.compile(r"mask", re.IGNORECASE)
+_TYPES = re.compile(r"type|segment", re.IGNORECASE)
+_IDS = re.compile(r"(^|_)ids?(_|$)|token|word", re.IGNORECASE)
+_LENGTHS = re.compile(r"len", re.IGNORECASE)
+# What an input can be by its type and its number of axes; names decide among them.
+_STRING: dict[int, tuple[Role, ...]] = {1: ("text",), 2: ("words", "text")}
+_WHOLE: dict[int, tuple[Role, ...]] = {1: ("lengths", "numeric"), 2: ("ids", "mask", "types", "numeric")}
+_REAL: dict[int, tuple[Role, ...]] = {1: ("numeric",), 2: ("numeric", "mask")}
+_NUM_LISTED = 8
+
+
+def settle_roles(inputs: Mapping[str, Any], stated: Mapping[str, Role], where: str) -> dict[str, Role]:
+    """Chooses what each input is fed.
+
+    Args:
+        inputs: TensorSpecs by name.
+        stated: what the user said, by name.
+        where: what to call the model in an error.
+
+    Raises:
+        SourceError: an input cannot be what was said, or there is no reading of all inputs, or more than one;
+            the readings are listed as the flags that choose them.
+    """
+    unknown = sorted(stated.keys() - inputs.keys())
+    if unknown:
+        raise SourceError(
+            f"--input {unknown[0]}: {where} has no such input. It has: {describe_inputs(inputs)}."
+        )
+    readings = list(_readings(inputs, stated, where))
+    if len(readings) == 1:
+        return readings[0]
+    if not readings:
+        raise SourceError(
+            f"{where} takes {describe_inputs(inputs)}, which is no way to take texts that is known here. "
+            "Expected string[texts], string[texts, words] with or without int[texts], int[texts, tokens] "
+            "with or without a mask and types, and float[texts, columns] beside them or alone."
+        )
+    flags = [" ".join(f"--input {name}={role}" for name, role in roles.items()) for roles in readings]
+    more = f"\n  … and {len(flags) - _NUM_LISTED} more" if len(flags) > _NUM_LISTED else ""
+    raise SourceError(
+        f"{where} takes {describe_inputs(inputs)}, which can be read in {len(flags)} ways. Choose one:\n"
+        + "\n".join(f"  {line}" for line in flags[:_NUM_LISTED])
+        + more
+    )
+
+
+def describe_inputs(inputs: Mapping[str, Any]) -> str:
+    """Lists inputs with types and shapes.
+
+    >>> describe_inputs({})
+    'nothing'
+    """
+    return ", ".join(f"{name} {_shape(spec)}" for name, spec in sorted(inputs.items())) or "nothing"
+
+
+def _readings(inputs: Mapping[str, Any], stated: Mapping[str, Role], where: str) -> Iterator[dict[str, Role]]:
+    names = sorted(inputs)
+    choices = [
+        _stated(name, inputs[name], stated[name], where) if name in stated else _likely(name, inputs[name])
+        for name in names
+    ]
+    for roles in product(*choices):
+        if _fit(roles):
+            yield dict(zip(names, roles, strict=True))
+
+
+def _stated(name: str, spec: Any, role: Role, where: str) -> tuple[Role, ...]:
+    possible = _possible(spec)
+    if role not in possible:
+        raise SourceError(
+            f"--input {name}={role}: {where} takes {name} {_shape(spec)}, which can be "
+            f"{' or '.join(possible) or 'none of these'}."
+        )
+    return (role,)
+
+
+def _possible(spec: Any) -> tuple[Role, ...]:
+    """What an input can be, whatever its name."""
+    by_rank = _STRING if spec.dtype.name == "string" else _WHOLE if spec.dtype.is_integer else _REAL
+    if spec.dtype.is_bool:
+        by_rank = {2: ("mask",)}
+    if spec.shape.rank is None:
+        return tuple(dict.fromkeys(role for roles in by_rank.values() for role in roles))
+    roles = by_rank.get(spec.shape.rank, ())
+    if spec.shape.rank == 2 and spec.shape[1] == 1:
+        # A column: one text, one number.
+        return tuple(
+            "lengths" if role == "ids" else role for role in roles if role not in ("words", "mask", "types")
+        )
+    if spec.dtype.name == "string" and spec.shape.rank == 2 and spec.shape[1] is not None:
+        return ("words",)
+    return roles
+
+
+def _likely(name: str, spec: Any) -> tuple[Role, ...]:
+    """What an input can be, given its name; the usual names of BERT's inputs leave no choice."""
+    possible = _possible(spec)
+    if spec.dtype.name == "string" or len(possible) < 2:
+        return possible
+    named: tuple[tuple[re.Pattern[str], Role], ...] = (
+        (_MASK, "mask"),
+        (_TYPES, "types"),
+        (_LENGTHS, "lengths"),
+        (_IDS, "ids"),
+    )
+    found = next((role for pattern, role in named if pattern.search(name) and role in possible), None)
+    if found is not None:
+        return (found,)
+    return ("numeric",) if spec.dtype.is_floating else possible
+
+
+def _fit(roles: Sequence[Role]) -> bool:
+    """Tells whether inputs belong together: one kind of text, or numbers alone; nothing twice but numbers."""
+    counts = {role: roles.count(role) for role in ROLES}
+    kinds = [role for role in ("text", "words", "ids") if counts[role]]
+    return (
+        all(count <= 1 for role, count in counts.items() if role != "numeric")
+        and (len(kinds) == 1 or (not kinds and counts["numeric"] == len(roles) > 0))
+        and (not counts["lengths"] or kinds == ["words"])
+        and (not (counts["mask"] or counts["types"]) or kinds == ["ids"])
+    )
+
+
+def _shape(spec: Any) -> str:
+    if spec.shape.rank is None:
+        return f"{spec.dtype.name}[…]"
+    sizes = ", ".join("?" if size is None else str(size) for size in spec.shape)
+    return f"{spec.dtype.name}[{sizes}]"

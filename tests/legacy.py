@@ -1,0 +1,121 @@
+"""Artefacts that the original stacks made, and what they computed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_bundle.bundle import ModelBundle
+from model_bundle.errors import ModelRunError
+from model_bundle.manifest import InputSpec, Precision
+from model_bundle.request import EncodeRequest
+from model_bundle.runtime import TensorFlowRuntime
+from tests.conftest import shared_path
+
+DEV = "fixtures/keras_legacy/dev"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of the original model. ``outputs`` is empty where that failed."""
+
+    name: str
+    inputs: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+
+    def by_role(self, specs: Mapping[str, InputSpec]) -> dict[str, np.ndarray]:
+        """Gives the inputs as a runtime takes them; the only input may have got another name."""
+        arrays = {}
+        for name, spec in specs.items():
+            array = self.inputs[name if name in self.inputs else next(iter(self.inputs))]
+            if spec.role == "text":
+                array = array.reshape(len(array))
+            arrays[name if spec.role == "numeric" else spec.role] = array
+        return arrays
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A folder of ``fixtures/keras_legacy/dev``."""
+
+    path: Path
+    expected: dict[str, Any]
+
+    @property
+    def atol(self) -> float:
+        return float(self.expected["atol"])
+
+    def cases(self) -> Iterator[Case]:
+        """Gives the recorded calls."""
+        for case in self.expected["cases"]:
+            inputs = {
+                name: _array(value, case["input_shapes"][name], case["input_dtypes"][name])
+                for name, value in case["inputs"].items()
+            }
+            outputs = {
+                name: _array(value, case["output_shapes"][name], "float32")
+                for name, value in case.get("outputs", {}).items()
+            }
+            yield Case(case["name"], inputs, outputs)
+
+    def single_texts(self) -> dict[str, np.ndarray]:
+        """Gives the output for each text that the original stack could compute alone."""
+        singles = [case for case in self.cases() if case.name.startswith("single_") and case.outputs]
+        return {
+            b" ".join(next(iter(case.inputs.values())).ravel()).decode(): next(iter(case.outputs.values()))[0]
+            for case in singles
+        }
+
+
+def artefact(name: str) -> Artefact:
+    """Opens an artefact, or skips the test."""
+    path = shared_path(f"{DEV}/{name}")
+    return Artefact(path, json.loads((path / "expected.json").read_text("utf-8")))
+
+
+def check_cases(bundle: ModelBundle, made: Artefact) -> int:
+    """Runs every recorded call on a bundle, and compares; what failed there must fail here.
+
+    Returns:
+        how many outputs were compared.
+    """
+    manifest = bundle.manifest
+    outputs = tuple(name for name, spec in manifest.outputs.items() if spec.kind != "length")
+    request = EncodeRequest(outputs, None, False, None, "", Precision.FLOAT32)
+    runtime = TensorFlowRuntime(bundle, request)
+    compared = 0
+    for case in made.cases():
+        if not case.outputs:
+            try:
+                runtime.run(case.by_role(manifest.inputs))
+            except ModelRunError:
+                continue
+            raise AssertionError(f"{case.name} failed in the original stack")
+        found = runtime.run(case.by_role(manifest.inputs))
+        for name, expected in case.outputs.items():
+            array = found[name] if name in found else found[manifest.default_output]
+            np.testing.assert_allclose(array, expected, atol=made.atol, rtol=0, err_msg=case.name)
+            compared += 1
+    return compared
+
+
+def _array(value: Any, shape: list[int], dtype: str) -> np.ndarray:
+    if dtype != "string":
+        return np.array(value, dtype=dtype).reshape(shape)
+    flat = [text.encode("utf-8") for text in _flatten(value)]
+    array = np.empty(len(flat), dtype=object)
+    array[:] = flat
+    return array.reshape(shape)
+
+
+def _flatten(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    else:
+        for part in value:
+            yield from _flatten(part)
