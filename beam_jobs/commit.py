@@ -19,6 +19,7 @@ from beam_jobs.config import Limits, WriteOptions
 from beam_jobs.counts import check_counts, sum_up
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.manifest import (
+    CLASSES,
     DEAD_LETTERS,
     EMBEDDINGS,
     FAILED_NAME,
@@ -38,7 +39,10 @@ _SENTINEL = "all receipts are in"
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What the manifest says of a run beyond what its receipts count."""
+    """What the manifest says of a run beyond what its receipts count.
+
+    ``kind`` names the folder of its rows.
+    """
 
     started_at: str
     bundle: dict[str, Any]
@@ -47,6 +51,7 @@ class RunDescription:
     config: dict[str, Any]
     limits: Limits
     versions: dict[str, str]
+    kind: str = EMBEDDINGS
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,7 @@ def _check_files(root: str, plan: _Plan) -> None:
                 f"{path} should have {receipt.num_bytes} bytes and has {size}: something else changes this "
                 "folder. No manifest was written."
             )
-    for kind in (EMBEDDINGS, DEAD_LETTERS):
+    for kind in (EMBEDDINGS, CLASSES, DEAD_LETTERS):
         for path in storage.list_files(storage.join(root, kind)):
             if path not in wanted:
                 storage.delete(path)

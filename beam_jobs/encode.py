@@ -19,8 +19,7 @@ from beam_jobs import metrics
 from beam_jobs.errors import UsageError
 from beam_jobs.progress import ProgressSink
 from beam_jobs.records import DeadLetter, Document, Stage, dead_letter
-from beam_jobs.rows import check_range, check_words, make_rows, with_cost, word_columns
-from beam_jobs.schema import row_schema
+from beam_jobs.rows import check_range, check_words, make_rows, schema_of, with_cost
 from beam_jobs.settings import EncodeSettings
 from model_bundle.bundle import ModelBundle
 from model_bundle.encoder import TextEncoder
@@ -42,14 +41,14 @@ class EncodedDocuments(NamedTuple):
 
 
 class EncodeDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
-    """Computes a vector for each document; gives Arrow record batches and dead letters.
+    """Computes vectors or classes of each document; gives Arrow record batches and dead letters.
 
     The model is loaded once per worker process. Documents are tokenized and sorted by length in buffers, run
     in batches under a padded token budget, and leave in the order they came in. Blank texts become dead
     letters before the model (``blank_text``); a batch that fails is halved until the culprit is alone.
 
     Args:
-        settings: what to compute, see ``EncodeSettings.resolve``.
+        settings: what to compute, see ``EncodeSettings.resolve`` and ``resolve_classes``.
         kept: schema of the columns that documents carry along.
         progress: where to count for a live line.
     """
@@ -60,14 +59,7 @@ class EncodeDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typ
         super().__init__()
         self._kept = kept if kept is not None else pa.schema([])
         self.settings = settings
-        self.schema = row_schema(
-            settings.vector_columns,
-            settings.vector_dtype,
-            self._kept,
-            keep_text=settings.keep_text,
-            word_columns=word_columns(settings),
-            metadata=settings.file_metadata(),
-        )
+        self.schema = schema_of(settings, self._kept)
         self._progress = progress
 
     def expand(self, documents: Any) -> EncodedDocuments:

@@ -32,15 +32,15 @@ class BundleModelHandler(ModelHandler[str, PredictionResult, TextEncoder]):  # t
         min_batch_size, max_batch_size: texts that Beam hands over at once.
 
     Raises:
-        UsageError: the settings ask for rows of words.
+        UsageError: the settings ask for rows of words, or for classes.
     """
 
     def __init__(
         self, settings: EncodeSettings, min_batch_size: int = 64, max_batch_size: int = 1024
     ) -> None:
-        if settings.request.rows is not Rows.DOCUMENT:
+        if settings.request.rows is not Rows.DOCUMENT or settings.classes is not None:
             raise UsageError(
-                "BundleModelHandler gives one vector a text; use EncodeDocuments for rows of words."
+                "BundleModelHandler gives one vector a text; use EncodeDocuments for words or classes."
             )
         super().__init__(min_batch_size=min_batch_size, max_batch_size=max_batch_size)
         self._settings = settings

@@ -15,6 +15,7 @@ FAILED_NAME = "manifest.failed.json"
 LATEST_NAME = "latest.json"
 STAGING_DIR = "_staging"
 EMBEDDINGS = "embeddings"
+CLASSES = "classes"
 DEAD_LETTERS = "dead_letters"
 
 
@@ -26,7 +27,7 @@ class RunFile(_Part):
     """One file of a run, by its path relative to the run's folder."""
 
     path: str
-    kind: Literal["embeddings", "dead_letters"]
+    kind: Literal["embeddings", "classes", "dead_letters"]
     num_rows: int = Field(ge=0)
     num_bytes: int = Field(ge=0)
     sha256: str
@@ -36,7 +37,8 @@ class RunCounts(_Part):
     """What was read and what became of it: read = written + reused + dead, in documents.
 
     ``num_dead`` includes ``num_blank``. Tokens count special ones; ``num_padded_tokens`` is what the model
-    computed, ``num_lost_tokens`` what truncation dropped. ``model_seconds`` sums over workers.
+    computed, ``num_lost_tokens`` what truncation dropped; ``num_lost_words`` where rows are words.
+    ``model_seconds`` sums over workers.
     ``rows_by_weights`` tells how many rows came from weights held as ``constants``, or why they were not.
     """
 
@@ -51,6 +53,7 @@ class RunCounts(_Part):
     num_tokens: int
     num_padded_tokens: int
     num_lost_tokens: int
+    num_lost_words: int = 0
     model_seconds: float
     rows_by_weights: dict[str, int] = Field(default_factory=dict)
 

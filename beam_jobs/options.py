@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from beam_jobs.errors import UsageError
 
@@ -22,16 +23,33 @@ class _Parser(argparse.ArgumentParser):
 
 def embed_parser() -> argparse.ArgumentParser:
     """Makes the parser of ``python -m beam_jobs.embed``."""
+    about = "Computes contextual embeddings of very many texts and writes them as Parquet."
+    return _parser("embed", about, _add_embed_model, _add_embed_output)
+
+
+def classify_parser() -> argparse.ArgumentParser:
+    """Makes the parser of ``python -m beam_jobs.classify``."""
+    about = "Judges very many texts, or their words, and writes labels and scores as Parquet."
+    return _parser("classify", about, _add_classify_model, _add_classify_output)
+
+
+def _parser(
+    task: str,
+    about: str,
+    add_model: Callable[[argparse._ArgumentGroup], None],
+    add_output: Callable[[argparse._ArgumentGroup], None],
+) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m beam_jobs.embed",
-        description="Computes contextual embeddings of very many texts and writes them as Parquet.",
+        prog=f"python -m beam_jobs.{task}",
+        description=about,
         epilog=_EPILOG,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(task=task)
     _add_input(parser.add_argument_group("input"))
-    _add_model(parser.add_argument_group("model"))
-    _add_output(parser.add_argument_group("output"))
+    add_model(parser.add_argument_group("model"))
+    add_output(parser.add_argument_group("output"))
     _add_limits(parser.add_argument_group("what may fail"))
     _add_tuning(parser.add_argument_group("speed and memory"))
     runner = parser.add_argument_group("runner")
@@ -42,6 +60,73 @@ def embed_parser() -> argparse.ArgumentParser:
         help="where to run: DirectRunner (in this process, default), DataflowRunner, FlinkRunner, ...",
     )
     return parser
+
+
+def _add_embed_model(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--bundle",
+        metavar="DIR|NAME",
+        help="model bundle: a folder, or a known name; @sha256:... pins it. Default: minilm, fetched once",
+    )
+    _add_vectors(group)
+    _add_model(group)
+
+
+def _add_embed_output(group: argparse._ArgumentGroup) -> None:
+    _add_output(group, "embeddings")
+    group.add_argument(
+        "--vector_dtype",
+        choices=["float32", "float16"],
+        default="float32",
+        help="as stored (default: float32)",
+    )
+
+
+def _add_classify_model(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--bundle",
+        required=True,
+        metavar="DIR|NAME",
+        help="model bundle of a classifier: a folder, or a known name; @sha256:... pins it",
+    )
+    _add_model(group)
+
+
+def _add_classify_output(group: argparse._ArgumentGroup) -> None:
+    _add_output(group, "classes")
+    group.add_argument(
+        "--top_k", type=int, metavar="N", help="write the N best labels with their scores, not every score"
+    )
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="S",
+        help="where several labels may hold: those with at least this score do (default: 0.5)",
+    )
+    group.add_argument(
+        "--keep_logits", action="store_true", help="write what the model gave, too, before it became scores"
+    )
+
+
+def _add_vectors(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="L",
+        help="layer to read: a number for BERT (-1 is the last), a name for ELMo; repeat for a column each",
+    )
+    group.add_argument(
+        "--pooling",
+        choices=["mean", "max", "first", "last", "pooler"],
+        help="token states to one vector (default: the bundle's)",
+    )
+    group.add_argument(
+        "--rows",
+        choices=["document", "word"],
+        default="document",
+        help="one row a document, or one a word with its place in the text",
+    )
 
 
 def _add_input(group: argparse._ArgumentGroup) -> None:
@@ -89,29 +174,6 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--bundle",
-        metavar="DIR|NAME",
-        help="model bundle: a folder, or a known name; @sha256:... pins it. Default: minilm, fetched once",
-    )
-    group.add_argument(
-        "--layer",
-        action="append",
-        default=[],
-        metavar="L",
-        help="layer to read: a number for BERT (-1 is the last), a name for ELMo; repeat for a column each",
-    )
-    group.add_argument(
-        "--pooling",
-        choices=["mean", "max", "first", "last", "pooler"],
-        help="token states to one vector (default: the bundle's)",
-    )
-    group.add_argument(
-        "--rows",
-        choices=["document", "word"],
-        default="document",
-        help="one row a document, or one a word with its place in the text (bundles that split words: ELMo)",
-    )
-    group.add_argument(
         "--max_tokens", type=int, metavar="N", help="truncate after N tokens, special ones included"
     )
     group.add_argument("--prompt", metavar="NAME", help="one of the bundle's prompts, put before every text")
@@ -124,10 +186,10 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_output(group: argparse._ArgumentGroup) -> None:
+def _add_output(group: argparse._ArgumentGroup, folder: str) -> None:
     group.add_argument(
         "--output",
-        default="embeddings",
+        default=folder,
         metavar="DIR",
         help="root of the runs, local or gs:// (default: %(default)s)",
     )
@@ -135,16 +197,10 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         "--run_id", metavar="ID", help="the run's folder. An unfinished run of this id is started again"
     )
     group.add_argument(
-        "--keep_text", action="store_true", help="write the text beside its vector, for search"
+        "--keep_text", action="store_true", help="write the text beside what was computed, for search"
     )
     group.add_argument(
         "--no_text", action="store_true", help="no input text in outputs, dead letters, logs or errors"
-    )
-    group.add_argument(
-        "--vector_dtype",
-        choices=["float32", "float16"],
-        default="float32",
-        help="as stored (default: float32)",
     )
     group.add_argument(
         "--max_shard_bytes",
@@ -168,7 +224,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
         type=float,
         default=0.0,
         metavar="F",
-        help="fraction of documents that may get no vector, blank ones apart (default: 0)",
+        help="fraction of documents that may get no row, blank ones apart (default: 0)",
     )
     group.add_argument(
         "--max_dead_files", type=int, default=0, metavar="N", help="files that may end early (default: 0)"

@@ -11,6 +11,7 @@ from beam_jobs.errors import JobError, UsageError
 from beam_jobs.inputs import inspect_input
 from beam_jobs.manifest import FAILED_NAME
 from beam_jobs.pipeline import JobPlan
+from beam_jobs.rows import schema_of
 from beam_jobs.run_folder import claim, find_manifest
 from beam_jobs.settings import EncodeSettings
 from beam_jobs.starting import absolute, describe_run, new_run
@@ -40,22 +41,8 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     )
     write = write_options(flags, in_process=in_process)
     summary = inspect_input(read)
-    encode = EncodeSettings.resolve(
-        flags.bundle or DEFAULT_BUNDLE,
-        layers=tuple(flags.layer),
-        pooling=flags.pooling,
-        max_tokens=flags.max_tokens,
-        prompt=flags.prompt,
-        prompt_text=flags.prompt_text,
-        precision=flags.precision,
-        rows=flags.rows,
-        vector_dtype=flags.vector_dtype,
-        keep_text=keep_text,
-        no_text=flags.no_text,
-        max_batch_tokens=flags.max_batch_tokens,
-        buffer_documents=flags.buffer_documents,
-        num_threads=flags.num_threads,
-    )
+    encode = encode_settings(flags, keep_text=keep_text)
+    schema_of(encode, summary.kept_schema)  # refuses kept columns that the rows have themselves
     check_output(write)
     description = describe_run(encode, limits, dict(sorted(vars(flags).items())))
     redistribute = not in_process or _num_workers(options) > 1
@@ -93,6 +80,37 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
         **common,
     )
     return options, flags.keep_text
+
+
+def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSettings:
+    """Resolves what to compute against the bundle."""
+    common = {
+        "max_tokens": flags.max_tokens,
+        "prompt": flags.prompt,
+        "prompt_text": flags.prompt_text,
+        "precision": flags.precision,
+        "keep_text": keep_text,
+        "no_text": flags.no_text,
+        "max_batch_tokens": flags.max_batch_tokens,
+        "buffer_documents": flags.buffer_documents,
+        "num_threads": flags.num_threads,
+    }
+    if flags.task == "classify":
+        return EncodeSettings.resolve_classes(
+            flags.bundle,
+            top_k=flags.top_k,
+            threshold=flags.threshold,
+            keep_logits=flags.keep_logits,
+            **common,
+        )
+    return EncodeSettings.resolve(
+        flags.bundle or DEFAULT_BUNDLE,
+        layers=tuple(flags.layer),
+        pooling=flags.pooling,
+        rows=flags.rows,
+        vector_dtype=flags.vector_dtype,
+        **common,
+    )
 
 
 def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOptions:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from beam_jobs.class_rows import class_arrays, class_fields
 from beam_jobs.records import Document, text_sha256
-from beam_jobs.schema import WORD_COLUMNS, vector_array
+from beam_jobs.schema import WORD_COLUMNS, row_schema, vector_array
 from beam_jobs.settings import EncodeSettings
 from model_bundle.manifest import Rows
 from model_bundle.results import EncodedTexts, TextFailure
@@ -22,8 +23,26 @@ COST_KEYS = (
     "num_truncated",
     "num_padded_tokens",
     "num_lost_tokens",
+    "num_lost_words",
     "model_milliseconds",
 )
+
+
+def schema_of(settings: EncodeSettings, kept: pa.Schema) -> pa.Schema:
+    """Gives the schema of a job's rows.
+
+    Raises:
+        UsageError: a kept column has the name of one of the run's own.
+    """
+    return row_schema(
+        settings.vector_columns,
+        settings.vector_dtype,
+        kept,
+        keep_text=settings.keep_text,
+        word_columns=word_columns(settings),
+        class_fields=() if settings.classes is None else class_fields(settings.classes),
+        metadata=settings.file_metadata(),
+    )
 
 
 def word_columns(settings: EncodeSettings) -> tuple[str, ...]:
@@ -36,7 +55,10 @@ def word_columns(settings: EncodeSettings) -> tuple[str, ...]:
 def check_words(encoded: EncodedTexts) -> None:
     """Fails texts in which the bundle finds nothing: a vector of zeros would pass for a result."""
     failed = {failure.text_index for failure in encoded.failures}
-    for index in np.flatnonzero(encoded.num_tokens == 0):
+    nothing = encoded.num_tokens == 0
+    if encoded.words is not None:
+        nothing |= encoded.num_words == 0
+    for index in np.flatnonzero(nothing):
         if index not in failed:
             message = "The bundle's tokenizer finds no word in this text; there is nothing to embed."
             encoded.failures.append(TextFailure(int(index), "no_words", message))
@@ -79,8 +101,12 @@ def make_rows(
         columns["word"] = pa.array([words.words[i] for i in kept], pa.string())
         columns["char_start"] = pa.array(words.start[kept], pa.int32())
         columns["char_end"] = pa.array(words.end[kept], pa.int32())
-    for name, output in zip(settings.vector_columns, settings.request.outputs, strict=True):
-        columns[name] = vector_array(encoded.vectors[output][kept], settings.vector_dtype)
+    if settings.classes is not None:
+        (scored,) = encoded.vectors.values()
+        columns |= class_arrays(settings.classes, scored[kept])
+    else:
+        for name, output in zip(settings.vector_columns, settings.request.outputs, strict=True):
+            columns[name] = vector_array(encoded.vectors[output][kept], settings.vector_dtype)
     columns["text"] = _spread([document.text for document in documents], texts, pa.string())
     num_kept = len(documents[0].columns)
     for index, field in enumerate(list(schema)[len(schema) - num_kept :]):
@@ -106,8 +132,16 @@ def with_cost(
         int((num_tokens < full).sum()),
         encoded.num_padded_tokens,
         int((full - num_tokens).sum()),
+        _num_lost_words(encoded, alive),
         milliseconds,
     )
     metadata = dict(rows.schema.metadata or {}) | {WEIGHTS_KEY.encode(): weights.encode()}
     metadata |= {k.encode(): str(v).encode() for k, v in zip(COST_KEYS, cost, strict=True)}
     return rows.replace_schema_metadata(metadata)
+
+
+def _num_lost_words(encoded: EncodedTexts, alive: np.ndarray) -> int:
+    """Counts the words that have no row because they stand past the limit."""
+    if encoded.num_words_untruncated is None:
+        return 0
+    return int((encoded.num_words_untruncated - encoded.num_words)[alive].sum())

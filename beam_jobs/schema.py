@@ -46,6 +46,7 @@ def row_schema(
     *,
     keep_text: bool,
     word_columns: Sequence[str] = (),
+    class_fields: Sequence[pa.Field] = (),
     metadata: Mapping[str, str],
 ) -> pa.Schema:
     """Gives the schema of the embeddings: one row a document, or one a word.
@@ -56,6 +57,7 @@ def row_schema(
         kept: the input's own columns that are taken along.
         keep_text: adds ``text``.
         word_columns: those of ``WORD_COLUMNS`` that rows of words get.
+        class_fields: columns of labels and scores.
         metadata: goes into every file.
 
     Raises:
@@ -70,6 +72,7 @@ def row_schema(
     ]
     fields += [pa.field(name, WORD_COLUMNS[name], nullable=False) for name in word_columns]
     fields += [pa.field(name, vector_type(vector_dtype), nullable=False) for name in vector_columns]
+    fields += class_fields
     if keep_text:
         fields.append(pa.field("text", pa.string(), nullable=False))
     clash = {field.name for field in fields} & set(kept.names)

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from beam_jobs.classes import ClassSettings
 from beam_jobs.errors import UsageError
 from model_bundle.bundle import ModelBundle
 from model_bundle.manifest import Pooling, Precision, Rows, canonical_json
@@ -24,7 +25,8 @@ class EncodeSettings:
     """Everything an encoding step needs; made by ``resolve`` on the machine that submits.
 
     ``bundle`` is where workers find the bundle, pinned by ``bundle_digest``. A buffer of at most
-    ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length together.
+    ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length together. ``classes``: rows
+    hold labels and scores instead of vectors.
     """
 
     bundle: str
@@ -40,6 +42,7 @@ class EncodeSettings:
     buffer_documents: int = 4096
     buffer_bytes: int = 16_000_000
     num_threads: int | None = None
+    classes: ClassSettings | None = None
 
     def __post_init__(self) -> None:
         """Refuses options that cannot be meant, or not together."""
@@ -80,12 +83,7 @@ class EncodeSettings:
             ModelBundleError: the bundle is damaged, or cannot do what was asked.
             UsageError: options that contradict each other.
         """
-        opened = ModelBundle.open(bundle)
-        place = bundle.split("@sha256:")[0]
-        if precision == "bfloat16" and opened.manifest.bfloat16_signature is None:
-            raise UsageError(
-                f"--precision bfloat16: the bundle {opened.manifest.name} has no bfloat16 graph; use float32."
-            )
+        opened = _opened(bundle, precision)
         request = EncodeRequest.resolve(
             opened,
             layers=layers,
@@ -96,6 +94,44 @@ class EncodeSettings:
             precision=Precision(precision),
             rows=Rows(rows),
         )
+        return cls._made(opened, bundle, request, **rest)
+
+    @classmethod
+    def resolve_classes(
+        cls,
+        bundle: str,
+        *,
+        top_k: int | None = None,
+        threshold: float | None = None,
+        keep_logits: bool = False,
+        max_tokens: int | None = None,
+        prompt: str | None = None,
+        prompt_text: str | None = None,
+        precision: str = "float32",
+        **rest: Any,
+    ) -> EncodeSettings:
+        """The same for the labels and scores of a classifier.
+
+        Raises:
+            ModelBundleError: the bundle is damaged, or no classifier.
+            UsageError: options that do not fit its labels.
+        """
+        opened = _opened(bundle, precision)
+        request = EncodeRequest.resolve_classes(
+            opened,
+            max_tokens=max_tokens,
+            prompt=prompt,
+            prompt_text=prompt_text,
+            precision=Precision(precision),
+        )
+        classes = ClassSettings.resolve(
+            opened.manifest, top_k=top_k, threshold=threshold, keep_logits=keep_logits
+        )
+        return cls._made(opened, bundle, request, classes=classes, **rest)
+
+    @classmethod
+    def _made(cls, opened: ModelBundle, bundle: str, request: EncodeRequest, **rest: Any) -> EncodeSettings:
+        place = bundle.split("@sha256:")[0]
         specs = [opened.spec(name) for name in request.outputs]
         return cls(
             # Workers look elsewhere for what is relative here, and cannot fetch by name.
@@ -110,7 +146,9 @@ class EncodeSettings:
 
     @property
     def vector_columns(self) -> tuple[str, ...]:
-        """One column is ``embedding``; several carry their layer's name."""
+        """One column is ``embedding``; several carry their layer's name. None where rows hold labels."""
+        if self.classes is not None:
+            return ()
         if len(self.layers) == 1:
             return ("embedding",)
         return tuple(f"embedding_{layer}" for layer in self.layers)
@@ -127,12 +165,15 @@ class EncodeSettings:
     def digest(self) -> str:
         """Equal where vectors may be shared, given equal bundles and texts."""
         relevant = self.request.to_json() | {"vector_dtype": self.vector_dtype}
+        if self.classes is not None:
+            relevant |= {"classes": self.classes.to_json()}
         return hashlib.sha256(canonical_json(relevant)).hexdigest()
 
     def file_metadata(self) -> dict[str, str]:
         """What every file of a run says of its vectors."""
         request = self.request
-        return {
+        own = {} if self.classes is None else self.classes.file_metadata()
+        return own | {
             "beam_jobs.bundle": self.bundle_name,
             "beam_jobs.bundle_digest": self.bundle_digest,
             "beam_jobs.settings_digest": self.digest,
@@ -143,3 +184,13 @@ class EncodeSettings:
             "beam_jobs.precision": str(request.precision),
             "beam_jobs.rows": str(request.rows),
         }
+
+
+def _opened(bundle: str, precision: str) -> ModelBundle:
+    """Opens and checks a bundle that must have a graph of this precision."""
+    opened = ModelBundle.open(bundle)
+    if precision == "bfloat16" and opened.manifest.bfloat16_signature is None:
+        raise UsageError(
+            f"--precision bfloat16: the bundle {opened.manifest.name} has no bfloat16 graph; use float32."
+        )
+    return opened

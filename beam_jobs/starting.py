@@ -12,6 +12,7 @@ from typing import Any
 
 from beam_jobs.commit import RunDescription
 from beam_jobs.config import Limits, WriteOptions
+from beam_jobs.manifest import CLASSES, EMBEDDINGS
 from beam_jobs.settings import EncodeSettings
 
 _VERSIONS = ("apache-beam", "pyarrow", "numpy", "tensorflow", "tokenizers")
@@ -49,13 +50,19 @@ def describe_run(
     """
     return RunDescription(
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        bundle={"name": settings.bundle_name, "digest": settings.bundle_digest, "place": settings.bundle},
+        bundle=_bundle(settings),
         settings_digest=settings.digest,
         precision=str(settings.request.precision),
         config=dict(config or {}),
         limits=limits or Limits(),
         versions={name: version(name) for name in _VERSIONS},
+        kind=EMBEDDINGS if settings.classes is None else CLASSES,
     )
+
+
+def _bundle(settings: EncodeSettings) -> dict[str, Any]:
+    known = {"name": settings.bundle_name, "digest": settings.bundle_digest, "place": settings.bundle}
+    return known if settings.classes is None else known | {"labels": list(settings.classes.names)}
 
 
 def absolute(path: str) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TextIO
 
 from beam_jobs import storage
-from beam_jobs.manifest import DEAD_LETTERS, EMBEDDINGS, RunCounts, RunManifest
+from beam_jobs.manifest import DEAD_LETTERS, RunCounts, RunManifest
 from beam_jobs.pipeline import JobPlan
 from beam_jobs.progress import clock
 
@@ -29,13 +29,16 @@ def size(num_bytes: int) -> str:
 def print_plan(plan: JobPlan, stream: TextIO) -> None:
     """Says what will be done."""
     files, encode = plan.summary.files, plan.encode
+    if encode.classes is None:
+        what = f"{', '.join(map(str, encode.dims))} dimensions"
+    else:
+        what = f"{len(encode.classes.names)} labels"
     for warning in plan.summary.warnings:
         print(f"warning: {warning}", file=stream)
     print(
         f"{len(files):,} input files, {size(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
-        f"({encode.bundle_digest[:12]}), {', '.join(map(str, encode.dims))} dimensions, "
-        f"{encode.request.precision}; run {plan.write.run_id}",
+        f"({encode.bundle_digest[:12]}), {what}, {encode.request.precision}; run {plan.write.run_id}",
         file=stream,
     )
 
@@ -45,12 +48,13 @@ def print_summary(manifest: RunManifest, plan: JobPlan, stream: TextIO) -> None:
     root = storage.join(plan.write.output, plan.write.run_id)
     title = "Run finished" if manifest.failure is None else "Run FAILED"
     lines = [f"{title}: {root}", *_count_lines(manifest)]
-    files = [file for file in manifest.files if file.kind == EMBEDDINGS]
+    files = [file for file in manifest.files if file.kind != DEAD_LETTERS]
     if files:
+        folder = f"{root}/{files[0].kind}"
         total = size(sum(file.num_bytes for file in files))
-        lines += [f"  files      {len(files)} in {root}/{EMBEDDINGS}, {total}"]
-        lines += [f"  open       duckdb -c \"SELECT * FROM '{root}/{EMBEDDINGS}/*.parquet' LIMIT 5\""]
-        lines += [f"             pandas.read_parquet('{root}/{EMBEDDINGS}')"]
+        lines += [f"  files      {len(files)} in {folder}, {total}"]
+        lines += [f"  open       duckdb -c \"SELECT * FROM '{folder}/*.parquet' LIMIT 5\""]
+        lines += [f"             pandas.read_parquet('{folder}')"]
     if manifest.counts.num_dead:
         lines += [f"  dead       SELECT reason, message, doc_id FROM '{root}/{DEAD_LETTERS}/*.parquet'"]
     lines += [f"  not read   {f.source}: {f.message}" for f in manifest.dead_files[:5]]

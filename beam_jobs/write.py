@@ -15,7 +15,7 @@ from beam_jobs.commit import CommitRun, RunDescription
 from beam_jobs.config import WriteOptions
 from beam_jobs.encode import require_batch
 from beam_jobs.errors import UsageError
-from beam_jobs.manifest import DEAD_LETTERS, EMBEDDINGS, STAGING_DIR
+from beam_jobs.manifest import DEAD_LETTERS, STAGING_DIR
 from beam_jobs.records import DeadLetter
 from beam_jobs.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
 from beam_jobs.shard import Shard
@@ -69,7 +69,7 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
             require_batch(collection, "WriteRun")
         options, precision = self._options, self._description.precision
         receipts = inputs.rows | "WriteRows" >> beam.ParDo(
-            _WriteShardsDoFn(EMBEDDINGS, self._schema, options, precision)
+            _WriteShardsDoFn(self._description.kind, self._schema, options, precision)
         )  # PCollection[Receipt]
         dead_receipts = (
             inputs.dead_letters

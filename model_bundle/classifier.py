@@ -87,7 +87,7 @@ class Classifier:
         parts = list(self._encoder.encode_buffers(texts))
         manifest = self.bundle.manifest
         logits = np.concatenate([part.vectors[manifest.default_output] for part in parts])
-        logits = class_logits(logits, manifest)
+        logits = class_logits(logits, len(self.names), manifest.scores)
         starts = np.cumsum([0, *(len(part.num_tokens) for part in parts)])
         rows = [part.row_texts + start for part, start in zip(parts, starts, strict=False)]
         words = [part.words for part in parts if part.words is not None]

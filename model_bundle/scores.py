@@ -48,15 +48,15 @@ def class_names(manifest: BundleManifest) -> tuple[str, ...]:
     return names
 
 
-def class_logits(output: np.ndarray, manifest: BundleManifest) -> np.ndarray:
+def class_logits(output: np.ndarray, num_labels: int, function: ScoreFunction) -> np.ndarray:
     """Gives one number a label: float32[rows, labels] of float32[rows, dim].
 
     These are the same, but for a model with one output for two labels: the second's score is what it gives,
     the first's the rest.
     """
-    if not _is_yes_or_no(manifest):
+    if output.shape[1] == num_labels:
         return output
-    rest = {"as_is": 1 - output, "sigmoid": -output, "softmax": np.zeros_like(output)}[manifest.scores]
+    rest = {"as_is": 1 - output, "sigmoid": -output, "softmax": np.zeros_like(output)}[function]
     return np.concatenate([rest, output], axis=1)
 
 

@@ -9,7 +9,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +43,8 @@ class Run:
     @cached_property
     def rows(self) -> pa.Table:
         """All rows, shard by shard."""
-        return pa.concat_tables(pq.read_table(path) for path in self.files("embeddings"))
+        kind = "classes" if (self.root / "classes").exists() else "embeddings"
+        return pa.concat_tables(pq.read_table(path) for path in self.files(kind))
 
     @cached_property
     def dead(self) -> list[dict[str, Any]]:
@@ -80,6 +81,19 @@ def run_job(output: Path | str, bundle: Path, *flags: Any, run_id: str = "run") 
     """Runs the embed command in this process."""
     from beam_jobs.embed import main
 
+    return _run(main, output, bundle, flags, run_id)
+
+
+def run_classify(output: Path, bundle: Path, *flags: Any, run_id: str = "run") -> Run:
+    """Runs the classify command in this process."""
+    from beam_jobs.classify import main
+
+    return _run(main, output, bundle, flags, run_id)
+
+
+def _run(
+    main: Callable[[list[str]], int], output: Path, bundle: Path, flags: Sequence[Any], run_id: str
+) -> Run:
     argv = ["--bundle", str(bundle), "--output", str(output), "--run_id", run_id, *map(str, flags)]
     with capture() as (stdout, stderr):
         exit_code = main(argv)

@@ -125,7 +125,8 @@ def test_one_output_for_two_labels(
     manifest = changed(
         build_head("tiny_distilbert_mood").manifest, labels=("no", "yes"), dim=1, scores=scores
     )
-    logits = class_logits(np.array([[output]], np.float32), manifest)
+    logits = class_logits(np.array([[output]], np.float32), 2, manifest.scores)
+    assert class_names(manifest) == ("no", "yes")
     np.testing.assert_allclose(scores_of(logits, manifest.scores), [expected], atol=1e-6)
     assert choice_of(manifest) is Choice.ONE
 

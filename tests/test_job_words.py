@@ -99,12 +99,35 @@ def test_layers_side_by_side(elmo: Path, tmp_path: Path) -> None:
             np.testing.assert_allclose(run.column(f"embedding_{layer}"), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_bundle_of_pieces_refuses_rows_of_words(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_that_takes_texts_refuses_rows_of_words(text_bundle: Path, tmp_path: Path) -> None:
     run = run_job(
-        tmp_path, tiny_bundle, "--input", write_texts(tmp_path / "in.jsonl", TEXTS), "--rows", "word"
+        tmp_path, text_bundle, "--input", write_texts(tmp_path / "in.jsonl", TEXTS), "--rows", "word"
     )
     assert run.exit_code == 2
-    assert "--rows word needs a bundle whose tokens are words" in run.stderr
+    assert "--rows word needs a bundle whose tokens are words or pieces of them" in run.stderr
+
+
+def test_words_of_pieces_have_the_mean_of_them(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Words past the limit have no row and are counted; a text in which there is no word is a dead letter."""
+    texts = ["The cat sat, zqx!", "the cat " * 40, "\u200b", "a"]
+    source = write_texts(tmp_path / "in.jsonl", texts)
+    run = run_job(tmp_path, tiny_bundle, "--input", source, "--rows", "word", "--id_column", "id")
+    assert run.exit_code == 3, run.stderr
+    rows = run.rows.to_pylist()
+    own = {doc: [row for row in rows if row["doc_id"] == doc] for doc in "013"}
+    assert [row["word"] for row in own["0"]] == ["The", "cat", "sat", ",", "zqx", "!"]
+    assert [texts[0][row["char_start"] : row["char_end"]] for row in own["0"]] == [
+        row["word"] for row in own["0"]
+    ]
+    assert [row["word_index"] for row in own["1"]] == list(range(62))
+    assert all(row["was_truncated"] for row in own["1"])
+    counts = run.manifest.counts
+    assert (counts.num_truncated, counts.num_lost_words, counts.num_lost_tokens) == (1, 18, 18)
+    assert run.reasons == {"2": "no_words"}
+    encoder = Encoder(tiny_bundle, rows="word")
+    for doc in "013":
+        found = [row["embedding"] for row in own[doc]]
+        np.testing.assert_allclose(found, encoder.encode([texts[int(doc)]]), atol=1e-5)
 
 
 @pytest.mark.needs_shared

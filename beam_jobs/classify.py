@@ -1,0 +1,18 @@
+"""``python -m beam_jobs.classify``: texts to labels. Only the call; what it does is in ``launcher``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a classify job and gives the exit code."""
+    from beam_jobs.launcher import run_command
+    from beam_jobs.options import classify_parser
+
+    return run_command(classify_parser(), sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
