@@ -75,6 +75,8 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     )
     if manifest.custom_ops:
         yield "needs", f"operations of {', '.join(manifest.custom_ops)}"
+    if manifest.allowed_ops:
+        yield "allowed", f"{', '.join(manifest.allowed_ops)}: operations that reach beyond the model"
     if not manifest.freeze:
         yield "weights", f"stay variables: {manifest.freeze_reason or 'as built'}"
     yield "licence", manifest.licence

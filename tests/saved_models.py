@@ -115,3 +115,41 @@ def change(path: Path, edit: Callable[[Any], None]) -> Path:
     edit(content)
     file.write_bytes(content.SerializeToString())
     return path
+
+
+def save_tf1(path: Path, words: Path, *, in_signature: bool = False, reads_input: bool = False) -> Path:
+    """Saves a graph of TF1 that looks words up in a table, which is filled from an asset.
+
+    Args:
+        path: the folder to make.
+        words: where to write the asset before it is copied.
+        in_signature: fill the table at every call, too.
+        reads_input: the signature's input is what reading a file gives, as in a training graph.
+    """
+    v1 = tf.compat.v1
+    words.write_text("the\ncat\n")
+    with v1.Graph().as_default(), v1.Session() as session:
+        text = tf.io.matching_files("/tmp/*") if reads_input else v1.placeholder(tf.string, [None])
+        source = tf.constant(str(words), name="words")
+        v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, source)
+        table = tf.raw_ops.HashTableV2(key_dtype=tf.string, value_dtype=tf.int64, shared_name="table")
+        fill = tf.raw_ops.InitializeTableFromTextFileV2(
+            table_handle=table, filename=source, key_index=-2, value_index=-1, vocab_size=-1
+        )
+        with tf.control_dependencies([fill] if in_signature else []):
+            found = tf.raw_ops.LookupTableFindV2(
+                table_handle=table, keys=text, default_value=tf.constant(-1, tf.int64)
+            )
+        build = v1.saved_model.build_signature_def
+        describe = v1.saved_model.build_tensor_info
+        signature = build({"text": describe(text)}, {"found": describe(found)}, "predict")
+        builder = v1.saved_model.Builder(str(path))
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {"serving_default": signature},
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+            main_op=fill,
+        )
+        builder.save()
+    return path

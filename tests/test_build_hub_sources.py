@@ -285,3 +285,15 @@ def test_tensorflow_hub_comes_without_its_warnings() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert import_hub().__name__ == "tensorflow_hub"
+
+
+def test_an_entry_larger_than_the_disk_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    archive = tmp_path / "bomb.tar"
+    info = tarfile.TarInfo("saved_model.pb")
+    info.size = 1 << 60
+    archive.write_bytes(info.tobuf())  # the announcement alone
+    with pytest.raises(
+        SourceError, match=r"'saved_model.pb' has 1152921504606846976 bytes, and there is room"
+    ):
+        unpack(archive, tmp_path / "unpacked")
+    assert list((tmp_path / "unpacked").iterdir()) == []

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from model_bundle.bundle import ModelBundle, split_pin
 from model_bundle.digest import bundle_digest
 from model_bundle.errors import BundleFormatError, BundleIntegrityError, ModelBundleError
-from model_bundle.manifest import MANIFEST_NAME, BundleManifest, canonical_json
+from model_bundle.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BundleManifest, canonical_json
 
 ROOT = Path(__file__).parents[1]
 # Opens each place as an Encoder would; TensorFlow must not be imported on the way to a refusal.
@@ -113,6 +113,30 @@ def reformat_manifest(path: Path) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()), indent=1))
 
 
+def list_another(path: Path, name: str) -> None:
+    """Lists a file beside the bundle's own, with the right size and digest."""
+    content = b"secret"
+    (path.parent / "secret").write_bytes(content)
+    raw = json.loads((path / MANIFEST_NAME).read_bytes())
+    digest = hashlib.sha256(content).hexdigest()
+    raw["files"].append({"path": name, "size": len(content), "sha256": digest})
+    (path / MANIFEST_NAME).write_bytes(canonical_json(raw))
+
+
+def list_a_path_upwards(path: Path) -> None:
+    list_another(path, "tokenizer/../../secret")
+
+
+def list_an_absolute_path(path: Path) -> None:
+    list_another(path, str(path.parent / "secret"))
+
+
+def list_a_link(path: Path) -> None:
+    """A link whose target is what the manifest says."""
+    list_another(path, "linked")
+    (path / "linked").symlink_to(path.parent / "secret")
+
+
 FAULTS: dict[Callable[[Path], None], str] = {
     add_file: r"not listed: tokenizer/extra\.txt",
     remove_file: r"missing: golden\.npz",
@@ -121,7 +145,59 @@ FAULTS: dict[Callable[[Path], None], str] = {
     add_pipe: "pipe is a link or special file",
     truncate: r"saved_model/saved_model\.pb: \d+ bytes, listed \d+",
     reformat_manifest: "not in its canonical form",
+    list_a_path_upwards: r"outside of the folder: 'tokenizer/\.\./\.\./secret'",
+    list_an_absolute_path: "outside of the folder: '/.*secret'",
+    list_a_link: "linked is a link or special file",
 }
+
+
+def test_a_file_more_or_less_anywhere_is_noticed(
+    build_tiny: Callable[[str], ModelBundle], tmp_path: Path
+) -> None:
+    path = Path(shutil.copytree(build_tiny("tiny_bert").path, tmp_path / "bundle"))
+    names = [name for name in files_of(path) if name != MANIFEST_NAME]
+    folders = sorted({file.parent for file in path.rglob("*")})
+    letters = st.characters(exclude_characters="/\0", exclude_categories=("Cs", "Cc"))
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.sampled_from(folders), st.text(letters, max_size=20), st.sampled_from(names), st.booleans())
+    def change(folder: Path, new: str, name: str, link: bool) -> None:
+        extra = folder / f"x{new}"
+        if link:
+            extra.symlink_to(path / name)
+        else:
+            extra.write_text("x")
+        with pytest.raises(BundleIntegrityError, match=r"not listed|is a link"):
+            ModelBundle.open(path)
+        extra.unlink()
+        (path / name).rename(tmp_path / "away")
+        with pytest.raises(BundleIntegrityError, match="missing"):
+            ModelBundle.open(path)
+        (tmp_path / "away").rename(path / name)
+
+    change()
+    ModelBundle.open(path)
+
+
+def link_manifest(manifest: Path) -> None:
+    manifest.rename(manifest.parents[1] / "elsewhere")
+    manifest.symlink_to(manifest.parents[1] / "elsewhere")
+
+
+def make_manifest_a_pipe(manifest: Path) -> None:
+    manifest.unlink()
+    os.mkfifo(manifest)
+
+
+def blow_up_manifest(manifest: Path) -> None:
+    os.truncate(manifest, MAX_MANIFEST_BYTES + 1)
+
+
+@pytest.mark.parametrize("spoil", [link_manifest, make_manifest_a_pipe, blow_up_manifest])
+def test_a_manifest_that_is_no_plain_file_is_not_read(spoil: Callable[[Path], None], bundle: Path) -> None:
+    spoil(bundle / MANIFEST_NAME)
+    with pytest.raises(BundleFormatError, match="is a link or special file, or larger than"):
+        ModelBundle.open(bundle)
 
 
 @pytest.mark.parametrize("spoil", FAULTS, ids=lambda spoil: spoil.__name__)

@@ -109,6 +109,11 @@ def test_a_changed_or_missing_file_is_noticed_and_nothing_kept(
     storage.objects["bucket/b/LICENSE"] = whole[:-1] + b"!"
     with pytest.raises(BundleIntegrityError, match="changed: LICENSE"):
         ModelBundle.open("gs://bucket/b")
+    storage.objects["bucket/b/LICENSE"] = whole + b"!"
+    storage.read.clear()
+    with pytest.raises(BundleIntegrityError, match=r"LICENSE has \d+ bytes, listed \d+. Nothing was copied"):
+        ModelBundle.open("gs://bucket/b")
+    assert storage.read == [f"bucket/b/{MANIFEST_NAME}"]
     del storage.objects["bucket/b/LICENSE"]
     with pytest.raises(BundleFormatError, match="not a whole one"):
         ModelBundle.open("gs://bucket/b")
