@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from model_bundle.bundle import ModelBundle
+    from model_bundle.classifier import Classifier
     from model_bundle.encoder import Encoder
     from model_bundle.errors import (
         BundleFormatError,
@@ -30,6 +31,7 @@ __all__ = [
     "BundleFormatError",
     "BundleIntegrityError",
     "BundleManifest",
+    "Classifier",
     "Encoder",
     "ForbiddenOperationError",
     "GoldenMismatchError",
@@ -46,6 +48,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Classifier": "classifier",
     "Encoder": "encoder",
     "ModelBundle": "bundle",
     "BundleManifest": "manifest",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from conftest import shared_path
 
 from beam_jobs.errors import UsageError
 from beam_jobs.handler import BundleModelHandler
+from beam_jobs.rows import schema_of
 from beam_jobs.settings import EncodeSettings
 from model_bundle.build.bert import build_encoder_bundle
 from model_bundle.build.bert_heads import HeadOptions
@@ -23,9 +26,10 @@ from model_bundle.build.bert_source import BertOptions, read_bert_source
 from model_bundle.bundle import ModelBundle
 from model_bundle.classifier import Classifier
 from model_bundle.encoder import Encoder
-from tests.jobs import Run, run_classify, run_job, write_jsonl, write_texts
+from tests.jobs import PROJECT, Run, run_classify, run_job, write_jsonl, write_texts
 
 Build = Callable[[str], ModelBundle]
+PAGE = PROJECT / "docs" / "classify.md"
 TEXTS = ["the cat sat on the mat.", "a", "one of the two cities", "unbelievably long " * 30, "it's 3 cats"]
 
 
@@ -152,6 +156,31 @@ def test_vectors_of_a_classifier_are_the_layer_below_its_head(tmp_path: Path, bu
     run = run_job(tmp_path, bundle.path, "--input", write_texts(tmp_path / "in.jsonl", TEXTS))
     assert run.exit_code == 0, run.stderr
     np.testing.assert_allclose(run.column("embedding"), Encoder(bundle).encode(TEXTS), atol=1e-5)
+
+
+def test_the_examples_of_the_page_run(tmp_path: Path, build_head: Build) -> None:
+    bundle = build_head("tiny_distilbert_mood")
+    run = finished(tmp_path, bundle, TEXTS)
+    scope: dict[str, Any] = {"RUN": str(run.root), "BUNDLE": str(bundle.path)}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    for block in blocks:
+        exec(block, scope)
+    assert dict(scope["counts"]) == dict(Counter(run.column("label")))
+    assert 1 <= len(scope["surest"]) <= 3
+    assert len(scope["found"].labels) == 2
+
+
+COLUMNS = re.compile(r"`([a-z0-9_]+)`")
+
+
+@pytest.mark.parametrize("model", heads.MODELS)
+def test_every_column_is_on_the_page(model: str, build_head: Build) -> None:
+    table = PAGE.read_text(encoding="utf-8").partition("## Rows\n")[2].partition("\n\n")[0]
+    documented = {name for row in table.splitlines() for name in COLUMNS.findall(row.split("|")[1])}
+    place = str(build_head(model).path)
+    for options in ({"keep_logits": True}, {"top_k": 1} if "rating" not in model else {}):
+        settings = EncodeSettings.resolve_classes(place, keep_text=True, **options)
+        assert set(schema_of(settings, pa.schema([])).names) <= documented
 
 
 @pytest.mark.parametrize(

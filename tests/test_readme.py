@@ -17,7 +17,7 @@ import pytest
 from beam_jobs.beam_flags import pipeline_options
 from beam_jobs.errors import UsageError
 from beam_jobs.manifest import DeadFileEntry, RunCounts, RunFile, RunManifest
-from beam_jobs.options import embed_parser
+from beam_jobs.options import classify_parser, embed_parser
 from beam_jobs.schema import DEAD_LETTER_SCHEMA, WORD_COLUMNS, row_schema, vector_array
 from model_bundle.cli.main import BUILD_KINDS, COMMANDS
 
@@ -26,6 +26,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EMBED_PAGE = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8")
 PACKAGES = ("beam_jobs", "model_bundle")
+JOBS = {"beam_jobs.embed": embed_parser, "beam_jobs.classify": classify_parser}
 SCHEMA = row_schema(["embedding"], "float32", pa.schema([]), keep_text=True, metadata={})
 
 
@@ -62,8 +63,8 @@ def check(module: str, arguments: list[str]) -> None:
     if module == "model_bundle":
         parser, own = bundle_parser(arguments)
         parser.parse_args(own)
-    elif module == "beam_jobs.embed":
-        flags, rest = embed_parser().parse_known_args(arguments)
+    elif module in JOBS:
+        flags, rest = JOBS[module]().parse_known_args(arguments)
         pipeline_options(flags.runner, rest, [])
     else:
         assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), module
@@ -110,16 +111,18 @@ def cells(text: str, column: int = 0) -> set[str]:
 
 def our_flags() -> set[str]:
     """Every flag of the commands here."""
-    parsers = [embed_parser()]
+    parsers = [parser() for parser in JOBS.values()]
     for command in (*BUILD_KINDS, *COMMANDS):
         parsers.append(argparse.ArgumentParser())
         command.add_flags(parsers[-1])
     return {option for parser in parsers for action in parser._actions for option in action.option_strings}
 
 
-def test_every_flag_is_documented() -> None:
-    flags = {option for action in embed_parser()._actions for option in action.option_strings}
-    assert cells(section(EMBED_PAGE, "## Flags")) == flags - {"-h", "--help"}
+@pytest.mark.parametrize("job", JOBS)
+def test_every_flag_is_documented(job: str) -> None:
+    page = (ROOT / "docs" / job.replace("beam_jobs.", "")).with_suffix(".md").read_text(encoding="utf-8")
+    flags = {option for action in JOBS[job]()._actions for option in action.option_strings}
+    assert cells(section(page, "## Flags")) == flags - {"-h", "--help"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
