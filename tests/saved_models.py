@@ -56,26 +56,49 @@ def writes_in_loop(path: Path, target: Path) -> Path:
 
 
 class _Writing(tf.saved_model.experimental.TrackableResource):  # type: ignore[misc]  # TensorFlow is not typed
-    """A resource whose initialiser, which loading runs, writes a file."""
+    """A resource that writes a file when it is made or filled; loading does both."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, on_creation: Path | None = None, on_initialisation: Path | None = None) -> None:
         super().__init__()
-        self._target = str(target)
+        self._on_creation, self._on_initialisation = on_creation, on_initialisation
 
     def _create_resource(self) -> Any:
+        if self._on_creation is not None:
+            tf.io.write_file(str(self._on_creation), "x")
         return tf.raw_ops.MutableHashTableV2(key_dtype=tf.string, value_dtype=tf.int64)
 
     def _initialize(self) -> Any:
-        tf.io.write_file(self._target, "x")
+        if self._on_initialisation is not None:
+            tf.io.write_file(str(self._on_initialisation), "x")
         return tf.constant(1.0)
 
 
 def writes_in_initialiser(path: Path, target: Path) -> Path:
     """Writes a file when it is loaded."""
     module = tf.Module()
-    module.resource = _Writing(target)
-    saved = save(path, lengths, module)
-    target.unlink(missing_ok=True)  # saving may run it, too
+    module.resource = _Writing(on_initialisation=target)
+    return save(path, lengths, module)
+
+
+def writes_in_creator(path: Path, target: Path) -> Path:
+    """Writes a file when its table is made; what makes it is named where few would look."""
+    module = tf.Module()
+    module.resource = _Writing(on_creation=target)
+
+    def lookup(text: Any) -> dict[str, Any]:
+        size = tf.raw_ops.LookupTableSizeV2(table_handle=module.resource.resource_handle)
+        return {"vector": lengths(text)["vector"] + tf.cast(size, tf.float32)}
+
+    def hide(content: Any) -> None:
+        content.meta_graphs[0].signature_def.clear()  # the saved object has them once more
+        for node in content.meta_graphs[0].object_graph_def.nodes:
+            kept = [child for child in node.children if child.local_name != "_create_resource"]
+            node.dependencies.extend(child for child in node.children if child not in kept)
+            del node.children[:]
+            node.children.extend(kept)
+
+    saved = change(save(path, lookup, module), hide)
+    target.unlink(missing_ok=True)  # saving makes it, too
     return saved
 
 

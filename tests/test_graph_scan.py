@@ -31,6 +31,7 @@ from tests.saved_models import (
     lengths,
     save,
     save_tf1,
+    writes_in_creator,
     writes_in_initialiser,
     writes_in_loop,
     writes_in_signature,
@@ -38,7 +39,7 @@ from tests.saved_models import (
 )
 
 PROJECT = Path(__file__).parents[1]
-WRITERS = (writes_in_signature, writes_in_loop, writes_in_initialiser, writes_on_restore)
+WRITERS = (writes_in_signature, writes_in_loop, writes_in_creator, writes_in_initialiser, writes_on_restore)
 Writer = Callable[[Path, Path], Path]
 OPEN = """
 import sys
