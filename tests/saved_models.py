@@ -90,7 +90,9 @@ def writes_in_creator(path: Path, target: Path) -> Path:
         return {"vector": lengths(text)["vector"] + tf.cast(size, tf.float32)}
 
     def hide(content: Any) -> None:
-        content.meta_graphs[0].signature_def.clear()  # the saved object has them once more
+        # Loading looks at the saved object alone.
+        content.meta_graphs[0].signature_def.clear()
+        content.meta_graphs[0].collection_def.clear()
         for node in content.meta_graphs[0].object_graph_def.nodes:
             kept = [child for child in node.children if child.local_name != "_create_resource"]
             node.dependencies.extend(child for child in node.children if child not in kept)
