@@ -89,7 +89,7 @@ def check_tokens(bundle: ModelBundle, golden: Golden) -> None:
 def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
     from model_bundle.runtime import TensorFlowRuntime
 
-    usual = EncodeRequest.resolve(bundle)
+    usual = _usual(bundle, Precision.FLOAT32)
     raw = EncodeRequest(
         outputs=tuple(golden.outputs),
         pooling=None,
@@ -110,8 +110,23 @@ def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
     elif not has_fast_bfloat16():
         yield "bfloat16: not checked, this processor is slow at it"
     else:
-        TensorFlowRuntime(bundle, EncodeRequest.resolve(bundle, precision=Precision.BFLOAT16))
+        TensorFlowRuntime(bundle, _usual(bundle, Precision.BFLOAT16))
         yield f"bfloat16: {used} within its limits"
+
+
+def _usual(bundle: ModelBundle, precision: Precision) -> EncodeRequest:
+    """What jobs ask for: vectors, or the scores of a classifier."""
+    manifest = bundle.manifest
+    if manifest.task == "embed":
+        return EncodeRequest.resolve(bundle, precision=precision)
+    return EncodeRequest(
+        outputs=(manifest.default_output,),
+        pooling=None,
+        normalize=False,
+        max_tokens=manifest.max_tokens,
+        prompt="",
+        precision=precision,
+    )
 
 
 def _signature_faults(signatures: Any, name: str, manifest: BundleManifest) -> Iterator[str]:

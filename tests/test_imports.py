@@ -82,6 +82,11 @@ def _loaded_by(code: str) -> tuple[set[str], float]:
             "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(None):\n"
             "    beam_jobs.embed.main(['--help'])"
         ),
+        (
+            "import contextlib, beam_jobs.classify\n"
+            "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(None):\n"
+            "    beam_jobs.classify.main(['--help'])"
+        ),
     ],
 )
 def test_help_and_names_are_there_without_beam_and_tensorflow(code: str) -> None:
