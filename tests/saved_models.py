@@ -84,9 +84,10 @@ def writes_in_creator(path: Path, target: Path) -> Path:
     """Writes a file when its table is made; what makes it is named where few would look."""
     module = tf.Module()
     module.resource = _Writing(on_creation=target)
+    table = module.resource.resource_handle
 
     def lookup(text: Any) -> dict[str, Any]:
-        size = tf.raw_ops.LookupTableSizeV2(table_handle=module.resource.resource_handle)
+        size = tf.raw_ops.LookupTableSizeV2(table_handle=table)
         return {"vector": lengths(text)["vector"] + tf.cast(size, tf.float32)}
 
     def hide(content: Any) -> None:
@@ -94,7 +95,7 @@ def writes_in_creator(path: Path, target: Path) -> Path:
         content.meta_graphs[0].signature_def.clear()
         content.meta_graphs[0].collection_def.clear()
         for node in content.meta_graphs[0].object_graph_def.nodes:
-            kept = [child for child in node.children if child.local_name != "_create_resource"]
+            kept = [child for child in node.children if child.local_name not in ("_create_resource", "trace_0")]
             node.dependencies.extend(child for child in node.children if child not in kept)
             del node.children[:]
             node.children.extend(kept)
