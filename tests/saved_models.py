@@ -95,7 +95,9 @@ def writes_in_creator(path: Path, target: Path) -> Path:
         content.meta_graphs[0].signature_def.clear()
         content.meta_graphs[0].collection_def.clear()
         for node in content.meta_graphs[0].object_graph_def.nodes:
-            kept = [child for child in node.children if child.local_name not in ("_create_resource", "trace_0")]
+            kept = [
+                child for child in node.children if child.local_name not in ("_create_resource", "trace_0")
+            ]
             node.dependencies.extend(child for child in node.children if child not in kept)
             del node.children[:]
             node.children.extend(kept)
