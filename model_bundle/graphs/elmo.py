@@ -48,7 +48,7 @@ class Elmo(tf.Module):
         super().__init__(name="elmo")
         check_weights(options, weights, source)
         self.options = options
-        self._boundaries = boundaries
+        self.boundaries = boundaries
         self._characters = CharacterEncoder(options, weights)
         self._layers = [BidirectionalLstm(options, weights, index) for index in range(options.num_layers)]
         cached_words = _CACHE_BYTES // (4 * (options.projection_dim + 1))
@@ -68,6 +68,7 @@ class Elmo(tf.Module):
         lengths: tf.Tensor,
         dtype: tf.DType = tf.float32,
         state: Sequence[LayerState] | None = None,
+        boundaries: bool | None = None,
     ) -> tuple[dict[str, tf.Tensor], list[LayerState]]:
         """Computes every layer.
 
@@ -77,6 +78,7 @@ class Elmo(tf.Module):
             dtype: what the matrix products are computed in, float32 or bfloat16.
             state: where each layer begins, and then the state that is returned is exact; None is zero, every
                 text for itself, and the state that is returned has run on over padding.
+            boundaries: as this model was made, or otherwise, to find out how vectors were made.
 
         Returns:
             Outputs by name, and each layer's final state. ``word_emb`` float32[texts, words,
@@ -87,17 +89,18 @@ class Elmo(tf.Module):
         """
         with tf.control_dependencies(_length_checks(tokens, lengths)):
             lengths = tf.identity(lengths)
-        padded, total = self._surround(tokens, lengths)
+        surrounded = self.boundaries if boundaries is None else boundaries
+        padded, total = _surround(tokens, lengths) if surrounded else _blank_past_end(tokens, lengths)
         vectors = self._look_up(padded, dtype)
         backward = tf.reverse_sequence(vectors, total, seq_axis=0, batch_axis=1)
-        words = self._finish([vectors], lengths)
+        words = _finish([vectors], lengths, surrounded)
         names, mixed = ["word_emb"], [tf.concat([words, words], axis=-1)]
         directions, states = (vectors, backward), []
         for index, layer in enumerate(self._layers):
             begin = state[index] if state else None
             directions, final = layer.run(directions, dtype, begin, total if state else None)
             back = tf.reverse_sequence(directions[1], total, seq_axis=0, batch_axis=1)
-            mixed.append(self._finish([directions[0], back], lengths))
+            mixed.append(_finish([directions[0], back], lengths, surrounded))
             names.append(f"lstm_outputs{index + 1}")
             states.append(final)
         outputs = dict(zip(names, [words, *mixed[1:]], strict=True))
@@ -106,18 +109,6 @@ class Elmo(tf.Module):
         outputs |= {"elmo": elmo, "default": tf.reduce_sum(elmo, axis=1) / count, "sequence_len": lengths}
         return outputs, states
 
-    def _surround(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Blanks what lies past the end, and puts the boundaries around each text."""
-        ends = lengths[:, tf.newaxis]
-        if not self._boundaries:
-            # A loop over no step at all has no result to stack: one blank column stands in.
-            padded = tf.pad(tokens, [[0, 0], [0, 1]])
-            return tf.where(tf.range(tf.shape(padded)[1])[tf.newaxis] < ends, padded, ""), lengths
-        padded = tf.pad(tokens, [[0, 0], [1, 1]], constant_values=BEGIN_TOKEN)
-        columns = tf.range(tf.shape(padded)[1])[tf.newaxis]
-        past = tf.where(columns == ends + 1, END_TOKEN, "")
-        return tf.where(columns <= ends, padded, past), lengths + 2
-
     def _look_up(self, tokens: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Encodes each distinct word once: dtype[words, texts, projection_dim], time first."""
         distinct, positions = tf.unique(tf.reshape(tokens, [-1]))
@@ -125,13 +116,30 @@ class Elmo(tf.Module):
         vectors = self._caches[dtype.name].look_up(distinct, lambda new: self.encode_words(new, dtype))
         return tf.transpose(tf.gather(tf.cast(vectors, dtype), positions), [1, 0, 2])
 
-    def _finish(self, directions: Sequence[tf.Tensor], lengths: tf.Tensor) -> tf.Tensor:
-        """Joins directions, drops the boundaries, puts texts first and clears what is past the end."""
-        joined = tf.concat([tf.cast(values, tf.float32) for values in directions], axis=-1)
-        joined = joined[1:-1] if self._boundaries else joined[:-1]
-        joined = tf.transpose(joined, [1, 0, 2])
-        real = tf.sequence_mask(lengths, tf.shape(joined)[1])[:, :, tf.newaxis]
-        return tf.where(real, joined, 0.0)
+
+def _surround(tokens: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Blanks what lies past the end, and puts the boundaries around each text."""
+    ends = lengths[:, tf.newaxis]
+    padded = tf.pad(tokens, [[0, 0], [1, 1]], constant_values=BEGIN_TOKEN)
+    columns = tf.range(tf.shape(padded)[1])[tf.newaxis]
+    past = tf.where(columns == ends + 1, END_TOKEN, "")
+    return tf.where(columns <= ends, padded, past), lengths + 2
+
+
+def _blank_past_end(tokens: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The same without boundaries."""
+    # A loop over no step at all has no result to stack: one blank column stands in.
+    padded = tf.pad(tokens, [[0, 0], [0, 1]])
+    return tf.where(tf.range(tf.shape(padded)[1])[tf.newaxis] < lengths[:, tf.newaxis], padded, ""), lengths
+
+
+def _finish(directions: Sequence[tf.Tensor], lengths: tf.Tensor, surrounded: bool) -> tf.Tensor:
+    """Joins directions, drops the boundaries, puts texts first and clears what is past the end."""
+    joined = tf.concat([tf.cast(values, tf.float32) for values in directions], axis=-1)
+    joined = joined[1:-1] if surrounded else joined[:-1]
+    joined = tf.transpose(joined, [1, 0, 2])
+    real = tf.sequence_mask(lengths, tf.shape(joined)[1])[:, :, tf.newaxis]
+    return tf.where(real, joined, 0.0)
 
 
 def _length_checks(tokens: tf.Tensor, lengths: tf.Tensor) -> list[tf.Operation]:

@@ -8,13 +8,15 @@ import tensorflow as tf
 
 from model_bundle.graphs.elmo import Elmo
 from model_bundle.graphs.elmo_lstm import LayerState
+from model_bundle.manifest import BOUNDARY_SIGNATURES
 
 
 def signatures(elmo: Elmo) -> dict[str, Any]:
     """Gives the concrete functions that a SavedModel of ELMo offers, by name.
 
     ``default`` and ``tokens`` as google/elmo has them, each with a twin that computes in bfloat16, and
-    ``tokens_stateful``. All give what ``Elmo.encode`` gives.
+    ``tokens_stateful``; and the model without boundaries if it has them, or with them, for comparing it with
+    vectors of old. All give what ``Elmo.encode`` gives.
 
     Source: the documentation of google/elmo/3 on TF-Hub, for names and shapes.
     """
@@ -23,6 +25,8 @@ def signatures(elmo: Elmo) -> dict[str, Any]:
         functions[f"default{suffix}"] = default_signature(elmo, dtype)
         functions[f"tokens{suffix}"] = tokens_signature(elmo, dtype)
     functions["tokens_stateful"] = stateful_signature(elmo)
+    other = not elmo.boundaries
+    functions[BOUNDARY_SIGNATURES[other]] = _boundary_signature(elmo, boundaries=other)
     return functions
 
 
@@ -40,6 +44,13 @@ def tokens_signature(elmo: Elmo, dtype: tf.DType) -> Any:
 
     def tokens(tokens: tf.Tensor, sequence_len: tf.Tensor) -> dict[str, tf.Tensor]:
         return elmo.encode(tokens, sequence_len, dtype)[0]
+
+    return _trace(tokens, *_token_specs())
+
+
+def _boundary_signature(elmo: Elmo, *, boundaries: bool) -> Any:
+    def tokens(tokens: tf.Tensor, sequence_len: tf.Tensor) -> dict[str, tf.Tensor]:
+        return elmo.encode(tokens, sequence_len, boundaries=boundaries)[0]
 
     return _trace(tokens, *_token_specs())
 
