@@ -68,9 +68,11 @@ class TextEncoder:
     def _batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
         """Plans batches, and plans the rest again once the budget has shrunk."""
         done = np.zeros(len(lengths), dtype=bool)
+        equal = self._manifest.batch_dependent
+        one_each = equal and self._manifest.tokenizer.kind == "text"
         while not done.all():
             waiting, budget = np.flatnonzero(~done), self.max_batch_tokens
-            for batch in plan_batches(lengths[waiting], budget, equal_lengths=self._manifest.batch_dependent):
+            for batch in plan_batches(lengths[waiting], budget, equal_lengths=equal, one_each=one_each):
                 done[waiting[batch]] = True
                 yield waiting[batch]
                 if self.max_batch_tokens < budget:
@@ -79,13 +81,14 @@ class TextEncoder:
     def _run(self, batch: np.ndarray, work: _Work) -> None:
         """Runs a batch; on failure halves it until the culprit is alone."""
         lengths = self._computed(work.prepared.lengths)
+        filled = self._fill(batch)
         try:
-            outputs = self._runtime.run(work.prepared.batch(self._fill(batch)))
+            outputs = self._runtime.run(work.prepared.batch(filled))
             kept = {name: outputs[name][: len(batch)] for name in self._dims}
             for text in batch[~work.rows.keep(kept, batch)]:
                 message = "The model gave NaN or infinity for this text."
                 work.failures.append(TextFailure(int(text), "non_finite", message))
-            work.num_padded_tokens += int(lengths[batch].max()) * len(batch)
+            work.num_padded_tokens += int(lengths[batch].max()) * len(filled)
         except ModelRunError as error:
             if len(batch) == 1:
                 work.failures.append(TextFailure(int(batch[0]), _reason(error), str(error)))
