@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, cast
 
@@ -13,6 +13,7 @@ from model_bundle.bundle import ModelBundle
 from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
 from model_bundle.feeding import fixed_length
 from model_bundle.manifest import Pooling, Precision, Rows
+from model_bundle.numbers import OUT_OF_RANGE, NumericInputs
 from model_bundle.request import EncodeRequest
 from model_bundle.results import DocumentRows, EncodedTexts, EveryWord, TextFailure
 from model_bundle.runtime import Runtime, TensorFlowRuntime
@@ -22,6 +23,8 @@ from model_bundle.text.prepared import PreparedWords
 # Padded cells of a batch. Measured: the products are large enough, activations stay in cache (see docs).
 DEFAULT_BATCH_TOKENS = 4096
 _ERRORS = {"out_of_memory": ModelMemoryError, "non_finite": NonFiniteError}
+# Numbers by the name of their column.
+Numeric = Mapping[str, Sequence[float] | np.ndarray] | None
 # Texts that are sorted by length together: enough to keep padding near 1 %.
 DEFAULT_BUFFER_TEXTS = 4096
 
@@ -44,16 +47,27 @@ class TextEncoder:
         self._is_classes = any(bundle.spec(name).kind == "class" for name in runtime.request.outputs)
         request = runtime.request
         self._fixed_length = fixed_length(bundle.manifest.inputs)
+        self._numeric = NumericInputs(bundle.manifest.inputs)
         self._input = text_input(
             bundle.path, bundle.manifest, request.max_tokens, request.prompt, request.rows
         )
         self.max_batch_tokens = max_batch_tokens
 
-    def encode_each(self, texts: Sequence[str]) -> EncodedTexts:
-        """Computes what can be computed and lists what cannot."""
+    def encode_each(self, texts: Sequence[str], numbers: np.ndarray | None = None) -> EncodedTexts:
+        """Computes what can be computed and lists what cannot.
+
+        Args:
+            texts: any strings.
+            numbers: float64[texts, columns] where the model takes numbers, see ``NumericInputs``.
+
+        Raises:
+            SettingsError: there are not as many numbers as the model takes.
+        """
+        arrays, is_unfit = self._numeric.arrays(numbers, len(texts))
         prepared = self._input.prepare(texts)
-        work = _Work(prepared, self._rows(prepared))
-        for batch in self._batches(self._computed(prepared.lengths)):
+        work = _Work(prepared, self._rows(prepared), arrays)
+        work.failures += [TextFailure(int(i), "number_range", OUT_OF_RANGE) for i in np.flatnonzero(is_unfit)]
+        for batch in self._batches(self._computed(prepared.lengths), is_unfit):
             self._run(batch, work)
         result = work.rows.finish()
         result.num_padded_tokens = work.num_padded_tokens
@@ -65,9 +79,9 @@ class TextEncoder:
             return EveryWord(cast(PreparedWords, prepared), self._dims, first_piece=self._is_classes)
         return DocumentRows(prepared, self._dims)
 
-    def _batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
+    def _batches(self, lengths: np.ndarray, left_out: np.ndarray) -> Iterator[np.ndarray]:
         """Plans batches, and plans the rest again once the budget has shrunk."""
-        done = np.zeros(len(lengths), dtype=bool)
+        done = left_out.copy()
         equal = self._manifest.batch_dependent
         one_each = equal and self._manifest.tokenizer.kind == "text"
         while not done.all():
@@ -83,7 +97,7 @@ class TextEncoder:
         lengths = self._computed(work.prepared.lengths)
         filled = self._fill(batch)
         try:
-            outputs = self._runtime.run(work.prepared.batch(filled))
+            outputs = self._runtime.run(work.batch(filled))
             kept = {name: outputs[name][: len(batch)] for name in self._dims}
             for text in batch[~work.rows.keep(kept, batch)]:
                 message = "The model gave NaN or infinity for this text."
@@ -113,11 +127,18 @@ class TextEncoder:
 class _Work:
     """Some texts on their way through the model."""
 
-    def __init__(self, prepared: PreparedTexts, rows: DocumentRows | EveryWord) -> None:
+    def __init__(
+        self, prepared: PreparedTexts, rows: DocumentRows | EveryWord, numbers: dict[str, np.ndarray]
+    ) -> None:
         self.prepared = prepared
         self.rows = rows
+        self._numbers = numbers
         self.failures: list[TextFailure] = []
         self.num_padded_tokens = 0
+
+    def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
+        """Gives what the model is fed for some of the texts."""
+        return self.prepared.batch(texts) | {key: array[texts] for key, array in self._numbers.items()}
 
 
 class Encoder:
@@ -193,13 +214,15 @@ class Encoder:
         self.request = request
         self.runtime = TensorFlowRuntime(bundle, request, num_threads)
         self._texts = TextEncoder(bundle, self.runtime, max_batch_tokens)
+        self._numeric = NumericInputs(bundle.manifest.inputs)
         self._buffer_texts = buffer_texts
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
+    def encode(self, texts: Sequence[str], numeric: Numeric = None) -> np.ndarray:
         """Gives the vectors of texts, in their order.
 
         Args:
             texts: any strings; an empty one gets what the model makes of its special tokens.
+            numeric: where the model takes numbers, those of each of its columns by name, one a text.
 
         Returns:
             float32[texts, dim] of the first output asked for; float32[words, dim] where rows are words.
@@ -207,25 +230,28 @@ class Encoder:
         Raises:
             ModelRunError: the model failed on a text, whose number is named; ``ModelMemoryError`` and
                 ``NonFiniteError`` where that is known.
+            SettingsError: the columns are not those that the model takes.
         """
-        return self.encode_outputs(texts)[self.request.outputs[0]]
+        return self.encode_outputs(texts, numeric)[self.request.outputs[0]]
 
-    def encode_outputs(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    def encode_outputs(self, texts: Sequence[str], numeric: Numeric = None) -> dict[str, np.ndarray]:
         """The same for every output asked for, by output name."""
-        parts = [part.vectors for part in self.encode_buffers(texts)]
+        parts = [part.vectors for part in self.encode_buffers(texts, numeric)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.request.outputs}
 
-    def encode_buffers(self, texts: Sequence[str]) -> Iterator[EncodedTexts]:
+    def encode_buffers(self, texts: Sequence[str], numeric: Numeric = None) -> Iterator[EncodedTexts]:
         """Encodes some texts at a time, so that results need not all be in memory.
 
         Yields:
             Results of at most ``buffer_texts`` texts; one empty result for no texts.
 
         Raises:
-            ModelRunError: see ``encode``.
+            ModelRunError, SettingsError: see ``encode``.
         """
+        numbers = self._numeric.table(numeric, len(texts))
         for start in range(0, max(len(texts), 1), self._buffer_texts):
-            encoded = self._texts.encode_each(texts[start : start + self._buffer_texts])
+            part = slice(start, start + self._buffer_texts)
+            encoded = self._texts.encode_each(texts[part], numbers[part])
             if encoded.failures:
                 first = encoded.failures[0]
                 raise _ERRORS.get(first.reason, ModelRunError)(
