@@ -8,7 +8,7 @@ import numpy as np
 
 
 def plan_batches(
-    lengths: np.ndarray, max_batch_tokens: int, *, equal_lengths: bool = False
+    lengths: np.ndarray, max_batch_tokens: int, *, equal_lengths: bool = False, one_each: bool = False
 ) -> Iterator[np.ndarray]:
     """Groups texts of similar length so that padding stays small.
 
@@ -17,6 +17,7 @@ def plan_batches(
         max_batch_tokens: limit on padded cells, longest x count. A text that is longer on its own still gets
             a batch, alone.
         equal_lengths: never pad, for models whose result depends on padding.
+        one_each: a batch for each text, for such models where only their graph knows lengths.
 
     Yields:
         int64[batch], positions in ``lengths``. Each text is in exactly one batch; longest texts come first,
@@ -27,7 +28,9 @@ def plan_batches(
     while start < len(order):
         longest = max(int(lengths[order[start]]), 1)
         stop = min(start + max(max_batch_tokens // longest, 1), len(order))
-        if equal_lengths:
+        if one_each:
+            stop = start + 1
+        elif equal_lengths:
             stop = start + int(np.count_nonzero(lengths[order[start:stop]] == lengths[order[start]]))
         yield order[start:stop]
         start = stop

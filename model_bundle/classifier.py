@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import DEFAULT_BATCH_TOKENS, DEFAULT_BUFFER_TEXTS, Encoder
+from model_bundle.encoder import DEFAULT_BATCH_TOKENS, DEFAULT_BUFFER_TEXTS, Encoder, Numeric
 from model_bundle.manifest import Precision
 from model_bundle.request import EncodeRequest
 from model_bundle.results import WordRows
@@ -78,13 +78,17 @@ class Classifier:
         )
         self.names = class_names(self.bundle.manifest)
 
-    def classify(self, texts: Sequence[str]) -> Classes:
+    def classify(self, texts: Sequence[str], numeric: Numeric = None) -> Classes:
         """Judges texts, or the words of texts, in their order.
 
+        Args:
+            texts: any strings.
+            numeric: see ``Encoder.encode``.
+
         Raises:
-            ModelRunError: see ``Encoder.encode``.
+            ModelRunError, SettingsError: see ``Encoder.encode``.
         """
-        parts = list(self._encoder.encode_buffers(texts))
+        parts = list(self._encoder.encode_buffers(texts, numeric))
         manifest = self.bundle.manifest
         logits = np.concatenate([part.vectors[manifest.default_output] for part in parts])
         logits = class_logits(logits, len(self.names), manifest.scores)

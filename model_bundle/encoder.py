@@ -15,6 +15,7 @@ from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
 from model_bundle.feeding import fixed_length
 from model_bundle.lanes import run_in_lanes
 from model_bundle.manifest import Pooling, Precision, Rows
+from model_bundle.numbers import OUT_OF_RANGE, NumericInputs
 from model_bundle.request import EncodeRequest
 from model_bundle.results import DocumentRows, EncodedTexts, EveryWord, TextFailure
 from model_bundle.runtime import Runtime, TensorFlowRuntime
@@ -24,6 +25,8 @@ from model_bundle.text.prepared import PreparedWords
 # Padded cells of a batch. Measured: the products are large enough, activations stay in cache (see docs).
 DEFAULT_BATCH_TOKENS = 4096
 _ERRORS = {"out_of_memory": ModelMemoryError, "non_finite": NonFiniteError}
+# Numbers by the name of their column.
+Numeric = Mapping[str, Sequence[float] | np.ndarray] | None
 # Texts that are sorted by length together: enough to keep padding near 1 %.
 DEFAULT_BUFFER_TEXTS = 4096
 
@@ -46,16 +49,28 @@ class TextEncoder:
         self._is_classes = any(bundle.spec(name).kind == "class" for name in runtime.request.outputs)
         request = runtime.request
         self._fixed_length = fixed_length(bundle.manifest.inputs)
+        self._numeric = NumericInputs(bundle.manifest.inputs)
         self._input = text_input(
             bundle.path, bundle.manifest, request.max_tokens, request.prompt, request.rows
         )
         self.max_batch_tokens = max_batch_tokens
 
-    def encode_each(self, texts: Sequence[str]) -> EncodedTexts:
-        """Computes what can be computed and lists what cannot."""
+    def encode_each(self, texts: Sequence[str], numbers: np.ndarray | None = None) -> EncodedTexts:
+        """Computes what can be computed and lists what cannot.
+
+        Args:
+            texts: any strings.
+            numbers: float64[texts, columns] where the model takes numbers, see ``NumericInputs``.
+
+        Raises:
+            SettingsError: there are not as many numbers as the model takes.
+        """
+        arrays, is_unfit = self._numeric.arrays(numbers, len(texts))
         prepared = self._input.prepare(texts)
-        work = _Work(prepared, self._rows(prepared))
-        batches = self._batches(self._computed(prepared.lengths))
+        work = _Work(prepared, self._rows(prepared), arrays)
+        for text in np.flatnonzero(is_unfit):
+            work.fail(int(text), "number_range", OUT_OF_RANGE)
+        batches = self._batches(self._computed(prepared.lengths), is_unfit)
         run_in_lanes(self._runtime.num_lanes, batches, lambda batch: self._run(batch, work))
         return work.finish()
 
@@ -64,12 +79,14 @@ class TextEncoder:
             return EveryWord(cast(PreparedWords, prepared), self._dims, first_piece=self._is_classes)
         return DocumentRows(prepared, self._dims)
 
-    def _batches(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
+    def _batches(self, lengths: np.ndarray, left_out: np.ndarray) -> Iterator[np.ndarray]:
         """Plans batches, and plans the rest again once the budget has shrunk."""
-        done = np.zeros(len(lengths), dtype=bool)
+        done = left_out.copy()
+        equal = self._manifest.batch_dependent
+        one_each = equal and self._manifest.tokenizer.kind == "text"
         while not done.all():
             waiting, budget = np.flatnonzero(~done), self.max_batch_tokens
-            for batch in plan_batches(lengths[waiting], budget, equal_lengths=self._manifest.batch_dependent):
+            for batch in plan_batches(lengths[waiting], budget, equal_lengths=equal, one_each=one_each):
                 done[waiting[batch]] = True
                 yield waiting[batch]
                 if self.max_batch_tokens < budget:
@@ -78,10 +95,11 @@ class TextEncoder:
     def _run(self, batch: np.ndarray, work: _Work) -> None:
         """Runs a batch; on failure halves it until the culprit is alone."""
         lengths = self._computed(work.prepared.lengths)
+        filled = self._fill(batch)
         try:
-            outputs = self._runtime.run(work.prepared.batch(self._fill(batch)))
+            outputs = self._runtime.run(work.batch(filled))
             kept = {name: outputs[name][: len(batch)] for name in self._dims}
-            work.keep(kept, batch, num_cells=int(lengths[batch].max()) * len(batch))
+            work.keep(kept, batch, num_cells=int(lengths[batch].max()) * len(filled))
         except ModelRunError as error:
             if len(batch) == 1:
                 work.fail(int(batch[0]), _reason(error), str(error))
@@ -106,9 +124,12 @@ class TextEncoder:
 class _Work:
     """Some texts on their way through the model, in several lanes."""
 
-    def __init__(self, prepared: PreparedTexts, rows: DocumentRows | EveryWord) -> None:
+    def __init__(
+        self, prepared: PreparedTexts, rows: DocumentRows | EveryWord, numbers: dict[str, np.ndarray]
+    ) -> None:
         self.prepared = prepared
         self._rows = rows
+        self._numbers = numbers
         self._failures: list[TextFailure] = []
         self._num_padded_tokens = 0
         self._lock = Lock()
@@ -132,6 +153,10 @@ class _Work:
         result.num_padded_tokens = self._num_padded_tokens
         result.failures = sorted(self._failures, key=lambda failure: failure.text_index)
         return result
+
+    def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
+        """Gives what the model is fed for some of the texts."""
+        return self.prepared.batch(texts) | {key: array[texts] for key, array in self._numbers.items()}
 
 
 class Encoder:
@@ -207,13 +232,15 @@ class Encoder:
         self.request = request
         self.runtime = TensorFlowRuntime(bundle, request, num_threads)
         self._texts = TextEncoder(bundle, self.runtime, max_batch_tokens)
+        self._numeric = NumericInputs(bundle.manifest.inputs)
         self._buffer_texts = buffer_texts
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
+    def encode(self, texts: Sequence[str], numeric: Numeric = None) -> np.ndarray:
         """Gives the vectors of texts, in their order.
 
         Args:
             texts: any strings; an empty one gets what the model makes of its special tokens.
+            numeric: where the model takes numbers, those of each of its columns by name, one a text.
 
         Returns:
             float32[texts, dim] of the first output asked for; float32[words, dim] where rows are words.
@@ -221,25 +248,28 @@ class Encoder:
         Raises:
             ModelRunError: the model failed on a text, whose number is named; ``ModelMemoryError`` and
                 ``NonFiniteError`` where that is known.
+            SettingsError: the columns are not those that the model takes.
         """
-        return self.encode_outputs(texts)[self.request.outputs[0]]
+        return self.encode_outputs(texts, numeric)[self.request.outputs[0]]
 
-    def encode_outputs(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    def encode_outputs(self, texts: Sequence[str], numeric: Numeric = None) -> dict[str, np.ndarray]:
         """The same for every output asked for, by output name."""
-        parts = [part.vectors for part in self.encode_buffers(texts)]
+        parts = [part.vectors for part in self.encode_buffers(texts, numeric)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.request.outputs}
 
-    def encode_buffers(self, texts: Sequence[str]) -> Iterator[EncodedTexts]:
+    def encode_buffers(self, texts: Sequence[str], numeric: Numeric = None) -> Iterator[EncodedTexts]:
         """Encodes some texts at a time, so that results need not all be in memory.
 
         Yields:
             Results of at most ``buffer_texts`` texts; one empty result for no texts.
 
         Raises:
-            ModelRunError: see ``encode``.
+            ModelRunError, SettingsError: see ``encode``.
         """
+        numbers = self._numeric.table(numeric, len(texts))
         for start in range(0, max(len(texts), 1), self._buffer_texts):
-            encoded = self._texts.encode_each(texts[start : start + self._buffer_texts])
+            part = slice(start, start + self._buffer_texts)
+            encoded = self._texts.encode_each(texts[part], numbers[part])
             if encoded.failures:
                 first = encoded.failures[0]
                 raise _ERRORS.get(first.reason, ModelRunError)(

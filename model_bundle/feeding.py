@@ -17,8 +17,8 @@ def signature_inputs(
     """Gives the arrays of a batch by the names of a signature's inputs; what the model lacks is left out.
 
     Args:
-        arrays: by role; those of ``numeric`` inputs may go by the input's own name, since there can be
-            several. Where ``types`` are asked for and not given they are 0: a text is one segment.
+        arrays: by role; those of ``numeric`` inputs by ``number_key``, since there can be several. Where
+            ``types`` are asked for and not given they are 0: a text is one segment.
         specs: the signature's inputs.
         pad_id: what fills ids up to a fixed length.
 
@@ -26,6 +26,11 @@ def signature_inputs(
         ModelRunError: an array is missing, or longer than a fixed length.
     """
     return {name: _padded(name, _find(arrays, name, spec), spec, pad_id) for name, spec in specs.items()}
+
+
+def number_key(name: str) -> str:
+    """Names the array of a ``numeric`` input; no role has such a name, whatever the input is called."""
+    return f"numeric/{name}"
 
 
 def fixed_length(specs: Mapping[str, InputSpec]) -> int:
@@ -41,10 +46,10 @@ def example_numbers(specs: Mapping[str, InputSpec], texts: np.ndarray) -> dict[s
         texts: int[batch], numbers of texts.
 
     Returns:
-        [batch, columns] for each ``numeric`` input by its name: normal float32, or 0 and 1 for whole numbers.
+        [batch, columns] for each ``numeric`` input by its key: normal float32, or 0 and 1 for whole numbers.
     """
     return {
-        name: np.stack([_example(name, spec, int(text)) for text in texts])
+        number_key(name): np.stack([_example(name, spec, int(text)) for text in texts])
         for name, spec in specs.items()
         if spec.role == "numeric"
     }
@@ -58,8 +63,8 @@ def _example(name: str, spec: InputSpec, text: int) -> np.ndarray:
 
 
 def _find(arrays: Mapping[str, np.ndarray], name: str, spec: InputSpec) -> np.ndarray:
-    if spec.role == "numeric" and name in arrays:
-        return arrays[name]
+    if spec.role == "numeric" and number_key(name) in arrays:
+        return arrays[number_key(name)]
     if spec.role in arrays:
         return arrays[spec.role]
     if spec.role == "types" and "ids" in arrays:

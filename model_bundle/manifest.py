@@ -17,7 +17,7 @@ MANIFEST_NAME = "bundle.json"
 SAVED_MODEL_DIR = "saved_model"
 TOKENIZER_FILE = "tokenizer/tokenizer.json"
 GOLDEN_NAME = "golden.npz"
-# ELMo with boundaries and without: a bundle has the one that it is not made with, to compare with old vectors.
+# ELMo with boundaries and without: a bundle has the one it is not made with, to compare with old vectors.
 BOUNDARY_SIGNATURES = {True: "tokens_surrounded", False: "tokens_bare"}
 # It names files, not their content: a hundred thousand of them would fit.
 MAX_MANIFEST_BYTES = 16_000_000

@@ -57,9 +57,11 @@ class MemoryGuard:
 
     Args:
         tensorflow: the module.
+        min_batch: texts that the model needs at once; fewer are never tried.
     """
 
-    def __init__(self, tensorflow: Any) -> None:
+    def __init__(self, tensorflow: Any, min_batch: int = 1) -> None:
+        self._min_batch = min_batch
         self._memory = tensorflow.config.experimental
         self._cap = int(os.environ.get(MEMORY_CAP, "0"))
         self._seen: dict[int, _Batch] = {}
@@ -142,14 +144,15 @@ class MemoryGuard:
     def _part(self, batch: _Batch, needed: float, free: float) -> _Batch | None:
         """Chooses a part that fits: fewer texts, or else a shorter one; None if that teaches nothing."""
         num_texts = int(batch.num_texts * free / needed)
-        if num_texts >= 1:
+        least = min(self._min_batch, batch.num_texts)
+        if num_texts >= least:
             known = max((s.cells for s in self._seen.values() if s.longest == batch.longest), default=0)
             part = _Batch(num_texts, batch.longest)
             return part if part.cells > _GROWTH * known else None
-        alone = self._bound(_Batch(1, batch.longest))
+        alone = self._bound(_Batch(least, batch.longest))
         longest = int(batch.longest * math.sqrt(max(free, 0.0) / alone))
         known = max(seen.longest for seen in self._seen.values())
-        return _Batch(1, longest) if longest > _GROWTH * known else None
+        return _Batch(least, longest) if longest > _GROWTH * known else None
 
 
 def _growth(batch: _Batch, seen: _Batch) -> float:

@@ -70,7 +70,7 @@ class TensorFlowRuntime:
         self._loaded = load_saved_model(bundle.path, bundle.manifest)
         self._free_lanes = BoundedSemaphore(self.num_lanes)
         self._around_calls: Callable[[], AbstractContextManager[None]] = nullcontext
-        self._guard = MemoryGuard(self._tf)
+        self._guard = MemoryGuard(self._tf, bundle.manifest.min_batch)
         golden = Golden.read(bundle)
         concrete = self._trace(bundle)
         self._call, self.variables_reason = self._choose(bundle, concrete, golden)

@@ -12,6 +12,7 @@ import numpy as np
 
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import ModelRunError
+from model_bundle.feeding import number_key
 from model_bundle.manifest import InputSpec, Precision
 from model_bundle.request import EncodeRequest
 from model_bundle.runtime import TensorFlowRuntime
@@ -35,7 +36,7 @@ class Case:
             array = self.inputs[name if name in self.inputs else next(iter(self.inputs))]
             if spec.role == "text":
                 array = array.reshape(len(array))
-            arrays[name if spec.role == "numeric" else spec.role] = array
+            arrays[number_key(name) if spec.role == "numeric" else spec.role] = array
         return arrays
 
 

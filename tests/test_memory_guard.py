@@ -59,25 +59,28 @@ def _batch(num_texts: int, longest: int) -> dict[str, np.ndarray]:
     per_square=st.floats(0, 500),
     free_mb=st.integers(20, 4_000),
     batches=st.lists(st.tuples(st.integers(1, 5_000), st.integers(1, 2_000)), max_size=12),
+    least=st.integers(1, 3),
 )
 def test_no_batch_goes_over_the_cap_and_no_text_that_clearly_fits_is_refused(
-    per_cell: float, per_square: float, free_mb: int, batches: list[tuple[int, int]]
+    per_cell: float, per_square: float, free_mb: int, batches: list[tuple[int, int]], least: int
 ) -> None:
     cap = WEIGHTS + free_mb * 1_000_000
     allocator = Allocator(cap, per_cell, per_square)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MEMORY_CAP, str(cap))
-        guard = MemoryGuard(allocator.tensorflow)
+        guard = MemoryGuard(allocator.tensorflow, least)
     guard.run(allocator.run, _batch(4, 4))
-    for num_texts, longest in batches:
+    for wanted, longest in batches:
+        num_texts = max(wanted, least)  # the caller fills up
         try:
             guard.run(allocator.run, _batch(num_texts, longest))
             assert allocator.num_texts[-1] == num_texts
         except ModelMemoryError:
             # Larger batches are halved by the caller. Trials stop at two thirds, a factor of 2.25;
             # small allocations are guessed.
-            if num_texts == 1:
-                assert allocator.needed(1, longest) * 4 + 16_000_000 > cap - WEIGHTS
+            if num_texts == least:
+                assert allocator.needed(least, longest) * 4 + 16_000_000 > cap - WEIGHTS
+    assert min(allocator.num_texts) >= least
 
 
 def test_without_a_cap_everything_runs(monkeypatch: pytest.MonkeyPatch) -> None:

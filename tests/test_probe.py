@@ -10,6 +10,7 @@ import pytest
 from model_bundle.build.probe import BatchBehaviour, largest_difference, probe_batches
 from model_bundle.errors import SourceError
 from model_bundle.manifest import OutputSpec, TokenizerSpec
+from model_bundle.text.prepared import PlainTextInput
 from model_bundle.text.words import WordInput
 
 TOKENS = {"states": OutputSpec(kind="token", dim=1, layer="states")}
@@ -75,6 +76,31 @@ def test_a_batch_of_one_that_fails_is_avoided() -> None:
 
 def test_a_batch_of_one_that_loses_its_axis_is_avoided() -> None:
     assert probe(lambda inputs: {"vector": np.squeeze(sums_of(inputs))}, TEXTS).min_batch == 2
+
+
+def test_a_model_that_fails_on_several_lengths_is_given_one() -> None:
+    def run(inputs: Inputs) -> dict[str, np.ndarray]:
+        if len(set(inputs["lengths"])) > 1:
+            raise ValueError("one length expected")
+        return {"vector": sums_of(inputs)}
+
+    assert probe(run, TEXTS) == BatchBehaviour(True, 1, float("inf"))
+
+
+def test_a_random_model_is_refused() -> None:
+    random = np.random.default_rng(1)
+    with pytest.raises(SourceError, match="or is random"):
+        probe(lambda inputs: {"vector": sums_of(inputs) * random.normal()}, TEXTS)
+
+
+def test_a_graph_that_splits_texts_itself_is_dependent_where_one_of_its_words_is() -> None:
+    """Two texts of as many words may differ in what the graph makes of them: not a reason to refuse."""
+
+    def run(inputs: Inputs) -> dict[str, np.ndarray]:
+        sizes = np.array([[len(text)] for text in inputs["text"]], np.float32)
+        return {"vector": sizes / sizes.max()}
+
+    assert probe_batches(run, PlainTextInput(), TEXTS).batch_dependent
 
 
 def test_a_model_that_always_fails_is_refused() -> None:

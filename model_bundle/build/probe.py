@@ -12,6 +12,7 @@ from model_bundle.manifest import OutputSpec
 from model_bundle.text.prepared import TextInput
 
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+_Vectors = Callable[..., dict[str, np.ndarray]]
 
 # The text that is watched, one of as many words, a longer one, and one shorter than any length models cut at.
 _TEXTS = (
@@ -35,7 +36,11 @@ class BatchBehaviour:
 
 
 def probe_batches(run: Run, text_side: TextInput, outputs: Mapping[str, OutputSpec]) -> BatchBehaviour:
-    """Runs a text alone, beside a text of its length, and beside a longer one.
+    """Runs a text alone, twice, beside a text of its length, and beside a longer one.
+
+    A model that fails on texts of several lengths is as dependent on its batch as one that gives other
+    numbers there. Where the graph itself splits texts, nobody else knows which have one length; such a model,
+    if it is dependent, is given one text at a time.
 
     Args:
         run: arrays by role in, arrays by output name out; may raise whatever TensorFlow raises.
@@ -43,10 +48,11 @@ def probe_batches(run: Run, text_side: TextInput, outputs: Mapping[str, OutputSp
         outputs: what the model gives.
 
     Raises:
-        SourceError: it fails on two texts, too; or a text of the same length changes a vector, so that no
-            choice of batches would make it a vector of its text.
+        SourceError: it fails on two texts, too; it is random; or a text of the same length changes a vector,
+            so that no choice of batches would make it a vector of its text.
     """
     prepared = text_side.prepare(_TEXTS)
+    splits_itself = "text" in prepared.batch(np.array([0]))
 
     def vectors(*texts: int) -> dict[str, np.ndarray]:
         """The first text's share of each output."""
@@ -60,25 +66,40 @@ def probe_batches(run: Run, text_side: TextInput, outputs: Mapping[str, OutputSp
         return {n: a[0, :length] if outputs[n].kind == "token" else a[0] for n, a in kept.items()}
 
     alone, min_batch = _alone(vectors)
-    if prepared.lengths[0] == prepared.lengths[1]:
-        _check_equal(largest_difference(alone, vectors(0, 1)))
-    short = vectors(3) if min_batch == 1 else vectors(3, 3)
-    difference = max(largest_difference(alone, vectors(0, 2)), largest_difference(short, vectors(3, 2)))
+    _check_equal(largest_difference(alone, vectors(*[0] * min_batch)))
+    pairs = [(alone, (0, 2)), (vectors(*[3] * min_batch), (3, 2))]
+    if splits_itself:
+        pairs.append((alone, (0, 1)))
+    elif prepared.lengths[0] == prepared.lengths[1]:
+        _check_equal(_beside(vectors, alone, (0, 1)))
+    difference = max(_beside(vectors, expected, texts) for expected, texts in pairs)
     return BatchBehaviour(difference > _SAME, min_batch, difference)
 
 
-def _alone(vectors: Callable[..., dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], int]:
-    """Runs one text; where that fails, the same text twice."""
+def _failures() -> tuple[type[Exception], ...]:
+    """Lists what TensorFlow raises when a graph fails, and what numpy does with what it gave."""
     import tensorflow as tf
 
-    failures = (tf.errors.OpError, ValueError, TypeError)
+    return tf.errors.OpError, ValueError, TypeError
+
+
+def _alone(vectors: _Vectors) -> tuple[dict[str, np.ndarray], int]:
+    """Runs one text; where that fails, the same text twice."""
     try:
         return vectors(0), 1
-    except failures:
+    except _failures():
         try:
             return vectors(0, 0), 2
-        except failures as error:
+        except _failures() as error:
             raise SourceError(f"The model fails on a plain text: {str(error).strip()[:500]}") from error
+
+
+def _beside(vectors: _Vectors, expected: Mapping[str, np.ndarray], texts: tuple[int, int]) -> float:
+    """Gives what the second text changes in the vectors of the first; infinite where the model fails."""
+    try:
+        return largest_difference(expected, vectors(*texts))
+    except _failures():
+        return float("inf")
 
 
 def _check_equal(difference: float) -> None:
