@@ -1,8 +1,9 @@
 """ELMo beside simple-elmo: random weights of the published shapes, mean vectors of documents, words/s.
 
-Run: ``python -m benchmarks.elmo --peers_python PYTHON [--size original] [--documents 400] [--rounds 3]``, where
-PYTHON has ``simple-elmo==0.9.2``, ``tensorflow`` and ``tf-keras``. Prints a Markdown table. The peer runs the
-first of the documents only, ``--peer_documents``: it is slow, and its speed does not depend on how many there are.
+Run: ``python -m benchmarks.elmo --peers_python PYTHON [--size original] [--documents 400] [--rounds 3]``,
+where PYTHON has ``simple-elmo==0.9.2``, ``tensorflow`` and ``tf-keras``. Prints a Markdown table. The peer
+runs the first of the documents only, ``--peer_documents``: it is slow, and its speed does not depend on how
+many there are.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Self, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from model_bundle.batching import halves, plan_batches
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
 from model_bundle.feeding import fixed_length
+from model_bundle.lanes import run_in_lanes
 from model_bundle.manifest import Pooling, Precision, Rows
 from model_bundle.numbers import OUT_OF_RANGE, NumericInputs
 from model_bundle.request import EncodeRequest
@@ -66,13 +68,11 @@ class TextEncoder:
         arrays, is_unfit = self._numeric.arrays(numbers, len(texts))
         prepared = self._input.prepare(texts)
         work = _Work(prepared, self._rows(prepared), arrays)
-        work.failures += [TextFailure(int(i), "number_range", OUT_OF_RANGE) for i in np.flatnonzero(is_unfit)]
-        for batch in self._batches(self._computed(prepared.lengths), is_unfit):
-            self._run(batch, work)
-        result = work.rows.finish()
-        result.num_padded_tokens = work.num_padded_tokens
-        result.failures = work.failures
-        return result
+        for text in np.flatnonzero(is_unfit):
+            work.fail(int(text), "number_range", OUT_OF_RANGE)
+        batches = self._batches(self._computed(prepared.lengths), is_unfit)
+        run_in_lanes(self._runtime.num_lanes, batches, lambda batch: self._run(batch, work))
+        return work.finish()
 
     def _rows(self, prepared: PreparedTexts) -> DocumentRows | EveryWord:
         if self._runtime.request.rows is Rows.WORD:
@@ -99,13 +99,10 @@ class TextEncoder:
         try:
             outputs = self._runtime.run(work.batch(filled))
             kept = {name: outputs[name][: len(batch)] for name in self._dims}
-            for text in batch[~work.rows.keep(kept, batch)]:
-                message = "The model gave NaN or infinity for this text."
-                work.failures.append(TextFailure(int(text), "non_finite", message))
-            work.num_padded_tokens += int(lengths[batch].max()) * len(filled)
+            work.keep(kept, batch, num_cells=int(lengths[batch].max()) * len(filled))
         except ModelRunError as error:
             if len(batch) == 1:
-                work.failures.append(TextFailure(int(batch[0]), _reason(error), str(error)))
+                work.fail(int(batch[0]), _reason(error), str(error))
                 return
             if isinstance(error, ModelMemoryError):
                 # Half of what failed. A text that fails alone does not count: it may be over any budget.
@@ -125,16 +122,37 @@ class TextEncoder:
 
 
 class _Work:
-    """Some texts on their way through the model."""
+    """Some texts on their way through the model, in several lanes."""
 
     def __init__(
         self, prepared: PreparedTexts, rows: DocumentRows | EveryWord, numbers: dict[str, np.ndarray]
     ) -> None:
         self.prepared = prepared
-        self.rows = rows
+        self._rows = rows
         self._numbers = numbers
-        self.failures: list[TextFailure] = []
-        self.num_padded_tokens = 0
+        self._failures: list[TextFailure] = []
+        self._num_padded_tokens = 0
+        self._lock = Lock()
+
+    def keep(self, outputs: Mapping[str, np.ndarray], batch: np.ndarray, num_cells: int) -> None:
+        """Takes what came of a batch."""
+        with self._lock:
+            finite = self._rows.keep(outputs, batch)
+            self._num_padded_tokens += num_cells
+        for text in batch[~finite]:
+            self.fail(int(text), "non_finite", "The model gave NaN or infinity for this text.")
+
+    def fail(self, text: int, reason: str, message: str) -> None:
+        """Notes that a text gets no result."""
+        with self._lock:
+            self._failures.append(TextFailure(text, reason, message))
+
+    def finish(self) -> EncodedTexts:
+        """Gives all of it; failures in the order of the texts."""
+        result = self._rows.finish()
+        result.num_padded_tokens = self._num_padded_tokens
+        result.failures = sorted(self._failures, key=lambda failure: failure.text_index)
+        return result
 
     def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
         """Gives what the model is fed for some of the texts."""
@@ -154,7 +172,7 @@ class Encoder:
             ``EncodeRequest.resolve``.
         max_batch_tokens: limit on padded cells of a batch.
         buffer_texts: texts sorted by length together; bounds memory.
-        num_threads: threads within one operation; None takes every core.
+        num_threads: batches side by side, one thread each; None takes every core.
     """
 
     def __init__(

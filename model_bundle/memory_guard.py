@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from model_bundle.errors import ModelMemoryError
+from model_bundle.memory_gate import MemoryGate
 from model_bundle.tensorflow_setup import MEMORY_CAP
 
 _DEVICE = "CPU:0"
@@ -26,6 +27,8 @@ _FREE_SHARE = 0.8
 # A trial must be that much larger than what is known, or it would teach too little for what it costs.
 _GROWTH = 1.5
 _MAX_TRIALS = 20
+# A batch that is hardly larger than a measured one need not be measured, and may run beside others.
+_KNOWN_GROWTH = 1.1
 # Inputs with a cell for each token; numbers that come with a text have no length.
 _TOKEN_ROLES = ("ids", "mask", "types", "words")
 
@@ -49,7 +52,8 @@ class _Batch:
 class MemoryGuard:
     """Measures what batches need, and refuses those that would need more than there is.
 
-    One call at a time. Where the allocator has no cap or does not count, everything is let through.
+    Batches like those that were measured run beside each other as far as memory goes; a larger one is alone.
+    Where the allocator has no cap or does not count, everything is let through.
 
     Args:
         tensorflow: the module.
@@ -61,6 +65,8 @@ class MemoryGuard:
         self._memory = tensorflow.config.experimental
         self._cap = int(os.environ.get(MEMORY_CAP, "0"))
         self._seen: dict[int, _Batch] = {}
+        self._gate = MemoryGate()
+        self._idle_free = 0.0
 
     def run(self, run: Run, inputs: Inputs) -> dict[str, np.ndarray]:
         """Runs a batch if it fits. One much larger than any before is judged by a part of it, run first.
@@ -68,7 +74,20 @@ class MemoryGuard:
         Raises:
             ModelMemoryError: it would need more memory than there is.
         """
+        if not self._cap:
+            return run(inputs)
         batch = _describe(inputs)
+        needed = self._known_bound(batch)
+        if needed <= self._idle_free:
+            with self._gate.beside(needed, self._idle_free):
+                return run(inputs)
+        with self._gate.alone():
+            try:
+                return self._run_alone(run, inputs, batch)
+            finally:
+                self._idle_free = self._free()
+
+    def _run_alone(self, run: Run, inputs: Inputs, batch: _Batch) -> dict[str, np.ndarray]:
         for _ in range(_MAX_TRIALS):
             needed, free = self._bound(batch), self._free()
             if needed <= free:
@@ -103,16 +122,23 @@ class MemoryGuard:
         least = min((seen.num_bytes for seen in self._seen.values()), default=0)
 
         def bound(seen: _Batch) -> float:
-            growth = batch.cells / seen.cells * max(batch.longest / seen.longest, 1.0)
+            growth = _growth(batch, seen)
             if growth >= 1.0:
                 return (seen.num_bytes + _UNCOUNTED_BYTES) * growth
             return least + seen.num_bytes * growth + _UNCOUNTED_BYTES
 
         return min(map(bound, self._seen.values()), default=0.0)
 
+    def _known_bound(self, batch: _Batch) -> float:
+        """The same by batches that were hardly smaller; infinity if there was none."""
+        bounds = [
+            (seen.num_bytes + _UNCOUNTED_BYTES) * max(growth, 1.0)
+            for seen in list(self._seen.values())
+            if (growth := _growth(batch, seen)) <= _KNOWN_GROWTH
+        ]
+        return min(bounds, default=math.inf)
+
     def _free(self) -> float:
-        if not self._cap:
-            return math.inf
         return (self._cap - int(self._memory.get_memory_info(_DEVICE)["current"])) * _FREE_SHARE
 
     def _part(self, batch: _Batch, needed: float, free: float) -> _Batch | None:
@@ -127,6 +153,11 @@ class MemoryGuard:
         longest = int(batch.longest * math.sqrt(max(free, 0.0) / alone))
         known = max(seen.longest for seen in self._seen.values())
         return _Batch(least, longest) if longest > _GROWTH * known else None
+
+
+def _growth(batch: _Batch, seen: _Batch) -> float:
+    """How many times as much a batch can need as another: by cells, and by their number in a text."""
+    return batch.cells / seen.cells * max(batch.longest / seen.longest, 1.0)
 
 
 def _describe(inputs: Inputs) -> _Batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from model_bundle.errors import ModelBundleError, ModelMemoryError, ModelRunErro
 from model_bundle.feeding import signature_inputs
 from model_bundle.freezing import Call, CannotFreezeError, freeze
 from model_bundle.golden import Golden
-from model_bundle.machine import release_free_memory
+from model_bundle.machine import num_cores, release_free_memory
 from model_bundle.manifest import InputSpec, Precision
 from model_bundle.memory_guard import MemoryGuard
 from model_bundle.pooling import normalize_in_graph, pool_in_graph
@@ -27,12 +27,14 @@ from model_bundle.tensorflow_setup import import_tensorflow
 class Runtime(Protocol):
     """Where the model lives is behind this: a batch of arrays in, named arrays out.
 
-    ``variables_reason`` says why weights stayed variables; None where they are constants.
+    ``variables_reason`` says why weights stayed variables; None where they are constants. ``num_lanes`` is
+    how many batches it runs side by side.
     """
 
     request: EncodeRequest
     variables_reason: str | None
     ready_seconds: float
+    num_lanes: int
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs one padded batch: arrays by input role in, arrays by output name out.
@@ -45,13 +47,13 @@ class Runtime(Protocol):
 
 
 class TensorFlowRuntime:
-    """The model in this process. One call at a time, so that memory stays bounded by one batch.
+    """The model in this process, a batch on each thread: memory stays bounded by as many batches.
 
     Args:
         bundle: a checked bundle.
         request: what is wanted of it.
-        num_threads: threads within one operation; None takes every core. The first model of a process
-            decides.
+        num_threads: batches side by side, one thread each; None takes every core. The first model of a
+            process decides that an operation has one thread.
 
     Raises:
         GoldenMismatchError: in this precision, on this machine, the model does not give the vectors recorded
@@ -61,11 +63,12 @@ class TensorFlowRuntime:
     def __init__(self, bundle: ModelBundle, request: EncodeRequest, num_threads: int | None = None) -> None:
         started = time.monotonic()
         self.request = request
-        self._tf = import_tensorflow(num_threads)
+        self.num_lanes = num_threads or num_cores()
+        self._tf = import_tensorflow(self.num_lanes, operation_threads=1)
         self._inputs = bundle.manifest.inputs
         self._pad_id = bundle.manifest.tokenizer.pad_id
         self._loaded = load_saved_model(bundle.path, bundle.manifest)
-        self._lock = Lock()
+        self._free_lanes = BoundedSemaphore(self.num_lanes)
         self._around_calls: Callable[[], AbstractContextManager[None]] = nullcontext
         self._guard = MemoryGuard(self._tf, bundle.manifest.min_batch)
         golden = Golden.read(bundle)
@@ -76,7 +79,7 @@ class TensorFlowRuntime:
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See ``Runtime.run``."""
-        with self._lock:
+        with self._free_lanes:
             return self._run(self._call, inputs)
 
     def _run(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -154,17 +157,31 @@ class TensorFlowRuntime:
 
 @contextmanager
 def _rewritten_to_bfloat16(tf: Any) -> Iterator[None]:
-    """Lets TensorFlow rewrite float32 graphs that are called inside, and no others of this process."""
-    with _OPTIONS_LOCK:
-        tf.config.optimizer.set_experimental_options({_TO_BFLOAT16: True})
-        try:
-            yield
-        finally:
-            tf.config.optimizer.set_experimental_options({_TO_BFLOAT16: False})
+    """Lets TensorFlow rewrite float32 graphs while calls are inside, and none of this process afterwards."""
+    _change_rewriting(tf, 1)
+    try:
+        yield
+    finally:
+        _change_rewriting(tf, -1)
 
 
-# TensorFlow's options belong to the whole process.
-_OPTIONS_LOCK = Lock()
+def _change_rewriting(tf: Any, change: int) -> None:
+    with _rewriting.lock:
+        before = _rewriting.num_calls
+        _rewriting.num_calls += change
+        if 0 in (before, _rewriting.num_calls):
+            tf.config.optimizer.set_experimental_options({_TO_BFLOAT16: _rewriting.num_calls > 0})
+
+
+class _Rewriting:
+    """Calls that want it; TensorFlow's options belong to the whole process."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.num_calls = 0
+
+
+_rewriting = _Rewriting()
 _TO_BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
 _MAX_CAUSE_CHARS = 500
 _RANKS = {"ids": 2, "mask": 2, "types": 2, "text": 1, "words": 2, "lengths": 1, "numeric": 2}

@@ -93,6 +93,7 @@ class SmallMemory:
 
     variables_reason = None
     ready_seconds = 0.0
+    num_lanes = 1
 
     def __init__(self, request: EncodeRequest, cells: int) -> None:
         self.request, self.cells = request, cells

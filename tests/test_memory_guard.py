@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -96,3 +100,58 @@ def test_a_refusal_says_what_was_needed_and_what_sets_the_limit(monkeypatch: pyt
     with pytest.raises(ModelMemoryError, match=rf"1024 x 64 would need about \d+ MB.*{MEMORY_CAP}"):
         guard.run(allocator.run, _batch(1024, 64))
     assert max(allocator.num_texts) < 1024
+
+
+class SharedAllocator(Allocator):
+    """The same for batches that run at the same time."""
+
+    def __init__(self, cap: int, per_cell: float) -> None:
+        super().__init__(cap, per_cell, 0.0)
+        self.lock = threading.Lock()
+        self.most_at_once = self._running = 0
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        num_texts, longest = inputs["ids"].shape
+        needed = int(self.needed(num_texts, longest))
+        with self.lock:
+            self._running += 1
+            self.most_at_once = max(self.most_at_once, self._running)
+            self.current += needed
+            self.peak = max(self.peak, self.current)
+            assert self.peak <= self.cap, "the process would have crashed"
+        time.sleep(0.0005)
+        with self.lock:
+            self._running -= 1
+            self.current -= needed
+        return {"out": np.zeros((num_texts, 1))}
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    batches=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 100)), min_size=20, max_size=60),
+    free_mb=st.integers(30, 300),
+)
+def test_batches_beside_each_other_do_not_go_over_the_cap(
+    batches: list[tuple[int, int]], free_mb: int
+) -> None:
+    allocator = SharedAllocator(free_mb * 1_000_000, per_cell=10_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MEMORY_CAP, str(allocator.cap))
+        guard = MemoryGuard(allocator.tensorflow)
+
+    def run(batch: tuple[int, int]) -> None:
+        with contextlib.suppress(ModelMemoryError):
+            guard.run(allocator.run, _batch(*batch))
+
+    run((1, 4))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, batches))
+
+
+def test_batches_like_one_that_was_measured_run_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    allocator = SharedAllocator(1_000_000_000, per_cell=10_000)
+    monkeypatch.setenv(MEMORY_CAP, str(allocator.cap))
+    guard = MemoryGuard(allocator.tensorflow)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda longest: guard.run(allocator.run, _batch(4, longest)), range(100, 0, -1)))
+    assert allocator.most_at_once > 1
