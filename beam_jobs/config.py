@@ -15,9 +15,10 @@ class ReadOptions:
     """Where documents come from and how they are read.
 
     ``text_columns`` are joined by ``text_separator``; empty means the one obvious column (``text``, or the
-    only one). ``column_names`` names the columns of CSV files that have no header row. ``csv_quotes`` False
-    takes quotes for ordinary characters, for files that do not quote fields. ``limit`` stops after that many
-    documents, in input order.
+    only one). ``numeric_columns`` are those that the model takes as numbers, in the order of
+    ``EncodeSettings.numeric_columns``. ``column_names`` names the columns of CSV files that have no header
+    row. ``csv_quotes`` False takes quotes for ordinary characters, for files that do not quote fields.
+    ``limit`` stops after that many documents, in input order.
     """
 
     patterns: tuple[str, ...]
@@ -25,6 +26,7 @@ class ReadOptions:
     text_separator: str = "\n"
     id_column: str | None = None
     keep_columns: tuple[str, ...] = ()
+    numeric_columns: tuple[str, ...] = ()
     delimiter: str | None = None
     column_names: tuple[str, ...] = ()
     csv_quotes: bool = True

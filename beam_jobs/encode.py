@@ -45,7 +45,8 @@ class EncodeDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typ
 
     The model is loaded once per worker process. Documents are tokenized and sorted by length in buffers, run
     in batches under a padded token budget, and leave in the order they came in. Blank texts become dead
-    letters before the model (``blank_text``); a batch that fails is halved until the culprit is alone.
+    letters before the model (``blank_text``); a batch that fails is halved until the culprit is alone. Where
+    the model takes numbers, documents bring them (``Document.numbers``).
 
     Args:
         settings: what to compute, see ``EncodeSettings.resolve`` and ``resolve_classes``.
@@ -129,6 +130,12 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
                 f"A document has {len(document.columns)} kept columns, but the rows have {self._num_kept}: "
                 "give EncodeDocuments the schema that ReadDocuments keeps (kept=read.summary.kept_schema)."
             )
+        if len(document.numbers) != len(self._settings.numeric_columns):
+            raise UsageError(
+                f"A document has {len(document.numbers)} numbers, but the model takes "
+                f"{len(self._settings.numeric_columns)}: give ReadDocuments the columns that they are in "
+                "(ReadOptions(…, numeric_columns=settings.numeric_columns))."
+            )
         fault = _unfit(document)
         if fault is not None:
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, self._dead(document, "prepare", *fault))
@@ -153,7 +160,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         if not documents:
             return
         started = time.monotonic()
-        encoded = self._encoder.encode_each([document.text for document in documents])
+        encoded = self._encoder.encode_each([document.text for document in documents], self._table(documents))
         check_words(encoded)
         check_range(encoded, self._settings.vector_dtype)
         milliseconds = round(1000 * (time.monotonic() - started))
@@ -167,6 +174,12 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         if alive.any():
             rows = make_rows(documents, encoded, alive, self._schema, self._settings)
             yield with_cost(rows, encoded, alive, milliseconds, self._weights)
+
+    def _table(self, documents: list[Document]) -> np.ndarray | None:
+        """Gives float64[documents, columns], what the model takes beside the text."""
+        if not self._settings.numeric_columns:
+            return None
+        return np.array([document.numbers for document in documents], dtype=np.float64)
 
     def _dead(self, document: Document, stage: Stage, reason: str, message: str) -> DeadLetter:
         self._add(metrics.DOCUMENTS_DEAD, 1)
@@ -192,8 +205,8 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
 
 def _size(document: Document) -> int:
-    """Estimates what a document holds in memory, in bytes: its text and the columns it takes along."""
-    values = [document.text, *document.columns]
+    """Estimates what a document holds in memory, in bytes: its text, and what it takes along."""
+    values = [document.text, *document.columns, *document.numbers]
     return sum(len(value) if isinstance(value, str | bytes) else sys.getsizeof(value) for value in values)
 
 

@@ -32,7 +32,7 @@ class BundleModelHandler(ModelHandler[str, PredictionResult, TextEncoder]):  # t
         min_batch_size, max_batch_size: texts that Beam hands over at once.
 
     Raises:
-        UsageError: the settings ask for rows of words, or for classes.
+        UsageError: the settings ask for rows of words, or for classes, or the model takes numbers, too.
     """
 
     def __init__(
@@ -41,6 +41,11 @@ class BundleModelHandler(ModelHandler[str, PredictionResult, TextEncoder]):  # t
         if settings.request.rows is not Rows.DOCUMENT or settings.classes is not None:
             raise UsageError(
                 "BundleModelHandler gives one vector a text; use EncodeDocuments for words or classes."
+            )
+        if settings.numeric_columns:
+            raise UsageError(
+                "BundleModelHandler takes texts alone, and this model takes numbers beside them; use "
+                "EncodeDocuments."
             )
         super().__init__(min_batch_size=min_batch_size, max_batch_size=max_batch_size)
         self._settings = settings

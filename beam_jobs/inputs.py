@@ -15,6 +15,7 @@ from beam_jobs.errors import UsageError
 from beam_jobs.formats.choose import (
     FileColumns,
     check_id,
+    check_numbers,
     check_output_names,
     choose_text,
     kept_schema,
@@ -83,6 +84,7 @@ def inspect_input(options: ReadOptions) -> InputSummary:
     has_columns = any(file.format != "txt" for file in files)
     text_columns = choose_text(found, options) if has_columns else ()
     check_id(found, options)
+    check_numbers(found, options)
     total_bytes = sum(file.size_bytes for file in files)
     return InputSummary(files, total_bytes, text_columns, kept_schema(found, options), tuple(warnings))
 
@@ -101,6 +103,11 @@ def _check_flags(files: Sequence[FileInfo], options: ReadOptions) -> None:
             raise UsageError(
                 f"{flag} does not fit {first['txt']}: .txt has no columns. Leave the flag or the file out."
             )
+    if options.numeric_columns and "txt" in formats:
+        raise UsageError(
+            f"The model takes numbers from the columns {', '.join(map(repr, options.numeric_columns))}, but "
+            f"{first['txt']} has no columns. Put texts and numbers into .jsonl, .csv or .parquet."
+        )
     if options.whole_files and formats != {"txt"}:
         other = first[min(formats - {"txt"})]
         raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from beam_jobs import storage
@@ -40,8 +41,13 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
         flags.max_dead_fraction, flags.max_dead_files, flags.fail_on_blank, flags.allow_empty_input
     )
     write = write_options(flags, in_process=in_process)
-    summary = inspect_input(read)
-    encode = encode_settings(flags, keep_text=keep_text)
+    if flags.bundle is None:  # the default one takes texts alone, and may have to be fetched
+        summary = inspect_input(read)
+        encode = encode_settings(flags, keep_text=keep_text)
+    else:
+        encode = encode_settings(flags, keep_text=keep_text)
+        read = replace(read, numeric_columns=encode.numeric_columns)
+        summary = inspect_input(read)
     schema_of(encode, summary.kept_schema)  # refuses kept columns that the rows have themselves
     check_output(write)
     description = describe_run(encode, limits, dict(sorted(vars(flags).items())))

@@ -14,13 +14,14 @@ class Document:
     """One input text.
 
     ``source`` is the file it came from, ``columns`` holds the values of the kept input columns in the
-    order of their schema.
+    order of their schema, ``numbers`` those that the model takes beside the text.
     """
 
     doc_id: str
     source: str
     text: str
     columns: tuple[Any, ...] = ()
+    numbers: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from beam_jobs.classes import ClassSettings
 from beam_jobs.errors import UsageError
 from model_bundle.bundle import ModelBundle
 from model_bundle.manifest import Pooling, Precision, Rows, canonical_json
+from model_bundle.numbers import NumericInputs
 from model_bundle.request import EncodeRequest
 
 VECTOR_DTYPES = ("float32", "float16")
@@ -26,7 +27,8 @@ class EncodeSettings:
 
     ``bundle`` is where workers find the bundle, pinned by ``bundle_digest``. A buffer of at most
     ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length together. ``classes``: rows
-    hold labels and scores instead of vectors.
+    hold labels and scores instead of vectors. ``numeric_columns`` are the columns of the input that the model
+    takes as numbers: ``ReadOptions`` must name them, too.
     """
 
     bundle: str
@@ -43,6 +45,7 @@ class EncodeSettings:
     buffer_bytes: int = 16_000_000
     num_threads: int | None = None
     classes: ClassSettings | None = None
+    numeric_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses options that cannot be meant, or not together."""
@@ -141,6 +144,7 @@ class EncodeSettings:
             request=request,
             dims=tuple(spec.dim or 0 for spec in specs),
             layers=tuple(spec.layer or name for spec, name in zip(specs, request.outputs, strict=True)),
+            numeric_columns=NumericInputs(opened.manifest.inputs).columns,
             **rest,
         )
 

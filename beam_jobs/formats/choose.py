@@ -12,6 +12,7 @@ from beam_jobs.config import ReadOptions
 from beam_jobs.errors import UsageError
 from beam_jobs.formats.columns import is_id, is_text, merge_json_types, plain_type
 from beam_jobs.formats.model import FileInfo
+from beam_jobs.formats.numbers import is_number
 
 # Columns that a run writes itself; "embedding" is also the beginning of more of them.
 OUTPUT_COLUMNS = frozenset(
@@ -59,7 +60,8 @@ def choose_text(found: Sequence[FileColumns], options: ReadOptions) -> tuple[str
 
     Args:
         found: one entry per inspected file with columns; may be empty where all files are.
-        options: names the columns, or leaves the choice: ``text``, else the only one that is not id or kept.
+        options: names the columns, or leaves the choice: ``text``, else the only one that is not id, kept or
+            a number for the model.
 
     Raises:
         UsageError: there is no such column, it is no text, or the choice is not obvious.
@@ -90,6 +92,21 @@ def check_id(found: Sequence[FileColumns], options: ReadOptions) -> None:
                 f"--id_column {options.id_column!r} is {kind} in {columns.file.path}, but strings or "
                 "integers are expected."
             )
+
+
+def check_numbers(found: Sequence[FileColumns], options: ReadOptions) -> None:
+    """Refuses input without the columns that the model takes as numbers, or whose type holds none.
+
+    Raises:
+        UsageError: names the column and the file.
+    """
+    for columns in found:
+        for name in options.numeric_columns:
+            kind = _type_of(name, columns, "The model takes numbers from columns, but", options)
+            if not is_number(kind):
+                raise UsageError(
+                    f"The model takes numbers from column {name!r}, but in {columns.file.path} it is {kind}."
+                )
 
 
 def kept_schema(found: Sequence[FileColumns], options: ReadOptions) -> pa.Schema:
@@ -129,7 +146,9 @@ def _obvious_in(columns: FileColumns, options: ReadOptions) -> str:
     if "text" in columns.types:
         return "text"
     others = [
-        name for name in columns.types if name != options.id_column and name not in options.keep_columns
+        name
+        for name in columns.types
+        if name not in (options.id_column, *options.keep_columns, *options.numeric_columns)
     ]
     if len(others) != 1:
         raise UsageError(

@@ -18,6 +18,7 @@ from beam_jobs.formats.csv_records import BadRecord, Record, iter_records
 from beam_jobs.formats.encodings import line_encoding
 from beam_jobs.formats.lines import Oversized
 from beam_jobs.formats.model import DamagedFileError, FileInfo, ReadPlan, Span
+from beam_jobs.formats.numbers import number_converters
 from beam_jobs.formats.opening import Meter, OnBytes, open_lines
 from beam_jobs.formats.rows import Outcomes, RowBuilder
 from beam_jobs.records import DeadLetter
@@ -81,17 +82,18 @@ def _header(records: Iterator[Record], options: ReadOptions) -> Sequence[str] | 
 
 
 def _outcomes(records: Iterator[Record], header: Sequence[str], file: FileInfo, plan: ReadPlan) -> Outcomes:
-    id_column, kept_columns = plan.options.id_column, plan.kept_schema.names
+    id_column = plan.options.id_column
     texts_at = [_index(header, name) for name in plan.text_columns]
     id_at = None if id_column is None else _index(header, id_column)
-    kept_at = [_index(header, name) for name in kept_columns]
-    builder = RowBuilder(file, plan, [unchanged] * len(kept_at))
+    carried_at = [_index(header, name) for name in plan.carried_columns]
+    converters = [*([unchanged] * len(plan.kept_schema)), *number_converters(plan.options)]
+    builder = RowBuilder(file, plan, converters)
     encoding = line_encoding(plan.options.encoding)
     for number, record in enumerate(records):
         if isinstance(record, list):
             id_value = None if id_at is None else record[id_at]
             yield builder.build(
-                number, [record[at] for at in texts_at], id_value, [record[at] for at in kept_at]
+                number, [record[at] for at in texts_at], id_value, [record[at] for at in carried_at]
             )
         else:
             yield _dead(builder, builder.position_id(number), record, encoding)

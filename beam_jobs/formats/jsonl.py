@@ -19,6 +19,7 @@ from beam_jobs.formats.columns import json_converter, json_type, merge_json_type
 from beam_jobs.formats.encodings import BOM_UTF8, line_encoding
 from beam_jobs.formats.lines import Oversized, is_splittable, span_lines
 from beam_jobs.formats.model import DamagedFileError, FileInfo, ReadPlan, Span
+from beam_jobs.formats.numbers import number_converters
 from beam_jobs.formats.opening import OnBytes
 from beam_jobs.formats.rows import Outcomes, RecordError, RowBuilder
 from beam_jobs.records import DeadLetter
@@ -36,8 +37,8 @@ def read_jsonl(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> O
     """
     options = plan.options
     converters = [json_converter(field.name, field.type) for field in plan.kept_schema]
-    builder = RowBuilder(span.file, plan, converters)
-    text_columns, id_column, kept_columns = plan.text_columns, options.id_column, plan.kept_schema.names
+    builder = RowBuilder(span.file, plan, [*converters, *number_converters(options)])
+    text_columns, id_column, carried_columns = plan.text_columns, options.id_column, plan.carried_columns
     encoding = line_encoding(options.encoding)
     for position, line in _records(span, options, on_bytes):
         record = _parsed(builder, builder.position_id(position), line, encoding)
@@ -46,7 +47,7 @@ def read_jsonl(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> O
             continue
         get = record.get
         id_value = None if id_column is None else get(id_column)
-        yield builder.build(position, [*map(get, text_columns)], id_value, [*map(get, kept_columns)])
+        yield builder.build(position, [*map(get, text_columns)], id_value, [*map(get, carried_columns)])
 
 
 def jsonl_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType]:

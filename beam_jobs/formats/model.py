@@ -63,8 +63,13 @@ class ReadPlan:
     @property
     def needed_columns(self) -> tuple[str, ...]:
         """Every column that is read, each once."""
-        names = (*self.text_columns, *filter(None, [self.options.id_column]), *self.kept_schema.names)
+        names = (*self.text_columns, *filter(None, [self.options.id_column]), *self.carried_columns)
         return tuple(dict.fromkeys(names))
+
+    @property
+    def carried_columns(self) -> tuple[str, ...]:
+        """The columns whose values documents take along: the kept ones, then the model's numbers."""
+        return (*self.kept_schema.names, *self.options.numeric_columns)
 
 
 class DamagedFileError(Exception):

@@ -18,6 +18,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.formats.columns import arrow_converter, arrow_values, is_id, is_text
 from beam_jobs.formats.model import DamagedFileError, FileInfo, ReadPlan, Span
+from beam_jobs.formats.numbers import number_converters, number_values
 from beam_jobs.formats.opening import Meter, OnBytes, StoredFile
 from beam_jobs.formats.rows import Outcomes, RowBuilder
 
@@ -35,9 +36,8 @@ def read_parquet(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) ->
         DamagedFileError: the file is not Parquet, lacks a needed column, or is damaged inside.
     """
     meter = Meter(on_bytes, span.file.size_bytes)
-    builder = RowBuilder(
-        span.file, plan, [arrow_converter(field.name, field.type) for field in plan.kept_schema]
-    )
+    converters = [arrow_converter(field.name, field.type) for field in plan.kept_schema]
+    builder = RowBuilder(span.file, plan, [*converters, *number_converters(plan.options)])
     with _opened(span.file) as parquet:
         _check_columns(parquet.schema_arrow, plan)
         num_groups = parquet.metadata.num_row_groups
@@ -145,6 +145,7 @@ def _outcomes(batch: pa.RecordBatch, position: int, builder: RowBuilder, plan: R
     texts = [_text_values(batch.column(name)) for name in plan.text_columns]
     ids = [None] * num_rows if id_column is None else arrow_values(batch.column(id_column), pa.string())
     kept = [arrow_values(batch.column(field.name), field.type) for field in plan.kept_schema]
+    kept += [number_values(batch.column(name)) for name in plan.options.numeric_columns]
     text_rows, kept_rows = zip(*texts, strict=True), zip(*kept, strict=True) if kept else [()] * num_rows
     has_invalid = any(isinstance(value, UnicodeDecodeError) for column in texts for value in column)
     for row, (parts, id_value, values) in enumerate(zip(text_rows, ids, kept_rows, strict=True), position):

@@ -12,6 +12,8 @@ Reasons given while reading (stage ``read``):
 ``text_not_string``   a text column holds a number, a list …
 ``missing_id``        the id column is absent, null, empty, or neither a string nor an integer
 ``column_type``       a kept column holds a value that does not fit its type
+``missing_number``    a column that the model takes as a number is absent, null, empty or NaN
+``not_a_number``      it holds something else than a finite number
 ====================  ===========================================================================
 """
 
@@ -44,7 +46,8 @@ class RowBuilder:
     Args:
         file: where the records come from.
         plan: which columns mean what.
-        converters: one per kept column, from the format's value to the one to keep; they raise RecordError.
+        converters: one per carried column, from the format's value to the one to take along; they raise
+            RecordError.
     """
 
     def __init__(self, file: FileInfo, plan: ReadPlan, converters: Sequence[Converter] = ()) -> None:
@@ -52,7 +55,7 @@ class RowBuilder:
         self._source, self._prefix = file.path, file.relative + "#"
         self._separator, self._max_bytes = options.text_separator, options.max_document_bytes
         self._has_id, self._no_text = options.id_column is not None, options.no_text
-        self._converters = tuple(converters)
+        self._converters, self._num_kept = tuple(converters), len(plan.kept_schema)
 
     def position_id(self, position: int) -> str:
         """Gives the id of a record that has none of its own."""
@@ -67,7 +70,7 @@ class RowBuilder:
             position: where the record is in its file; gives the id where no column does.
             texts: values of the text columns.
             id_value: value of the id column, if there is one.
-            kept: values of the kept columns, not yet converted.
+            kept: values of the carried columns, not yet converted.
         """
         doc_id = f"{self._prefix}{position}"
         try:
@@ -82,6 +85,8 @@ class RowBuilder:
             readable = _readable_text(texts, self._separator)
             data = None if readable is None else readable.encode()
             return self.dead(doc_id, error.reason, str(error), readable, data)
+        if len(columns) > self._num_kept:
+            return Document(doc_id, self._source, text, columns[: self._num_kept], columns[self._num_kept :])
         return Document(doc_id, self._source, text, columns)
 
     def document(self, doc_id: str, text: str) -> Document:
