@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +13,7 @@ import numpy as np
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import GoldenMismatchError
 from model_bundle.manifest import GOLDEN_NAME, Precision
+from model_bundle.old_golden import OldGolden, as_bytes
 from model_bundle.pooling import normalize, pool
 from model_bundle.request import EncodeRequest
 
@@ -37,7 +38,8 @@ class Golden:
     """Inputs by role and the raw outputs they gave.
 
     ``outputs`` holds float32[texts, tokens, dim] or float32[texts, dim] by output name; ``mask`` int32[texts,
-    tokens] tells real tokens of the former. ``classes`` are the outputs that are scores.
+    tokens] tells real tokens of the former. ``classes`` are the outputs that are scores. ``old`` are vectors of
+    another system that this one was held to.
     """
 
     texts: tuple[str, ...]
@@ -45,13 +47,18 @@ class Golden:
     outputs: dict[str, np.ndarray]
     mask: np.ndarray
     classes: frozenset[str] = frozenset()
+    old: OldGolden | None = None
+
+    def with_old(self, old: OldGolden) -> Self:
+        """Adds vectors of old."""
+        return replace(self, old=old)
 
     def write(self, bundle_dir: Path) -> None:
         """Writes ``golden.npz``."""
         arrays = {f"input/{role}": _storable(array) for role, array in self.inputs.items()}
         arrays |= {f"output/{name}": array for name, array in self.outputs.items()}
-        texts = np.frombuffer(json.dumps(self.texts).encode("utf-8"), dtype=np.uint8)
-        np.savez(bundle_dir / GOLDEN_NAME, texts=texts, mask=self.mask, allow_pickle=False, **arrays)
+        arrays |= {} if self.old is None else self.old.arrays()
+        np.savez(bundle_dir / GOLDEN_NAME, texts=as_bytes(self.texts), mask=self.mask, allow_pickle=False, **arrays)
 
     @classmethod
     def read(cls, bundle: ModelBundle) -> Self:
@@ -64,6 +71,7 @@ class Golden:
             outputs={n.removeprefix("output/"): a for n, a in arrays.items() if n.startswith("output/")},
             mask=arrays["mask"],
             classes=frozenset(n for n, spec in bundle.manifest.outputs.items() if spec.kind == "class"),
+            old=OldGolden.of(arrays),
         )
 
     def check(self, run: Run, request: EncodeRequest) -> None:
@@ -75,6 +83,8 @@ class Golden:
         least_cosine, most_norm = _LIMITS[request.precision]
         found = run(self.inputs)
         for name in request.outputs:
+            if self.old is not None and self.old.is_of(name, request):
+                self.old.check(found[name], request.precision)
             if name in self.classes:
                 self._check_classes(name, found[name], request.precision)
                 continue

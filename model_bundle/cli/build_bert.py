@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from model_bundle.cli.command import Command, positive, yes_no
+from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 from model_bundle.errors import SettingsError
 from model_bundle.manifest import Pooling
 
@@ -52,6 +53,7 @@ def _add_flags(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--licence", metavar="ID", help="the model's licence, where the source does not say")
     parser.add_argument("--origin", help="what to record as the place the model came from")
+    add_expected_flags(parser)
 
 
 def _run(flags: Namespace) -> None:
@@ -80,7 +82,7 @@ def _run(flags: Namespace) -> None:
     read = read_bert_source(flags.source, options)
     for note in read.notes:
         print(note, flush=True)
-    bundle = build_encoder_bundle(read.source, flags.output)
+    bundle = build_held_to_old(flags, lambda output: build_encoder_bundle(read.source, output))
     print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from model_bundle.cli.command import Command
+from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -49,6 +50,7 @@ def _add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--name", help="what to call the bundle (default: elmo)")
     parser.add_argument("--licence", metavar="ID", help="the model's licence")
     parser.add_argument("--origin", help="what to record as the place the model came from")
+    add_expected_flags(parser)
 
 
 def _run(flags: Namespace) -> None:
@@ -64,7 +66,7 @@ def _run(flags: Namespace) -> None:
         licence=flags.licence,
         origin=flags.origin,
     )
-    bundle = build_elmo_bundle(flags.options, flags.weights, choices, flags.output)
+    bundle = build_held_to_old(flags, lambda output: build_elmo_bundle(flags.options, flags.weights, choices, output))
     print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 

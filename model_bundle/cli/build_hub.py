@@ -7,6 +7,7 @@ from pathlib import Path
 
 from model_bundle.cli.allow_ops import add_allow_ops
 from model_bundle.cli.command import Command, positive, yes_no
+from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 from model_bundle.manifest import Pooling
 
 _MODULE = "a folder, an archive of one (.tar.gz, .tgz, .tar, .zip), file://, gs:// or http(s)://"
@@ -47,11 +48,13 @@ def _add_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--licence", metavar="ID", help="the model's licence, where the module does not say")
     parser.add_argument("--origin", help="what to record as the place the module came from")
     add_allow_ops(parser)
+    add_expected_flags(parser)
 
 
 def _run(flags: Namespace) -> None:
     from model_bundle.build.hub import build_hub_bundle
     from model_bundle.build.hub_settle import HubChoices
+    from model_bundle.bundle import ModelBundle
 
     choices = HubChoices(
         signature=flags.signature,
@@ -65,10 +68,15 @@ def _run(flags: Namespace) -> None:
         origin=flags.origin,
         allow_ops=flags.allow_ops,
     )
-    built = build_hub_bundle(flags.module, choices, flags.output)
-    for note in built.notes:
-        print(note)
-    print(f"built: {built.bundle.path}\ndigest: sha256:{built.bundle.digest}")
+
+    def build(output: Path) -> ModelBundle:
+        built = build_hub_bundle(flags.module, choices, output)
+        for note in built.notes:
+            print(note)
+        return built.bundle
+
+    bundle = build_held_to_old(flags, build)
+    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 
 BUILD_HUB = Command("hub", "modules of TF-Hub: ELMo, Universal Sentence Encoders, BERT", _add_flags, _run)

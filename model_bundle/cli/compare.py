@@ -3,53 +3,17 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from model_bundle.cli.command import Command, positive, yes_no
+from model_bundle.cli.expected import add_expected_flags
 from model_bundle.manifest import Pooling
-
-
-def add_expected_files(parser: ArgumentParser, *, required: bool) -> None:
-    """Adds the flags that name old vectors and their texts."""
-    parser.add_argument(
-        "--texts",
-        type=Path,
-        required=required,
-        metavar="F",
-        help=".txt (a line each), .jsonl, .csv or .parquet",
-    )
-    parser.add_argument(
-        "--expected",
-        type=Path,
-        required=required,
-        metavar="OLD",
-        help="their vectors of old: .npz, .npy, .hdf5, .parquet or .jsonl; paired by id where both have ids, "
-        "else by order",
-    )
-    parser.add_argument(
-        "--expected_layer", type=int, metavar="N", help="which one of old arrays [layers, words, dim], from 0"
-    )
-    parser.add_argument(
-        "--min_cosine",
-        type=float,
-        default=0.9999,
-        metavar="C",
-        help="from here on the same (default: 0.9999)",
-    )
-    parser.add_argument(
-        "--max_difference",
-        type=float,
-        default=0.01,
-        metavar="D",
-        help="of an element, as a share of the largest old one: up to here the same (default: 0.01)",
-    )
 
 
 def _add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "bundle", metavar="BUNDLE", help="a folder, gs:// URL or name; @sha256:… pins its digest"
     )
-    add_expected_files(parser, required=True)
+    add_expected_flags(parser, required=True)
     parser.add_argument("--layer", metavar="L", help="layer the old vectors are of (default: the bundle's)")
     parser.add_argument(
         "--pooling", choices=[p.value for p in Pooling], help="how they were pooled (default: the bundle's)"

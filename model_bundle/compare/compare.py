@@ -33,7 +33,8 @@ class Asked:
 class Comparison:
     """What came of it.
 
-    ``reading``: how today's vectors were made. ``scale``: the largest element of the old vectors.
+    ``reading``: how today's vectors were made. ``num_tokens``: of each text, before truncation. ``scale``:
+    the largest element of the old vectors.
     ``explanations``: settings that give the old vectors, each as the list of what is otherwise; the one with
     the fewest first. ``num_tried``: on how many texts they were found.
     """
@@ -41,6 +42,7 @@ class Comparison:
     distances: Distances
     reading: Reading
     rows: Rows
+    num_tokens: tuple[int, ...]
     scale: float
     explanations: tuple[tuple[str, ...], ...] = ()
     num_tried: int = 0
@@ -82,7 +84,7 @@ def compare(
     found, lengths = _compute(bundle, texts, request)
     measured = distances(found, expected, limits, scale)
     if measured.same.all():
-        return Comparison(measured, reading, rows, scale)
+        return Comparison(measured, reading, rows, tuple(lengths), scale)
     picked = pick_texts(lengths, measured.same)
     search = Search(
         bundle=bundle,
@@ -95,7 +97,7 @@ def compare(
     )
     named = {tuple(differences(settings, reading, bundle)) for settings in search.run()}
     ranked = sorted((names for names in named if names), key=lambda names: (len(names), names))
-    return Comparison(measured, reading, rows, scale, tuple(ranked), len(picked))
+    return Comparison(measured, reading, rows, tuple(lengths), scale, tuple(ranked), len(picked))
 
 
 def _rows_of(expected: Sequence[np.ndarray]) -> Rows:
