@@ -26,6 +26,8 @@ from beam_jobs.handler import BundleModelHandler
 from beam_jobs.records import Document
 from model_bundle.build.assemble import LICENCE_NAME, assemble, save_module
 from model_bundle.bundle import ModelBundle
+from model_bundle.classifier import Classifier
+from model_bundle.cli.main import main as bundle_command
 from model_bundle.encoder import Encoder
 from model_bundle.errors import ModelRunError, SettingsError
 from model_bundle.manifest import (
@@ -37,7 +39,8 @@ from model_bundle.manifest import (
     SourceSpec,
     TokenizerSpec,
 )
-from tests.jobs import Run, run_job
+from tests.conftest import shared_path
+from tests.jobs import Run, run_classify, run_job
 from tests.tiny import tiny_tokenizer, tiny_vocabulary
 
 TEXTS = ["a cat", "the dog ran home", "on the mat", "quick"]
@@ -337,3 +340,33 @@ def test_a_cell_is_a_finite_number_or_has_a_reason(value: Any) -> None:
         outcome = error.reason
     is_number = isinstance(outcome, float) and math.isfinite(outcome)
     assert is_number or outcome in ("missing_number", "not_a_number")
+
+
+def test_an_old_classifier_of_text_and_numbers_runs_from_a_table(tmp_path: Path) -> None:
+    """Against what its own stack computed: TensorFlow 2.15, with its tokenizer."""
+    folder = shared_path("fixtures/keras_legacy/dev/004/example2_numerical_features")
+    names = [f"f{index}" for index in range(10)]
+    command = [
+        "build",
+        "keras",
+        str(folder / "my_bert_classifier_keras"),
+        "--output",
+        str(tmp_path / "bundle"),
+    ]
+    assert bundle_command([*command, "--extra_input", f"numerical_features={','.join(names)}"]) == 0
+    case = json.loads((folder / "expected.json").read_text())["cases"][0]
+    numbers = np.array(case["inputs"]["numerical_features"])
+    columns = {"id": list(map(str, range(len(numbers)))), "text": case["texts"]}
+    columns |= {name: numbers[:, index].tolist() for index, name in enumerate(names)}
+    columns["f3"][2] = None
+    source = write_parquet(tmp_path / "in.parquet", columns)
+    flags = ("--input", source, "--id_column", "id", "--max_dead_fraction", "1")
+    run = run_classify(tmp_path / "out", tmp_path / "bundle", *flags)
+    assert run.exit_code == 0, run.stderr
+    blank = {str(index): "blank_text" for index, text in enumerate(case["texts"]) if not text.strip()}
+    assert run.reasons == blank | {"2": "missing_number"}
+    for doc_id, scores in zip(run.column("doc_id"), run.column("scores"), strict=True):
+        np.testing.assert_allclose(scores, case["outputs"]["output"][int(doc_id)], atol=1e-5)
+    classifier = Classifier(tmp_path / "bundle")
+    found = classifier.classify(case["texts"], {name: numbers[:, i] for i, name in enumerate(names)})
+    np.testing.assert_allclose(found.scores, case["outputs"]["output"], atol=1e-5)
