@@ -146,6 +146,7 @@ REASON_AT = {
     "RecordError": 0,
     "_raise_if_final": 0,
     "dead": 1,
+    "fail": 1,
     "TextFailure": 1,
     "dead_letter": 2,
     "DeadLetter": 3,
