@@ -51,7 +51,10 @@ def _files(package: str) -> list[Path]:
 @pytest.mark.parametrize("path", _files("model_bundle"), ids=str)
 def test_bundles_know_no_beam_no_jobs_and_no_arrow(path: Path) -> None:
     found = {name.split(".")[0] for name, _ in _imports(path)}
-    assert not found & {"apache_beam", "beam_jobs", "pyarrow"}
+    # Vectors of old may lie in Parquet: comparing with them reads it, and only then.
+    allowed = {"pyarrow"} if path == PROJECT / "model_bundle" / "compare" / "tables.py" else set()
+    assert not (found - allowed) & {"apache_beam", "beam_jobs", "pyarrow"}
+    assert not {name for name, early in _imports(path) if early} & {"pyarrow", "pyarrow.parquet"}
 
 
 @pytest.mark.parametrize("path", _files("beam_jobs"), ids=str)

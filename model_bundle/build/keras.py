@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from model_bundle.build.hub_handle import HubModule
 from model_bundle.build.hub_load import LoadedModule, load_module
 from model_bundle.build.hub_stable import stabilize_loaded
 from model_bundle.build.keras_beside import Beside, find_beside
-from model_bundle.build.keras_choices import KerasChoices
+from model_bundle.build.keras_child import Generation, plan, run_task
+from model_bundle.build.keras_choices import KerasChoices, LoadChoices
 from model_bundle.build.keras_needed import needed_parts
 from model_bundle.build.keras_settle import SettledKeras, settle_keras
 from model_bundle.build.keras_source import KerasSource, find_source
+from model_bundle.build.keras_task import LoadAnswer, LoadTask
 from model_bundle.build.licence import Licence, read_licence
 from model_bundle.bundle import ModelBundle
 from model_bundle.digest import sha256_of
@@ -25,6 +28,7 @@ from model_bundle.errors import SourceError
 from model_bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE, BundleManifest, SourceSpec
 
 _BESIDE = "tokenizer/"
+Run = Callable[[LoadTask, Generation], LoadAnswer]
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,14 @@ class Exported:
     notes: tuple[str, ...] = ()
 
 
-def build_keras_bundle(place: Path, choices: KerasChoices, output: Path) -> KerasBuild:
+def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Run = run_task) -> KerasBuild:
     """Finds, loads, settles, exports and assembles.
 
     Args:
         place: see ``find_source``.
         choices: see there.
         output: the folder to make.
+        run: has a task done; by default in a new process.
 
     Raises:
         SourceError: the model cannot be loaded or used, or can be read in several ways.
@@ -60,18 +65,43 @@ def build_keras_bundle(place: Path, choices: KerasChoices, output: Path) -> Kera
     source = find_source(place)
     beside = find_beside(source.path, choices.tokenizer)
     with tempfile.TemporaryDirectory(prefix="keras-model-") as scratch:
-        exported = _saved_model(source)
+        exported = _saved_model(source, choices.loading, Path(scratch) / "exported", run)
         loaded = load_module(_module(source, exported), choices.allow_ops)
         settled = settle_keras(loaded, beside, choices, Path(scratch))
         bundle = _assemble(source, loaded, settled, beside, choices, output)
     return KerasBuild(bundle, (f"read: {source.title} {source.path}", *exported.notes, *settled.notes))
 
 
-def _saved_model(source: KerasSource) -> Exported:
-    """Gives the SavedModel of a source."""
-    if source.kind != "saved_model":
-        raise SourceError(f"{source.path}: a {source.title} is not read yet; export it as a SavedModel.")
-    return Exported(source.path)
+def _saved_model(source: KerasSource, choices: LoadChoices, directory: Path, run: Run) -> Exported:
+    """Gives the SavedModel of a source: itself, or one that the Keras that made it saves of it."""
+    if source.kind == "saved_model":
+        _refuse_loading(source, choices)
+        return Exported(source.path)
+    task, generations, notes = plan(source, choices, directory)
+    faults = []
+    for generation in generations:
+        answer = run(task, generation)
+        if answer.fault is None:
+            return Exported(directory, (f"loaded by Keras {generation}", *notes, *answer.notes))
+        faults.append(f"Keras {generation}: {answer.fault}")
+        shutil.rmtree(Path(f"{directory}.scratch"), ignore_errors=True)
+    raise SourceError(f"{source.path} does not load.\n" + "\n".join(faults))
+
+
+def _refuse_loading(source: KerasSource, choices: LoadChoices) -> None:
+    given = {
+        "--weights": choices.weights,
+        "--model_factory": choices.model_factory,
+        "--custom_objects": choices.custom_objects,
+        "--lambda_function": choices.lambdas,
+        "--hub_handle": choices.hub_handles,
+        "--allow_code": choices.allow_code,
+    }
+    for flag, value in given.items():
+        if value:
+            raise SourceError(
+                f"{flag}: {source.path} is a SavedModel, which holds all it needs. Leave it out."
+            )
 
 
 def _module(source: KerasSource, exported: Exported) -> HubModule:

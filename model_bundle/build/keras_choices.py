@@ -17,13 +17,15 @@ class LoadChoices:
 
     ``weights``: a file, or the prefix of a checkpoint. ``model_factory``: ``module:function`` that makes the
     model. ``custom_objects``: ``module:name`` or ``NAME=module:name``, of classes and functions that the file
-    names. ``hub_handles``: folders by the TF-Hub handle stored in the model. ``allow_code``: run byte code
+    names. ``lambdas``: ``module:function`` by the names of Lambda layers whose byte code they replace.
+    ``hub_handles``: folders by the TF-Hub handle stored in the model. ``allow_code``: run byte code
     that is in the file.
     """
 
     weights: Path | None = None
     model_factory: str | None = None
     custom_objects: tuple[str, ...] = ()
+    lambdas: Mapping[str, str] = field(default_factory=dict)
     hub_handles: Mapping[str, Path] = field(default_factory=dict)
     allow_code: bool = False
 

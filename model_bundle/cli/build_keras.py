@@ -48,6 +48,14 @@ def _add_loading(parser: ArgumentParser) -> None:
         help="classes and functions that the file names; NAME=MODULE:OTHER under another name",
     )
     group.add_argument(
+        "--lambda_function",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="LAYER=MODULE:FUNCTION",
+        help="your own function in the place of a Lambda layer's byte code; repeat for several",
+    )
+    group.add_argument(
         "--hub_handle",
         action="append",
         default=[],
@@ -123,6 +131,7 @@ def _run(flags: Namespace) -> None:
         weights=flags.weights,
         model_factory=flags.model_factory,
         custom_objects=flags.custom_objects,
+        lambdas=dict(flags.lambda_function),
         hub_handles={old: Path(folder) for old, folder in flags.hub_handle},
         allow_code=flags.allow_code,
     )

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 class Command:
     """A command: its flags, and what it does with them.
 
-    ``run`` prints what it did and raises ``ModelBundleError`` where it could not.
+    ``run`` prints what it did and raises ``ModelBundleError`` where it could not; what it returns is the exit
+    code, None is 0.
     """
 
     name: str
     summary: str
     add_flags: Callable[[ArgumentParser], None]
-    run: Callable[[Namespace], None]
+    run: Callable[[Namespace], int | None]
 
 
 def yes_no(text: str) -> bool:

@@ -13,26 +13,28 @@ from model_bundle.cli.build_elmo import BUILD_ELMO
 from model_bundle.cli.build_hub import BUILD_HUB
 from model_bundle.cli.build_keras import BUILD_KERAS
 from model_bundle.cli.command import Command
+from model_bundle.cli.compare import COMPARE
 from model_bundle.cli.inspect import INSPECT
 from model_bundle.cli.verify import VERIFY
 from model_bundle.errors import ModelBundleError
 
 # A new kind of source is a file beside these and an entry here.
 BUILD_KINDS: tuple[Command, ...] = (BUILD_BERT, BUILD_ELMO, BUILD_HUB, BUILD_KERAS)
-COMMANDS: tuple[Command, ...] = (VERIFY, INSPECT)
+COMMANDS: tuple[Command, ...] = (VERIFY, INSPECT, COMPARE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        0, also when the reader of a pipe has had enough; 2 where the user can mend it, with one message on
-        standard error; 130 when interrupted.
+        0, also when the reader of a pipe has had enough; 1 where a comparison finds differences; 2 where the
+        user can mend it, with one message on standard error; 130 when interrupted.
     """
     flags = _parser().parse_args(arguments)
-    run: Callable[[Namespace], None] = flags.run
+    run: Callable[[Namespace], int | None] = flags.run
+    code = None
     try:
-        run(flags)
+        code = run(flags)
         sys.stdout.flush()
     except ModelBundleError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def _parser() -> ArgumentParser:

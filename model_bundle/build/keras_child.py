@@ -1,0 +1,165 @@
+"""Has a Keras file loaded in a process of its own, by the Keras that made it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+from model_bundle.build.keras_choices import LoadChoices
+from model_bundle.build.keras_config import (
+    ModelConfig,
+    check_code,
+    hub_handles,
+    read_config,
+    refuse_code,
+    transformers_layers,
+)
+from model_bundle.build.keras_export import export_keras, lambda_name, start_keras
+from model_bundle.build.keras_objects import object_names
+from model_bundle.build.keras_source import KerasSource, kind_of
+from model_bundle.build.keras_task import LoadAnswer, LoadTask
+from model_bundle.errors import SourceError
+
+Generation = Literal[2, 3]
+_HUB_LAYER = "KerasLayer"
+
+
+@contextmanager
+def keras_process(generation: Generation) -> Iterator[Executor]:
+    """Starts a process in which ``tf.keras`` is Keras 2 or Keras 3."""
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=start_keras, initargs=(generation == 2,)
+    ) as process:
+        yield process
+
+
+def run_task(task: LoadTask, generation: Generation) -> LoadAnswer:
+    """Loads a model in a process of its own."""
+    with keras_process(generation) as process:
+        try:
+            return process.submit(export_keras, task).result()
+        except BrokenProcessPool:
+            return LoadAnswer(fault="the process that loaded it ended: it crashed, or ran out of memory")
+
+
+def plan(
+    source: KerasSource, choices: LoadChoices, output: Path
+) -> tuple[LoadTask, tuple[Generation, ...], tuple[str, ...]]:
+    """Decides how a file is loaded, after a look into it.
+
+    Returns:
+        What to do, by which Keras, in order; and notes.
+
+    Raises:
+        SourceError: it brings code along that was not allowed, or something is missing that loading needs.
+    """
+    if choices.model_factory is not None or source.kind in ("h5_weights", "checkpoint"):
+        return _factory_plan(source, choices, output)
+    config = read_config(source)
+    names = object_names(choices.custom_objects)
+    code = check_code(config, names, choices.lambdas)
+    if not choices.allow_code:
+        refuse_code(config, code)
+    _refuse_transformers(config, source)
+    task = LoadTask(
+        kind={"keras_zip": "zip", "h5_model": "h5", "architecture": "json"}[source.kind],  # type: ignore[arg-type]
+        path=str(source.path),
+        config=json.dumps(_with_functions(config.config, choices.lambdas)),
+        weights=_weights(source, choices),
+        factory="",
+        custom_objects=_objects(config, choices),
+        hub_handles={handle: str(folder) for handle, folder in choices.hub_handles.items()},
+        lambdas=dict(choices.lambdas),
+        allow_code=choices.allow_code,
+        output=str(output),
+    )
+    generations: tuple[Generation, ...] = (
+        (3,) if config.is_keras_3 else (2, 3) if source.kind == "h5_model" else (2,)
+    )
+    return task, generations, tuple(f"runs: {line}, as --allow_code says" for line in code)
+
+
+def _factory_plan(
+    source: KerasSource, choices: LoadChoices, output: Path
+) -> tuple[LoadTask, tuple[Generation, ...], tuple[str, ...]]:
+    if choices.model_factory is None:
+        raise SourceError(
+            f"{source.path} holds weights and no architecture. Name the architecture's JSON as SOURCE and "
+            "these as --weights, or the function that makes the model: --model_factory MODULE:FUNCTION"
+        )
+    task = LoadTask(
+        kind="factory",
+        path=str(source.path),
+        config="",
+        weights=str(choices.weights or source.path),
+        factory=choices.model_factory,
+        custom_objects=choices.custom_objects,
+        hub_handles={handle: str(folder) for handle, folder in choices.hub_handles.items()},
+        lambdas={},
+        allow_code=choices.allow_code,
+        output=str(output),
+    )
+    return task, (2, 3), ()
+
+
+def _weights(source: KerasSource, choices: LoadChoices) -> str | None:
+    """Finds the weights of an architecture: as named, or the only ones beside it."""
+    if choices.weights is not None:
+        if kind_of(choices.weights) not in ("h5_weights", "h5_model", "keras_zip", "checkpoint"):
+            raise SourceError(f"--weights {choices.weights}: expected HDF5, or the prefix of a checkpoint.")
+        place = choices.weights
+        return str(place.with_suffix("") if place.suffix == ".index" else place)
+    if source.kind != "architecture":
+        return None
+    beside = [
+        path for path in sorted(source.path.parent.iterdir()) if path.is_file() and path.suffix != ".json"
+    ]
+    found = [
+        path.with_suffix("") if path.suffix == ".index" else path
+        for path in beside
+        if kind_of(path) in ("h5_weights", "checkpoint")
+    ]
+    if len(found) == 1:
+        return str(found[0])
+    listed = "".join(f"\n  --weights {path}" for path in found) or "; none lie beside it."
+    raise SourceError(f"{source.path} is an architecture; its weights have to be named{listed}")
+
+
+def _objects(config: ModelConfig, choices: LoadChoices) -> tuple[str, ...]:
+    """Adds TF-Hub's own layer where the file has one."""
+    named = object_names(choices.custom_objects)
+    if _HUB_LAYER in named or not hub_handles(config):
+        return choices.custom_objects
+    return (*choices.custom_objects, f"tensorflow_hub:{_HUB_LAYER}")
+
+
+def _refuse_transformers(config: ModelConfig, source: KerasSource) -> None:
+    layers = transformers_layers(config)
+    if layers:
+        raise SourceError(
+            f"{source.path} holds {', '.join(layers)} of transformers, whose version 5 has none for "
+            "TensorFlow. Build from a SavedModel of the same model, which holds the whole graph: "
+            "model.save(DIR) made one."
+        )
+
+
+def _with_functions(config: dict[str, Any], lambdas: Any) -> dict[str, Any]:
+    """Puts the user's functions in the place of byte code."""
+    changed = copy.deepcopy(config)
+    replaced = set()
+    for item in ModelConfig(changed, None, "").layers():
+        inner = item.get("config")
+        if item["class_name"] == "Lambda" and isinstance(inner, dict) and inner.get("name") in lambdas:
+            inner |= {"function": lambda_name(inner["name"]), "function_type": "function", "module": None}
+            replaced.add(inner["name"])
+    absent = sorted(set(lambdas) - replaced)
+    if absent:
+        raise SourceError(f"--lambda_function {absent[0]}: the model has no Lambda layer of that name.")
+    return changed

@@ -1,0 +1,90 @@
+"""Saves a Keras model for inference alone: a plain SavedModel, named inputs and outputs, training off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from model_bundle.errors import SourceError
+
+
+def save_inference(model: Any, directory: Path) -> None:
+    """Saves ``serving_default``: named inputs, named outputs, training off; no optimizer, no Keras."""
+    import tensorflow as tf
+
+    specs, call = _signature(model)
+    names = [str(name) for name in getattr(model, "output_names", None) or ()]
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
+    def serve(**tensors: Any) -> dict[str, Any]:
+        return _named(call(tensors), names)
+
+    concrete = serve.get_concrete_function(**specs)
+    module = tf.Module()
+    module.variables_used = list(concrete.graph.variables)
+    module.resources_used = _resources(model, concrete)
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, str(directory), signatures={"serving_default": concrete}, options=options)
+
+
+def _signature(model: Any) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], Any]]:
+    """Gives the inputs of a model by name, and how it is called with them."""
+    import tensorflow as tf
+
+    given = getattr(model, "inputs", None)
+    if given:
+        keys = [str(tensor.name).split(":")[0] for tensor in given]
+        specs = {
+            key: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype, name=key)
+            for key, tensor in zip(keys, given, strict=True)
+        }
+        structure = getattr(model, "_nested_inputs", getattr(model, "_inputs_struct", None))
+        if isinstance(structure, dict):
+            return specs, lambda tensors: model(dict(tensors), training=False)
+        return specs, lambda tensors: model(_one_or_all([tensors[key] for key in keys]), training=False)
+    spec = _first_spec(model)
+    return {spec.name: spec}, lambda tensors: model(tensors[spec.name], training=False)
+
+
+def _first_spec(model: Any) -> Any:
+    """Gives the input of a subclassed model: as it was called, or as it was built."""
+    import tensorflow as tf
+
+    saved = model.save_spec() if hasattr(model, "save_spec") else None
+    flat = tf.nest.flatten(saved[0]) if saved else []
+    if len(flat) == 1:
+        return tf.TensorSpec([None, *flat[0].shape[1:]], flat[0].dtype, name="input_1")
+    shape = model.get_build_config() if hasattr(model, "get_build_config") else None
+    shape = (shape or {}).get("input_shape")
+    if isinstance(shape, (list, tuple)) and shape and not isinstance(shape[0], (list, tuple, dict)):
+        return tf.TensorSpec([None, *shape[1:]], tf.float32, name="input_1")
+    raise SourceError(
+        f"The model {type(model).__name__} does not say what it takes. Write a function that makes a "
+        "functional model around it, with keras.Input: --model_factory MODULE:FUNCTION"
+    )
+
+
+def _one_or_all(tensors: list[Any]) -> Any:
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _named(outputs: Any, names: list[str]) -> dict[str, Any]:
+    """Names outputs: as in a dict, as the model's layers, or by number."""
+    import tensorflow as tf
+
+    if isinstance(outputs, Mapping):
+        return {str(key): tf.convert_to_tensor(value) for key, value in outputs.items()}
+    flat = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    if len(names) != len(flat) or len(set(names)) < len(names):
+        names = [f"output_{index + 1}" for index in range(len(flat))]
+    return {name: tf.convert_to_tensor(value) for name, value in zip(names, flat, strict=True)}
+
+
+def _resources(model: Any, concrete: Any) -> list[Any]:
+    """Gives the model itself where its graph uses tables or the like, which belong to its parts."""
+    import tensorflow as tf
+
+    known = {id(variable.handle) for variable in concrete.graph.variables}
+    captured = [item for item in concrete.captured_inputs if item.dtype == tf.resource]
+    return [model] if any(id(item) not in known for item in captured) else []

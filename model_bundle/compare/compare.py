@@ -1,0 +1,142 @@
+"""Old vectors beside today's: how far apart, and which settings would match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from model_bundle.bundle import ModelBundle
+from model_bundle.compare.measure import Distances, Limits, distances, largest_element
+from model_bundle.compare.raw import RawModel, needs_numbers
+from model_bundle.compare.search import Search, pick_texts
+from model_bundle.compare.settings import Reading, asked_reading, differences
+from model_bundle.encoder import Encoder
+from model_bundle.errors import SettingsError
+from model_bundle.manifest import Pooling, Rows
+from model_bundle.request import EncodeRequest
+from model_bundle.scores import class_logits, class_names, scores_of
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The settings that old vectors are expected to have; None leaves them to the bundle."""
+
+    layer: str | None = None
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it.
+
+    ``reading``: how today's vectors were made. ``scale``: the largest element of the old vectors.
+    ``explanations``: settings that give the old vectors, each as the list of what is otherwise; the one with
+    the fewest first. ``num_tried``: on how many texts they were found.
+    """
+
+    distances: Distances
+    reading: Reading
+    rows: Rows
+    scale: float
+    explanations: tuple[tuple[str, ...], ...] = ()
+    num_tried: int = 0
+
+    @property
+    def is_same(self) -> bool:
+        """Whether every text has its old vector."""
+        return bool(self.distances.same.all())
+
+
+def compare(
+    bundle: ModelBundle,
+    texts: Sequence[str],
+    expected: Sequence[np.ndarray],
+    asked: Asked | None = None,
+    limits: Limits | None = None,
+) -> Comparison:
+    """Computes texts and compares; where vectors differ, looks for settings that explain them.
+
+    Args:
+        bundle: a checked bundle.
+        texts: at least one.
+        expected: float[dim] of each text, or float[words, dim].
+        asked: how the old vectors are thought to have been made.
+        limits: what counts as the same.
+
+    Raises:
+        SettingsError: there is nothing to compare, or the bundle cannot do what was asked.
+        ModelRunError: the model failed on a text.
+    """
+    asked, limits = asked or Asked(), limits or Limits()
+    rows = _rows_of(expected)
+    if needs_numbers(bundle.manifest):
+        raise SettingsError(
+            f"The bundle {bundle.manifest.name} takes numbers beside texts; compare has texts only."
+        )
+    request = _request(bundle, asked, rows, expected[0].shape[-1])
+    reading, scale = asked_reading(request, bundle), largest_element(expected)
+    found, lengths = _compute(bundle, texts, request)
+    measured = distances(found, expected, limits, scale)
+    if measured.same.all():
+        return Comparison(measured, reading, rows, scale)
+    picked = pick_texts(lengths, measured.same)
+    search = Search(
+        bundle=bundle,
+        model=RawModel(bundle, rows, request.max_tokens),
+        rows=rows,
+        texts=[texts[index] for index in picked],
+        expected=[expected[index] for index in picked],
+        limits=limits,
+        scale=scale,
+    )
+    named = {tuple(differences(settings, reading, bundle)) for settings in search.run()}
+    ranked = sorted((names for names in named if names), key=lambda names: (len(names), names))
+    return Comparison(measured, reading, rows, scale, tuple(ranked), len(picked))
+
+
+def _rows_of(expected: Sequence[np.ndarray]) -> Rows:
+    if not expected:
+        raise SettingsError("--texts and --expected are empty; there is nothing to compare.")
+    if len({(array.ndim, array.shape[-1]) for array in expected}) > 1:
+        raise SettingsError("--expected has vectors of different dimensions; they must be of one model.")
+    return Rows.DOCUMENT if expected[0].ndim == 1 else Rows.WORD
+
+
+def _request(bundle: ModelBundle, asked: Asked, rows: Rows, dim: int) -> EncodeRequest:
+    """What is asked for: vectors; or the scores of a classifier, where the old ones are as many as labels."""
+    manifest = bundle.manifest
+    no_vectors = asked.layer is None and asked.pooling is None and asked.normalize is None
+    if manifest.task == "classify" and no_vectors and dim == len(class_names(manifest)):
+        return EncodeRequest.resolve_classes(bundle, max_tokens=asked.max_tokens)
+    return EncodeRequest.resolve(
+        bundle,
+        layers=() if asked.layer is None else (asked.layer,),
+        pooling=asked.pooling,
+        normalize=asked.normalize,
+        max_tokens=asked.max_tokens,
+        rows=rows,
+    )
+
+
+def _compute(
+    bundle: ModelBundle, texts: Sequence[str], request: EncodeRequest
+) -> tuple[list[np.ndarray], list[int]]:
+    """Computes texts as jobs do: an array for each text, and their lengths in tokens before truncation."""
+    manifest, (output,) = bundle.manifest, request.outputs
+    found: list[np.ndarray] = []
+    lengths: list[int] = []
+    for part in Encoder.of_request(bundle, request).encode_buffers(texts):
+        vectors = part.vectors[output]
+        if bundle.spec(output).kind == "class":
+            logits = class_logits(vectors, len(class_names(manifest)), manifest.scores)
+            vectors = scores_of(logits, manifest.scores)
+        if request.rows is Rows.WORD:
+            found += np.split(vectors, np.cumsum(part.num_words)[:-1])
+        else:
+            found += list(vectors)
+        lengths += part.num_tokens_untruncated.tolist()
+    return found, lengths

@@ -1,0 +1,163 @@
+"""The settings that decide what a vector is, as far as old vectors may differ in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from model_bundle.bundle import ModelBundle
+from model_bundle.manifest import Pooling, Rows
+from model_bundle.pooling import normalize, pool
+from model_bundle.request import EncodeRequest
+from model_bundle.results import word_states
+from model_bundle.scores import class_logits, class_names, scores_of
+
+_POOLINGS = (Pooling.MEAN, Pooling.FIRST, Pooling.MAX, Pooling.LAST)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a text becomes the model's input. None is as the bundle says.
+
+    ``lowercase``: text is lower-cased first, or capitals reach the vocabulary. ``max_tokens`` 0 is no limit.
+    ``boundaries``, ``word_split``: of ELMo.
+    """
+
+    lowercase: bool | None = None
+    max_tokens: int | None = None
+    boundaries: bool | None = None
+    word_split: str | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class RawText:
+    """What a model gave for one text, padding cut off.
+
+    ``outputs``: float32[tokens, dim] or float32[dim] by name. ``pieces``: int32[words, 2], where words were
+    asked for. ``num_tokens``: before truncation.
+    """
+
+    outputs: Mapping[str, np.ndarray]
+    pieces: np.ndarray | None
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a text's vector, or its words' vectors, are made of the model's outputs.
+
+    ``pooling`` is None where the output is one vector a text, or rows are words. ``scores`` makes scores of
+    logits.
+    """
+
+    output: str
+    pooling: Pooling | None = None
+    normalize: bool = False
+    scores: bool = False
+
+    def apply(self, raw: RawText, bundle: ModelBundle, rows: Rows) -> np.ndarray:
+        """Gives float32[dim] or float32[words, dim]."""
+        manifest, array = bundle.manifest, raw.outputs[self.output]
+        if rows is Rows.WORD:
+            first = bundle.spec(self.output).kind == "class"
+            array = array if raw.pieces is None else word_states(array, raw.pieces, first_piece=first)
+        elif self.pooling is not None and len(array):
+            mask = np.ones((1, len(array)), dtype=np.int32)
+            array = pool(array[np.newaxis], mask, self.pooling)[0]
+        elif self.pooling is not None:
+            array = np.zeros(array.shape[1], dtype=np.float32)  # a text without a word
+        if self.scores:
+            logits = class_logits(np.atleast_2d(array), len(class_names(manifest)), manifest.scores)
+            array = scores_of(logits, manifest.scores).reshape(*array.shape[:-1], -1)
+        return normalize(array) if self.normalize else array
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that was tried at once."""
+
+    preparation: Preparation
+    reading: Reading
+
+
+def asked_reading(request: EncodeRequest, bundle: ModelBundle) -> Reading:
+    """Gives the reading that a request means."""
+    (output,) = request.outputs
+    is_class = bundle.spec(output).kind == "class"
+    return Reading(output, request.pooling, request.normalize, scores=is_class)
+
+
+def readings(bundle: ModelBundle, dim: int, rows: Rows) -> Iterator[Reading]:
+    """Lists every way to get vectors of this size from a bundle."""
+    for name, spec in bundle.manifest.outputs.items():
+        if spec.kind == "class":
+            if spec.per_token == (rows is Rows.WORD) and dim in (spec.dim, len(class_names(bundle.manifest))):
+                yield from (Reading(name, scores=scores) for scores in (True, False))
+        elif spec.dim != dim or spec.kind == "length":
+            continue
+        elif spec.kind == "token":
+            poolings = (None,) if rows is Rows.WORD else _POOLINGS
+            yield from (Reading(name, pooling, scaled) for pooling in poolings for scaled in (False, True))
+        elif rows is Rows.DOCUMENT:
+            yield from (Reading(name, None, scaled) for scaled in (False, True))
+
+
+def preparations(bundle: ModelBundle) -> Iterator[Preparation]:
+    """Lists the bundle's own preparation of texts, and those that differ in one thing but the limit."""
+    manifest = bundle.manifest
+    yield Preparation()
+    spec = manifest.tokenizer
+    if spec.kind != "none":
+        yield Preparation(lowercase=not spec.lowercase)
+    if manifest.elmo is not None:
+        yield Preparation(boundaries=not manifest.elmo.boundaries)
+    if spec.word_split is not None:
+        yield Preparation(word_split="unicode" if spec.word_split == "spaces" else "spaces")
+    texts = {"", *manifest.prompts.values()} - {manifest.prompts.get(manifest.default_prompt or "", "")}
+    yield from (Preparation(prompt=text) for text in sorted(texts))
+
+
+def differences(settings: Settings, asked: Reading, bundle: ModelBundle) -> list[str]:
+    """Names what settings have otherwise than was asked for, as flags where there are any."""
+    return [*_reading_differences(settings.reading, asked, bundle), *_input_differences(settings, bundle)]
+
+
+def _reading_differences(reading: Reading, asked: Reading, bundle: ModelBundle) -> Iterator[str]:
+    spec = bundle.spec(reading.output)
+    if reading.output != asked.output:
+        if reading.output == "pooler":
+            yield "--pooling pooler"
+        else:
+            yield f"--layer {spec.layer}" if spec.layer is not None else f"the output {reading.output}"
+    if reading.pooling not in (None, asked.pooling):
+        yield f"--pooling {reading.pooling}"
+    if reading.normalize != asked.normalize:
+        scaled = "scaled to length 1" if reading.normalize else "not scaled to length 1"
+        yield f"vectors {scaled} (build with --normalize {'yes' if reading.normalize else 'no'})"
+    if spec.kind == "class" and reading.scores != asked.scores:
+        yield "scores" if reading.scores else "logits (classify writes them with --keep_logits)"
+
+
+def _input_differences(settings: Settings, bundle: ModelBundle) -> Iterator[str]:
+    prepared, limit = settings.preparation, bundle.manifest.max_tokens
+    if prepared.max_tokens is not None:
+        over = limit is not None and (prepared.max_tokens == 0 or prepared.max_tokens > limit)
+        value = "no --max_tokens" if prepared.max_tokens == 0 else f"--max_tokens {prepared.max_tokens}"
+        yield f"{value} (the bundle was built with {limit}: build it again)" if over else value
+    if prepared.lowercase is not None:
+        yield (
+            "text lower-cased first"
+            if prepared.lowercase
+            else "casing kept (a tokenizer that keeps capitals)"
+        )
+    if prepared.boundaries is not None:
+        how = "without" if prepared.boundaries else "with"
+        yield f"{'with' if prepared.boundaries else 'no'} boundaries (build elmo {how} --no_boundaries)"
+    if prepared.word_split is not None:
+        yield f"words split otherwise (build with --word_split {prepared.word_split})"
+    if prepared.prompt is not None:
+        names = [name for name, text in bundle.manifest.prompts.items() if text == prepared.prompt]
+        yield f"--prompt {names[0]}" if names else f"--prompt_text {prepared.prompt!r}"

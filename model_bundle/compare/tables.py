@@ -1,0 +1,74 @@
+"""Rows of the files that people keep texts and vectors in: JSON Lines, CSV, Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model_bundle.errors import MissingExtraError, SettingsError
+
+Row = Mapping[str, Any]
+
+
+def read_rows(flag: str, path: Path) -> list[Any]:
+    """Reads a table: one mapping by column a row; in JSON Lines, whatever stands on a line.
+
+    Args:
+        flag: what named the file, for errors.
+        path: ``.jsonl``, ``.ndjson``, ``.csv``, ``.tsv`` or ``.parquet``.
+
+    Raises:
+        SettingsError: it cannot be read as what its name says.
+    """
+    if path.suffix in (".jsonl", ".ndjson"):
+        return [_json(flag, path, number, line) for number, line in enumerate(_lines(flag, path), 1) if line]
+    if path.suffix == ".parquet":
+        return _parquet(flag, path)
+    rows = csv.DictReader(_lines(flag, path), delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
+    try:
+        return list(rows)
+    except csv.Error as error:
+        raise SettingsError(f"{flag} {path}, line {rows.line_num}: no CSV ({error}).") from error
+
+
+def read_text(flag: str, path: Path) -> str:
+    """Reads a file as UTF-8.
+
+    Raises:
+        SettingsError: it is not there, or holds something else.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{flag} {path} cannot be read as UTF-8 text: {error}") from error
+
+
+def _lines(flag: str, path: Path) -> list[str]:
+    # Only a line feed ends a line: splitlines would cut at characters that texts may hold.
+    lines = read_text(flag, path).split("\n")
+    return [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
+
+
+def _json(flag: str, path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{flag} {path}, line {number}: no JSON ({error}).") from error
+
+
+def _parquet(flag: str, path: Path) -> list[Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{flag} {path}: reading Parquet needs pyarrow. Install it: pip install pyarrow"
+        ) from error
+    try:
+        rows: list[Any] = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise SettingsError(f"{flag} {path} cannot be read as Parquet: {error}") from error
+    return rows
