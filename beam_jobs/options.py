@@ -237,9 +237,9 @@ def _add_tuning(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max_batch_tokens",
         type=int,
-        default=4096,
         metavar="N",
-        help="padded cells in a batch, longest text x texts (default: 4096)",
+        help="padded cells in a batch, longest text x texts (default: what is fastest on the worker, "
+        "measured once and kept in its cache)",
     )
     group.add_argument(
         "--buffer_documents",
@@ -249,5 +249,8 @@ def _add_tuning(group: argparse._ArgumentGroup) -> None:
         help="documents sorted by length together (default: 4096)",
     )
     group.add_argument(
-        "--num_threads", type=int, metavar="N", help="TensorFlow threads (default: every core)"
+        "--num_threads",
+        type=int,
+        metavar="N",
+        help="batches that run side by side, a thread each (default: one for every core)",
     )

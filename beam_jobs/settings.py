@@ -40,7 +40,7 @@ class EncodeSettings:
     vector_dtype: str = "float32"
     keep_text: bool = False
     no_text: bool = False
-    max_batch_tokens: int = 4096
+    max_batch_tokens: int | None = None
     buffer_documents: int = 4096
     buffer_bytes: int = 16_000_000
     num_threads: int | None = None
@@ -56,8 +56,9 @@ class EncodeSettings:
                 "--keep_text writes the input text, --no_text forbids it: leave one of them out."
             )
         for name in ("max_batch_tokens", "buffer_documents", "buffer_bytes"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"--{name} must be at least 1, not {getattr(self, name)}.")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name} must be at least 1, not {value}.")
         if self.buffer_documents * max(self.dims, default=1) > MAX_NUMBERS:
             raise UsageError(
                 f"--buffer_documents {self.buffer_documents}: at {max(self.dims)} dimensions at most "

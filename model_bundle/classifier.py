@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import DEFAULT_BATCH_TOKENS, DEFAULT_BUFFER_TEXTS, Encoder, Numeric
+from model_bundle.encoder import DEFAULT_BUFFER_TEXTS, Encoder, Numeric
 from model_bundle.manifest import Precision
 from model_bundle.request import EncodeRequest
 from model_bundle.results import WordRows
@@ -57,7 +57,7 @@ class Classifier:
         prompt: str | None = None,
         prompt_text: str | None = None,
         precision: Precision | str = Precision.FLOAT32,
-        max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        max_batch_tokens: int | None = None,
         buffer_texts: int = DEFAULT_BUFFER_TEXTS,
         num_threads: int | None = None,
     ) -> None:

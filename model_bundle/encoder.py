@@ -11,6 +11,7 @@ import numpy as np
 
 from model_bundle.batching import halves, plan_batches
 from model_bundle.bundle import ModelBundle
+from model_bundle.calibration import calibrated_batch_tokens
 from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
 from model_bundle.feeding import fixed_length
 from model_bundle.lanes import run_in_lanes
@@ -22,8 +23,6 @@ from model_bundle.runtime import Runtime, TensorFlowRuntime
 from model_bundle.text import PreparedTexts, text_input
 from model_bundle.text.prepared import PreparedWords
 
-# Padded cells of a batch. Measured: the products are large enough, activations stay in cache (see docs).
-DEFAULT_BATCH_TOKENS = 4096
 _ERRORS = {"out_of_memory": ModelMemoryError, "non_finite": NonFiniteError}
 # Numbers by the name of their column.
 Numeric = Mapping[str, Sequence[float] | np.ndarray] | None
@@ -37,12 +36,11 @@ class TextEncoder:
     Args:
         bundle: a checked bundle.
         runtime: its loaded model; may be shared by several encoders and threads.
-        max_batch_tokens: limit on padded cells of a batch. Halved, for good, when memory runs out.
+        max_batch_tokens: limit on padded cells of a batch; None means what is fastest here, as measured once.
+            Halved, for good, when memory runs out.
     """
 
-    def __init__(
-        self, bundle: ModelBundle, runtime: Runtime, max_batch_tokens: int = DEFAULT_BATCH_TOKENS
-    ) -> None:
+    def __init__(self, bundle: ModelBundle, runtime: Runtime, max_batch_tokens: int | None = None) -> None:
         self._manifest = bundle.manifest
         self._runtime = runtime
         self._dims = {name: bundle.spec(name).dim or 0 for name in runtime.request.outputs}
@@ -53,7 +51,8 @@ class TextEncoder:
         self._input = text_input(
             bundle.path, bundle.manifest, request.max_tokens, request.prompt, request.rows
         )
-        self.max_batch_tokens = max_batch_tokens
+        self.max_batch_tokens = max_batch_tokens or calibrated_batch_tokens(bundle, runtime)
+        self._lock = Lock()
 
     def encode_each(self, texts: Sequence[str], numbers: np.ndarray | None = None) -> EncodedTexts:
         """Computes what can be computed and lists what cannot.
@@ -107,7 +106,8 @@ class TextEncoder:
             if isinstance(error, ModelMemoryError):
                 # Half of what failed. A text that fails alone does not count: it may be over any budget.
                 cells = int(lengths[batch].max()) * len(batch)
-                self.max_batch_tokens = min(self.max_batch_tokens, max(cells // 2, 1))
+                with self._lock:
+                    self.max_batch_tokens = min(self.max_batch_tokens, max(cells // 2, 1))
             for half in halves(batch):
                 self._run(half, work)
 
@@ -170,7 +170,7 @@ class Encoder:
         bundle: a folder, a known name, or an opened bundle.
         layers, pooling, normalize, max_tokens, prompt, prompt_text, precision, rows: see
             ``EncodeRequest.resolve``.
-        max_batch_tokens: limit on padded cells of a batch.
+        max_batch_tokens: limit on padded cells of a batch; None means what is fastest here.
         buffer_texts: texts sorted by length together; bounds memory.
         num_threads: batches side by side, one thread each; None takes every core.
     """
@@ -187,7 +187,7 @@ class Encoder:
         prompt_text: str | None = None,
         precision: Precision | str = Precision.FLOAT32,
         rows: Rows | str = Rows.DOCUMENT,
-        max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        max_batch_tokens: int | None = None,
         buffer_texts: int = DEFAULT_BUFFER_TEXTS,
         num_threads: int | None = None,
     ) -> None:
@@ -211,7 +211,7 @@ class Encoder:
         bundle: ModelBundle,
         request: EncodeRequest,
         *,
-        max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        max_batch_tokens: int | None = None,
         buffer_texts: int = DEFAULT_BUFFER_TEXTS,
         num_threads: int | None = None,
     ) -> Self:
@@ -224,7 +224,7 @@ class Encoder:
         self,
         bundle: ModelBundle,
         request: EncodeRequest,
-        max_batch_tokens: int,
+        max_batch_tokens: int | None,
         buffer_texts: int,
         num_threads: int | None,
     ) -> None:
@@ -234,6 +234,11 @@ class Encoder:
         self._texts = TextEncoder(bundle, self.runtime, max_batch_tokens)
         self._numeric = NumericInputs(bundle.manifest.inputs)
         self._buffer_texts = buffer_texts
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """The limit on padded cells of a batch, as it is now."""
+        return self._texts.max_batch_tokens
 
     def encode(self, texts: Sequence[str], numeric: Numeric = None) -> np.ndarray:
         """Gives the vectors of texts, in their order.

@@ -18,7 +18,7 @@ class OurElmo:
 
     def __init__(self, flags: argparse.Namespace) -> None:
         from model_bundle.build.elmo import ElmoChoices, build_elmo_bundle
-        from model_bundle.encoder import DEFAULT_BATCH_TOKENS, Encoder
+        from model_bundle.encoder import Encoder
         from model_bundle.text.words import WordInput
 
         bundle: Path = flags.work / "bundle"
@@ -29,7 +29,7 @@ class OurElmo:
         self._num_words = self._num_padded = 0
         self._in_model = Stopwatch(self._encoder.runtime, "run", self._count)
         self._in_words = Stopwatch(WordInput, "prepare")
-        self.details: dict[str, Any] = {"setting": f"{DEFAULT_BATCH_TOKENS} cells"}
+        self.details: dict[str, Any] = {"setting": f"{self._encoder.max_batch_tokens} cells"}
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """See ``Loop.encode``."""

@@ -21,7 +21,7 @@ class OurLoop:
         from model_bundle.tensorflow_setup import import_tensorflow
 
         import_tensorflow()
-        from model_bundle.encoder import DEFAULT_BATCH_TOKENS, DEFAULT_BUFFER_TEXTS, Encoder
+        from model_bundle.encoder import DEFAULT_BUFFER_TEXTS, Encoder
         from model_bundle.text.subwords import SubwordInput
 
         imported = time.perf_counter()
@@ -33,7 +33,7 @@ class OurLoop:
         self._in_model = Stopwatch(self._encoder.runtime, "run", self._count)
         self._in_tokenizer = Stopwatch(SubwordInput, "prepare")
         self.details: dict[str, Any] = {
-            "setting": f"{DEFAULT_BATCH_TOKENS} cells",
+            "setting": _setting(self._encoder),
             "buffer_texts": DEFAULT_BUFFER_TEXTS,
             "import_seconds": imported - started,
             "ready_seconds": loaded - imported,
@@ -61,6 +61,11 @@ class OurLoop:
     def _count(self, inputs: Mapping[str, np.ndarray]) -> None:
         self._num_tokens += int(inputs["mask"].sum())
         self._num_padded += inputs["mask"].size
+
+
+def _setting(encoder: Any) -> str:
+    """Says what was chosen at the start."""
+    return f"{encoder.max_batch_tokens} cells, {encoder.runtime.num_lanes} batches at once"
 
 
 def main() -> None:

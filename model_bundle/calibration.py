@@ -1,0 +1,139 @@
+"""How large batches should be: measured on this machine for this model, and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+
+from model_bundle.bundle import ModelBundle
+from model_bundle.cache import locked, staging
+from model_bundle.errors import ModelRunError, SourceError
+from model_bundle.feeding import example_numbers, fixed_length
+from model_bundle.lanes import run_in_lanes
+from model_bundle.machine import cpu_name
+from model_bundle.manifest import canonical_json
+from model_bundle.runtime import Runtime
+from model_bundle.text import text_input
+
+# Padded cells of a batch, where nothing is measured. Enough for the matrix products, and activations stay in
+# the processor's caches.
+DEFAULT_BATCH_TOKENS = 2048
+CANDIDATES = (1024, 2048, 4096, 8192)
+# A smaller batch needs less memory; a larger one has to be this much faster to be worth it.
+_WORTH = 1.03
+_ROUNDS = 3
+# Where a batch takes longer than this, larger ones are left out: such a model's products are large already.
+_MAX_SECONDS = 1.0
+_NUM_WORDS = 40
+_WORDS = "the of market said new people team space first game science company two world"
+
+_logger = logging.getLogger(__name__)
+
+
+def calibrated_batch_tokens(bundle: ModelBundle, runtime: Runtime) -> int:
+    """Gives the padded cells a batch should have; takes a second or two where nobody has measured it before.
+
+    What was found is kept in the cache, by bundle, request, processor and threads, so that one machine gives
+    the same vectors to the last bit from run to run.
+    """
+    try:
+        with locked("calibration") as cache:
+            path = cache / "calibration" / f"{_key(bundle, runtime)}.json"
+            known = _read(path)
+            if known is None:
+                known = measure_batch_tokens(bundle, runtime)
+                _write(path, known)
+            return known
+    except SourceError as error:
+        _logger.warning("The size of batches is measured anew in every process. %s", error)
+        return measure_batch_tokens(bundle, runtime)
+
+
+def measure_batch_tokens(bundle: ModelBundle, runtime: Runtime) -> int:
+    """Times batches of several sizes, all lanes busy, on texts of ordinary length."""
+    try:
+        seconds = _time_candidates(bundle, runtime)
+    except ModelRunError:
+        return DEFAULT_BATCH_TOKENS  # whatever is wrong shows, with its document, when the job runs
+    fastest = min(seconds.values())
+    return min(size for size, each in seconds.items() if each <= fastest * _WORTH)
+
+
+def _time_candidates(bundle: ModelBundle, runtime: Runtime) -> dict[int, float]:
+    """Gives seconds a cell by size; the least of some rounds in turn, since others only make it longer."""
+    trials: list[_Trial] = []
+    for size in CANDIDATES:
+        trial = _Trial(bundle, runtime, size)
+        trial.run()  # memory is found, and shapes are seen
+        trial.run()
+        trials.append(trial)
+        if trial.seconds * len(trials) > _MAX_SECONDS:
+            break
+    started = time.perf_counter()
+    for _ in range(_ROUNDS if len(trials) > 1 else 0):
+        for trial in trials:
+            trial.run()
+        if time.perf_counter() - started > _MAX_SECONDS:
+            break
+    return {trial.size: trial.seconds / trial.num_cells for trial in trials}
+
+
+class _Trial:
+    """A batch of some size on every lane. ``seconds`` is the shortest time but the first."""
+
+    def __init__(self, bundle: ModelBundle, runtime: Runtime, size: int) -> None:
+        self.size = size
+        self.seconds = math.inf
+        self._runtime = runtime
+        self._is_first = True
+        request, specs = runtime.request, bundle.manifest.inputs
+        inputs = text_input(bundle.path, bundle.manifest, request.max_tokens, request.prompt, request.rows)
+        text = " ".join((_WORDS.split() * _NUM_WORDS)[:_NUM_WORDS])
+        length = max(int(inputs.prepare([text]).lengths[0]), fixed_length(specs), 1)
+        num_texts = max(size // length, bundle.manifest.min_batch, 1)
+        texts = np.arange(num_texts)
+        self._batch = inputs.prepare([text] * num_texts).batch(texts) | example_numbers(specs, texts)
+        self.num_cells = num_texts * length * runtime.num_lanes
+
+    def run(self) -> None:
+        started = time.perf_counter()
+        run_in_lanes(self._runtime.num_lanes, iter(range(self._runtime.num_lanes)), lambda _: self._run_one())
+        if not self._is_first:
+            self.seconds = min(self.seconds, time.perf_counter() - started)
+        self._is_first = False
+
+    def _run_one(self) -> None:
+        self._runtime.run(self._batch)
+
+
+def _key(bundle: ModelBundle, runtime: Runtime) -> str:
+    facts = {
+        "bundle": bundle.digest,
+        "request": runtime.request.to_json(),
+        "processor": cpu_name(),
+        "lanes": runtime.num_lanes,
+        "constants": runtime.variables_reason is None,
+        "candidates": CANDIDATES,
+    }
+    return hashlib.sha256(canonical_json(facts)).hexdigest()[:32]
+
+
+def _read(path: Path) -> int | None:
+    """Gives what was found before; a file that somebody damaged is as good as none."""
+    try:
+        size = json.loads(path.read_bytes())["max_batch_tokens"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return size if size in CANDIDATES else None
+
+
+def _write(path: Path, size: int) -> None:
+    with staging(path.parent) as folder:
+        (folder / path.name).write_bytes(canonical_json({"max_batch_tokens": size}))
+        (folder / path.name).replace(path)
