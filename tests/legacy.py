@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from model_bundle.bundle import ModelBundle
+from model_bundle.classifier import Classifier
+from model_bundle.encoder import Encoder
 from model_bundle.errors import ModelRunError
 from model_bundle.feeding import number_key
 from model_bundle.manifest import InputSpec, Precision
@@ -103,6 +105,20 @@ def check_cases(bundle: ModelBundle, made: Artefact) -> int:
             np.testing.assert_allclose(array, expected, atol=made.atol, rtol=0, err_msg=case.name)
             compared += 1
     return compared
+
+
+def check_texts(bundle: ModelBundle, made: Artefact) -> None:
+    """Texts through the Encoder, as a job sends them: in one batch, or in batches of equal length."""
+    expected = made.single_texts()
+    if bundle.manifest.task == "classify":
+        found = Classifier(bundle).classify(list(expected)).logits
+    else:
+        found = Encoder(bundle).encode(list(expected))
+    for text, row in zip(expected, found, strict=True):
+        wanted = expected[text]
+        if wanted.ndim == 2:  # a vector a token: their mean
+            wanted = wanted.mean(axis=0)
+        np.testing.assert_allclose(row, wanted, atol=made.atol, rtol=0, err_msg=text)
 
 
 def _array(value: Any, shape: list[int], dtype: str) -> np.ndarray:

@@ -8,6 +8,8 @@ import tensorflow as tf
 import tensorflow_hub as hub
 from tensorflow import keras
 
+from tests.conftest import shared_path
+
 ELMO_2, ELMO_3 = "https://tfhub.dev/google/elmo/2", "https://tfhub.dev/google/elmo/3"
 DIM = 16
 
@@ -216,7 +218,7 @@ def uncalled_model() -> Any:
 
 
 def nested(size: int, *, frozen: bool = False) -> Any:
-    model = keras.Sequential([keras.Input((size,)), NestedDenseLayer(10, name="nested")])
+    model = keras.Sequential([keras.Input((size,), name="numbers"), NestedDenseLayer(10, name="nested")])
     model.get_layer("nested").dense_1.trainable = not frozen
     return model
 
@@ -313,3 +315,25 @@ def elmo_mix(*, as_post: bool = False) -> Any:
 
 def elmo_mix_as_post() -> Any:
     return elmo_mix(as_post=True)
+
+
+def bert_classifier() -> Any:
+    """The model of 2020 as its author's code makes it, with transformers' own class by its own name."""
+    from transformers import TFBertModel
+
+    folder = shared_path("fixtures/keras_legacy/dev/004/tf23_example1_two_inputs/my_bert_classifier")
+    return _classifier(TFBertModel.from_pretrained(str(folder)))
+
+
+def bert_classifier_of_one_layer() -> Any:
+    from transformers import TFBertModel
+
+    folder = shared_path("fixtures/keras_legacy/dev/004/tf23_example1_kwargs/my_bert_classifier")
+    return _classifier(TFBertModel.from_pretrained(str(folder)), by_keyword=True)
+
+
+def _classifier(bert: Any, *, by_keyword: bool = False) -> Any:
+    ids = keras.Input((64,), dtype=tf.int32, name="input_ids")
+    mask = keras.Input((64,), dtype=tf.int32, name="attention_mask")
+    encoded = bert(ids, attention_mask=mask) if by_keyword else bert([ids, mask])
+    return keras.Model([ids, mask], keras.layers.Dense(2, activation="softmax")(encoded[0][:, 0, :]))

@@ -65,15 +65,19 @@ def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Ru
     source = find_source(place)
     beside = find_beside(source.path, choices.tokenizer)
     with tempfile.TemporaryDirectory(prefix="keras-model-") as scratch:
-        exported = _saved_model(source, choices.loading, Path(scratch) / "exported", run)
+        exported = saved_model_of(source, choices.loading, Path(scratch) / "exported", run)
         loaded = load_module(_module(source, exported), choices.allow_ops)
         settled = settle_keras(loaded, beside, choices, Path(scratch))
         bundle = _assemble(source, loaded, settled, beside, choices, output)
     return KerasBuild(bundle, (f"read: {source.title} {source.path}", *exported.notes, *settled.notes))
 
 
-def _saved_model(source: KerasSource, choices: LoadChoices, directory: Path, run: Run) -> Exported:
-    """Gives the SavedModel of a source: itself, or one that the Keras that made it saves of it."""
+def saved_model_of(source: KerasSource, choices: LoadChoices, directory: Path, run: Run) -> Exported:
+    """Gives the SavedModel of a source: itself, or one that the Keras that made it saves of it.
+
+    Raises:
+        SourceError: it does not load; says what each Keras that was tried says.
+    """
     if source.kind == "saved_model":
         _refuse_loading(source, choices)
         return Exported(source.path)

@@ -25,6 +25,7 @@ from model_bundle.build.keras_export import export_keras, lambda_name, start_ker
 from model_bundle.build.keras_objects import object_names
 from model_bundle.build.keras_source import KerasSource, kind_of
 from model_bundle.build.keras_task import LoadAnswer, LoadTask
+from model_bundle.build.keras_transformers import STAND_INS
 from model_bundle.errors import SourceError
 
 Generation = Literal[2, 3]
@@ -63,21 +64,23 @@ def plan(
     if choices.model_factory is not None or source.kind in ("h5_weights", "checkpoint"):
         return _factory_plan(source, choices, output)
     config = read_config(source)
-    names = object_names(choices.custom_objects)
+    stand_ins = _check_transformers(config, source)
+    objects = _objects(config, choices)
+    names = (*object_names(objects), *STAND_INS)
     code = check_code(config, names, choices.lambdas)
     if not choices.allow_code:
         refuse_code(config, code)
-    _refuse_transformers(config, source)
     task = LoadTask(
         kind={"keras_zip": "zip", "h5_model": "h5", "architecture": "json"}[source.kind],  # type: ignore[arg-type]
         path=str(source.path),
         config=json.dumps(_with_functions(config.config, choices.lambdas)),
         weights=_weights(source, choices),
         factory="",
-        custom_objects=_objects(config, choices),
+        custom_objects=objects,
         hub_handles={handle: str(folder) for handle, folder in choices.hub_handles.items()},
         lambdas=dict(choices.lambdas),
         allow_code=choices.allow_code,
+        stand_ins=stand_ins,
         output=str(output),
     )
     generations: tuple[Generation, ...] = (
@@ -104,6 +107,7 @@ def _factory_plan(
         hub_handles={handle: str(folder) for handle, folder in choices.hub_handles.items()},
         lambdas={},
         allow_code=choices.allow_code,
+        stand_ins=True,
         output=str(output),
     )
     return task, (2, 3), ()
@@ -140,14 +144,17 @@ def _objects(config: ModelConfig, choices: LoadChoices) -> tuple[str, ...]:
     return (*choices.custom_objects, f"tensorflow_hub:{_HUB_LAYER}")
 
 
-def _refuse_transformers(config: ModelConfig, source: KerasSource) -> None:
+def _check_transformers(config: ModelConfig, source: KerasSource) -> bool:
+    """Tells whether there are models of transformers, and refuses those that nothing stands in for."""
     layers = transformers_layers(config)
-    if layers:
+    unknown = [name for name in layers if name not in STAND_INS]
+    if unknown:
         raise SourceError(
-            f"{source.path} holds {', '.join(layers)} of transformers, whose version 5 has none for "
-            "TensorFlow. Build from a SavedModel of the same model, which holds the whole graph: "
-            "model.save(DIR) made one."
+            f"{source.path} holds {', '.join(unknown)} of transformers, whose version 5 has none for "
+            f"TensorFlow. Here, {' and '.join(STAND_INS)} are read from Keras files. Build from a SavedModel "
+            "of the same model, which holds the whole graph: model.save(DIR) made one."
         )
+    return bool(layers)
 
 
 def _with_functions(config: dict[str, Any], lambdas: Any) -> dict[str, Any]:
@@ -159,6 +166,11 @@ def _with_functions(config: dict[str, Any], lambdas: Any) -> dict[str, Any]:
         if item["class_name"] == "Lambda" and isinstance(inner, dict) and inner.get("name") in lambdas:
             inner |= {"function": lambda_name(inner["name"]), "function_type": "function", "module": None}
             replaced.add(inner["name"])
+        elif item["class_name"] == "Lambda" and isinstance(inner, dict):
+            # Where byte code looks for what it calls, and where the user's objects are put.
+            inner["module"] = "__main__"
+        if item["class_name"] in STAND_INS and isinstance(inner, dict) and "name" in item:
+            inner["name"] = item["name"]
     absent = sorted(set(lambdas) - replaced)
     if absent:
         raise SourceError(f"--lambda_function {absent[0]}: the model has no Lambda layer of that name.")

@@ -7,6 +7,7 @@ process stays in it.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -16,10 +17,13 @@ from model_bundle.build.keras_objects import load_object, load_objects, redirect
 from model_bundle.build.keras_save import save_inference
 from model_bundle.build.keras_stored import read_values
 from model_bundle.build.keras_task import LoadAnswer, LoadTask
+from model_bundle.build.keras_transformers import install_stand_ins, stand_ins
 from model_bundle.build.keras_weights import check_loaded, load_weights, unzip_weights
 from model_bundle.errors import ModelBundleError, SourceError
 
 _MAX_CHARS = 700
+# A line that begins with the name of an error, and what follows it.
+_INNER = re.compile(r"^[ \t]*(\w+(?:Error|Exception): .*(?:\n(?!\s*\n).*)*)", re.MULTILINE)
 
 
 def start_keras(legacy: bool) -> None:
@@ -45,14 +49,28 @@ def export_keras(task: LoadTask) -> LoadAnswer:
         return LoadAnswer(fault=str(error))
     # Whatever Keras and the model's own code raise: where it comes from is not known here.
     except Exception as error:  # the boundary of this process
-        return LoadAnswer(fault=f"{type(error).__name__}: {str(error).strip()[:_MAX_CHARS]}")
+        return LoadAnswer(fault=_cause(error))
+
+
+def _cause(error: Exception) -> str:
+    """Gives the innermost error of a report, which may quote the user's code and Keras' around it."""
+    text = str(error).strip()
+    inner = _INNER.findall(text)
+    told = inner[-1].strip() if inner else f"{type(error).__name__}: {text}"
+    return told.split("\n\n")[0][:_MAX_CHARS]
 
 
 def _export(task: LoadTask) -> tuple[str, ...]:
     redirect_handles(task.hub_handles)
     objects = load_objects(task.custom_objects, "--custom_objects")
+    if task.stand_ins:
+        objects |= stand_ins()
+        install_stand_ins()
     for layer, place in task.lambdas.items():
         objects[lambda_name(layer)] = load_object(place, "--lambda_function")
+    if task.allow_code:
+        # Byte code finds what it calls by name here; its configuration says so.
+        vars(sys.modules["__main__"]).update(objects)
     scratch = Path(task.output + ".scratch")
     scratch.mkdir()
     model, notes = _load(task, objects, scratch)
@@ -93,9 +111,7 @@ def _load_zip(task: LoadTask, objects: dict[str, Any], scratch: Path) -> tuple[A
     model = tf.keras.models.load_model(
         str(copy), custom_objects=objects, compile=False, safe_mode=not task.allow_code
     )
-    stored = read_values(unzip_weights(copy, scratch))
-    check_loaded(model, stored, task.path)
-    return model, (f"all {len(stored)} weights of the file are in the model",)
+    return model, check_loaded(model, read_values(unzip_weights(copy, scratch)), task.path)
 
 
 def _from_config(task: LoadTask, objects: dict[str, Any], scratch: Path) -> Any:

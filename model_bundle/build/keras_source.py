@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from model_bundle.build.hub_handle import SAVED_MODEL_FILES
+from model_bundle.build.weights import KERAS_H5, SAFETENSORS, SAFETENSORS_INDEX
 from model_bundle.build.weights_h5 import open_attributes
 from model_bundle.errors import SourceError
 
@@ -17,6 +18,8 @@ _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 # Beside a SavedModel lie its versions (saved_model/1), one folder down.
 _DEPTH = 2
+_CONFIG = "config.json"
+_TRANSFORMERS = (SAFETENSORS, SAFETENSORS_INDEX, KERAS_H5)
 _WHOLE: tuple[Kind, ...] = ("saved_model", "keras_zip", "h5_model")
 _TITLES = {
     "saved_model": "SavedModel",
@@ -65,6 +68,11 @@ def find_source(place: Path) -> KerasSource:
     found = [KerasSource(kind, path) for path, kind in _inside(place, _DEPTH)]
     whole = [source for source in found if source.kind in _WHOLE]
     chosen = whole or [source for source in found if source.kind == "architecture"] or found
+    if not whole and (place / _CONFIG).is_file() and any((place / name).is_file() for name in _TRANSFORMERS):
+        raise SourceError(
+            f"{place} is a model of transformers, not of Keras alone. Build it with: python -m model_bundle "
+            f"build bert {place} --output DIR, and --task classify for its classes."
+        )
     if len(chosen) == 1:
         return chosen[0]
     listed = "\n".join(f"  {source.path}  ({source.title})" for source in chosen) or "  nothing"

@@ -13,7 +13,8 @@ class LoadTask:
     ``kind``: ``zip`` (a .keras file), ``h5`` (a whole model), ``json`` (an architecture) or ``factory``.
     ``path``: the file; empty for a factory. ``config``: the architecture in JSON, checked. ``weights``: a
     file, or the prefix of a checkpoint; None where ``path`` holds them. ``lambdas``: ``module:function`` by
-    the names of Lambda layers. The rest is as in ``LoadChoices``. ``output``: a folder to make.
+    the names of Lambda layers. The rest is as in ``LoadChoices``. ``stand_ins``: let our own
+    graphs stand in for transformers' models. ``output``: a folder to make.
     """
 
     kind: Literal["zip", "h5", "json", "factory"]
@@ -25,6 +26,7 @@ class LoadTask:
     hub_handles: dict[str, str]
     lambdas: dict[str, str]
     allow_code: bool
+    stand_ins: bool
     output: str
 
 

@@ -20,6 +20,7 @@ from model_bundle.build.keras_stored import (
     read_values,
     split_modules,
 )
+from model_bundle.build.keras_transformers import take_layers, take_values
 from model_bundle.errors import SourceError, WeightsMismatchError
 
 _ENDING = ".weights.h5"
@@ -54,8 +55,10 @@ def load_weights(model: Any, place: Path, scratch: Path) -> tuple[str, ...]:
     status = model.load_weights(str(place))
     if hasattr(status, "expect_partial"):
         status.expect_partial()
-    check_values(values, model_values(model), str(place), _values(_other_variables(model)))
-    return (f"all {len(values)} weights were found in {place.name}, by the objects they belong to",)
+    own, others = model_values(model), _values(_other_variables(model))
+    values, taken = take_values(model, values, str(place))
+    check_values(values, own, str(place), others)
+    return (f"all {len(values)} weights were found in {place.name}, by the objects they belong to", *taken)
 
 
 def unzip_weights(place: Path, scratch: Path) -> Path:
@@ -78,6 +81,7 @@ def assign_by_name(model: Any, stored: LayerArrays, where: str) -> tuple[str, ..
         WeightsMismatchError: a name is on one side only, or shapes differ.
     """
     variables = _variables(model)
+    stored, taken = take_layers(model, stored, where)
     pairs, notes = pair_weights(
         {layer: _described(layer, arrays) for layer, arrays in stored.items()},
         {layer: _described(layer, found) for layer, found in variables.items()},
@@ -85,7 +89,7 @@ def assign_by_name(model: Any, stored: LayerArrays, where: str) -> tuple[str, ..
     )
     for (layer, index), (own, position) in pairs:
         variables[own][position][1].assign(stored[layer][index][1])
-    return (f"all {len(pairs)} weights were found in {Path(where).name}, by name", *notes)
+    return (f"all {len(pairs)} weights were found in {Path(where).name}, by name", *taken, *notes)
 
 
 def _assign_modules(model: Any, stored: Mapping[str, np.ndarray], place: Path) -> tuple[str, ...]:
@@ -117,9 +121,12 @@ def _other_variables(model: Any) -> list[Any]:
     return [part for part in found if id(part) not in own]
 
 
-def check_loaded(model: Any, stored: Mapping[str, np.ndarray], where: str) -> None:
+def check_loaded(model: Any, stored: Mapping[str, np.ndarray], where: str) -> tuple[str, ...]:
     """See ``check_values``, for a model that Keras loaded itself."""
-    check_values(stored, model_values(model), where)
+    own = model_values(model)
+    rest, taken = take_values(model, stored, where)
+    check_values(rest, own, where)
+    return (f"all {len(rest)} weights were found in {Path(where).name}, by the layers they belong to", *taken)
 
 
 def model_values(model: Any) -> dict[str, np.ndarray]:
@@ -145,8 +152,7 @@ def _load_values(model: Any, place: Path, scratch: Path) -> tuple[str, ...]:
             f"{place} holds weights for other layers than the model's ({error}). Those it holds: "
             f"{', '.join(sorted(values)) or 'none'}; the model's: {', '.join(model_values(model))}."
         ) from error
-    check_values(values, model_values(model), str(place))
-    return (f"all {len(values)} weights were found in {place.name}, by the layers they belong to",)
+    return check_loaded(model, values, str(place))
 
 
 def _variables(model: Any) -> dict[str, list[tuple[str, Any]]]:

@@ -35,13 +35,25 @@ class BertEncoder(tf.Module):
             for name, value in _fuse(config, weights).items()
         }
 
-    def encode(self, ids: tf.Tensor, mask: tf.Tensor, dtype: tf.DType = tf.float32) -> list[tf.Tensor]:
+    @property
+    def has_pooler(self) -> bool:
+        """Whether ``pool_first`` can be called."""
+        return self._config.has_pooler
+
+    def encode(
+        self,
+        ids: tf.Tensor,
+        mask: tf.Tensor,
+        dtype: tf.DType = tf.float32,
+        types: tf.Tensor | None = None,
+    ) -> list[tf.Tensor]:
         """Computes the states of every layer.
 
         Args:
             ids: int32[texts, tokens].
             mask: int32[texts, tokens], 1 on real tokens. Padding stands at the end.
             dtype: what the matrix products are computed in, float32 or bfloat16.
+            types: int32[texts, tokens], the segment of each token; None means the first.
 
         Returns:
             One float32[texts, tokens, dim] for the embeddings and one for each layer. Padded positions hold
@@ -51,7 +63,7 @@ class BertEncoder(tf.Module):
         """
         shape = tf.shape(ids)
         scores_bias = tf.cast((1 - mask)[:, tf.newaxis, tf.newaxis, :], dtype) * tf.constant(_MASKED, dtype)
-        flat = self._embed(ids, dtype)
+        flat = self._embed(ids, dtype, types)
         states = [flat]
         for index in range(self._config.num_layers):
             flat = self._layer(f"layer_{index}", flat, shape, scores_bias, dtype)
@@ -80,7 +92,7 @@ class BertEncoder(tf.Module):
         logits = self._dense("classifier", flat, tf.float32)
         return tf.reshape(logits, tf.concat([tf.shape(below)[:-1], [self._config.num_labels]], axis=0))
 
-    def _embed(self, ids: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    def _embed(self, ids: tf.Tensor, dtype: tf.DType, types: tf.Tensor | None) -> tf.Tensor:
         words = tf.gather(self._variables["embeddings/word"], ids)
         table = self._variables["embeddings/position"]
         offset = self._config.position_offset
@@ -92,7 +104,8 @@ class BertEncoder(tf.Module):
             positions = table[: tf.shape(ids)[1]]
         total = words + positions
         if self._config.num_types:
-            total += self._variables["embeddings/type"][0]
+            table = self._variables["embeddings/type"]
+            total += table[0] if types is None else tf.gather(table, types)
         flat = tf.cast(tf.reshape(total, [-1, self._config.dim]), dtype)
         return self._norm("embeddings/norm", flat, dtype)
 

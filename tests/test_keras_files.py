@@ -1,0 +1,277 @@
+"""Every file that the original stacks left beside SavedModels, by name: what it gave, or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model_bundle.build.keras import build_keras_bundle, saved_model_of
+from model_bundle.build.keras_child import Generation, keras_process
+from model_bundle.build.keras_choices import KerasChoices, LoadChoices
+from model_bundle.build.keras_export import export_keras
+from model_bundle.build.keras_source import find_source
+from model_bundle.build.keras_task import LoadAnswer, LoadTask
+from model_bundle.errors import SourceError
+from tests.conftest import shared_path
+from tests.legacy import DEV, Artefact, Case, artefact, check_cases, check_texts
+
+HERE = "tests.legacy_objects:"
+Run = Callable[[LoadTask, Generation], LoadAnswer]
+
+
+@dataclass(frozen=True)
+class How:
+    """How a file is loaded. ``weights`` lie beside it; ``objects`` and ``factory`` are of legacy_objects."""
+
+    weights: str | None = None
+    objects: tuple[str, ...] = ()
+    factory: str | None = None
+    lambdas: dict[str, str] = field(default_factory=dict)
+    allow_code: bool = False
+
+    def choices(self, folder: Path) -> LoadChoices:
+        toy = shared_path(f"{DEV}/toy_elmo")
+        return LoadChoices(
+            weights=None if self.weights is None else folder / self.weights,
+            model_factory=None if self.factory is None else HERE + self.factory,
+            custom_objects=tuple(
+                f"{name.split('=')[0]}={HERE}{name.split('=')[-1]}" for name in self.objects
+            ),
+            lambdas={layer: HERE + name for layer, name in self.lambdas.items()},
+            hub_handles={f"https://tfhub.dev/google/elmo/{number}": toy for number in (2, 3)},
+            allow_code=self.allow_code,
+        )
+
+
+def whole(folder: str, *names: str, objects: tuple[str, ...] = ()) -> dict[str, How]:
+    return {f"{folder}/{name}": How(objects=objects) for name in names}
+
+
+def parts(folder: str, *names: str, objects: tuple[str, ...] = ()) -> dict[str, How]:
+    """An architecture, and each of these weights."""
+    return {f"{folder}/architecture.json + {name}": How(weights=name, objects=objects) for name in names}
+
+
+def made(folder: str, factory: str, *names: str) -> dict[str, How]:
+    return {f"{folder}/{name}": How(factory=factory) for name in names}
+
+
+WHOLE = ("model.h5", "model.keras")
+GUIDE = (*WHOLE, "model_h5inside.keras")
+WEIGHTS = ("weights.h5", "model.weights.h5", "ckpt/ckpt")
+CUSTOM = ("CustomLayer", "custom_activation")
+LAMBDA = {"lambda_3": "elmo_embedding"}
+BYTE_CODE = How(objects=("elmo_embedding",), allow_code=True)
+TF1 = {"lambda": "elmo_pooled"}
+
+FILES: dict[str, How] = {
+    "000/b_json_weights_lambda/elmo_model_architecture.json": How("elmo_model_weights.h5", lambdas=LAMBDA),
+    "000/b2_json_weights_lambda_bytecode/elmo_model_architecture.json": replace(
+        BYTE_CODE, weights="elmo_model_weights.h5"
+    ),
+    "000/b2_json_weights_lambda_bytecode/elmo_model_lambda.h5": BYTE_CODE,
+    "000/b2_json_weights_lambda_bytecode/elmo_model_lambda.keras": BYTE_CODE,
+    **whole("000/c3_kerlayer_default_keras_formats", "elmo_model.h5", "elmo_model.keras"),
+    **whole("000/c3_kerlayer_elmo_keras_formats", "elmo_model.h5", "elmo_model.keras"),
+    "000/tf1_lambda_default/model.h5": How(lambdas=TF1),
+    "000/tf1_lambda_default/architecture.json + weights.h5": How("weights.h5", lambdas=TF1),
+    **whole("001/a2_string_b1", *WHOLE, objects=("ElmoEmbeddingLayer",)),
+    **made("001/a2_string_b1", "elmo_string_column", *WEIGHTS[:2]),
+    **whole("001/a3_string_with_get_config", *WHOLE, objects=("ElmoEmbeddingLayerCfg",)),
+    **made("001/a3_string_with_get_config", "elmo_string", *WEIGHTS[:2]),
+    **whole("001/a_string", *WHOLE, objects=("ElmoEmbeddingLayer",)),
+    **made("001/a_string", "elmo_string", *WEIGHTS[:2], "ckpt/weights"),
+    **whole("001/b_tokens", *WHOLE, objects=("ElmoTokenEmbeddingLayer",)),
+    **made("001/b_tokens", "elmo_tokens", *WEIGHTS[:2], "ckpt/weights"),
+    **whole("001/c_tokens_and_len", *WHOLE, objects=("ElmoTokensAndLenLayer",)),
+    **made("001/c_tokens_and_len", "elmo_tokens_and_lengths", *WEIGHTS[:2], "ckpt/weights"),
+    **whole("002/a_mix3", *WHOLE, objects=("KerasLayer",)),
+    **made("002/a_mix3", "elmo_mix", *WEIGHTS[:2], "ckpt/weights"),
+    **whole("002/b_as_post", *WHOLE, objects=("KerasLayer",)),
+    **made("002/b_as_post", "elmo_mix_as_post", *WEIGHTS[:2], "ckpt/weights"),
+    **whole("002/tf1_a_mix3", "model.h5", objects=("KerasLayer",)),
+    **parts("002/tf1_a_mix3", "weights.h5", "ckpt/model.ckpt", objects=("KerasLayer",)),
+    **whole("002/tf1_b_as_post", "model.h5", objects=("KerasLayer=KerasLayerAsPost",)),
+    **parts("002/tf1_b_as_post", "weights.h5", "ckpt/model.ckpt", objects=("KerasLayer=KerasLayerAsPost",)),
+    **whole("003/custom_layer_activation", "model.keras", objects=CUSTOM),
+    **parts("003/custom_layer_activation", "model.weights.h5", objects=CUSTOM),
+    **whole("003/custom_layer_activation_named", *GUIDE, objects=CUSTOM),
+    **parts("003/custom_layer_activation_named", *WEIGHTS, objects=CUSTOM),
+    **whole("003/functional_get_model", *GUIDE),
+    **parts("003/functional_get_model", *WEIGHTS),
+    **whole("003/functional_mlp", *GUIDE),
+    **parts("003/functional_mlp", *WEIGHTS),
+    **whole("003/functional_mlp_dropout", *GUIDE),
+    **parts("003/functional_mlp_dropout", *WEIGHTS),
+    **whole("003/multi_input", *GUIDE),
+    **parts("003/multi_input", *WEIGHTS),
+    **made("003/nested_frozen", "nested_20_frozen", *WEIGHTS),
+    # The order of weights in the file is another than the model's here: names decide.
+    **made("003/nested_frozen_square", "nested_10", "weights.h5"),
+    **made("003/nested_trainable", "nested_20", *WEIGHTS),
+    **made("003/pretrained_ckpt", "pretrained", "pretrained_ckpt", "pretrained_weights.h5"),
+    **whole("003/sequential", *GUIDE),
+    **parts("003/sequential", *WEIGHTS),
+    **whole("003/sequential_input_shape", *GUIDE),
+    **parts("003/sequential_input_shape", *WEIGHTS),
+    **whole("003/sequential_json_example", *GUIDE),
+    **parts("003/sequential_json_example", *WEIGHTS),
+    **whole("003/subclassed_CustomModel", "model.keras", objects=("CustomModel",)),
+    **made("003/subclassed_CustomModel", "custom_model", *WEIGHTS),
+    **whole("003/subclassed_SubclassedModel", "model.keras", objects=("SubclassedModel",)),
+    **made("003/subclassed_SubclassedModel", "subclassed_model", *WEIGHTS),
+    **whole("003/tf23_custom_layer_activation_named", *GUIDE, objects=CUSTOM),
+    **parts("003/tf23_custom_layer_activation_named", *WEIGHTS, objects=CUSTOM),
+    **whole("003/tf23_functional_get_model", *GUIDE),
+    **parts("003/tf23_functional_get_model", *WEIGHTS),
+    **whole("003/tf23_functional_mlp", *GUIDE),
+    **parts("003/tf23_functional_mlp", *WEIGHTS),
+    **whole("003/tf23_multi_input", *GUIDE),
+    **parts("003/tf23_multi_input", *WEIGHTS),
+    **made("003/tf23_nested_frozen", "nested_20", *WEIGHTS),
+    **made("003/tf23_pretrained_ckpt", "pretrained", "pretrained_ckpt", "pretrained_weights.h5"),
+    **whole("003/tf23_sequential_input_shape", *GUIDE),
+    **parts("003/tf23_sequential_input_shape", *WEIGHTS),
+    **made("003/tf23_subclassed_CustomModel", "custom_model", *WEIGHTS),
+    **made("003/tf23_subclassed_SubclassedModel", "subclassed_model", *WEIGHTS),
+    **made("003/tf23_tf_train_checkpoint", "contrived", "ckpt-1"),
+    **made("003/tf_train_checkpoint", "contrived", "ckpt-1"),
+    **whole("004/example1_two_inputs", "my_bert_classifier.h5", "my_bert_classifier.keras"),
+    **parts("004/example1_two_inputs", "weights.h5", "ckpt/weights"),
+    **whole("004/example2_numerical_features", "my_bert_classifier.h5"),
+    **parts("004/example2_numerical_features", "weights.h5"),
+    **made("004/tf23_example1_kwargs", "bert_classifier_of_one_layer", "weights.h5"),
+    **made("004/tf23_example1_two_inputs", "bert_classifier", "weights.h5"),
+}
+
+# What cannot become a bundle, and what is said of it.
+FAULTS: dict[str, tuple[How, str]] = {
+    # Not in its own stack either: the class is given the layer's ``trainable``, which TF-Hub refuses.
+    "000/a_subclassed_h5/elmo_model_subclassed.h5": (
+        How(objects=("ELMoModel",)),
+        "KerasLayer.trainable = True",
+    ),
+    "000/a_subclassed_keras/elmo_model_subclassed.keras": (
+        How(objects=("ELMoModel",)),
+        "KerasLayer.trainable = True",
+    ),
+    "000/tf1_lambda_default/architecture.json + ckpt/model.ckpt": (
+        How("ckpt/model.ckpt", lambdas=TF1),
+        r"(?s)Stored, but not expected \(15\):.*module/bilm/",
+    ),
+    "003/custom_layer_ckpt/custom_layer-1": (How(), "weights and no architecture"),
+    "003/tf23_custom_layer_ckpt/custom_layer-1": (How(), "weights and no architecture"),
+    "004/example1_two_inputs/my_bert_classifier": (How(), "holds no one saved model"),
+    "004/example2_numerical_features/my_bert_classifier": (How(), "holds no one saved model"),
+    "004/tf23_example1_kwargs/my_bert_classifier": (How(), "holds no one saved model"),
+    "004/tf23_example1_two_inputs/my_bert_classifier": (How(), "holds no one saved model"),
+    "004/seqclass_save_pretrained/safetensors": (How(), "build bert .*--task classify"),
+    "004/seqclass_save_pretrained/pt_safetensors": (How(), "build bert .*--task classify"),
+    "004/tf23_seqclass_save_pretrained/tf": (How(), "build bert .*--task classify"),
+}
+
+
+def slow_marks(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    """Loading an ELMo takes seconds: of each artefact with one, the usual file and one kind of weights do."""
+    with_elmo = name.startswith(("001", "002", "000/c3"))
+    usual = name.endswith(("/model.h5", "elmo_model.h5", "a_string/weights.h5", "a_mix3/weights.h5"))
+    return () if usual or not with_elmo else (pytest.mark.slow,)
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Has tasks done by two processes, one for each Keras, for the whole module."""
+    with ExitStack() as stack:
+        started: dict[int, Any] = {}
+
+        def submit(task: LoadTask, generation: Generation) -> LoadAnswer:
+            if generation not in started:
+                started[generation] = stack.enter_context(keras_process(generation))
+            answer: LoadAnswer = started[generation].submit(export_keras, task).result()
+            return answer
+
+        yield submit
+
+
+def opened(name: str) -> tuple[Artefact, Path]:
+    """Gives the artefact of a name, and the file to build from."""
+    artefact_name = "/".join(name.split("/")[:2])
+    inside = name.removeprefix(f"{artefact_name}/").split(" + ")[0]
+    one = artefact(artefact_name)
+    return one, one.path / inside
+
+
+@pytest.mark.needs_shared
+@pytest.mark.parametrize("name", [pytest.param(name, marks=slow_marks(name)) for name in FILES])
+def test_files_give_what_they_gave(name: str, run: Run, tmp_path: Path) -> None:
+    one, path = opened(name)
+    exported = saved_model_of(find_source(path), FILES[name].choices(one.path), tmp_path / "exported", run)
+    assert any("weights were found" in note for note in exported.notes)
+    signature = tf.saved_model.load(str(exported.path)).signatures["serving_default"]
+    compared = [case for case in one.cases() if case.outputs]
+    for case in compared[:3]:
+        check_signature(signature, case, one.atol)
+    assert compared
+
+
+def check_signature(signature: Any, case: Case, atol: float) -> None:
+    specs = signature.structured_input_signature[1]
+    only = next(iter(case.inputs.values()))
+    fed = {name: tf.constant(case.inputs.get(name, only), spec.dtype) for name, spec in specs.items()}
+    found = signature(**fed)
+    for name, expected in case.outputs.items():
+        array = found[name] if name in found else next(iter(found.values()))
+        np.testing.assert_allclose(array.numpy(), expected, atol=atol, rtol=0, err_msg=case.name)
+
+
+@pytest.mark.needs_shared
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_does_not_load_says_why(name: str, run: Run, tmp_path: Path) -> None:
+    one, path = opened(name)
+    how, message = FAULTS[name]
+    with pytest.raises(SourceError, match=message):
+        saved_model_of(find_source(path), how.choices(one.path), tmp_path / "exported", run)
+
+
+def test_every_artefact_is_listed() -> None:
+    """Files that none of the lists names are parts of others."""
+    import json
+
+    from tests.test_keras_import import SAVED_MODELS
+
+    known = {*FILES, *FAULTS, *SAVED_MODELS}
+    used = {name.replace(" + ", "/").split("architecture.json/")[-1] for name in known}
+    for entry in json.loads((shared_path(DEV) / "index.json").read_text("utf-8")):
+        for file in entry["files"]:
+            name = f"{entry['path']}/{file}"
+            listed = [one for one in known if one.startswith(entry["path"]) and file in one]
+            listed += [one for one in known if FILES.get(one, How()).weights == file and entry["path"] in one]
+            assert listed or file == "checkpoint", f"{name} is in no list; {len(used)} are"
+
+
+# Artefacts that left no SavedModel: whole bundles of them, numbers and texts through the Encoder.
+BUNDLES: dict[str, KerasChoices] = {
+    "000/b2_json_weights_lambda_bytecode/elmo_model_lambda.h5": KerasChoices(),
+    "001/a2_string_b1/model.h5": KerasChoices(),
+    "002/tf1_b_as_post/model.h5": KerasChoices(),
+    "003/nested_frozen_square/weights.h5": KerasChoices(extra_inputs={"numbers": tuple("abcdefghij")}),
+    "004/example1_two_inputs/my_bert_classifier.h5": KerasChoices(),
+}
+
+
+@pytest.mark.needs_shared
+@pytest.mark.parametrize("name", BUNDLES)
+def test_bundles_of_files_give_what_they_gave(name: str, run: Run, tmp_path: Path) -> None:
+    one, path = opened(name)
+    choices = replace(BUNDLES[name], loading=FILES[name].choices(one.path))
+    built = build_keras_bundle(path, choices, tmp_path / "bundle", run)
+    assert check_cases(built.bundle, one)
+    if built.bundle.manifest.tokenizer.kind == "text":
+        check_texts(built.bundle, one)
