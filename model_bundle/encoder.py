@@ -20,6 +20,7 @@ from model_bundle.numbers import OUT_OF_RANGE, NumericInputs
 from model_bundle.request import EncodeRequest
 from model_bundle.results import DocumentRows, EncodedTexts, EveryWord, TextFailure
 from model_bundle.runtime import Runtime, TensorFlowRuntime
+from model_bundle.stateful import DEFAULT_STATEFUL_BATCH, StatefulTextEncoder
 from model_bundle.text import PreparedTexts, text_input
 from model_bundle.text.prepared import PreparedWords
 
@@ -173,7 +174,12 @@ class Encoder:
         max_batch_tokens: limit on padded cells of a batch; None means what is fastest here.
         buffer_texts: texts sorted by length together; bounds memory.
         num_threads: batches side by side, one thread each; None takes every core.
+        stateful: ELMo only: carry the LSTMs' state from batch to batch, as AllenNLP and bilm did. Vectors
+            then depend on the texts before; it is for getting old vectors again.
+        batch_texts: texts of such a batch, as in the run that is replayed.
     """
+
+    _texts: TextEncoder | StatefulTextEncoder
 
     def __init__(
         self,
@@ -190,6 +196,8 @@ class Encoder:
         max_batch_tokens: int | None = None,
         buffer_texts: int = DEFAULT_BUFFER_TEXTS,
         num_threads: int | None = None,
+        stateful: bool = False,
+        batch_texts: int = DEFAULT_STATEFUL_BATCH,
     ) -> None:
         opened = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle)
         request = EncodeRequest.resolve(
@@ -204,6 +212,10 @@ class Encoder:
             rows=Rows(rows),
         )
         self._load(opened, request, max_batch_tokens, buffer_texts, num_threads)
+        if stateful:
+            self._texts = StatefulTextEncoder(opened, self.runtime, batch_texts)
+            # Batches must not be cut short at the end of a buffer.
+            self._buffer_texts = max(buffer_texts // batch_texts, 1) * batch_texts
 
     @classmethod
     def of_request(

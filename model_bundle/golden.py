@@ -58,7 +58,9 @@ class Golden:
         arrays = {f"input/{role}": _storable(array) for role, array in self.inputs.items()}
         arrays |= {f"output/{name}": array for name, array in self.outputs.items()}
         arrays |= {} if self.old is None else self.old.arrays()
-        np.savez(bundle_dir / GOLDEN_NAME, texts=as_bytes(self.texts), mask=self.mask, allow_pickle=False, **arrays)
+        np.savez(
+            bundle_dir / GOLDEN_NAME, texts=as_bytes(self.texts), mask=self.mask, allow_pickle=False, **arrays
+        )
 
     @classmethod
     def read(cls, bundle: ModelBundle) -> Self:

@@ -19,6 +19,8 @@ TOKENIZER_FILE = "tokenizer/tokenizer.json"
 GOLDEN_NAME = "golden.npz"
 # ELMo with boundaries and without: a bundle has the one it is not made with, to compare with old vectors.
 BOUNDARY_SIGNATURES = {True: "tokens_surrounded", False: "tokens_bare"}
+# The same taking and giving the LSTMs' state.
+STATEFUL_SIGNATURE = "tokens_stateful"
 # It names files, not their content: a hundred thousand of them would fit.
 MAX_MANIFEST_BYTES = 16_000_000
 

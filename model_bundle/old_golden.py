@@ -43,7 +43,10 @@ class OldGolden:
         """
         limits = self.limits
         if precision is Precision.BFLOAT16:
-            limits = Limits(min(limits.min_cosine, _BFLOAT16.min_cosine), max(limits.max_difference, _BFLOAT16.max_difference))
+            limits = Limits(
+                min(limits.min_cosine, _BFLOAT16.min_cosine),
+                max(limits.max_difference, _BFLOAT16.max_difference),
+            )
         expected = list(self.vectors)
         measured = distances(list(found[: len(expected)]), expected, limits, largest_element(expected))
         if not measured.same.all():

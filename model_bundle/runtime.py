@@ -82,6 +82,15 @@ class TensorFlowRuntime:
         with self._free_lanes:
             return self._run(self._call, inputs)
 
+    @property
+    def signature_names(self) -> tuple[str, ...]:
+        """What the SavedModel can be called by."""
+        return tuple(self._loaded.signatures)
+
+    def signature(self, name: str) -> Any:
+        """Gives a callable of the SavedModel as it was stored."""
+        return self._loaded.signatures[name]
+
     def _run(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
             return self._guard.run(lambda part: self._feed(call, part), inputs)

@@ -39,7 +39,11 @@ def adopt_old_vectors(
     chosen = _choose(comparison.num_tokens)
     golden = record_golden(bundle.path, manifest, [*(texts[index] for index in chosen), *GOLDEN_TEXTS])
     comparable = comparison.rows is Rows.DOCUMENT and not reading.scores
-    if comparable and not manifest.batch_dependent and not manifest.prompts.get(manifest.default_prompt or ""):
+    if (
+        comparable
+        and not manifest.batch_dependent
+        and not manifest.prompts.get(manifest.default_prompt or "")
+    ):
         old = OldGolden(
             vectors=np.stack([expected[index] for index in chosen]).astype(np.float32),
             output=reading.output,

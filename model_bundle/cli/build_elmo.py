@@ -66,7 +66,9 @@ def _run(flags: Namespace) -> None:
         licence=flags.licence,
         origin=flags.origin,
     )
-    bundle = build_held_to_old(flags, lambda output: build_elmo_bundle(flags.options, flags.weights, choices, output))
+    bundle = build_held_to_old(
+        flags, lambda output: build_elmo_bundle(flags.options, flags.weights, choices, output)
+    )
     print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 

@@ -35,7 +35,11 @@ def add_expected_flags(parser: ArgumentParser, *, required: bool = False) -> Non
         "--expected_layer", type=int, metavar="N", help="which one of old arrays [layers, words, dim], from 0"
     )
     parser.add_argument(
-        "--min_cosine", type=float, default=0.9999, metavar="C", help="from here on the same (default: 0.9999)"
+        "--min_cosine",
+        type=float,
+        default=0.9999,
+        metavar="C",
+        help="from here on the same (default: 0.9999)",
     )
     parser.add_argument(
         "--max_difference",

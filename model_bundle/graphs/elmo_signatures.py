@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from model_bundle.graphs.elmo import Elmo
 from model_bundle.graphs.elmo_lstm import LayerState
-from model_bundle.manifest import BOUNDARY_SIGNATURES
+from model_bundle.manifest import BOUNDARY_SIGNATURES, STATEFUL_SIGNATURE
 
 
 def signatures(elmo: Elmo) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def signatures(elmo: Elmo) -> dict[str, Any]:
     for dtype, suffix in ((tf.float32, ""), (tf.bfloat16, "_bfloat16")):
         functions[f"default{suffix}"] = default_signature(elmo, dtype)
         functions[f"tokens{suffix}"] = tokens_signature(elmo, dtype)
-    functions["tokens_stateful"] = stateful_signature(elmo)
+    functions[STATEFUL_SIGNATURE] = stateful_signature(elmo)
     other = not elmo.boundaries
     functions[BOUNDARY_SIGNATURES[other]] = _boundary_signature(elmo, boundaries=other)
     return functions
