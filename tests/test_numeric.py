@@ -39,6 +39,8 @@ from model_bundle.manifest import (
     SourceSpec,
     TokenizerSpec,
 )
+from model_bundle.precision_probe import measure_bfloat16_speedup
+from model_bundle.request import EncodeRequest
 from tests.conftest import shared_path
 from tests.jobs import Run, run_classify, run_job
 from tests.tiny import tiny_tokenizer, tiny_vocabulary
@@ -370,3 +372,8 @@ def test_an_old_classifier_of_text_and_numbers_runs_from_a_table(tmp_path: Path)
     classifier = Classifier(tmp_path / "bundle")
     found = classifier.classify(case["texts"], {name: numbers[:, i] for i, name in enumerate(names)})
     np.testing.assert_allclose(found.scores, case["outputs"]["output"], atol=1e-5)
+
+
+def test_the_measure_of_precisions_brings_numbers_of_its_own(bundle: ModelBundle) -> None:
+    speedup = measure_bfloat16_speedup(bundle.path, EncodeRequest.resolve(bundle))
+    assert speedup is None or speedup > 0
