@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +29,15 @@ from model_bundle.errors import SourceError
 from model_bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE, BundleManifest, SourceSpec
 
 _BESIDE = "tokenizer/"
+# What either Keras says of a class or function that it does not know.
+_UNKNOWN = re.compile(
+    r"Unknown (layer|activation|object)|Could not (locate|deserialize) class|Cannot deserialize object"
+    r"|is not defined|Could not find|could not be found"
+)
+_OWN_CODE = (
+    "\nWhere that is a class or function of your own code, name it: --custom_objects MODULE:NAME,… "
+    "(under another name: OLD=MODULE:NAME), from a folder where Python finds the module."
+)
 Run = Callable[[LoadTask, Generation], LoadAnswer]
 
 
@@ -89,7 +99,8 @@ def saved_model_of(source: KerasSource, choices: LoadChoices, directory: Path, r
             return Exported(directory, (f"loaded by Keras {generation}", *notes, *answer.notes))
         faults.append(f"Keras {generation}: {answer.fault}")
         shutil.rmtree(Path(f"{directory}.scratch"), ignore_errors=True)
-    raise SourceError(f"{source.path} does not load.\n" + "\n".join(faults))
+    hint = _OWN_CODE if any(_UNKNOWN.search(fault) for fault in faults) else ""
+    raise SourceError(f"{source.path} does not load.\n" + "\n".join(faults) + hint)
 
 
 def _refuse_loading(source: KerasSource, choices: LoadChoices) -> None:

@@ -23,6 +23,12 @@ from model_bundle.errors import ModelBundleError, SourceError
 
 _MAX_CHARS = 700
 # A line that begins with the name of an error, and what follows it.
+_AROUND = (
+    "Exception encountered when calling",
+    "Call arguments received",
+    "Arguments received",
+    "in user code",
+)
 _INNER = re.compile(r"^[ \t]*(\w+(?:Error|Exception): .*(?:\n(?!\s*\n).*)*)", re.MULTILINE)
 
 
@@ -56,8 +62,9 @@ def _cause(error: Exception) -> str:
     """Gives the innermost error of a report, which may quote the user's code and Keras' around it."""
     text = str(error).strip()
     inner = _INNER.findall(text)
-    told = inner[-1].strip() if inner else f"{type(error).__name__}: {text}"
-    return told.split("\n\n")[0][:_MAX_CHARS]
+    parts = [part.strip() for part in text.split("\n\n") if not part.strip().startswith(_AROUND)]
+    told = inner[-1].strip() if inner else f"{type(error).__name__}: {parts[0] if parts else text}"
+    return told[:_MAX_CHARS]
 
 
 def _export(task: LoadTask) -> tuple[str, ...]:
