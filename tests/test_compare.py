@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from model_bundle.build.bert_source import BertOptions, read_bert_source
 from model_bundle.build.elmo import ElmoChoices, build_elmo_bundle
 from model_bundle.bundle import ModelBundle
 from model_bundle.classifier import Classifier
+from model_bundle.cli.compare import COMPARE
 from model_bundle.cli.main import main
 from model_bundle.compare.compare import Asked, compare
 from model_bundle.compare.read import Texts, align, read_old_vectors, read_texts
@@ -287,6 +290,17 @@ def test_what_does_not_pair_up_is_told(tmp_path: Path) -> None:
         read_texts(tmp_path / "a.jsonl")
     with pytest.raises(SettingsError, match="cannot be read"):
         read_texts(tmp_path / "absent.txt")
+
+
+def test_every_flag_is_on_the_page() -> None:
+    page = (DATA_DIR.parents[1] / "docs" / "compare.md").read_text(encoding="utf-8")
+    parser = ArgumentParser()
+    COMPARE.add_flags(parser)
+    flags = {option for action in parser._actions for option in action.option_strings}
+    assert set(re.findall(r"^\| `(--\w+)", page.partition("## Flags")[2], re.MULTILINE)) == flags - {
+        "-h",
+        "--help",
+    }
 
 
 def test_the_command_prints_and_ends_with_1_on_a_difference(
