@@ -118,6 +118,8 @@ def test_numbers_go_to_their_inputs_in_memory(bundle: ModelBundle) -> None:
     found = encoder.encode(TEXTS, {"age": AGES, "size": np.array(SIZES)})
     rows = zip(TEXTS, AGES, SIZES, strict=True)
     np.testing.assert_array_equal(found, [expected(bundle, *row) for row in rows])
+    whole = {"features": np.stack([SIZES, AGES], axis=1)}
+    np.testing.assert_array_equal(encoder.encode(TEXTS, whole), found)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,7 @@ def test_numbers_go_to_their_inputs_in_memory(bundle: ModelBundle) -> None:
         ({"age": AGES, "size": SIZES, "weight": AGES}, "was given 'age', 'size', 'weight'"),
         ({"age": AGES, "size": SIZES[:3]}, r"'size' has shape \[3\]; expected is one number for each of 4"),
         ({"age": AGES, "size": ["1", "two", "3", "4"]}, "'size' holds what is no number"),
+        ({"features": [[1.0, 2.0, 3.0]] * 4}, "'size', 'age', but was given 'features'"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused_in_memory(
