@@ -29,7 +29,7 @@ class NumericInputs:
         """Puts columns side by side.
 
         Args:
-            values: numbers by the name of their column, one for each text; or an array [texts, columns] by the
+            values: numbers by the name of their column, one a text; or an array [texts, columns] by the
                 name of an input, with its columns in their order.
             num_texts: how many there must be.
 
