@@ -36,6 +36,7 @@ def start_keras(legacy: bool) -> None:
     """Decides which Keras ``tf.keras`` is, before TensorFlow is imported, and keeps its warnings quiet."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1" if legacy else "0"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     warnings.simplefilter("ignore")
     from model_bundle.tensorflow_setup import import_tensorflow
 
@@ -72,6 +73,7 @@ def _export(task: LoadTask) -> tuple[str, ...]:
     objects = load_objects(task.custom_objects, "--custom_objects")
     if task.stand_ins:
         objects |= stand_ins()
+    if task.kind == "factory":
         install_stand_ins()
     for layer, place in task.lambdas.items():
         objects[lambda_name(layer)] = load_object(place, "--lambda_function")
