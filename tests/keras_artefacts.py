@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 NUMBERS = np.linspace(-1, 1, 60, dtype=np.float32).reshape(3, 20)
+TEXTS = ("the cat sat", "dogs run far away", "", "Zürich, far away from the cats")
 
 
 def make_all(directory: Path) -> None:
@@ -21,6 +22,7 @@ def make_all(directory: Path) -> None:
     _nested(directory)
     _with_code(directory)
     _shared_names(directory)
+    _with_vocabulary(directory, "words2")
 
 
 def make_keras_3(directory: Path) -> None:
@@ -39,6 +41,7 @@ def make_keras_3(directory: Path) -> None:
     (directory / "mlp3.json").write_text(model.to_json())
     model.export(directory / "mlp3_export", verbose=False)
     _code_of_keras_3(directory)
+    _with_vocabulary(directory, "words3")
 
 
 def _guide(directory: Path) -> None:
@@ -102,6 +105,20 @@ def _code_of_keras_3(directory: Path) -> None:
     inputs = keras.Input((20,), name="digits")
     outputs = keras.layers.Lambda(lambda x: x * 2, name="double")(inputs)
     keras.Model(inputs, outputs).save(directory / "code3.keras")
+
+
+def _with_vocabulary(directory: Path, name: str) -> None:
+    """A model that splits texts itself and looks words up in a table, as Keras' own text examples do."""
+    import tensorflow as tf
+
+    split = tf.keras.layers.TextVectorization(max_tokens=30, output_sequence_length=6)
+    split.adapt(TEXTS)
+    inputs = tf.keras.Input((1,), dtype="string", name="text")
+    states = tf.keras.layers.Embedding(30, 4)(split(inputs))
+    outputs = tf.keras.layers.Dense(3)(tf.keras.layers.GlobalAveragePooling1D()(states))
+    model = tf.keras.Model(inputs, outputs)
+    np.save(directory / f"{name}.npy", np.asarray(model(tf.constant([[text] for text in TEXTS]))))
+    model.save(directory / f"{name}.keras")
 
 
 def _shared_names(directory: Path) -> None:

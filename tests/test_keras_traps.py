@@ -20,9 +20,10 @@ from model_bundle.build.keras_choices import KerasChoices, LoadChoices
 from model_bundle.build.keras_export import export_keras
 from model_bundle.build.keras_source import find_source
 from model_bundle.build.keras_task import LoadAnswer, LoadTask
+from model_bundle.encoder import Encoder
 from model_bundle.errors import SourceError
 from tests.hub_modules import save_signatures
-from tests.keras_artefacts import NUMBERS, make_all, make_keras_3
+from tests.keras_artefacts import NUMBERS, TEXTS, make_all, make_keras_3
 
 HERE, OBJECTS = "tests.keras_artefacts:", "tests.legacy_objects:"
 Load = Callable[..., tuple[np.ndarray, tuple[str, ...]]]
@@ -236,3 +237,10 @@ def test_numbers_alone_become_a_bundle(kerases: Kerases, tmp_path: Path) -> None
     assert manifest.inputs["digits"].columns == columns
     with pytest.raises(SourceError, match="--extra_input digits=COLUMN"):
         build_keras_bundle(kerases.folder / "mlp.keras", KerasChoices(), tmp_path / "other", kerases.run)
+
+
+@pytest.mark.parametrize("name", ["words2.keras", "words3.keras"])
+def test_vocabularies_come_along(name: str, kerases: Kerases, tmp_path: Path) -> None:
+    built = build_keras_bundle(kerases.folder / name, KerasChoices(), tmp_path / "bundle", kerases.run)
+    expected = np.load(kerases.folder / f"{name.split('.')[0]}.npy")
+    np.testing.assert_allclose(Encoder(built.bundle).encode(TEXTS), expected, atol=1e-6)

@@ -116,7 +116,7 @@ def _other_variables(model: Any) -> list[Any]:
     """Lists variables that belong to the model and are no weights of it: those of modules inside layers."""
     import tensorflow as tf
 
-    own = {id(weight) for weight in model.weights}
+    own = {id(weight) for weight in _weights(model)}
     found = [part for part in tf.train.TrackableView(model).descendants() if isinstance(part, tf.Variable)]
     return [part for part in found if id(part) not in own]
 
@@ -131,7 +131,7 @@ def check_loaded(model: Any, stored: Mapping[str, np.ndarray], where: str) -> tu
 
 def model_values(model: Any) -> dict[str, np.ndarray]:
     """Gives a model's weights by name; names that come twice get a number."""
-    return _values(model.weights)
+    return _values(_weights(model))
 
 
 def _values(weights: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -160,10 +160,15 @@ def _variables(model: Any) -> dict[str, list[tuple[str, Any]]]:
     layers: dict[str, list[tuple[str, Any]]] = {}
     seen: set[int] = set()
     for layer in model.layers:
-        layers[layer.name] = [(_name(weight), weight) for weight in layer.weights if id(weight) not in seen]
-        seen |= {id(weight) for weight in layer.weights}
-    layers[TOP_LEVEL] = [(_name(weight), weight) for weight in model.weights if id(weight) not in seen]
+        layers[layer.name] = [(_name(weight), weight) for weight in _weights(layer) if id(weight) not in seen]
+        seen |= {id(weight) for weight in _weights(layer)}
+    layers[TOP_LEVEL] = [(_name(weight), weight) for weight in _weights(model) if id(weight) not in seen]
     return layers
+
+
+def _weights(layer: Any) -> list[Any]:
+    """Lists weights; Keras 2 counts vocabularies among them, which are tables."""
+    return [weight for weight in layer.weights if hasattr(weight, "assign")]
 
 
 def _described(layer: str, weights: list[tuple[str, Any]]) -> list[tuple[str, tuple[int, ...]]]:
