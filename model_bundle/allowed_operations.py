@@ -188,6 +188,9 @@ _TRAINING = """
     SparseApplyProximalGradientDescent SparseApplyRMSProp
 """
 
+# Take from an iterator that is passed in, as layers of Keras 2 do that learn a vocabulary. Whatever makes an
+# iterator, over files or anything else, is not allowed.
+_TAKING = "IteratorGetNext IteratorGetNextAsOptional IteratorGetNextSync"
 # What tensorflow_text 2.21 registers, beside everything under this prefix: see the test that compares.
 TEXT_PREFIX = "TFText>"
 _TEXT = """
@@ -216,6 +219,7 @@ ALLOWED = TEXT_OPS.union(
             _LISTS,
             _VARIABLES,
             _TRAINING,
+            _TAKING,
         )
     )
 )
@@ -237,7 +241,7 @@ _REFUSED = {
     "RestoreV2",
     "writes files": "WriteFile Save SaveSlices SaveV2 MergeV2Checkpoints DumpTensor CreateSummaryFileWriter "
     "WriteSummary WriteScalarSummary WriteHistogramSummary",
-    "reads data sets": "Iterator IteratorV2 IteratorGetNext MakeIterator OneShotIterator TextLineDataset "
+    "reads data sets": "Iterator IteratorV2 AnonymousIteratorV3 MakeIterator OneShotIterator TextLineDataset "
     "TFRecordDataset TFRecordDatasetV2 MatchingFilesDataset InitializeTableFromDataset DatasetFromGraph",
     "runs Python": "PyFunc PyFuncStateless EagerPyFunc",
     "talks to other machines": "RemoteCall Send Recv RpcCall RpcClient RpcServer DataServiceDatasetV4",

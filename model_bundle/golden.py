@@ -38,8 +38,8 @@ class Golden:
     """Inputs by role and the raw outputs they gave.
 
     ``outputs`` holds float32[texts, tokens, dim] or float32[texts, dim] by output name; ``mask`` int32[texts,
-    tokens] tells real tokens of the former. ``classes`` are the outputs that are scores. ``old`` are vectors of
-    another system that this one was held to.
+    tokens] tells real tokens of the former. ``classes`` are the outputs that are scores. ``old`` are vectors
+    of another system that this one was held to.
     """
 
     texts: tuple[str, ...]

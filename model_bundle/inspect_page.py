@@ -94,6 +94,8 @@ def _tokenizer(manifest: BundleManifest) -> str:
     spec = manifest.tokenizer
     if spec.kind == "text":
         return "in the graph"
+    if spec.kind == "none":
+        return "none: it takes numbers alone"
     if spec.kind == "words":
         return f"words, split by {spec.word_split}"
     casing = {True: "lower-cases", False: "keeps capitals", None: "casing as its file says"}[spec.lowercase]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,8 @@ class NumericInputs:
         """Puts columns side by side.
 
         Args:
-            values: numbers by the name of their column, one for each text.
+            values: numbers by the name of their column, one a text; or an array [texts, columns] by the
+                name of an input, with its columns in their order.
             num_texts: how many there must be.
 
         Returns:
@@ -37,7 +39,7 @@ class NumericInputs:
         Raises:
             SettingsError: a column is missing, not known, of another length, or holds no numbers.
         """
-        given = dict(values or {})
+        given = self._by_column(values or {})
         if given.keys() != set(self.columns):
             raise SettingsError(
                 f"The model takes numbers from the columns {_names(self.columns)}, but was given "
@@ -47,6 +49,17 @@ class NumericInputs:
         for index, name in enumerate(self.columns):
             table[:, index] = _column(name, given[name], num_texts)
         return table
+
+    def _by_column(self, values: Mapping[str, Sequence[float] | np.ndarray]) -> dict[str, Any]:
+        """Takes arrays of whole inputs apart."""
+        given: dict[str, Any] = {}
+        for name, value in values.items():
+            columns = self._specs[name].columns if name in self._specs else ()
+            if isinstance(value, np.ndarray) and value.shape[1:] == (len(columns),) != (0,):
+                given |= zip(columns, value.T, strict=True)
+            else:
+                given[name] = value
+        return given
 
     def arrays(self, table: np.ndarray | None, num_texts: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Gives what the inputs are fed.

@@ -11,6 +11,7 @@ import numpy as np
 
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import ModelBundleError
+from model_bundle.feeding import example_numbers
 from model_bundle.manifest import Precision
 from model_bundle.request import EncodeRequest
 from model_bundle.runtime import Runtime
@@ -39,7 +40,8 @@ def measure_bfloat16_speedup(place: str | Path, request: EncodeRequest) -> float
     words = "the of market said new people team space first game science company two world"
     text = " ".join((words.split() * _WORDS)[:_WORDS])
     inputs = text_input(bundle.path, bundle.manifest, request.max_tokens, request.prompt)
-    batch = inputs.prepare([text] * _TEXTS).batch(np.arange(_TEXTS))
+    texts = np.arange(_TEXTS)
+    batch = inputs.prepare([text] * _TEXTS).batch(texts) | example_numbers(bundle.manifest.inputs, texts)
     seconds: list[list[float]] = [[], []]
     for _ in range(_ROUNDS + 1):
         for runtime, times in zip(runtimes, seconds, strict=True):

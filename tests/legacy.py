@@ -19,6 +19,7 @@ from model_bundle.manifest import InputSpec, Precision
 from model_bundle.request import EncodeRequest
 from model_bundle.runtime import TensorFlowRuntime
 from tests.conftest import shared_path
+from tests.jobs import run_classify, run_job, vectors_of, write_texts
 
 DEV = "fixtures/keras_legacy/dev"
 
@@ -66,8 +67,12 @@ class Artefact:
             }
             yield Case(case["name"], inputs, outputs)
 
-    def single_texts(self) -> dict[str, np.ndarray]:
-        """Gives the output for each text that the original stack could compute alone."""
+    def texts(self) -> dict[str, np.ndarray]:
+        """Gives what the original stack gave for each text: alone, or in a batch filled up to one length."""
+        whole = self.expected["cases"][0]
+        if "texts" in whole:
+            (rows,) = next(self.cases()).outputs.values()
+            return dict(zip(whole["texts"], rows, strict=True))
         singles = [case for case in self.cases() if case.name.startswith("single_") and case.outputs]
         return {
             b" ".join(next(iter(case.inputs.values())).ravel()).decode(): next(iter(case.outputs.values()))[0]
@@ -108,17 +113,35 @@ def check_cases(bundle: ModelBundle, made: Artefact) -> int:
 
 
 def check_texts(bundle: ModelBundle, made: Artefact) -> None:
-    """Texts through the Encoder, as a job sends them: in one batch, or in batches of equal length."""
-    expected = made.single_texts()
+    """Texts in memory: in one batch, or in batches of equal length."""
+    expected = made.texts()
     if bundle.manifest.task == "classify":
         found = Classifier(bundle).classify(list(expected)).logits
     else:
         found = Encoder(bundle).encode(list(expected))
     for text, row in zip(expected, found, strict=True):
-        wanted = expected[text]
-        if wanted.ndim == 2:  # a vector a token: their mean
-            wanted = wanted.mean(axis=0)
-        np.testing.assert_allclose(row, wanted, atol=made.atol, rtol=0, err_msg=text)
+        np.testing.assert_allclose(row, vector(expected[text]), atol=made.atol, rtol=0, err_msg=text)
+
+
+def check_job(bundle: ModelBundle, made: Artefact, folder: Path) -> None:
+    """Texts through the Beam job: each is a row or, where it is blank, a dead letter."""
+    expected = made.texts()
+    is_classifier = bundle.manifest.task == "classify"
+    flags = ("--input", write_texts(folder / "texts.jsonl", list(expected)), "--id_column", "id")
+    job = run_classify if is_classifier else run_job
+    run = job(folder / "run", bundle.path, *flags, *(("--keep_logits",) if is_classifier else ()))
+    assert run.exit_code == 0, run.stderr
+    rows = vectors_of(run.rows, "logits" if is_classifier else "embedding")
+    texts = list(expected)
+    done = [texts[int(number)] for number in run.column("doc_id")]
+    assert sorted(done) == sorted(text for text in texts if text.strip())
+    for text, row in zip(done, rows, strict=True):
+        np.testing.assert_allclose(row, vector(expected[text]), atol=made.atol, rtol=0, err_msg=text)
+
+
+def vector(output: np.ndarray) -> np.ndarray:
+    """Gives the mean of vectors a token, and others as they are."""
+    return output if output.ndim == 1 else np.asarray(output.mean(axis=0))
 
 
 def _array(value: Any, shape: list[int], dtype: str) -> np.ndarray:

@@ -36,7 +36,8 @@ _HARMLESS = {
 }
 _NAMES = """
     ReadFile WriteFile MatchingFiles PyFunc EagerPyFunc PyFuncStateless SaveV2 RestoreV2 MergeV2Checkpoints
-    TextLineDataset IteratorGetNext OneShotIterator MakeIterator RemoteCall Send Recv Abort DebugIdentityV2
+    TextLineDataset AnonymousIteratorV3 OneShotIterator MakeIterator RemoteCall Send Recv Abort
+    DebugIdentityV2
     WriteSummary CreateSummaryFileWriter LoadAndRemapMatrix FixedUnigramCandidateSampler ImmutableConst
     DecodeProtoV2 EncodeProto DumpTensor FileSystemSetConfiguration XlaCallModule RpcCall DatasetFromGraph
     WholeFileReaderV2 RecordInput SaveDatasetV2 LMDBReader SqlDataset DataServiceDatasetV4 TPUExecute

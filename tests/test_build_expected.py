@@ -48,7 +48,7 @@ def test_old_vectors_become_golden_ones(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["bundle"]  # nothing temporary is left
     golden = Golden.read(bundle)
     assert golden.old is not None
-    kept = {text: vector for text, vector in zip(golden.texts, golden.old.vectors, strict=False)}
+    kept = dict(zip(golden.texts, golden.old.vectors, strict=False))
     assert len(kept) == 4
     assert golden.texts[4:] == GOLDEN_TEXTS
     for text, vector in kept.items():

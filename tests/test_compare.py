@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from model_bundle.build.bert_source import BertOptions, read_bert_source
 from model_bundle.build.elmo import ElmoChoices, build_elmo_bundle
 from model_bundle.bundle import ModelBundle
 from model_bundle.classifier import Classifier
+from model_bundle.cli.compare import COMPARE
 from model_bundle.cli.main import main
 from model_bundle.compare.compare import Asked, compare
 from model_bundle.compare.read import Texts, align, read_old_vectors, read_texts
@@ -191,25 +194,12 @@ def test_scores_and_logits_of_a_classifier_are_compared(model: str, build_head: 
         assert explanations(bundle, old[1], texts)[0].startswith("logits")
 
 
-WRITERS: dict[str, Callable[[Path, np.ndarray, list[str]], Any]] = {
-    "a.npy": lambda path, vectors, ids: np.save(path, vectors),
-    "a.npz": lambda path, vectors, ids: np.savez(path, vectors=vectors, ids=np.array(ids)),
-    "b.npz": lambda path, vectors, ids: np.savez(path, **dict(zip(ids, vectors, strict=True))),
-    "a.jsonl": lambda path, vectors, ids: path.write_text(
-        "".join(
-            json.dumps({"id": i, "embedding": v.tolist()}) + "\n" for i, v in zip(ids, vectors, strict=True)
-        )
-    ),
-    "b.jsonl": lambda path, vectors, ids: path.write_text(
-        "".join(json.dumps(vector.tolist()) + "\n" for vector in vectors)
-    ),
-    "a.parquet": lambda path, vectors, ids: pq.write_table(
-        pa.table({"doc_id": ids, "embedding": vectors.tolist()}), path
-    ),
-}
+def write_jsonl(path: Path, vectors: np.ndarray, ids: list[str]) -> None:
+    rows = ({"id": name, "embedding": vector.tolist()} for name, vector in zip(ids, vectors, strict=True))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def write_hdf5(path: Path, vectors: np.ndarray, ids: list[str]) -> None:
+def write_allennlp(path: Path, vectors: np.ndarray) -> None:
     """As AllenNLP's command: an array for each line, by its number."""
     with h5py.File(path, "w") as file:
         for index, vector in enumerate(vectors):
@@ -217,21 +207,40 @@ def write_hdf5(path: Path, vectors: np.ndarray, ids: list[str]) -> None:
         file["sentence_to_index"] = json.dumps({"a": "0"})
 
 
-def write_hdf5_rows(path: Path, vectors: np.ndarray, ids: list[str]) -> None:
+def write_hdf5(path: Path, vectors: np.ndarray, ids: list[str]) -> None:
     with h5py.File(path, "w") as file:
         file["embeddings"] = vectors
         file["ids"] = ids
 
 
-WRITERS |= {"a.hdf5": write_hdf5, "b.h5": write_hdf5_rows}
+WITH_IDS: dict[str, Callable[[Path, np.ndarray, list[str]], Any]] = {
+    "a.npz": lambda path, vectors, ids: np.savez(path, vectors=vectors, ids=np.array(ids)),
+    "b.npz": lambda path, vectors, ids: np.savez(path, **dict(zip(ids, vectors, strict=True))),
+    "a.jsonl": write_jsonl,
+    "a.parquet": lambda path, vectors, ids: pq.write_table(
+        pa.table({"doc_id": ids, "embedding": vectors.tolist()}), path
+    ),
+    "b.h5": write_hdf5,
+}
+IN_ORDER: dict[str, Callable[[Path, np.ndarray], Any]] = {
+    "a.npy": np.save,
+    "b.jsonl": lambda path, vectors: path.write_text(
+        "".join(json.dumps(vector.tolist()) + "\n" for vector in vectors)
+    ),
+    "a.hdf5": write_allennlp,
+}
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", [*WITH_IDS, *IN_ORDER])
 def test_files_of_old_vectors_are_read(name: str, tmp_path: Path) -> None:
     vectors = np.random.default_rng(7).normal(size=(12, 4)).astype(np.float32)
     ids = [f"n{index}" for index in range(12)]
-    WRITERS[name](tmp_path / name, vectors, ids)
+    if name in WITH_IDS:
+        WITH_IDS[name](tmp_path / name, vectors, ids)
+    else:
+        IN_ORDER[name](tmp_path / name, vectors)
     old = read_old_vectors(tmp_path / name)
+    assert (old.ids is not None) == (name in WITH_IDS)
     np.testing.assert_array_equal(np.stack(old.vectors), vectors)
     shuffled = [*range(11, -1, -1)] if old.ids else [*range(12)]
     texts = Texts([f"text {index}" for index in shuffled], [ids[index] for index in shuffled])
@@ -287,6 +296,17 @@ def test_what_does_not_pair_up_is_told(tmp_path: Path) -> None:
         read_texts(tmp_path / "a.jsonl")
     with pytest.raises(SettingsError, match="cannot be read"):
         read_texts(tmp_path / "absent.txt")
+
+
+def test_every_flag_is_on_the_page() -> None:
+    page = (DATA_DIR.parents[1] / "docs" / "compare.md").read_text(encoding="utf-8")
+    parser = ArgumentParser()
+    COMPARE.add_flags(parser)
+    flags = {option for action in parser._actions for option in action.option_strings}
+    assert set(re.findall(r"^\| `(--\w+)", page.partition("## Flags")[2], re.MULTILINE)) == flags - {
+        "-h",
+        "--help",
+    }
 
 
 def test_the_command_prints_and_ends_with_1_on_a_difference(

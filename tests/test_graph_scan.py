@@ -174,9 +174,28 @@ def calls_python(text: Any) -> dict[str, Any]:
     return {"vector": tf.numpy_function(lambda rows: rows, [lengths(text)["vector"]], tf.float32)}
 
 
+def iterates_over_files(text: Any) -> dict[str, Any]:
+    del text
+    return lengths(next(iter(tf.data.TextLineDataset("/etc/hostname").batch(2))))
+
+
+def test_a_layer_that_once_learned_from_data_passes(tmp_path: Path) -> None:
+    """Keras 2 saves with it the step that takes batches from an iterator."""
+    keras = pytest.importorskip("tf_keras")
+    words = keras.layers.TextVectorization(output_sequence_length=4)
+    words.adapt(["the cat sat", "a dog"])
+    text = keras.Input((1,), dtype="string")
+    model = keras.Model(text, keras.layers.Embedding(8, 2)(words(text)))
+    model.save(tmp_path / "model")
+    operations = (tmp_path / "model" / "saved_model.pb").read_bytes()
+    assert b"IteratorGetNext" in operations
+    assert scan_folder(tmp_path / "model", "a model") == ()
+
+
 @pytest.mark.parametrize(
     ("serve", "message"),
     [
+        (iterates_over_files, "TextLineDataset reads data sets"),
         (reads_checkpoints, "RestoreV2 reads files"),
         (prints("file:///tmp/printed"), "PrintV2 writes what it prints to a file"),
         (calls_python, "PyFunc runs Python"),

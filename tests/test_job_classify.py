@@ -138,6 +138,27 @@ def test_words_have_a_row_each_with_place_and_label(model: str, tmp_path: Path, 
     assert hidden.column("char_start") == run.column("char_start")
 
 
+def test_the_step_gives_classes_in_a_pipeline_of_ones_own(build_head: Build) -> None:
+    bundle = build_head("tiny_distilbert_mood")
+    labels = dict(zip(TEXTS, Classifier(bundle).classify(TEXTS).labels, strict=True))
+    scope: dict[str, Any] = {"CLASSIFIER": str(bundle.path), "TEXTS": TEXTS, "_append": _append}
+    page = (PAGE.parent / "pipelines.md").read_text(encoding="utf-8").partition("## Classes instead")[2]
+    wanted = Counter(labels.values()).most_common(1)[0][0]
+    code = page.split("```python\n")[1].partition("```")[0].replace("found.append", "_append")
+    _collected.clear()
+    exec(code.replace('"good"', repr(wanted)), scope)
+    found = sorted(row["doc_id"] for row in _collected)
+    assert found == sorted(text for text, label in labels.items() if label == wanted)
+
+
+# Steps are pickled: what they collect must be found by name.
+_collected: list[dict[str, Any]] = []
+
+
+def _append(row: dict[str, Any]) -> None:
+    _collected.append(row)
+
+
 def test_labels_of_the_original_model(tmp_path: Path) -> None:
     root = shared_path("fixtures/keras_legacy/dev/004/seqclass_save_pretrained")
     source = read_bert_source(str(root / "tf"), BertOptions(head=HeadOptions())).source

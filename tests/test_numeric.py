@@ -39,6 +39,8 @@ from model_bundle.manifest import (
     SourceSpec,
     TokenizerSpec,
 )
+from model_bundle.precision_probe import measure_bfloat16_speedup
+from model_bundle.request import EncodeRequest
 from tests.conftest import shared_path
 from tests.jobs import Run, run_classify, run_job
 from tests.tiny import tiny_tokenizer, tiny_vocabulary
@@ -116,6 +118,8 @@ def test_numbers_go_to_their_inputs_in_memory(bundle: ModelBundle) -> None:
     found = encoder.encode(TEXTS, {"age": AGES, "size": np.array(SIZES)})
     rows = zip(TEXTS, AGES, SIZES, strict=True)
     np.testing.assert_array_equal(found, [expected(bundle, *row) for row in rows])
+    whole = {"features": np.stack([SIZES, AGES], axis=1)}
+    np.testing.assert_array_equal(encoder.encode(TEXTS, whole), found)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +130,7 @@ def test_numbers_go_to_their_inputs_in_memory(bundle: ModelBundle) -> None:
         ({"age": AGES, "size": SIZES, "weight": AGES}, "was given 'age', 'size', 'weight'"),
         ({"age": AGES, "size": SIZES[:3]}, r"'size' has shape \[3\]; expected is one number for each of 4"),
         ({"age": AGES, "size": ["1", "two", "3", "4"]}, "'size' holds what is no number"),
+        ({"features": [[1.0, 2.0, 3.0]] * 4}, "'size', 'age', but was given 'features'"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused_in_memory(
@@ -370,3 +375,8 @@ def test_an_old_classifier_of_text_and_numbers_runs_from_a_table(tmp_path: Path)
     classifier = Classifier(tmp_path / "bundle")
     found = classifier.classify(case["texts"], {name: numbers[:, i] for i, name in enumerate(names)})
     np.testing.assert_allclose(found.scores, case["outputs"]["output"], atol=1e-5)
+
+
+def test_the_measure_of_precisions_brings_numbers_of_its_own(bundle: ModelBundle) -> None:
+    speedup = measure_bfloat16_speedup(bundle.path, EncodeRequest.resolve(bundle))
+    assert speedup is None or speedup > 0

@@ -79,6 +79,31 @@ def test_every_letter_that_the_tokenizer_takes_is_in_one_word(
         assert cut.num_words[index] == len(words)
 
 
+@pytest.mark.parametrize("splits", [True, False])
+def test_words_of_sentencepiece_have_no_spaces(splits: bool, tmp_path: Path) -> None:
+    """As XLM-RoBERTa has it, with white space cut away first, and without."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁the", "▁cat", "s", "▁sa", "t", ",", "é", "f", "▁ca"]
+    backend = Tokenizer(models.Unigram([(piece, -float(i)) for i, piece in enumerate(pieces)], unk_id=3))
+    backend.normalizer = normalizers.NFKC()
+    metaspace = pre_tokenizers.Metaspace()
+    backend.pre_tokenizer = (
+        pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), metaspace]) if splits else metaspace
+    )
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    backend.save(str(tmp_path / "tokenizer.json"))
+    text = " the cats,  sat café ½ x "
+    prepared = SubwordWordInput(tmp_path / "tokenizer.json", None, 1).prepare([text, ""])
+    spelled, spans = prepared.words(0)
+    assert spelled == ["the", "cats,", "sat", "café", "½", "x"]
+    assert [text[start:stop] for start, stop in spans] == spelled
+    assert prepared.num_words.tolist() == [6, 0]
+    assert prepared.pieces(1).shape == (0, 2)
+
+
 def test_a_prompt_is_no_part_of_the_text() -> None:
     prepared = word_input("tiny_bert", prompt="the cat: ").prepare(["a mat"])
     spelled, spans = prepared.words(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from model_bundle.build.hub import golden_check
 from model_bundle.build.hub_handle import HubModule
 from model_bundle.build.hub_load import LoadedModule, load_module
 from model_bundle.build.hub_stable import stabilize_loaded
-from model_bundle.build.keras_beside import Beside, find_beside
+from model_bundle.build.keras_beside import Beside
 from model_bundle.build.keras_child import Generation, plan, run_task
 from model_bundle.build.keras_choices import KerasChoices, LoadChoices
 from model_bundle.build.keras_needed import needed_parts
@@ -28,6 +29,15 @@ from model_bundle.errors import SourceError
 from model_bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE, BundleManifest, SourceSpec
 
 _BESIDE = "tokenizer/"
+# What either Keras says of a class or function that it does not know.
+_UNKNOWN = re.compile(
+    r"Unknown (layer|activation|object)|Could not (locate|deserialize) class|Cannot deserialize object"
+    r"|is not defined|Could not find|could not be found"
+)
+_OWN_CODE = (
+    "\nWhere that is a class or function of your own code, name it: --custom_objects MODULE:NAME,… "
+    "(under another name: OLD=MODULE:NAME), from a folder where Python finds the module."
+)
 Run = Callable[[LoadTask, Generation], LoadAnswer]
 
 
@@ -63,12 +73,11 @@ def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Ru
     """
     check_output(output)
     source = find_source(place)
-    beside = find_beside(source.path, choices.tokenizer)
     with tempfile.TemporaryDirectory(prefix="keras-model-") as scratch:
         exported = saved_model_of(source, choices.loading, Path(scratch) / "exported", run)
         loaded = load_module(_module(source, exported), choices.allow_ops)
-        settled = settle_keras(loaded, beside, choices, Path(scratch))
-        bundle = _assemble(source, loaded, settled, beside, choices, output)
+        settled = settle_keras(loaded, source.path, choices, Path(scratch))
+        bundle = _assemble(source, loaded, settled, choices, output)
     return KerasBuild(bundle, (f"read: {source.title} {source.path}", *exported.notes, *settled.notes))
 
 
@@ -82,14 +91,16 @@ def saved_model_of(source: KerasSource, choices: LoadChoices, directory: Path, r
         _refuse_loading(source, choices)
         return Exported(source.path)
     task, generations, notes = plan(source, choices, directory)
-    faults = []
+    faults: dict[str, list[str]] = {}
     for generation in generations:
         answer = run(task, generation)
         if answer.fault is None:
             return Exported(directory, (f"loaded by Keras {generation}", *notes, *answer.notes))
-        faults.append(f"Keras {generation}: {answer.fault}")
+        faults.setdefault(answer.fault, []).append(str(generation))
         shutil.rmtree(Path(f"{directory}.scratch"), ignore_errors=True)
-    raise SourceError(f"{source.path} does not load.\n" + "\n".join(faults))
+    hint = _OWN_CODE if any(_UNKNOWN.search(fault) for fault in faults) else ""
+    told = "\n".join(f"Keras {' and '.join(numbers)}: {fault}" for fault, numbers in faults.items())
+    raise SourceError(f"{source.path} does not load.\n{told}{hint}")
 
 
 def _refuse_loading(source: KerasSource, choices: LoadChoices) -> None:
@@ -109,23 +120,30 @@ def _refuse_loading(source: KerasSource, choices: LoadChoices) -> None:
 
 
 def _module(source: KerasSource, exported: Exported) -> HubModule:
-    name = source.path.resolve().name
+    name = _name(source)
     remedy = "The files are damaged or incomplete; copy or export the model again."
     return HubModule(exported.path, name, name, remedy)
+
+
+def _name(source: KerasSource) -> str:
+    """Names a model after its file or folder, or one above that says more than saved_model/1 does."""
+    path = source.path.resolve()
+    while path.is_dir() and (path.name.isdigit() or path.name == SAVED_MODEL_DIR):
+        path = path.parent
+    return path.name if path.is_dir() or source.kind == "checkpoint" else path.stem
 
 
 def _assemble(
     source: KerasSource,
     loaded: LoadedModule,
     settled: SettledKeras,
-    beside: Beside | None,
     choices: KerasChoices,
     output: Path,
 ) -> ModelBundle:
     folder = SourceFolder(source.path if source.path.is_dir() else source.path.parent)
     location = choices.origin or loaded.module.location
     licence = read_licence(folder, location, choices.licence)
-    described = SourceSpec(kind="keras", location=location, files=_digests(source, beside, settled))
+    described = SourceSpec(kind="keras", location=location, files=_digests(source, settled.beside))
     manifest = _manifest(loaded, settled, choices, described, licence)
 
     def write_files(staging: Path) -> None:
@@ -184,11 +202,11 @@ def _manifest(
     )
 
 
-def _digests(source: KerasSource, beside: Beside | None, settled: SettledKeras) -> dict[str, str]:
+def _digests(source: KerasSource, beside: Beside | None) -> dict[str, str]:
     """Gives the sha256 of every file that was read."""
     top = source.path if source.path.is_dir() else source.path.parent
     files = {path.relative_to(top).as_posix(): sha256_of(path) for path in _files(source)}
-    if beside is not None and settled.subwords is not None:
+    if beside is not None:
         files |= {_BESIDE + name: digest for name, digest in beside.folder.digests().items()}
     return files
 

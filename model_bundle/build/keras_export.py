@@ -23,6 +23,12 @@ from model_bundle.errors import ModelBundleError, SourceError
 
 _MAX_CHARS = 700
 # A line that begins with the name of an error, and what follows it.
+_AROUND = (
+    "Exception encountered when calling",
+    "Call arguments received",
+    "Arguments received",
+    "in user code",
+)
 _INNER = re.compile(r"^[ \t]*(\w+(?:Error|Exception): .*(?:\n(?!\s*\n).*)*)", re.MULTILINE)
 
 
@@ -30,6 +36,7 @@ def start_keras(legacy: bool) -> None:
     """Decides which Keras ``tf.keras`` is, before TensorFlow is imported, and keeps its warnings quiet."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1" if legacy else "0"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
     warnings.simplefilter("ignore")
     from model_bundle.tensorflow_setup import import_tensorflow
 
@@ -56,8 +63,9 @@ def _cause(error: Exception) -> str:
     """Gives the innermost error of a report, which may quote the user's code and Keras' around it."""
     text = str(error).strip()
     inner = _INNER.findall(text)
-    told = inner[-1].strip() if inner else f"{type(error).__name__}: {text}"
-    return told.split("\n\n")[0][:_MAX_CHARS]
+    parts = [part.strip() for part in text.split("\n\n") if not part.strip().startswith(_AROUND)]
+    told = inner[-1].strip() if inner else f"{type(error).__name__}: {parts[0] if parts else text}"
+    return told[:_MAX_CHARS]
 
 
 def _export(task: LoadTask) -> tuple[str, ...]:
@@ -65,6 +73,7 @@ def _export(task: LoadTask) -> tuple[str, ...]:
     objects = load_objects(task.custom_objects, "--custom_objects")
     if task.stand_ins:
         objects |= stand_ins()
+    if task.kind == "factory":
         install_stand_ins()
     for layer, place in task.lambdas.items():
         objects[lambda_name(layer)] = load_object(place, "--lambda_function")

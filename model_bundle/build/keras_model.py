@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from model_bundle.text.prepared import PreparedTexts, TextInput
 
 _TOKEN_ROLES = ("ids", "mask", "types", "words")
 _RANKS = {"text": 1, "lengths": 1}
-Counting = Literal["spaces", "whitespace"]
+Counting = Literal["spaces", "single_spaces", "whitespace"]
+_COUNTINGS: tuple[Counting, ...] = get_args(Counting)
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,16 @@ class _WithNumbers:
 
 
 def count_tokens(tf: Any, texts: Any, counting: Counting) -> Any:
-    """Counts the words of string[texts]: what stands between spaces, or any white space. int32[texts]."""
+    """Counts the words of string[texts]. int32[texts].
+
+    Words are what stands between spaces or between any white space; with ``single_spaces`` there is an empty
+    word between two spaces, too.
+    """
     if counting == "whitespace":
         return tf.cast(tf.strings.split(texts).row_lengths(), tf.int32)
     words = tf.strings.split(texts, " ")
+    if counting == "single_spaces":
+        return tf.cast(words.row_lengths(), tf.int32)
     real = tf.ragged.map_flat_values(lambda flat: tf.cast(tf.strings.length(flat) > 0, tf.int32), words)
     return tf.reduce_sum(real, axis=1)
 
@@ -149,7 +156,7 @@ def find_counting(run: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray
     for text in _COUNTED_TEXTS:
         outputs = run({"text": np.array([text.encode("utf-8")], dtype=object)})
         sizes.append({array.shape[1] for array in outputs.values() if array.ndim == 3})
-    for counting in ("spaces", "whitespace"):
+    for counting in _COUNTINGS:
         counts = count_tokens(tf, tf.constant(_COUNTED_TEXTS), counting).numpy()
         if all(found == {count} for found, count in zip(sizes, counts.tolist(), strict=True)):
             return counting

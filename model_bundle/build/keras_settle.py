@@ -9,7 +9,7 @@ import numpy as np
 
 from model_bundle.build.hub_function import CALL, ModuleFunction
 from model_bundle.build.hub_load import LoadedModule
-from model_bundle.build.keras_beside import Beside, read_subwords
+from model_bundle.build.keras_beside import Beside, find_beside, read_subwords
 from model_bundle.build.keras_choices import KerasChoices
 from model_bundle.build.keras_constants import saved_functions
 from model_bundle.build.keras_inputs import columns_of, make_text_side, max_tokens_of, tokenizer_of
@@ -41,6 +41,7 @@ class SettledKeras:
     """A model and all that was found out about it; ``notes`` are for its user, a line each."""
 
     model: KerasModel
+    beside: Beside | None
     subwords: SubwordTokenizer | None
     max_tokens: int | None
     outputs: KerasOutputs
@@ -49,14 +50,12 @@ class SettledKeras:
     notes: tuple[str, ...]
 
 
-def settle_keras(
-    loaded: LoadedModule, beside: Beside | None, choices: KerasChoices, scratch: Path
-) -> SettledKeras:
+def settle_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scratch: Path) -> SettledKeras:
     """Chooses a function, runs it on a few texts, and draws the conclusions.
 
     Args:
         loaded: the model.
-        beside: its tokenizer and configuration.
+        source: the saved model, beside which its tokenizer and configuration may lie.
         choices: see there.
         scratch: an empty folder.
 
@@ -68,6 +67,7 @@ def settle_keras(
     check_batch_axes(function, where)
     roles = settle_roles(function.inputs, _stated(choices), where)
     columns = columns_of(function, roles, choices, where)
+    beside = find_beside(source, choices.tokenizer) if "ids" in roles.values() else None
     subwords = read_subwords(beside, choices.lowercase, where) if "ids" in roles.values() else None
     spec = tokenizer_of(roles, subwords, beside, choices, where)
     model = KerasModel(function, roles, spec, columns)
@@ -79,7 +79,7 @@ def settle_keras(
     notes = [f"uses {function.describe()}", *_input_notes(model, texts, beside, subwords), *outputs.notes]
     fault = constants_fault(model.signature, model.fed(texts.prepare(GOLDEN_TEXTS).batch(_ALL)))
     notes += [*_batch_notes(behaviour), *([f"weights stay variables: {fault}"] if fault else [])]
-    return SettledKeras(model, subwords, max_tokens, outputs, behaviour, fault, tuple(notes))
+    return SettledKeras(model, beside, subwords, max_tokens, outputs, behaviour, fault, tuple(notes))
 
 
 def _choose(functions: list[ModuleFunction], wanted: str | None, where: str) -> ModuleFunction:

@@ -10,6 +10,7 @@ from model_bundle.build.keras_columns import expand_columns
 from model_bundle.build.keras_roles import Role
 from model_bundle.cli.allow_ops import add_allow_ops
 from model_bundle.cli.command import Command, positive, yes_no
+from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 from model_bundle.manifest import Pooling
 
 
@@ -24,6 +25,7 @@ def _add_flags(parser: ArgumentParser) -> None:
     _add_loading(parser)
     _add_meaning(parser)
     add_allow_ops(parser)
+    add_expected_flags(parser)
     parser.add_argument("--name", help="what to call the bundle (default: as the source)")
     parser.add_argument("--licence", metavar="ID", help="the model's licence, where the source does not say")
     parser.add_argument("--origin", help="what to record as the place the model came from")
@@ -126,6 +128,7 @@ def _add_meaning(parser: ArgumentParser) -> None:
 def _run(flags: Namespace) -> None:
     from model_bundle.build.keras import build_keras_bundle
     from model_bundle.build.keras_choices import KerasChoices, LoadChoices
+    from model_bundle.bundle import ModelBundle
 
     loading = LoadChoices(
         weights=flags.weights,
@@ -156,10 +159,15 @@ def _run(flags: Namespace) -> None:
         licence=flags.licence,
         origin=flags.origin,
     )
-    built = build_keras_bundle(Path(flags.source), choices, flags.output)
-    for note in built.notes:
-        print(note)
-    print(f"built: {built.bundle.path}\ndigest: sha256:{built.bundle.digest}")
+
+    def build(output: Path) -> ModelBundle:
+        built = build_keras_bundle(Path(flags.source), choices, output)
+        for note in built.notes:
+            print(note)
+        return built.bundle
+
+    bundle = build_held_to_old(flags, build)
+    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 
 def _pair(text: str) -> tuple[str, str]:

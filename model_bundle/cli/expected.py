@@ -28,8 +28,8 @@ def add_expected_flags(parser: ArgumentParser, *, required: bool = False) -> Non
         type=Path,
         required=required,
         metavar="OLD",
-        help="these vectors: .npz, .npy, .hdf5, .parquet or .jsonl; paired by id where both have ids, else by "
-        "order",
+        help="these vectors: .npz, .npy, .hdf5, .parquet or .jsonl; paired by id where both have ids, else "
+        "by order",
     )
     parser.add_argument(
         "--expected_layer", type=int, metavar="N", help="which one of old arrays [layers, words, dim], from 0"
@@ -86,8 +86,8 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
             print(line, flush=True)
         if not found.is_same:
             raise GoldenMismatchError(
-                "The model does not give the vectors of --expected, see above; nothing was built. Build it as "
-                "the report says, or without --expected."
+                "The model does not give the vectors of --expected, see above; nothing was built. Build it "
+                "as the report says, or without --expected."
             )
         adopted = adopt_old_vectors(built, texts, expected, found, limits)
         if output.exists():
