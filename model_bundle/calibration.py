@@ -21,15 +21,15 @@ from model_bundle.manifest import canonical_json
 from model_bundle.runtime import Runtime
 from model_bundle.text import text_input
 
-# Padded cells of a batch, where nothing is measured. Enough for the matrix products, and activations stay in
-# the processor's caches.
-DEFAULT_BATCH_TOKENS = 2048
+# Padded cells of a batch, where nothing is measured: what LSTMs want, and near the best for others.
+DEFAULT_BATCH_TOKENS = 4096
 CANDIDATES = (1024, 2048, 4096, 8192)
 # A smaller batch needs less memory; a larger one has to be this much faster to be worth it.
 _WORTH = 1.03
-_ROUNDS = 3
-# Where a batch takes longer than this, larger ones are left out: such a model's products are large already.
-_MAX_SECONDS = 1.0
+_ROUNDS = 2
+# Where the smallest candidate takes more of the processor's time on each lane, nothing is measured: it would
+# take long, and the products of such a model are large whatever the batch.
+_MAX_LANE_SECONDS = 0.1
 _NUM_WORDS = 40
 _WORDS = "the of market said new people team space first game science company two world"
 
@@ -58,40 +58,29 @@ def calibrated_batch_tokens(bundle: ModelBundle, runtime: Runtime) -> int:
 def measure_batch_tokens(bundle: ModelBundle, runtime: Runtime) -> int:
     """Times batches of several sizes, all lanes busy, on texts of ordinary length."""
     try:
-        seconds = _time_candidates(bundle, runtime)
+        smallest = _Trial(bundle, runtime, CANDIDATES[0])
+        smallest.run()
+        if smallest.seconds > _MAX_LANE_SECONDS * runtime.num_lanes:
+            return DEFAULT_BATCH_TOKENS
+        trials = [smallest, *(_Trial(bundle, runtime, size) for size in CANDIDATES[1:])]
+        for trial in trials * _ROUNDS:
+            trial.run()
     except ModelRunError:
         return DEFAULT_BATCH_TOKENS  # whatever is wrong shows, with its document, when the job runs
-    fastest = min(seconds.values())
-    return min(size for size, each in seconds.items() if each <= fastest * _WORTH)
-
-
-def _time_candidates(bundle: ModelBundle, runtime: Runtime) -> dict[int, float]:
-    """Gives seconds a cell by size; the least of some rounds in turn, since others only make it longer."""
-    trials: list[_Trial] = []
-    for size in CANDIDATES:
-        trial = _Trial(bundle, runtime, size)
-        trial.run()  # memory is found, and shapes are seen
-        trial.run()
-        trials.append(trial)
-        if trial.seconds * len(trials) > _MAX_SECONDS:
-            break
-    started = time.perf_counter()
-    for _ in range(_ROUNDS if len(trials) > 1 else 0):
-        for trial in trials:
-            trial.run()
-        if time.perf_counter() - started > _MAX_SECONDS:
-            break
-    return {trial.size: trial.seconds / trial.num_cells for trial in trials}
+    fastest = min(trial.seconds_a_cell for trial in trials)
+    return min(trial.size for trial in trials if trial.seconds_a_cell <= fastest * _WORTH)
 
 
 class _Trial:
-    """A batch of some size on every lane. ``seconds`` is the shortest time but the first."""
+    """A batch of some size on every lane. ``seconds`` is the least processor time of a run.
+
+    Processor time and not the clock's, which would mostly tell what else the machine is doing.
+    """
 
     def __init__(self, bundle: ModelBundle, runtime: Runtime, size: int) -> None:
         self.size = size
         self.seconds = math.inf
         self._runtime = runtime
-        self._is_first = True
         request, specs = runtime.request, bundle.manifest.inputs
         inputs = text_input(bundle.path, bundle.manifest, request.max_tokens, request.prompt, request.rows)
         text = " ".join((_WORDS.split() * _NUM_WORDS)[:_NUM_WORDS])
@@ -101,12 +90,14 @@ class _Trial:
         self._batch = inputs.prepare([text] * num_texts).batch(texts) | example_numbers(specs, texts)
         self.num_cells = num_texts * length * runtime.num_lanes
 
+    @property
+    def seconds_a_cell(self) -> float:
+        return self.seconds / self.num_cells
+
     def run(self) -> None:
-        started = time.perf_counter()
+        started = time.process_time()
         run_in_lanes(self._runtime.num_lanes, iter(range(self._runtime.num_lanes)), lambda _: self._run_one())
-        if not self._is_first:
-            self.seconds = min(self.seconds, time.perf_counter() - started)
-        self._is_first = False
+        self.seconds = min(self.seconds, time.process_time() - started)
 
     def _run_one(self) -> None:
         self._runtime.run(self._batch)

@@ -34,8 +34,15 @@ class Machine:
         cells = inputs["ids"].size
         if cells > self.fits * 1.2:
             raise ModelRunError("too large")
-        time.sleep(self.start + cells * self.cell * (3 if cells > 4096 else 1))
+        _work(self.start + cells * self.cell * (3 if cells > 4096 else 1))
         return {}
+
+
+def _work(seconds: float) -> None:
+    """Keeps the processor busy for some of its time."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
 
 
 @pytest.fixture
@@ -51,9 +58,9 @@ def test_batches_grow_until_it_is_no_longer_worth_it(bundle: ModelBundle) -> Non
 def test_a_slow_model_is_not_tried_for_long(bundle: ModelBundle) -> None:
     machine = Machine(bundle, start=0.0, cell=6e-4)
     started = time.monotonic()
-    assert measure_batch_tokens(bundle, machine) in (1024, 2048)
+    assert measure_batch_tokens(bundle, machine) == DEFAULT_BATCH_TOKENS
     assert time.monotonic() - started < 8
-    assert machine.num_calls <= 8
+    assert machine.num_calls == 1
 
 
 def test_a_model_that_fails_is_left_to_the_job(bundle: ModelBundle) -> None:
