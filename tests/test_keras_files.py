@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -240,10 +242,55 @@ def test_what_does_not_load_says_why(name: str, run: Run, tmp_path: Path) -> Non
         saved_model_of(find_source(path), how.choices(one.path), tmp_path / "exported", run)
 
 
+@pytest.mark.needs_shared
+def test_a_classifier_of_transformers_inside_keras_takes_segments(run: Run, tmp_path: Path) -> None:
+    """A functional model around it, in the form that Keras 2.15 gives it, with weights that 2.15 saved."""
+    one = artefact("004/seqclass_save_pretrained")
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    settings = json.loads((one.path / "tf" / "config.json").read_text())
+    layer = {
+        "module": "transformers.models.bert.modeling_tf_bert",
+        "class_name": "TFBertForSequenceClassification",
+        "config": settings,
+        "registered_name": "TFBertForSequenceClassification",
+        "name": "classifier_7",
+        "inbound_nodes": [[[name, 0, 0, {}] for name in names]],
+    }
+    inputs = [
+        {
+            "class_name": "InputLayer",
+            "config": {"batch_input_shape": [None, None], "dtype": "int32", "name": name},
+            "name": name,
+            "inbound_nodes": [],
+        }
+        for name in names
+    ]
+    config = {
+        "name": "model",
+        "layers": [*inputs, layer],
+        "input_layers": [[name, 0, 0] for name in names],
+        "output_layers": [["classifier_7", 0, 0]],
+    }
+    architecture = {"class_name": "Functional", "config": config, "keras_version": "2.15.0"}
+    (tmp_path / "model.json").write_text(json.dumps(architecture))
+    with h5py.File(one.path / "tf" / "tf_model.h5") as old, h5py.File(tmp_path / "model.h5", "w") as new:
+        arrays: dict[str, Any] = {}
+        old.visititems(
+            lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+        )
+        group = new.create_group("classifier_7")
+        group.attrs["weight_names"] = [f"classifier_7/{name.split('/', 1)[1]}" for name in arrays]
+        new.attrs["layer_names"] = ["classifier_7"]
+        for stored, array in zip(group.attrs["weight_names"], arrays.values(), strict=True):
+            group[stored] = array
+    exported = saved_model_of(find_source(tmp_path / "model.json"), LoadChoices(), tmp_path / "exported", run)
+    signature = tf.saved_model.load(str(exported.path)).signatures["serving_default"]
+    for case in one.cases():
+        check_signature(signature, case, one.atol)
+
+
 def test_every_artefact_is_listed() -> None:
     """Files that none of the lists names are parts of others."""
-    import json
-
     from tests.test_keras_import import SAVED_MODELS
 
     known = {*FILES, *FAULTS, *SAVED_MODELS}

@@ -224,7 +224,7 @@ def test_files_that_are_cut_short_say_so(size: int, kerases: Kerases, tmp_path: 
     for name in ("mlp.keras", "mlp.h5"):
         cut = tmp_path / name
         cut.write_bytes((kerases.folder / name).read_bytes()[:size])
-        with pytest.raises(SourceError, match=r"no saved model|not a whole HDF5|no Keras model"):
+        with pytest.raises(SourceError, match=r"no saved model|not a whole|no Keras model"):
             saved_model_of(find_source(cut), LoadChoices(), tmp_path / "out", kerases.run)
 
 
@@ -244,3 +244,25 @@ def test_vocabularies_come_along(name: str, kerases: Kerases, tmp_path: Path) ->
     built = build_keras_bundle(kerases.folder / name, KerasChoices(), tmp_path / "bundle", kerases.run)
     expected = np.load(kerases.folder / f"{name.split('.')[0]}.npy")
     np.testing.assert_allclose(Encoder(built.bundle).encode(TEXTS), expected, atol=1e-6)
+
+
+def test_weights_that_would_be_ignored_are_refused(load: Load) -> None:
+    with pytest.raises(SourceError, match=r"--weights: .*mlp.keras holds its own"):
+        load("mlp.keras", weights="mlp_weights.h5")
+    with pytest.raises(SourceError, match="--model_factory makes the model, and SOURCE holds its weights"):
+        load("mlp_once.json", model_factory=OBJECTS + "mlp")
+    with pytest.raises(SourceError, match=r"--hub_handle: .* is a SavedModel"):
+        load("mlp", hub_handles={"a": Path("b")})
+
+
+def test_architectures_ask_which_weights(load: Load) -> None:
+    with pytest.raises(SourceError, match=r"(?s)weights have to be named.*--weights .*mlp_weights.h5"):
+        load("mlp_once.json")
+
+
+def test_names_that_lead_out_of_a_zip_are_refused(kerases: Kerases, tmp_path: Path) -> None:
+    shutil.copy(kerases.folder / "mlp.keras", tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras", "a") as archive:
+        archive.writestr("assets/../../outside", "x")
+    with pytest.raises(SourceError, match=r"lead out of it: assets/../../outside"):
+        saved_model_of(find_source(tmp_path / "model.keras"), LoadChoices(), tmp_path / "out", kerases.run)

@@ -97,11 +97,16 @@ def _factory_plan(
             f"{source.path} holds weights and no architecture. Name the architecture's JSON as SOURCE and "
             "these as --weights, or the function that makes the model: --model_factory MODULE:FUNCTION"
         )
+    if choices.weights is not None or choices.lambdas or source.kind in ("architecture", "saved_model"):
+        raise SourceError(
+            f"--model_factory makes the model, and SOURCE holds its weights: HDF5, .keras or a checkpoint. "
+            f"{source.path} is a {source.title}; leave --weights and --lambda_function out."
+        )
     task = LoadTask(
         kind="factory",
         path=str(source.path),
         config="",
-        weights=str(choices.weights or source.path),
+        weights=str(source.path),
         factory=choices.model_factory,
         custom_objects=choices.custom_objects,
         hub_handles={handle: str(folder) for handle, folder in choices.hub_handles.items()},
@@ -115,6 +120,10 @@ def _factory_plan(
 
 def _weights(source: KerasSource, choices: LoadChoices) -> str | None:
     """Finds the weights of an architecture: as named, or the only ones beside it."""
+    if choices.weights is not None and source.kind == "keras_zip":
+        raise SourceError(
+            f"--weights: {source.path} holds its own. To take others, name what makes the model."
+        )
     if choices.weights is not None:
         if kind_of(choices.weights) not in ("h5_weights", "h5_model", "keras_zip", "checkpoint"):
             raise SourceError(f"--weights {choices.weights}: expected HDF5, or the prefix of a checkpoint.")

@@ -50,6 +50,7 @@ def read_config(source: KerasSource) -> ModelConfig:
     """
     where = str(source.path)
     if source.kind == "keras_zip":
+        _check_names(source.path)
         content = _zip_json(source.path, "config.json")
         metadata = _zip_json(source.path, "metadata.json")
         return ModelConfig(content, _text(metadata.get("keras_version")), where)
@@ -149,6 +150,19 @@ def _is_foreign(item: dict[str, Any]) -> bool:
     if module == "builtins":
         return bool(item["class_name"] != "function")
     return module.split(".")[0] not in _KERAS_MODULES
+
+
+def _check_names(path: Path) -> None:
+    """Refuses names that lead out of the zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            outside = [name for name in archive.namelist() if name.startswith("/") or ".." in name.split("/")]
+    except zipfile.BadZipFile as error:
+        raise SourceError(f"{path} is a zip, but not a whole one ({error}). Copy it again.") from error
+    if outside:
+        raise SourceError(
+            f"{path} holds files that lead out of it: {', '.join(outside[:4])}. It is no Keras model."
+        )
 
 
 def _zip_json(path: Path, name: str) -> dict[str, Any]:

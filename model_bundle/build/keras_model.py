@@ -154,7 +154,8 @@ def find_counting(run: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray
     tf = import_tensorflow()
     sizes = []
     for text in _COUNTED_TEXTS:
-        outputs = run({"text": np.array([text.encode("utf-8")], dtype=object)})
+        # Twice, since some models fail on one text.
+        outputs = run({"text": np.array([text.encode("utf-8")] * 2, dtype=object)})
         sizes.append({array.shape[1] for array in outputs.values() if array.ndim == 3})
     for counting in _COUNTINGS:
         counts = count_tokens(tf, tf.constant(_COUNTED_TEXTS), counting).numpy()

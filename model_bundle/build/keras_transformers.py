@@ -25,6 +25,8 @@ CLASSIFIER = "TFBertForSequenceClassification"
 STAND_INS = ("TFBertModel", CLASSIFIER)
 # The places of weights in .keras files and checkpoints: what is before the model's parts, and the parts.
 _INSIDE = re.compile(r"^(?P<above>.*?)(?:layers/tf_bert_main_layer|(?<=/)bert)/(?P<rest>.+)$")
+# What stands before a name of the model's own parts: the layer, whatever it is called.
+_ABOVE = re.compile(r"^(?:.*?/)?(?=(?:bert|classifier)/)")
 _LAYER = re.compile(r"^encoder/layer/(?:tf_bert_layer(?:_(?P<zip>\d+))?|(?P<list>\d+))/")
 _PARTS = (
     ("attention/self_attention/", "attention/self/"),
@@ -135,6 +137,7 @@ def match_weights(
     Raises:
         WeightsMismatchError: they are not the same.
     """
+    arrays = {_ABOVE.sub("", name): array for name, array in arrays.items()}
     shapes = {name: tuple(array.shape) for name, array in arrays.items()}
     stored = StoredWeights(shapes, lambda name: as_float32(name, arrays[name], Path(where)), (), "Keras")
     names = pair_names(stored, with_head=is_classifier)
