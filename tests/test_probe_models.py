@@ -138,7 +138,8 @@ def test_words_make_batches_of_one_length_not_of_one_text(tmp_path: Path) -> Non
             return encoder.runtime.run(inputs)
 
     texts = ["a b", "c d", "e f g", "h  i", "j"]
-    found = TextEncoder(bundle, Watched()).encode_each(texts).vectors["vector"]
+    watched = TextEncoder(bundle, Watched(), max_batch_tokens=4096)
+    found = watched.encode_each(texts).vectors["vector"]
     assert sorted(sizes) == [1, 1, 3]
     expected = [encoder.encode([text])[0] for text in texts]
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -148,7 +149,7 @@ def test_a_random_model_is_refused(tmp_path: Path) -> None:
     toy = Toy()
 
     def dropout(text: Any) -> Any:
-        return tf.nn.dropout(toy.mean(text), 0.5)
+        return tf.nn.dropout(tf.tile(toy.mean(text), [1, 50]), 0.5)
 
     module = save_signatures(tmp_path / "module", toy, serving_default=dropout)
     with pytest.raises(SourceError, match="mixes the texts of a batch, or is random"):
