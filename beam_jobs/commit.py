@@ -184,17 +184,17 @@ def failure_of(manifest: RunManifest) -> JobError:
 def _check_files(root: str, plan: _Plan) -> None:
     """Checks that every file is there whole, and removes what an earlier attempt left beside them."""
     wanted = {storage.join(root, *name.split("/")): receipt for receipt, name in plan.moves}
+    found = [storage.list_files(storage.join(root, kind)) for kind in (EMBEDDINGS, CLASSES, DEAD_LETTERS)]
+    sizes = {path: size for files in found for path, size in files.items()}
     for path, receipt in wanted.items():
-        size = storage.size_of(path)
+        size = sizes.get(path)
         if size != receipt.num_bytes:
             raise JobError(
                 f"{path} should have {receipt.num_bytes} bytes and has {size}: something else changes this "
                 "folder. No manifest was written."
             )
-    for kind in (EMBEDDINGS, CLASSES, DEAD_LETTERS):
-        for path in storage.list_files(storage.join(root, kind)):
-            if path not in wanted:
-                storage.delete(path)
+    for path in sorted(sizes.keys() - wanted.keys()):
+        storage.delete(path)
 
 
 def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -> RunManifest:

@@ -35,9 +35,9 @@ def test_names_are_no_patterns(folder: Path) -> None:
     storage.replace(path, b"mine")
     assert storage.size_of(path) == 4
     assert storage.read_bytes(path) == b"mine"
-    assert storage.list_files(str(folder)) == [path]
+    assert storage.list_files(str(folder)) == {path: 4}
     storage.move(path, str(folder / "deep/er/file"), 4)
-    assert storage.list_files(str(folder / "deep/er")) == [str(folder / "deep/er/file")]
+    assert storage.list_files(str(folder / "deep/er")) == {str(folder / "deep/er/file"): 4}
     storage.delete(str(folder / "deep/er/file"))
     storage.delete_folder(str(folder))
     assert not folder.exists()
@@ -47,7 +47,7 @@ def test_names_are_no_patterns(folder: Path) -> None:
 def test_what_is_gone_can_be_deleted(tmp_path: Path) -> None:
     storage.delete(str(tmp_path / "none"))
     storage.delete_folder(str(tmp_path / "none"))
-    assert storage.list_files(str(tmp_path / "none")) == []
+    assert storage.list_files(str(tmp_path / "none")) == {}
 
 
 def test_a_new_file_comes_with_its_folders_and_is_written_as_it_is(tmp_path: Path) -> None:
