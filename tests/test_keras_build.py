@@ -10,20 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
-from hypothesis import strategies as st
 
 from model_bundle.build.keras import build_keras_bundle
 from model_bundle.build.keras_child import keras_process
 from model_bundle.build.keras_choices import KerasChoices
-from model_bundle.build.keras_columns import expand_columns
-from model_bundle.build.keras_match import check_values, pair_weights
 from model_bundle.build.keras_roles import settle_roles
 from model_bundle.bundle import ModelBundle
 from model_bundle.classifier import Classifier
 from model_bundle.cli.main import main
 from model_bundle.encoder import Encoder
-from model_bundle.errors import SourceError, WeightsMismatchError
+from model_bundle.errors import SourceError
 from model_bundle.manifest import InputSpec
 from model_bundle.verify import verify
 from tests.conftest import DATA_DIR
@@ -352,56 +348,12 @@ def test_the_command_loads_in_a_process_of_its_own(
     assert (manifest.source.location, manifest.licence) == ("home", "MIT")
 
 
-@pytest.mark.parametrize("text", ["", "a,,b", "a,a", "x_3..x_1"])
-def test_columns_that_make_no_list_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"expected different|ends before"):
-        expand_columns(text)
-
-
-# --- pairing weights
-
-SHAPES = st.sampled_from([(2, 2), (2,), (3, 2)])
-
-
-@given(
-    st.lists(st.lists(SHAPES, min_size=1, max_size=3), min_size=1, max_size=6),
-    st.integers(0, 30),
-    st.randoms(),
-)
-def test_layers_in_one_order_are_paired_whatever_their_numbers(
-    layers: list[list[tuple[int, ...]]], offset: int, random: Any
-) -> None:
-    def named(first: int) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
-        return {
-            f"dense_{first + index}" if first + index else "dense": [
-                (f"w{i}", s) for i, s in enumerate(shapes)
-            ]
-            for index, shapes in enumerate(layers)
-        }
-
-    stored, expected = named(offset), named(0)
-    mixed = {name: random.sample(weights, len(weights)) for name, weights in stored.items()}
-    pairs, _ = pair_weights(mixed, expected, "file")
-    for (old, index), (new, position) in pairs:
-        assert list(stored).index(old) == list(expected).index(new)
-        assert mixed[old][index] == expected[new][position]
-    assert len(pairs) == sum(map(len, layers))
-
-
-def test_weights_without_names_are_paired_by_shape_or_not_at_all() -> None:
-    unnamed = {"mix": [("Variable", (2, 2)), ("Variable", (2,))]}
-    turned = {"mix": [("Variable", (2,)), ("Variable", (2, 2))]}
-    pairs, notes = pair_weights(unnamed, turned, "file")
-    assert pairs == [(("mix", 0), ("mix", 1)), (("mix", 1), ("mix", 0))]
-    assert "paired by shape" in notes[0]
-    twice = {"mix": [("Variable", (2,)), ("Variable", (2,))]}
-    with pytest.raises(WeightsMismatchError):
-        pair_weights(twice, twice, "file")
-
-
-def test_values_are_compared_both_ways() -> None:
-    one, other = np.arange(3.0), np.arange(3.0) + 1
-    check_values({"a": one, "b": other}, {"x": other, "y": one}, "file")
-    check_values({"a": one, "b": other}, {"x": one}, "file", {"inside": other})
-    with pytest.raises(WeightsMismatchError, match=r"(?s)not stored \(1\):\n  y.*not expected \(1\):\n  b"):
-        check_values({"a": one, "b": other}, {"x": one, "y": one}, "file")
+def test_a_module_without_signatures_is_called(tmp_path: Path) -> None:
+    module = tf.Module()
+    module.table = tf.Variable(table(5))
+    texts = tf.TensorSpec([None], tf.string, name="text")
+    ids = tf.strings.to_hash_bucket_fast
+    module.__call__ = tf.function(lambda text: {"vector": tf.gather(module.table, ids(text, BUCKETS))})
+    module.__call__.get_concrete_function(texts)
+    tf.saved_model.save(module, str(tmp_path / "model"))
+    assert Encoder(build(tmp_path / "model", tmp_path / "bundle")).encode(["a"]).shape == (1, DIM)

@@ -183,7 +183,15 @@ FAULTS: dict[str, tuple[How, str]] = {
 def slow_marks(name: str) -> tuple[pytest.MarkDecorator, ...]:
     """Loading an ELMo takes seconds: of each artefact with one, the usual file and one kind of weights do."""
     with_elmo = name.startswith(("001", "002", "000/c3"))
-    usual = name.endswith(("/model.h5", "elmo_model.h5", "a_string/weights.h5", "a_mix3/weights.h5"))
+    usual = name.endswith(
+        (
+            "a_string/model.h5",
+            "c_tokens_and_len/model.h5",
+            "a_mix3/model.h5",
+            "/a_mix3/weights.h5",
+            "default_keras_formats/elmo_model.h5",
+        )
+    )
     return () if usual or not with_elmo else (pytest.mark.slow,)
 
 

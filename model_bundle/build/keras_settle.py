@@ -78,6 +78,8 @@ def settle_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scra
     behaviour = probe_batches(model.run, texts, outputs.specs)
     notes = [f"uses {function.describe()}", *_input_notes(model, texts, beside, subwords), *outputs.notes]
     fault = constants_fault(model.signature, model.fed(texts.prepare(GOLDEN_TEXTS).batch(_ALL)))
+    if subwords is not None and max_tokens is None:
+        notes.append("no limit of tokens is known: say --max_tokens if the model has one")
     notes += [*_batch_notes(behaviour), *([f"weights stay variables: {fault}"] if fault else [])]
     return SettledKeras(model, beside, subwords, max_tokens, outputs, behaviour, fault, tuple(notes))
 
