@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bert_formats import copy_source
-from conftest import DATA_DIR
+from conftest import DATA_DIR, shared_path
 
 from model_bundle.build.bert import build_encoder_bundle
 from model_bundle.build.bert_source import BertOptions, read_bert_source
@@ -249,6 +249,36 @@ def test_files_of_old_vectors_are_read(name: str, tmp_path: Path) -> None:
     assert names == texts.ids
 
 
+def test_a_model_that_takes_numbers_gets_them_from_the_table(tmp_path: Path) -> None:
+    """An old classifier of text and numbers, against the scores of its own stack."""
+    folder = shared_path("fixtures/keras_legacy/dev/004/example2_numerical_features")
+    names = [f"f{index}" for index in range(10)]
+    case = json.loads((folder / "expected.json").read_text())["cases"][0]
+    numbers = np.array(case["inputs"]["numerical_features"])
+    rows = [
+        {"text": text, **dict(zip(names, row.tolist(), strict=True))}
+        for text, row in zip(case["texts"], numbers, strict=True)
+    ]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    np.save(tmp_path / "old.npy", np.array(case["outputs"]["output"]))
+    flags = ["--texts", str(tmp_path / "texts.jsonl"), "--expected", str(tmp_path / "old.npy")]
+    command = ["build", "keras", str(folder / "my_bert_classifier_keras")]
+    command += [
+        "--output",
+        str(tmp_path / "bundle"),
+        "--extra_input",
+        f"numerical_features={','.join(names)}",
+    ]
+    assert main([*command, *flags]) == 0
+    assert main(["compare", str(tmp_path / "bundle"), *flags]) == 0
+    np.save(tmp_path / "old.npy", 1 - np.array(case["outputs"]["output"]))
+    assert main(["compare", str(tmp_path / "bundle"), *flags]) == 1
+    for row in rows:
+        del row["f3"]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["compare", str(tmp_path / "bundle"), *flags]) == 2
+
+
 def test_files_of_texts_are_read(tmp_path: Path) -> None:
     texts = ["a, b", "line\u2028separator", 'quote "']
     (tmp_path / "a.txt").write_text("\n".join(texts) + "\n")
@@ -266,7 +296,8 @@ def test_files_of_texts_are_read(tmp_path: Path) -> None:
         ("a.parquet", True),
         ("a.csv", True),
     ):
-        assert read_texts(tmp_path / name) == Texts(texts, ["0", "1", "2"] if ids else None)
+        read = read_texts(tmp_path / name)
+        assert (read.texts, read.ids) == (texts, ["0", "1", "2"] if ids else None)
 
 
 def test_what_does_not_pair_up_is_told(tmp_path: Path) -> None:

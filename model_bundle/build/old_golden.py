@@ -12,7 +12,7 @@ from model_bundle.compare.compare import Comparison
 from model_bundle.compare.measure import Limits
 from model_bundle.digest import bundle_digest, list_files
 from model_bundle.golden import GOLDEN_TEXTS
-from model_bundle.manifest import MANIFEST_NAME, Rows
+from model_bundle.manifest import MANIFEST_NAME, BundleManifest, Rows
 from model_bundle.old_golden import OldGolden
 
 # Golden vectors are those of every layer of every token: a few short texts, or they outgrow the model.
@@ -30,7 +30,7 @@ def adopt_old_vectors(
     """Writes some of the old vectors into a bundle that was just built, and held to be the same.
 
     The texts become golden ones in any case. The vectors do where a load can compare them: one a text, not
-    scores, from a model that knows no prompt and does not mind its neighbours.
+    scores, from a model that knows no prompt, takes no numbers and does not mind its neighbours.
 
     Returns:
         The bundle with its new digest.
@@ -38,12 +38,7 @@ def adopt_old_vectors(
     manifest, reading = bundle.manifest, comparison.reading
     chosen = _choose(comparison.num_tokens)
     golden = record_golden(bundle.path, manifest, [*(texts[index] for index in chosen), *GOLDEN_TEXTS])
-    comparable = comparison.rows is Rows.DOCUMENT and not reading.scores
-    if (
-        comparable
-        and not manifest.batch_dependent
-        and not manifest.prompts.get(manifest.default_prompt or "")
-    ):
+    if comparison.rows is Rows.DOCUMENT and not reading.scores and _is_plain(manifest):
         old = OldGolden(
             vectors=np.stack([expected[index] for index in chosen]).astype(np.float32),
             output=reading.output,
@@ -55,6 +50,13 @@ def adopt_old_vectors(
     manifest = manifest.model_copy(update={"files": list_files(bundle.path)})
     (bundle.path / MANIFEST_NAME).write_bytes(manifest.to_bytes())
     return ModelBundle(bundle.path, manifest, bundle_digest(manifest))
+
+
+def _is_plain(manifest: BundleManifest) -> bool:
+    """Tells whether a text's vector depends on nothing but the text."""
+    takes_numbers = any(spec.role == "numeric" for spec in manifest.inputs.values())
+    has_prompt = bool(manifest.prompts.get(manifest.default_prompt or ""))
+    return not (takes_numbers or has_prompt or manifest.batch_dependent)
 
 
 def _choose(num_tokens: Sequence[int]) -> list[int]:

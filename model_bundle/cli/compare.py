@@ -34,7 +34,8 @@ def _run(flags: Namespace) -> int:
     from model_bundle.compare.report import report
 
     old = read_old_vectors(flags.expected, flags.expected_layer)
-    texts, names, expected = align(read_texts(flags.texts), old)
+    table = read_texts(flags.texts)
+    texts, names, expected = align(table, old)
     asked = Asked(
         layer=flags.layer,
         pooling=None if flags.pooling is None else Pooling(flags.pooling),
@@ -42,7 +43,7 @@ def _run(flags: Namespace) -> int:
         max_tokens=flags.max_tokens,
     )
     limits = Limits(flags.min_cosine, flags.max_difference)
-    found = compare(ModelBundle.open(flags.bundle), texts, expected, asked, limits)
+    found = compare(ModelBundle.open(flags.bundle), texts, expected, asked, limits, table.columns)
     for line in report(found, texts, names):
         print(line, flush=True)
     return 0 if found.is_same else 1

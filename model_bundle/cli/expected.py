@@ -76,12 +76,13 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
     output: Path = flags.output
     check_output(output)
     old = read_old_vectors(flags.expected, flags.expected_layer)
-    texts, names, expected = align(read_texts(flags.texts), old)
+    table = read_texts(flags.texts)
+    texts, names, expected = align(table, old)
     limits = Limits(flags.min_cosine, flags.max_difference)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
         built = build(Path(folder) / output.name)
-        found = compare(built, texts, expected, limits=limits)
+        found = compare(built, texts, expected, limits=limits, columns=table.columns)
         for line in report(found, texts, names):
             print(line, flush=True)
         if not found.is_same:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from model_bundle.bundle import ModelBundle
 from model_bundle.compare.measure import Distances, Limits, distances, largest_element
-from model_bundle.compare.raw import RawModel, needs_numbers
+from model_bundle.compare.raw import RawModel
 from model_bundle.compare.search import Search, pick_texts
 from model_bundle.compare.settings import Reading, asked_reading, differences
 from model_bundle.encoder import Encoder
 from model_bundle.errors import SettingsError
 from model_bundle.manifest import Pooling, Rows
+from model_bundle.numbers import NumericInputs
 from model_bundle.request import EncodeRequest
 from model_bundle.scores import class_logits, class_names, scores_of
 
@@ -59,6 +61,7 @@ def compare(
     expected: Sequence[np.ndarray],
     asked: Asked | None = None,
     limits: Limits | None = None,
+    columns: Mapping[str, Sequence[Any]] | None = None,
 ) -> Comparison:
     """Computes texts and compares; where vectors differ, looks for settings that explain them.
 
@@ -68,20 +71,19 @@ def compare(
         expected: float[dim] of each text, or float[words, dim].
         asked: how the old vectors are thought to have been made.
         limits: what counts as the same.
+        columns: of the texts' table, where a model takes numbers from some of them.
 
     Raises:
         SettingsError: there is nothing to compare, or the bundle cannot do what was asked.
         ModelRunError: the model failed on a text.
     """
     asked, limits = asked or Asked(), limits or Limits()
+    numeric = NumericInputs(bundle.manifest.inputs)
+    numbers = numeric.table({n: v for n, v in (columns or {}).items() if n in numeric.columns}, len(texts))
     rows = _rows_of(expected)
-    if needs_numbers(bundle.manifest):
-        raise SettingsError(
-            f"The bundle {bundle.manifest.name} takes numbers beside texts; compare has texts only."
-        )
     request = _request(bundle, asked, rows, expected[0].shape[-1])
     reading, scale = asked_reading(request, bundle), largest_element(expected)
-    found, lengths = _compute(bundle, texts, request)
+    found, lengths = _compute(bundle, texts, request, dict(zip(numeric.columns, numbers.T, strict=True)))
     measured = distances(found, expected, limits, scale)
     if measured.same.all():
         return Comparison(measured, reading, rows, tuple(lengths), scale)
@@ -91,6 +93,7 @@ def compare(
         model=RawModel(bundle, rows, request.max_tokens),
         rows=rows,
         texts=[texts[index] for index in picked],
+        numbers=numbers[picked],
         expected=[expected[index] for index in picked],
         limits=limits,
         scale=scale,
@@ -125,13 +128,13 @@ def _request(bundle: ModelBundle, asked: Asked, rows: Rows, dim: int) -> EncodeR
 
 
 def _compute(
-    bundle: ModelBundle, texts: Sequence[str], request: EncodeRequest
+    bundle: ModelBundle, texts: Sequence[str], request: EncodeRequest, numeric: Mapping[str, np.ndarray]
 ) -> tuple[list[np.ndarray], list[int]]:
     """Computes texts as jobs do: an array for each text, and their lengths in tokens before truncation."""
     manifest, (output,) = bundle.manifest, request.outputs
     found: list[np.ndarray] = []
     lengths: list[int] = []
-    for part in Encoder.of_request(bundle, request).encode_buffers(texts):
+    for part in Encoder.of_request(bundle, request).encode_buffers(texts, numeric):
         vectors = part.vectors[output]
         if bundle.spec(output).kind == "class":
             logits = class_logits(vectors, len(class_names(manifest)), manifest.scores)

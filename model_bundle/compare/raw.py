@@ -13,7 +13,8 @@ from model_bundle.bundle import ModelBundle
 from model_bundle.compare.settings import Preparation, RawText
 from model_bundle.errors import ModelRunError, SettingsError
 from model_bundle.feeding import signature_inputs
-from model_bundle.manifest import BOUNDARY_SIGNATURES, TOKENIZER_FILE, BundleManifest, Rows
+from model_bundle.manifest import BOUNDARY_SIGNATURES, TOKENIZER_FILE, Rows
+from model_bundle.numbers import NumericInputs
 from model_bundle.saved_model import load_saved_model
 from model_bundle.tensorflow_setup import import_tensorflow
 from model_bundle.text import TextInput, text_input
@@ -35,10 +36,16 @@ class RawModel:
         self._rows = rows
         self._max_tokens = max_tokens
         self._loaded = load_saved_model(bundle.path, bundle.manifest)
+        self._numeric = NumericInputs(bundle.manifest.inputs)
         self._inputs: dict[Preparation, TextInput] = {}
 
-    def run(self, text: str, preparation: Preparation) -> RawText:
+    def run(self, text: str, preparation: Preparation, numbers: np.ndarray) -> RawText:
         """Computes every output for a text.
+
+        Args:
+            text: any string.
+            preparation: how it becomes the model's input.
+            numbers: float64[columns], where the model takes numbers.
 
         Raises:
             SettingsError: the bundle has no such input or graph.
@@ -46,7 +53,8 @@ class RawModel:
         """
         manifest = self._bundle.manifest
         prepared = self._input(preparation).prepare([text.lower() if preparation.lowercase else text])
-        arrays = prepared.batch(np.zeros(manifest.min_batch, dtype=np.int64))
+        batch = np.zeros(manifest.min_batch, dtype=np.int64)
+        arrays = prepared.batch(batch) | self._numeric.arrays(numbers[np.newaxis][batch], len(batch))[0]
         given = signature_inputs(arrays, manifest.inputs, manifest.tokenizer.pad_id)
         tensors = {n: self._tf.constant(a, dtype=manifest.inputs[n].dtype) for n, a in given.items()}
         try:
@@ -110,8 +118,3 @@ def _cased(step: dict[str, Any] | None) -> dict[str, Any] | None:
         steps = [_cased(inner) for inner in step["normalizers"]]
         return step | {"normalizers": [inner for inner in steps if inner is not None]}
     return step | {"lowercase": False} if "lowercase" in step else step
-
-
-def needs_numbers(manifest: BundleManifest) -> bool:
-    """Tells whether texts alone are not enough."""
-    return any(spec.role == "numeric" for spec in manifest.inputs.values())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ _ALLENNLP_INDEX = "sentence_to_index"
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts in their order; ``ids`` is None where they have none."""
+    """Texts in their order; ``ids`` is None where they have none. ``columns`` are all of their table."""
 
     texts: list[str]
     ids: list[str] | None
+    columns: Mapping[str, list[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def read_texts(path: Path) -> Texts:
         return Texts(rows, None)
     if not all(isinstance(row, dict) and isinstance(row.get("text"), str) for row in rows):
         raise SettingsError(f'--texts {path}: expected a column "text" of strings in every row.')
-    return Texts([row["text"] for row in rows], _ids_of(rows))
+    columns = {name: [row.get(name) for row in rows] for name in (rows[0] if rows else ())}
+    return Texts([row["text"] for row in rows], _ids_of(rows), columns)
 
 
 def read_old_vectors(path: Path, layer: int | None = None) -> OldVectors:

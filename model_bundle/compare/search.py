@@ -29,13 +29,15 @@ _MAX_PARTIAL = 4
 class Search:
     """Old vectors to be explained, shortest text first, and the model to try.
 
-    ``scale``: the largest element of all old vectors.
+    ``numbers``: float64[texts, columns], what a model takes beside the texts. ``scale``: the largest element
+    of all old vectors.
     """
 
     bundle: ModelBundle
     model: RawModel
     rows: Rows
     texts: Sequence[str]
+    numbers: np.ndarray
     expected: Sequence[np.ndarray]
     limits: Limits
     scale: float
@@ -45,7 +47,7 @@ class Search:
         dim = self.expected[0].shape[-1]
         tried: list[_Tried] = []
         for preparation in preparations(self.bundle):
-            raws = self._raws(self.texts, preparation)
+            raws = self._raws(preparation)
             if raws is None:
                 continue
             lengths = np.array([raw.num_tokens for raw in raws])
@@ -65,7 +67,7 @@ class Search:
         shortest = min((int(one.lengths.min()) for one in unlike), default=0)
         for limit in [limit for limit in _USUAL_LIMITS if limit < shortest]:
             preparation = Preparation(max_tokens=limit)
-            raws = self._raws(self.texts, preparation)
+            raws = self._raws(preparation)
             if raws is not None:
                 matches = [o for o in unlike if self._same(raws, o.settings.reading, self.expected).all()]
                 found += [replace(one.settings, preparation=preparation) for one in matches]
@@ -87,15 +89,16 @@ class Search:
 
     def _all_same(self, one: _Tried, preparation: Preparation) -> bool:
         for index in np.flatnonzero(~one.same).tolist():
-            raws = self._raws([self.texts[index]], preparation)
+            raws = self._raws(preparation, [index])
             if raws is None or not self._same(raws, one.settings.reading, [self.expected[index]]).all():
                 return False
         return True
 
-    def _raws(self, texts: Sequence[str], preparation: Preparation) -> list[RawText] | None:
-        """Runs texts; None where the model cannot be run so."""
+    def _raws(self, preparation: Preparation, texts: Sequence[int] | None = None) -> list[RawText] | None:
+        """Runs the texts at these positions, or all; None where the model cannot be run so."""
+        chosen = range(len(self.texts)) if texts is None else texts
         try:
-            return [self.model.run(text, preparation) for text in texts]
+            return [self.model.run(self.texts[i], preparation, self.numbers[i]) for i in chosen]
         except (ModelRunError, SettingsError):
             return None  # more tokens than positions, or a graph that the bundle does not have
 
