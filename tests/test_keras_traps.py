@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from model_bundle.build.hub_cache import cache_folder
 from model_bundle.build.keras import build_keras_bundle, saved_model_of
 from model_bundle.build.keras_child import Generation, keras_process
 from model_bundle.build.keras_choices import KerasChoices, LoadChoices
 from model_bundle.build.keras_export import export_keras
+from model_bundle.build.keras_objects import Redirect
 from model_bundle.build.keras_source import find_source
 from model_bundle.build.keras_task import LoadAnswer, LoadTask
 from model_bundle.encoder import Encoder
@@ -206,6 +208,19 @@ def test_a_handle_in_a_lambda_is_asked_for_and_never_fetched(load: Load, tmp_pat
     handles = {"https://tfhub.dev/somebody/some-module/1/": module}
     found, _ = load("code.h5", lambdas=lambdas, hub_handles=handles)
     assert found.shape == (3, 2)
+
+
+def test_a_module_in_the_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFHUB_CACHE_DIR", str(tmp_path))
+    handle = "https://tfhub.dev/somebody/cached/1"
+    resolver = Redirect({})
+    with pytest.raises(SourceError, match=f"--hub_handle {handle}=DIR"):
+        resolver(handle)
+    cached = Path(cache_folder(handle))
+    cached.mkdir()
+    (cached / "saved_model.pb").touch()
+    assert resolver(handle) == str(cached)
+    assert not resolver.is_supported("/a/folder")
 
 
 def test_bytes_tell_what_a_file_is_not_its_name(kerases: Kerases, tmp_path: Path) -> None:

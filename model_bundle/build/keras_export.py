@@ -25,6 +25,7 @@ _MAX_CHARS = 700
 # A line that begins with the name of an error, and what follows it.
 _AROUND = (
     "Exception encountered when calling",
+    "Error when deserializing",
     "Call arguments received",
     "Arguments received",
     "in user code",
@@ -63,7 +64,8 @@ def _cause(error: Exception) -> str:
     """Gives the innermost error of a report, which may quote the user's code and Keras' around it."""
     text = str(error).strip()
     inner = _INNER.findall(text)
-    parts = [part.strip() for part in text.split("\n\n") if not part.strip().startswith(_AROUND)]
+    paragraphs = (part.strip().removeprefix("Exception encountered: ") for part in text.split("\n\n"))
+    parts = [part for part in paragraphs if part and not part.startswith(_AROUND)]
     told = inner[-1].strip() if inner else f"{type(error).__name__}: {parts[0] if parts else text}"
     return told[:_MAX_CHARS]
 

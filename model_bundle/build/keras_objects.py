@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from model_bundle.build.hub_handle import import_hub
+from model_bundle.build.hub_cache import cache_folder
+from model_bundle.build.hub_handle import SAVED_MODEL_FILES, import_hub
 from model_bundle.errors import SourceError
 
 _REMEDY = "Run the command where the module can be imported, or set PYTHONPATH."
@@ -47,26 +49,35 @@ def load_object(place: str, flag: str) -> Any:
 
 
 def redirect_handles(folders: Mapping[str, str]) -> None:
-    """Makes tensorflow_hub find modules in folders by their handles, and never on the network."""
-    import_hub().registry.resolver.add_implementation(_Redirect(folders))
+    """Makes tensorflow_hub find modules in folders or in its cache by their handles, never on the network."""
+    import_hub().registry.resolver.add_implementation(Redirect(folders))
 
 
-class _Redirect:
+class Redirect:
     """A resolver of tensorflow_hub. Handles with another query or slash at the end are the same."""
 
     def __init__(self, folders: Mapping[str, str]) -> None:
         self._folders = {_bare(handle): folder for handle, folder in folders.items()}
 
     def is_supported(self, handle: str) -> bool:
+        """Takes the handles it was given folders for, and all that would be fetched."""
         return _bare(handle) in self._folders or "://" in handle
 
     def __call__(self, handle: str) -> str:
-        if _bare(handle) not in self._folders:
-            raise SourceError(
-                f"The model asks TF-Hub for {handle}, which is not fetched here. Name its folder: "
-                f"--hub_handle {handle}=DIR"
-            )
-        return self._folders[_bare(handle)]
+        """Gives the folder of a module.
+
+        Raises:
+            SourceError: it is neither named nor in the cache.
+        """
+        cached = Path(cache_folder(handle))
+        if _bare(handle) in self._folders:
+            return self._folders[_bare(handle)]
+        if any((cached / name).is_file() for name in SAVED_MODEL_FILES):
+            return str(cached)
+        raise SourceError(
+            f"The model asks TF-Hub for {handle}, which is not fetched here. Name its folder: "
+            f"--hub_handle {handle}=DIR (looked for it in tensorflow_hub's cache: {cached})"
+        )
 
 
 def _bare(handle: str) -> str:

@@ -80,7 +80,7 @@ def settle_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scra
     fault = constants_fault(model.signature, model.fed(texts.prepare(GOLDEN_TEXTS).batch(_ALL)))
     if subwords is not None and max_tokens is None:
         notes.append("no limit of tokens is known: say --max_tokens if the model has one")
-    notes += [*_batch_notes(behaviour), *([f"weights stay variables: {fault}"] if fault else [])]
+    notes += [*_batch_notes(behaviour, spec.kind), *([f"weights stay variables: {fault}"] if fault else [])]
     return SettledKeras(model, beside, subwords, max_tokens, outputs, behaviour, fault, tuple(notes))
 
 
@@ -148,13 +148,16 @@ def _input_notes(
     return notes
 
 
-def _batch_notes(behaviour: BatchBehaviour) -> list[str]:
+def _batch_notes(behaviour: BatchBehaviour, kind: str) -> list[str]:
     notes = []
     if behaviour.batch_dependent:
-        notes.append(
-            "batches are made of texts of equal length: beside a longer one a text's numbers change, by "
-            f"up to {behaviour.difference:.1g} of their size"
+        how = "texts are run one at a time" if kind == "text" else "batches are made of texts of equal length"
+        why = (
+            f"beside a longer one a text's numbers change, by up to {behaviour.difference:.1g} of their size"
         )
+        if np.isinf(behaviour.difference):
+            why = "the model fails where their lengths differ"
+        notes.append(f"{how}: {why}")
     if behaviour.min_batch > 1:
         notes.append("a text is never run alone: the model fails on a batch of one")
     return notes
