@@ -16,7 +16,7 @@ import apache_beam as beam
 
 from beam_jobs import storage
 from beam_jobs.config import Limits, WriteOptions
-from beam_jobs.counts import check_counts, sum_up
+from beam_jobs.counts import check_counts, sum_up, worker_costs
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.manifest import (
     CLASSES,
@@ -214,6 +214,7 @@ def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -
         precision=description.precision,
         config=description.config,
         counts=counts,
+        workers=worker_costs(receipts),
         files=tuple(_run_file(receipt, name) for receipt, name in plan.moves),
         dead_files=tuple(DeadFileEntry(**dataclasses.asdict(file)) for file in listed),
         versions=description.versions,

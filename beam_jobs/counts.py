@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Literal
 
 from beam_jobs.config import Limits
-from beam_jobs.manifest import DEAD_LETTERS, RunCounts
+from beam_jobs.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
 from beam_jobs.shard import Receipt
 
 FailureKind = Literal["too_many_dead", "counts", "precision", "no_documents"]
@@ -35,6 +35,14 @@ def sum_up(receipts: Sequence[Receipt], num_read: int, num_dead_files: int) -> R
         num_lost_words=total["num_lost_words"],
         model_seconds=total["model_milliseconds"] / 1000,
         rows_by_weights=weights,
+    )
+
+
+def worker_costs(receipts: Sequence[Receipt]) -> WorkerCosts:
+    """Gives the most that any worker process needed."""
+    return WorkerCosts(
+        peak_memory_bytes=max((receipt.peak_memory_bytes for receipt in receipts), default=0),
+        ready_seconds=max((receipt.ready_milliseconds for receipt in receipts), default=0) / 1000,
     )
 
 

@@ -19,7 +19,7 @@ from beam_jobs import metrics
 from beam_jobs.errors import UsageError
 from beam_jobs.progress import ProgressSink
 from beam_jobs.records import DeadLetter, Document, Stage, dead_letter
-from beam_jobs.rows import check_range, check_words, make_rows, schema_of, with_cost
+from beam_jobs.rows import READY_KEY, WEIGHTS_KEY, check_range, check_words, make_rows, schema_of, with_cost
 from beam_jobs.settings import EncodeSettings
 from model_bundle.bundle import ModelBundle
 from model_bundle.encoder import TextEncoder
@@ -110,7 +110,10 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         settings = self._settings
         bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
         runtime = shared_runtime(bundle, settings.request, settings.num_threads)
-        self._weights = "constants" if runtime.variables_reason is None else runtime.variables_reason
+        self._model = {
+            WEIGHTS_KEY: "constants" if runtime.variables_reason is None else runtime.variables_reason,
+            READY_KEY: str(round(1000 * runtime.ready_seconds)),
+        }
         if settings.request.precision is Precision.BFLOAT16 and not has_fast_bfloat16():
             self._add(metrics.SLOW_PRECISION_WORKERS, 1)
             _logger.warning(
@@ -173,7 +176,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         alive[list(failures)] = False
         if alive.any():
             rows = make_rows(documents, encoded, alive, self._schema, self._settings)
-            yield with_cost(rows, encoded, alive, milliseconds, self._weights)
+            yield with_cost(rows, encoded, alive, milliseconds, self._model)
 
     def _table(self, documents: list[Document]) -> np.ndarray | None:
         """Gives float64[documents, columns], what the model takes beside the text."""

@@ -67,6 +67,13 @@ class DeadFileEntry(_Part):
     num_documents: int
 
 
+class WorkerCosts(_Part):
+    """The most that any worker process needed: memory, and until its model was ready. 0: not known."""
+
+    peak_memory_bytes: int = 0
+    ready_seconds: float = 0.0
+
+
 class RunManifest(_Part):
     """The content of ``manifest.json``, or of ``manifest.failed.json`` with ``failure`` set."""
 
@@ -82,6 +89,7 @@ class RunManifest(_Part):
     precision: str
     config: dict[str, Any]
     counts: RunCounts
+    workers: WorkerCosts = WorkerCosts()
     files: tuple[RunFile, ...]
     dead_files: tuple[DeadFileEntry, ...] = ()
     versions: dict[str, str]

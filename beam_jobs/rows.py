@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from model_bundle.results import EncodedTexts, TextFailure
 # What a batch of rows cost, in the metadata of its schema: it travels with the rows and is summed by whoever
 # writes them, so it counts just what was kept.
 WEIGHTS_KEY = "weights"
+# How long the model took to load: not summed, the longest counts.
+READY_KEY = "ready_milliseconds"
 COST_KEYS = (
     "num_documents",
     "num_tokens",
@@ -122,9 +125,13 @@ def _spread(values: list[Any], texts: np.ndarray, kind: pa.DataType) -> pa.Array
 
 
 def with_cost(
-    rows: pa.RecordBatch, encoded: EncodedTexts, alive: np.ndarray, milliseconds: int, weights: str
+    rows: pa.RecordBatch,
+    encoded: EncodedTexts,
+    alive: np.ndarray,
+    milliseconds: int,
+    model: Mapping[str, str],
 ) -> pa.RecordBatch:
-    """Writes on a batch what it cost and what kind of weights computed it."""
+    """Writes on a batch what it cost, and of the model ``WEIGHTS_KEY`` (their kind) and ``READY_KEY``."""
     num_tokens, full = encoded.num_tokens[alive], encoded.num_tokens_untruncated[alive]
     cost = (
         int(alive.sum()),
@@ -135,7 +142,7 @@ def with_cost(
         _num_lost_words(encoded, alive),
         milliseconds,
     )
-    metadata = dict(rows.schema.metadata or {}) | {WEIGHTS_KEY.encode(): weights.encode()}
+    metadata = dict(rows.schema.metadata or {}) | {k.encode(): v.encode() for k, v in model.items()}
     metadata |= {k.encode(): str(v).encode() for k, v in zip(COST_KEYS, cost, strict=True)}
     return rows.replace_schema_metadata(metadata)
 

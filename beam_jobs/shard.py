@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import storage
-from beam_jobs.rows import COST_KEYS, WEIGHTS_KEY
+from beam_jobs.rows import COST_KEYS, READY_KEY, WEIGHTS_KEY
+from model_bundle.machine import peak_memory_bytes
 
 # A row group of this size keeps the writer's memory small and is large enough for scans.
 _ROW_GROUP_BYTES = 32_000_000
@@ -24,7 +25,8 @@ class Receipt:
     """What a worker says of a shard it wrote, and all that the run believes.
 
     ``kind`` is the folder the shard goes to. ``opened_at`` orders shards in time. ``counts`` are sums over
-    its rows: documents, tokens, truncated documents, dead letters by reason, cost.
+    its rows: documents, tokens, truncated documents, dead letters by reason, cost. ``peak_memory_bytes`` is
+    the most its process ever had, ``ready_milliseconds`` what loading the model took there; 0 if not known.
     """
 
     kind: str
@@ -35,6 +37,8 @@ class Receipt:
     opened_at: int
     precision: str | None
     counts: dict[str, int] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+    ready_milliseconds: int = 0
 
 
 class Shard:
@@ -65,6 +69,7 @@ class Shard:
         self._pending_bytes = 0
         self._counts: dict[str, int] = {}
         self._num_rows = 0
+        self._ready_milliseconds = 0
 
     @property
     def num_bytes(self) -> int:
@@ -81,6 +86,8 @@ class Shard:
         self._pending.append(batch.replace_schema_metadata(self._schema.metadata))
         self._pending_bytes += batch.nbytes
         self._num_rows += batch.num_rows
+        ready = (batch.schema.metadata or {}).get(READY_KEY.encode(), b"0")
+        self._ready_milliseconds = max(self._ready_milliseconds, int(ready))
         for name, count in _counts(batch).items():
             self._counts[name] = self._counts.get(name, 0) + count
         if self._pending_bytes >= _ROW_GROUP_BYTES:
@@ -100,6 +107,8 @@ class Shard:
             opened_at=self._opened_at,
             precision=precision,
             counts=self._counts,
+            peak_memory_bytes=peak_memory_bytes(),
+            ready_milliseconds=self._ready_milliseconds,
         )
 
     def abandon(self) -> None:

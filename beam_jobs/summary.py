@@ -73,6 +73,8 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
         f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",
     ]
+    if manifest.workers.peak_memory_bytes:
+        lines.append(f"  memory     {size(manifest.workers.peak_memory_bytes)} at most in a worker")
     if counts.num_truncated:
         lines.append(
             f"  truncated  {counts.num_truncated:,} documents "

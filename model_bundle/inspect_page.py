@@ -82,12 +82,6 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     yield "licence", manifest.licence
     yield "source", _source(manifest)
     yield "built with", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
-    if manifest.measured:
-        speeds = manifest.measured.tokens_per_second.items()
-        yield (
-            "measured",
-            f"{manifest.measured.cpu}: " + ", ".join(f"{n} {v:,.0f} tokens/s" for n, v in speeds),
-        )
 
 
 def _tokenizer(manifest: BundleManifest) -> str:

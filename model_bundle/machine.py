@@ -38,6 +38,18 @@ def has_fast_bfloat16() -> bool:
     return not _BFLOAT16_FLAGS.isdisjoint(_cpuinfo().get("flags", "").split())
 
 
+def peak_memory_bytes() -> int:
+    """Gives the most memory this process has had; 0 where the system does not tell.
+
+    Not from ``getrusage``: Linux counts there what the parent had when it started the process.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
 def release_free_memory() -> None:
     """Gives memory that was freed back to the system; preparing a model leaves hundreds of megabytes."""
     with contextlib.suppress(OSError, AttributeError):  # only the GNU C library can

@@ -124,15 +124,6 @@ class FileSpec(_Part):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class Measured(_Part):
-    """What the model cost where it was built; a planning figure, not a promise."""
-
-    cpu: str
-    peak_memory_bytes: dict[str, int]
-    ready_seconds: dict[str, float]
-    tokens_per_second: dict[str, float]
-
-
 class BundleManifest(_Part):
     """The checked content of ``bundle.json``.
 
@@ -174,7 +165,6 @@ class BundleManifest(_Part):
     source: SourceSpec
     licence: str
     versions: dict[str, str] = Field(default_factory=dict)
-    measured: Measured | None = None
     files: tuple[FileSpec, ...] = ()
 
     @model_validator(mode="after")

@@ -258,3 +258,12 @@ def test_limit_reads_the_first_documents_in_input_order(tmp_path: Path, tiny_bun
     assert run.exit_code == 0, run.stderr
     assert run.column("text") == ["cat 0", "dog", "cat 1"]
     assert run.manifest.counts.num_read == 5
+
+
+def test_a_run_says_what_its_workers_needed(tmp_path: Path, tiny_bundle: Path) -> None:
+    source = write_texts(tmp_path / "in.jsonl", ["a cat", "a dog"])
+    run = run_job(tmp_path / "out", tiny_bundle, "--input", source, "--text_column", "text")
+    workers = run.manifest.workers
+    assert 100_000_000 < workers.peak_memory_bytes < 20_000_000_000  # TensorFlow alone takes the former
+    assert 0 < workers.ready_seconds < 60
+    assert "at most in a worker" in run.stdout
