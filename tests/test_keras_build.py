@@ -245,6 +245,8 @@ def test_a_model_without_a_mask_is_fed_none(tmp_path: Path) -> None:
     bundle = build(
         source, tmp_path / "bundle", tokenizer=with_tokenizer(tmp_path / "elsewhere" / "tokenizer")
     )
+    again = build(source, tmp_path / "again", tokenizer=tmp_path / "elsewhere" / "tokenizer")
+    assert again.digest == bundle.digest
     assert list(bundle.manifest.inputs) == ["input_ids"]
     assert bundle.manifest.batch_dependent
     encoder = Encoder(bundle)

@@ -250,6 +250,8 @@ def test_numbers_alone_become_a_bundle(kerases: Kerases, tmp_path: Path) -> None
     manifest = built.bundle.manifest
     assert manifest.tokenizer.kind == "none"
     assert manifest.inputs["digits"].columns == columns
+    again = build_keras_bundle(kerases.folder / "mlp.keras", choices, tmp_path / "again", kerases.run)
+    assert again.bundle.digest == built.bundle.digest
     with pytest.raises(SourceError, match="--extra_input digits=COLUMN"):
         build_keras_bundle(kerases.folder / "mlp.keras", KerasChoices(), tmp_path / "other", kerases.run)
 

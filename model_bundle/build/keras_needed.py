@@ -18,13 +18,14 @@ def needed_parts(loaded: Any, signature: Any) -> list[Any]:
     """
     import tensorflow as tf
 
-    needed = {id(capture) for capture in signature.captured_inputs}
+    needed = [id(capture) for capture in signature.captured_inputs]
     variables = {
         id(part.handle): part
         for part in tf.train.TrackableView(loaded).descendants()
         if isinstance(part, tf.Variable)
     }
+    # In the order of the graph, so that equal models have equal bytes.
     resources = {id(capture) for capture in signature.captured_inputs if capture.dtype == tf.resource}
-    if resources - variables.keys() or len(needed) > len(resources):
+    if resources - variables.keys() or len(set(needed)) > len(resources):
         return [loaded]
-    return [variables[key] for key in variables if key in needed]
+    return [variables[key] for key in dict.fromkeys(needed)]

@@ -22,7 +22,10 @@ def save_inference(model: Any, directory: Path) -> None:
 
     concrete = serve.get_concrete_function(**specs)
     module = tf.Module()
-    module.variables_used = list(concrete.graph.variables)
+    by_handle = {id(variable.handle): variable for variable in concrete.graph.variables}
+    # In the order of the graph, so that equal models have equal bytes.
+    order = dict.fromkeys(id(capture) for capture in concrete.captured_inputs)
+    module.variables_used = [by_handle[key] for key in order if key in by_handle]
     module.resources_used = _resources(model, concrete)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(directory), signatures={"serving_default": concrete}, options=options)
