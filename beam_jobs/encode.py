@@ -22,11 +22,11 @@ from beam_jobs.records import DeadLetter, Document, Stage, dead_letter
 from beam_jobs.rows import READY_KEY, WEIGHTS_KEY, check_range, check_words, make_rows, schema_of, with_cost
 from beam_jobs.settings import EncodeSettings
 from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import TextEncoder
 from model_bundle.machine import cpu_name, has_fast_bfloat16
 from model_bundle.manifest import Precision
 from model_bundle.results import EncodedTexts, TextFailure
 from model_bundle.shared_runtime import shared_runtime
+from model_bundle.text_encoder import TextEncoder
 
 _logger = logging.getLogger(__name__)
 

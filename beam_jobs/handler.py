@@ -10,10 +10,10 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 from beam_jobs.errors import UsageError
 from beam_jobs.settings import EncodeSettings
 from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import TextEncoder
 from model_bundle.errors import ModelRunError
 from model_bundle.manifest import Rows
 from model_bundle.shared_runtime import shared_runtime
+from model_bundle.text_encoder import TextEncoder
 
 
 class BundleModelHandler(ModelHandler[str, PredictionResult, TextEncoder]):  # type: ignore[misc]  # untyped

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from model_bundle.batching import halves, plan_batches
 from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder, TextEncoder
+from model_bundle.encoder import Encoder
 from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
 from model_bundle.request import EncodeRequest
+from model_bundle.text_encoder import TextEncoder
 from tests.tiny import DIM, FAILING_WORD, NAN_WORD
 
 LENGTHS = st.lists(st.integers(0, 700), max_size=200).map(lambda numbers: np.array(numbers, np.int32))

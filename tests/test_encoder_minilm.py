@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder, TextEncoder
+from model_bundle.encoder import Encoder
 from model_bundle.machine import has_fast_bfloat16
 from model_bundle.manifest import Pooling, Precision
 from model_bundle.request import EncodeRequest
 from model_bundle.runtime import TensorFlowRuntime
 from model_bundle.text import text_input
+from model_bundle.text_encoder import TextEncoder
 
 
 @pytest.fixture(scope="module")

@@ -170,19 +170,6 @@ def test_an_undeclared_import_is_noticed(tmp_path: Path) -> None:
     assert undeclared([tmp_path / "a.py"], declared, set()) == {"torch", "google.cloud.bigquery"}
 
 
-@pytest.mark.parametrize(
-    ("package", "forbidden"),
-    [
-        ("beam_jobs", {"tensorflow", "tensorflow_hub", "tf_keras", "keras", "transformers"}),
-        ("model_bundle", {"beam_jobs", "apache_beam", "pyarrow"}),
-    ],
-)
-def test_imports_go_one_way(package: str, forbidden: set[str]) -> None:
-    for path in (ROOT / package).rglob("*.py"):
-        tops = {name.split(".")[0] for name in imported_modules(path)}
-        assert not tops & forbidden, path
-
-
 def pins(python: str) -> dict[str, Version]:
     """The constraints that hold for a version of Python, by canonical name."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
