@@ -161,13 +161,18 @@ def test_code_in_a_file_does_not_run_unless_allowed(name: str, load: Load, keras
     assert not (kerases.folder / "ran").exists()
 
 
-@pytest.mark.parametrize("name", ["code.h5", "code.keras", "code.json"])
-def test_allowed_code_runs_and_one_s_own_replaces_it(name: str, load: Load, kerases: Kerases) -> None:
+@pytest.mark.parametrize("name", ["code.h5", "code.keras", "code.json", "code3.keras"])
+def test_a_function_of_one_s_own_replaces_code(name: str, load: Load, kerases: Kerases) -> None:
     choices = {"weights": "code_weights.h5"} if name.endswith("json") else {}
-    expected = np.load(kerases.folder / "code.npy")
+    expected = np.load(kerases.folder / f"{name.split('.')[0]}.npy")
     replaced, _ = load(name, lambdas={"double": HERE + "double"}, **choices)
     np.testing.assert_allclose(replaced, expected, atol=1e-6)
     assert not (kerases.folder / "ran").exists()
+
+
+def test_allowed_code_of_keras_3_runs(load: Load, kerases: Kerases) -> None:
+    found, _ = load("code3.keras", allow_code=True)
+    np.testing.assert_allclose(found, np.load(kerases.folder / "code3.npy"), atol=1e-6)
 
 
 def test_allowed_code_runs(load: Load, kerases: Kerases) -> None:

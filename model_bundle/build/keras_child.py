@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
@@ -67,13 +68,14 @@ def plan(
     stand_ins = _check_transformers(config, source)
     objects = _objects(config, choices)
     names = (*object_names(objects), *STAND_INS)
-    code = check_code(config, names, choices.lambdas)
+    config = replace(config, config=_with_functions(config.config, choices.lambdas))
+    code = check_code(config, names)
     if not choices.allow_code:
         refuse_code(config, code)
     task = LoadTask(
         kind={"keras_zip": "zip", "h5_model": "h5", "architecture": "json"}[source.kind],  # type: ignore[arg-type]
         path=str(source.path),
-        config=json.dumps(_with_functions(config.config, choices.lambdas)),
+        config=json.dumps(config.config),
         weights=_weights(source, choices),
         factory="",
         custom_objects=objects,
@@ -166,6 +168,22 @@ def _check_transformers(config: ModelConfig, source: KerasSource) -> bool:
     return bool(layers)
 
 
+def _replace_function(inner: dict[str, Any]) -> None:
+    """Names the user's function where a Lambda layer's configuration has byte code, in either Keras' way."""
+    name = lambda_name(inner["name"])
+    if "function_type" not in inner:
+        inner["function"] = {
+            "module": "builtins",
+            "class_name": "function",
+            "config": name,
+            "registered_name": name,
+        }
+        return
+    inner |= {"function": name, "function_type": "function", "module": None}
+    if inner.get("output_shape_type") == "lambda":
+        inner |= {"output_shape": None, "output_shape_type": "raw"}
+
+
 def _with_functions(config: dict[str, Any], lambdas: Any) -> dict[str, Any]:
     """Puts the user's functions in the place of byte code."""
     changed = copy.deepcopy(config)
@@ -173,9 +191,9 @@ def _with_functions(config: dict[str, Any], lambdas: Any) -> dict[str, Any]:
     for item in ModelConfig(changed, None, "").layers():
         inner = item.get("config")
         if item["class_name"] == "Lambda" and isinstance(inner, dict) and inner.get("name") in lambdas:
-            inner |= {"function": lambda_name(inner["name"]), "function_type": "function", "module": None}
+            _replace_function(inner)
             replaced.add(inner["name"])
-        elif item["class_name"] == "Lambda" and isinstance(inner, dict):
+        elif item["class_name"] == "Lambda" and isinstance(inner, dict) and "module" in inner:
             # Where byte code looks for what it calls, and where the user's objects are put.
             inner["module"] = "__main__"
         if item["class_name"] in STAND_INS and isinstance(inner, dict) and "name" in item:

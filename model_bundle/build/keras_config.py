@@ -62,13 +62,12 @@ def read_config(source: KerasSource) -> ModelConfig:
     return ModelConfig(content, _text(content.get("keras_version")), where)
 
 
-def check_code(config: ModelConfig, known: Collection[str], replaced: Collection[str]) -> tuple[str, ...]:
+def check_code(config: ModelConfig, known: Collection[str]) -> tuple[str, ...]:
     """Finds what would run code that the file brings, or import a module that it names.
 
     Args:
         config: an architecture.
         known: names of the user's own classes and functions.
-        replaced: names of Lambda layers that the user gives a function for.
 
     Returns:
         A line on each.
@@ -80,11 +79,9 @@ def check_code(config: ModelConfig, known: Collection[str], replaced: Collection
         )
         if item["class_name"] == "__lambda__":
             found.append(f"byte code of a Python function{f' in {name}' if name else ''}")
-        elif item["class_name"] == "Lambda" and name not in replaced and _has_byte_code(item):
+        elif item["class_name"] == "Lambda" and _has_byte_code(item):
             found.append(f"the layer {name} (Lambda) is byte code of a Python function")
-        elif _is_foreign(item) and not {str(item["class_name"]), str(item.get("registered_name"))} & set(
-            known
-        ):
+        elif _is_foreign(item) and {item["class_name"], item.get("registered_name")}.isdisjoint(known):
             found.append(f"{item['class_name']} would be imported from the module {item['module']}")
     return tuple(dict.fromkeys(found))
 
