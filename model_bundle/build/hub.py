@@ -110,6 +110,8 @@ def _manifest(
         normalize=choices.normalize,
         min_batch=settled.behaviour.min_batch,
         batch_dependent=settled.behaviour.batch_dependent,
+        freeze=settled.freeze_reason is None,
+        freeze_reason=settled.freeze_reason,
         custom_ops=tuple(sorted({package for one in modules for package in one.custom_ops})),
         allowed_ops=tuple(sorted({name for one in modules for name in one.allowed_ops})),
         source=_source(loaded, helper, choices),

@@ -15,6 +15,7 @@ from model_bundle.build.hub_model import HubModel
 from model_bundle.build.hub_outputs import default_output, describe_outputs
 from model_bundle.build.hub_signature import Role, choose_function
 from model_bundle.build.probe import BatchBehaviour, probe_batches
+from model_bundle.build.probe_constants import constants_fault
 from model_bundle.errors import SourceError
 from model_bundle.golden import GOLDEN_TEXTS
 from model_bundle.manifest import OutputSpec, Pooling, TokenizerSpec
@@ -51,6 +52,7 @@ class Settled:
     """A model and all that was found out about it; ``notes`` are for its user, a line each.
 
     ``reference`` gives what the module itself gives for the same texts: the model, unless it was changed.
+    ``freeze_reason`` is why weights should stay variables, None where they may become constants.
     """
 
     model: HubModel
@@ -59,6 +61,7 @@ class Settled:
     default_output: str
     pooling: Pooling | None
     behaviour: BatchBehaviour
+    freeze_reason: str | None
     notes: tuple[str, ...]
 
 
@@ -134,6 +137,8 @@ def _look(
         )
     if outputs[default].kind == "token" and pooling is None:
         pooling = Pooling.MEAN
+    fault = _constants_fault(model)
+    frozen = (f"weights stay variables: {fault}",) if fault else ()
     return Settled(
         model=model,
         reference=reference,
@@ -141,7 +146,8 @@ def _look(
         default_output=default,
         pooling=pooling,
         behaviour=behaviour,
-        notes=(*notes, *left_out, *_batch_notes(behaviour)),
+        freeze_reason=fault,
+        notes=(*notes, *left_out, *_batch_notes(behaviour), *frozen),
     )
 
 
@@ -158,6 +164,11 @@ def _run(model: HubModel, loaded: LoadedModule) -> tuple[BatchBehaviour, dict[st
         ) from error
     outputs, left_out = describe_outputs(found, len(GOLDEN_TEXTS), num_tokens, loaded.module.location)
     return probe_batches(model.run, text_side, outputs), outputs, left_out
+
+
+def _constants_fault(model: HubModel) -> str | None:
+    batch = model.text_side().prepare(GOLDEN_TEXTS).batch(np.arange(len(GOLDEN_TEXTS)))
+    return constants_fault(model.signature(), {name: batch[role] for name, role in model.roles.items()})
 
 
 def _batch_notes(behaviour: BatchBehaviour) -> list[str]:
