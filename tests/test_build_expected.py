@@ -101,6 +101,7 @@ def test_scores_of_old_are_a_condition_too(tmp_path: Path, build_head: Build) ->
     assert main(["verify", str(tmp_path / "0")]) == 0
 
 
+@pytest.mark.slow
 def test_word_vectors_of_an_elmo_of_old(tmp_path: Path) -> None:
     """As AllenNLP's command left them: every layer of every word of each line."""
     (tmp_path / "options.json").write_text(json.dumps(OPTIONS))

@@ -22,6 +22,18 @@ def test_a_second_build_in_the_same_process_has_the_same_digest(
     assert build_encoder_bundle(again, tmp_path / "again").manifest == first.manifest
 
 
+def test_models_that_ran_in_another_precision_before_leave_no_trace(
+    build_tiny: Callable[[str], ModelBundle], tmp_path: Path
+) -> None:
+    """What is off has been switched off: TensorFlow writes that into every call, unlike what never was on."""
+    import tensorflow as tf
+
+    first = build_tiny("tiny_roberta")
+    tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": False})
+    again = read_bert_source(str(DATA_DIR / "tiny_roberta"), BertOptions()).source
+    assert build_encoder_bundle(again, tmp_path / "again").manifest == first.manifest
+
+
 def test_bundles_whose_functions_have_the_same_names_do_not_mix(
     build_tiny: Callable[[str], ModelBundle],
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _CAPTURE_NAME = "_user_specified_name"
+_OPTIONS = "config_proto"
 # Named for its function, which is "…_cond_774" one time and "…_cond_901" another.
 _UNUSED_ARGUMENT = re.compile(r"_\d+(?=___redundant_placeholder\d+$)")
 _COUNTED = re.compile(r"^(?P<base>.+)_(?P<number>\d+)$")
@@ -28,6 +29,8 @@ def stabilize(saved_model: Path) -> None:
         _rename(content, names)
         for function in library.function:
             _number_captures(function)
+            _forget_rewriting(function.node_def)
+        _forget_rewriting(graph.graph_def.node)
         library.function.sort(key=lambda function: function.signature.name)
     saved_model.write_bytes(content.SerializeToString(deterministic=True))
 
@@ -55,6 +58,21 @@ def _number_captures(function: Any) -> None:
         name = attributes.attr.get(_CAPTURE_NAME)
         if name is not None and name.s.isdigit():
             name.s = str(position).encode("ascii")
+
+
+def _forget_rewriting(nodes: Any) -> None:
+    """Drops from calls whether this process had bfloat16 rewriting on, off, or never touched it.
+
+    A call keeps the options of the process that traced it; a model of another precision that ran before
+    would show.
+    """
+    from tensorflow.core.protobuf import config_pb2
+
+    for node in nodes:
+        if _OPTIONS in node.attr:
+            config = config_pb2.ConfigProto.FromString(node.attr[_OPTIONS].s)
+            config.graph_options.rewrite_options.ClearField("auto_mixed_precision_onednn_bfloat16")
+            node.attr[_OPTIONS].s = config.SerializeToString(deterministic=True)
 
 
 def _rename(message: Any, names: dict[str, str]) -> None:
