@@ -51,7 +51,7 @@ def bundle(tiny_bundle: Path) -> ModelBundle:
 
 
 def test_batches_grow_until_it_is_no_longer_worth_it(bundle: ModelBundle) -> None:
-    assert measure_batch_tokens(bundle, Machine(bundle, start=0.0, cell=2e-6)) == 1024
+    assert measure_batch_tokens(bundle, Machine(bundle, start=0.0, cell=2e-6)) == 2048
     assert measure_batch_tokens(bundle, Machine(bundle, start=0.004, cell=2e-6)) == 4096
 
 
@@ -103,4 +103,4 @@ def test_without_a_cache_it_is_said_and_measured(
 
 def test_an_encoder_says_what_it_took(tiny_bundle: Path) -> None:
     assert Encoder(tiny_bundle, max_batch_tokens=77).max_batch_tokens == 77
-    assert Encoder(tiny_bundle).max_batch_tokens in (1024, 2048, 4096, 8192)
+    assert Encoder(tiny_bundle).max_batch_tokens in (2048, 4096, 8192)
