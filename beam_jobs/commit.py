@@ -25,6 +25,7 @@ from beam_jobs.manifest import (
     FAILED_NAME,
     MANIFEST_NAME,
     DeadFileEntry,
+    PreviousEntry,
     RunFile,
     RunManifest,
 )
@@ -53,6 +54,7 @@ class RunDescription:
     versions: dict[str, str]
     kind: str = EMBEDDINGS
     settings: dict[str, Any] = field(default_factory=dict)
+    previous: PreviousEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -
         settings=description.settings,
         precision=description.precision,
         config=description.config,
+        previous=description.previous,
         counts=counts,
         workers=worker_costs(receipts),
         files=tuple(_run_file(receipt, name) for receipt, name in plan.moves),

@@ -107,6 +107,10 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._counters = {n: Metrics.counter(metrics.NAMESPACE, n) for n in metrics.ALL}
 
     def setup(self) -> None:
+        self._encoder: TextEncoder | None = None
+
+    def _load(self) -> TextEncoder:
+        """Loads the model when the first text needs it: where nothing is new, none is loaded."""
         settings = self._settings
         bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
         runtime = shared_runtime(bundle, settings.request, settings.num_threads)
@@ -121,7 +125,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
                 "slower here than float32. Choose machines with AMX or AVX512-BF16.",
                 cpu_name(),
             )
-        self._encoder = TextEncoder(bundle, runtime, settings.max_batch_tokens)
+        return TextEncoder(bundle, runtime, settings.max_batch_tokens)
 
     def start_bundle(self) -> None:
         self._buffer: list[Document] = []
@@ -153,15 +157,14 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
     def finish_bundle(self) -> Iterator[Any]:
         for output in self._flush():
-            if isinstance(output, beam.pvalue.TaggedOutput):
-                yield beam.pvalue.TaggedOutput(output.tag, _in_global_window(output.value))
-            else:
-                yield _in_global_window(output)
+            yield in_global_window(output)
 
     def _flush(self) -> Iterator[Any]:
         documents, self._buffer, self._buffer_size = self._buffer, [], 0
         if not documents:
             return
+        if self._encoder is None:
+            self._encoder = self._load()
         started = time.monotonic()
         encoded = self._encoder.encode_each([document.text for document in documents], self._table(documents))
         check_words(encoded)
@@ -224,5 +227,8 @@ def _unfit(document: Document) -> tuple[str, str] | None:
     return None
 
 
-def _in_global_window(value: Any) -> WindowedValue:
-    return WindowedValue(value, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+def in_global_window(output: Any) -> Any:
+    """Wraps an output, tagged or not, as Beam wants it at the end of a bundle."""
+    if isinstance(output, beam.pvalue.TaggedOutput):
+        return beam.pvalue.TaggedOutput(output.tag, in_global_window(output.value))
+    return WindowedValue(output, GlobalWindow().max_timestamp(), (GlobalWindow(),))

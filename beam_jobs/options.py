@@ -197,6 +197,11 @@ def _add_output(group: argparse._ArgumentGroup, folder: str) -> None:
         "--run_id", metavar="ID", help="the run's folder. An unfinished run of this id is started again"
     )
     group.add_argument(
+        "--previous",
+        metavar="RUN|ROOT|latest",
+        help="take over the rows of texts that this finished run has; latest: the last one below --output",
+    )
+    group.add_argument(
         "--keep_text", action="store_true", help="write the text beside what was computed, for search"
     )
     group.add_argument(

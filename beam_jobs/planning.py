@@ -12,6 +12,7 @@ from beam_jobs.errors import JobError, UsageError
 from beam_jobs.inputs import inspect_input
 from beam_jobs.manifest import FAILED_NAME
 from beam_jobs.pipeline import JobPlan
+from beam_jobs.previous.plan import plan_reuse
 from beam_jobs.rows import schema_of
 from beam_jobs.run_folder import claim, find_manifest
 from beam_jobs.settings import EncodeSettings
@@ -48,11 +49,15 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
         encode = encode_settings(flags, keep_text=keep_text)
         read = replace(read, numeric_columns=encode.numeric_columns)
         summary = inspect_input(read)
-    schema_of(encode, summary.kept_schema)  # refuses kept columns that the rows have themselves
+    schema = schema_of(encode, summary.kept_schema)  # refuses kept columns that the rows have themselves
+    if flags.previous is not None and not in_process:
+        raise UsageError("--previous works on the in-process runner (--runner DirectRunner) only.")
+    reuse = plan_reuse(flags, write, encode, schema, len(summary.kept_schema))
     check_output(write)
     description = describe_run(encode, limits, dict(sorted(vars(flags).items())))
+    description = replace(description, previous=None if reuse is None else reuse.previous)
     redistribute = not in_process or _num_workers(options) > 1
-    return JobPlan(read, summary, encode, write, description, redistribute)
+    return JobPlan(read, summary, encode, write, description, redistribute, reuse)
 
 
 def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:

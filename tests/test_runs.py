@@ -15,6 +15,7 @@ import pytest
 
 from beam_jobs.keeping.deleting import plan_deletion
 from beam_jobs.keeping.listing import list_runs
+from beam_jobs.manifest import PreviousEntry
 from beam_jobs.runs import main
 from tests.jobs import capture
 from tests.made_runs import make_run
@@ -109,11 +110,15 @@ def test_the_latest_stays_even_if_it_is_not_the_newest(root: Path) -> None:
 
 def test_what_a_kept_run_needs_stays_and_what_that_needs(root: Path) -> None:
     later = "2026-11-{:02}T10:00:00+00:00"
-    changes = {"emit": "changes"}
-    make_run(root, "c1", SHARDS, finished_at=later.format(6), config=changes | {"previous": str(root / "r1")})
-    make_run(root, "c2", SHARDS, finished_at=later.format(7), config=changes | {"previous": f"{root}/c1/"})
-    whole = {"emit": "all", "previous": str(root / "r2")}
-    make_run(root, "whole", SHARDS, finished_at=later.format(8), config=whole)
+
+    def made(run_id: str, day: int, emit: str, previous: str) -> None:
+        base = PreviousEntry(run_id=previous, root=str(root))
+        config = {"emit": emit}
+        make_run(root, run_id, SHARDS, finished_at=later.format(day), config=config, previous=base)
+
+    made("c1", 6, "changes", "r1")
+    made("c2", 7, "changes", "c1")
+    made("whole", 8, "all", "r2")
     plan = plan_deletion(list_runs(str(root)), 2, DAY, NOW)
     stays = {run.run_id: why for run, why in plan.stays}
     assert set(stays) == {"whole", "c2", "c1", "r1", "going"}

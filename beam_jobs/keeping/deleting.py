@@ -71,10 +71,9 @@ def _keep_what_is_needed(runs: Sequence[RunEntry], reasons: dict[str, str]) -> N
 
 def needed_run(manifest: RunManifest) -> str | None:
     """Gives the id of the run that another one, which holds changes only, cannot be read without."""
-    previous = manifest.config.get("previous")
-    if manifest.config.get("emit") != "changes" or not previous:
+    if manifest.previous is None or manifest.config.get("emit") != "changes":
         return None
-    return str(previous).rstrip("/").rpartition("/")[2]
+    return manifest.previous.run_id
 
 
 def delete_run(run: RunEntry) -> None:
