@@ -7,6 +7,7 @@ import ast
 import re
 import shlex
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def check(module: str, arguments: list[str]) -> None:
         flags, rest = JOBS[module]().parse_known_args(arguments)
         pipeline_options(flags.runner, rest, [])
     elif module in TOOLS:
-        TOOLS[module]().parse_args(arguments)
+        TOOLS[module]().parse_args([*takewhile(lambda word: word != "<", arguments)])
     else:
         assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), module
 
