@@ -16,6 +16,7 @@ from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs import metrics
+from beam_jobs.checkpoint import BufferLimit
 from beam_jobs.errors import UsageError
 from beam_jobs.progress import ProgressSink
 from beam_jobs.records import DeadLetter, Document, Stage, dead_letter
@@ -108,6 +109,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
     def setup(self) -> None:
         self._encoder: TextEncoder | None = None
+        self._limit = BufferLimit(self._settings.buffer_documents, self._settings.buffer_seconds)
 
     def _load(self) -> TextEncoder:
         """Loads the model when the first text needs it: where nothing is new, none is loaded."""
@@ -149,10 +151,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             return
         self._buffer.append(document)
         self._buffer_size += _size(document)
-        if (
-            len(self._buffer) >= self._settings.buffer_documents
-            or self._buffer_size >= self._max_buffer_bytes
-        ):
+        if len(self._buffer) >= self._limit.documents or self._buffer_size >= self._max_buffer_bytes:
             yield from self._flush()
 
     def finish_bundle(self) -> Iterator[Any]:
@@ -169,7 +168,9 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         encoded = self._encoder.encode_each([document.text for document in documents], self._table(documents))
         check_words(encoded)
         check_range(encoded, self._settings.vector_dtype)
-        milliseconds = round(1000 * (time.monotonic() - started))
+        seconds = time.monotonic() - started
+        self._limit.computed(len(documents), seconds)
+        milliseconds = round(1000 * seconds)
         self._count(encoded, milliseconds)
         failures = {failure.text_index: failure for failure in encoded.failures}
         for index, failure in sorted(failures.items()):

@@ -66,7 +66,7 @@ def _explain(what: str, plan: JobPlan) -> str:
     return (
         f"The job failed and wrote no run: {text}\n"
         f"Files under {storage.join(plan.write.output, plan.write.run_id)} are incomplete and are read by "
-        f"nobody. To try again in the same folder: --run_id {plan.write.run_id}"
+        f"nobody. To try again and go on with what was done: --run_id {plan.write.run_id}"
     )
 
 

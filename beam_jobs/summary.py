@@ -24,8 +24,8 @@ def print_plan(plan: JobPlan, stream: TextIO) -> None:
         what = f"{len(encode.classes.names)} labels"
     for warning in plan.summary.warnings:
         print(f"warning: {warning}", file=stream)
-    if plan.reuse is not None:
-        print(f"previous: {plan.reuse.note}", file=stream)
+    for note in () if plan.reuse is None else plan.reuse.notes:
+        print(f"taking over: {note}", file=stream)
     print(
         f"{len(files):,} input files, {size(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
@@ -39,8 +39,7 @@ def print_summary(manifest: RunManifest, plan: JobPlan, stream: TextIO) -> None:
     root = storage.join(plan.write.output, plan.write.run_id)
     title = "Run finished" if manifest.failure is None else "Run FAILED"
     lines = [f"{title}: {root}", *_count_lines(manifest)]
-    if plan.reuse is not None:
-        lines += [f"  previous   {plan.reuse.note}"]
+    lines += [f"  taken over {note}" for note in (() if plan.reuse is None else plan.reuse.notes)]
     files = [file for file in manifest.files if file.kind != DEAD_LETTERS]
     if files:
         folder = f"{root}/{files[0].kind}"

@@ -18,6 +18,7 @@ from beam_jobs.manifest import CLASSES, EMBEDDINGS, STAGING_DIR, PreviousEntry
 from beam_jobs.previous.old_rows import build_index, opened
 from beam_jobs.previous.reuse import taken_columns
 from beam_jobs.previous.runs import LATEST, PreviousRun, check_whole, difference, find_previous, kind_of
+from beam_jobs.previous.staged import staged_files
 from beam_jobs.settings import EncodeSettings
 
 
@@ -25,13 +26,13 @@ from beam_jobs.settings import EncodeSettings
 class ReusePlan:
     """Files whose rows are taken over.
 
-    ``index_folder`` is where ``DigestIndex`` finds them, ``note`` what the user is told.
+    ``index_folder`` is where ``DigestIndex`` finds them, ``notes`` what the user is told.
     """
 
     index_folder: str
     paths: tuple[str, ...]
     previous: PreviousEntry | None
-    note: str
+    notes: tuple[str, ...]
 
 
 def plan_reuse(
@@ -41,7 +42,7 @@ def plan_reuse(
 
     Args:
         flags: as given; ``previous`` names the run.
-        write: where the new run goes.
+        write: where the new run goes; what an earlier attempt at it left is taken over, too.
         encode: what it computes.
         schema: of its rows.
         num_kept: how many of their columns, the last ones, are the input's own.
@@ -49,27 +50,30 @@ def plan_reuse(
     Raises:
         UsageError: there is no such run, or one that was named has nothing to take over.
     """
-    if flags.previous is None:
+    if encode.numeric_columns:
+        if flags.previous is not None:
+            raise UsageError(
+                f"--previous: the model takes the columns {list(encode.numeric_columns)} beside the text, "
+                "and rows are found by their text alone. Leave --previous out."
+            )
         return None
-    _check_texts_alone(encode)
-    run = find_previous(flags.previous, write.output)
-    folder = _index_folder(write)
-    if run is None:
-        return ReusePlan(folder, (), None, f"no finished run below {write.output} yet")
-    entry = PreviousEntry(run_id=run.manifest.run_id, root=run.root)
-    _check_kind(run, encode)
-    check_whole(run)
-    why = difference(run.manifest, encode.bundle_digest, encode.digest, vars(flags)) or _missing(
-        run, taken_columns(schema, num_kept)
-    )
-    if not why:
-        return ReusePlan(folder, tuple(run.row_files), entry, run.root)
-    if run.is_named:
-        raise UsageError(
-            f"--previous {flags.previous}: no row of it can be taken over: {why}. Use the same settings, or "
-            f"leave --previous out. (--previous {LATEST} goes on and computes everything.)"
-        )
-    return ReusePlan(folder, (), entry, f"nothing can be taken over from {run.root}: {why}")
+    columns = taken_columns(schema, num_kept)
+    kind = EMBEDDINGS if encode.classes is None else CLASSES
+    staged = staged_files(write, kind, encode, columns)
+    notes = [f"{len(staged)} files of an earlier attempt at this run"] if staged else []
+    entry, paths = None, {}
+    if flags.previous is not None:
+        run = find_previous(flags.previous, write.output)
+        if run is None:
+            notes.append(f"no finished run below {write.output} yet")
+        else:
+            entry = PreviousEntry(run_id=run.manifest.run_id, root=run.root)
+            why = _obstacle(run, encode, kind, columns, flags)
+            paths = {} if why else run.row_files
+            notes.append(f"nothing can be taken over from {run.root}: {why}" if why else run.root)
+    if not notes:
+        return None
+    return ReusePlan(_index_folder(write), (*staged, *paths), entry, tuple(notes))
 
 
 @contextlib.contextmanager
@@ -92,19 +96,25 @@ def _index_folder(write: WriteOptions) -> str:
     return storage.join(write.output, write.run_id, STAGING_DIR, f"index-{write.attempt_id}")
 
 
-def _check_texts_alone(encode: EncodeSettings) -> None:
-    if encode.numeric_columns:
-        raise UsageError(
-            f"--previous: the model takes the columns {list(encode.numeric_columns)} beside the text, and "
-            "rows are found by their text alone. Leave --previous out."
-        )
+def _obstacle(
+    run: PreviousRun, encode: EncodeSettings, kind: str, columns: list[str], flags: argparse.Namespace
+) -> str:
+    """Says why no row of a run can be taken over; empty where they can.
 
-
-def _check_kind(run: PreviousRun, encode: EncodeSettings) -> None:
-    kind = EMBEDDINGS if encode.classes is None else CLASSES
+    Raises:
+        UsageError: the same where that run was named, or it is no run of this kind, or it is damaged.
+    """
     found = kind_of(run)
     if found not in (None, kind):
         raise UsageError(f"--previous {run.root}: its rows are {found}, and this job writes {kind}.")
+    check_whole(run)
+    why = difference(run.manifest, encode.bundle_digest, encode.digest, vars(flags)) or _missing(run, columns)
+    if why and run.is_named:
+        raise UsageError(
+            f"--previous {flags.previous}: no row of it can be taken over: {why}. Use the same settings, or "
+            f"leave --previous out. (--previous {LATEST} goes on and computes everything.)"
+        )
+    return why
 
 
 def _missing(run: PreviousRun, columns: list[str]) -> str:

@@ -15,7 +15,7 @@ from apache_beam.metrics import Metrics
 from beam_jobs import metrics
 from beam_jobs.encode import in_global_window
 from beam_jobs.errors import JobError
-from beam_jobs.previous.index import DIGEST_BYTES, DigestIndex, from_hex
+from beam_jobs.previous.index import DIGEST_BYTES, DigestIndex
 from beam_jobs.previous.old_rows import OldRows, by_group, row_numbers
 from beam_jobs.progress import ProgressSink
 from beam_jobs.records import Document
@@ -170,6 +170,3 @@ def taken_over(
     cost = {"num_documents": 0, REUSED_KEY: len(documents), "num_truncated": num_truncated}
     metadata = {key.encode(): str(count).encode() for key, count in cost.items()}
     return rows.replace_schema_metadata(dict(schema.metadata or {}) | metadata)
-
-
-__all__ = ["ReuseRows", "ReusedDocuments", "digests_of", "from_hex", "taken_columns", "taken_over"]
