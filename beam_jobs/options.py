@@ -202,6 +202,12 @@ def _add_output(group: argparse._ArgumentGroup, folder: str) -> None:
         help="take over the rows of texts that this finished run has; latest: the last one below --output",
     )
     group.add_argument(
+        "--emit",
+        choices=["all", "changes"],
+        default="all",
+        help="with --previous: a complete run (default), or only rows that are new or changed",
+    )
+    group.add_argument(
         "--resume",
         action="store_true",
         help="go on with the run below --output that is not finished; with --run_id, with that one",

@@ -58,7 +58,8 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
         reuse = plan_reuse(flags, write, encode, schema, len(summary.kept_schema))
     check_output(write)
     description = describe_run(encode, limits, dict(sorted(vars(flags).items())))
-    description = replace(description, previous=None if reuse is None else reuse.previous)
+    if reuse is not None:
+        description = replace(description, previous=reuse.previous, emit=reuse.emit)
     redistribute = not in_process or _num_workers(options) > 1
     return JobPlan(read, summary, encode, write, description, redistribute, reuse)
 
