@@ -33,6 +33,8 @@ def sum_up(receipts: Sequence[Receipt], num_read: int, num_dead_files: int) -> R
         num_padded_tokens=total["num_padded_tokens"],
         num_lost_tokens=total["num_lost_tokens"],
         num_lost_words=total["num_lost_words"],
+        num_windowed=total["num_windowed"],
+        num_windows=total["num_windows"],
         model_seconds=total["model_milliseconds"] / 1000,
         rows_by_weights=weights,
     )

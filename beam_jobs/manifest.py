@@ -38,6 +38,7 @@ class RunCounts(_Part):
 
     ``num_dead`` includes ``num_blank``. Tokens count special ones; ``num_padded_tokens`` is what the model
     computed, ``num_lost_tokens`` what truncation dropped; ``num_lost_words`` where rows are words.
+    ``num_windowed`` documents were split into ``num_windows``.
     ``model_seconds`` sums over workers.
     ``rows_by_weights`` tells how many rows came from weights held as ``constants``, or why they were not.
     """
@@ -54,6 +55,8 @@ class RunCounts(_Part):
     num_padded_tokens: int
     num_lost_tokens: int
     num_lost_words: int = 0
+    num_windowed: int = 0
+    num_windows: int = 0
     model_seconds: float
     rows_by_weights: dict[str, int] = Field(default_factory=dict)
 

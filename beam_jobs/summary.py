@@ -80,6 +80,10 @@ def _count_lines(manifest: RunManifest) -> list[str]:
             f"  truncated  {counts.num_truncated:,} documents "
             f"({counts.num_lost_tokens:,} tokens past the limit)"
         )
+    if counts.num_windowed:
+        lines.append(
+            f"  windows    {counts.num_windows:,} of {counts.num_windowed:,} documents past the limit"
+        )
     if counts.num_dead_files:
         lines.append(f"  dead files {counts.num_dead_files:,} could not be read to their end")
     return lines

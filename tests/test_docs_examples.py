@@ -95,3 +95,9 @@ _collected: list[Any] = []
 
 def _append(value: Any) -> None:
     _collected.append(value)
+
+
+def test_windows_in_memory(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(examples("embed.md")["Long texts"], {"BUNDLE": str(tiny_bundle)})
+    windows = 1 + -(-(4000 - 62) // (62 - 32))  # "word" is four tokens here
+    assert f"({windows}, 16)" in capsys.readouterr().out
