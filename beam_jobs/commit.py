@@ -25,6 +25,7 @@ from beam_jobs.manifest import (
     FAILED_NAME,
     MANIFEST_NAME,
     DeadFileEntry,
+    PreviousEntry,
     RunFile,
     RunManifest,
 )
@@ -52,6 +53,7 @@ class RunDescription:
     limits: Limits
     versions: dict[str, str]
     kind: str = EMBEDDINGS
+    previous: PreviousEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -
         settings_digest=description.settings_digest,
         precision=description.precision,
         config=description.config,
+        previous=description.previous,
         counts=counts,
         workers=worker_costs(receipts),
         files=tuple(_run_file(receipt, name) for receipt, name in plan.moves),

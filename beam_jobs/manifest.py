@@ -61,6 +61,13 @@ class RunCounts(_Part):
     rows_by_weights: dict[str, int] = Field(default_factory=dict)
 
 
+class PreviousEntry(_Part):
+    """The run that rows were taken over from: its id, and the folder it was in."""
+
+    run_id: str
+    root: str
+
+
 class DeadFileEntry(_Part):
     """A file that could not be read to its end."""
 
@@ -91,6 +98,7 @@ class RunManifest(_Part):
     settings_digest: str
     precision: str
     config: dict[str, Any]
+    previous: PreviousEntry | None = None
     counts: RunCounts
     workers: WorkerCosts = WorkerCosts()
     files: tuple[RunFile, ...]

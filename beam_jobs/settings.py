@@ -29,7 +29,8 @@ class EncodeSettings:
     """Everything an encoding step needs; made by ``resolve`` on the machine that submits.
 
     ``bundle`` is where workers find the bundle, pinned by ``bundle_digest``. A buffer of at most
-    ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length together. ``classes``: rows
+    ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length together; less where that
+    would take longer than ``buffer_seconds``, since it is lost in a crash. ``classes``: rows
     hold labels and scores instead of vectors. ``numeric_columns`` are the columns of the input that the model
     takes as numbers: ``ReadOptions`` must name them, too.
     """
@@ -46,6 +47,7 @@ class EncodeSettings:
     max_batch_tokens: int | None = None
     buffer_documents: int = 4096
     buffer_bytes: int = 16_000_000
+    buffer_seconds: float = 30.0
     num_threads: int | None = None
     classes: ClassSettings | None = None
     numeric_columns: tuple[str, ...] = ()

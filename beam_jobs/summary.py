@@ -35,6 +35,8 @@ def print_plan(plan: JobPlan, stream: TextIO) -> None:
         what = f"{len(encode.classes.names)} labels"
     for warning in plan.summary.warnings:
         print(f"warning: {warning}", file=stream)
+    for note in () if plan.reuse is None else plan.reuse.notes:
+        print(f"taking over: {note}", file=stream)
     print(
         f"{len(files):,} input files, {size(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
@@ -48,6 +50,7 @@ def print_summary(manifest: RunManifest, plan: JobPlan, stream: TextIO) -> None:
     root = storage.join(plan.write.output, plan.write.run_id)
     title = "Run finished" if manifest.failure is None else "Run FAILED"
     lines = [f"{title}: {root}", *_count_lines(manifest)]
+    lines += [f"  taken over {note}" for note in (() if plan.reuse is None else plan.reuse.notes)]
     files = [file for file in manifest.files if file.kind != DEAD_LETTERS]
     if files:
         folder = f"{root}/{files[0].kind}"
@@ -68,7 +71,9 @@ def _count_lines(manifest: RunManifest) -> list[str]:
     rate = counts.num_tokens / counts.model_seconds if counts.model_seconds else 0
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.dead_by_reason.items())
     lines = [
-        f"  documents  {counts.num_read:,} read = {counts.num_written:,} written + {counts.num_dead:,} dead"
+        f"  documents  {counts.num_read:,} read = {counts.num_written:,} written + "
+        + (f"{counts.num_reused:,} reused + " if counts.num_reused else "")
+        + f"{counts.num_dead:,} dead"
         + (f" ({reasons})" if reasons else ""),
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
         f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",

@@ -25,10 +25,9 @@ SAMPLES = [
 def examples(page: str) -> dict[str, str]:
     """Gives the code of a page by the heading above it."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    return {
-        title: re.search(r"```python\n(.*?)```", body, re.DOTALL)[1]  # type: ignore[index]
-        for title, body in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
-    }
+    sections = re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    found = {title: re.search(r"```python\n(.*?)```", body, re.DOTALL) for title, body in sections}
+    return {title: match[1] for title, match in found.items() if match is not None}
 
 
 @pytest.fixture(scope="module")
