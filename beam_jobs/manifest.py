@@ -96,6 +96,7 @@ class RunManifest(_Part):
     finished_at: str
     bundle: dict[str, Any]
     settings_digest: str
+    settings: dict[str, Any] = Field(default_factory=dict)
     precision: str
     config: dict[str, Any]
     previous: PreviousEntry | None = None

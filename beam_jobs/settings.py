@@ -182,12 +182,17 @@ class EncodeSettings:
         return min(self.buffer_bytes, num_rows * step * _BYTES_A_TOKEN)
 
     @property
-    def digest(self) -> str:
-        """Equal where vectors may be shared, given equal bundles and texts."""
+    def relevant(self) -> dict[str, Any]:
+        """Everything beside the bundle that decides what comes of a text, as plain JSON data."""
         relevant = self.request.to_json() | {"vector_dtype": self.vector_dtype}
         if self.classes is not None:
             relevant |= {"classes": self.classes.to_json()}
-        return hashlib.sha256(canonical_json(relevant)).hexdigest()
+        return relevant
+
+    @property
+    def digest(self) -> str:
+        """Equal where vectors may be shared, given equal bundles and texts."""
+        return hashlib.sha256(canonical_json(self.relevant)).hexdigest()
 
     def file_metadata(self) -> dict[str, str]:
         """What every file of a run says of its vectors."""
