@@ -47,20 +47,16 @@ def schema_of(settings: EncodeSettings, kept: pa.Schema) -> pa.Schema:
         settings.vector_dtype,
         kept,
         keep_text=settings.keep_text,
-        place_fields=place_fields(settings),
+        place_columns=place_columns(settings),
         class_fields=() if settings.classes is None else class_fields(settings.classes),
         metadata=settings.file_metadata(),
     )
 
 
-def place_fields(settings: EncodeSettings) -> list[pa.Field]:
+def place_columns(settings: EncodeSettings) -> tuple[str, ...]:
     """The columns that say which window or word a row is; a word's spelling is input text."""
     columns = {Rows.DOCUMENT: {}, Rows.WINDOW: WINDOW_COLUMNS, Rows.WORD: WORD_COLUMNS}[settings.request.rows]
-    return [
-        pa.field(name, kind, nullable=False)
-        for name, kind in columns.items()
-        if not (settings.no_text and name == "word")
-    ]
+    return tuple(name for name in columns if not (settings.no_text and name == "word"))
 
 
 def check_words(encoded: EncodedTexts) -> None:

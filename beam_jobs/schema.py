@@ -50,7 +50,7 @@ def row_schema(
     kept: pa.Schema,
     *,
     keep_text: bool,
-    place_fields: Sequence[pa.Field] = (),
+    place_columns: Sequence[str] = (),
     class_fields: Sequence[pa.Field] = (),
     metadata: Mapping[str, str],
 ) -> pa.Schema:
@@ -61,7 +61,7 @@ def row_schema(
         vector_dtype: ``float32`` or ``float16``.
         kept: the input's own columns that are taken along.
         keep_text: adds ``text``.
-        place_fields: columns that say which window or word a row is.
+        place_columns: those of ``WINDOW_COLUMNS`` or ``WORD_COLUMNS`` that say which part of a text a row is.
         class_fields: columns of labels and scores.
         metadata: goes into every file.
 
@@ -75,7 +75,8 @@ def row_schema(
         pa.field("num_tokens", pa.int32(), nullable=False),
         pa.field("was_truncated", pa.bool_(), nullable=False),
     ]
-    fields += place_fields
+    places = WINDOW_COLUMNS | WORD_COLUMNS
+    fields += [pa.field(name, places[name], nullable=False) for name in place_columns]
     fields += [pa.field(name, vector_type(vector_dtype), nullable=False) for name in vector_columns]
     fields += class_fields
     if keep_text:

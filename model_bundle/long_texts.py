@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Self
 
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import SettingsError
@@ -37,6 +39,16 @@ class LongTexts:
     on_long: OnLong | None = None
     window_overlap: int | None = None
     combine: Combine | None = None
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Self:
+        """Reads the plain JSON data of one."""
+        on_long, combine = said["on_long"], said["combine"]
+        return cls(
+            None if on_long is None else OnLong(on_long),
+            said["window_overlap"],
+            None if combine is None else Combine(combine),
+        )
 
     @property
     def are_windows(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from model_bundle.bundle import ModelBundle
@@ -130,6 +131,25 @@ class EncodeRequest:
     def to_json(self) -> dict[str, Any]:
         """Gives the settings as plain JSON data, for digests and manifests."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, settings: Mapping[str, Any]) -> Self:
+        """Reads what ``to_json`` gave; what else is in it is left aside.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not whole, or not of this release.
+        """
+        known = {field.name: settings[field.name] for field in fields(cls)}
+        pooling, pieces = known["pooling"], known["word_pieces"]
+        known |= {
+            "outputs": tuple(known["outputs"]),
+            "pooling": None if pooling is None else Pooling(pooling),
+            "precision": Precision(known["precision"]),
+            "rows": Rows(known["rows"]),
+            "long_texts": LongTexts.from_json(known["long_texts"]),
+            "word_pieces": None if pieces is None else WordPieces(pieces),
+        }
+        return cls(**known)
 
 
 def _resolve_pooling(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from model_bundle.encoder import Encoder
 from model_bundle.errors import ModelRunError, SettingsError, TextTooLongError
 from model_bundle.long_texts import Combine, LongTexts, OnLong
 from model_bundle.manifest import TOKENIZER_FILE, Precision
+from model_bundle.request import EncodeRequest
 from model_bundle.text.subwords import SubwordInput
 from model_bundle.text_encoder import TextEncoder
 from tests.tiny import FAILING_WORD, NAN_WORD
@@ -259,3 +261,19 @@ def test_words_of_long_texts_are_judged_each_where_it_stands_best(
     np.testing.assert_allclose(found.logits[:3], plain.logits, atol=1e-5)
     assert found.words is not None
     assert found.words.words[3:] == text.split()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"long_texts": windows(Combine.MAX), "precision": "bfloat16"},
+        {"rows": "word", "word_pieces": "first"},
+        {"long_texts": LongTexts(OnLong.DEAD_LETTER)},
+    ],
+)
+def test_a_request_is_read_back_as_it_was_stored(tiny_bundle: Path, options: dict[str, Any]) -> None:
+    options = {name: Precision(value) if name == "precision" else value for name, value in options.items()}
+    request = EncodeRequest.resolve(ModelBundle.open(tiny_bundle), **options)
+    stored = json.loads(json.dumps(request.to_json() | {"vector_dtype": "float32"}))
+    assert EncodeRequest.from_json(stored) == request
