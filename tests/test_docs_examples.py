@@ -31,6 +31,14 @@ def examples(page: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_a_model_on_keras_layers(tiny_bundle: Path, tmp_path: Path) -> None:
+    scope: dict[str, Any] = {"BUNDLE": str(tiny_bundle), "OUTPUT": str(tmp_path / "model.keras")}
+    exec(examples("training.md")["Keras layers"], scope)
+    assert scope["model"].predict(scope["embedding"].tokenize(["Owls."]), verbose=0).shape == (1, 2)
+    assert (tmp_path / "model.keras").is_file()
+
+
 @pytest.fixture(scope="module")
 def run(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run on four documents."""
