@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from beam_jobs.manifest import (
     FAILED_NAME,
     MANIFEST_NAME,
     DeadFileEntry,
+    PreviousEntry,
     RunFile,
     RunManifest,
 )
@@ -41,7 +42,7 @@ _SENTINEL = "all receipts are in"
 class RunDescription:
     """What the manifest says of a run beyond what its receipts count.
 
-    ``kind`` names the folder of its rows.
+    ``kind`` names the folder of its rows; ``settings`` are those that ``settings_digest`` is of.
     """
 
     started_at: str
@@ -52,6 +53,8 @@ class RunDescription:
     limits: Limits
     versions: dict[str, str]
     kind: str = EMBEDDINGS
+    settings: dict[str, Any] = field(default_factory=dict)
+    previous: PreviousEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -211,8 +214,10 @@ def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         bundle=description.bundle,
         settings_digest=description.settings_digest,
+        settings=description.settings,
         precision=description.precision,
         config=description.config,
+        previous=description.previous,
         counts=counts,
         workers=worker_costs(receipts),
         files=tuple(_run_file(receipt, name) for receipt, name in plan.moves),

@@ -16,6 +16,7 @@ from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs import metrics
+from beam_jobs.checkpoint import BufferLimit
 from beam_jobs.errors import UsageError
 from beam_jobs.progress import ProgressSink
 from beam_jobs.records import DeadLetter, Document, Stage, dead_letter
@@ -107,6 +108,11 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._counters = {n: Metrics.counter(metrics.NAMESPACE, n) for n in metrics.ALL}
 
     def setup(self) -> None:
+        self._encoder: TextEncoder | None = None
+        self._limit = BufferLimit(self._settings.buffer_documents, self._settings.buffer_seconds)
+
+    def _load(self) -> TextEncoder:
+        """Loads the model when the first text needs it: where nothing is new, none is loaded."""
         settings = self._settings
         bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
         runtime = shared_runtime(bundle, settings.request, settings.num_threads)
@@ -121,7 +127,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
                 "slower here than float32. Choose machines with AMX or AVX512-BF16.",
                 cpu_name(),
             )
-        self._encoder = TextEncoder(bundle, runtime, settings.max_batch_tokens)
+        return TextEncoder(bundle, runtime, settings.max_batch_tokens)
 
     def start_bundle(self) -> None:
         self._buffer: list[Document] = []
@@ -145,28 +151,26 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             return
         self._buffer.append(document)
         self._buffer_size += _size(document)
-        if (
-            len(self._buffer) >= self._settings.buffer_documents
-            or self._buffer_size >= self._max_buffer_bytes
-        ):
+        if len(self._buffer) >= self._limit.documents or self._buffer_size >= self._max_buffer_bytes:
             yield from self._flush()
 
     def finish_bundle(self) -> Iterator[Any]:
         for output in self._flush():
-            if isinstance(output, beam.pvalue.TaggedOutput):
-                yield beam.pvalue.TaggedOutput(output.tag, _in_global_window(output.value))
-            else:
-                yield _in_global_window(output)
+            yield in_global_window(output)
 
     def _flush(self) -> Iterator[Any]:
         documents, self._buffer, self._buffer_size = self._buffer, [], 0
         if not documents:
             return
+        if self._encoder is None:
+            self._encoder = self._load()
         started = time.monotonic()
         encoded = self._encoder.encode_each([document.text for document in documents], self._table(documents))
         check_words(encoded)
         check_range(encoded, self._settings.vector_dtype)
-        milliseconds = round(1000 * (time.monotonic() - started))
+        seconds = time.monotonic() - started
+        self._limit.computed(len(documents), seconds)
+        milliseconds = round(1000 * seconds)
         self._count(encoded, milliseconds)
         failures = {failure.text_index: failure for failure in encoded.failures}
         for index, failure in sorted(failures.items()):
@@ -224,5 +228,8 @@ def _unfit(document: Document) -> tuple[str, str] | None:
     return None
 
 
-def _in_global_window(value: Any) -> WindowedValue:
-    return WindowedValue(value, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+def in_global_window(output: Any) -> Any:
+    """Wraps an output, tagged or not, as Beam wants it at the end of a bundle."""
+    if isinstance(output, beam.pvalue.TaggedOutput):
+        return beam.pvalue.TaggedOutput(output.tag, in_global_window(output.value))
+    return WindowedValue(output, GlobalWindow().max_timestamp(), (GlobalWindow(),))

@@ -58,6 +58,13 @@ class RunCounts(_Part):
     rows_by_weights: dict[str, int] = Field(default_factory=dict)
 
 
+class PreviousEntry(_Part):
+    """The run that rows were taken over from: its id, and the folder it was in."""
+
+    run_id: str
+    root: str
+
+
 class DeadFileEntry(_Part):
     """A file that could not be read to its end."""
 
@@ -86,8 +93,10 @@ class RunManifest(_Part):
     finished_at: str
     bundle: dict[str, Any]
     settings_digest: str
+    settings: dict[str, Any] = Field(default_factory=dict)
     precision: str
     config: dict[str, Any]
+    previous: PreviousEntry | None = None
     counts: RunCounts
     workers: WorkerCosts = WorkerCosts()
     files: tuple[RunFile, ...]

@@ -194,7 +194,17 @@ def _add_output(group: argparse._ArgumentGroup, folder: str) -> None:
         help="root of the runs, local or gs:// (default: %(default)s)",
     )
     group.add_argument(
-        "--run_id", metavar="ID", help="the run's folder. An unfinished run of this id is started again"
+        "--run_id", metavar="ID", help="the run's folder. An unfinished run of this id goes on"
+    )
+    group.add_argument(
+        "--previous",
+        metavar="RUN|ROOT|latest",
+        help="take over the rows of texts that this finished run has; latest: the last one below --output",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run below --output that is not finished; with --run_id, with that one",
     )
     group.add_argument(
         "--keep_text", action="store_true", help="write the text beside what was computed, for search"
@@ -214,7 +224,7 @@ def _add_output(group: argparse._ArgumentGroup, folder: str) -> None:
         type=float,
         default=60.0,
         metavar="S",
-        help="age at which an output file is closed: bounds what a crash loses (default: 60)",
+        help="longest time until an output file is closed: bounds what a crash loses (default: 60)",
     )
 
 

@@ -10,6 +10,7 @@ import apache_beam as beam
 from beam_jobs.commit import RunDescription
 from beam_jobs.config import ReadOptions, WriteOptions
 from beam_jobs.encode import EncodeDocuments
+from beam_jobs.previous.reuse import ReuseRows
 from beam_jobs.progress import ProgressSink
 from beam_jobs.read import ReadDocuments
 from beam_jobs.settings import EncodeSettings
@@ -17,6 +18,7 @@ from beam_jobs.write import RunInputs, WriteRun
 
 if TYPE_CHECKING:
     from beam_jobs.inputs import InputSummary
+    from beam_jobs.previous.plan import ReusePlan
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class JobPlan:
     write: WriteOptions
     description: RunDescription
     redistribute: bool
+    reuse: ReusePlan | None = None
 
 
 def build(pipeline: Any, plan: JobPlan) -> Any:
@@ -46,14 +49,21 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
         inputs.dead_letters | "CountUnreadable" >> beam.combiners.Count.Globally(),  # PCollection[int]
     ) | "NumRead" >> beam.Flatten()  # PCollection[int]
     documents = inputs.documents
+    encode = EncodeDocuments(plan.encode, plan.summary.kept_schema, progress)
+    reused = ()
+    if plan.reuse is not None and plan.reuse.paths:
+        reuse = ReuseRows(plan.reuse.index_folder, encode.schema, len(plan.summary.kept_schema), progress)
+        *reused, documents = (
+            documents | "Reuse" >> reuse
+        )  # PCollection[pa.RecordBatch], PCollection[Document]
     if plan.redistribute:
         documents |= "Redistribute" >> beam.Reshuffle()  # PCollection[Document]
-    encode = EncodeDocuments(plan.encode, plan.summary.kept_schema, progress)
     encoded = documents | "Encode" >> encode  # rows: PCollection[pa.RecordBatch]; dead_letters
     dead_letters = (
         inputs.dead_letters,
         encoded.dead_letters,
     ) | "DeadLetters" >> beam.Flatten()  # PCollection[DeadLetter]
-    return RunInputs(encoded.rows, dead_letters, num_read, inputs.dead_files) | "Write" >> WriteRun(
+    rows = (encoded.rows, *reused) | "Rows" >> beam.Flatten()  # PCollection[pa.RecordBatch]
+    return RunInputs(rows, dead_letters, num_read, inputs.dead_files) | "Write" >> WriteRun(
         plan.write, encode.schema, plan.description
     )  # PCollection[RunManifest]

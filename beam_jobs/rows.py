@@ -20,8 +20,11 @@ from model_bundle.results import EncodedTexts, TextFailure
 WEIGHTS_KEY = "weights"
 # How long the model took to load: not summed, the longest counts.
 READY_KEY = "ready_milliseconds"
+# Documents whose rows were taken over from earlier; the other keys count what was computed.
+REUSED_KEY = "num_reused"
 COST_KEYS = (
     "num_documents",
+    REUSED_KEY,
     "num_tokens",
     "num_truncated",
     "num_padded_tokens",
@@ -91,13 +94,9 @@ def make_rows(
     """
     kept = np.flatnonzero(alive[encoded.row_texts])
     texts = encoded.row_texts[kept]
-    columns: dict[str, pa.Array] = {
-        "doc_id": _spread([document.doc_id for document in documents], texts, pa.string()),
-        "source": _spread([document.source for document in documents], texts, pa.string()),
-        "text_sha256": _spread([text_sha256(document.text) for document in documents], texts, pa.string()),
-        "num_tokens": pa.array(encoded.num_tokens[texts], pa.int32()),
-        "was_truncated": pa.array(encoded.was_truncated[texts]),
-    }
+    columns = input_columns(documents, texts, schema)
+    columns["num_tokens"] = pa.array(encoded.num_tokens[texts], pa.int32())
+    columns["was_truncated"] = pa.array(encoded.was_truncated[texts])
     if encoded.words is not None:
         words = encoded.words
         columns["word_index"] = pa.array(words.index[kept], pa.int32())
@@ -110,11 +109,28 @@ def make_rows(
     else:
         for name, output in zip(settings.vector_columns, settings.request.outputs, strict=True):
             columns[name] = vector_array(encoded.vectors[output][kept], settings.vector_dtype)
-    columns["text"] = _spread([document.text for document in documents], texts, pa.string())
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def input_columns(documents: list[Document], texts: np.ndarray, schema: pa.Schema) -> dict[str, pa.Array]:
+    """Makes the columns that come from the input and not from the model.
+
+    Args:
+        documents: at least one.
+        texts: int64[rows], the position of the document that a row belongs to.
+        schema: of the rows.
+    """
+    columns = {
+        "doc_id": _spread([document.doc_id for document in documents], texts, pa.string()),
+        "source": _spread([document.source for document in documents], texts, pa.string()),
+        "text_sha256": _spread([text_sha256(document.text) for document in documents], texts, pa.string()),
+    }
+    if "text" in schema.names:
+        columns["text"] = _spread([document.text for document in documents], texts, pa.string())
     num_kept = len(documents[0].columns)
     for index, field in enumerate(list(schema)[len(schema) - num_kept :]):
         columns[field.name] = _spread([document.columns[index] for document in documents], texts, field.type)
-    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+    return columns
 
 
 def _spread(values: list[Any], texts: np.ndarray, kind: pa.DataType) -> pa.Array:
@@ -135,6 +151,7 @@ def with_cost(
     num_tokens, full = encoded.num_tokens[alive], encoded.num_tokens_untruncated[alive]
     cost = (
         int(alive.sum()),
+        0,
         int(num_tokens.sum()),
         int((num_tokens < full).sum()),
         encoded.num_padded_tokens,

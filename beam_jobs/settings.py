@@ -26,7 +26,8 @@ class EncodeSettings:
     """Everything an encoding step needs; made by ``resolve`` on the machine that submits.
 
     ``bundle`` is where workers find the bundle, pinned by ``bundle_digest``. A buffer of at most
-    ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length together. ``classes``: rows
+    ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length together; less where that
+    would take longer than ``buffer_seconds``, since it is lost in a crash. ``classes``: rows
     hold labels and scores instead of vectors. ``numeric_columns`` are the columns of the input that the model
     takes as numbers: ``ReadOptions`` must name them, too.
     """
@@ -43,6 +44,7 @@ class EncodeSettings:
     max_batch_tokens: int | None = None
     buffer_documents: int = 4096
     buffer_bytes: int = 16_000_000
+    buffer_seconds: float = 30.0
     num_threads: int | None = None
     classes: ClassSettings | None = None
     numeric_columns: tuple[str, ...] = ()
@@ -167,12 +169,17 @@ class EncodeSettings:
         return min(self.buffer_bytes, max(num_words, 1) * _BYTES_A_WORD)
 
     @property
-    def digest(self) -> str:
-        """Equal where vectors may be shared, given equal bundles and texts."""
+    def relevant(self) -> dict[str, Any]:
+        """Everything beside the bundle that decides what comes of a text, as plain JSON data."""
         relevant = self.request.to_json() | {"vector_dtype": self.vector_dtype}
         if self.classes is not None:
             relevant |= {"classes": self.classes.to_json()}
-        return hashlib.sha256(canonical_json(relevant)).hexdigest()
+        return relevant
+
+    @property
+    def digest(self) -> str:
+        """Equal where vectors may be shared, given equal bundles and texts."""
+        return hashlib.sha256(canonical_json(self.relevant)).hexdigest()
 
     def file_metadata(self) -> dict[str, str]:
         """What every file of a run says of its vectors."""

@@ -76,11 +76,6 @@ class Shard:
         """Bytes written so far, with what waits for its row group at its size in memory."""
         return self._sink.num_bytes + self._pending_bytes
 
-    @property
-    def age_seconds(self) -> float:
-        """How long the file has been open."""
-        return (time.time_ns() - self._opened_at) / 1e9
-
     def write(self, batch: pa.RecordBatch) -> None:
         """Adds rows and what they cost."""
         self._pending.append(batch.replace_schema_metadata(self._schema.metadata))

@@ -11,6 +11,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs import storage
+from beam_jobs.checkpoint import Checkpoint
 from beam_jobs.commit import CommitRun, RunDescription
 from beam_jobs.config import WriteOptions
 from beam_jobs.encode import require_batch
@@ -98,8 +99,12 @@ class _WriteShardsDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._folder = storage.join(options.output, options.run_id, STAGING_DIR)
         self._shard: Shard | None = None
 
+    def setup(self) -> None:
+        self._checkpoint = Checkpoint(self._options.checkpoint_seconds)
+
     def start_bundle(self) -> None:
         self._shard = None
+        self._checkpoint.reached()
 
     def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
         if batch.num_rows == 0:
@@ -108,10 +113,11 @@ class _WriteShardsDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             self._shard = Shard(self._folder, self._kind, self._schema)
         shard = self._shard
         shard.write(batch)
-        full = shard.num_bytes >= self._options.max_shard_bytes
-        if full or shard.age_seconds >= self._options.checkpoint_seconds:
+        if shard.num_bytes >= self._options.max_shard_bytes or self._checkpoint.is_due:
             self._shard = None
-            yield shard.close(self._precision)
+            receipt = shard.close(self._precision)
+            self._checkpoint.reached()
+            yield receipt
 
     def finish_bundle(self) -> Iterator[Any]:
         if self._shard is not None:

@@ -50,7 +50,7 @@ def run(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return done
 
 
-@pytest.mark.parametrize("tool", ["DuckDB", "pandas", "Polars", "datasets", "pyarrow"])
+@pytest.mark.parametrize("tool", ["open_run", "DuckDB", "pandas", "Polars", "datasets", "pyarrow"])
 def test_each_tool_finds_the_same_neighbours(run: Run, tmp_path: Path, tool: str) -> None:
     scope: dict[str, Any] = {"RUN": str(run.root), "CACHE": str(tmp_path)}
     exec(examples("reading-output.md")[tool], scope)
