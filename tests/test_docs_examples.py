@@ -12,6 +12,7 @@ import pytest
 
 from model_bundle.encoder import Encoder
 from tests.jobs import Run, run_job
+from tests.tiny_elmo import build_tiny_elmo
 
 DOCS = Path(__file__).parents[1] / "docs"
 SAMPLES = [
@@ -25,9 +26,25 @@ SAMPLES = [
 def examples(page: str) -> dict[str, str]:
     """Gives the code of a page by the heading above it."""
     text = (DOCS / page).read_text(encoding="utf-8")
-    sections = re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
-    found = {title: re.search(r"```python\n(.*?)```", body, re.DOTALL) for title, body in sections}
-    return {title: match[1] for title, match in found.items() if match is not None}
+    return {
+        title: found[1]
+        for title, body in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+        if (found := re.search(r"```python\n(.*?)```", body, re.DOTALL))
+    }
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_a_model_on_keras_layers(tiny_bundle: Path, tmp_path: Path) -> None:
+    scope: dict[str, Any] = {"BUNDLE": str(tiny_bundle), "OUTPUT": str(tmp_path / "model.keras")}
+    exec(examples("training.md")["Keras layers"], scope)
+    assert scope["model"].predict(scope["embedding"].tokenize(["Owls."]), verbose=0).shape == (1, 2)
+    assert (tmp_path / "model.keras").is_file()
+
+
+def test_a_mix_on_elmo(tmp_path: Path) -> None:
+    scope: dict[str, Any] = {"ELMO": build_tiny_elmo(tmp_path)}
+    exec(examples("training.md")["The mix of ELMo"], scope)
+    assert scope["model"].output_shape == (None, 2)
 
 
 @pytest.fixture(scope="module")
