@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -44,7 +44,7 @@ _SENTINEL = "all receipts are in"
 class RunDescription:
     """What the manifest says of a run beyond what its receipts count.
 
-    ``kind`` names the folder of its rows.
+    ``kind`` names the folder of its rows; ``settings`` are those that ``settings_digest`` is of.
     """
 
     started_at: str
@@ -55,6 +55,7 @@ class RunDescription:
     limits: Limits
     versions: dict[str, str]
     kind: str = EMBEDDINGS
+    settings: dict[str, Any] = field(default_factory=dict)
     previous: PreviousEntry | None = None
     emit: Literal["all", "changes"] = "all"
 
@@ -221,6 +222,7 @@ def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         bundle=description.bundle,
         settings_digest=description.settings_digest,
+        settings=description.settings,
         precision=description.precision,
         config=description.config,
         previous=description.previous,

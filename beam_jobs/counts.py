@@ -37,6 +37,8 @@ def sum_up(
         num_padded_tokens=total["num_padded_tokens"],
         num_lost_tokens=total["num_lost_tokens"],
         num_lost_words=total["num_lost_words"],
+        num_windowed=total["num_windowed"],
+        num_windows=total["num_windows"],
         model_seconds=total["model_milliseconds"] / 1000,
         rows_by_weights=weights,
         changes=changes,

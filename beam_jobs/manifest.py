@@ -39,6 +39,7 @@ class RunCounts(_Part):
 
     ``num_dead`` includes ``num_blank``. Tokens count special ones; ``num_padded_tokens`` is what the model
     computed, ``num_lost_tokens`` what truncation dropped; ``num_lost_words`` where rows are words.
+    ``num_windowed`` documents were split into ``num_windows``.
     ``model_seconds`` sums over workers.
     ``num_unchanged`` have their rows in the run before, where only changes are written. ``changes`` counts
     ids by what happened to them since then.
@@ -58,6 +59,8 @@ class RunCounts(_Part):
     num_padded_tokens: int
     num_lost_tokens: int
     num_lost_words: int = 0
+    num_windowed: int = 0
+    num_windows: int = 0
     model_seconds: float
     rows_by_weights: dict[str, int] = Field(default_factory=dict)
     changes: dict[str, int] = Field(default_factory=dict)
@@ -101,6 +104,7 @@ class RunManifest(_Part):
     finished_at: str
     bundle: dict[str, Any]
     settings_digest: str
+    settings: dict[str, Any] = Field(default_factory=dict)
     precision: str
     config: dict[str, Any]
     previous: PreviousEntry | None = None

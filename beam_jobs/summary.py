@@ -9,21 +9,10 @@ from beam_jobs import storage
 from beam_jobs.manifest import CLASSES, DEAD_LETTERS, EMBEDDINGS, RunCounts, RunManifest
 from beam_jobs.pipeline import JobPlan
 from beam_jobs.progress import clock
+from beam_jobs.sizes import size
 
 # Measuring takes about ten seconds: worth it only where there is something to save.
 _WORTH_MEASURING_SECONDS = 30.0
-
-
-def size(num_bytes: int) -> str:
-    """Writes a number of bytes with the unit that fits.
-
-    >>> size(48_213), size(371_972_000)
-    ('48.2 kB', '372.0 MB')
-    """
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= factor:
-            return f"{num_bytes / factor:,.1f} {unit}"
-    return f"{num_bytes} bytes"
 
 
 def print_plan(plan: JobPlan, stream: TextIO) -> None:
@@ -88,6 +77,10 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         lines.append(
             f"  truncated  {counts.num_truncated:,} documents "
             f"({counts.num_lost_tokens:,} tokens past the limit)"
+        )
+    if counts.num_windowed:
+        lines.append(
+            f"  windows    {counts.num_windows:,} of {counts.num_windowed:,} documents past the limit"
         )
     if counts.num_dead_files:
         lines.append(f"  dead files {counts.num_dead_files:,} could not be read to their end")
