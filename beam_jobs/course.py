@@ -66,8 +66,11 @@ def count_lengths(batch: pa.RecordBatch) -> dict[str, int]:
         return {}
     ids = batch.column("doc_id")
     changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
-    first = np.concatenate([[True], changes])
-    lengths = batch.column("num_tokens").to_numpy(zero_copy_only=False)[first]
+    first = np.flatnonzero(np.concatenate([[True], changes]))
+    lengths = batch.column("num_tokens").to_numpy(zero_copy_only=False)
+    # Rows of windows have their own tokens, all others those of their document.
+    has_windows = "window_index" in batch.schema.names
+    lengths = np.add.reduceat(lengths, first) if has_windows else lengths[first]
     bounds, counts = np.unique(_BOUNDS[np.searchsorted(_BOUNDS, lengths)], return_counts=True)
     return {f"{_LENGTH}{bound}": int(count) for bound, count in zip(bounds, counts, strict=True)}
 

@@ -22,6 +22,7 @@ from beam_jobs.progress import ProgressSink
 from beam_jobs.records import DeadLetter, Document, Stage, dead_letter
 from beam_jobs.rows import READY_KEY, WEIGHTS_KEY, check_range, check_words, make_rows, schema_of, with_cost
 from beam_jobs.settings import EncodeSettings
+from beam_jobs.too_long import naming_long_document
 from model_bundle.bundle import ModelBundle
 from model_bundle.machine import cpu_name, has_fast_bfloat16
 from model_bundle.manifest import Precision
@@ -165,7 +166,9 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         if self._encoder is None:
             self._encoder = self._load()
         started = time.monotonic()
-        encoded = self._encoder.encode_each([document.text for document in documents], self._table(documents))
+        texts, table = [document.text for document in documents], self._table(documents)
+        with naming_long_document(documents):
+            encoded = self._encoder.encode_each(texts, table)
         check_words(encoded)
         check_range(encoded, self._settings.vector_dtype)
         seconds = time.monotonic() - started
@@ -201,7 +204,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     def _count(self, encoded: EncodedTexts, milliseconds: int) -> None:
         self._add(metrics.DOCUMENTS_ENCODED, len(encoded.num_tokens) - len(encoded.failures))
         dead = [failure.text_index for failure in encoded.failures]
-        self._add(metrics.TOKENS, int(encoded.num_tokens.sum() - encoded.num_tokens[dead].sum()))
+        self._add(metrics.TOKENS, int(encoded.num_fed_tokens.sum() - encoded.num_fed_tokens[dead].sum()))
         self._add(metrics.PADDED_TOKENS, encoded.num_padded_tokens)
         self._add(metrics.MODEL_MILLISECONDS, milliseconds)
 

@@ -10,6 +10,7 @@ from beam_jobs import storage
 from beam_jobs.config import Limits, ReadOptions, WriteOptions
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.inputs import inspect_input
+from beam_jobs.long_options import long_texts
 from beam_jobs.manifest import FAILED_NAME
 from beam_jobs.pipeline import JobPlan
 from beam_jobs.previous.plan import plan_reuse
@@ -58,7 +59,8 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
         reuse = plan_reuse(flags, write, encode, schema, len(summary.kept_schema))
     check_output(write)
     description = describe_run(encode, limits, dict(sorted(vars(flags).items())))
-    description = replace(description, previous=None if reuse is None else reuse.previous)
+    if reuse is not None:
+        description = replace(description, previous=reuse.previous, emit=reuse.emit)
     redistribute = not in_process or _num_workers(options) > 1
     return JobPlan(read, summary, encode, write, description, redistribute, reuse)
 
@@ -109,6 +111,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         "buffer_documents": flags.buffer_documents,
         "buffer_seconds": flags.checkpoint_seconds / 2,
         "num_threads": flags.num_threads,
+        "long_texts": long_texts(flags),
     }
     if flags.task == "classify":
         return EncodeSettings.resolve_classes(
@@ -123,6 +126,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         layers=tuple(flags.layer),
         pooling=flags.pooling,
         rows=flags.rows,
+        word_pieces=flags.word_pieces,
         vector_dtype=flags.vector_dtype,
         **common,
     )

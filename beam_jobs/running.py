@@ -13,7 +13,7 @@ from beam_jobs import metrics, storage
 from beam_jobs.errors import JobError
 from beam_jobs.manifest import RunManifest
 from beam_jobs.pipeline import JobPlan, build
-from beam_jobs.previous.plan import indexed
+from beam_jobs.previous.prepare import indexed
 from beam_jobs.progress import LiveLine, close_tally, open_tally
 from beam_jobs.run_folder import find_manifest
 

@@ -6,7 +6,14 @@ from datetime import datetime
 from typing import TextIO
 
 from beam_jobs import storage
-from beam_jobs.manifest import DEAD_LETTERS, REPORT_NAME, RunCounts, RunManifest
+from beam_jobs.manifest import (
+    CLASSES,
+    DEAD_LETTERS,
+    EMBEDDINGS,
+    REPORT_NAME,
+    RunCounts,
+    RunManifest,
+)
 from beam_jobs.pipeline import JobPlan
 from beam_jobs.progress import clock
 from beam_jobs.sizes import size
@@ -40,7 +47,7 @@ def print_summary(manifest: RunManifest, plan: JobPlan, stream: TextIO) -> None:
     title = "Run finished" if manifest.failure is None else "Run FAILED"
     lines = [f"{title}: {root}", *_count_lines(manifest)]
     lines += [f"  taken over {note}" for note in (() if plan.reuse is None else plan.reuse.notes)]
-    files = [file for file in manifest.files if file.kind != DEAD_LETTERS]
+    files = [file for file in manifest.files if file.kind in (EMBEDDINGS, CLASSES)]
     if files:
         folder = f"{root}/{files[0].kind}"
         total = size(sum(file.num_bytes for file in files))
@@ -64,17 +71,25 @@ def _count_lines(manifest: RunManifest) -> list[str]:
     lines = [
         f"  documents  {counts.num_read:,} read = {counts.num_written:,} written + "
         + (f"{counts.num_reused:,} reused + " if counts.num_reused else "")
+        + (f"{counts.num_unchanged:,} unchanged + " if counts.num_unchanged else "")
         + f"{counts.num_dead:,} dead"
         + (f" ({reasons})" if reasons else ""),
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
         f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",
     ]
+    if counts.changes:
+        told = ", ".join(f"{number:,} {change}" for change, number in counts.changes.items())
+        lines.append(f"  changes    {told}")
     if manifest.workers.peak_memory_bytes:
         lines.append(f"  memory     {size(manifest.workers.peak_memory_bytes)} at most in a worker")
     if counts.num_truncated:
         lines.append(
             f"  truncated  {counts.num_truncated:,} documents "
             f"({counts.num_lost_tokens:,} tokens past the limit)"
+        )
+    if counts.num_windowed:
+        lines.append(
+            f"  windows    {counts.num_windows:,} of {counts.num_windowed:,} documents past the limit"
         )
     if counts.num_dead_files:
         lines.append(f"  dead files {counts.num_dead_files:,} could not be read to their end")

@@ -100,17 +100,14 @@ def rows_table(
         "beam_jobs.precision": "float32",
         "beam_jobs.normalized": "false",
     }
-    words = [name for name in own if name != "window_index"]
     schema = row_schema(
         ["embedding"],
         vector_dtype,
         kept,
         keep_text="text" in shard,
-        word_columns=words,
+        place_columns=own,
         metadata=said | dict(metadata),
     )
-    if "window_index" in shard:
-        schema = schema.insert(5, pa.field("window_index", pa.int32(), nullable=False))
     ids = shard["ids"]
     columns: dict[str, Any] = {
         "doc_id": ids,

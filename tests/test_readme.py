@@ -21,7 +21,7 @@ from beam_jobs.manifest import DeadFileEntry, RunCounts, RunFile, RunManifest
 from beam_jobs.options import classify_parser, embed_parser
 from beam_jobs.report.__main__ import report_parser
 from beam_jobs.runs import runs_parser
-from beam_jobs.schema import DEAD_LETTER_SCHEMA, WORD_COLUMNS, row_schema, vector_array
+from beam_jobs.schema import DEAD_LETTER_SCHEMA, WINDOW_COLUMNS, WORD_COLUMNS, row_schema, vector_array
 from beam_jobs.search import search_parser
 from model_bundle.cli.main import BUILD_KINDS, COMMANDS
 
@@ -201,7 +201,7 @@ def test_every_reason_is_documented() -> None:
         ("## Manifest", RunFile.model_fields),
         ("## Manifest", DeadFileEntry.model_fields),
         ("## Dead letters", DEAD_LETTER_SCHEMA.names),
-        ("## Files of a run", [*SCHEMA.names, *WORD_COLUMNS]),
+        ("## Files of a run", [*SCHEMA.names, *WORD_COLUMNS, *WINDOW_COLUMNS]),
     ],
 )
 def test_every_field_is_documented(heading: str, names: list[str]) -> None:

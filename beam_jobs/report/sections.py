@@ -36,6 +36,8 @@ def tiles(manifest: RunManifest) -> str:
         tile("time", clock(seconds_of(manifest)), f"{clock(counts.model_seconds)} in the model, all workers"),
         tile("files", f"{len(manifest.files):,}", size(num_bytes)),
     ]
+    if counts.num_unchanged:
+        found.append(tile("unchanged", f"{counts.num_unchanged:,}", "their rows are in the run before"))
     if manifest.workers.peak_memory_bytes:
         found.append(tile("memory", size(manifest.workers.peak_memory_bytes), "at most in a worker"))
     return f'<div class="tiles">{"".join(found)}</div>'
