@@ -352,7 +352,7 @@ def test_every_artefact_is_listed() -> None:
     from tests.test_keras_import import SAVED_MODELS
 
     ways = {**FILES, **{name: how for name, (how, _) in FAULTS.items()}, **dict.fromkeys(SAVED_MODELS, How())}
-    # An architecture with its weights is two files; a folder may be one model further in, as in tf/saved_model/1.
+    # An architecture with its weights is two files; a folder may be one model further in (saved_model/1).
     used = {name.split(" + ")[0] for name in ways}
     used |= {f"{name.rpartition('/')[0]}/{how.weights}" for name, how in ways.items() if how.weights}
     used |= {name.replace("architecture.json + ", "") for name in ways}
