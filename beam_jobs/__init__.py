@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from beam_jobs.encode import EncodeDocuments as EncodeDocuments
     from beam_jobs.handler import BundleModelHandler as BundleModelHandler
     from beam_jobs.read import ReadDocuments as ReadDocuments
+    from beam_jobs.reading.dataset import open_run as open_run
     from beam_jobs.records import DeadLetter as DeadLetter
     from beam_jobs.records import Document as Document
     from beam_jobs.settings import EncodeSettings as EncodeSettings
@@ -35,6 +36,7 @@ _HOMES = {
     "WriteRun": "write",
     "describe_run": "starting",
     "new_run": "starting",
+    "open_run": "reading.dataset",
 }
 __all__ = sorted(_HOMES)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import apache_beam as beam
 
@@ -19,21 +19,24 @@ from beam_jobs.config import Limits, WriteOptions
 from beam_jobs.counts import check_counts, sum_up, worker_costs
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.manifest import (
+    CHANGES,
     CLASSES,
     DEAD_LETTERS,
     EMBEDDINGS,
     FAILED_NAME,
     MANIFEST_NAME,
     DeadFileEntry,
+    PreviousEntry,
     RunFile,
     RunManifest,
 )
-from beam_jobs.records import DeadFile
+from beam_jobs.records import DeadFile, UnchangedDocuments
 from beam_jobs.run_folder import check_claim, finish
 from beam_jobs.shard import Receipt
 
 # A manifest stays readable: the rest of the dead files are counted, and listed in the log.
 _DEAD_FILES_LISTED = 1000
+_FOLDERS = (EMBEDDINGS, CLASSES, DEAD_LETTERS, CHANGES)
 _SENTINEL = "all receipts are in"
 
 
@@ -41,7 +44,7 @@ _SENTINEL = "all receipts are in"
 class RunDescription:
     """What the manifest says of a run beyond what its receipts count.
 
-    ``kind`` names the folder of its rows.
+    ``kind`` names the folder of its rows; ``settings`` are those that ``settings_digest`` is of.
     """
 
     started_at: str
@@ -52,6 +55,9 @@ class RunDescription:
     limits: Limits
     versions: dict[str, str]
     kind: str = EMBEDDINGS
+    settings: dict[str, Any] = field(default_factory=dict)
+    previous: PreviousEntry | None = None
+    emit: Literal["all", "changes"] = "all"
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class _Plan:
 
     moves: tuple[tuple[Receipt, str], ...]
     num_read: int
+    num_unchanged: int
     dead_files: tuple[DeadFile, ...]
 
 
@@ -117,7 +124,10 @@ def _plan(_: int, entries: Iterable[Any]) -> _Plan:
         names = (f"{kind}/{kind}-{i:05}-of-{len(ours):05}.parquet" for i in range(len(ours)))
         moves += zip(ours, names, strict=True)
     dead_files = sorted((e for e in entries if isinstance(e, DeadFile)), key=lambda f: f.source)
-    return _Plan(tuple(moves), sum(e for e in entries if isinstance(e, int)), tuple(dead_files))
+    num_unchanged = sum(e.number for e in entries if isinstance(e, UnchangedDocuments))
+    return _Plan(
+        tuple(moves), sum(e for e in entries if isinstance(e, int)), num_unchanged, tuple(dead_files)
+    )
 
 
 def _moves(plan: _Plan) -> tuple[tuple[Receipt, str], ...]:
@@ -184,7 +194,7 @@ def failure_of(manifest: RunManifest) -> JobError:
 def _check_files(root: str, plan: _Plan) -> None:
     """Checks that every file is there whole, and removes what an earlier attempt left beside them."""
     wanted = {storage.join(root, *name.split("/")): receipt for receipt, name in plan.moves}
-    found = [storage.list_files(storage.join(root, kind)) for kind in (EMBEDDINGS, CLASSES, DEAD_LETTERS)]
+    found = [storage.list_files(storage.join(root, kind)) for kind in _FOLDERS]
     sizes = {path: size for files in found for path, size in files.items()}
     for path, receipt in wanted.items():
         size = sizes.get(path)
@@ -199,7 +209,8 @@ def _check_files(root: str, plan: _Plan) -> None:
 
 def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -> RunManifest:
     receipts = [receipt for receipt, _ in plan.moves]
-    counts = sum_up(receipts, plan.num_read, len({file.source for file in plan.dead_files}))
+    num_dead_files = len({file.source for file in plan.dead_files})
+    counts = sum_up(receipts, plan.num_read, num_dead_files, plan.num_unchanged)
     kind, failure = check_counts(counts, receipts, description.limits, description.precision)
     listed = plan.dead_files[:_DEAD_FILES_LISTED]
     return RunManifest(
@@ -211,8 +222,11 @@ def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         bundle=description.bundle,
         settings_digest=description.settings_digest,
+        settings=description.settings,
         precision=description.precision,
         config=description.config,
+        previous=description.previous,
+        emit=description.emit,
         counts=counts,
         workers=worker_costs(receipts),
         files=tuple(_run_file(receipt, name) for receipt, name in plan.moves),

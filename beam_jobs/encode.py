@@ -16,11 +16,13 @@ from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs import metrics
+from beam_jobs.checkpoint import BufferLimit
 from beam_jobs.errors import UsageError
 from beam_jobs.progress import ProgressSink
 from beam_jobs.records import DeadLetter, Document, Stage, dead_letter
 from beam_jobs.rows import READY_KEY, WEIGHTS_KEY, check_range, check_words, make_rows, schema_of, with_cost
 from beam_jobs.settings import EncodeSettings
+from beam_jobs.too_long import naming_long_document
 from model_bundle.bundle import ModelBundle
 from model_bundle.machine import cpu_name, has_fast_bfloat16
 from model_bundle.manifest import Precision
@@ -107,6 +109,11 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._counters = {n: Metrics.counter(metrics.NAMESPACE, n) for n in metrics.ALL}
 
     def setup(self) -> None:
+        self._encoder: TextEncoder | None = None
+        self._limit = BufferLimit(self._settings.buffer_documents, self._settings.buffer_seconds)
+
+    def _load(self) -> TextEncoder:
+        """Loads the model when the first text needs it: where nothing is new, none is loaded."""
         settings = self._settings
         bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
         runtime = shared_runtime(bundle, settings.request, settings.num_threads)
@@ -121,7 +128,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
                 "slower here than float32. Choose machines with AMX or AVX512-BF16.",
                 cpu_name(),
             )
-        self._encoder = TextEncoder(bundle, runtime, settings.max_batch_tokens)
+        return TextEncoder(bundle, runtime, settings.max_batch_tokens)
 
     def start_bundle(self) -> None:
         self._buffer: list[Document] = []
@@ -145,28 +152,28 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             return
         self._buffer.append(document)
         self._buffer_size += _size(document)
-        if (
-            len(self._buffer) >= self._settings.buffer_documents
-            or self._buffer_size >= self._max_buffer_bytes
-        ):
+        if len(self._buffer) >= self._limit.documents or self._buffer_size >= self._max_buffer_bytes:
             yield from self._flush()
 
     def finish_bundle(self) -> Iterator[Any]:
         for output in self._flush():
-            if isinstance(output, beam.pvalue.TaggedOutput):
-                yield beam.pvalue.TaggedOutput(output.tag, _in_global_window(output.value))
-            else:
-                yield _in_global_window(output)
+            yield in_global_window(output)
 
     def _flush(self) -> Iterator[Any]:
         documents, self._buffer, self._buffer_size = self._buffer, [], 0
         if not documents:
             return
+        if self._encoder is None:
+            self._encoder = self._load()
         started = time.monotonic()
-        encoded = self._encoder.encode_each([document.text for document in documents], self._table(documents))
+        texts, table = [document.text for document in documents], self._table(documents)
+        with naming_long_document(documents):
+            encoded = self._encoder.encode_each(texts, table)
         check_words(encoded)
         check_range(encoded, self._settings.vector_dtype)
-        milliseconds = round(1000 * (time.monotonic() - started))
+        seconds = time.monotonic() - started
+        self._limit.computed(len(documents), seconds)
+        milliseconds = round(1000 * seconds)
         self._count(encoded, milliseconds)
         failures = {failure.text_index: failure for failure in encoded.failures}
         for index, failure in sorted(failures.items()):
@@ -197,7 +204,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     def _count(self, encoded: EncodedTexts, milliseconds: int) -> None:
         self._add(metrics.DOCUMENTS_ENCODED, len(encoded.num_tokens) - len(encoded.failures))
         dead = [failure.text_index for failure in encoded.failures]
-        self._add(metrics.TOKENS, int(encoded.num_tokens.sum() - encoded.num_tokens[dead].sum()))
+        self._add(metrics.TOKENS, int(encoded.num_fed_tokens.sum() - encoded.num_fed_tokens[dead].sum()))
         self._add(metrics.PADDED_TOKENS, encoded.num_padded_tokens)
         self._add(metrics.MODEL_MILLISECONDS, milliseconds)
 
@@ -224,5 +231,8 @@ def _unfit(document: Document) -> tuple[str, str] | None:
     return None
 
 
-def _in_global_window(value: Any) -> WindowedValue:
-    return WindowedValue(value, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+def in_global_window(output: Any) -> Any:
+    """Wraps an output, tagged or not, as Beam wants it at the end of a bundle."""
+    if isinstance(output, beam.pvalue.TaggedOutput):
+        return beam.pvalue.TaggedOutput(output.tag, in_global_window(output.value))
+    return WindowedValue(output, GlobalWindow().max_timestamp(), (GlobalWindow(),))

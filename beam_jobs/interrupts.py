@@ -29,8 +29,8 @@ class Stopping:
             )
             return
         self.message = (
-            "No run was written; what is in its _staging folder is never read. "
-            f"Start again with --run_id {run_id} to use the same folder."
+            "No run was written. To go on with what was done, start again with --resume, or with "
+            f"--run_id {run_id}."
         )
 
     def ended(self) -> None:

@@ -17,6 +17,7 @@ STAGING_DIR = "_staging"
 EMBEDDINGS = "embeddings"
 CLASSES = "classes"
 DEAD_LETTERS = "dead_letters"
+CHANGES = "changes"
 
 
 class _Part(BaseModel):
@@ -27,24 +28,28 @@ class RunFile(_Part):
     """One file of a run, by its path relative to the run's folder."""
 
     path: str
-    kind: Literal["embeddings", "classes", "dead_letters"]
+    kind: Literal["embeddings", "classes", "dead_letters", "changes"]
     num_rows: int = Field(ge=0)
     num_bytes: int = Field(ge=0)
     sha256: str
 
 
 class RunCounts(_Part):
-    """What was read and what became of it: read = written + reused + dead, in documents.
+    """What was read and what became of it: read = written + reused + unchanged + dead, in documents.
 
     ``num_dead`` includes ``num_blank``. Tokens count special ones; ``num_padded_tokens`` is what the model
     computed, ``num_lost_tokens`` what truncation dropped; ``num_lost_words`` where rows are words.
+    ``num_windowed`` documents were split into ``num_windows``.
     ``model_seconds`` sums over workers.
+    ``num_unchanged`` have their rows in the run before, where only changes are written. ``changes`` counts
+    ids by what happened to them since then.
     ``rows_by_weights`` tells how many rows came from weights held as ``constants``, or why they were not.
     """
 
     num_read: int
     num_written: int
     num_reused: int = 0
+    num_unchanged: int = 0
     num_dead: int
     num_blank: int
     num_dead_files: int
@@ -54,8 +59,21 @@ class RunCounts(_Part):
     num_padded_tokens: int
     num_lost_tokens: int
     num_lost_words: int = 0
+    num_windowed: int = 0
+    num_windows: int = 0
     model_seconds: float
     rows_by_weights: dict[str, int] = Field(default_factory=dict)
+    changes: dict[str, int] = Field(default_factory=dict)
+
+
+class PreviousEntry(_Part):
+    """The run before: its id, and the folder it was in. Rows were taken over from it.
+
+    With ``emit: changes`` a run holds what is new since the run before, and is complete with it only.
+    """
+
+    run_id: str
+    root: str
 
 
 class DeadFileEntry(_Part):
@@ -86,8 +104,11 @@ class RunManifest(_Part):
     finished_at: str
     bundle: dict[str, Any]
     settings_digest: str
+    settings: dict[str, Any] = Field(default_factory=dict)
     precision: str
     config: dict[str, Any]
+    previous: PreviousEntry | None = None
+    emit: Literal["all", "changes"] = "all"
     counts: RunCounts
     workers: WorkerCosts = WorkerCosts()
     files: tuple[RunFile, ...]

@@ -11,6 +11,7 @@ NAMESPACE = "beam_jobs"
 BYTES_READ = "input_bytes"
 DOCUMENTS_READ = "read_documents"
 DOCUMENTS_ENCODED = "encoded_documents"
+DOCUMENTS_REUSED = "reused_documents"
 DOCUMENTS_DEAD = "dead_documents"
 TOKENS = "encoded_tokens"
 PADDED_TOKENS = "padded_tokens"
@@ -21,6 +22,7 @@ ALL = (
     BYTES_READ,
     DOCUMENTS_READ,
     DOCUMENTS_ENCODED,
+    DOCUMENTS_REUSED,
     DOCUMENTS_DEAD,
     TOKENS,
     PADDED_TOKENS,

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from beam_jobs.errors import UsageError
+from beam_jobs.long_options import add_long_texts, add_rows
 
 _EPILOG = """\
 Flags that are not listed here go to Apache Beam (--runner, --project, --region, --temp_location, ...).
@@ -121,12 +122,7 @@ def _add_vectors(group: argparse._ArgumentGroup) -> None:
         choices=["mean", "max", "first", "last", "pooler"],
         help="token states to one vector (default: the bundle's)",
     )
-    group.add_argument(
-        "--rows",
-        choices=["document", "word"],
-        default="document",
-        help="one row a document, or one a word with its place in the text",
-    )
+    add_rows(group)
 
 
 def _add_input(group: argparse._ArgumentGroup) -> None:
@@ -174,8 +170,12 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--max_tokens", type=int, metavar="N", help="truncate after N tokens, special ones included"
+        "--max_tokens",
+        type=int,
+        metavar="N",
+        help="tokens that the model gets at once, special ones included",
     )
+    add_long_texts(group)
     group.add_argument("--prompt", metavar="NAME", help="one of the bundle's prompts, put before every text")
     group.add_argument("--prompt_text", metavar="S", help="a prompt of your own")
     group.add_argument(
@@ -194,7 +194,23 @@ def _add_output(group: argparse._ArgumentGroup, folder: str) -> None:
         help="root of the runs, local or gs:// (default: %(default)s)",
     )
     group.add_argument(
-        "--run_id", metavar="ID", help="the run's folder. An unfinished run of this id is started again"
+        "--run_id", metavar="ID", help="the run's folder. An unfinished run of this id goes on"
+    )
+    group.add_argument(
+        "--previous",
+        metavar="RUN|ROOT|latest",
+        help="take over the rows of texts that this finished run has; latest: the last one below --output",
+    )
+    group.add_argument(
+        "--emit",
+        choices=["all", "changes"],
+        default="all",
+        help="with --previous: a complete run (default), or only rows that are new or changed",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run below --output that is not finished; with --run_id, with that one",
     )
     group.add_argument(
         "--keep_text", action="store_true", help="write the text beside what was computed, for search"
@@ -214,7 +230,7 @@ def _add_output(group: argparse._ArgumentGroup, folder: str) -> None:
         type=float,
         default=60.0,
         metavar="S",
-        help="age at which an output file is closed: bounds what a crash loses (default: 60)",
+        help="longest time until an output file is closed: bounds what a crash loses (default: 60)",
     )
 
 

@@ -10,6 +10,7 @@ import apache_beam as beam
 from beam_jobs.commit import RunDescription
 from beam_jobs.config import ReadOptions, WriteOptions
 from beam_jobs.encode import EncodeDocuments
+from beam_jobs.previous.reuse import ReuseRows
 from beam_jobs.progress import ProgressSink
 from beam_jobs.read import ReadDocuments
 from beam_jobs.settings import EncodeSettings
@@ -17,6 +18,7 @@ from beam_jobs.write import RunInputs, WriteRun
 
 if TYPE_CHECKING:
     from beam_jobs.inputs import InputSummary
+    from beam_jobs.previous.plan import ReusePlan
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class JobPlan:
     write: WriteOptions
     description: RunDescription
     redistribute: bool
+    reuse: ReusePlan | None = None
 
 
 def build(pipeline: Any, plan: JobPlan) -> Any:
@@ -46,14 +49,23 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
         inputs.dead_letters | "CountUnreadable" >> beam.combiners.Count.Globally(),  # PCollection[int]
     ) | "NumRead" >> beam.Flatten()  # PCollection[int]
     documents = inputs.documents
+    encode = EncodeDocuments(plan.encode, plan.summary.kept_schema, progress)
+    rows, unchanged = [], None
+    if plan.reuse is not None:
+        reused = documents | "Reuse" >> ReuseRows(
+            plan.reuse, encode.schema, len(plan.summary.kept_schema), progress
+        )
+        documents, unchanged = reused.documents, reused.unchanged  # PCollection[Document], PCollection[…]
+        rows = [reused.rows]  # PCollection[pa.RecordBatch]
     if plan.redistribute:
         documents |= "Redistribute" >> beam.Reshuffle()  # PCollection[Document]
-    encode = EncodeDocuments(plan.encode, plan.summary.kept_schema, progress)
     encoded = documents | "Encode" >> encode  # rows: PCollection[pa.RecordBatch]; dead_letters
     dead_letters = (
         inputs.dead_letters,
         encoded.dead_letters,
     ) | "DeadLetters" >> beam.Flatten()  # PCollection[DeadLetter]
-    return RunInputs(encoded.rows, dead_letters, num_read, inputs.dead_files) | "Write" >> WriteRun(
-        plan.write, encode.schema, plan.description
+    rows = [*rows, encoded.rows] | "Rows" >> beam.Flatten()  # PCollection[pa.RecordBatch]
+    known_folder = None if plan.reuse is None else plan.reuse.known_folder
+    return RunInputs(rows, dead_letters, num_read, inputs.dead_files, unchanged) | "Write" >> WriteRun(
+        plan.write, encode.schema, plan.description, known_folder
     )  # PCollection[RunManifest]

@@ -10,8 +10,11 @@ from beam_jobs import storage
 from beam_jobs.config import Limits, ReadOptions, WriteOptions
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.inputs import inspect_input
+from beam_jobs.long_options import long_texts
 from beam_jobs.manifest import FAILED_NAME
 from beam_jobs.pipeline import JobPlan
+from beam_jobs.previous.plan import plan_reuse
+from beam_jobs.previous.staged import run_to_resume
 from beam_jobs.rows import schema_of
 from beam_jobs.run_folder import claim, find_manifest
 from beam_jobs.settings import EncodeSettings
@@ -48,11 +51,18 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
         encode = encode_settings(flags, keep_text=keep_text)
         read = replace(read, numeric_columns=encode.numeric_columns)
         summary = inspect_input(read)
-    schema_of(encode, summary.kept_schema)  # refuses kept columns that the rows have themselves
+    schema = schema_of(encode, summary.kept_schema)  # refuses kept columns that the rows have themselves
+    if flags.previous is not None and not in_process:
+        raise UsageError("--previous works on the in-process runner (--runner DirectRunner) only.")
+    reuse = None
+    if in_process:
+        reuse = plan_reuse(flags, write, encode, schema, len(summary.kept_schema))
     check_output(write)
     description = describe_run(encode, limits, dict(sorted(vars(flags).items())))
+    if reuse is not None:
+        description = replace(description, previous=reuse.previous, emit=reuse.emit)
     redistribute = not in_process or _num_workers(options) > 1
-    return JobPlan(read, summary, encode, write, description, redistribute)
+    return JobPlan(read, summary, encode, write, description, redistribute, reuse)
 
 
 def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
@@ -99,7 +109,9 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         "no_text": flags.no_text,
         "max_batch_tokens": flags.max_batch_tokens,
         "buffer_documents": flags.buffer_documents,
+        "buffer_seconds": flags.checkpoint_seconds / 2,
         "num_threads": flags.num_threads,
+        "long_texts": long_texts(flags),
     }
     if flags.task == "classify":
         return EncodeSettings.resolve_classes(
@@ -114,6 +126,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         layers=tuple(flags.layer),
         pooling=flags.pooling,
         rows=flags.rows,
+        word_pieces=flags.word_pieces,
         vector_dtype=flags.vector_dtype,
         **common,
     )
@@ -123,7 +136,7 @@ def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOption
     """Gives where to write; a generated run id sorts by time."""
     return new_run(
         flags.output,
-        flags.run_id,
+        run_to_resume(absolute(flags.output), flags.run_id) if flags.resume else flags.run_id,
         max_shard_bytes=flags.max_shard_bytes,
         checkpoint_seconds=flags.checkpoint_seconds,
         fail_job=not in_process,

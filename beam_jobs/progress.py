@@ -74,16 +74,19 @@ def describe(counts: Mapping[str, int], seconds: float, total_bytes: int | None)
     if not counts:  # the model is loading, or workers in other processes count
         return f"{clock(seconds)} since the start"
     documents, tokens = counts.get(metrics.DOCUMENTS_ENCODED, 0), counts.get(metrics.TOKENS, 0)
+    reused = counts.get(metrics.DOCUMENTS_REUSED, 0)
     padded = counts.get(metrics.PADDED_TOKENS, 0)
     parts = [f"{documents:,} documents", f"{tokens / max(seconds, 1e-9):,.0f} tokens/s"]
     if padded:
         parts.append(f"padding {100 * (1 - tokens / padded):.0f} %")
+    if reused:
+        parts.append(f"{reused:,} reused")
     parts.append(f"{counts.get(metrics.DOCUMENTS_DEAD, 0):,} dead")
     read = counts.get(metrics.BYTES_READ, 0)
     if total_bytes and read:
         share = min(read / total_bytes, 1.0)
         parts.append(f"{share:.0%} read".replace("%", " %"))
-        if documents:
+        if documents or reused:
             parts.append(f"{clock(seconds * (1 - share) / share)} left")
     return " · ".join(parts)
 

@@ -27,6 +27,12 @@ def find_manifest(root: str) -> RunManifest | None:
     return None
 
 
+def find_unfinished(output: str) -> list[str]:
+    """Lists the ids of runs that were started below ``output`` and are not finished, sorted."""
+    started = storage.list_below(output, STAGING_DIR, _CLAIM)
+    return [run_id for run_id in started if not storage.exists(storage.join(output, run_id, MANIFEST_NAME))]
+
+
 def claim(options: WriteOptions) -> None:
     """Says that from now on this job works in the run's folder; another that does will stop at its commit."""
     path = storage.join(options.output, options.run_id, STAGING_DIR, _CLAIM)

@@ -13,6 +13,7 @@ from beam_jobs import metrics, storage
 from beam_jobs.errors import JobError
 from beam_jobs.manifest import RunManifest
 from beam_jobs.pipeline import JobPlan, build
+from beam_jobs.previous.prepare import indexed
 from beam_jobs.progress import LiveLine, close_tally, open_tally
 from beam_jobs.run_folder import find_manifest
 
@@ -25,6 +26,11 @@ def run_plan(plan: JobPlan, options: Any, *, in_process: bool) -> RunManifest | 
     Raises:
         JobError: the job failed before it could write a manifest; the cause is its first line.
     """
+    with indexed(plan.reuse):
+        return _run_plan(plan, options, in_process=in_process)
+
+
+def _run_plan(plan: JobPlan, options: Any, *, in_process: bool) -> RunManifest | None:
     tally = open_tally(plan.write.attempt_id)
     pipeline = beam.Pipeline(options=options)
     build(pipeline, plan)
@@ -60,7 +66,7 @@ def _explain(what: str, plan: JobPlan) -> str:
     return (
         f"The job failed and wrote no run: {text}\n"
         f"Files under {storage.join(plan.write.output, plan.write.run_id)} are incomplete and are read by "
-        f"nobody. To try again in the same folder: --run_id {plan.write.run_id}"
+        f"nobody. To try again and go on with what was done: --run_id {plan.write.run_id}"
     )
 
 

@@ -13,11 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import storage
+from beam_jobs.manifest import CHANGES, DEAD_LETTERS
 from beam_jobs.rows import COST_KEYS, READY_KEY, WEIGHTS_KEY
 from model_bundle.machine import peak_memory_bytes
 
 # A row group of this size keeps the writer's memory small and is large enough for scans.
 _ROW_GROUP_BYTES = 32_000_000
+# Rows that are no documents of the run are counted by what one of their columns says.
+_TOLD_COLUMNS = {DEAD_LETTERS: "reason", CHANGES: "change"}
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,6 @@ class Shard:
         """Bytes written so far, with what waits for its row group at its size in memory."""
         return self._sink.num_bytes + self._pending_bytes
 
-    @property
-    def age_seconds(self) -> float:
-        """How long the file has been open."""
-        return (time.time_ns() - self._opened_at) / 1e9
-
     def write(self, batch: pa.RecordBatch) -> None:
         """Adds rows and what they cost."""
         self._pending.append(batch.replace_schema_metadata(self._schema.metadata))
@@ -88,7 +86,7 @@ class Shard:
         self._num_rows += batch.num_rows
         ready = (batch.schema.metadata or {}).get(READY_KEY.encode(), b"0")
         self._ready_milliseconds = max(self._ready_milliseconds, int(ready))
-        for name, count in _counts(batch).items():
+        for name, count in _counts(batch, self._kind).items():
             self._counts[name] = self._counts.get(name, 0) + count
         if self._pending_bytes >= _ROW_GROUP_BYTES:
             self._write_group()
@@ -123,13 +121,14 @@ class Shard:
         self._pending, self._pending_bytes = [], 0
 
 
-def _counts(batch: pa.RecordBatch) -> dict[str, int]:
-    """Sums up a batch: what its schema's metadata says it cost, and dead letters by reason."""
+def _counts(batch: pa.RecordBatch, kind: str) -> dict[str, int]:
+    """Sums up a batch: what its schema's metadata says it cost; dead letters by reason, changes by kind."""
     metadata = batch.schema.metadata or {}
     counts = {key: int(metadata.get(key.encode(), b"0")) for key in COST_KEYS}
-    if "reason" in batch.schema.names:
-        for entry in batch.column("reason").value_counts().to_pylist():
-            counts[f"reason/{entry['values']}"] = entry["counts"]
+    told = _TOLD_COLUMNS.get(kind)
+    if told is not None:
+        for entry in batch.column(told).value_counts().to_pylist():
+            counts[f"{told}/{entry['values']}"] = entry["counts"]
     elif b"num_documents" not in metadata:
         counts["num_documents"] = batch.num_rows  # rows that another step made: one a document
     if WEIGHTS_KEY.encode() in metadata:

@@ -52,6 +52,7 @@ def describe_run(
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         bundle=_bundle(settings),
         settings_digest=settings.digest,
+        settings=settings.relevant,
         precision=str(settings.request.precision),
         config=dict(config or {}),
         limits=limits or Limits(),

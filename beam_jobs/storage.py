@@ -25,6 +25,11 @@ def join(root: str, *parts: str) -> str:
     return str(FileSystems.join(root, *parts))
 
 
+def base_name(path: str) -> str:
+    """Gives the last part of a path, local or remote."""
+    return path.rpartition("/")[2]
+
+
 def exists(path: str) -> bool:
     """Tells whether a file (or local folder) is there."""
     return bool(FileSystems.exists(path)) if path.startswith(_GS) else os.path.exists(path)
@@ -52,6 +57,16 @@ def list_files(folder: str) -> dict[str, int]:
     if not os.path.isdir(folder):
         return {}
     return {entry.path: entry.stat().st_size for entry in os.scandir(folder) if not entry.is_dir()}
+
+
+def list_below(root: str, *parts: str) -> list[str]:
+    """Gives the names of the folders directly in ``root`` that hold a file, by its path inside them."""
+    if root.startswith(_GS):
+        found = FileSystems.match([join(_literal(root), "*", *parts)])[0].metadata_list
+        return sorted(metadata.path.removeprefix(f"{root.rstrip('/')}/").split("/")[0] for metadata in found)
+    if not os.path.isdir(root):
+        return []
+    return sorted(e.name for e in os.scandir(root) if os.path.exists(os.path.join(e.path, *parts)))
 
 
 def read_bytes(path: str) -> bytes | None:

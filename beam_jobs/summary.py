@@ -6,24 +6,13 @@ from datetime import datetime
 from typing import TextIO
 
 from beam_jobs import storage
-from beam_jobs.manifest import DEAD_LETTERS, RunCounts, RunManifest
+from beam_jobs.manifest import CLASSES, DEAD_LETTERS, EMBEDDINGS, RunCounts, RunManifest
 from beam_jobs.pipeline import JobPlan
 from beam_jobs.progress import clock
+from beam_jobs.sizes import size
 
 # Measuring takes about ten seconds: worth it only where there is something to save.
 _WORTH_MEASURING_SECONDS = 30.0
-
-
-def size(num_bytes: int) -> str:
-    """Writes a number of bytes with the unit that fits.
-
-    >>> size(48_213), size(371_972_000)
-    ('48.2 kB', '372.0 MB')
-    """
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= factor:
-            return f"{num_bytes / factor:,.1f} {unit}"
-    return f"{num_bytes} bytes"
 
 
 def print_plan(plan: JobPlan, stream: TextIO) -> None:
@@ -35,6 +24,8 @@ def print_plan(plan: JobPlan, stream: TextIO) -> None:
         what = f"{len(encode.classes.names)} labels"
     for warning in plan.summary.warnings:
         print(f"warning: {warning}", file=stream)
+    for note in () if plan.reuse is None else plan.reuse.notes:
+        print(f"taking over: {note}", file=stream)
     print(
         f"{len(files):,} input files, {size(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
@@ -48,7 +39,8 @@ def print_summary(manifest: RunManifest, plan: JobPlan, stream: TextIO) -> None:
     root = storage.join(plan.write.output, plan.write.run_id)
     title = "Run finished" if manifest.failure is None else "Run FAILED"
     lines = [f"{title}: {root}", *_count_lines(manifest)]
-    files = [file for file in manifest.files if file.kind != DEAD_LETTERS]
+    lines += [f"  taken over {note}" for note in (() if plan.reuse is None else plan.reuse.notes)]
+    files = [file for file in manifest.files if file.kind in (EMBEDDINGS, CLASSES)]
     if files:
         folder = f"{root}/{files[0].kind}"
         total = size(sum(file.num_bytes for file in files))
@@ -68,17 +60,27 @@ def _count_lines(manifest: RunManifest) -> list[str]:
     rate = counts.num_tokens / counts.model_seconds if counts.model_seconds else 0
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.dead_by_reason.items())
     lines = [
-        f"  documents  {counts.num_read:,} read = {counts.num_written:,} written + {counts.num_dead:,} dead"
+        f"  documents  {counts.num_read:,} read = {counts.num_written:,} written + "
+        + (f"{counts.num_reused:,} reused + " if counts.num_reused else "")
+        + (f"{counts.num_unchanged:,} unchanged + " if counts.num_unchanged else "")
+        + f"{counts.num_dead:,} dead"
         + (f" ({reasons})" if reasons else ""),
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
         f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",
     ]
+    if counts.changes:
+        told = ", ".join(f"{number:,} {change}" for change, number in counts.changes.items())
+        lines.append(f"  changes    {told}")
     if manifest.workers.peak_memory_bytes:
         lines.append(f"  memory     {size(manifest.workers.peak_memory_bytes)} at most in a worker")
     if counts.num_truncated:
         lines.append(
             f"  truncated  {counts.num_truncated:,} documents "
             f"({counts.num_lost_tokens:,} tokens past the limit)"
+        )
+    if counts.num_windowed:
+        lines.append(
+            f"  windows    {counts.num_windows:,} of {counts.num_windowed:,} documents past the limit"
         )
     if counts.num_dead_files:
         lines.append(f"  dead files {counts.num_dead_files:,} could not be read to their end")

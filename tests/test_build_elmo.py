@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import elmo_reference as reference
-import h5py
 import numpy as np
 import pytest
 
@@ -17,36 +15,14 @@ from model_bundle.calibration import RECURRENT_BATCH_TOKENS
 from model_bundle.cli.main import main
 from model_bundle.encoder import Encoder
 from model_bundle.errors import SourceError, WeightsMismatchError
+from tests.tiny_elmo import OPTIONS, write_bilm
 
-OPTIONS: dict[str, Any] = {
-    "char_cnn": {
-        "activation": "relu",
-        "embedding": {"dim": 4},
-        "filters": [[1, 3], [3, 5]],
-        "n_highway": 1,
-        "n_characters": 262,
-        "max_characters_per_token": 20,
-    },
-    "lstm": {
-        "projection_dim": 6,
-        "dim": 7,
-        "n_layers": 2,
-        "cell_clip": 3,
-        "proj_clip": 3,
-        "use_skip_connections": True,
-    },
-}
 TEXTS = ["a text of six words here", "another one ", "x"]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("bilm")
-    (folder / "options.json").write_text(json.dumps(OPTIONS))
-    with h5py.File(folder / "weights.hdf5", "w") as file:
-        for name, value in reference.random_model(OPTIONS, seed=3).items():
-            file[name] = value
-    return folder / "options.json", folder / "weights.hdf5"
+    return write_bilm(tmp_path_factory.mktemp("bilm"))
 
 
 @pytest.fixture(scope="module")

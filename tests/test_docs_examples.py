@@ -12,6 +12,7 @@ import pytest
 
 from model_bundle.encoder import Encoder
 from tests.jobs import Run, run_job
+from tests.tiny_elmo import build_tiny_elmo
 
 DOCS = Path(__file__).parents[1] / "docs"
 SAMPLES = [
@@ -26,9 +27,24 @@ def examples(page: str) -> dict[str, str]:
     """Gives the code of a page by the heading above it."""
     text = (DOCS / page).read_text(encoding="utf-8")
     return {
-        title: re.search(r"```python\n(.*?)```", body, re.DOTALL)[1]  # type: ignore[index]
+        title: found[1]
         for title, body in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+        if (found := re.search(r"```python\n(.*?)```", body, re.DOTALL))
     }
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_a_model_on_keras_layers(tiny_bundle: Path, tmp_path: Path) -> None:
+    scope: dict[str, Any] = {"BUNDLE": str(tiny_bundle), "OUTPUT": str(tmp_path / "model.keras")}
+    exec(examples("training.md")["Keras layers"], scope)
+    assert scope["model"].predict(scope["embedding"].tokenize(["Owls."]), verbose=0).shape == (1, 2)
+    assert (tmp_path / "model.keras").is_file()
+
+
+def test_a_mix_on_elmo(tmp_path: Path) -> None:
+    scope: dict[str, Any] = {"ELMO": build_tiny_elmo(tmp_path)}
+    exec(examples("training.md")["The mix of ELMo"], scope)
+    assert scope["model"].output_shape == (None, 2)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +58,7 @@ def run(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return done
 
 
-@pytest.mark.parametrize("tool", ["DuckDB", "pandas", "Polars", "datasets", "pyarrow"])
+@pytest.mark.parametrize("tool", ["open_run", "DuckDB", "pandas", "Polars", "datasets", "pyarrow"])
 def test_each_tool_finds_the_same_neighbours(run: Run, tmp_path: Path, tool: str) -> None:
     scope: dict[str, Any] = {"RUN": str(run.root), "CACHE": str(tmp_path)}
     exec(examples("reading-output.md")[tool], scope)
@@ -95,3 +111,9 @@ _collected: list[Any] = []
 
 def _append(value: Any) -> None:
     _collected.append(value)
+
+
+def test_windows_in_memory(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(examples("embed.md")["Long texts"], {"BUNDLE": str(tiny_bundle)})
+    windows = 1 + -(-(4000 - 62) // (62 - 32))  # "word" is four tokens here
+    assert f"({windows}, 16)" in capsys.readouterr().out

@@ -90,6 +90,8 @@ def _loaded_by(code: str) -> tuple[set[str], float]:
             "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(None):\n"
             "    beam_jobs.classify.main(['--help'])"
         ),
+        "import beam_jobs.runs; beam_jobs.runs.runs_parser().format_help()",
+        "import beam_jobs.search; beam_jobs.search.search_parser().format_help()",
     ],
 )
 def test_help_and_names_are_there_without_beam_and_tensorflow(code: str) -> None:

@@ -7,6 +7,7 @@ import ast
 import re
 import shlex
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,9 @@ from beam_jobs.beam_flags import pipeline_options
 from beam_jobs.errors import UsageError
 from beam_jobs.manifest import DeadFileEntry, RunCounts, RunFile, RunManifest
 from beam_jobs.options import classify_parser, embed_parser
-from beam_jobs.schema import DEAD_LETTER_SCHEMA, WORD_COLUMNS, row_schema, vector_array
+from beam_jobs.runs import runs_parser
+from beam_jobs.schema import DEAD_LETTER_SCHEMA, WINDOW_COLUMNS, WORD_COLUMNS, row_schema, vector_array
+from beam_jobs.search import search_parser
 from model_bundle.cli.main import BUILD_KINDS, COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +30,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 EMBED_PAGE = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8")
 PACKAGES = ("beam_jobs", "model_bundle")
 JOBS = {"beam_jobs.embed": embed_parser, "beam_jobs.classify": classify_parser}
+TOOLS = {"beam_jobs.runs": runs_parser, "beam_jobs.search": search_parser}
 SCHEMA = row_schema(["embedding"], "float32", pa.schema([]), keep_text=True, metadata={})
 
 
@@ -66,6 +70,8 @@ def check(module: str, arguments: list[str]) -> None:
     elif module in JOBS:
         flags, rest = JOBS[module]().parse_known_args(arguments)
         pipeline_options(flags.runner, rest, [])
+    elif module in TOOLS:
+        TOOLS[module]().parse_args([*takewhile(lambda word: word != "<", arguments)])
     else:
         assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), module
 
@@ -111,7 +117,7 @@ def cells(text: str, column: int = 0) -> set[str]:
 
 def our_flags() -> set[str]:
     """Every flag of the commands here."""
-    parsers = [parser() for parser in JOBS.values()]
+    parsers: list[argparse.ArgumentParser] = [parser() for parser in (*JOBS.values(), *TOOLS.values())]
     for command in (*BUILD_KINDS, *COMMANDS):
         parsers.append(argparse.ArgumentParser())
         command.add_flags(parsers[-1])
@@ -122,6 +128,13 @@ def our_flags() -> set[str]:
 def test_every_flag_is_documented(job: str) -> None:
     page = (ROOT / "docs" / job.replace("beam_jobs.", "")).with_suffix(".md").read_text(encoding="utf-8")
     flags = {option for action in JOBS[job]()._actions for option in action.option_strings}
+    assert cells(section(page, "## Flags")) == flags - {"-h", "--help"}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_every_flag_of_a_tool_is_documented(tool: str) -> None:
+    page = (ROOT / "docs" / tool.replace("beam_jobs.", "")).with_suffix(".md").read_text(encoding="utf-8")
+    flags = {option for action in TOOLS[tool]()._actions for option in action.option_strings}
     assert cells(section(page, "## Flags")) == flags - {"-h", "--help"}
 
 
@@ -187,7 +200,7 @@ def test_every_reason_is_documented() -> None:
         ("## Manifest", RunFile.model_fields),
         ("## Manifest", DeadFileEntry.model_fields),
         ("## Dead letters", DEAD_LETTER_SCHEMA.names),
-        ("## Files of a run", [*SCHEMA.names, *WORD_COLUMNS]),
+        ("## Files of a run", [*SCHEMA.names, *WORD_COLUMNS, *WINDOW_COLUMNS]),
     ],
 )
 def test_every_field_is_documented(heading: str, names: list[str]) -> None:

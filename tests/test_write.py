@@ -64,6 +64,7 @@ def options(tmp_path: Path) -> WriteOptions:
 
 def _run_bundle(dofn: Any, elements: list[Any]) -> list[Any]:
     """Runs one bundle as a runner does, and gives its output."""
+    dofn.setup()
     dofn.start_bundle()
     outputs = [output for element in elements for output in dofn.process(element)]
     outputs += dofn.finish_bundle() or ()
@@ -133,6 +134,7 @@ def test_a_bundle_that_runs_twice_counts_once(options: WriteOptions) -> None:
 
 def test_a_writer_given_up_closes_its_file_and_emits_nothing(options: WriteOptions) -> None:
     writer = _writer(options)
+    writer.setup()
     writer.start_bundle()
     assert [*writer.process(_batch("a"))] == []
     writer.teardown()

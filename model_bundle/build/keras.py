@@ -15,7 +15,6 @@ from model_bundle.build.hub import golden_check
 from model_bundle.build.hub_handle import HubModule
 from model_bundle.build.hub_load import LoadedModule, load_module
 from model_bundle.build.hub_stable import stabilize_loaded
-from model_bundle.build.keras_beside import Beside
 from model_bundle.build.keras_child import Generation, plan, run_task
 from model_bundle.build.keras_choices import KerasChoices, LoadChoices
 from model_bundle.build.keras_needed import needed_parts
@@ -142,8 +141,12 @@ def _assemble(
 ) -> ModelBundle:
     folder = SourceFolder(source.path if source.path.is_dir() else source.path.parent)
     location = choices.origin or loaded.module.location
-    licence = read_licence(folder, location, choices.licence)
-    described = SourceSpec(kind="keras", location=location, files=_digests(source, settled.beside))
+    inside = settled.inside
+    if inside is not None and choices.licence is None:
+        licence = inside.licence
+    else:
+        licence = read_licence(folder, location, choices.licence)
+    described = SourceSpec(kind="keras", location=location, files=_digests(source, settled))
     manifest = _manifest(loaded, settled, choices, described, licence)
 
     def write_files(staging: Path) -> None:
@@ -202,12 +205,14 @@ def _manifest(
     )
 
 
-def _digests(source: KerasSource, beside: Beside | None) -> dict[str, str]:
+def _digests(source: KerasSource, settled: SettledKeras) -> dict[str, str]:
     """Gives the sha256 of every file that was read."""
     top = source.path if source.path.is_dir() else source.path.parent
     files = {path.relative_to(top).as_posix(): sha256_of(path) for path in _files(source)}
-    if beside is not None:
-        files |= {_BESIDE + name: digest for name, digest in beside.folder.digests().items()}
+    if settled.beside is not None:
+        files |= {_BESIDE + name: digest for name, digest in settled.beside.folder.digests().items()}
+    if settled.inside is not None:
+        files |= settled.inside.digests
     return files
 
 

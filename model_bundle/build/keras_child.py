@@ -23,6 +23,7 @@ from model_bundle.build.keras_config import (
     transformers_layers,
 )
 from model_bundle.build.keras_export import export_keras, lambda_name, start_keras
+from model_bundle.build.keras_inside import OWN_LAYERS
 from model_bundle.build.keras_objects import object_names
 from model_bundle.build.keras_source import KerasSource, kind_of
 from model_bundle.build.keras_task import LoadAnswer, LoadTask
@@ -67,7 +68,7 @@ def plan(
     config = read_config(source)
     stand_ins = _check_transformers(config, source)
     objects = _objects(config, choices)
-    names = (*object_names(objects), *STAND_INS)
+    names = (*object_names(objects), *STAND_INS, *OWN_LAYERS)
     config = replace(config, config=_with_functions(config.config, choices.lambdas))
     code = check_code(config, names)
     if not choices.allow_code:

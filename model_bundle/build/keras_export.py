@@ -10,9 +10,11 @@ import os
 import re
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from model_bundle.build.keras_inside import OWN_PREFIX
 from model_bundle.build.keras_objects import load_object, load_objects, redirect_handles
 from model_bundle.build.keras_save import save_inference
 from model_bundle.build.keras_stored import read_values
@@ -72,6 +74,9 @@ def _cause(error: Exception) -> str:
 
 def _export(task: LoadTask) -> tuple[str, ...]:
     redirect_handles(task.hub_handles)
+    if OWN_PREFIX in task.config:
+        # Importing them is what makes Keras know them.
+        import_module("model_bundle.layers")
     objects = load_objects(task.custom_objects, "--custom_objects")
     if task.stand_ins:
         objects |= stand_ins()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ def save_inference(model: Any, directory: Path) -> None:
     # In the order of the graph, so that equal models have equal bytes.
     order = dict.fromkeys(id(capture) for capture in concrete.captured_inputs)
     module.variables_used = [by_handle[key] for key in order if key in by_handle]
-    module.resources_used = _resources(model, concrete)
+    module.resources_used = [
+        *_resources(model, concrete),
+        *(layer.description for layer in own_layers(model)),
+    ]
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(directory), signatures={"serving_default": concrete}, options=options)
 
@@ -46,8 +50,46 @@ def _signature(model: Any) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]]
         if isinstance(structure, dict):
             return specs, lambda tensors: model(dict(tensors), training=False)
         return specs, lambda tensors: model(_one_or_all([tensors[key] for key in keys]), training=False)
+    if layers := own_layers(model):
+        return _specs_of_layer(model, layers[0].graph_inputs)
     spec = _first_spec(model)
     return {spec.name: spec}, lambda tensors: model(tensors[spec.name], training=False)
+
+
+def own_layers(model: Any) -> list[Any]:
+    """Lists the layers of a model that are bundles of this package."""
+    if "model_bundle.layers" not in sys.modules:
+        return []
+    from model_bundle.layers import BundleEmbedding
+
+    return [layer for layer in model._flatten_layers() if isinstance(layer, BundleEmbedding)]
+
+
+def _specs_of_layer(
+    model: Any, known: Mapping[str, Any]
+) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], Any]]:
+    """The same for a subclassed model on a bundle: shapes as it was called, types as the bundle's inputs.
+
+    Args:
+        known: TensorSpecs of the bundle's inputs by name.
+    """
+    import tensorflow as tf
+
+    shape = (model.get_build_config() or {}).get("input_shape")
+    if isinstance(shape, dict):
+        specs = {
+            name: known.get(name) or tf.TensorSpec([None, *one[1:]], tf.float32, name=name)
+            for name, one in shape.items()
+        }
+        return specs, lambda tensors: model(dict(tensors), training=False)
+    if isinstance(shape, (list, tuple)) and not any(isinstance(part, (list, tuple, dict)) for part in shape):
+        dtype = tf.string if any(spec.dtype == tf.string for spec in known.values()) else tf.int32
+        spec = tf.TensorSpec([None] * len(shape), dtype, name="input_1")
+        return {spec.name: spec}, lambda tensors: model(tensors[spec.name], training=False)
+    raise SourceError(
+        f"The model {type(model).__name__} takes {shape}; its inputs need names. Call it with a dict, as "
+        "layer.tokenize(texts) gives it."
+    )
 
 
 def _first_spec(model: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from model_bundle.build.keras_beside import Beside, find_beside, read_subwords
 from model_bundle.build.keras_choices import KerasChoices
 from model_bundle.build.keras_constants import saved_functions
 from model_bundle.build.keras_inputs import columns_of, make_text_side, max_tokens_of, tokenizer_of
+from model_bundle.build.keras_inside import BundleInside, find_inside
 from model_bundle.build.keras_model import (
     Counting,
     ExampleTexts,
@@ -42,6 +44,7 @@ class SettledKeras:
 
     model: KerasModel
     beside: Beside | None
+    inside: BundleInside | None
     subwords: SubwordTokenizer | None
     max_tokens: int | None
     outputs: KerasOutputs
@@ -65,10 +68,12 @@ def settle_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scra
     where = loaded.module.location
     function = _choose(saved_functions(loaded), choices.signature, where)
     check_batch_axes(function, where)
+    inside = find_inside(loaded.loaded, scratch / "inside", where)
+    if inside is not None:
+        choices = inside.complete(choices, function.inputs)
     roles = settle_roles(function.inputs, _stated(choices), where)
     columns = columns_of(function, roles, choices, where)
-    beside = find_beside(source, choices.tokenizer) if "ids" in roles.values() else None
-    subwords = read_subwords(beside, choices.lowercase, where) if "ids" in roles.values() else None
+    beside, subwords = _tokenizer(roles, inside, source, choices, where)
     spec = tokenizer_of(roles, subwords, beside, choices, where)
     model = KerasModel(function, roles, spec, columns)
     max_tokens = max_tokens_of(model, subwords, beside, choices, where)
@@ -81,7 +86,7 @@ def settle_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scra
     if subwords is not None and max_tokens is None:
         notes.append("no limit of tokens is known: say --max_tokens if the model has one")
     notes += [*_batch_notes(behaviour, spec.kind), *([f"weights stay variables: {fault}"] if fault else [])]
-    return SettledKeras(model, beside, subwords, max_tokens, outputs, behaviour, fault, tuple(notes))
+    return SettledKeras(model, beside, inside, subwords, max_tokens, outputs, behaviour, fault, tuple(notes))
 
 
 def _choose(functions: list[ModuleFunction], wanted: str | None, where: str) -> ModuleFunction:
@@ -94,6 +99,18 @@ def _choose(functions: list[ModuleFunction], wanted: str | None, where: str) -> 
     listed = "\n".join(f"  {one.describe()}" for one in functions) or "  none"
     asked = f"--signature {wanted}: {where} has no such signature" if wanted else f"{where} needs --signature"
     raise SourceError(f"{asked}. Those it has:\n{listed}")
+
+
+def _tokenizer(
+    roles: Mapping[str, Role], inside: BundleInside | None, source: Path, choices: KerasChoices, where: str
+) -> tuple[Beside | None, SubwordTokenizer | None]:
+    """Finds the tokenizer of a model that takes token ids: as stated, inside it, or beside it."""
+    if "ids" not in roles.values():
+        return None, None
+    if inside is not None and choices.tokenizer is None and inside.manifest.tokenizer.kind == "subwords":
+        return inside.beside, inside.subwords
+    beside = find_beside(source, choices.tokenizer)
+    return beside, read_subwords(beside, choices.lowercase, where)
 
 
 def _stated(choices: KerasChoices) -> dict[str, Role]:

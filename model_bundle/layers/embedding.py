@@ -1,0 +1,229 @@
+"""A model bundle as a Keras layer: states or vectors, frozen or trainable. Imports TensorFlow and Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from model_bundle.bundle import ModelBundle
+from model_bundle.errors import SettingsError
+from model_bundle.feeding import signature_inputs
+from model_bundle.layers.description import describe
+from model_bundle.layers.graph import ALL_LAYERS, BundleGraph
+from model_bundle.layers.inputs import BundleInputs
+from model_bundle.layers.keras_setup import keras, tf
+from model_bundle.manifest import Pooling
+from model_bundle.pooling import normalize_in_graph, pool_in_graph
+from model_bundle.text import text_input
+
+_RANKS = {"text": 1, "lengths": 1}
+_PACKED = "packed"
+
+
+@keras.saving.register_keras_serializable(package="model_bundle")
+class BundleEmbedding(keras.layers.Layer):
+    """The states, or with ``pooling`` the vectors, of a bundle's model, in a Keras model.
+
+    Takes what the bundle's graph takes. Token ids: int[texts, tokens], or a dict as ``tokenize`` gives it.
+    Words (ELMo): string[texts, words], filled up with empty ones, or that dict, or string[texts], split at
+    spaces. Texts: string[texts]. Gives float32[texts, tokens, dim] with a mask that Keras' layers respect;
+    float32[texts, dim] with ``pooling`` or where the output is one of texts; a list of them for
+    ``layer="all"``.
+
+    The layer is saved whole: its configuration holds the graph and the tokenizer, the weights are ordinary
+    Keras weights. No path is needed to load it.
+
+    Args:
+        bundle: a folder, a known name, or an opened bundle of the task ``embed``.
+        max_tokens: every text gets this many tokens, cut or filled up; None takes what comes.
+        layer: which states, by the bundle's names; None is its default, ``all`` gives every one.
+        pooling: None, or how states become one vector: ``mean``, ``max``, ``first``, ``last``.
+        normalize: scales pooled vectors to length 1.
+        labels: names of the classes that the model built on top tells apart, in the order of its outputs:
+            they go along to the bundle that is made of the model.
+        trainable: of our own graphs, BERT (all weights on the way to the output) and ELMo (the weights of
+            the mix and gamma). Others stay frozen.
+        name, dtype: as of every layer.
+
+    Raises:
+        ModelBundleError: there is no such bundle, or it is no sound one.
+        ValueError: an option does not fit the bundle.
+    """
+
+    def __init__(
+        self,
+        bundle: ModelBundle | Path | str | Mapping[str, str],
+        *,
+        max_tokens: int | None = None,
+        layer: str | None = None,
+        pooling: str | None = None,
+        normalize: bool = False,
+        labels: Sequence[str] = (),
+        trainable: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(trainable=trainable, **options)
+        graph = BundleGraph(_opened(bundle))
+        manifest = graph.manifest
+        if manifest.task != "embed":
+            raise ValueError(
+                f"{manifest.name} is a classifier already; train on a bundle that gives vectors."
+            )
+        if manifest.allowed_ops:
+            raise ValueError(
+                f"{manifest.name} may {', '.join(manifest.allowed_ops)}: a model saved with it would bring "
+                "that along unasked, so it would not load again."
+            )
+        if trainable and not graph.is_trainable:
+            raise ValueError(
+                f"trainable: {manifest.name} is an imported graph ({manifest.family}), which stays frozen."
+            )
+        try:
+            self._outputs = tuple(graph.outputs(layer))
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        self.max_tokens, self.layer, self.normalize = max_tokens, layer, normalize
+        self.pooling = None if pooling is None else Pooling(pooling)
+        self.labels = tuple(labels)
+        self._check_pooling(manifest)
+        self._inputs = BundleInputs(manifest, max_tokens)
+        self._bundle_graph, self._loaded = graph, graph.loaded
+        self._description = describe(graph.packed, self.labels, self._token_limit)
+        self.supports_masking, self.supports_jit = True, False
+        # Strings and ids are no numbers to cast to the layer's type.
+        self.autocast = False
+        for variable in graph.variables:
+            self._keep(variable, graph.trains(variable, list(self._outputs)))
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """See the class."""
+        tensors, real = self._inputs.graph_inputs(inputs)
+        outputs = self._bundle_graph.call(tensors)
+        if real is None and "sequence_len" in outputs:
+            lengths = outputs["sequence_len"]
+            longest = tf.shape(outputs[self._outputs[0]])[1]
+            real = tf.sequence_mask(lengths, longest)
+        given = [self._finish(name, outputs[name], real) for name in self._outputs]
+        return given if self.layer == ALL_LAYERS else given[0]
+
+    def tokenize(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Makes texts into what a model with this layer takes: tensors by input name, padded together.
+
+        The bundle's own tokenizer, casing, default prompt and limit, as in a job.
+        """
+        graph = self._bundle_graph
+        manifest = graph.manifest
+        prompt = manifest.prompts[manifest.default_prompt] if manifest.default_prompt else ""
+        prepared = text_input(graph.folder, manifest, self._token_limit, prompt).prepare(list(texts))
+        arrays = prepared.batch(np.arange(len(texts)))
+        fed = signature_inputs(arrays, manifest.inputs, manifest.tokenizer.pad_id)
+        return {name: tf.constant(array, dtype=manifest.inputs[name].dtype) for name, array in fed.items()}
+
+    def make_inputs(self) -> dict[str, Any]:
+        """Makes the ``keras.Input`` of each of the graph's inputs, by name: what ``tokenize`` gives fits."""
+        return {
+            name: keras.Input(shape=spec.shape[1:], dtype=spec.dtype.name, name=name)
+            for name, spec in self.graph_inputs.items()
+        }
+
+    def compute_output_spec(self, inputs: Any, **options: Any) -> Any:
+        """Gives shapes without running the graph."""
+        del options
+        first = keras.tree.flatten(inputs)[0]
+        texts, tokens = first.shape[0], self._inputs.length
+        if tokens is None and len(first.shape) > 1 and self.max_tokens is None:
+            tokens = first.shape[1] if self._token_limit is None else None
+        specs = [self._spec(texts, tokens, name) for name in self._outputs]
+        return specs if self.layer == ALL_LAYERS else specs[0]
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        """Gives none: ``call`` attaches the mask to what it gives, since only it knows the tokens."""
+        del inputs, previous_mask
+
+    def get_config(self) -> dict[str, Any]:
+        """Gives what ``from_config`` makes the same layer of, in any process: no path is in it."""
+        return {
+            **super().get_config(),
+            "bundle": {_PACKED: self._bundle_graph.packed},
+            "max_tokens": self.max_tokens,
+            "layer": self.layer,
+            "pooling": None if self.pooling is None else str(self.pooling),
+            "normalize": self.normalize,
+            "labels": list(self.labels),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Makes the layer again; its weights are zero until they are loaded."""
+        return cls(**config)
+
+    @property
+    def description(self) -> Any:
+        """What every way of saving keeps of the bundle: see ``model_bundle.layers.description``."""
+        return self._description
+
+    @property
+    def graph_inputs(self) -> dict[str, Any]:
+        """TensorSpecs of what the graph takes, by name."""
+        specs = self._bundle_graph.manifest.inputs
+        return {
+            name: tf.TensorSpec([None] * _RANKS.get(spec.role, 2), spec.dtype, name=name)
+            for name, spec in specs.items()
+        }
+
+    @property
+    def _token_limit(self) -> int | None:
+        return self.max_tokens or self._bundle_graph.manifest.max_tokens
+
+    def _keep(self, variable: Any, trains: bool) -> None:
+        """Makes a weight of the graph one of the layer, without a copy. Source: keras.layers.TFSMLayer."""
+        weight = keras.Variable(
+            initializer=variable,
+            shape=tuple(variable.shape),
+            dtype=variable.dtype.name,
+            trainable=trains,
+            name=variable.name.split(":")[0].replace("/", "."),
+        )
+        self._track_variable(weight)
+
+    def _check_pooling(self, manifest: Any) -> None:
+        is_token = manifest.outputs[self._outputs[0]].kind == "token"
+        if self.pooling is Pooling.POOLER or (self.pooling and not is_token):
+            raise ValueError(
+                f"pooling={self.pooling}: expected mean, max, first or last, of an output of tokens."
+            )
+        if self.normalize and is_token and self.pooling is None:
+            raise ValueError("normalize=True is for vectors of texts: say pooling='mean', or another, too.")
+
+    def _finish(self, name: str, output: Any, real: Any) -> Any:
+        is_token = self._bundle_graph.manifest.outputs[name].kind == "token"
+        if self._is_half(name):
+            # ELMo's word vectors stand in both halves of a layer. Source: equation 1 of its paper.
+            output = tf.concat([output, output], axis=-1)
+        if self.pooling is not None:
+            output = pool_in_graph(output, tf.reduce_sum(tf.cast(real, tf.int32), axis=1), self.pooling)
+        if self.normalize:
+            output = normalize_in_graph(output)
+        if is_token and self.pooling is None and real is not None:
+            keras.src.backend.set_keras_mask(output, real)
+        return output
+
+    def _spec(self, texts: int | None, tokens: int | None, name: str) -> Any:
+        spec = self._bundle_graph.manifest.outputs[name]
+        dim = (spec.dim or 0) * (2 if self._is_half(name) else 1)
+        has_tokens = spec.kind == "token" and self.pooling is None
+        return keras.KerasTensor((texts, tokens, dim) if has_tokens else (texts, dim), dtype="float32")
+
+    def _is_half(self, name: str) -> bool:
+        is_elmo = self._bundle_graph.manifest.family == "elmo"
+        return is_elmo and self.layer == ALL_LAYERS and name == "word_emb"
+
+
+def _opened(bundle: ModelBundle | Path | str | Mapping[str, str]) -> ModelBundle | str:
+    if isinstance(bundle, Mapping):
+        return bundle[_PACKED]
+    return bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle)
