@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from beam_jobs.errors import JobError
+from beam_jobs.forecast.flags import check_forecast
 from beam_jobs.interrupts import Stopping, stop_on_signals
 from model_bundle.errors import ModelBundleError
 
@@ -33,6 +34,7 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
 def _run(
     parser: argparse.ArgumentParser, flags: argparse.Namespace, rest: list[str], stopping: Stopping
 ) -> int:
+    check_forecast(flags)
     # Beam takes seconds to import: only now, when the flags have been understood.
     from beam_jobs.beam_flags import is_in_process, pipeline_options
     from beam_jobs.planning import plan_job
@@ -41,6 +43,10 @@ def _run(
 
     own_flags = [option for action in parser._actions for option in action.option_strings]
     options = pipeline_options(flags.runner, rest, own_flags)
+    if flags.forecast is not None:
+        from beam_jobs.forecast.job import forecast_job
+
+        return forecast_job(flags, options, sys.stdout)
     in_process = is_in_process(flags.runner)
     plan = plan_job(flags, options, in_process=in_process)
     print_plan(plan, sys.stderr)
