@@ -258,6 +258,9 @@ def _add_tuning(group: argparse._ArgumentGroup) -> None:
         "measured once and kept in its cache)",
     )
     group.add_argument(
+        "--dedupe", action="store_true", help="compute equal texts once; pays where many are equal"
+    )
+    group.add_argument(
         "--buffer_documents",
         type=int,
         default=4096,

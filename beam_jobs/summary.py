@@ -68,6 +68,8 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
         f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",
     ]
+    if counts.num_repeated:
+        lines.append(f"  repeated   {counts.num_repeated:,} texts were computed for another document")
     if counts.changes:
         told = ", ".join(f"{number:,} {change}" for change, number in counts.changes.items())
         lines.append(f"  changes    {told}")
