@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Literal
 
 from beam_jobs.config import Limits
+from beam_jobs.course import sum_lengths
 from beam_jobs.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
 from beam_jobs.rows import REPEATED_KEY, REUSED_KEY
 from beam_jobs.shard import Receipt
@@ -42,6 +43,7 @@ def sum_up(
         num_windows=total["num_windows"],
         model_seconds=total["model_milliseconds"] / 1000,
         rows_by_weights=weights,
+        documents_by_tokens=sum_lengths(total),
         changes=changes,
     )
 
@@ -55,6 +57,7 @@ def worker_costs(receipts: Sequence[Receipt]) -> WorkerCosts:
     return WorkerCosts(
         peak_memory_bytes=max((receipt.peak_memory_bytes for receipt in receipts), default=0),
         ready_seconds=max((receipt.ready_milliseconds for receipt in receipts), default=0) / 1000,
+        machines=tuple(sorted({receipt.machine for receipt in receipts if receipt.machine}))[:20],
     )
 
 

@@ -13,6 +13,7 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 FAILED_NAME = "manifest.failed.json"
 LATEST_NAME = "latest.json"
+REPORT_NAME = "report.html"
 STAGING_DIR = "_staging"
 EMBEDDINGS = "embeddings"
 CLASSES = "classes"
@@ -44,6 +45,7 @@ class RunCounts(_Part):
     ``num_repeated`` of those written have the text of another one, which was computed once.
     ``num_unchanged`` have their rows in the run before, where only changes are written. ``changes`` counts
     ids by what happened to them since then.
+    ``documents_by_tokens`` counts documents by length: under the most tokens of each class.
     ``rows_by_weights`` tells how many rows came from weights held as ``constants``, or why they were not.
     """
 
@@ -65,6 +67,7 @@ class RunCounts(_Part):
     num_windows: int = 0
     model_seconds: float
     rows_by_weights: dict[str, int] = Field(default_factory=dict)
+    documents_by_tokens: dict[int, int] = Field(default_factory=dict)
     changes: dict[str, int] = Field(default_factory=dict)
 
 
@@ -88,10 +91,24 @@ class DeadFileEntry(_Part):
 
 
 class WorkerCosts(_Part):
-    """The most that any worker process needed: memory, and until its model was ready. 0: not known."""
+    """The most that any worker process needed: memory, and until its model was ready. 0: not known.
+
+    ``machines`` names their processors, at most 20 kinds.
+    """
 
     peak_memory_bytes: int = 0
     ready_seconds: float = 0.0
+    machines: tuple[str, ...] = ()
+
+
+class Timeline(_Part):
+    """When the rows were made: documents and tokens in stretches of ``bucket_seconds``, from the first on."""
+
+    started_at: str
+    bucket_seconds: float
+    seconds: float
+    documents: tuple[float, ...]
+    tokens: tuple[float, ...]
 
 
 class RunManifest(_Part):
@@ -113,6 +130,7 @@ class RunManifest(_Part):
     emit: Literal["all", "changes"] = "all"
     counts: RunCounts
     workers: WorkerCosts = WorkerCosts()
+    timeline: Timeline | None = None
     files: tuple[RunFile, ...]
     dead_files: tuple[DeadFileEntry, ...] = ()
     versions: dict[str, str]

@@ -219,6 +219,9 @@ def _add_output(group: argparse._ArgumentGroup, folder: str) -> None:
         "--no_text", action="store_true", help="no input text in outputs, dead letters, logs or errors"
     )
     group.add_argument(
+        "--no_report", action="store_true", help="do not write report.html, a page about the run"
+    )
+    group.add_argument(
         "--max_shard_bytes",
         type=int,
         default=256_000_000,

@@ -141,6 +141,7 @@ def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOption
         max_shard_bytes=flags.max_shard_bytes,
         checkpoint_seconds=flags.checkpoint_seconds,
         fail_job=not in_process,
+        report=not flags.no_report,
     )
 
 

@@ -6,7 +6,14 @@ from datetime import datetime
 from typing import TextIO
 
 from beam_jobs import storage
-from beam_jobs.manifest import CLASSES, DEAD_LETTERS, EMBEDDINGS, RunCounts, RunManifest
+from beam_jobs.manifest import (
+    CLASSES,
+    DEAD_LETTERS,
+    EMBEDDINGS,
+    REPORT_NAME,
+    RunCounts,
+    RunManifest,
+)
 from beam_jobs.pipeline import JobPlan
 from beam_jobs.progress import clock
 from beam_jobs.sizes import size
@@ -47,6 +54,8 @@ def print_summary(manifest: RunManifest, plan: JobPlan, stream: TextIO) -> None:
         lines += [f"  files      {len(files)} in {folder}, {total}"]
         lines += [f"  open       duckdb -c \"SELECT * FROM '{folder}/*.parquet' LIMIT 5\""]
         lines += [f"             pandas.read_parquet('{folder}')"]
+    if storage.exists(storage.join(root, REPORT_NAME)):
+        lines += [f"  report     {root}/{REPORT_NAME}"]
     if manifest.counts.num_dead:
         lines += [f"  dead       SELECT reason, message, doc_id FROM '{root}/{DEAD_LETTERS}/*.parquet'"]
     lines += [f"  not read   {f.source}: {f.message}" for f in manifest.dead_files[:5]]
