@@ -17,6 +17,7 @@ import apache_beam as beam
 from beam_jobs import storage
 from beam_jobs.config import Limits, WriteOptions
 from beam_jobs.counts import check_counts, sum_up, worker_costs
+from beam_jobs.course import sum_timeline
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.manifest import (
     CHANGES,
@@ -25,12 +26,14 @@ from beam_jobs.manifest import (
     EMBEDDINGS,
     FAILED_NAME,
     MANIFEST_NAME,
+    REPORT_NAME,
     DeadFileEntry,
     PreviousEntry,
     RunFile,
     RunManifest,
 )
 from beam_jobs.records import DeadFile, UnchangedDocuments
+from beam_jobs.report.writing import try_report
 from beam_jobs.run_folder import check_claim, finish
 from beam_jobs.shard import Receipt
 
@@ -173,7 +176,7 @@ def commit(plan: _Plan, options: WriteOptions, description: RunDescription) -> R
     root = storage.join(options.output, options.run_id)
     earlier = check_claim(options)
     if earlier is not None and earlier.attempt_id == options.attempt_id:
-        return finish(options, earlier)
+        return _end(options, earlier, is_retry=True)
     _check_files(root, plan)
     manifest = _manifest(plan, options, description)
     name = MANIFEST_NAME if manifest.failure is None else FAILED_NAME
@@ -181,7 +184,16 @@ def commit(plan: _Plan, options: WriteOptions, description: RunDescription) -> R
         storage.delete(storage.join(root, FAILED_NAME))
     if not storage.create_if_absent(storage.join(root, name), manifest.to_bytes()):
         return commit(plan, options, description)  # somebody was faster: the first one wins
-    return finish(options, manifest)
+    return _end(options, manifest, is_retry=False)
+
+
+def _end(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> RunManifest:
+    """Does what comes after the manifest; the run is there whatever becomes of the rest."""
+    finish(options, manifest)
+    root = storage.join(options.output, options.run_id)
+    if options.report and not (is_retry and storage.exists(storage.join(root, REPORT_NAME))):
+        try_report(root, manifest)
+    return manifest
 
 
 def failure_of(manifest: RunManifest) -> JobError:
@@ -229,6 +241,7 @@ def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -
         emit=description.emit,
         counts=counts,
         workers=worker_costs(receipts),
+        timeline=sum_timeline(span for receipt in receipts for span in receipt.course),
         files=tuple(_run_file(receipt, name) for receipt, name in plan.moves),
         dead_files=tuple(DeadFileEntry(**dataclasses.asdict(file)) for file in listed),
         versions=description.versions,

@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import Literal
 
 from beam_jobs.config import Limits
+from beam_jobs.course import sum_lengths
 from beam_jobs.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
-from beam_jobs.rows import REUSED_KEY
+from beam_jobs.rows import REPEATED_KEY, REUSED_KEY
 from beam_jobs.shard import Receipt
 
 FailureKind = Literal["too_many_dead", "counts", "precision", "no_documents"]
@@ -28,6 +29,7 @@ def sum_up(
         num_written=total["num_documents"],
         num_reused=total[REUSED_KEY],
         num_unchanged=num_unchanged,
+        num_repeated=total[REPEATED_KEY],
         num_dead=sum(receipt.num_rows for receipt in receipts if receipt.kind == DEAD_LETTERS),
         num_blank=reasons.get("blank_text", 0),
         num_dead_files=num_dead_files,
@@ -41,6 +43,7 @@ def sum_up(
         num_windows=total["num_windows"],
         model_seconds=total["model_milliseconds"] / 1000,
         rows_by_weights=weights,
+        documents_by_tokens=sum_lengths(total),
         changes=changes,
     )
 
@@ -54,6 +57,7 @@ def worker_costs(receipts: Sequence[Receipt]) -> WorkerCosts:
     return WorkerCosts(
         peak_memory_bytes=max((receipt.peak_memory_bytes for receipt in receipts), default=0),
         ready_seconds=max((receipt.ready_milliseconds for receipt in receipts), default=0) / 1000,
+        machines=tuple(sorted({receipt.machine for receipt in receipts if receipt.machine}))[:20],
     )
 
 

@@ -74,9 +74,17 @@ class EncodeDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typ
         """
         require_batch(documents, "EncodeDocuments")
         result = documents | "EncodeBuffers" >> beam.ParDo(
-            _EncodeDoFn(self.settings, self.schema, len(self._kept), self._progress)
+            self._kind_of_dofn(self.settings, self.schema, len(self._kept), self._progress)
         ).with_outputs(DEAD_LETTERS, main="rows")  # PCollection[pa.RecordBatch], PCollection[DeadLetter]
         return EncodedDocuments(result.rows, result[DEAD_LETTERS])
+
+    @property
+    def _kind_of_dofn(self) -> type[_EncodeDoFn]:
+        if not self.settings.dedupe:
+            return _EncodeDoFn
+        from beam_jobs.dedupe import _DedupingEncodeDoFn  # it is made of the one here
+
+        return _DedupingEncodeDoFn
 
 
 def require_batch(collection: Any, step: str) -> None:
@@ -97,7 +105,7 @@ def require_batch(collection: Any, step: str) -> None:
 
 
 class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Owns a buffer of documents and the process's model."""
+    """Owns a buffer of documents and the process's model; ``EncodeDocuments`` wires it."""
 
     def __init__(
         self, settings: EncodeSettings, schema: pa.Schema, num_kept: int, progress: ProgressSink | None
@@ -136,6 +144,17 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._buffer_size = 0
 
     def process(self, document: Document) -> Iterator[Any]:
+        self._check(document)
+        fault = _unfit(document)
+        if fault is not None:
+            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, self._dead(document, "prepare", *fault))
+            return
+        self._buffer.append(document)
+        self._buffer_size += _size(document)
+        if len(self._buffer) >= self._limit.documents or self._buffer_size >= self._max_buffer_bytes:
+            yield from self._flush()
+
+    def _check(self, document: Document) -> None:
         if len(document.columns) != self._num_kept:
             raise UsageError(
                 f"A document has {len(document.columns)} kept columns, but the rows have {self._num_kept}: "
@@ -147,14 +166,6 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
                 f"{len(self._settings.numeric_columns)}: give ReadDocuments the columns that they are in "
                 "(ReadOptions(…, numeric_columns=settings.numeric_columns))."
             )
-        fault = _unfit(document)
-        if fault is not None:
-            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, self._dead(document, "prepare", *fault))
-            return
-        self._buffer.append(document)
-        self._buffer_size += _size(document)
-        if len(self._buffer) >= self._limit.documents or self._buffer_size >= self._max_buffer_bytes:
-            yield from self._flush()
 
     def finish_bundle(self) -> Iterator[Any]:
         for output in self._flush():
@@ -216,7 +227,7 @@ def _size(document: Document) -> int:
 
 
 def _unfit(document: Document) -> tuple[str, str] | None:
-    """Says why a text cannot go to the model: reason and message."""
+    """Says why a text cannot go to the model: reason and message; None where it can."""
     if not document.text.strip():
         return "blank_text", "The text is empty or only white space; there is nothing to embed."
     try:

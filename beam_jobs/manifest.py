@@ -13,6 +13,7 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 FAILED_NAME = "manifest.failed.json"
 LATEST_NAME = "latest.json"
+REPORT_NAME = "report.html"
 STAGING_DIR = "_staging"
 EMBEDDINGS = "embeddings"
 CLASSES = "classes"
@@ -41,8 +42,10 @@ class RunCounts(_Part):
     computed, ``num_lost_tokens`` what truncation dropped; ``num_lost_words`` where rows are words.
     ``num_windowed`` documents were split into ``num_windows``.
     ``model_seconds`` sums over workers.
+    ``num_repeated`` of those written have the text of another one, which was computed once.
     ``num_unchanged`` have their rows in the run before, where only changes are written. ``changes`` counts
     ids by what happened to them since then.
+    ``documents_by_tokens`` counts documents by length: under the most tokens of each class.
     ``rows_by_weights`` tells how many rows came from weights held as ``constants``, or why they were not.
     """
 
@@ -50,6 +53,7 @@ class RunCounts(_Part):
     num_written: int
     num_reused: int = 0
     num_unchanged: int = 0
+    num_repeated: int = 0
     num_dead: int
     num_blank: int
     num_dead_files: int
@@ -63,6 +67,7 @@ class RunCounts(_Part):
     num_windows: int = 0
     model_seconds: float
     rows_by_weights: dict[str, int] = Field(default_factory=dict)
+    documents_by_tokens: dict[int, int] = Field(default_factory=dict)
     changes: dict[str, int] = Field(default_factory=dict)
 
 
@@ -86,10 +91,24 @@ class DeadFileEntry(_Part):
 
 
 class WorkerCosts(_Part):
-    """The most that any worker process needed: memory, and until its model was ready. 0: not known."""
+    """The most that any worker process needed: memory, and until its model was ready. 0: not known.
+
+    ``machines`` names their processors, at most 20 kinds.
+    """
 
     peak_memory_bytes: int = 0
     ready_seconds: float = 0.0
+    machines: tuple[str, ...] = ()
+
+
+class Timeline(_Part):
+    """When the rows were made: documents and tokens in stretches of ``bucket_seconds``, from the first on."""
+
+    started_at: str
+    bucket_seconds: float
+    seconds: float
+    documents: tuple[float, ...]
+    tokens: tuple[float, ...]
 
 
 class RunManifest(_Part):
@@ -111,6 +130,7 @@ class RunManifest(_Part):
     emit: Literal["all", "changes"] = "all"
     counts: RunCounts
     workers: WorkerCosts = WorkerCosts()
+    timeline: Timeline | None = None
     files: tuple[RunFile, ...]
     dead_files: tuple[DeadFileEntry, ...] = ()
     versions: dict[str, str]

@@ -226,6 +226,9 @@ def _add_output(group: argparse._ArgumentGroup, folder: str) -> None:
         "--no_text", action="store_true", help="no input text in outputs, dead letters, logs or errors"
     )
     group.add_argument(
+        "--no_report", action="store_true", help="do not write report.html, a page about the run"
+    )
+    group.add_argument(
         "--max_shard_bytes",
         type=int,
         default=256_000_000,
@@ -263,6 +266,9 @@ def _add_tuning(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="padded cells in a batch, longest text x texts (default: what is fastest on the worker, "
         "measured once and kept in its cache)",
+    )
+    group.add_argument(
+        "--dedupe", action="store_true", help="compute equal texts once; pays where many are equal"
     )
     group.add_argument(
         "--buffer_documents",

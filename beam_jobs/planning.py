@@ -109,6 +109,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         "no_text": flags.no_text,
         "max_batch_tokens": flags.max_batch_tokens,
         "buffer_documents": flags.buffer_documents,
+        "dedupe": flags.dedupe,
         "buffer_seconds": flags.checkpoint_seconds / 2,
         "num_threads": flags.num_threads,
         "long_texts": long_texts(flags),
@@ -140,6 +141,7 @@ def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOption
         max_shard_bytes=flags.max_shard_bytes,
         checkpoint_seconds=flags.checkpoint_seconds,
         fail_job=not in_process,
+        report=not flags.no_report,
     )
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 
 from beam_jobs import storage
-from beam_jobs.manifest import CLASSES, DEAD_LETTERS, EMBEDDINGS, RunCounts, RunManifest
+from beam_jobs.manifest import (
+    CLASSES,
+    DEAD_LETTERS,
+    EMBEDDINGS,
+    REPORT_NAME,
+    RunCounts,
+    RunManifest,
+)
 from beam_jobs.pipeline import JobPlan
 from beam_jobs.progress import clock
 from beam_jobs.sizes import size
@@ -47,6 +54,8 @@ def say_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
         lines += [f"  files      {len(files)} in {folder}, {total}"]
         lines += [f"  open       duckdb -c \"SELECT * FROM '{folder}/*.parquet' LIMIT 5\""]
         lines += [f"             pandas.read_parquet('{folder}')"]
+    if storage.exists(storage.join(root, REPORT_NAME)):
+        lines += [f"  report     {root}/{REPORT_NAME}"]
     if manifest.counts.num_dead:
         lines += [f"  dead       SELECT reason, message, doc_id FROM '{root}/{DEAD_LETTERS}/*.parquet'"]
     lines += [f"  not read   {f.source}: {f.message}" for f in manifest.dead_files[:5]]
@@ -70,6 +79,8 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
         f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",
     ]
+    if counts.num_repeated:
+        lines.append(f"  repeated   {counts.num_repeated:,} texts were computed for another document")
     if counts.changes:
         told = ", ".join(f"{number:,} {change}" for change, number in counts.changes.items())
         lines.append(f"  changes    {told}")

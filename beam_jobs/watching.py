@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
+from collections import Counter
 from typing import Any
 
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, GoogleCloudOptions, StandardOptions
@@ -44,8 +45,11 @@ class RunnerCounts:
 def _query(result: Any) -> dict[str, int]:
     # Of a copy: runners of Beam's portable kind keep the first answer and give it again and again.
     counters = copy.copy(result).metrics().query().get("counters", [])
-    ours = [c for c in counters if c.key.metric.namespace == metrics.NAMESPACE]
-    return {c.key.metric.name: int(c.attempted or c.committed or 0) for c in ours}
+    found: Counter[str] = Counter()
+    for counter in counters:  # one for each step that counts under a name
+        if counter.key.metric.namespace == metrics.NAMESPACE:
+            found[counter.key.metric.name] += int(counter.attempted or counter.committed or 0)
+    return dict(found)
 
 
 def where_to_look(options: Any, result: Any = None) -> str:

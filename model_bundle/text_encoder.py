@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from model_bundle.batching import halves, plan_batches
+from model_bundle.batching import even_budget, halves, plan_batches
 from model_bundle.bundle import ModelBundle
 from model_bundle.calibration import calibrated_batch_tokens
 from model_bundle.errors import ModelMemoryError, ModelRunError, TextTooLongError
@@ -101,7 +101,8 @@ class TextEncoder:
         one_each = equal and self._manifest.tokenizer.kind == "text"
         while not done.all():
             waiting, budget = np.flatnonzero(~done), self.max_batch_tokens
-            for batch in plan_batches(lengths[waiting], budget, equal_lengths=equal, one_each=one_each):
+            even = even_budget(lengths[waiting], budget, self._runtime.num_lanes)
+            for batch in plan_batches(lengths[waiting], even, equal_lengths=equal, one_each=one_each):
                 done[waiting[batch]] = True
                 yield waiting[batch]
                 if self.max_batch_tokens < budget:

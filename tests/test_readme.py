@@ -21,6 +21,7 @@ from beam_jobs.beam_flags import pipeline_options
 from beam_jobs.errors import UsageError
 from beam_jobs.manifest import DeadFileEntry, RunCounts, RunFile, RunManifest
 from beam_jobs.options import classify_parser, embed_parser
+from beam_jobs.report.__main__ import report_parser
 from beam_jobs.runs import runs_parser
 from beam_jobs.schema import DEAD_LETTER_SCHEMA, WINDOW_COLUMNS, WORD_COLUMNS, row_schema, vector_array
 from beam_jobs.search import search_parser
@@ -33,7 +34,7 @@ EMBED_PAGE = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8")
 MONITORING_PAGE = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
 PACKAGES = ("beam_jobs", "model_bundle")
 JOBS = {"beam_jobs.embed": embed_parser, "beam_jobs.classify": classify_parser}
-TOOLS = {"beam_jobs.runs": runs_parser, "beam_jobs.search": search_parser}
+TOOLS = {"beam_jobs.report": report_parser, "beam_jobs.runs": runs_parser, "beam_jobs.search": search_parser}
 SCHEMA = row_schema(["embedding"], "float32", pa.schema([]), keep_text=True, metadata={})
 
 

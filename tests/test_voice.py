@@ -185,7 +185,8 @@ class Remote:
 class _Counters:
     def __init__(self, counts: dict[str, int]) -> None:
         self._found = [
-            MetricResult(MetricKey("step", MetricName(space, name)), count, count)
+            MetricResult(MetricKey(step, MetricName(space, name)), count, count)
+            for step in ("Read", "Encode")
             for space in (metrics.NAMESPACE, "another")
             for name, count in counts.items()
         ]
@@ -197,12 +198,12 @@ class _Counters:
 def test_counts_of_a_runner_are_those_of_now_not_its_first_answer() -> None:
     job = Remote()
     counts = RunnerCounts(job)
-    assert counts() == {"encoded_documents": 1}
+    assert counts() == {"encoded_documents": 2}
     job.now = {"encoded_documents": 5}
-    assert counts() == {"encoded_documents": 1}  # it is not asked all the time
-    assert counts.ask() == {"encoded_documents": 5}
+    assert counts() == {"encoded_documents": 2}  # it is not asked all the time
+    assert counts.ask() == {"encoded_documents": 10}
     job.metrics = None  # type: ignore[method-assign,assignment]  # a runner that fails when asked
-    assert counts.ask() == {"encoded_documents": 5}
+    assert counts.ask() == {"encoded_documents": 10}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from beam_jobs.reading.finished import FinishedRun
 from model_bundle.bundle import ModelBundle, split_pin
 from model_bundle.encoder import Encoder
 from model_bundle.errors import BundleFormatError, BundleIntegrityError
+from model_bundle.long_texts import TRUNCATE
 from model_bundle.manifest import Rows
 from model_bundle.named import NAMED_BUNDLES
 from model_bundle.request import EncodeRequest
@@ -55,7 +56,8 @@ class QueryEncoder:
             )
         request = stored_request(run.manifest)
         rows = request.rows if request.rows is Rows.WORD else Rows.DOCUMENT
-        request = replace(request, outputs=(request.outputs[index],), rows=rows)
+        # A question past the limit is cut off, as a window would end there.
+        request = replace(request, outputs=(request.outputs[index],), rows=rows, long_texts=TRUNCATE)
         if prompt is not None:
             asked = EncodeRequest.resolve(opened, prompt=prompt.name, prompt_text=prompt.text)
             request = replace(request, prompt=asked.prompt)
