@@ -10,7 +10,7 @@ from typing import Literal
 from beam_jobs.config import Limits
 from beam_jobs.course import sum_lengths
 from beam_jobs.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
-from beam_jobs.rows import REUSED_KEY
+from beam_jobs.rows import REPEATED_KEY, REUSED_KEY
 from beam_jobs.shard import Receipt
 
 FailureKind = Literal["too_many_dead", "counts", "precision", "no_documents"]
@@ -29,6 +29,7 @@ def sum_up(
         num_written=total["num_documents"],
         num_reused=total[REUSED_KEY],
         num_unchanged=num_unchanged,
+        num_repeated=total[REPEATED_KEY],
         num_dead=sum(receipt.num_rows for receipt in receipts if receipt.kind == DEAD_LETTERS),
         num_blank=reasons.get("blank_text", 0),
         num_dead_files=num_dead_files,

@@ -42,6 +42,7 @@ class RunCounts(_Part):
     computed, ``num_lost_tokens`` what truncation dropped; ``num_lost_words`` where rows are words.
     ``num_windowed`` documents were split into ``num_windows``.
     ``model_seconds`` sums over workers.
+    ``num_repeated`` of those written have the text of another one, which was computed once.
     ``num_unchanged`` have their rows in the run before, where only changes are written. ``changes`` counts
     ids by what happened to them since then.
     ``documents_by_tokens`` counts documents by length: under the most tokens of each class.
@@ -52,6 +53,7 @@ class RunCounts(_Part):
     num_written: int
     num_reused: int = 0
     num_unchanged: int = 0
+    num_repeated: int = 0
     num_dead: int
     num_blank: int
     num_dead_files: int

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from beam_jobs.errors import UsageError
 from beam_jobs.forecast.flags import add_forecast
 from beam_jobs.long_options import add_long_texts, add_rows
+from beam_jobs.speaking import LOG_FORMATS
 
 _EPILOG = """\
 Flags that are not listed here go to Apache Beam (--runner, --project, --region, --temp_location, ...).
@@ -61,6 +62,12 @@ def _parser(
         default="DirectRunner",
         metavar="NAME",
         help="where to run: DirectRunner (in this process, default), DataflowRunner, FlinkRunner, ...",
+    )
+    runner.add_argument(
+        "--log_format",
+        choices=LOG_FORMATS,
+        default="text",
+        help="what is said on stderr: lines (default), or a JSON object a line, for schedulers",
     )
     return parser
 
@@ -261,6 +268,9 @@ def _add_tuning(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="padded cells in a batch, longest text x texts (default: what is fastest on the worker, "
         "measured once and kept in its cache)",
+    )
+    group.add_argument(
+        "--dedupe", action="store_true", help="compute equal texts once; pays where many are equal"
     )
     group.add_argument(
         "--buffer_documents",

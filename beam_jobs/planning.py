@@ -117,6 +117,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         "no_text": flags.no_text,
         "max_batch_tokens": flags.max_batch_tokens,
         "buffer_documents": flags.buffer_documents,
+        "dedupe": flags.dedupe,
         "buffer_seconds": flags.checkpoint_seconds / 2,
         "num_threads": flags.num_threads,
         "long_texts": long_texts(flags),

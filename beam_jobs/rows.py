@@ -22,9 +22,12 @@ WEIGHTS_KEY = "weights"
 READY_KEY = "ready_milliseconds"
 # Documents whose rows were taken over from earlier; the other keys count what was computed.
 REUSED_KEY = "num_reused"
+# Documents whose text was computed for another one.
+REPEATED_KEY = "num_repeated"
 COST_KEYS = (
     "num_documents",
     REUSED_KEY,
+    REPEATED_KEY,
     "num_tokens",
     "num_truncated",
     "num_padded_tokens",
@@ -159,6 +162,7 @@ def with_cost(
     windows = np.zeros(0, np.int64) if encoded.num_windows is None else encoded.num_windows[alive]
     cost = (
         int(alive.sum()),
+        0,
         0,
         int(encoded.num_fed_tokens[alive].sum()),
         int((num_tokens < full).sum()),

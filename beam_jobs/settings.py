@@ -30,7 +30,8 @@ class EncodeSettings:
 
     ``bundle`` is where workers find the bundle, pinned by ``bundle_digest``. A buffer of at most
     ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length together; less where that
-    would take longer than ``buffer_seconds``, since it is lost in a crash. ``classes``: rows
+    would take longer than ``buffer_seconds``, since it is lost in a crash. ``dedupe``: equal
+    texts are computed once. ``classes``: rows
     hold labels and scores instead of vectors. ``numeric_columns`` are the columns of the input that the model
     takes as numbers: ``ReadOptions`` must name them, too.
     """
@@ -48,6 +49,7 @@ class EncodeSettings:
     buffer_documents: int = 4096
     buffer_bytes: int = 16_000_000
     buffer_seconds: float = 30.0
+    dedupe: bool = False
     num_threads: int | None = None
     classes: ClassSettings | None = None
     numeric_columns: tuple[str, ...] = ()
@@ -59,6 +61,11 @@ class EncodeSettings:
         if self.keep_text and self.no_text:
             raise UsageError(
                 "--keep_text writes the input text, --no_text forbids it: leave one of them out."
+            )
+        if self.dedupe and self.numeric_columns:
+            raise UsageError(
+                f"--dedupe: the model takes the columns {list(self.numeric_columns)} beside the text, so "
+                "equal texts need not have equal vectors. Leave it out."
             )
         for name in ("max_batch_tokens", "buffer_documents", "buffer_bytes"):
             value = getattr(self, name)

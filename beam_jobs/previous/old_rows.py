@@ -98,14 +98,20 @@ def group_documents(parquet: pq.ParquetFile, group: int, *, with_ids: bool = Tru
     counting = [name for name in _COUNTING_COLUMNS if name in parquet.schema_arrow.names]
     columns = ["text_sha256", *counting, *(["doc_id"] if with_ids else [])]
     table = parquet.read_row_group(group, columns=columns)
-    starts = np.arange(table.num_rows)
-    if counting:
-        starts = np.flatnonzero(table.column(counting[0]).to_numpy() == 0)
-    counts = np.diff(np.append(starts, table.num_rows))
+    starts, counts = document_rows(table)
     rows = table if not counting else table.take(pa.array(starts))
     digests = b"".join(rows.column("text_sha256").cast(pa.binary()).to_pylist())
     ids = rows.column("doc_id").to_pylist() if with_ids else []
     return GroupDocuments(starts, counts, from_hex(digests, len(starts)), ids)
+
+
+def document_rows(rows: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Gives int64[documents] twice: where the rows of each document start, and how many they are."""
+    counting = [name for name in _COUNTING_COLUMNS if name in rows.schema.names]
+    starts = np.arange(rows.num_rows)
+    if counting:
+        starts = np.flatnonzero(np.asarray(rows.column(counting[0])) == 0)
+    return starts, np.diff(np.append(starts, rows.num_rows))
 
 
 class OldRows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
@@ -122,10 +122,13 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         """Makes the rows of documents that were there before, row group by row group."""
         for (file, group), positions in by_group(places).items():
             old = self._rows.group(file, group)
-            for part in _parts(positions, places, old):
-                batch = taken_over([documents[at] for at in part], old, places[part], self._schema)
-                self._count(len(part))
-                yield batch
+            for part in parts_of(positions, places, old):
+                some = [documents[at] for at in part]
+                rows, num_truncated = taken_over(some, old, places[part], self._schema)
+                self._count(len(some))
+                yield with_counts(
+                    rows, {"num_documents": 0, REUSED_KEY: len(some), "num_truncated": num_truncated}
+                )
 
     def _count(self, number: int) -> None:
         self._counter.inc(number)
@@ -139,7 +142,7 @@ def digests_of(documents: list[Document]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
-def _parts(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> Iterator[np.ndarray]:
+def parts_of(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> Iterator[np.ndarray]:
     """Cuts documents so that their rows fill a batch each; one text may be asked for a million times."""
     row_bytes = max(old.nbytes // max(old.num_rows, 1), 1)
     sizes = np.cumsum(places[positions, 3].astype(np.int64) * row_bytes)
@@ -149,8 +152,8 @@ def _parts(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> It
 
 def taken_over(
     documents: list[Document], old: pa.RecordBatch, places: np.ndarray, schema: pa.Schema
-) -> pa.RecordBatch:
-    """Makes rows of documents with what is taken over, and the count of them in the metadata.
+) -> tuple[pa.RecordBatch, int]:
+    """Makes rows of documents with what is taken over; also gives how many of them are truncated.
 
     Args:
         documents: at least one, of the new input.
@@ -175,6 +178,10 @@ def taken_over(
     rows = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
     first = np.flatnonzero(np.append(True, texts[1:] != texts[:-1]))
     num_truncated = pc.sum(taken.column("was_truncated").take(pa.array(first))).as_py() or 0
-    cost = {"num_documents": 0, REUSED_KEY: len(documents), "num_truncated": num_truncated}
-    metadata = {key.encode(): str(count).encode() for key, count in cost.items()}
-    return rows.replace_schema_metadata(dict(schema.metadata or {}) | metadata)
+    return rows, num_truncated
+
+
+def with_counts(rows: pa.RecordBatch, counts: Mapping[str, int]) -> pa.RecordBatch:
+    """Writes on a batch what it counts as, see ``COST_KEYS``."""
+    metadata = {key.encode(): str(count).encode() for key, count in counts.items()}
+    return rows.replace_schema_metadata(dict(rows.schema.metadata or {}) | metadata)

@@ -36,6 +36,9 @@ _DECIDING_FLAGS = (
     "top_k",
     "threshold",
     "keep_logits",
+    "on_long",
+    "window_overlap",
+    "combine",
 )
 
 
