@@ -47,7 +47,7 @@ def _run(
     if flags.forecast is not None:
         from beam_jobs.forecast.job import forecast_job
 
-        return forecast_job(flags, options, sys.stdout)
+        return forecast_job(flags, options, voice)
     in_process = is_in_process(flags.runner)
     plan = plan_job(flags, options, in_process=in_process)
     voice.run_id = plan.write.run_id

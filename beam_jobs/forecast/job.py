@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 from beam_jobs import storage
 from beam_jobs.config import ReadOptions
@@ -20,17 +20,18 @@ from beam_jobs.forecast.estimate import (
 )
 from beam_jobs.forecast.measuring import Measurement, measure
 from beam_jobs.forecast.prices import DEFAULT_MACHINE_TYPE, find_machine, read_prices
-from beam_jobs.forecast.printing import print_forecast
+from beam_jobs.forecast.printing import describe_forecast
 from beam_jobs.forecast.sampling import InputSample, sample_input
 from beam_jobs.inputs import InputSummary
 from beam_jobs.planning import plan_input
 from beam_jobs.settings import EncodeSettings
 from beam_jobs.starting import absolute
+from beam_jobs.voice import Voice
 from model_bundle.bundle import ModelBundle
 from model_bundle.machine import cpu_name, num_cores
 
 
-def forecast_job(flags: argparse.Namespace, options: Any, stream: TextIO) -> int:
+def forecast_job(flags: argparse.Namespace, options: Any, voice: Voice) -> int:
     """Makes, saves and prints a forecast; no run is begun and none is touched.
 
     Raises:
@@ -56,7 +57,9 @@ def forecast_job(flags: argparse.Namespace, options: Any, stream: TextIO) -> int
     )
     place = storage.join(absolute(flags.output), FORECAST_NAME)
     storage.replace(place, (forecast.model_dump_json(indent=2) + "\n").encode())
-    print_forecast(forecast, place, stream)
+    voice.say(
+        "forecast", describe_forecast(forecast, place), facts={"forecast": forecast.model_dump(mode="json")}
+    )
     return 0
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TextIO
-
 from beam_jobs.forecast.estimate import Forecast
 from beam_jobs.progress import clock
 from beam_jobs.report.sections import length_bars
@@ -13,8 +11,8 @@ _BAR_CHARACTERS = 40
 _MAX_LINES = 16
 
 
-def print_forecast(forecast: Forecast, place: str, stream: TextIO) -> None:
-    """Prints it, with where it was saved."""
+def describe_forecast(forecast: Forecast, place: str) -> str:
+    """Tells it in lines, with where it was saved."""
     counts, here, cloud = forecast.counts, forecast.here, forecast.dataflow
     how = "counted" if counts.is_exact else "estimated from a sample"
     lines = [
@@ -48,7 +46,7 @@ def print_forecast(forecast: Forecast, place: str, stream: TextIO) -> None:
         )
     if cloud.warning:
         lines.append(f"  warning    {cloud.warning}")
-    print("\n".join(lines), file=stream)
+    return "\n".join(lines)
 
 
 def _histogram(forecast: Forecast) -> list[str]:
