@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from beam_jobs.errors import UsageError
 from beam_jobs.long_options import add_long_texts, add_rows
+from beam_jobs.speaking import LOG_FORMATS
 
 _EPILOG = """\
 Flags that are not listed here go to Apache Beam (--runner, --project, --region, --temp_location, ...).
@@ -59,6 +60,12 @@ def _parser(
         default="DirectRunner",
         metavar="NAME",
         help="where to run: DirectRunner (in this process, default), DataflowRunner, FlinkRunner, ...",
+    )
+    runner.add_argument(
+        "--log_format",
+        choices=LOG_FORMATS,
+        default="text",
+        help="what is said on stderr: lines (default), or a JSON object a line, for schedulers",
     )
     return parser
 
