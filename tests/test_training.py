@@ -129,6 +129,7 @@ def test_fine_tuning_changes_the_encoder_and_gets_better(
     assert Classifier(tuned.bundle, precision="bfloat16").classify(texts).labels == ["cat", "dog"]
 
 
+@pytest.mark.slow
 def test_numbers_beside_the_text(base: ModelBundle, tmp_path: Path) -> None:
     """The text says nothing, the number all: what it learned, it learned from that."""
     random = np.random.default_rng(5)
@@ -152,6 +153,7 @@ def test_numbers_beside_the_text(base: ModelBundle, tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_a_mix_of_layers(base: ModelBundle, table: Path, tmp_path: Path) -> None:
     done = train(base, table, tmp_path / "mixed", mix=True, l2=0.001)
     assert done.metrics.accuracy >= 0.7
@@ -183,6 +185,7 @@ def command(base: ModelBundle, table: Path, output: Path, *flags: str) -> subpro
     )
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_bundle(base: ModelBundle, table: Path, tmp_path: Path) -> None:
     flags = ("--fine_tune", "--epochs", "2", "--learning_rate", "1e-3", "--class_weights", "balanced")
     done = [command(base, table, tmp_path / name, *flags) for name in ("first", "second")]
