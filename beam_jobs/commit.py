@@ -10,31 +10,36 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import apache_beam as beam
 
 from beam_jobs import storage
 from beam_jobs.config import Limits, WriteOptions
 from beam_jobs.counts import check_counts, sum_up, worker_costs
+from beam_jobs.course import sum_timeline
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.manifest import (
+    CHANGES,
     CLASSES,
     DEAD_LETTERS,
     EMBEDDINGS,
     FAILED_NAME,
     MANIFEST_NAME,
+    REPORT_NAME,
     DeadFileEntry,
     PreviousEntry,
     RunFile,
     RunManifest,
 )
-from beam_jobs.records import DeadFile
+from beam_jobs.records import DeadFile, UnchangedDocuments
+from beam_jobs.report.writing import try_report
 from beam_jobs.run_folder import check_claim, finish
 from beam_jobs.shard import Receipt
 
 # A manifest stays readable: the rest of the dead files are counted, and listed in the log.
 _DEAD_FILES_LISTED = 1000
+_FOLDERS = (EMBEDDINGS, CLASSES, DEAD_LETTERS, CHANGES)
 _SENTINEL = "all receipts are in"
 
 
@@ -55,6 +60,7 @@ class RunDescription:
     kind: str = EMBEDDINGS
     settings: dict[str, Any] = field(default_factory=dict)
     previous: PreviousEntry | None = None
+    emit: Literal["all", "changes"] = "all"
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class _Plan:
 
     moves: tuple[tuple[Receipt, str], ...]
     num_read: int
+    num_unchanged: int
     dead_files: tuple[DeadFile, ...]
 
 
@@ -120,7 +127,10 @@ def _plan(_: int, entries: Iterable[Any]) -> _Plan:
         names = (f"{kind}/{kind}-{i:05}-of-{len(ours):05}.parquet" for i in range(len(ours)))
         moves += zip(ours, names, strict=True)
     dead_files = sorted((e for e in entries if isinstance(e, DeadFile)), key=lambda f: f.source)
-    return _Plan(tuple(moves), sum(e for e in entries if isinstance(e, int)), tuple(dead_files))
+    num_unchanged = sum(e.number for e in entries if isinstance(e, UnchangedDocuments))
+    return _Plan(
+        tuple(moves), sum(e for e in entries if isinstance(e, int)), num_unchanged, tuple(dead_files)
+    )
 
 
 def _moves(plan: _Plan) -> tuple[tuple[Receipt, str], ...]:
@@ -166,7 +176,7 @@ def commit(plan: _Plan, options: WriteOptions, description: RunDescription) -> R
     root = storage.join(options.output, options.run_id)
     earlier = check_claim(options)
     if earlier is not None and earlier.attempt_id == options.attempt_id:
-        return finish(options, earlier)
+        return _end(options, earlier, is_retry=True)
     _check_files(root, plan)
     manifest = _manifest(plan, options, description)
     name = MANIFEST_NAME if manifest.failure is None else FAILED_NAME
@@ -174,7 +184,16 @@ def commit(plan: _Plan, options: WriteOptions, description: RunDescription) -> R
         storage.delete(storage.join(root, FAILED_NAME))
     if not storage.create_if_absent(storage.join(root, name), manifest.to_bytes()):
         return commit(plan, options, description)  # somebody was faster: the first one wins
-    return finish(options, manifest)
+    return _end(options, manifest, is_retry=False)
+
+
+def _end(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> RunManifest:
+    """Does what comes after the manifest; the run is there whatever becomes of the rest."""
+    finish(options, manifest)
+    root = storage.join(options.output, options.run_id)
+    if options.report and not (is_retry and storage.exists(storage.join(root, REPORT_NAME))):
+        try_report(root, manifest)
+    return manifest
 
 
 def failure_of(manifest: RunManifest) -> JobError:
@@ -187,7 +206,7 @@ def failure_of(manifest: RunManifest) -> JobError:
 def _check_files(root: str, plan: _Plan) -> None:
     """Checks that every file is there whole, and removes what an earlier attempt left beside them."""
     wanted = {storage.join(root, *name.split("/")): receipt for receipt, name in plan.moves}
-    found = [storage.list_files(storage.join(root, kind)) for kind in (EMBEDDINGS, CLASSES, DEAD_LETTERS)]
+    found = [storage.list_files(storage.join(root, kind)) for kind in _FOLDERS]
     sizes = {path: size for files in found for path, size in files.items()}
     for path, receipt in wanted.items():
         size = sizes.get(path)
@@ -202,7 +221,8 @@ def _check_files(root: str, plan: _Plan) -> None:
 
 def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -> RunManifest:
     receipts = [receipt for receipt, _ in plan.moves]
-    counts = sum_up(receipts, plan.num_read, len({file.source for file in plan.dead_files}))
+    num_dead_files = len({file.source for file in plan.dead_files})
+    counts = sum_up(receipts, plan.num_read, num_dead_files, plan.num_unchanged)
     kind, failure = check_counts(counts, receipts, description.limits, description.precision)
     listed = plan.dead_files[:_DEAD_FILES_LISTED]
     return RunManifest(
@@ -218,8 +238,10 @@ def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -
         precision=description.precision,
         config=description.config,
         previous=description.previous,
+        emit=description.emit,
         counts=counts,
         workers=worker_costs(receipts),
+        timeline=sum_timeline(span for receipt in receipts for span in receipt.course),
         files=tuple(_run_file(receipt, name) for receipt, name in plan.moves),
         dead_files=tuple(DeadFileEntry(**dataclasses.asdict(file)) for file in listed),
         versions=description.versions,

@@ -69,7 +69,8 @@ class WriteOptions:
 
     ``output`` holds one folder a run. A shard is closed at ``max_shard_bytes`` or when it has been open for
     ``checkpoint_seconds``. ``attempt_id`` tells two jobs with one ``run_id`` apart. ``fail_job`` raises in
-    the pipeline when too much is dead, for runners whose launcher does not wait.
+    the pipeline when too much is dead, for runners whose launcher does not wait. ``report`` writes a page
+    about the run beside its manifest.
     """
 
     output: str
@@ -78,6 +79,7 @@ class WriteOptions:
     max_shard_bytes: int = 256_000_000
     checkpoint_seconds: float = 60.0
     fail_job: bool = True
+    report: bool = True
 
     def __post_init__(self) -> None:
         """Refuses options that cannot be meant."""

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
 from beam_jobs.config import Limits
+from beam_jobs.course import sum_lengths
 from beam_jobs.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
-from beam_jobs.rows import REUSED_KEY
+from beam_jobs.rows import REPEATED_KEY, REUSED_KEY
 from beam_jobs.shard import Receipt
 
 FailureKind = Literal["too_many_dead", "counts", "precision", "no_documents"]
 
 
-def sum_up(receipts: Sequence[Receipt], num_read: int, num_dead_files: int) -> RunCounts:
+def sum_up(
+    receipts: Sequence[Receipt], num_read: int, num_dead_files: int, num_unchanged: int = 0
+) -> RunCounts:
     """Adds up what receipts say."""
     total: Counter[str] = Counter()
     for receipt in receipts:
         total.update(receipt.counts)
-    weights = {n.removeprefix("weights/"): c for n, c in sorted(total.items()) if n.startswith("weights/")}
-    reasons = {n.removeprefix("reason/"): c for n, c in sorted(total.items()) if n.startswith("reason/")}
+    weights, reasons, changes = (_part(total, name) for name in ("weights/", "reason/", "change/"))
     return RunCounts(
         num_read=num_read,
         num_written=total["num_documents"],
         num_reused=total[REUSED_KEY],
+        num_unchanged=num_unchanged,
+        num_repeated=total[REPEATED_KEY],
         num_dead=sum(receipt.num_rows for receipt in receipts if receipt.kind == DEAD_LETTERS),
         num_blank=reasons.get("blank_text", 0),
         num_dead_files=num_dead_files,
@@ -35,9 +39,17 @@ def sum_up(receipts: Sequence[Receipt], num_read: int, num_dead_files: int) -> R
         num_padded_tokens=total["num_padded_tokens"],
         num_lost_tokens=total["num_lost_tokens"],
         num_lost_words=total["num_lost_words"],
+        num_windowed=total["num_windowed"],
+        num_windows=total["num_windows"],
         model_seconds=total["model_milliseconds"] / 1000,
         rows_by_weights=weights,
+        documents_by_tokens=sum_lengths(total),
+        changes=changes,
     )
+
+
+def _part(total: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): n for name, n in sorted(total.items()) if name.startswith(prefix)}
 
 
 def worker_costs(receipts: Sequence[Receipt]) -> WorkerCosts:
@@ -45,6 +57,7 @@ def worker_costs(receipts: Sequence[Receipt]) -> WorkerCosts:
     return WorkerCosts(
         peak_memory_bytes=max((receipt.peak_memory_bytes for receipt in receipts), default=0),
         ready_seconds=max((receipt.ready_milliseconds for receipt in receipts), default=0) / 1000,
+        machines=tuple(sorted({receipt.machine for receipt in receipts if receipt.machine}))[:20],
     )
 
 
@@ -52,12 +65,12 @@ def check_counts(
     counts: RunCounts, receipts: Sequence[Receipt], limits: Limits, precision: str
 ) -> tuple[FailureKind | None, str | None]:
     """Judges a run: what kind of failure it is and why, or None twice."""
-    accounted = counts.num_written + counts.num_reused + counts.num_dead
+    accounted = counts.num_written + counts.num_reused + counts.num_unchanged + counts.num_dead
     if counts.num_read != accounted:
         return "counts", (
             f"Counts do not add up: {counts.num_read} documents read, but {counts.num_written} written + "
-            f"{counts.num_reused} reused + {counts.num_dead} dead = {accounted}. This is a bug; please "
-            "report it with the manifest."
+            f"{counts.num_reused} reused + {counts.num_unchanged} unchanged + {counts.num_dead} dead = "
+            f"{accounted}. This is a bug; please report it with the manifest."
         )
     found = {receipt.precision for receipt in receipts if receipt.precision is not None}
     if found - {precision}:

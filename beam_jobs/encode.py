@@ -17,15 +17,17 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs import metrics
 from beam_jobs.checkpoint import BufferLimit
+from beam_jobs.encoded_counts import encoded_counts
 from beam_jobs.errors import UsageError
 from beam_jobs.progress import ProgressSink
 from beam_jobs.records import DeadLetter, Document, Stage, dead_letter
 from beam_jobs.rows import READY_KEY, WEIGHTS_KEY, check_range, check_words, make_rows, schema_of, with_cost
 from beam_jobs.settings import EncodeSettings
+from beam_jobs.too_long import naming_long_document
 from model_bundle.bundle import ModelBundle
 from model_bundle.machine import cpu_name, has_fast_bfloat16
 from model_bundle.manifest import Precision
-from model_bundle.results import EncodedTexts, TextFailure
+from model_bundle.results import TextFailure
 from model_bundle.shared_runtime import shared_runtime
 from model_bundle.text_encoder import TextEncoder
 
@@ -72,9 +74,17 @@ class EncodeDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typ
         """
         require_batch(documents, "EncodeDocuments")
         result = documents | "EncodeBuffers" >> beam.ParDo(
-            _EncodeDoFn(self.settings, self.schema, len(self._kept), self._progress)
+            self._kind_of_dofn(self.settings, self.schema, len(self._kept), self._progress)
         ).with_outputs(DEAD_LETTERS, main="rows")  # PCollection[pa.RecordBatch], PCollection[DeadLetter]
         return EncodedDocuments(result.rows, result[DEAD_LETTERS])
+
+    @property
+    def _kind_of_dofn(self) -> type[_EncodeDoFn]:
+        if not self.settings.dedupe:
+            return _EncodeDoFn
+        from beam_jobs.dedupe import _DedupingEncodeDoFn  # it is made of the one here
+
+        return _DedupingEncodeDoFn
 
 
 def require_batch(collection: Any, step: str) -> None:
@@ -95,7 +105,7 @@ def require_batch(collection: Any, step: str) -> None:
 
 
 class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Owns a buffer of documents and the process's model."""
+    """Owns a buffer of documents and the process's model; ``EncodeDocuments`` wires it."""
 
     def __init__(
         self, settings: EncodeSettings, schema: pa.Schema, num_kept: int, progress: ProgressSink | None
@@ -134,6 +144,17 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._buffer_size = 0
 
     def process(self, document: Document) -> Iterator[Any]:
+        self._check(document)
+        fault = _unfit(document)
+        if fault is not None:
+            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, self._dead(document, "prepare", *fault))
+            return
+        self._buffer.append(document)
+        self._buffer_size += _size(document)
+        if len(self._buffer) >= self._limit.documents or self._buffer_size >= self._max_buffer_bytes:
+            yield from self._flush()
+
+    def _check(self, document: Document) -> None:
         if len(document.columns) != self._num_kept:
             raise UsageError(
                 f"A document has {len(document.columns)} kept columns, but the rows have {self._num_kept}: "
@@ -145,14 +166,6 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
                 f"{len(self._settings.numeric_columns)}: give ReadDocuments the columns that they are in "
                 "(ReadOptions(…, numeric_columns=settings.numeric_columns))."
             )
-        fault = _unfit(document)
-        if fault is not None:
-            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, self._dead(document, "prepare", *fault))
-            return
-        self._buffer.append(document)
-        self._buffer_size += _size(document)
-        if len(self._buffer) >= self._limit.documents or self._buffer_size >= self._max_buffer_bytes:
-            yield from self._flush()
 
     def finish_bundle(self) -> Iterator[Any]:
         for output in self._flush():
@@ -165,13 +178,16 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         if self._encoder is None:
             self._encoder = self._load()
         started = time.monotonic()
-        encoded = self._encoder.encode_each([document.text for document in documents], self._table(documents))
+        texts, table = [document.text for document in documents], self._table(documents)
+        with naming_long_document(documents):
+            encoded = self._encoder.encode_each(texts, table)
         check_words(encoded)
         check_range(encoded, self._settings.vector_dtype)
         seconds = time.monotonic() - started
         self._limit.computed(len(documents), seconds)
         milliseconds = round(1000 * seconds)
-        self._count(encoded, milliseconds)
+        for name, count in encoded_counts(encoded, milliseconds).items():
+            self._add(name, count)
         failures = {failure.text_index: failure for failure in encoded.failures}
         for index, failure in sorted(failures.items()):
             letter = self._dead(documents[index], "encode", failure.reason, self._message(failure))
@@ -198,13 +214,6 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             return "The model failed on this text. What it said is left out, as it may quote the text."
         return failure.message
 
-    def _count(self, encoded: EncodedTexts, milliseconds: int) -> None:
-        self._add(metrics.DOCUMENTS_ENCODED, len(encoded.num_tokens) - len(encoded.failures))
-        dead = [failure.text_index for failure in encoded.failures]
-        self._add(metrics.TOKENS, int(encoded.num_tokens.sum() - encoded.num_tokens[dead].sum()))
-        self._add(metrics.PADDED_TOKENS, encoded.num_padded_tokens)
-        self._add(metrics.MODEL_MILLISECONDS, milliseconds)
-
     def _add(self, name: str, count: int) -> None:
         self._counters[name].inc(count)
         if self._progress is not None:
@@ -218,7 +227,7 @@ def _size(document: Document) -> int:
 
 
 def _unfit(document: Document) -> tuple[str, str] | None:
-    """Says why a text cannot go to the model: reason and message."""
+    """Says why a text cannot go to the model: reason and message; None where it can."""
     if not document.text.strip():
         return "blank_text", "The text is empty or only white space; there is nothing to embed."
     try:

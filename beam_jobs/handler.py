@@ -32,7 +32,8 @@ class BundleModelHandler(ModelHandler[str, PredictionResult, TextEncoder]):  # t
         min_batch_size, max_batch_size: texts that Beam hands over at once.
 
     Raises:
-        UsageError: the settings ask for rows of words, or for classes, or the model takes numbers, too.
+        UsageError: the settings ask for rows of windows or words, or for classes, or the model takes
+            numbers, too.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class BundleModelHandler(ModelHandler[str, PredictionResult, TextEncoder]):  # t
     ) -> None:
         if settings.request.rows is not Rows.DOCUMENT or settings.classes is not None:
             raise UsageError(
-                "BundleModelHandler gives one vector a text; use EncodeDocuments for words or classes."
+                "BundleModelHandler gives one vector a text; EncodeDocuments gives words and classes, too."
             )
         if settings.numeric_columns:
             raise UsageError(

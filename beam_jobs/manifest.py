@@ -13,10 +13,12 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 FAILED_NAME = "manifest.failed.json"
 LATEST_NAME = "latest.json"
+REPORT_NAME = "report.html"
 STAGING_DIR = "_staging"
 EMBEDDINGS = "embeddings"
 CLASSES = "classes"
 DEAD_LETTERS = "dead_letters"
+CHANGES = "changes"
 
 
 class _Part(BaseModel):
@@ -27,24 +29,31 @@ class RunFile(_Part):
     """One file of a run, by its path relative to the run's folder."""
 
     path: str
-    kind: Literal["embeddings", "classes", "dead_letters"]
+    kind: Literal["embeddings", "classes", "dead_letters", "changes"]
     num_rows: int = Field(ge=0)
     num_bytes: int = Field(ge=0)
     sha256: str
 
 
 class RunCounts(_Part):
-    """What was read and what became of it: read = written + reused + dead, in documents.
+    """What was read and what became of it: read = written + reused + unchanged + dead, in documents.
 
     ``num_dead`` includes ``num_blank``. Tokens count special ones; ``num_padded_tokens`` is what the model
     computed, ``num_lost_tokens`` what truncation dropped; ``num_lost_words`` where rows are words.
+    ``num_windowed`` documents were split into ``num_windows``.
     ``model_seconds`` sums over workers.
+    ``num_repeated`` of those written have the text of another one, which was computed once.
+    ``num_unchanged`` have their rows in the run before, where only changes are written. ``changes`` counts
+    ids by what happened to them since then.
+    ``documents_by_tokens`` counts documents by length: under the most tokens of each class.
     ``rows_by_weights`` tells how many rows came from weights held as ``constants``, or why they were not.
     """
 
     num_read: int
     num_written: int
     num_reused: int = 0
+    num_unchanged: int = 0
+    num_repeated: int = 0
     num_dead: int
     num_blank: int
     num_dead_files: int
@@ -54,12 +63,19 @@ class RunCounts(_Part):
     num_padded_tokens: int
     num_lost_tokens: int
     num_lost_words: int = 0
+    num_windowed: int = 0
+    num_windows: int = 0
     model_seconds: float
     rows_by_weights: dict[str, int] = Field(default_factory=dict)
+    documents_by_tokens: dict[int, int] = Field(default_factory=dict)
+    changes: dict[str, int] = Field(default_factory=dict)
 
 
 class PreviousEntry(_Part):
-    """The run that rows were taken over from: its id, and the folder it was in."""
+    """The run before: its id, and the folder it was in. Rows were taken over from it.
+
+    With ``emit: changes`` a run holds what is new since the run before, and is complete with it only.
+    """
 
     run_id: str
     root: str
@@ -75,10 +91,24 @@ class DeadFileEntry(_Part):
 
 
 class WorkerCosts(_Part):
-    """The most that any worker process needed: memory, and until its model was ready. 0: not known."""
+    """The most that any worker process needed: memory, and until its model was ready. 0: not known.
+
+    ``machines`` names their processors, at most 20 kinds.
+    """
 
     peak_memory_bytes: int = 0
     ready_seconds: float = 0.0
+    machines: tuple[str, ...] = ()
+
+
+class Timeline(_Part):
+    """When the rows were made: documents and tokens in stretches of ``bucket_seconds``, from the first on."""
+
+    started_at: str
+    bucket_seconds: float
+    seconds: float
+    documents: tuple[float, ...]
+    tokens: tuple[float, ...]
 
 
 class RunManifest(_Part):
@@ -97,8 +127,10 @@ class RunManifest(_Part):
     precision: str
     config: dict[str, Any]
     previous: PreviousEntry | None = None
+    emit: Literal["all", "changes"] = "all"
     counts: RunCounts
     workers: WorkerCosts = WorkerCosts()
+    timeline: Timeline | None = None
     files: tuple[RunFile, ...]
     dead_files: tuple[DeadFileEntry, ...] = ()
     versions: dict[str, str]

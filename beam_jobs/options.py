@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 
 from beam_jobs.errors import UsageError
+from beam_jobs.long_options import add_long_texts, add_rows
+from beam_jobs.speaking import LOG_FORMATS
 
 _EPILOG = """\
 Flags that are not listed here go to Apache Beam (--runner, --project, --region, --temp_location, ...).
@@ -58,6 +60,12 @@ def _parser(
         default="DirectRunner",
         metavar="NAME",
         help="where to run: DirectRunner (in this process, default), DataflowRunner, FlinkRunner, ...",
+    )
+    runner.add_argument(
+        "--log_format",
+        choices=LOG_FORMATS,
+        default="text",
+        help="what is said on stderr: lines (default), or a JSON object a line, for schedulers",
     )
     return parser
 
@@ -121,12 +129,7 @@ def _add_vectors(group: argparse._ArgumentGroup) -> None:
         choices=["mean", "max", "first", "last", "pooler"],
         help="token states to one vector (default: the bundle's)",
     )
-    group.add_argument(
-        "--rows",
-        choices=["document", "word"],
-        default="document",
-        help="one row a document, or one a word with its place in the text",
-    )
+    add_rows(group)
 
 
 def _add_input(group: argparse._ArgumentGroup) -> None:
@@ -174,8 +177,12 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--max_tokens", type=int, metavar="N", help="truncate after N tokens, special ones included"
+        "--max_tokens",
+        type=int,
+        metavar="N",
+        help="tokens that the model gets at once, special ones included",
     )
+    add_long_texts(group)
     group.add_argument("--prompt", metavar="NAME", help="one of the bundle's prompts, put before every text")
     group.add_argument("--prompt_text", metavar="S", help="a prompt of your own")
     group.add_argument(
@@ -202,6 +209,12 @@ def _add_output(group: argparse._ArgumentGroup, folder: str) -> None:
         help="take over the rows of texts that this finished run has; latest: the last one below --output",
     )
     group.add_argument(
+        "--emit",
+        choices=["all", "changes"],
+        default="all",
+        help="with --previous: a complete run (default), or only rows that are new or changed",
+    )
+    group.add_argument(
         "--resume",
         action="store_true",
         help="go on with the run below --output that is not finished; with --run_id, with that one",
@@ -211,6 +224,9 @@ def _add_output(group: argparse._ArgumentGroup, folder: str) -> None:
     )
     group.add_argument(
         "--no_text", action="store_true", help="no input text in outputs, dead letters, logs or errors"
+    )
+    group.add_argument(
+        "--no_report", action="store_true", help="do not write report.html, a page about the run"
     )
     group.add_argument(
         "--max_shard_bytes",
@@ -250,6 +266,9 @@ def _add_tuning(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="padded cells in a batch, longest text x texts (default: what is fastest on the worker, "
         "measured once and kept in its cache)",
+    )
+    group.add_argument(
+        "--dedupe", action="store_true", help="compute equal texts once; pays where many are equal"
     )
     group.add_argument(
         "--buffer_documents",

@@ -50,12 +50,13 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
     ) | "NumRead" >> beam.Flatten()  # PCollection[int]
     documents = inputs.documents
     encode = EncodeDocuments(plan.encode, plan.summary.kept_schema, progress)
-    reused = ()
-    if plan.reuse is not None and plan.reuse.paths:
-        reuse = ReuseRows(plan.reuse.index_folder, encode.schema, len(plan.summary.kept_schema), progress)
-        *reused, documents = (
-            documents | "Reuse" >> reuse
-        )  # PCollection[pa.RecordBatch], PCollection[Document]
+    rows, unchanged = [], None
+    if plan.reuse is not None:
+        reused = documents | "Reuse" >> ReuseRows(
+            plan.reuse, encode.schema, len(plan.summary.kept_schema), progress
+        )
+        documents, unchanged = reused.documents, reused.unchanged  # PCollection[Document], PCollection[…]
+        rows = [reused.rows]  # PCollection[pa.RecordBatch]
     if plan.redistribute:
         documents |= "Redistribute" >> beam.Reshuffle()  # PCollection[Document]
     encoded = documents | "Encode" >> encode  # rows: PCollection[pa.RecordBatch]; dead_letters
@@ -63,7 +64,8 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
         inputs.dead_letters,
         encoded.dead_letters,
     ) | "DeadLetters" >> beam.Flatten()  # PCollection[DeadLetter]
-    rows = (encoded.rows, *reused) | "Rows" >> beam.Flatten()  # PCollection[pa.RecordBatch]
-    return RunInputs(rows, dead_letters, num_read, inputs.dead_files) | "Write" >> WriteRun(
-        plan.write, encode.schema, plan.description
+    rows = [*rows, encoded.rows] | "Rows" >> beam.Flatten()  # PCollection[pa.RecordBatch]
+    known_folder = None if plan.reuse is None else plan.reuse.known_folder
+    return RunInputs(rows, dead_letters, num_read, inputs.dead_files, unchanged) | "Write" >> WriteRun(
+        plan.write, encode.schema, plan.description, known_folder
     )  # PCollection[RunManifest]

@@ -10,6 +10,7 @@ from beam_jobs import storage
 from beam_jobs.config import Limits, ReadOptions, WriteOptions
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.inputs import inspect_input
+from beam_jobs.long_options import long_texts
 from beam_jobs.manifest import FAILED_NAME
 from beam_jobs.pipeline import JobPlan
 from beam_jobs.previous.plan import plan_reuse
@@ -58,7 +59,8 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
         reuse = plan_reuse(flags, write, encode, schema, len(summary.kept_schema))
     check_output(write)
     description = describe_run(encode, limits, dict(sorted(vars(flags).items())))
-    description = replace(description, previous=None if reuse is None else reuse.previous)
+    if reuse is not None:
+        description = replace(description, previous=reuse.previous, emit=reuse.emit)
     redistribute = not in_process or _num_workers(options) > 1
     return JobPlan(read, summary, encode, write, description, redistribute, reuse)
 
@@ -107,8 +109,10 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         "no_text": flags.no_text,
         "max_batch_tokens": flags.max_batch_tokens,
         "buffer_documents": flags.buffer_documents,
+        "dedupe": flags.dedupe,
         "buffer_seconds": flags.checkpoint_seconds / 2,
         "num_threads": flags.num_threads,
+        "long_texts": long_texts(flags),
     }
     if flags.task == "classify":
         return EncodeSettings.resolve_classes(
@@ -123,6 +127,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         layers=tuple(flags.layer),
         pooling=flags.pooling,
         rows=flags.rows,
+        word_pieces=flags.word_pieces,
         vector_dtype=flags.vector_dtype,
         **common,
     )
@@ -136,6 +141,7 @@ def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOption
         max_shard_bytes=flags.max_shard_bytes,
         checkpoint_seconds=flags.checkpoint_seconds,
         fail_job=not in_process,
+        report=not flags.no_report,
     )
 
 

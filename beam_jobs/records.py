@@ -52,6 +52,13 @@ class DeadFile:
     num_documents: int
 
 
+@dataclass(frozen=True, slots=True)
+class UnchangedDocuments:
+    """How many documents get no row in this run, because an earlier one has it."""
+
+    number: int
+
+
 def text_sha256(text: str) -> str:
     """Gives the sha256 of a text's UTF-8 bytes, the key that vectors are reused by."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from beam_jobs.class_rows import class_arrays, class_fields
 from beam_jobs.records import Document, text_sha256
-from beam_jobs.schema import WORD_COLUMNS, row_schema, vector_array
+from beam_jobs.schema import WINDOW_COLUMNS, WORD_COLUMNS, row_schema, vector_array
 from beam_jobs.settings import EncodeSettings
 from model_bundle.manifest import Rows
 from model_bundle.results import EncodedTexts, TextFailure
@@ -22,14 +22,19 @@ WEIGHTS_KEY = "weights"
 READY_KEY = "ready_milliseconds"
 # Documents whose rows were taken over from earlier; the other keys count what was computed.
 REUSED_KEY = "num_reused"
+# Documents whose text was computed for another one.
+REPEATED_KEY = "num_repeated"
 COST_KEYS = (
     "num_documents",
     REUSED_KEY,
+    REPEATED_KEY,
     "num_tokens",
     "num_truncated",
     "num_padded_tokens",
     "num_lost_tokens",
     "num_lost_words",
+    "num_windowed",
+    "num_windows",
     "model_milliseconds",
 )
 
@@ -45,17 +50,16 @@ def schema_of(settings: EncodeSettings, kept: pa.Schema) -> pa.Schema:
         settings.vector_dtype,
         kept,
         keep_text=settings.keep_text,
-        word_columns=word_columns(settings),
+        place_columns=place_columns(settings),
         class_fields=() if settings.classes is None else class_fields(settings.classes),
         metadata=settings.file_metadata(),
     )
 
 
-def word_columns(settings: EncodeSettings) -> tuple[str, ...]:
-    """The columns that say which word a row is; its spelling is input text."""
-    if settings.request.rows is Rows.DOCUMENT:
-        return ()
-    return tuple(name for name in WORD_COLUMNS if not (settings.no_text and name == "word"))
+def place_columns(settings: EncodeSettings) -> tuple[str, ...]:
+    """The columns that say which window or word a row is; a word's spelling is input text."""
+    columns = {Rows.DOCUMENT: {}, Rows.WINDOW: WINDOW_COLUMNS, Rows.WORD: WORD_COLUMNS}[settings.request.rows]
+    return tuple(name for name in columns if not (settings.no_text and name == "word"))
 
 
 def check_words(encoded: EncodedTexts) -> None:
@@ -103,6 +107,12 @@ def make_rows(
         columns["word"] = pa.array([words.words[i] for i in kept], pa.string())
         columns["char_start"] = pa.array(words.start[kept], pa.int32())
         columns["char_end"] = pa.array(words.end[kept], pa.int32())
+    if encoded.windows is not None:
+        windows = encoded.windows
+        columns["num_tokens"] = pa.array(windows.num_tokens[kept], pa.int32())
+        columns["window_index"] = pa.array(windows.index[kept], pa.int32())
+        columns["char_start"] = pa.array(windows.start[kept], pa.int32())
+        columns["char_end"] = pa.array(windows.end[kept], pa.int32())
     if settings.classes is not None:
         (scored,) = encoded.vectors.values()
         columns |= class_arrays(settings.classes, scored[kept])
@@ -149,14 +159,18 @@ def with_cost(
 ) -> pa.RecordBatch:
     """Writes on a batch what it cost, and of the model ``WEIGHTS_KEY`` (their kind) and ``READY_KEY``."""
     num_tokens, full = encoded.num_tokens[alive], encoded.num_tokens_untruncated[alive]
+    windows = np.zeros(0, np.int64) if encoded.num_windows is None else encoded.num_windows[alive]
     cost = (
         int(alive.sum()),
         0,
-        int(num_tokens.sum()),
+        0,
+        int(encoded.num_fed_tokens[alive].sum()),
         int((num_tokens < full).sum()),
         encoded.num_padded_tokens,
         int((full - num_tokens).sum()),
         _num_lost_words(encoded, alive),
+        int((windows > 1).sum()),
+        int(windows[windows > 1].sum()),
         milliseconds,
     )
     metadata = dict(rows.schema.metadata or {}) | {k.encode(): v.encode() for k, v in model.items()}

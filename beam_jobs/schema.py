@@ -24,7 +24,12 @@ DEAD_LETTER_SCHEMA = pa.schema(
     ]
 )
 
-# Which word of the document a row is, and from which character to which it stands there.
+# Which window or word of the document a row is, and from which character to which it stands there.
+WINDOW_COLUMNS = {
+    "window_index": pa.int32(),
+    "char_start": pa.int32(),
+    "char_end": pa.int32(),
+}
 WORD_COLUMNS = {
     "word_index": pa.int32(),
     "word": pa.string(),
@@ -45,18 +50,18 @@ def row_schema(
     kept: pa.Schema,
     *,
     keep_text: bool,
-    word_columns: Sequence[str] = (),
+    place_columns: Sequence[str] = (),
     class_fields: Sequence[pa.Field] = (),
     metadata: Mapping[str, str],
 ) -> pa.Schema:
-    """Gives the schema of the embeddings: one row a document, or one a word.
+    """Gives the schema of the embeddings: one row a document, a window or a word.
 
     Args:
         vector_columns: names of the vector columns.
         vector_dtype: ``float32`` or ``float16``.
         kept: the input's own columns that are taken along.
         keep_text: adds ``text``.
-        word_columns: those of ``WORD_COLUMNS`` that rows of words get.
+        place_columns: those of ``WINDOW_COLUMNS`` or ``WORD_COLUMNS`` that say which part of a text a row is.
         class_fields: columns of labels and scores.
         metadata: goes into every file.
 
@@ -70,7 +75,8 @@ def row_schema(
         pa.field("num_tokens", pa.int32(), nullable=False),
         pa.field("was_truncated", pa.bool_(), nullable=False),
     ]
-    fields += [pa.field(name, WORD_COLUMNS[name], nullable=False) for name in word_columns]
+    places = WINDOW_COLUMNS | WORD_COLUMNS
+    fields += [pa.field(name, places[name], nullable=False) for name in place_columns]
     fields += [pa.field(name, vector_type(vector_dtype), nullable=False) for name in vector_columns]
     fields += class_fields
     if keep_text:

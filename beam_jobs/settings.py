@@ -9,14 +9,17 @@ from typing import Any
 from beam_jobs.classes import ClassSettings
 from beam_jobs.errors import UsageError
 from model_bundle.bundle import ModelBundle
-from model_bundle.manifest import Pooling, Precision, Rows, canonical_json
+from model_bundle.long_texts import DEFAULT_LONG_TEXTS, LongTexts
+from model_bundle.manifest import Pooling, Precision, Rows, WordPieces, canonical_json
 from model_bundle.numbers import NumericInputs
 from model_bundle.request import EncodeRequest
 
 VECTOR_DTYPES = ("float32", "float16")
-# A buffer of words: their vectors, and what a word takes in text, its space included.
-_WORD_VECTOR_BYTES = 128_000_000
+# A buffer of words or windows: their vectors, and what a word takes in text, its space included; a token may
+# take less.
+_ROW_VECTOR_BYTES = 128_000_000
 _BYTES_A_WORD = 5
+_BYTES_A_TOKEN = 2
 # Arrow counts the numbers of a list column in 32 bits.
 MAX_NUMBERS = 2**31 - 1
 
@@ -27,7 +30,8 @@ class EncodeSettings:
 
     ``bundle`` is where workers find the bundle, pinned by ``bundle_digest``. A buffer of at most
     ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length together; less where that
-    would take longer than ``buffer_seconds``, since it is lost in a crash. ``classes``: rows
+    would take longer than ``buffer_seconds``, since it is lost in a crash. ``dedupe``: equal
+    texts are computed once. ``classes``: rows
     hold labels and scores instead of vectors. ``numeric_columns`` are the columns of the input that the model
     takes as numbers: ``ReadOptions`` must name them, too.
     """
@@ -45,6 +49,7 @@ class EncodeSettings:
     buffer_documents: int = 4096
     buffer_bytes: int = 16_000_000
     buffer_seconds: float = 30.0
+    dedupe: bool = False
     num_threads: int | None = None
     classes: ClassSettings | None = None
     numeric_columns: tuple[str, ...] = ()
@@ -56,6 +61,11 @@ class EncodeSettings:
         if self.keep_text and self.no_text:
             raise UsageError(
                 "--keep_text writes the input text, --no_text forbids it: leave one of them out."
+            )
+        if self.dedupe and self.numeric_columns:
+            raise UsageError(
+                f"--dedupe: the model takes the columns {list(self.numeric_columns)} beside the text, so "
+                "equal texts need not have equal vectors. Leave it out."
             )
         for name in ("max_batch_tokens", "buffer_documents", "buffer_bytes"):
             value = getattr(self, name)
@@ -81,6 +91,8 @@ class EncodeSettings:
         prompt_text: str | None = None,
         precision: str = "float32",
         rows: str = "document",
+        long_texts: LongTexts = DEFAULT_LONG_TEXTS,
+        word_pieces: str | None = None,
         **rest: Any,
     ) -> EncodeSettings:
         """Opens and checks a bundle, and fills from it what was not asked for.
@@ -99,6 +111,8 @@ class EncodeSettings:
             prompt_text=prompt_text,
             precision=Precision(precision),
             rows=Rows(rows),
+            long_texts=long_texts,
+            word_pieces=None if word_pieces is None else WordPieces(word_pieces),
         )
         return cls._made(opened, bundle, request, **rest)
 
@@ -114,6 +128,7 @@ class EncodeSettings:
         prompt: str | None = None,
         prompt_text: str | None = None,
         precision: str = "float32",
+        long_texts: LongTexts = DEFAULT_LONG_TEXTS,
         **rest: Any,
     ) -> EncodeSettings:
         """The same for the labels and scores of a classifier.
@@ -129,6 +144,7 @@ class EncodeSettings:
             prompt=prompt,
             prompt_text=prompt_text,
             precision=Precision(precision),
+            long_texts=long_texts,
         )
         classes = ClassSettings.resolve(
             opened.manifest, top_k=top_k, threshold=threshold, keep_logits=keep_logits
@@ -162,11 +178,15 @@ class EncodeSettings:
 
     @property
     def max_buffer_bytes(self) -> int:
-        """Text that is sorted together; less where a row is a word, since vectors fill memory then."""
-        if self.request.rows is Rows.DOCUMENT:
+        """Text that is sorted together; less where words or windows have vectors, which fill memory then."""
+        num_rows = max(_ROW_VECTOR_BYTES // (4 * max(sum(self.dims), 1)), 1)
+        if self.request.rows is Rows.WORD:
+            return min(self.buffer_bytes, num_rows * _BYTES_A_WORD)
+        if not self.request.long_texts.are_windows:
             return self.buffer_bytes
-        num_words = _WORD_VECTOR_BYTES // (4 * max(sum(self.dims), 1))
-        return min(self.buffer_bytes, max(num_words, 1) * _BYTES_A_WORD)
+        # A window goes on by at least a token, and by all it holds but the overlap and the special tokens.
+        step = max((self.request.max_tokens or 0) - (self.request.long_texts.window_overlap or 0) - 2, 1)
+        return min(self.buffer_bytes, num_rows * step * _BYTES_A_TOKEN)
 
     @property
     def relevant(self) -> dict[str, Any]:
@@ -185,17 +205,23 @@ class EncodeSettings:
         """What every file of a run says of its vectors."""
         request = self.request
         own = {} if self.classes is None else self.classes.file_metadata()
-        return own | {
-            "beam_jobs.bundle": self.bundle_name,
-            "beam_jobs.bundle_digest": self.bundle_digest,
-            "beam_jobs.settings_digest": self.digest,
-            "beam_jobs.dimension": ",".join(map(str, self.dims)),
-            "beam_jobs.layer": ",".join(self.layers),
-            "beam_jobs.pooling": str(request.pooling or "none"),
-            "beam_jobs.normalized": str(request.normalize).lower(),
-            "beam_jobs.precision": str(request.precision),
-            "beam_jobs.rows": str(request.rows),
-        }
+        return (
+            own
+            | {
+                "beam_jobs.bundle": self.bundle_name,
+                "beam_jobs.bundle_digest": self.bundle_digest,
+                "beam_jobs.settings_digest": self.digest,
+                "beam_jobs.dimension": ",".join(map(str, self.dims)),
+                "beam_jobs.layer": ",".join(self.layers),
+                "beam_jobs.pooling": str(request.pooling or "none"),
+                "beam_jobs.normalized": str(request.normalize).lower(),
+                "beam_jobs.precision": str(request.precision),
+                "beam_jobs.rows": str(request.rows),
+                "beam_jobs.word_pieces": str(request.word_pieces or "none"),
+                "beam_jobs.max_tokens": "none" if request.max_tokens is None else str(request.max_tokens),
+            }
+            | request.long_texts.to_text("beam_jobs.")
+        )
 
 
 def _opened(bundle: str, precision: str) -> ModelBundle:

@@ -13,11 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import storage
-from beam_jobs.rows import COST_KEYS, READY_KEY, WEIGHTS_KEY
-from model_bundle.machine import peak_memory_bytes
+from beam_jobs.course import Course, Span, count_lengths
+from beam_jobs.manifest import CHANGES, DEAD_LETTERS
+from beam_jobs.rows import COST_KEYS, READY_KEY, REUSED_KEY, WEIGHTS_KEY
+from model_bundle.machine import cpu_name, num_cores, peak_memory_bytes
 
 # A row group of this size keeps the writer's memory small and is large enough for scans.
 _ROW_GROUP_BYTES = 32_000_000
+# Rows that are no documents of the run are counted by what one of their columns says.
+_TOLD_COLUMNS = {DEAD_LETTERS: "reason", CHANGES: "change"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Receipt:
     ``kind`` is the folder the shard goes to. ``opened_at`` orders shards in time. ``counts`` are sums over
     its rows: documents, tokens, truncated documents, dead letters by reason, cost. ``peak_memory_bytes`` is
     the most its process ever had, ``ready_milliseconds`` what loading the model took there; 0 if not known.
+    ``course`` says when it was made, ``machine`` where.
     """
 
     kind: str
@@ -39,6 +44,8 @@ class Receipt:
     counts: dict[str, int] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     ready_milliseconds: int = 0
+    course: tuple[Span, ...] = ()
+    machine: str = ""
 
 
 class Shard:
@@ -70,6 +77,7 @@ class Shard:
         self._counts: dict[str, int] = {}
         self._num_rows = 0
         self._ready_milliseconds = 0
+        self._course = Course()
 
     @property
     def num_bytes(self) -> int:
@@ -83,8 +91,12 @@ class Shard:
         self._num_rows += batch.num_rows
         ready = (batch.schema.metadata or {}).get(READY_KEY.encode(), b"0")
         self._ready_milliseconds = max(self._ready_milliseconds, int(ready))
-        for name, count in _counts(batch).items():
+        counts = _counts(batch, self._kind)
+        for name, count in counts.items():
             self._counts[name] = self._counts.get(name, 0) + count
+        num_documents = counts["num_documents"] + counts[REUSED_KEY]
+        if num_documents:
+            self._course.add(num_documents, counts["num_tokens"], counts["model_milliseconds"])
         if self._pending_bytes >= _ROW_GROUP_BYTES:
             self._write_group()
 
@@ -104,6 +116,8 @@ class Shard:
             counts=self._counts,
             peak_memory_bytes=peak_memory_bytes(),
             ready_milliseconds=self._ready_milliseconds,
+            course=self._course.spans,
+            machine=f"{cpu_name()}, {num_cores()} cores",
         )
 
     def abandon(self) -> None:
@@ -118,18 +132,19 @@ class Shard:
         self._pending, self._pending_bytes = [], 0
 
 
-def _counts(batch: pa.RecordBatch) -> dict[str, int]:
-    """Sums up a batch: what its schema's metadata says it cost, and dead letters by reason."""
+def _counts(batch: pa.RecordBatch, kind: str) -> dict[str, int]:
+    """Sums up a batch: what its schema's metadata says it cost; dead letters by reason, changes by kind."""
     metadata = batch.schema.metadata or {}
     counts = {key: int(metadata.get(key.encode(), b"0")) for key in COST_KEYS}
-    if "reason" in batch.schema.names:
-        for entry in batch.column("reason").value_counts().to_pylist():
-            counts[f"reason/{entry['values']}"] = entry["counts"]
+    told = _TOLD_COLUMNS.get(kind)
+    if told is not None:
+        for entry in batch.column(told).value_counts().to_pylist():
+            counts[f"{told}/{entry['values']}"] = entry["counts"]
     elif b"num_documents" not in metadata:
         counts["num_documents"] = batch.num_rows  # rows that another step made: one a document
     if WEIGHTS_KEY.encode() in metadata:
         counts[f"weights/{metadata[WEIGHTS_KEY.encode()].decode()}"] = batch.num_rows
-    return counts
+    return counts | count_lengths(batch)
 
 
 def _dictionary_columns(schema: pa.Schema) -> list[str]:

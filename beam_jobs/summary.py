@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TextIO
 
 from beam_jobs import storage
-from beam_jobs.manifest import DEAD_LETTERS, RunCounts, RunManifest
+from beam_jobs.manifest import (
+    CLASSES,
+    DEAD_LETTERS,
+    EMBEDDINGS,
+    REPORT_NAME,
+    RunCounts,
+    RunManifest,
+)
 from beam_jobs.pipeline import JobPlan
 from beam_jobs.progress import clock
 from beam_jobs.sizes import size
+from beam_jobs.voice import Severity, Voice
 
 # Measuring takes about ten seconds: worth it only where there is something to save.
 _WORTH_MEASURING_SECONDS = 30.0
 
 
-def print_plan(plan: JobPlan, stream: TextIO) -> None:
+def say_plan(plan: JobPlan, voice: Voice) -> None:
     """Says what will be done."""
     files, encode = plan.summary.files, plan.encode
     if encode.classes is None:
@@ -23,35 +30,39 @@ def print_plan(plan: JobPlan, stream: TextIO) -> None:
     else:
         what = f"{len(encode.classes.names)} labels"
     for warning in plan.summary.warnings:
-        print(f"warning: {warning}", file=stream)
+        voice.say("warning", warning, "WARNING")
     for note in () if plan.reuse is None else plan.reuse.notes:
-        print(f"taking over: {note}", file=stream)
-    print(
+        voice.say("reuse", note)
+    voice.say(
+        "plan",
         f"{len(files):,} input files, {size(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
         f"({encode.bundle_digest[:12]}), {what}, {encode.request.precision}; run {plan.write.run_id}",
-        file=stream,
     )
 
 
-def print_summary(manifest: RunManifest, plan: JobPlan, stream: TextIO) -> None:
+def say_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
     """Says what happened, where the files are and how to open them."""
     root = storage.join(plan.write.output, plan.write.run_id)
     title = "Run finished" if manifest.failure is None else "Run FAILED"
     lines = [f"{title}: {root}", *_count_lines(manifest)]
     lines += [f"  taken over {note}" for note in (() if plan.reuse is None else plan.reuse.notes)]
-    files = [file for file in manifest.files if file.kind != DEAD_LETTERS]
+    files = [file for file in manifest.files if file.kind in (EMBEDDINGS, CLASSES)]
     if files:
         folder = f"{root}/{files[0].kind}"
         total = size(sum(file.num_bytes for file in files))
         lines += [f"  files      {len(files)} in {folder}, {total}"]
         lines += [f"  open       duckdb -c \"SELECT * FROM '{folder}/*.parquet' LIMIT 5\""]
         lines += [f"             pandas.read_parquet('{folder}')"]
+    if storage.exists(storage.join(root, REPORT_NAME)):
+        lines += [f"  report     {root}/{REPORT_NAME}"]
     if manifest.counts.num_dead:
         lines += [f"  dead       SELECT reason, message, doc_id FROM '{root}/{DEAD_LETTERS}/*.parquet'"]
     lines += [f"  not read   {f.source}: {f.message}" for f in manifest.dead_files[:5]]
     saving = _bfloat16_saving(manifest, plan)
-    print("\n".join(lines + ([saving] if saving else [])), file=stream)
+    facts = {"run": root, "failure": manifest.failure, "counters": manifest.counts.model_dump(mode="json")}
+    severity: Severity = "INFO" if manifest.failure is None else "ERROR"
+    voice.say("summary", "\n".join(lines + ([saving] if saving else [])), severity, facts)
 
 
 def _count_lines(manifest: RunManifest) -> list[str]:
@@ -62,17 +73,27 @@ def _count_lines(manifest: RunManifest) -> list[str]:
     lines = [
         f"  documents  {counts.num_read:,} read = {counts.num_written:,} written + "
         + (f"{counts.num_reused:,} reused + " if counts.num_reused else "")
+        + (f"{counts.num_unchanged:,} unchanged + " if counts.num_unchanged else "")
         + f"{counts.num_dead:,} dead"
         + (f" ({reasons})" if reasons else ""),
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
         f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",
     ]
+    if counts.num_repeated:
+        lines.append(f"  repeated   {counts.num_repeated:,} texts were computed for another document")
+    if counts.changes:
+        told = ", ".join(f"{number:,} {change}" for change, number in counts.changes.items())
+        lines.append(f"  changes    {told}")
     if manifest.workers.peak_memory_bytes:
         lines.append(f"  memory     {size(manifest.workers.peak_memory_bytes)} at most in a worker")
     if counts.num_truncated:
         lines.append(
             f"  truncated  {counts.num_truncated:,} documents "
             f"({counts.num_lost_tokens:,} tokens past the limit)"
+        )
+    if counts.num_windowed:
+        lines.append(
+            f"  windows    {counts.num_windows:,} of {counts.num_windowed:,} documents past the limit"
         )
     if counts.num_dead_files:
         lines.append(f"  dead files {counts.num_dead_files:,} could not be read to their end")

@@ -16,7 +16,8 @@ from beam_jobs.commit import CommitRun, RunDescription
 from beam_jobs.config import WriteOptions
 from beam_jobs.encode import require_batch
 from beam_jobs.errors import UsageError
-from beam_jobs.manifest import DEAD_LETTERS, STAGING_DIR
+from beam_jobs.manifest import CHANGES, DEAD_LETTERS, STAGING_DIR
+from beam_jobs.previous.changes import CHANGES_SCHEMA, FindChanges
 from beam_jobs.records import DeadLetter
 from beam_jobs.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
 from beam_jobs.shard import Shard
@@ -32,6 +33,7 @@ class RunInputs(NamedTuple):
     dead_letters: Any  # PCollection[DeadLetter]
     num_read: Any  # PCollection[int]
     dead_files: Any = None  # PCollection[DeadFile]
+    unchanged: Any = None  # PCollection[UnchangedDocuments]
 
 
 class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
@@ -44,10 +46,18 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         options: where, and how files are cut.
         schema: of the rows.
         description: what the manifest says of the run.
+        known_folder: see ``KnownDocuments``: what changed since these earlier rows is written, too.
     """
 
-    def __init__(self, options: WriteOptions, schema: pa.Schema, description: RunDescription) -> None:
+    def __init__(
+        self,
+        options: WriteOptions,
+        schema: pa.Schema,
+        description: RunDescription,
+        known_folder: str | None = None,
+    ) -> None:
         super().__init__()
+        self._known_folder = known_folder
         self._options = options
         run_metadata = {b"beam_jobs.run_id": options.run_id.encode()}
         self._schema = schema.with_metadata((schema.metadata or {}) | run_metadata)
@@ -79,11 +89,14 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
             >> beam.ParDo(_WriteShardsDoFn(DEAD_LETTERS, DEAD_LETTER_SCHEMA, options, None))
         )  # PCollection[Receipt]
         entries = [receipts, dead_receipts, inputs.num_read]
-        if inputs.dead_files is not None:
-            entries.append(inputs.dead_files)
+        entries += [part for part in (inputs.dead_files, inputs.unchanged) if part is not None]
+        if self._known_folder is not None:
+            changes = receipts | "FindChanges" >> FindChanges(self._known_folder)  # PCollection[RecordBatch]
+            writer = _WriteShardsDoFn(CHANGES, CHANGES_SCHEMA, options, None)
+            entries.append(changes | "WriteChanges" >> beam.ParDo(writer))  # PCollection[Receipt]
         return (
             tuple(entries)
-            | "Entries" >> beam.Flatten()  # PCollection[Receipt | int | DeadFile]
+            | "Entries" >> beam.Flatten()  # PCollection[Receipt | int | DeadFile | UnchangedDocuments]
             | "Commit" >> CommitRun(options, self._description)  # PCollection[RunManifest]
         )
 

@@ -21,8 +21,11 @@ from model_bundle.manifest import canonical_json
 from model_bundle.runtime import Runtime
 from model_bundle.text import text_input
 
-# Padded cells of a batch, where nothing is measured: what LSTMs want, and near the best for others.
+# Padded cells of a batch where nothing is measured: near the best for models of which a batch takes long.
 DEFAULT_BATCH_TOKENS = 4096
+# For ELMo, always. Every step reads all weights of a layer, so many texts should take it together: some 300
+# of ordinary length. Measured, see docs/decisions/elmo-recurrence.md.
+RECURRENT_BATCH_TOKENS = 12_288
 CANDIDATES = (2048, 4096, 8192)
 # A smaller batch needs less memory; a larger one has to be this much faster to be worth it.
 _WORTH = 1.03
@@ -40,8 +43,10 @@ def calibrated_batch_tokens(bundle: ModelBundle, runtime: Runtime) -> int:
     """Gives the padded cells a batch should have; takes a second or two where nobody has measured it before.
 
     What was found is kept in the cache, by bundle, request, processor and threads, so that one machine gives
-    the same vectors to the last bit from run to run.
+    the same vectors to the last bit from run to run. ELMo is not measured, see ``RECURRENT_BATCH_TOKENS``.
     """
+    if bundle.manifest.family == "elmo":
+        return RECURRENT_BATCH_TOKENS
     try:
         with locked("calibration") as cache:
             path = cache / "calibration" / f"{_key(bundle, runtime)}.json"

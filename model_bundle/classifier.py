@@ -10,6 +10,7 @@ import numpy as np
 
 from model_bundle.bundle import ModelBundle
 from model_bundle.encoder import DEFAULT_BUFFER_TEXTS, Encoder, Numeric
+from model_bundle.long_texts import DEFAULT_LONG_TEXTS, LongTexts
 from model_bundle.manifest import Precision
 from model_bundle.request import EncodeRequest
 from model_bundle.results import WordRows
@@ -42,7 +43,7 @@ class Classifier:
 
     Args:
         bundle: a folder, a known name, or an opened bundle.
-        max_tokens, prompt, prompt_text, precision: see ``EncodeRequest.resolve_classes``.
+        max_tokens, prompt, prompt_text, precision, long_texts: see ``EncodeRequest.resolve_classes``.
         max_batch_tokens, buffer_texts, num_threads: see ``Encoder``.
 
     Raises:
@@ -57,6 +58,7 @@ class Classifier:
         prompt: str | None = None,
         prompt_text: str | None = None,
         precision: Precision | str = Precision.FLOAT32,
+        long_texts: LongTexts = DEFAULT_LONG_TEXTS,
         max_batch_tokens: int | None = None,
         buffer_texts: int = DEFAULT_BUFFER_TEXTS,
         num_threads: int | None = None,
@@ -68,6 +70,7 @@ class Classifier:
             prompt=prompt,
             prompt_text=prompt_text,
             precision=Precision(precision),
+            long_texts=long_texts,
         )
         self._encoder = Encoder.of_request(
             self.bundle,

@@ -10,7 +10,8 @@ import numpy as np
 
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
-from model_bundle.manifest import Pooling, Precision, Rows
+from model_bundle.long_texts import DEFAULT_LONG_TEXTS, LongTexts
+from model_bundle.manifest import Pooling, Precision, Rows, WordPieces
 from model_bundle.numbers import NumericInputs
 from model_bundle.request import EncodeRequest
 from model_bundle.results import EncodedTexts
@@ -34,8 +35,9 @@ class Encoder:
 
     Args:
         bundle: a folder, a known name, or an opened bundle.
-        layers, pooling, normalize, max_tokens, prompt, prompt_text, precision, rows: see
-            ``EncodeRequest.resolve``.
+        layers, pooling, normalize, max_tokens, prompt, prompt_text, precision, rows, long_texts, word_pieces:
+            see ``EncodeRequest.resolve``. With ``OnLong.DEAD_LETTER`` a text that is too long is one that
+            failed; with ``OnLong.FAIL`` nothing of its buffer is computed.
         max_batch_tokens: limit on padded cells of a batch; None means what is fastest here.
         buffer_texts: texts sorted by length together; bounds memory.
         num_threads: batches side by side, one thread each; None takes every core.
@@ -58,6 +60,8 @@ class Encoder:
         prompt_text: str | None = None,
         precision: Precision | str = Precision.FLOAT32,
         rows: Rows | str = Rows.DOCUMENT,
+        long_texts: LongTexts = DEFAULT_LONG_TEXTS,
+        word_pieces: WordPieces | str | None = None,
         max_batch_tokens: int | None = None,
         buffer_texts: int = DEFAULT_BUFFER_TEXTS,
         num_threads: int | None = None,
@@ -75,6 +79,8 @@ class Encoder:
             prompt_text=prompt_text,
             precision=Precision(precision),
             rows=Rows(rows),
+            long_texts=long_texts,
+            word_pieces=None if word_pieces is None else WordPieces(word_pieces),
         )
         self._load(opened, request, max_batch_tokens, buffer_texts, num_threads)
         if stateful:
@@ -125,12 +131,14 @@ class Encoder:
             numeric: where the model takes numbers, those of each of its columns by name, one a text.
 
         Returns:
-            float32[texts, dim] of the first output asked for; float32[words, dim] where rows are words.
+            float32[texts, dim] of the first output asked for; float32[words, dim] or float32[windows, dim]
+            where these are rows.
 
         Raises:
             ModelRunError: the model failed on a text, whose number is named; ``ModelMemoryError`` and
                 ``NonFiniteError`` where that is known.
             SettingsError: the columns are not those that the model takes.
+            TextTooLongError: a text is too long, and ``long_texts`` says to fail.
         """
         return self.encode_outputs(texts, numeric)[self.request.outputs[0]]
 

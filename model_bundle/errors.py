@@ -11,6 +11,7 @@
     │   └── WeightsMismatchError    weights left over or missing, or of another shape
     ├── SettingsError           an option that does not fit this model bundle
     ├── MissingExtraError       a package that this model bundle needs is not installed
+    ├── TextTooLongError        a text has more tokens than the limit, and was not to be truncated
     └── ModelRunError           the model failed on a batch
         ├── ModelMemoryError    it ran out of memory: a smaller batch may pass
         └── NonFiniteError      it gave NaN or infinity
@@ -102,6 +103,20 @@ class SettingsError(ModelBundleError):
 
 class MissingExtraError(ModelBundleError):
     """A package that this model bundle needs is not installed."""
+
+
+class TextTooLongError(ModelBundleError):
+    """A text has more tokens than the limit, and the request says to fail then.
+
+    Args:
+        text_index: position of the first such text.
+        num_tokens: its tokens.
+        max_tokens: the limit.
+    """
+
+    def __init__(self, text_index: int, num_tokens: int, max_tokens: int) -> None:
+        self.text_index, self.num_tokens, self.max_tokens = text_index, num_tokens, max_tokens
+        super().__init__(f"Text {text_index} has {num_tokens} tokens, the limit is {max_tokens}.")
 
 
 class ModelRunError(ModelBundleError):

@@ -42,10 +42,18 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class WordPieces(StrEnum):
+    """Which of its tokens give a word its vector."""
+
+    FIRST = "first"
+    MEAN = "mean"
+
+
 class Rows(StrEnum):
     """What one row of results is."""
 
     DOCUMENT = "document"
+    WINDOW = "window"
     WORD = "word"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import SettingsError
-from model_bundle.manifest import Pooling, Precision, Rows
+from model_bundle.long_texts import DEFAULT_LONG_TEXTS, TRUNCATE, LongTexts
+from model_bundle.manifest import Pooling, Precision, Rows, WordPieces
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class EncodeRequest:
 
     ``outputs`` names signature outputs. ``pooling`` is None where every output is one vector a text already.
     ``max_tokens`` counts special tokens; None means no limit. ``prompt`` is put before every text.
+    ``word_pieces`` is set where rows are words of several tokens.
     """
 
     outputs: tuple[str, ...]
@@ -25,6 +28,8 @@ class EncodeRequest:
     prompt: str
     precision: Precision
     rows: Rows = Rows.DOCUMENT
+    long_texts: LongTexts = TRUNCATE
+    word_pieces: WordPieces | None = None
 
     @classmethod
     def resolve(
@@ -39,6 +44,8 @@ class EncodeRequest:
         prompt_text: str | None = None,
         precision: Precision = Precision.FLOAT32,
         rows: Rows = Rows.DOCUMENT,
+        long_texts: LongTexts = DEFAULT_LONG_TEXTS,
+        word_pieces: WordPieces | None = None,
     ) -> Self:
         """Fills what was not asked for from the bundle, and refuses what the bundle cannot do.
 
@@ -49,7 +56,10 @@ class EncodeRequest:
             max_tokens: at most what the model was built for.
             prompt: the name of one of the bundle's prompts.
             prompt_text: a prompt of one's own.
-            rows: one vector a document, or one a word where the bundle's tokens are words or pieces of them.
+            rows: one vector a document, one a window of a long one, or one a word where the bundle's tokens
+                are words or pieces of them.
+            long_texts: what becomes of texts past the limit.
+            word_pieces: what a word of several tokens gets; None means the mean.
 
         Raises:
             SettingsError: names the option, what the bundle offers and what to do.
@@ -61,15 +71,18 @@ class EncodeRequest:
         else:
             outputs, chosen = _resolve_pooling(bundle, outputs, pooling)
         as_built = outputs == (bundle.vector_output,) and chosen in (None, manifest.pooling)
-        as_built = as_built and rows is Rows.DOCUMENT
+        as_built = as_built and rows is not Rows.WORD
+        limit, before = _resolve_max_tokens(bundle, max_tokens), _resolve_prompt(bundle, prompt, prompt_text)
         return cls(
             outputs=outputs,
             pooling=chosen,
             normalize=(manifest.normalize and as_built) if normalize is None else normalize,
-            max_tokens=_resolve_max_tokens(bundle, max_tokens),
-            prompt=_resolve_prompt(bundle, prompt, prompt_text),
+            max_tokens=limit,
+            prompt=before,
             precision=Precision(precision),
             rows=rows,
+            long_texts=long_texts.resolve(bundle, rows, limit, before),
+            word_pieces=_resolve_word_pieces(bundle, rows, word_pieces),
         )
 
     @classmethod
@@ -81,6 +94,7 @@ class EncodeRequest:
         prompt: str | None = None,
         prompt_text: str | None = None,
         precision: Precision = Precision.FLOAT32,
+        long_texts: LongTexts = DEFAULT_LONG_TEXTS,
     ) -> Self:
         """The same for the classes of a classifier: its scores as they come, a row a document or a word.
 
@@ -100,19 +114,42 @@ class EncodeRequest:
                 f"The bundle {manifest.name} judges tokens that only its graph knows: no score could be "
                 "told its word. Build it with --tokenizer, or with an output for the text."
             )
+        limit, before = _resolve_max_tokens(bundle, max_tokens), _resolve_prompt(bundle, prompt, prompt_text)
         return cls(
             outputs=(manifest.default_output,),
             pooling=None,
             normalize=False,
-            max_tokens=_resolve_max_tokens(bundle, max_tokens),
-            prompt=_resolve_prompt(bundle, prompt, prompt_text),
+            max_tokens=limit,
+            prompt=before,
             precision=Precision(precision),
             rows=rows,
+            long_texts=long_texts.resolve(bundle, rows, limit, before, is_judged=rows is Rows.DOCUMENT),
+            # Such models are trained to say of a word's first token what the word is.
+            word_pieces=WordPieces.FIRST if rows is Rows.WORD else None,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Gives the settings as plain JSON data, for digests and manifests."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, settings: Mapping[str, Any]) -> Self:
+        """Reads what ``to_json`` gave; what else is in it is left aside.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not whole, or not of this release.
+        """
+        known = {field.name: settings[field.name] for field in fields(cls)}
+        pooling, pieces = known["pooling"], known["word_pieces"]
+        known |= {
+            "outputs": tuple(known["outputs"]),
+            "pooling": None if pooling is None else Pooling(pooling),
+            "precision": Precision(known["precision"]),
+            "rows": Rows(known["rows"]),
+            "long_texts": LongTexts.from_json(known["long_texts"]),
+            "word_pieces": None if pieces is None else WordPieces(pieces),
+        }
+        return cls(**known)
 
 
 def _resolve_pooling(
@@ -164,6 +201,19 @@ def _check_word_rows(
     if pooled:
         raise SettingsError(f"--rows word: {', '.join(pooled)} is one vector a text; name another --layer.")
     return outputs
+
+
+def _resolve_word_pieces(
+    bundle: ModelBundle, rows: Rows, word_pieces: WordPieces | None
+) -> WordPieces | None:
+    if rows is Rows.WORD and bundle.manifest.tokenizer.kind == "subwords":
+        return word_pieces or WordPieces.MEAN
+    if word_pieces is not None:
+        raise SettingsError(
+            f"--word_pieces {word_pieces} is for --rows word with a bundle whose words have several tokens. "
+            "Leave it out."
+        )
+    return None
 
 
 def _resolve_max_tokens(bundle: ModelBundle, max_tokens: int | None) -> int | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
 from model_bundle.errors import ModelRunError
 from model_bundle.text.prepared import PreparedTexts, PreparedWords
+from model_bundle.text.window_words import WordParts
+from model_bundle.text.windows import WindowedTexts
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,30 @@ class WordRows:
     end: np.ndarray
 
 
+@dataclass(frozen=True)
+class WindowSpans:
+    """The windows that rows stand for: all int32[rows].
+
+    ``index`` counts from 0 in each text. ``start``, ``end`` are characters of the text. ``num_tokens`` are
+    those of the window, special ones and the prompt's included.
+    """
+
+    index: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    num_tokens: np.ndarray
+
+
 @dataclass
 class EncodedTexts:
     """What came of some texts.
 
     ``vectors``: float32[rows, dim] by output name. ``row_texts``: int64[rows], the position of the text that
-    a row belongs to, ascending; rows of failed texts hold zeros or are missing. ``words``: of each row, where
-    rows are words. ``num_tokens``, ``num_tokens_untruncated``: int32[texts]. ``num_words_untruncated``:
-    int32[texts], where rows are words. ``num_padded_tokens``: cells that were computed.
+    a row belongs to, ascending; rows of failed texts hold zeros or are missing. ``words``, ``windows``: of
+    each row, where rows are words or windows. ``num_tokens``, ``num_tokens_untruncated``: int32[texts].
+    ``num_words_untruncated``: int32[texts], where rows are words. ``num_padded_tokens``: cells that were
+    computed. ``num_windows``: int64[texts], where long texts became windows. ``window_tokens``:
+    int64[texts], those of their windows.
     """
 
     vectors: dict[str, np.ndarray]
@@ -52,6 +71,14 @@ class EncodedTexts:
     num_words_untruncated: np.ndarray | None = None
     num_padded_tokens: int = 0
     failures: list[TextFailure] = field(default_factory=list)
+    windows: WindowSpans | None = None
+    num_windows: np.ndarray | None = None
+    window_tokens: np.ndarray | None = None
+
+    @property
+    def num_fed_tokens(self) -> np.ndarray:
+        """int[texts], tokens that the model was given, as often as it was."""
+        return self.num_tokens if self.window_tokens is None else self.window_tokens
 
     @property
     def was_truncated(self) -> np.ndarray:
@@ -67,7 +94,7 @@ class EncodedTexts:
 
 
 class DocumentRows:
-    """Gathers one vector a text.
+    """Gathers one vector for each row of a batch, which is a text.
 
     Args:
         prepared: the texts.
@@ -109,15 +136,16 @@ class EveryWord:
     """
 
     def __init__(
-        self, prepared: PreparedWords, dims: Mapping[str, int], *, first_piece: bool = False
+        self, prepared: PreparedWords | WindowedTexts, dims: Mapping[str, int], *, first_piece: bool = False
     ) -> None:
-        self._prepared = prepared
+        self._windows = prepared if isinstance(prepared, WindowedTexts) else None
+        self._prepared = cast(PreparedWords, self._windows.whole if self._windows else prepared)
         self._dims = dims
         self._first_piece = first_piece
         self._states: dict[int, dict[str, np.ndarray]] = {}
 
     def keep(self, outputs: Mapping[str, np.ndarray], batch: np.ndarray) -> np.ndarray:
-        """Takes float32[batch, longest, dim] by output name; gives bool[batch], which texts are finite.
+        """Takes float32[batch, longest, dim] by output name; gives bool[batch], which rows are finite.
 
         Raises:
             ModelRunError: an output has another shape.
@@ -125,16 +153,29 @@ class EveryWord:
         for name, dim in self._dims.items():
             _check_shape(name, outputs[name].shape, (len(batch), outputs[name].shape[1], dim))
         finite = np.zeros(len(batch), dtype=bool)
-        for row, text in enumerate(batch):
-            pieces = self._prepared.pieces(int(text))
-            states = {
-                name: word_states(outputs[name][row], pieces, first_piece=self._first_piece)
-                for name in self._dims
-            }
-            finite[row] = all(np.isfinite(array).all() for array in states.values())
+        for row, item in enumerate(batch.tolist()):
+            text, parts = self._parts(item)
+            found = {name: word_states(outputs[name][row], parts) for name in self._dims}
+            finite[row] = all(np.isfinite(array).all() for array in found.values())
             if finite[row]:
-                self._states[int(text)] = states
+                for name, states in self._states_of(text).items():
+                    states[parts.words] += found[name]
         return finite
+
+    def _parts(self, item: int) -> tuple[int, WordParts]:
+        """Gives the text of a row, and what is taken of it."""
+        if self._windows is None:
+            text, parts = item, WordParts.whole(self._prepared.pieces(item))
+        else:
+            text = int(self._windows.texts[item])
+            parts = self._windows.parts(item, self._prepared.pieces)
+        return text, parts.first_pieces() if self._first_piece else parts
+
+    def _states_of(self, text: int) -> dict[str, np.ndarray]:
+        if text not in self._states:
+            num_words = len(self._prepared.pieces(text))
+            self._states[text] = {n: np.zeros((num_words, dim), np.float32) for n, dim in self._dims.items()}
+        return self._states[text]
 
     def finish(self) -> EncodedTexts:
         """Gives what was kept, text by text."""
@@ -159,27 +200,28 @@ class EveryWord:
             num_tokens=prepared.lengths,
             num_tokens_untruncated=prepared.num_tokens,
             num_words_untruncated=prepared.num_words,
+            num_windows=self._windows.num_windows if self._windows else None,
+            window_tokens=self._windows.num_fed_tokens if self._windows else None,
         )
 
 
-def word_states(states: np.ndarray, pieces: np.ndarray, *, first_piece: bool) -> np.ndarray:
-    """Makes one vector of the tokens of each word.
+def word_states(states: np.ndarray, parts: WordParts) -> np.ndarray:
+    """Makes one vector of the tokens of each word, the mean; of a part of a word its share in that.
 
     Args:
-        states: float32[tokens, dim], of one text; padding may follow.
-        pieces: int32[words, 2], see ``PreparedWords.pieces``.
-        first_piece: the first token's vector, else the mean.
+        states: float32[tokens, dim], of one row of a batch; padding may follow.
+        parts: what is taken of it.
 
     Returns:
-        float32[words, dim], a copy.
+        float32[parts, dim], a copy.
     """
-    first, counts = pieces[:, 0], pieces[:, 1] - pieces[:, 0]
-    if first_piece or not (counts > 1).any():
-        return np.asarray(states[first], dtype=np.float32)
+    pieces = parts.pieces
+    if not (parts.num_pieces > 1).any():
+        return np.asarray(states[pieces[:, 0]], dtype=np.float32)
     # One row more, because a word may end with the last token. Sums stand at even places.
     padded = np.concatenate([states, np.zeros_like(states[:1])])
     sums = np.add.reduceat(padded, pieces.reshape(-1), axis=0, dtype=np.float64)[::2]
-    return np.asarray(sums / counts[:, np.newaxis], dtype=np.float32)
+    return np.asarray(sums / parts.num_pieces[:, np.newaxis], dtype=np.float32)
 
 
 def _check_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:

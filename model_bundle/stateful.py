@@ -12,6 +12,7 @@ import numpy as np
 
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import SettingsError
+from model_bundle.long_texts import OnLong
 from model_bundle.manifest import STATEFUL_SIGNATURE, Pooling, Precision, Rows
 from model_bundle.pooling import normalize, pool
 from model_bundle.request import EncodeRequest
@@ -120,5 +121,7 @@ def _check(bundle: ModelBundle, request: EncodeRequest, runtime: TensorFlowRunti
         )
     if request.precision is not Precision.FLOAT32:
         raise SettingsError("stateful=True replays float32 vectors of old; leave precision='bfloat16' out.")
+    if request.long_texts.on_long is not OnLong.TRUNCATE:
+        raise SettingsError("stateful=True replays vectors of texts as they are; leave long_texts out.")
     if batch_texts < 1:
         raise SettingsError(f"batch_texts must be at least 1, not {batch_texts}.")

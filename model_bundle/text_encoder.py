@@ -8,18 +8,22 @@ from typing import cast
 
 import numpy as np
 
-from model_bundle.batching import halves, plan_batches
+from model_bundle.batching import even_budget, halves, plan_batches
 from model_bundle.bundle import ModelBundle
 from model_bundle.calibration import calibrated_batch_tokens
-from model_bundle.errors import ModelMemoryError, ModelRunError
+from model_bundle.errors import ModelMemoryError, ModelRunError, TextTooLongError
 from model_bundle.feeding import fixed_length
 from model_bundle.lanes import run_in_lanes
-from model_bundle.manifest import Rows
+from model_bundle.long_texts import Combine, OnLong
+from model_bundle.manifest import Rows, WordPieces
 from model_bundle.numbers import OUT_OF_RANGE, NumericInputs
+from model_bundle.request import EncodeRequest
 from model_bundle.results import DocumentRows, EncodedTexts, EveryWord, TextFailure
 from model_bundle.runtime import Runtime
-from model_bundle.text import PreparedTexts, text_input
+from model_bundle.text import PreparedTexts, TextInput, text_input, window_input
 from model_bundle.text.prepared import PreparedWords
+from model_bundle.text.windows import WindowedTexts, WindowInput
+from model_bundle.window_results import CombinedRows, WindowRows
 
 
 class TextEncoder:
@@ -36,13 +40,9 @@ class TextEncoder:
         self._manifest = bundle.manifest
         self._runtime = runtime
         self._dims = {name: bundle.spec(name).dim or 0 for name in runtime.request.outputs}
-        self._is_classes = any(bundle.spec(name).kind == "class" for name in runtime.request.outputs)
-        request = runtime.request
         self._fixed_length = fixed_length(bundle.manifest.inputs)
         self._numeric = NumericInputs(bundle.manifest.inputs)
-        self._input = text_input(
-            bundle.path, bundle.manifest, request.max_tokens, request.prompt, request.rows
-        )
+        self._input = request_input(bundle, runtime.request)
         self.max_batch_tokens = max_batch_tokens or calibrated_batch_tokens(bundle, runtime)
         self._lock = Lock()
 
@@ -55,20 +55,44 @@ class TextEncoder:
 
         Raises:
             SettingsError: there are not as many numbers as the model takes.
+            TextTooLongError: the request says to fail at a text that is too long; nothing was computed.
         """
         arrays, is_unfit = self._numeric.arrays(numbers, len(texts))
         prepared = self._input.prepare(texts)
         work = _Work(prepared, self._rows(prepared), arrays)
         for text in np.flatnonzero(is_unfit):
             work.fail(int(text), "number_range", OUT_OF_RANGE)
-        batches = self._batches(self._computed(prepared.lengths), is_unfit)
+        is_unfit = is_unfit | self._too_long(prepared, work)
+        batches = self._batches(self._computed(prepared.lengths), is_unfit[work.texts])
         run_in_lanes(self._runtime.num_lanes, batches, lambda batch: self._run(batch, work))
         return work.finish()
 
-    def _rows(self, prepared: PreparedTexts) -> DocumentRows | EveryWord:
-        if self._runtime.request.rows is Rows.WORD:
-            return EveryWord(cast(PreparedWords, prepared), self._dims, first_piece=self._is_classes)
-        return DocumentRows(prepared, self._dims)
+    def _rows(self, prepared: PreparedTexts | WindowedTexts) -> DocumentRows | EveryWord:
+        request = self._runtime.request
+        if request.rows is Rows.WORD:
+            words = prepared if isinstance(prepared, WindowedTexts) else cast(PreparedWords, prepared)
+            return EveryWord(words, self._dims, first_piece=request.word_pieces is WordPieces.FIRST)
+        if not isinstance(prepared, WindowedTexts):
+            return DocumentRows(prepared, self._dims)
+        if request.rows is Rows.WINDOW:
+            return WindowRows(prepared, self._dims)
+        combine = request.long_texts.combine or Combine.MEAN
+        return CombinedRows(prepared, self._dims, combine, normalize=request.normalize)
+
+    def _too_long(self, prepared: PreparedTexts | WindowedTexts, work: _Work) -> np.ndarray:
+        """Tells which texts have no result because of their length: bool[texts]."""
+        request = self._runtime.request
+        nothing = np.zeros(len(prepared.num_tokens), dtype=bool)
+        on_long, limit = request.long_texts.on_long, request.max_tokens
+        if limit is None or on_long not in (OnLong.DEAD_LETTER, OnLong.FAIL):
+            return nothing
+        is_long = prepared.num_tokens > limit
+        for text in np.flatnonzero(is_long):
+            num_tokens = int(prepared.num_tokens[text])
+            if on_long is OnLong.FAIL:
+                raise TextTooLongError(int(text), num_tokens, limit)
+            work.fail(int(text), "too_long", f"The text has {num_tokens} tokens, the limit is {limit}.")
+        return np.asarray(is_long)
 
     def _batches(self, lengths: np.ndarray, left_out: np.ndarray) -> Iterator[np.ndarray]:
         """Plans batches, and plans the rest again once the budget has shrunk."""
@@ -77,7 +101,8 @@ class TextEncoder:
         one_each = equal and self._manifest.tokenizer.kind == "text"
         while not done.all():
             waiting, budget = np.flatnonzero(~done), self.max_batch_tokens
-            for batch in plan_batches(lengths[waiting], budget, equal_lengths=equal, one_each=one_each):
+            even = even_budget(lengths[waiting], budget, self._runtime.num_lanes)
+            for batch in plan_batches(lengths[waiting], even, equal_lengths=equal, one_each=one_each):
                 done[waiting[batch]] = True
                 yield waiting[batch]
                 if self.max_batch_tokens < budget:
@@ -93,7 +118,7 @@ class TextEncoder:
             work.keep(kept, batch, num_cells=int(lengths[batch].max()) * len(filled))
         except ModelRunError as error:
             if len(batch) == 1:
-                work.fail(int(batch[0]), _reason(error), str(error))
+                work.fail_row(int(batch[0]), _reason(error), str(error))
                 return
             if isinstance(error, ModelMemoryError):
                 # Half of what failed. A text that fails alone does not count: it may be over any budget.
@@ -114,15 +139,23 @@ class TextEncoder:
 
 
 class _Work:
-    """Some texts on their way through the model, in several lanes."""
+    """Some texts on their way through the model, in several lanes; a row of a batch is a text or a window.
+
+    ``texts``: int64[rows], the text of each.
+    """
 
     def __init__(
-        self, prepared: PreparedTexts, rows: DocumentRows | EveryWord, numbers: dict[str, np.ndarray]
+        self,
+        prepared: PreparedTexts | WindowedTexts,
+        rows: DocumentRows | EveryWord,
+        numbers: dict[str, np.ndarray],
     ) -> None:
         self.prepared = prepared
+        self._windows = prepared if isinstance(prepared, WindowedTexts) else None
+        self.texts = self._windows.texts if self._windows else np.arange(len(prepared.lengths))
         self._rows = rows
         self._numbers = numbers
-        self._failures: list[TextFailure] = []
+        self._failures: dict[int, tuple[int, TextFailure]] = {}
         self._num_padded_tokens = 0
         self._lock = Lock()
 
@@ -131,24 +164,47 @@ class _Work:
         with self._lock:
             finite = self._rows.keep(outputs, batch)
             self._num_padded_tokens += num_cells
-        for text in batch[~finite]:
-            self.fail(int(text), "non_finite", "The model gave NaN or infinity for this text.")
+        for row in batch[~finite]:
+            self.fail_row(int(row), "non_finite", "The model gave NaN or infinity for this text.")
+
+    def fail_row(self, row: int, reason: str, message: str) -> None:
+        """Notes that a text gets no result, because of this row of it."""
+        text = int(self.texts[row])
+        if self._windows is not None and self._windows.num_windows[text] > 1:
+            message = f"Window {self._windows.index[row]}: {message}"
+        self._note(row, TextFailure(text, reason, message))
 
     def fail(self, text: int, reason: str, message: str) -> None:
         """Notes that a text gets no result."""
+        self._note(-1, TextFailure(text, reason, message))
+
+    def _note(self, row: int, failure: TextFailure) -> None:
+        """Keeps one failure of each text, whichever lane was first."""
         with self._lock:
-            self._failures.append(TextFailure(text, reason, message))
+            known = self._failures.get(failure.text_index)
+            if known is None or row < known[0]:
+                self._failures[failure.text_index] = (row, failure)
 
     def finish(self) -> EncodedTexts:
         """Gives all of it; failures in the order of the texts."""
         result = self._rows.finish()
         result.num_padded_tokens = self._num_padded_tokens
-        result.failures = sorted(self._failures, key=lambda failure: failure.text_index)
+        result.failures = [self._failures[text][1] for text in sorted(self._failures)]
         return result
 
-    def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
-        """Gives what the model is fed for some of the texts."""
-        return self.prepared.batch(texts) | {key: array[texts] for key, array in self._numbers.items()}
+    def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Gives what the model is fed for some of the rows."""
+        numbers = {key: array[self.texts[rows]] for key, array in self._numbers.items()}
+        return self.prepared.batch(rows) | numbers
+
+
+def request_input(bundle: ModelBundle, request: EncodeRequest) -> TextInput | WindowInput:
+    """Makes the text side that a request asks for; TensorFlow is not needed."""
+    long_texts, limit = request.long_texts, request.max_tokens
+    if long_texts.are_windows and limit is not None:
+        overlap = long_texts.window_overlap or 0
+        return window_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows, overlap)
+    return text_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows)
 
 
 def _reason(error: ModelRunError) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from model_bundle.bundle import ModelBundle
 from model_bundle.classifier import Classifier
@@ -137,6 +139,30 @@ def check_job(bundle: ModelBundle, made: Artefact, folder: Path) -> None:
     assert sorted(done) == sorted(text for text in texts if text.strip())
     for text, row in zip(done, rows, strict=True):
         np.testing.assert_allclose(row, vector(expected[text]), atol=made.atol, rtol=0, err_msg=text)
+
+
+def check_number_job(bundle: ModelBundle, made: Artefact, folder: Path) -> None:
+    """Numbers through the Beam job, a column of a table for each; such a model looks at no text."""
+    manifest, compared = bundle.manifest, 0
+    is_classifier = manifest.task == "classify"
+    job = run_classify if is_classifier else run_job
+    for case in (case for case in made.cases() if case.outputs):
+        arrays = case.by_role(manifest.inputs)
+        columns: dict[str, Any] = {}
+        for name, spec in manifest.inputs.items():
+            columns |= dict(zip(spec.columns, arrays[number_key(name)].T, strict=True))
+        num_rows = len(next(iter(columns.values())))
+        table = pa.table({"id": [str(row) for row in range(num_rows)], **columns})
+        pq.write_table(table, folder / f"{case.name}.parquet")
+        flags = ["--input", folder / f"{case.name}.parquet", "--id_column", "id", "--text_column", "id"]
+        flags += ["--keep_logits"] if is_classifier else []
+        run = job(folder / f"run-{case.name}", bundle.path, *flags)
+        assert run.exit_code == 0, run.stderr
+        expected = case.outputs.get(manifest.default_output, next(iter(case.outputs.values())))
+        found = vectors_of(run.rows, "logits" if is_classifier else "embedding")
+        np.testing.assert_allclose(found, expected.reshape(num_rows, -1), atol=made.atol, rtol=0)
+        compared += num_rows
+    assert compared
 
 
 def vector(output: np.ndarray) -> np.ndarray:

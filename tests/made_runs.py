@@ -17,6 +17,7 @@ from beam_jobs.records import DeadLetter
 from beam_jobs.schema import dead_letter_batch, row_schema, vector_array
 from model_bundle.manifest import canonical_json
 
+BUNDLE = {"name": "tiny", "digest": "d" * 64, "place": "nowhere"}
 SETTINGS = {"outputs": ["states"], "pooling": "mean", "rows": "document"}
 SETTINGS_DIGEST = hashlib.sha256(canonical_json(SETTINGS)).hexdigest()
 
@@ -57,7 +58,6 @@ def make_run(
         failure_kind=None if failure is None else "too_many_dead",
         started_at="2026-11-20T09:00:00+00:00",
         finished_at=finished_at,
-        bundle={"name": "tiny", "digest": "d" * 64, "place": "nowhere"},
         settings_digest=SETTINGS_DIGEST,
         settings=SETTINGS,
         precision="float32",
@@ -75,7 +75,7 @@ def make_run(
             model_seconds=1.5,
         ),
         files=tuple(files),
-        **{"config": {}, "versions": {}} | manifest,
+        **{"config": {}, "versions": {}, "bundle": BUNDLE} | manifest,
     )
     name = "manifest.json" if failure is None else "manifest.failed.json"
     (folder / name).write_bytes(made.to_bytes())
@@ -100,17 +100,14 @@ def rows_table(
         "beam_jobs.precision": "float32",
         "beam_jobs.normalized": "false",
     }
-    words = [name for name in own if name != "window_index"]
     schema = row_schema(
         ["embedding"],
         vector_dtype,
         kept,
         keep_text="text" in shard,
-        word_columns=words,
+        place_columns=own,
         metadata=said | dict(metadata),
     )
-    if "window_index" in shard:
-        schema = schema.insert(5, pa.field("window_index", pa.int32(), nullable=False))
     ids = shard["ids"]
     columns: dict[str, Any] = {
         "doc_id": ids,

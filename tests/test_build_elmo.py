@@ -11,6 +11,7 @@ import pytest
 
 from model_bundle.build.elmo import ElmoChoices, build_elmo_bundle, final_layer_weights
 from model_bundle.bundle import ModelBundle
+from model_bundle.calibration import RECURRENT_BATCH_TOKENS
 from model_bundle.cli.main import main
 from model_bundle.encoder import Encoder
 from model_bundle.errors import SourceError, WeightsMismatchError
@@ -56,6 +57,11 @@ def test_a_row_for_every_word(bundle: ModelBundle) -> None:
     found = Encoder(bundle, rows="word").encode(TEXTS)
     expected = np.concatenate([np.mean(layers(text), axis=0) for text in TEXTS])
     np.testing.assert_allclose(found, expected, atol=3e-6)
+
+
+def test_its_batches_are_not_measured_but_large(bundle: ModelBundle) -> None:
+    assert Encoder(bundle).max_batch_tokens == RECURRENT_BATCH_TOKENS
+    assert Encoder(bundle, max_batch_tokens=64).max_batch_tokens == 64
 
 
 def test_bfloat16(bundle: ModelBundle) -> None:

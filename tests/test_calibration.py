@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from model_bundle.bundle import ModelBundle
-from model_bundle.calibration import DEFAULT_BATCH_TOKENS, calibrated_batch_tokens, measure_batch_tokens
+from model_bundle.calibration import (
+    DEFAULT_BATCH_TOKENS,
+    calibrated_batch_tokens,
+    measure_batch_tokens,
+)
 from model_bundle.encoder import Encoder
 from model_bundle.errors import ModelRunError
 from model_bundle.request import EncodeRequest

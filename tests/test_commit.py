@@ -227,7 +227,12 @@ def test_a_failed_run_may_be_tried_again(options: WriteOptions) -> None:
     assert found is not None
     assert found.failure is not None
     _finish(again, [_stage(again, "a"), 1])
-    assert {path.name for path in _root(options).iterdir()} == {"manifest.json", "embeddings", "dead_letters"}
+    assert {path.name for path in _root(options).iterdir()} == {
+        "manifest.json",
+        "report.html",
+        "embeddings",
+        "dead_letters",
+    }
     assert not [*(_root(options) / "dead_letters").iterdir()]
 
 

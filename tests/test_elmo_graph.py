@@ -17,10 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_bundle.build.bilm import read_options, read_weights
-from model_bundle.graphs import elmo_gates
 from model_bundle.graphs.elmo import Elmo
 from model_bundle.graphs.elmo_characters import _CHUNK_WORDS, character_ids
-from model_bundle.graphs.elmo_lstm import _BLOCK_WORDS
 from model_bundle.graphs.elmo_options import BilmOptions
 from model_bundle.graphs.elmo_signatures import split_at_spaces, stateful_signature
 
@@ -91,9 +89,7 @@ def stateful_deviation(options: BilmOptions, weights: reference.Weights) -> floa
     return worst
 
 
-@pytest.mark.parametrize("max_fused_cells", [0, 2048])
-def test_stateful_references_of_allennlp(max_fused_cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elmo_gates, "_MAX_FUSED_CELLS", max_fused_cells)
+def test_stateful_references_of_allennlp() -> None:
     assert stateful_deviation(*allennlp_model()) <= 1
 
 
@@ -243,19 +239,6 @@ def test_every_option_is_honoured_in_bfloat16(case: str, tmp_path: Path) -> None
         np.testing.assert_allclose(fast[name], vectors, atol=0.1)
 
 
-def test_large_cells_are_computed_another_way_to_the_same_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fused = run(build(_options(), tmp_path)[0], TEXTS)
-    monkeypatch.setattr(elmo_gates, "_MAX_FUSED_CELLS", 0)
-    elmo, weights = build(_options(), tmp_path)
-    hoisted = run(elmo, TEXTS)
-    expected = np.mean(reference.encode(_options(), weights, TEXTS[0]), axis=0)
-    for found in (fused, hoisted):
-        np.testing.assert_allclose(found["elmo"][0], expected, atol=3e-6)
-    np.testing.assert_allclose(run(elmo, TEXTS, dtype=tf.bfloat16)["elmo"], hoisted["elmo"], atol=0.1)
-
-
 def test_the_cases_differ_where_they_say() -> None:
     """Each option changes the reference: a graph that ignored one would fail the test above."""
     base = _options(highways=1)
@@ -333,11 +316,10 @@ def test_texts_without_words_are_zero(num_texts: int, boundaries: bool, tmp_path
     assert found["sequence_len"].tolist() == [0] * num_texts
 
 
-def test_a_long_text_passes_through_several_chunks_and_blocks(tmp_path: Path) -> None:
+def test_a_long_text_passes_through_several_chunks(tmp_path: Path) -> None:
     options = _options()
     elmo, weights = build(options, tmp_path)
     words = [f"{i}" + "x" * (i % 7) for i in range(2 * _CHUNK_WORDS + 100)]
-    assert len(words) > _BLOCK_WORDS
     found = run(elmo, [words])
     layers = reference.encode(options, weights, words)
     for name, expected in zip(("lstm_outputs1", "lstm_outputs2"), layers[1:], strict=True):

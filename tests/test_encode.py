@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.batching import halves, plan_batches
+from model_bundle.batching import even_budget, halves, plan_batches
 from model_bundle.bundle import ModelBundle
 from model_bundle.encoder import Encoder
 from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
@@ -52,6 +52,37 @@ def test_models_that_cannot_pad_get_texts_of_one_length(lengths: np.ndarray, bud
     batches = list(plan_batches(lengths, budget, equal_lengths=True))
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     assert all(len(set(lengths[batch])) == 1 for batch in batches)
+
+
+def idle_share(costs: list[int], num_lanes: int) -> float:
+    """What of the time lanes wait at the end, where each takes the next batch as soon as it is free."""
+    ends = [0] * num_lanes
+    for cost in costs:
+        ends[ends.index(min(ends))] += cost
+    return 1 - sum(ends) / (num_lanes * max(ends))
+
+
+@given(
+    seed=st.integers(0, 1000),
+    num_texts=st.integers(500, 4096),
+    budget=st.integers(2048, 20_000),
+    num_lanes=st.integers(1, 4),
+)
+def test_lanes_have_equally_much_to_do(seed: int, num_texts: int, budget: int, num_lanes: int) -> None:
+    """Texts like news: a lane waits for less than a tenth of the time, whatever the numbers are."""
+    lengths = np.random.default_rng(seed).gamma(9, 5, num_texts).astype(np.int32) + 1
+    even = even_budget(lengths, budget, num_lanes)
+    batches = plan_batches(lengths, even)
+    assert even <= budget
+    assert idle_share([int(lengths[b].max()) * len(b) for b in batches], num_lanes) < 0.1
+
+
+def test_three_batches_become_four_for_two_lanes_and_few_texts_stay_together() -> None:
+    assert even_budget(np.full(1000, 30), 12_000, 2) == 7500
+    assert even_budget(np.full(20, 30), 12_000, 2) == 1024
+    assert even_budget(np.full(10_000, 1000), 4096, 2) == 4096
+    assert even_budget(np.full(2, 5000), 4096, 2) == 4096
+    assert even_budget(np.array([], np.int32), 4096, 2) == 1024
 
 
 @given(size=st.integers(2, 100))

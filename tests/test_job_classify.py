@@ -245,7 +245,7 @@ def test_a_bundle_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_scores_are_not_for_run_inference(build_head: Build) -> None:
     settings = EncodeSettings.resolve_classes(str(build_head("tiny_bert_rating").path))
-    with pytest.raises(UsageError, match="use EncodeDocuments for words or classes"):
+    with pytest.raises(UsageError, match="EncodeDocuments gives words and classes"):
         BundleModelHandler(settings)
 
 

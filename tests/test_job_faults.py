@@ -74,7 +74,12 @@ def test_too_many_dead_keeps_everything_but_is_no_run(tmp_path: Path, tiny_bundl
 
     again = run_job(tmp_path / "out", tiny_bundle, *flags, "--max_dead_fraction", 0.34)
     assert again.exit_code == 0, again.stderr
-    assert {path.name for path in again.root.iterdir()} == {"manifest.json", "embeddings", "dead_letters"}
+    assert {path.name for path in again.root.iterdir()} == {
+        "manifest.json",
+        "report.html",
+        "embeddings",
+        "dead_letters",
+    }
     assert again.manifest.counts.num_reused == 2
 
 

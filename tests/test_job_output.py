@@ -162,7 +162,12 @@ def test_counts_add_up_and_the_manifest_lists_the_very_files(tmp_path: Path, tin
         for path in run.root.rglob("*.parquet")
     }
     assert listed == found
-    assert {path.name for path in run.root.iterdir()} == {"manifest.json", "embeddings", "dead_letters"}
+    assert {path.name for path in run.root.iterdir()} == {
+        "manifest.json",
+        "report.html",
+        "embeddings",
+        "dead_letters",
+    }
     assert sorted(run.reasons.values()) == ["blank_text", "blank_text", "broken_json", "missing_text"]
 
 

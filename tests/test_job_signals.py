@@ -94,7 +94,7 @@ def test_after_kill_9_the_same_run_can_be_done(source: Path, tmp_path: Path, tin
     run = run_job(tmp_path / "out", tiny_bundle, "--input", source, "--id_column", "id", "--limit", 100)
     assert run.exit_code == 0, run.stderr
     assert run.column("doc_id") == list(map(str, range(100)))
-    assert {path.name for path in run.root.iterdir()} == {"manifest.json", "embeddings"}
+    assert {path.name for path in run.root.iterdir()} == {"manifest.json", "report.html", "embeddings"}
 
 
 def test_a_disk_that_is_full_is_said_and_leaves_no_run(tmp_path: Path, tiny_bundle: Path) -> None:

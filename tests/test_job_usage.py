@@ -148,7 +148,7 @@ def test_an_unfinished_run_is_taken_up(source: Path, tmp_path: Path, tiny_bundle
         (root / name).write_bytes(b"left by a crash")
     run = run_job(tmp_path / "out", tiny_bundle, "--input", source, "--id_column", "id")
     assert run.exit_code == 0, run.stderr
-    assert {path.name for path in root.iterdir()} == {"manifest.json", "embeddings"}
+    assert {path.name for path in root.iterdir()} == {"manifest.json", "report.html", "embeddings"}
     assert run.column("doc_id") == ["1", "2"]
 
 
@@ -168,4 +168,4 @@ def test_odd_names_of_folders_are_no_patterns(tmp_path: Path, tiny_bundle: Path)
     run = run_job(output, tiny_bundle, "--input", source)
     assert run.exit_code == 0, run.stderr
     assert run.rows.num_rows == 1
-    assert {path.name for path in run.root.iterdir()} == {"manifest.json", "embeddings"}
+    assert {path.name for path in run.root.iterdir()} == {"manifest.json", "report.html", "embeddings"}

@@ -8,7 +8,7 @@ import pytest
 
 from model_bundle.build.keras import build_keras_bundle
 from model_bundle.build.keras_choices import KerasChoices
-from tests.legacy import artefact, check_cases, check_job, check_texts
+from tests.legacy import artefact, check_cases, check_job, check_number_job, check_texts
 
 
 def columns(number: int) -> tuple[str, ...]:
@@ -39,6 +39,10 @@ SAVED_MODELS = {
     "003/functional_get_model/model": numbers("input_1", 32),
     "003/functional_mlp/model": numbers("digits", 20),
     "003/functional_mlp_dropout/model": numbers("digits", 20),
+    "003/multi_input/model": KerasChoices(
+        extra_inputs={"word_ids": tuple(f"w_{i}" for i in range(6)), "numbers": columns(3)},
+        default_output="score",
+    ),
     "003/nested_frozen/model": numbers("input_6", 20),
     "003/nested_trainable/model": numbers("input_5", 20),
     "003/sequential/model": numbers("digits", 20),
@@ -88,8 +92,11 @@ def test_saved_models_give_what_they_gave(name: str, tmp_path: Path) -> None:
     built = build_keras_bundle(source, SAVED_MODELS[name], tmp_path / "bundle")
     assert check_cases(built.bundle, made)
     manifest = built.bundle.manifest
-    if manifest.tokenizer.kind == "none" or any(spec.role == "numeric" for spec in manifest.inputs.values()):
+    if manifest.tokenizer.kind == "none":
+        check_number_job(built.bundle, made, tmp_path)
         return
+    if any(spec.role == "numeric" for spec in manifest.inputs.values()):
+        return  # of text and numbers: see test_numeric
     check_texts(built.bundle, made)
     if name in SLOW or name in JOBS:
         check_job(built.bundle, made, tmp_path)

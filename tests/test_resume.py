@@ -72,7 +72,7 @@ def test_a_killed_run_goes_on(source: Path, undisturbed: Run, tmp_path: Path, ti
     assert counts.num_read == counts.num_written + counts.num_reused == NUM_TEXTS
     assert counts.num_reused == saved
     assert_same(run, undisturbed)
-    assert {path.name for path in run.root.iterdir()} == {"manifest.json", "embeddings"}
+    assert {path.name for path in run.root.iterdir()} == {"manifest.json", "report.html", "embeddings"}
 
 
 def test_files_of_other_settings_or_cut_off_are_left_alone(

@@ -113,8 +113,7 @@ def test_what_a_kept_run_needs_stays_and_what_that_needs(root: Path) -> None:
 
     def made(run_id: str, day: int, emit: str, previous: str) -> None:
         base = PreviousEntry(run_id=previous, root=str(root))
-        config = {"emit": emit}
-        make_run(root, run_id, SHARDS, finished_at=later.format(day), config=config, previous=base)
+        make_run(root, run_id, SHARDS, finished_at=later.format(day), emit=emit, previous=base)
 
     made("c1", 6, "changes", "r1")
     made("c2", 7, "changes", "c1")

@@ -149,6 +149,24 @@ def test_words_give_each_document_once_by_its_best_word(words: Run, tiny_bundle:
     assert all(hit["row"]["word"] for hit in answer["hits"])
 
 
+def test_windows_give_a_document_by_its_best_window(tiny_bundle: Path, tmp_path: Path) -> None:
+    long = "the cat sat on the mat " * 12 + "quick brown dog ran home " * 12
+    source = write_jsonl(
+        tmp_path / "in.jsonl", [{"id": "long", "text": long}, {"id": "b", "text": "of time"}]
+    )
+    flags = ("--id_column", "id", "--keep_text", "--rows", "window", "--max_tokens", "20")
+    run = run_job(tmp_path / "out", tiny_bundle, "--input", source, *flags)
+    assert len(run.rows) > 5
+    (answer,) = answers(run.root, "--query", "quick brown dog ran home quick brown dog ran home")
+    best, other = answer["hits"]
+    assert (best["row"]["doc_id"], other["row"]["doc_id"]) == ("long", "b")
+    assert best["row"]["window_index"] > 0
+    stdout = search(run.root, "--query", "quick brown dog ran home quick brown dog", "--top", "1")[1]
+    assert "quick brown dog" in stdout
+    assert "the mat" not in stdout.splitlines()[1]
+    assert sum(run.manifest.counts.documents_by_tokens.values()) == 2
+
+
 def test_questions_from_standard_input_load_the_model_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from beam_jobs.reading import searching
 

@@ -19,6 +19,7 @@ from model_bundle.manifest import Pooling
 from model_bundle.results import word_states
 from model_bundle.text.subword_words import SubwordWordInput
 from model_bundle.text.subwords import SubwordInput
+from model_bundle.text.window_words import WordParts
 
 
 def word_input(model: str, max_tokens: int | None = None, prompt: str = "") -> SubwordWordInput:
@@ -114,11 +115,12 @@ def test_a_prompt_is_no_part_of_the_text() -> None:
 def test_a_word_is_the_mean_of_its_pieces_or_the_first() -> None:
     states = np.arange(10, dtype=np.float32).reshape(5, 2)
     pieces = np.array([[0, 1], [1, 3], [4, 5]], dtype=np.int32)
-    mean = word_states(states, pieces, first_piece=False)
+    whole = WordParts.whole(pieces)
+    mean = word_states(states, whole)
     np.testing.assert_array_equal(mean, [[0, 1], [3, 4], [8, 9]])
-    first = word_states(states, pieces, first_piece=True)
+    first = word_states(states, whole.first_pieces())
     np.testing.assert_array_equal(first, [[0, 1], [2, 3], [8, 9]])
-    assert word_states(states, pieces[:0], first_piece=False).shape == (0, 2)
+    assert word_states(states, WordParts.whole(pieces[:0])).shape == (0, 2)
 
 
 @pytest.mark.parametrize("model", ["tiny_bert", "tiny_roberta"])

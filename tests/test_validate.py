@@ -134,7 +134,7 @@ def test_counts_and_settings_that_do_not_add_up(tmp_path: Path) -> None:
     counts = json.loads((run / "manifest.json").read_text())["counts"]
     rewrite_manifest(run, counts=counts | {"num_read": 9, "num_dead": 3}, settings={"pooling": "max"})
     stdout = validate(run)[1]
-    assert "9 documents read, but 8 written, reused or dead" in stdout
+    assert "9 documents read, but 8 written, reused, unchanged or dead" in stdout
     assert "2 dead letters, the manifest counts 3" in stdout
     assert "the settings are not those" in stdout
     rewrite_manifest(run, counts=counts | {"num_read": 8, "num_written": 6})

@@ -126,9 +126,9 @@ def _check_all_values(run: FinishedRun, damaged: set[str]) -> Iterator[str]:
 def _check_counts(run: FinishedRun) -> Iterator[str]:
     """Adds up what the manifest says."""
     manifest, counts = run.manifest, run.manifest.counts
-    accounted = counts.num_written + counts.num_reused + counts.num_dead
+    accounted = counts.num_written + counts.num_reused + counts.num_unchanged + counts.num_dead
     if counts.num_read != accounted:
-        yield f"{counts.num_read:,} documents read, but {accounted:,} written, reused or dead"
+        yield f"{counts.num_read:,} documents read, but {accounted:,} written, reused, unchanged or dead"
     num_dead = sum(file.num_rows for file in run.dead_letter_files)
     if num_dead != counts.num_dead:
         yield f"{num_dead:,} dead letters, the manifest counts {counts.num_dead:,}"

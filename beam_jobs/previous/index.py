@@ -16,6 +16,8 @@ DIGEST_BYTES = 32
 _KEYS, _DIGESTS, _PLACES, _FILES = "keys.npy", "digests.npy", "places.npy", "files.json"
 # Rows that are moved at a time while sorting: bounds memory.
 _CHUNK = 1 << 20
+# Smaller files are read at once, which also works where there is nothing to map.
+_SMALL_BYTES = 4096
 
 
 class DigestIndex:
@@ -32,9 +34,7 @@ class DigestIndex:
     def __init__(self, folder: str) -> None:
         root = Path(folder)
         self.files: tuple[str, ...] = tuple(json.loads((root / _FILES).read_text(encoding="utf-8")))
-        self._keys = np.load(root / _KEYS, mmap_mode="r")
-        self._digests = np.load(root / _DIGESTS, mmap_mode="r")
-        self.places = np.load(root / _PLACES, mmap_mode="r")
+        self._keys, self._digests, self.places = (_loaded(root / n) for n in (_KEYS, _DIGESTS, _PLACES))
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -74,6 +74,7 @@ class IndexWriter:
         self._root = Path(folder)
         self._root.mkdir(parents=True, exist_ok=True)
         self._width = width
+        self._number = 0
         self._raw = [(self._root / f"{name}.raw").open("wb") for name in (_DIGESTS, _PLACES)]
 
     def __enter__(self) -> Self:
@@ -90,14 +91,15 @@ class IndexWriter:
         """Adds uint8[entries, 32] and int32[entries, width]."""
         for stream, array, dtype in zip(self._raw, (digests, places), (np.uint8, np.int32), strict=True):
             stream.write(np.ascontiguousarray(array, dtype=dtype).tobytes())
+        self._number += len(digests)
 
     def finish(self, files: Iterable[str] = ()) -> DigestIndex:
-        """Sorts, at least one entry; of those with one digest the first one stays."""
+        """Sorts; of entries with one digest the first one stays."""
         for stream in self._raw:
             stream.flush()
-        digests = _mapped(self._raw[0].name, np.uint8, DIGEST_BYTES)
-        places = _mapped(self._raw[1].name, np.int32, self._width)
-        keys = np.concatenate([keys_of(part) for part in _chunks(digests)])
+        digests = _mapped(self._raw[0].name, np.uint8, DIGEST_BYTES, self._number)
+        places = _mapped(self._raw[1].name, np.int32, self._width, self._number)
+        keys = np.concatenate([np.zeros(0, np.uint64), *(keys_of(part) for part in _chunks(digests))])
         order = np.argsort(keys, kind="stable")
         order = order[_is_first(keys, digests, order)]
         _write(self._root / _KEYS, keys, order)
@@ -121,7 +123,15 @@ def from_hex(column: bytes | memoryview, number: int) -> np.ndarray:
     return np.frombuffer(bytes.fromhex(bytes(column).decode("ascii")), np.uint8).reshape(number, DIGEST_BYTES)
 
 
-def _mapped(path: str, dtype: type, width: int) -> np.ndarray:
+def _loaded(path: Path) -> np.ndarray:
+    """Maps an array; one without numbers cannot be mapped and is read."""
+    array: np.ndarray = np.load(path) if path.stat().st_size < _SMALL_BYTES else np.load(path, mmap_mode="r")
+    return array
+
+
+def _mapped(path: str, dtype: type, width: int, number: int) -> np.ndarray:
+    if not number * width:
+        return np.zeros((number, width), dtype)
     return np.memmap(path, dtype, mode="r").reshape(-1, width)
 
 
@@ -141,6 +151,9 @@ def _is_first(keys: np.ndarray, digests: np.ndarray, order: np.ndarray) -> np.nd
 
 def _write(path: Path, array: np.ndarray, order: np.ndarray) -> None:
     shape = (len(order), *array.shape[1:])
+    if not len(order) * array[:1].size:
+        np.save(path, np.zeros(shape, array.dtype))
+        return
     out = np.lib.format.open_memmap(path, mode="w+", dtype=array.dtype, shape=shape)
     for start in range(0, len(order), _CHUNK):
         out[start : start + _CHUNK] = array[order[start : start + _CHUNK]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +20,16 @@ from beam_jobs.previous.index import DigestIndex, IndexWriter, from_hex
 PLACE_WIDTH = 4
 # Counts the rows of one document from 0, where a document has several.
 _COUNTING_COLUMNS = ("word_index", "window_index")
+# These columns come from the input; all others of a row are taken over.
+_OF_INPUT = ("doc_id", "source", "text_sha256", "text")
 # Row groups that stay decoded: an input in its old order reads each once.
 _KEPT_GROUPS = 4
+
+
+def taken_columns(schema: pa.Schema, num_kept: int) -> list[str]:
+    """Lists the columns that are taken over: what the model gave."""
+    own = schema.names[: len(schema) - num_kept]
+    return [name for name in own if name not in _OF_INPUT]
 
 
 @contextmanager
@@ -57,24 +66,52 @@ def build_index(paths: Sequence[str], folder: str) -> DigestIndex:
         for number, path in enumerate(paths):
             with opened(path) as parquet:
                 for group in range(parquet.metadata.num_row_groups):
-                    starts, counts, digests = _documents(parquet, group)
-                    places = np.empty((len(starts), PLACE_WIDTH), np.int32)
-                    places[:, 0], places[:, 1], places[:, 2], places[:, 3] = number, group, starts, counts
-                    writer.add(digests, places)
+                    found = group_documents(parquet, group, with_ids=False)
+                    places = np.empty((len(found.starts), PLACE_WIDTH), np.int32)
+                    places[:, 0], places[:, 1] = number, group
+                    places[:, 2], places[:, 3] = found.starts, found.counts
+                    writer.add(found.text_digests, places)
         return writer.finish(paths)
 
 
-def _documents(parquet: pq.ParquetFile, group: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gives first rows, numbers of rows and digests of a row group's documents."""
+@dataclass(frozen=True)
+class GroupDocuments:
+    """The documents of a row group.
+
+    ``starts``, ``counts``: int64[documents], their first rows and numbers of rows. ``text_digests``:
+    uint8[documents, 32]. ``ids`` is empty where they were not asked for.
+    """
+
+    starts: np.ndarray
+    counts: np.ndarray
+    text_digests: np.ndarray
+    ids: list[str]
+
+    def only(self, wanted: list[int]) -> GroupDocuments:
+        """Gives those at some positions."""
+        arrays = (self.starts[wanted], self.counts[wanted], self.text_digests[wanted])
+        return GroupDocuments(*arrays, [self.ids[at] for at in wanted])
+
+
+def group_documents(parquet: pq.ParquetFile, group: int, *, with_ids: bool = True) -> GroupDocuments:
+    """Reads which documents the rows of a row group belong to."""
     counting = [name for name in _COUNTING_COLUMNS if name in parquet.schema_arrow.names]
-    table = parquet.read_row_group(group, columns=["text_sha256", *counting])
-    starts = np.arange(table.num_rows)
+    columns = ["text_sha256", *counting, *(["doc_id"] if with_ids else [])]
+    table = parquet.read_row_group(group, columns=columns)
+    starts, counts = document_rows(table)
+    rows = table if not counting else table.take(pa.array(starts))
+    digests = b"".join(rows.column("text_sha256").cast(pa.binary()).to_pylist())
+    ids = rows.column("doc_id").to_pylist() if with_ids else []
+    return GroupDocuments(starts, counts, from_hex(digests, len(starts)), ids)
+
+
+def document_rows(rows: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Gives int64[documents] twice: where the rows of each document start, and how many they are."""
+    counting = [name for name in _COUNTING_COLUMNS if name in rows.schema.names]
+    starts = np.arange(rows.num_rows)
     if counting:
-        starts = np.flatnonzero(table.column(counting[0]).to_numpy() == 0)
-    counts = np.diff(np.append(starts, table.num_rows))
-    column = table.column("text_sha256").take(pa.array(starts)).combine_chunks().cast(pa.binary())
-    digests = b"".join(column.to_pylist())
-    return starts, counts, from_hex(digests, len(starts))
+        starts = np.flatnonzero(np.asarray(rows.column(counting[0])) == 0)
+    return starts, np.diff(np.append(starts, rows.num_rows))
 
 
 class OldRows:

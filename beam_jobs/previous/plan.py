@@ -1,13 +1,11 @@
-"""What a job takes over: decided and indexed on the machine that submits."""
+"""What a job takes over from earlier runs, as decided before any work."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 
@@ -15,24 +13,49 @@ from beam_jobs import storage
 from beam_jobs.config import WriteOptions
 from beam_jobs.errors import UsageError
 from beam_jobs.manifest import CLASSES, EMBEDDINGS, STAGING_DIR, PreviousEntry
-from beam_jobs.previous.old_rows import build_index, opened
-from beam_jobs.previous.reuse import taken_columns
-from beam_jobs.previous.runs import LATEST, PreviousRun, check_whole, difference, find_previous, kind_of
+from beam_jobs.previous.known import KnownRun
+from beam_jobs.previous.old_rows import opened, taken_columns
+from beam_jobs.previous.runs import (
+    LATEST,
+    PreviousRun,
+    chain_of,
+    check_whole,
+    difference,
+    find_previous,
+    kind_of,
+)
 from beam_jobs.previous.staged import staged_files
 from beam_jobs.settings import EncodeSettings
+
+Emit = Literal["all", "changes"]
 
 
 @dataclass(frozen=True)
 class ReusePlan:
-    """Files whose rows are taken over.
+    """Earlier rows and documents, and what is done with them.
 
-    ``index_folder`` is where ``DigestIndex`` finds them, ``notes`` what the user is told.
+    ``folder`` is a place on this machine for indexes. ``paths`` are files whose rows are taken over.
+    ``known`` are the runs to compare with, the newest first; None where nothing is compared.
+    ``same_settings`` is False where no earlier row can stay. ``notes`` are what the user is told.
     """
 
-    index_folder: str
-    paths: tuple[str, ...]
-    previous: PreviousEntry | None
-    notes: tuple[str, ...]
+    folder: str
+    paths: tuple[str, ...] = ()
+    known: tuple[KnownRun, ...] | None = None
+    same_settings: bool = True
+    previous: PreviousEntry | None = None
+    emit: Emit = "all"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def index_folder(self) -> str:
+        """Where rows are found by the digest of their text."""
+        return f"{self.folder}/texts"
+
+    @property
+    def known_folder(self) -> str | None:
+        """Where earlier documents are found by their ids; None where nothing is compared."""
+        return None if self.known is None else f"{self.folder}/documents"
 
 
 def plan_reuse(
@@ -50,46 +73,49 @@ def plan_reuse(
     Raises:
         UsageError: there is no such run, or one that was named has nothing to take over.
     """
+    check_flags(flags, encode)
     if encode.numeric_columns:
-        if flags.previous is not None:
-            raise UsageError(
-                f"--previous: the model takes the columns {list(encode.numeric_columns)} beside the text, "
-                "and rows are found by their text alone. Leave --previous out."
-            )
         return None
     columns = taken_columns(schema, num_kept)
     kind = EMBEDDINGS if encode.classes is None else CLASSES
     staged = staged_files(write, kind, encode, columns)
-    notes = [f"{len(staged)} files of an earlier attempt at this run"] if staged else []
-    entry, paths = None, {}
-    if flags.previous is not None:
-        run = find_previous(flags.previous, write.output)
-        if run is None:
-            notes.append(f"no finished run below {write.output} yet")
-        else:
-            entry = PreviousEntry(run_id=run.manifest.run_id, root=run.root)
-            why = _obstacle(run, encode, kind, columns, flags)
-            paths = {} if why else run.row_files
-            notes.append(f"nothing can be taken over from {run.root}: {why}" if why else run.root)
-    if not notes:
-        return None
-    return ReusePlan(_index_folder(write), (*staged, *paths), entry, tuple(notes))
+    notes = (f"{len(staged)} files of an earlier attempt at this run",) if staged else ()
+    folder = _folder(write)
+    if flags.previous is None:
+        return ReusePlan(folder, tuple(staged), notes=notes) if staged else None
+    run = find_previous(flags.previous, write.output)
+    if run is None:
+        note = f"no finished run below {write.output} yet"
+        return ReusePlan(folder, tuple(staged), known=(), notes=(*notes, note))
+    chain = chain_of(run)
+    why = _obstacle(chain, encode, kind, columns, flags)
+    return ReusePlan(
+        folder,
+        paths=(*staged, *(path for part in chain if not why for path in part.row_files)),
+        known=tuple(KnownRun(tuple(part.row_files), tuple(part.change_files)) for part in chain),
+        same_settings=not why,
+        previous=PreviousEntry(run_id=run.manifest.run_id, root=run.root),
+        emit=flags.emit,
+        notes=(*notes, f"nothing can be taken over from {run.root}: {why}" if why else run.root),
+    )
 
 
-@contextlib.contextmanager
-def indexed(plan: ReusePlan | None) -> Iterator[None]:
-    """Makes the index that a plan speaks of, and removes it at the end."""
-    if plan is None or not plan.paths:
-        yield
-        return
-    try:
-        build_index(plan.paths, plan.index_folder)
-        yield
-    finally:
-        shutil.rmtree(plan.index_folder, ignore_errors=True)
+def check_flags(flags: argparse.Namespace, encode: EncodeSettings) -> None:
+    """Refuses flags that do not fit together, or not the model.
+
+    Raises:
+        UsageError: which, and what to do.
+    """
+    if flags.previous is not None and encode.numeric_columns:
+        raise UsageError(
+            f"--previous: the model takes the columns {list(encode.numeric_columns)} beside the text, and "
+            "rows are found by their text alone. Leave --previous out."
+        )
+    if flags.emit == "changes" and flags.previous is None:
+        raise UsageError("--emit changes needs --previous: the run that the changes are relative to.")
 
 
-def _index_folder(write: WriteOptions) -> str:
+def _folder(write: WriteOptions) -> str:
     """Gives a folder on this machine; below the run where that is local, to leave nothing elsewhere."""
     if "://" in write.output:
         return tempfile.mkdtemp(prefix="beam_jobs-")
@@ -97,18 +123,30 @@ def _index_folder(write: WriteOptions) -> str:
 
 
 def _obstacle(
-    run: PreviousRun, encode: EncodeSettings, kind: str, columns: list[str], flags: argparse.Namespace
+    chain: tuple[PreviousRun, ...],
+    encode: EncodeSettings,
+    kind: str,
+    columns: list[str],
+    flags: argparse.Namespace,
 ) -> str:
-    """Says why no row of a run can be taken over; empty where they can.
+    """Says why no row of some runs can be taken over; empty where they can.
 
     Raises:
         UsageError: the same where that run was named, or it is no run of this kind, or it is damaged.
     """
-    found = kind_of(run)
-    if found not in (None, kind):
-        raise UsageError(f"--previous {run.root}: its rows are {found}, and this job writes {kind}.")
-    check_whole(run)
-    why = difference(run.manifest, encode.bundle_digest, encode.digest, vars(flags)) or _missing(run, columns)
+    run = chain[0]
+    for part in chain:
+        found = kind_of(part)
+        if found not in (None, kind):
+            raise UsageError(f"--previous {run.root}: its rows are {found}, and this job writes {kind}.")
+        check_whole(part)
+    why = difference(run.manifest, encode.bundle_digest, encode.digest, vars(flags))
+    why = why or _missing(chain, columns)
+    if why and flags.emit == "changes":
+        raise UsageError(
+            f"--emit changes: no row of {run.root} can stay as it is: {why}. Use the same settings, or "
+            "--emit all, which computes everything."
+        )
     if why and run.is_named:
         raise UsageError(
             f"--previous {flags.previous}: no row of it can be taken over: {why}. Use the same settings, or "
@@ -117,10 +155,12 @@ def _obstacle(
     return why
 
 
-def _missing(run: PreviousRun, columns: list[str]) -> str:
+def _missing(chain: tuple[PreviousRun, ...], columns: list[str]) -> str:
     """Says which columns the earlier rows lack; empty where they have all."""
-    for path in run.row_files:
-        with opened(path) as parquet:
-            missing = sorted(set(columns) - set(parquet.schema_arrow.names))
-        return f"its rows have no column {missing}" if missing else ""
+    for run in chain:
+        for path in list(run.row_files)[:1]:
+            with opened(path) as parquet:
+                missing = sorted(set(columns) - set(parquet.schema_arrow.names))
+            if missing:
+                return f"its rows have no column {missing}"
     return ""

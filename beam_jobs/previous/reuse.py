@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -16,68 +16,76 @@ from beam_jobs import metrics
 from beam_jobs.encode import in_global_window
 from beam_jobs.errors import JobError
 from beam_jobs.previous.index import DIGEST_BYTES, DigestIndex
-from beam_jobs.previous.old_rows import OldRows, by_group, row_numbers
+from beam_jobs.previous.known import KnownDocuments
+from beam_jobs.previous.old_rows import OldRows, by_group, row_numbers, taken_columns
 from beam_jobs.progress import ProgressSink
-from beam_jobs.records import Document
+from beam_jobs.records import Document, UnchangedDocuments
 from beam_jobs.rows import REUSED_KEY, input_columns
 
-ROWS = "rows"
+if TYPE_CHECKING:
+    from beam_jobs.previous.plan import ReusePlan
+
+ROWS, UNCHANGED = "rows", "unchanged"
 # Documents that are looked up together, so that input in another order reads a row group seldom.
 _BUFFER_DOCUMENTS = 1 << 16
 _BUFFER_BYTES = 64_000_000
 # Rows that leave together.
 _BATCH_BYTES = 16_000_000
-# These columns come from the input; all others of a row are taken over.
-_OF_INPUT = ("doc_id", "source", "text_sha256", "text")
 
 
 class ReusedDocuments(NamedTuple):
-    """What ``ReuseRows`` gives: rows that were taken over, and the documents that must be computed."""
+    """What ``ReuseRows`` gives: rows that were taken over, documents to compute, counts of those left out."""
 
     rows: Any  # PCollection[pa.RecordBatch]
     documents: Any  # PCollection[Document]
+    unchanged: Any  # PCollection[UnchangedDocuments]
 
 
 class ReuseRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
     """Takes rows over from files of earlier runs, found by the digest of their text.
 
-    For workers on the machine that the index is on. Documents are looked up in large buffers and read file by
-    file; what is new goes on in its order.
+    For workers on the machine that the indexes are on. Documents are looked up in large buffers and read file
+    by file; what is new goes on in its order. Where only changes are written, unchanged documents end here.
 
     Args:
-        index_folder: see ``DigestIndex``.
+        plan: what is taken over; its indexes must be there when the job runs.
         schema: of the rows to make.
         num_kept: how many of its columns, the last ones, are the input's own.
         progress: where to count for a live line.
     """
 
     def __init__(
-        self, index_folder: str, schema: pa.Schema, num_kept: int, progress: ProgressSink | None = None
+        self, plan: ReusePlan, schema: pa.Schema, num_kept: int, progress: ProgressSink | None = None
     ) -> None:
         super().__init__()
-        self._dofn = _ReuseDoFn(index_folder, schema, num_kept, progress)
+        self._dofn = _ReuseDoFn(plan, schema, num_kept, progress)
 
     def expand(self, documents: Any) -> ReusedDocuments:
         """Wires the step."""
-        result = documents | "TakeOver" >> beam.ParDo(self._dofn).with_outputs(ROWS, main="documents")
-        return ReusedDocuments(result[ROWS], result.documents)
+        result = documents | "TakeOver" >> beam.ParDo(self._dofn).with_outputs(
+            ROWS, UNCHANGED, main="documents"
+        )  # PCollection[pa.RecordBatch], PCollection[UnchangedDocuments], PCollection[Document]
+        return ReusedDocuments(result[ROWS], result.documents, result[UNCHANGED])
 
 
 class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Owns a buffer of documents and the index."""
+    """Owns a buffer of documents and the indexes."""
 
     def __init__(
-        self, index_folder: str, schema: pa.Schema, num_kept: int, progress: ProgressSink | None
+        self, plan: ReusePlan, schema: pa.Schema, num_kept: int, progress: ProgressSink | None
     ) -> None:
-        self._folder = index_folder
+        self._plan = plan
         self._schema = schema
         self._columns = taken_columns(schema, num_kept)
         self._progress = progress
         self._counter = Metrics.counter(metrics.NAMESPACE, metrics.DOCUMENTS_REUSED)
 
     def setup(self) -> None:
-        self._index = DigestIndex(self._folder)
+        self._index = DigestIndex(self._plan.index_folder)
         self._rows = OldRows(self._index.files, self._columns)
+        self._known: KnownDocuments | None = None
+        if self._plan.emit == "changes" and self._plan.known_folder is not None:
+            self._known = KnownDocuments(self._plan.known_folder)
 
     def start_bundle(self) -> None:
         self._buffer: list[Document] = []
@@ -97,7 +105,13 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         documents, self._buffer, self._num_bytes = self._buffer, [], 0
         if not documents:
             return
-        found = self._index.find(digests_of(documents))
+        digests = digests_of(documents)
+        if self._known is not None:
+            same = self._known.skip([document.doc_id for document in documents], digests)
+            yield beam.pvalue.TaggedOutput(UNCHANGED, UnchangedDocuments(int(same.sum())))
+            documents = [documents[at] for at in np.flatnonzero(~same)]
+            digests = digests[~same]
+        found = self._index.find(digests)
         hits = np.flatnonzero(found >= 0)
         for batch in self._taken([documents[at] for at in hits], self._index.places[found[hits]]):
             yield beam.pvalue.TaggedOutput(ROWS, batch)
@@ -108,21 +122,18 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         """Makes the rows of documents that were there before, row group by row group."""
         for (file, group), positions in by_group(places).items():
             old = self._rows.group(file, group)
-            for part in _parts(positions, places, old):
-                batch = taken_over([documents[at] for at in part], old, places[part], self._schema)
-                self._count(len(part))
-                yield batch
+            for part in parts_of(positions, places, old):
+                some = [documents[at] for at in part]
+                rows, num_truncated = taken_over(some, old, places[part], self._schema)
+                self._count(len(some))
+                yield with_counts(
+                    rows, {"num_documents": 0, REUSED_KEY: len(some), "num_truncated": num_truncated}
+                )
 
     def _count(self, number: int) -> None:
         self._counter.inc(number)
         if self._progress is not None:
             self._progress.add(metrics.DOCUMENTS_REUSED, number)
-
-
-def taken_columns(schema: pa.Schema, num_kept: int) -> list[str]:
-    """Lists the columns that are taken over: what the model gave."""
-    own = schema.names[: len(schema) - num_kept]
-    return [name for name in own if name not in _OF_INPUT]
 
 
 def digests_of(documents: list[Document]) -> np.ndarray:
@@ -131,7 +142,7 @@ def digests_of(documents: list[Document]) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
-def _parts(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> Iterator[np.ndarray]:
+def parts_of(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> Iterator[np.ndarray]:
     """Cuts documents so that their rows fill a batch each; one text may be asked for a million times."""
     row_bytes = max(old.nbytes // max(old.num_rows, 1), 1)
     sizes = np.cumsum(places[positions, 3].astype(np.int64) * row_bytes)
@@ -141,8 +152,8 @@ def _parts(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> It
 
 def taken_over(
     documents: list[Document], old: pa.RecordBatch, places: np.ndarray, schema: pa.Schema
-) -> pa.RecordBatch:
-    """Makes rows of documents with what is taken over, and the count of them in the metadata.
+) -> tuple[pa.RecordBatch, int]:
+    """Makes rows of documents with what is taken over; also gives how many of them are truncated.
 
     Args:
         documents: at least one, of the new input.
@@ -167,6 +178,10 @@ def taken_over(
     rows = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
     first = np.flatnonzero(np.append(True, texts[1:] != texts[:-1]))
     num_truncated = pc.sum(taken.column("was_truncated").take(pa.array(first))).as_py() or 0
-    cost = {"num_documents": 0, REUSED_KEY: len(documents), "num_truncated": num_truncated}
-    metadata = {key.encode(): str(count).encode() for key, count in cost.items()}
-    return rows.replace_schema_metadata(dict(schema.metadata or {}) | metadata)
+    return rows, num_truncated
+
+
+def with_counts(rows: pa.RecordBatch, counts: Mapping[str, int]) -> pa.RecordBatch:
+    """Writes on a batch what it counts as, see ``COST_KEYS``."""
+    metadata = {key.encode(): str(count).encode() for key, count in counts.items()}
+    return rows.replace_schema_metadata(dict(rows.schema.metadata or {}) | metadata)

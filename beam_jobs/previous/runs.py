@@ -10,7 +10,9 @@ from typing import Any
 from beam_jobs import storage
 from beam_jobs.errors import UsageError
 from beam_jobs.manifest import (
-    DEAD_LETTERS,
+    CHANGES,
+    CLASSES,
+    EMBEDDINGS,
     FAILED_NAME,
     LATEST_NAME,
     MANIFEST_NAME,
@@ -34,6 +36,9 @@ _DECIDING_FLAGS = (
     "top_k",
     "threshold",
     "keep_logits",
+    "on_long",
+    "window_overlap",
+    "combine",
 )
 
 
@@ -48,7 +53,15 @@ class PreviousRun:
     @property
     def row_files(self) -> dict[str, int]:
         """Gives the paths of the files with rows, and their sizes in bytes."""
-        files = [file for file in self.manifest.files if file.kind in ("embeddings", "classes")]
+        return self._files(EMBEDDINGS, CLASSES)
+
+    @property
+    def change_files(self) -> dict[str, int]:
+        """Gives the paths of the files with changes, and their sizes in bytes."""
+        return self._files(CHANGES)
+
+    def _files(self, *kinds: str) -> dict[str, int]:
+        files = [file for file in self.manifest.files if file.kind in kinds]
         return {storage.join(self.root, *file.path.split("/")): file.num_bytes for file in files}
 
 
@@ -109,6 +122,28 @@ def _latest_below(root: str) -> PreviousRun | None:
     return replace(found, is_named=False)
 
 
+def chain_of(run: PreviousRun) -> tuple[PreviousRun, ...]:
+    """Gives a run and, where it holds changes only, the runs that it is complete with; the last one is whole.
+
+    Raises:
+        UsageError: one of them is gone.
+    """
+    chain = [run]
+    while chain[-1].manifest.emit == "changes":
+        entry = chain[-1].manifest.previous
+        if entry is None:
+            raise UsageError(f"{chain[-1].root} holds changes, but does not say since which run.")
+        beside = storage.join(chain[-1].root.rpartition("/")[0], entry.run_id)
+        found = _run_at(beside) or _run_at(entry.root)
+        if found is None:
+            raise UsageError(
+                f"--previous {run.root} holds changes only, and the run before, {entry.run_id}, is gone. "
+                f"Looked for it at {beside} and {entry.root}. Name a complete run."
+            )
+        chain.append(found)
+    return tuple(chain)
+
+
 def difference(
     manifest: RunManifest, bundle_digest: str, settings_digest: str, flags: Mapping[str, Any]
 ) -> str:
@@ -134,14 +169,15 @@ def difference(
 
 
 def check_whole(run: PreviousRun) -> None:
-    """Checks that every file with rows is there with its size.
+    """Checks that every file with rows or changes is there with its size.
 
     Raises:
         UsageError: names one that is not.
     """
-    folders = {path.rpartition("/")[0] for path in run.row_files}
+    wanted = run.row_files | run.change_files
+    folders = {path.rpartition("/")[0] for path in wanted}
     sizes = {path: size for folder in folders for path, size in storage.list_files(folder).items()}
-    for path, size in run.row_files.items():
+    for path, size in wanted.items():
         if sizes.get(path) != size:
             raise UsageError(
                 f"--previous: {path} should have {size} bytes and has {sizes.get(path)}; the run was changed "
@@ -151,5 +187,4 @@ def check_whole(run: PreviousRun) -> None:
 
 def kind_of(run: PreviousRun) -> str | None:
     """Gives what the rows of a run are, ``embeddings`` or ``classes``; None where it has no rows."""
-    kinds = {file.kind for file in run.manifest.files} & {"embeddings", "classes"} - {DEAD_LETTERS}
-    return next(iter(kinds), None)
+    return next((file.kind for file in run.manifest.files if file.kind in (EMBEDDINGS, CLASSES)), None)

@@ -72,6 +72,19 @@ def find_run(path: str) -> FinishedRun:
     return FinishedRun(named, RunManifest.from_bytes(data, files.join(named, MANIFEST_NAME)))
 
 
+def find_ended_run(path: str) -> FinishedRun:
+    """The same, but takes a run that failed, too: for what tells about runs and reads no result.
+
+    Raises:
+        UsageError, JobError: see ``find_run``.
+    """
+    where = files.join(path if path == "/" else path.rstrip("/"), FAILED_NAME)
+    data = files.read_bytes(where)
+    if data is None:
+        return find_run(path)
+    return FinishedRun(where.removesuffix(f"/{FAILED_NAME}"), RunManifest.from_bytes(data, where))
+
+
 def _refuse_unfinished(folder: str) -> None:
     path = files.join(folder, FAILED_NAME)
     data = files.read_bytes(path)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +13,8 @@ from beam_jobs.reading.finished import FinishedRun
 from model_bundle.bundle import ModelBundle, split_pin
 from model_bundle.encoder import Encoder
 from model_bundle.errors import BundleFormatError, BundleIntegrityError
-from model_bundle.manifest import Pooling, Precision, Rows
+from model_bundle.long_texts import TRUNCATE
+from model_bundle.manifest import Rows
 from model_bundle.named import NAMED_BUNDLES
 from model_bundle.request import EncodeRequest
 
@@ -56,7 +56,8 @@ class QueryEncoder:
             )
         request = stored_request(run.manifest)
         rows = request.rows if request.rows is Rows.WORD else Rows.DOCUMENT
-        request = replace(request, outputs=(request.outputs[index],), rows=rows)
+        # A question past the limit is cut off, as a window would end there.
+        request = replace(request, outputs=(request.outputs[index],), rows=rows, long_texts=TRUNCATE)
         if prompt is not None:
             asked = EncodeRequest.resolve(opened, prompt=prompt.name, prompt_text=prompt.text)
             request = replace(request, prompt=asked.prompt)
@@ -108,15 +109,7 @@ def stored_request(manifest: RunManifest) -> EncodeRequest:
             f"The manifest of run {manifest.run_id} does not hold its settings: an older release wrote it. "
             "Make the run again."
         )
-    known: dict[str, Any] = {field.name: settings[field.name] for field in fields(EncodeRequest)}
-    pooling = known["pooling"]
-    known |= {
-        "outputs": tuple(known["outputs"]),
-        "pooling": None if pooling is None else Pooling(pooling),
-        "precision": Precision(known["precision"]),
-        "rows": Rows(known["rows"]),
-    }
-    return EncodeRequest(**known)
+    return EncodeRequest.from_json(settings)
 
 
 def open_bundle(manifest: RunManifest, place: str | None) -> ModelBundle:

@@ -13,6 +13,7 @@ from model_bundle.pooling import normalize, pool
 from model_bundle.request import EncodeRequest
 from model_bundle.results import word_states
 from model_bundle.scores import class_logits, class_names, scores_of
+from model_bundle.text.window_words import WordParts
 
 _POOLINGS = (Pooling.MEAN, Pooling.FIRST, Pooling.MAX, Pooling.LAST)
 
@@ -61,9 +62,10 @@ class Reading:
     def apply(self, raw: RawText, bundle: ModelBundle, rows: Rows) -> np.ndarray:
         """Gives float32[dim] or float32[words, dim]."""
         manifest, array = bundle.manifest, raw.outputs[self.output]
-        if rows is Rows.WORD:
-            first = bundle.spec(self.output).kind == "class"
-            array = array if raw.pieces is None else word_states(array, raw.pieces, first_piece=first)
+        if rows is Rows.WORD and raw.pieces is not None:
+            parts = WordParts.whole(raw.pieces)
+            is_class = bundle.spec(self.output).kind == "class"
+            array = word_states(array, parts.first_pieces() if is_class else parts)
         elif self.pooling is not None and len(array):
             mask = np.ones((1, len(array)), dtype=np.int32)
             array = pool(array[np.newaxis], mask, self.pooling)[0]

@@ -9,12 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from model_bundle.graphs.elmo_gates import Weights, make_gates
+from model_bundle.graphs.elmo_gates import Weights, compute_gates, gate_arrays
 from model_bundle.graphs.elmo_options import DIRECTIONS, BilmOptions, cell_prefix
-
-# Words whose input products are computed ahead in one piece: wide enough for the matrix product, and with
-# cells of 4,096 they are 134 MB in float32, however long the texts are.
-_BLOCK_WORDS = 1024
 
 
 @dataclass(frozen=True)
@@ -44,8 +40,7 @@ class BidirectionalLstm(tf.Module):
         self._options = options
         self._adds_input = options.use_skip_connections and layer > 0
         prefixes = [cell_prefix(direction, layer) for direction in range(len(DIRECTIONS))]
-        self._gates = [make_gates(weights[f"{prefix}/W_0"], weights[f"{prefix}/B"]) for prefix in prefixes]
-        arrays = [dict(gates.arrays) for gates in self._gates]
+        arrays = [gate_arrays(weights[f"{prefix}/W_0"], weights[f"{prefix}/B"]) for prefix in prefixes]
         if options.projects_cells:
             for of_direction, prefix in zip(arrays, prefixes, strict=True):
                 of_direction["projection_kernel"] = weights[f"{prefix}/W_P_0"]
@@ -76,35 +71,28 @@ class BidirectionalLstm(tf.Module):
         Returns:
             For each direction dtype[words, texts, projection_dim], in the same order, and the final state.
         """
-        weights = [{name: tf.cast(v, dtype) for name, v in d.items()} for d in self._directions]
+        weights = [
+            {name: tf.cast(v, dtype) if v.shape.rank == 2 else tf.identity(v) for name, v in d.items()}
+            for d in self._directions
+        ]
         num_steps, num_texts = tf.shape(inputs[0])[0], tf.shape(inputs[0])[1]
-        block = tf.maximum(_BLOCK_WORDS // tf.maximum(num_texts, 1), 1)
         arrays = tuple(tf.TensorArray(dtype, num_steps, element_shape=self._shape(True)) for _ in DIRECTIONS)
 
-        def run_block(start: tf.Tensor, *carried: Any) -> tuple[Any, ...]:
-            stop = tf.minimum(start + block, num_steps)
-            prepared = [
-                gates.prepare(x[start:stop], w)
-                for gates, x, w in zip(self._gates, inputs, weights, strict=True)
+        def run_step(step: tf.Tensor, cells: Any, outputs: Any, arrays: Any) -> tuple[Any, ...]:
+            results = [
+                self._step(compute_gates(x[step], output, w), cell, w)
+                for x, output, cell, w in zip(inputs, outputs, cells, weights, strict=True)
             ]
-
-            def run_step(step: tf.Tensor, cells: Any, outputs: Any, arrays: Any) -> tuple[Any, ...]:
-                results = [
-                    self._step(gates.activate(x[step - start], outputs[i], weights[i]), cells[i], weights[i])
-                    for i, (gates, x) in enumerate(zip(self._gates, prepared, strict=True))
-                ]
-                new_cells, new_outputs = zip(*results, strict=True)
-                arrays = tuple(a.write(step, out) for a, out in zip(arrays, new_outputs, strict=True))
-                if lengths is not None:
-                    moves = (step < lengths)[:, tf.newaxis]
-                    new_cells = _where(moves, new_cells, cells)
-                    new_outputs = _where(moves, new_outputs, outputs)
-                return step + 1, tuple(new_cells), tuple(new_outputs), arrays
-
-            return self._loop(lambda step, *_: step < stop, run_step, (start, *carried))
+            new_cells, new_outputs = zip(*results, strict=True)
+            arrays = tuple(a.write(step, out) for a, out in zip(arrays, new_outputs, strict=True))
+            if lengths is not None:
+                moves = (step < lengths)[:, tf.newaxis]
+                new_cells = _where(moves, new_cells, cells)
+                new_outputs = _where(moves, new_outputs, outputs)
+            return step + 1, tuple(new_cells), tuple(new_outputs), arrays
 
         begin = (tf.constant(0), *self._begin(state, num_texts, dtype), arrays)
-        _, cells, outputs, arrays = self._loop(lambda start, *_: start < num_steps, run_block, begin)
+        _, cells, outputs, arrays = self._loop(lambda step, *_: step < num_steps, run_step, begin)
         stacked = [array.stack() for array in arrays]
         if self._adds_input:
             stacked = [out + x for out, x in zip(stacked, inputs, strict=True)]
@@ -117,7 +105,7 @@ class BidirectionalLstm(tf.Module):
         """One word of one direction: gates and cell to the new cell and the output."""
         enter, candidate, forget, leave = gates
         cell = _clip(forget * cell + enter * candidate, self._options.cell_clip)
-        output = tf.cast(leave * tf.tanh(cell), next(iter(weights.values())).dtype)
+        output = tf.cast(leave * tf.tanh(cell), weights["input/kernel"].dtype)
         if self._options.projects_cells:
             output = tf.matmul(output, weights["projection_kernel"])
             output = _clip(output, self._options.projection_clip)

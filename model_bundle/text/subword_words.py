@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from model_bundle.text.subwords import SubwordInput, SubwordTexts, groups, join_ids
+from model_bundle.text.subwords import SubwordInput, SubwordTexts, join_ids
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,24 @@ class SubwordWordInput(SubwordInput):
     SentencePiece have rules of their own. Runs of white space, which some of them take for words, are none.
     """
 
-    def prepare(self, texts: Sequence[str]) -> SubwordWordTexts:
-        """Tokenizes texts, many at once."""
+    _needs_offsets = True
+
+    def collect(self, encodings: Iterable[tuple[str, Any]]) -> SubwordWordTexts:
+        """See ``SubwordInput.collect``; the encodings need offsets."""
         kept: list[np.ndarray] = []
         num_tokens: list[int] = []
         num_words: list[int] = []
         words: list[TextWords] = []
-        full = [self._prompt + text for text in texts] if self._prompt else list(texts)
-        for group in groups(full):
-            for text, encoding in zip(group, self._tokenizer.encode_batch(group), strict=True):
-                ids, found = np.array(encoding.ids, dtype=np.int32), _words_of(encoding, text)
-                num_tokens.append(len(ids))
-                num_words.append(len(found.spans))
-                kept.append(self._truncate(ids))
-                if len(kept[-1]) < len(ids):
-                    found = found.truncated(len(kept[-1]) - self._num_tail)
-                words.append(found)
+        full: list[str] = []
+        for text, encoding in encodings:
+            ids, found = np.array(encoding.ids, dtype=np.int32), _words_of(encoding, text)
+            full.append(text)
+            num_tokens.append(len(ids))
+            num_words.append(len(found.spans))
+            kept.append(self._truncate(ids))
+            if len(kept[-1]) < len(ids):
+                found = found.truncated(len(kept[-1]) - self.num_tail)
+            words.append(found)
         ids, starts = join_ids(kept)
         return SubwordWordTexts(
             ids=ids,

@@ -39,9 +39,18 @@ class WordTexts:
         Half a character, which UTF-8 cannot spell, is left out, as bilm does.
         """
         lengths = np.array([len(self.spans[i]) for i in texts], dtype=np.int32)
-        words = np.full((len(texts), int(lengths.max(initial=1))), b"", dtype=object)
+        columns = np.arange(int(lengths.max(initial=1)))
+        tokens = np.broadcast_to(columns, (len(texts), len(columns)))
+        return self.gather(texts, tokens, columns < lengths[:, np.newaxis])
+
+    def gather(self, texts: np.ndarray, tokens: np.ndarray, is_real: np.ndarray) -> dict[str, np.ndarray]:
+        """See ``WholeTexts.gather``; gives what ``batch`` gives."""
+        lengths = is_real.sum(axis=1, dtype=np.int32)
+        words = np.full(is_real.shape, b"", dtype=object)
         for row, index in enumerate(texts):
-            words[row, : lengths[row]] = [self._encode(word) for word in self._spell(index)]
+            text, spans = self.texts[index], self.spans[index]
+            places = [spans[token] for token in tokens[row, : lengths[row]].tolist()]
+            words[row, : lengths[row]] = [self._encode(text[start:stop]) for start, stop in places]
         return {"words": words, "lengths": lengths}
 
     def words(self, text: int) -> tuple[list[str], np.ndarray]:

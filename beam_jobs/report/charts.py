@@ -1,0 +1,111 @@
+"""Bars, as SVG: no library, no network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from beam_jobs.report.markup import safe
+
+_WIDTH, _HEIGHT = 720, 230
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 8, 12, 40
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar: ``label`` stands below it, where there is room, and ``hint`` is shown on hover."""
+
+    label: str
+    value: float
+    hint: str
+
+
+def bar_chart(bars: Sequence[Bar], *, title: str, below: str, label_every: int = 1) -> str:
+    """Draws bars from zero, with four lines to read them by.
+
+    Args:
+        bars: at least one, values not negative.
+        title: what a screen reader says.
+        below: what the labels count.
+        label_every: every how many bars one is labelled.
+    """
+    top = nice_ceiling(max((bar.value for bar in bars), default=0.0))
+    width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+    step = width / max(len(bars), 1)
+    parts = [_grid(top, height)]
+    for index, bar in enumerate(bars):
+        size = height * bar.value / top
+        x, y = _LEFT + index * step, _TOP + height - size
+        gap = min(step * 0.12, 2)
+        parts.append(
+            f'<rect class="bar" x="{x + gap / 2:.1f}" y="{y:.1f}" width="{max(step - gap, 0.5):.1f}" '
+            f'height="{max(size, 0):.1f}"><title>{safe(bar.hint)}</title></rect>'
+        )
+        if index % label_every == 0:
+            parts.append(_text(x + step / 2, _HEIGHT - 24, bar.label, "middle"))
+    parts.append(_text(_LEFT + width / 2, _HEIGHT - 6, below, "middle"))
+    return (
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{safe(title)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _grid(top: float, height: float) -> str:
+    lines = []
+    for quarter in range(5):
+        y = _TOP + height - height * quarter / 4
+        lines.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        lines.append(_text(_LEFT - 6, y + 4, short(top * quarter / 4), "end"))
+    return "".join(lines)
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{safe(text)}</text>'
+
+
+def share_bar(parts: Sequence[tuple[str, float, str]], *, title: str) -> str:
+    """Draws one bar of parts that add up: each with its name, its amount and a class of the style sheet."""
+    total = sum(amount for _, amount, _ in parts) or 1.0
+    drawn, x = [], 0.0
+    for name, amount, kind in parts:
+        width = _WIDTH * amount / total
+        hint = f"{name}: {amount:,.0f} ({100 * amount / total:.1f} %)"
+        drawn.append(
+            f'<rect class="{kind}" x="{x:.1f}" y="0" width="{width:.1f}" height="22">'
+            f"<title>{safe(hint)}</title></rect>"
+        )
+        x += width
+    legend = "".join(
+        f'<li><i class="{kind}"></i>{safe(name)} <b>{100 * amount / total:.1f} %</b> '
+        f"<small>{short(amount)}</small></li>"
+        for name, amount, kind in parts
+    )
+    return (
+        f'<svg class="share" viewBox="0 0 {_WIDTH} 22" preserveAspectRatio="none" role="img" '
+        f'aria-label="{safe(title)}">{"".join(drawn)}</svg><ul class="legend">{legend}</ul>'
+    )
+
+
+def nice_ceiling(value: float) -> float:
+    """Gives the next number that four lines divide well.
+
+    >>> nice_ceiling(7300), nice_ceiling(0.9), nice_ceiling(0)
+    (8000.0, 1.0, 1.0)
+    """
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10) if step * power >= value)
+
+
+def short(value: float) -> str:
+    """Writes a number with three digits and a unit of thousands.
+
+    >>> short(1_234), short(12_345_678), short(950), short(2.5)
+    ('1.23k', '12.3M', '950', '2.5')
+    """
+    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.3g}{unit}"
+    return f"{value:.3g}"

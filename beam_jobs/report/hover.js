@@ -1,0 +1,29 @@
+"use strict";
+// Shows a mark's title at once beside the pointer; without this script browsers show it after a while.
+(() => {
+  const hint = document.createElement("div");
+  hint.id = "hint";
+  hint.hidden = true;
+  document.body.append(hint);
+  for (const title of document.querySelectorAll("svg title")) {
+    const mark = title.parentNode;
+    mark.dataset.hint = title.textContent;
+    title.remove();
+  }
+  const place = (event) => {
+    const room = 14;
+    const left = Math.min(event.clientX + room, innerWidth - hint.offsetWidth - room);
+    const below = event.clientY + room;
+    const top = below + hint.offsetHeight > innerHeight ? event.clientY - hint.offsetHeight - room : below;
+    hint.style.left = `${Math.max(left, 4)}px`;
+    hint.style.top = `${Math.max(top, 4)}px`;
+  };
+  document.addEventListener("pointermove", (event) => {
+    const text = event.target instanceof Element ? event.target.dataset.hint : undefined;
+    hint.hidden = !text;
+    if (text) {
+      hint.textContent = text;
+      place(event);
+    }
+  });
+})();

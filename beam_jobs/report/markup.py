@@ -1,0 +1,73 @@
+"""Text into HTML: everything that comes from data passes here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+
+def safe(value: Any) -> str:
+    """Writes a value so that a page shows it and never obeys it.
+
+    Control characters, which HTML does not allow, become spaces.
+
+    >>> safe('<script>"a"&b')
+    '&lt;script&gt;&quot;a&quot;&amp;b'
+    """
+    text = str(value)
+    return escape("".join(c if c.isprintable() or c == "\n" else " " for c in text), quote=True)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[int] = ()) -> str:
+    """Makes a table. Cells are escaped; ``numbers`` are the columns that stand on the right."""
+    titles = "".join(
+        f'<th scope="col"{_class(column in numbers)}>{safe(title)}</th>' for column, title in enumerate(head)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{_class(i in numbers)}>{_cell(cell)}</td>" for i, cell in enumerate(row))
+        + "</tr>"
+        for row in rows
+    )
+    return f'<div class="wide"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _row(cells: Sequence[Any], numbers: Sequence[int]) -> str:
+    return "".join(f"<td{_class(i in numbers)}>{_cell(cell)}</td>" for i, cell in enumerate(cells))
+
+
+def pairs(rows: Iterable[tuple[str, Any]]) -> str:
+    """Makes a list of names and values."""
+    return (
+        "<dl>"
+        + "".join(
+            f"<dt>{safe(name)}</dt><dd>{_cell(value)}</dd>" for name, value in rows if value not in (None, "")
+        )
+        + "</dl>"
+    )
+
+
+def tile(label: str, value: str, note: str = "") -> str:
+    """Makes a figure with its name."""
+    small = f"<small>{safe(note)}</small>" if note else ""
+    return f'<div class="tile"><span>{safe(label)}</span><b>{safe(value)}</b>{small}</div>'
+
+
+def section(title: str, *parts: str) -> str:
+    """Makes a part of the page."""
+    return f"<section><h2>{safe(title)}</h2>{''.join(parts)}</section>"
+
+
+def note(text: str) -> str:
+    """Makes a line of explanation."""
+    return f'<p class="note">{safe(text)}</p>'
+
+
+def _cell(value: Any) -> str:
+    # Text of any script keeps to its own cell.
+    return f'<bdi dir="auto">{safe(value)}</bdi>' if isinstance(value, str) else safe(value)
+
+
+def _class(is_number: bool) -> str:
+    return ' class="number"' if is_number else ""

@@ -1,0 +1,81 @@
+"""The whole page. It asks for nothing from a network, and a policy in it forbids that it could."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+
+from beam_jobs.manifest import RunManifest
+from beam_jobs.reading.finished import FinishedRun
+from beam_jobs.report import sections
+from beam_jobs.report.markup import safe
+from beam_jobs.report.projection import project
+from beam_jobs.report.sample import dead_examples, sample_rows
+
+# Fewer rows than this lie on a line: no map.
+_MAP_ROWS = 3
+
+
+def make_page(run: FinishedRun) -> str:
+    """Makes the report of a run, in bounded memory: it reads some row groups, whatever the run's size.
+
+    Under ``--no_text`` nothing but ids is read of the rows.
+
+    Raises:
+        Exception: a file cannot be read.
+    """
+    manifest = run.manifest
+    with_text = not manifest.config.get("no_text", False)
+    sample = sample_rows(run, with_text=with_text)
+    examples = dead_examples(run, with_text=with_text)
+    reason = (
+        "the run holds none, make it with --keep_text." if with_text else "the run was made with --no_text."
+    )
+    drawn = near = ""
+    if sample is not None and len(sample.names) >= _MAP_ROWS:
+        projection = project(sample.vectors)
+        drawn = sections.map_of(sample, projection, reason)
+        near = sections.neighbours(sample, projection)
+    body = "".join(
+        (
+            _head(manifest),
+            sections.tiles(manifest),
+            drawn,
+            sections.lengths(manifest),
+            sections.course(manifest),
+            sections.shares(manifest),
+            sections.dead(manifest, examples),
+            near,
+            sections.made_of(manifest),
+        )
+    )
+    return _document(f"Run {manifest.run_id}", body)
+
+
+def _head(manifest: RunManifest) -> str:
+    settings, bundle = manifest.settings, manifest.bundle
+    layers = ", ".join(map(str, settings.get("outputs", ())))
+    what = " · ".join(
+        filter(None, (str(bundle.get("name", "")), layers, manifest.precision, manifest.finished_at))
+    )
+    failed = f'<p class="failed"><b>FAILED.</b> {safe(manifest.failure)}</p>' if manifest.failure else ""
+    return f"<header><h1>Run {safe(manifest.run_id)}</h1><p>{safe(what)}</p>{failed}</header>"
+
+
+def _document(title: str, body: str) -> str:
+    style, script = _resource("style.css"), _resource("hover.js")
+    # Only this very script may run, and nothing may be fetched: text that slipped through would do nothing.
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{safe(title)}</title><style>{style}</style></head>"
+        f"<body><main>{body}</main><script>{script}</script></body></html>\n"
+    )
+
+
+def _resource(name: str) -> str:
+    return (files("beam_jobs.report") / name).read_text(encoding="utf-8")

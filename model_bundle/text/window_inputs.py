@@ -1,0 +1,151 @@
+"""Text to windows, for both kinds of tokenizer; the prompt stands in front of every window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from model_bundle.errors import SettingsError
+from model_bundle.text.subwords import SubwordInput
+from model_bundle.text.windows import Place, TextWindows, WindowedTexts, character_spans, cut
+from model_bundle.text.words import WordInput
+
+
+class _Cutter:
+    """Cuts texts to windows of ``max_tokens``.
+
+    Args:
+        capacity: tokens of a window, special ones apart.
+        num_head: special tokens in front.
+        num_prompt: tokens of the prompt.
+        overlap: tokens that windows have in common.
+
+    Raises:
+        SettingsError: a window would not have more room than the overlap.
+    """
+
+    def __init__(self, capacity: int, num_head: int, num_prompt: int, overlap: int) -> None:
+        room = capacity - num_prompt
+        if room < 1 or not 0 <= overlap < room:
+            advice = f"Give 0 to {room - 1}." if room > 0 else "Give a larger --max_tokens."
+            raise SettingsError(
+                f"--window_overlap {overlap}: beside special tokens and {num_prompt} of the prompt a window "
+                f"has room for {max(room, 0)}, and must go on by at least one. {advice}"
+            )
+        self._capacity = capacity
+        self._num_head = num_head
+        self._overlap = overlap
+
+    def cut(self, num_tokens: int, num_prompt: int, num_characters: int, place: Place) -> TextWindows:
+        """Cuts a text.
+
+        Args:
+            num_tokens: of the text with its prompt, special ones apart.
+            num_prompt: those of the prompt. Where they run into the text, there may be more than on its own;
+                what would leave no room counts to the text.
+            num_characters: of the text.
+            place: see ``character_spans``; counted behind the prompt.
+        """
+        num_prompt = min(num_prompt, self._capacity - self._overlap - 1)
+        tokens = cut(num_tokens - num_prompt, self._capacity - num_prompt, self._overlap)
+        spans = character_spans(tokens, lambda token: place(token + num_prompt), num_characters)
+        return TextWindows(self._num_head + num_prompt, tokens, spans)
+
+
+class SubwordWindowInput:
+    """Windows of subwords.
+
+    A prompt should end with a space or a punctuation mark: a token that reaches from it into the text belongs
+    to the text, and stands in the first window only.
+
+    Args:
+        whole: tokenizes without a limit, with the prompt.
+        max_tokens: of a window, special ones and the prompt's included.
+        overlap: tokens that windows have in common.
+        prompt: the one that ``whole`` puts in front.
+
+    Raises:
+        SettingsError: see ``_Cutter``.
+    """
+
+    def __init__(self, whole: SubwordInput, max_tokens: int, overlap: int, prompt: str) -> None:
+        self._whole = whole
+        self._prompt_length = len(prompt)
+        ((_, probe),) = whole.encodings(["a"], offsets=True)
+        capacity = max_tokens - whole.num_head - whole.num_tail
+        self._cutter = _Cutter(capacity, whole.num_head, self._num_prompt(probe), overlap)
+
+    def prepare(self, texts: Sequence[str]) -> WindowedTexts:
+        """Tokenizes texts and cuts them."""
+        windows: list[TextWindows] = []
+
+        def seen() -> Iterator[tuple[str, Any]]:
+            for text, encoding in self._whole.encodings(texts, offsets=True):
+                windows.append(self._cut(text, encoding))
+                yield text, encoding
+
+        whole = self._whole.collect(seen())
+        return WindowedTexts(whole, windows, self._whole.num_tail)
+
+    def _cut(self, text: str, encoding: Any) -> TextWindows:
+        def place(token: int) -> tuple[int, int]:
+            start, stop = encoding.token_to_chars(token + self._whole.num_head)
+            return max(start - self._prompt_length, 0), max(stop - self._prompt_length, 0)
+
+        return self._cutter.cut(
+            self._num_own(encoding), self._num_prompt(encoding), len(text) - self._prompt_length, place
+        )
+
+    def _num_own(self, encoding: Any) -> int:
+        return len(encoding) - self._whole.num_head - self._whole.num_tail
+
+    def _num_prompt(self, encoding: Any) -> int:
+        """Counts the tokens that begin and end within the prompt; one without a width at its end is not."""
+        if not self._prompt_length:
+            return 0
+        for token in range(self._num_own(encoding)):
+            start, stop = encoding.token_to_chars(token + self._whole.num_head)
+            if start >= self._prompt_length or stop > self._prompt_length:
+                return token
+        return self._num_own(encoding)
+
+
+class WordWindowInput:
+    """Windows of words.
+
+    Args:
+        whole: splits without a limit, with the prompt.
+        max_tokens: words of a window, the prompt's included.
+        overlap: words that windows have in common.
+        prompt: the one that ``whole`` puts in front.
+
+    Raises:
+        SettingsError: see ``_Cutter``.
+    """
+
+    def __init__(self, whole: WordInput, max_tokens: int, overlap: int, prompt: str) -> None:
+        self._whole = whole
+        self._prompt_length = len(prompt)
+        (spans,) = whole.prepare(["a"]).spans
+        self._cutter = _Cutter(max_tokens, 0, self._num_prompt(spans), overlap)
+
+    def prepare(self, texts: Sequence[str]) -> WindowedTexts:
+        """Splits texts and cuts them."""
+        whole = self._whole.prepare(texts)
+        windows = [self._cut(len(text), spans) for text, spans in zip(texts, whole.spans, strict=True)]
+        return WindowedTexts(whole, windows, num_tail=0)
+
+    def _cut(self, num_characters: int, spans: Sequence[tuple[int, int]]) -> TextWindows:
+        def place(word: int) -> tuple[int, int]:
+            start, stop = spans[word]
+            return max(start - self._prompt_length, 0), max(stop - self._prompt_length, 0)
+
+        return self._cutter.cut(len(spans), self._num_prompt(spans), num_characters, place)
+
+    def _num_prompt(self, spans: Sequence[tuple[int, int]]) -> int:
+        """Counts the words that end within the prompt; words stand in order."""
+        if not self._prompt_length:
+            return 0
+        return int(np.searchsorted([stop for _, stop in spans], self._prompt_length, side="right"))

@@ -1,0 +1,179 @@
+"""Long texts as overlapping windows: which tokens and which characters each has, and how they are batched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from model_bundle.text.prepared import PreparedTexts
+from model_bundle.text.window_words import WordParts, assign_words
+
+# First character of a token, and the one behind its last.
+Place = Callable[[int], tuple[int, int]]
+
+
+class WholeTexts(PreparedTexts, Protocol):
+    """Texts of which nothing was truncated, and of which any tokens can be put together."""
+
+    def gather(self, texts: np.ndarray, tokens: np.ndarray, is_real: np.ndarray) -> dict[str, np.ndarray]:
+        """Gives a batch of chosen tokens.
+
+        Args:
+            texts: int64[batch], which texts.
+            tokens: int64[batch, longest], which tokens of each; padded cells may hold anything.
+            is_real: bool[batch, longest], False on padding, which stands at the end.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class TextWindows:
+    """The windows of one text.
+
+    ``tokens``: int64[windows, 2], first and the one behind the last, counted behind the special tokens and
+    the prompt; these, ``num_fixed`` of them, stand in front of every window. ``spans``: int32[windows, 2],
+    the same in characters of the text.
+    """
+
+    num_fixed: int
+    tokens: np.ndarray
+    spans: np.ndarray
+
+
+def cut(num_tokens: int, room: int, overlap: int) -> np.ndarray:
+    """Cuts tokens into windows.
+
+    Args:
+        num_tokens: of the text.
+        room: tokens that a window holds.
+        overlap: tokens that a window has in common with the next one, less than ``room``.
+
+    Returns:
+        int64[windows, 2]: first token of each, and the one behind its last. Every token is in one; all but
+        the last window are full, and the last has more than ``overlap``. No tokens make one empty window.
+
+    >>> cut(10, room=6, overlap=2).tolist()
+    [[0, 6], [4, 10]]
+    """
+    step = room - overlap
+    num_windows = 1 + max(-((room - num_tokens) // step), 0)
+    first = np.arange(num_windows, dtype=np.int64) * step
+    return np.stack([first, np.minimum(first + room, num_tokens)], axis=1)
+
+
+def character_spans(tokens: np.ndarray, place: Place, num_characters: int) -> np.ndarray:
+    """Gives the characters of windows, so that every character of the text is in one.
+
+    A window begins with its first token's first character and ends where the token behind it begins: what
+    stands between tokens, and what the tokenizer drops, goes to the window before. The first begins with the
+    text, the last ends with it.
+
+    Args:
+        tokens: int64[windows, 2], see ``cut``.
+        place: gives the first character of a token, and the one behind its last.
+        num_characters: of the text.
+
+    Returns:
+        int32[windows, 2].
+    """
+    begins = [0] + [place(int(first))[0] for first in tokens[1:, 0]]
+    # A character of several tokens, as bytes are, may be cut: it is in both windows then.
+    ends = [max(place(int(stop) - 1)[1], place(int(stop))[0]) for stop in tokens[:-1, 1]]
+    ends = [max(end, begin) for end, begin in zip(ends, begins[1:], strict=True)]
+    return np.array([begins, [*ends, num_characters]], dtype=np.int32).T
+
+
+class WindowedTexts:
+    """Texts whose windows are batched: what is a text in a batch of ``PreparedTexts`` is a window here.
+
+    Args:
+        whole: the texts.
+        windows: of each text.
+        num_tail: special tokens behind every window.
+    """
+
+    def __init__(self, whole: WholeTexts, windows: Sequence[TextWindows], num_tail: int) -> None:
+        self.whole = whole
+        self._num_tail = num_tail
+        counts = [len(one.tokens) for one in windows]
+        self.texts = np.repeat(np.arange(len(windows), dtype=np.int64), counts)
+        self.starts = np.cumsum([0, *counts])
+        self._num_fixed = np.array([one.num_fixed for one in windows], dtype=np.int64)
+        self._tokens = np.concatenate([one.tokens for one in windows] or [np.zeros((0, 2), np.int64)])
+        self.spans = np.concatenate([one.spans for one in windows] or [np.zeros((0, 2), np.int32)])
+        self._word_parts: dict[int, tuple[WordParts, np.ndarray]] = {}
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """int32[windows], tokens that the model is given: special ones, the prompt and those of the text."""
+        own = self._tokens[:, 1] - self._tokens[:, 0]
+        return np.asarray(self._num_fixed[self.texts] + own + self._num_tail, dtype=np.int32)
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        """int32[texts], tokens of each text, special ones and the prompt counted once."""
+        return self.whole.num_tokens
+
+    @property
+    def num_windows(self) -> np.ndarray:
+        """int64[texts]."""
+        return np.diff(self.starts)
+
+    @property
+    def num_fed_tokens(self) -> np.ndarray:
+        """int64[texts], tokens of the windows of each."""
+        sums = np.bincount(self.texts, self.lengths, minlength=len(self.starts) - 1)
+        return np.asarray(sums, dtype=np.int64)
+
+    @property
+    def index(self) -> np.ndarray:
+        """int32[windows], the number of each in its text, from 0."""
+        return np.asarray(np.arange(len(self.texts)) - self.starts[self.texts], dtype=np.int32)
+
+    def batch(self, windows: np.ndarray) -> dict[str, np.ndarray]:
+        """Pads the windows at these positions to the longest; arrays by input role."""
+        texts, lengths = self.texts[windows], self.lengths[windows].astype(np.int64)[:, np.newaxis]
+        columns = np.arange(int(lengths.max(initial=1)))
+        own = np.where(columns < self._num_fixed[texts, np.newaxis], 0, self._tokens[windows, :1]) + columns
+        in_tail = columns - (lengths - self._num_tail)
+        tail = (self.num_tokens[texts, np.newaxis] - self._num_tail) + in_tail
+        return self.whole.gather(texts, np.where(in_tail >= 0, tail, own), columns < lengths)
+
+    def shares(self) -> np.ndarray:
+        """float64[windows], the tokens of each; one that is in n windows counts 1/n in each of them."""
+        shares = np.zeros(len(self.texts))
+        for begin, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
+            tokens = self._tokens[begin:stop]
+            steps = np.zeros(tokens[-1, 1] + 1)
+            np.add.at(steps, tokens[:, 0], 1.0)
+            np.add.at(steps, tokens[:, 1], -1.0)
+            sums = np.append(0.0, np.cumsum(1.0 / np.cumsum(steps[:-1])))
+            shares[begin:stop] = sums[tokens[:, 1]] - sums[tokens[:, 0]]
+        return shares
+
+    def parts(self, window: int, pieces: Callable[[int], np.ndarray]) -> WordParts:
+        """Gives the words, and parts of words, that are taken from a window; for one thread at a time.
+
+        Args:
+            window: which.
+            pieces: see ``PreparedWords.pieces``.
+        """
+        text = int(self.texts[window])
+        begin = int(self.starts[text])
+        if text not in self._word_parts:
+            tokens = self._tokens[begin : self.starts[text + 1]]
+            self._word_parts[text] = assign_words(pieces(text), tokens, int(self._num_fixed[text]))
+        parts, bounds = self._word_parts[text]
+        return parts.chosen(np.arange(bounds[window - begin], bounds[window - begin + 1]))
+
+
+class WindowInput(Protocol):
+    """Makes text into windows. One object serves all threads of a process."""
+
+    def prepare(self, texts: Sequence[str]) -> WindowedTexts:
+        """Tokenizes texts and cuts them; nothing is padded yet."""
+        ...
