@@ -36,7 +36,8 @@ class ReusePlan:
 
     ``folder`` is a place on this machine for indexes. ``paths`` are files whose rows are taken over.
     ``known`` are the runs to compare with, the newest first; None where nothing is compared.
-    ``same_settings`` is False where no earlier row can stay. ``notes`` are what the user is told.
+    ``same_settings`` is False where no earlier row can stay. ``by_join``: workers share no disk, so there are
+    no indexes. ``notes`` are what the user is told.
     """
 
     folder: str
@@ -45,6 +46,7 @@ class ReusePlan:
     same_settings: bool = True
     previous: PreviousEntry | None = None
     emit: Emit = "all"
+    by_join: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -54,8 +56,8 @@ class ReusePlan:
 
     @property
     def known_folder(self) -> str | None:
-        """Where earlier documents are found by their ids; None where nothing is compared."""
-        return None if self.known is None else f"{self.folder}/documents"
+        """Where earlier documents are found by their ids; None where nothing is compared, or by a join."""
+        return None if self.known is None or self.by_join else f"{self.folder}/documents"
 
 
 def plan_reuse(
