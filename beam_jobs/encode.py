@@ -17,6 +17,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs import metrics
 from beam_jobs.checkpoint import BufferLimit
+from beam_jobs.encoded_counts import encoded_counts
 from beam_jobs.errors import UsageError
 from beam_jobs.progress import ProgressSink
 from beam_jobs.records import DeadLetter, Document, Stage, dead_letter
@@ -26,7 +27,7 @@ from beam_jobs.too_long import naming_long_document
 from model_bundle.bundle import ModelBundle
 from model_bundle.machine import cpu_name, has_fast_bfloat16
 from model_bundle.manifest import Precision
-from model_bundle.results import EncodedTexts, TextFailure
+from model_bundle.results import TextFailure
 from model_bundle.shared_runtime import shared_runtime
 from model_bundle.text_encoder import TextEncoder
 
@@ -185,7 +186,8 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         seconds = time.monotonic() - started
         self._limit.computed(len(documents), seconds)
         milliseconds = round(1000 * seconds)
-        self._count(encoded, milliseconds)
+        for name, count in encoded_counts(encoded, milliseconds).items():
+            self._add(name, count)
         failures = {failure.text_index: failure for failure in encoded.failures}
         for index, failure in sorted(failures.items()):
             letter = self._dead(documents[index], "encode", failure.reason, self._message(failure))
@@ -211,13 +213,6 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         if self._settings.no_text and failure.reason == "model_error":
             return "The model failed on this text. What it said is left out, as it may quote the text."
         return failure.message
-
-    def _count(self, encoded: EncodedTexts, milliseconds: int) -> None:
-        self._add(metrics.DOCUMENTS_ENCODED, len(encoded.num_tokens) - len(encoded.failures))
-        dead = [failure.text_index for failure in encoded.failures]
-        self._add(metrics.TOKENS, int(encoded.num_fed_tokens.sum() - encoded.num_fed_tokens[dead].sum()))
-        self._add(metrics.PADDED_TOKENS, encoded.num_padded_tokens)
-        self._add(metrics.MODEL_MILLISECONDS, milliseconds)
 
     def _add(self, name: str, count: int) -> None:
         self._counters[name].inc(count)

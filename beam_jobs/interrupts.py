@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from beam_jobs.voice import Voice
+
 # What a shell gives a process that a signal ended.
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -39,7 +41,7 @@ class Stopping:
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[Stopping]:
+def stop_on_signals(voice: Voice) -> Iterator[Stopping]:
     """While inside, SIGINT and SIGTERM end this process and its children at once.
 
     A runner's threads cannot be asked to stop, and need not be: without a manifest there is no run. Signals
@@ -49,7 +51,7 @@ def stop_on_signals() -> Iterator[Stopping]:
 
     def stop(number: int, _: FrameType | None) -> None:
         # Not through sys.stderr: the signal may have come while that was being written to.
-        os.write(2, f"\nStopped by {signal.Signals(number).name}. {stopping.message}\n".encode())
+        os.write(2, voice.last_words(f"Stopped by {signal.Signals(number).name}. {stopping.message}"))
         for child in _descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(child, signal.SIGKILL)

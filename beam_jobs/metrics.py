@@ -15,6 +15,9 @@ DOCUMENTS_REUSED = "reused_documents"
 DOCUMENTS_DEAD = "dead_documents"
 TOKENS = "encoded_tokens"
 PADDED_TOKENS = "padded_tokens"
+DOCUMENTS_TRUNCATED = "truncated_documents"
+LOST_TOKENS = "lost_tokens"
+WINDOWS = "encoded_windows"
 MODEL_MILLISECONDS = "model_milliseconds"
 SLOW_PRECISION_WORKERS = "slow_precision_workers"
 
@@ -26,6 +29,9 @@ ALL = (
     DOCUMENTS_DEAD,
     TOKENS,
     PADDED_TOKENS,
+    DOCUMENTS_TRUNCATED,
+    LOST_TOKENS,
+    WINDOWS,
     MODEL_MILLISECONDS,
     SLOW_PRECISION_WORKERS,
 )

@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Callable
 
 from beam_jobs.errors import UsageError
+from beam_jobs.forecast.flags import add_forecast
 from beam_jobs.long_options import add_long_texts, add_rows
+from beam_jobs.speaking import LOG_FORMATS
 
 _EPILOG = """\
 Flags that are not listed here go to Apache Beam (--runner, --project, --region, --temp_location, ...).
@@ -53,12 +55,19 @@ def _parser(
     add_output(parser.add_argument_group("output"))
     _add_limits(parser.add_argument_group("what may fail"))
     _add_tuning(parser.add_argument_group("speed and memory"))
+    add_forecast(parser.add_argument_group("forecast"))
     runner = parser.add_argument_group("runner")
     runner.add_argument(
         "--runner",
         default="DirectRunner",
         metavar="NAME",
         help="where to run: DirectRunner (in this process, default), DataflowRunner, FlinkRunner, ...",
+    )
+    runner.add_argument(
+        "--log_format",
+        choices=LOG_FORMATS,
+        default="text",
+        help="what is said on stderr: lines (default), or a JSON object a line, for schedulers",
     )
     return parser
 

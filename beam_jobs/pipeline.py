@@ -10,7 +10,7 @@ import apache_beam as beam
 from beam_jobs.commit import RunDescription
 from beam_jobs.config import ReadOptions, WriteOptions
 from beam_jobs.encode import EncodeDocuments
-from beam_jobs.previous.reuse import ReuseRows
+from beam_jobs.previous.steps import take_over, with_reused
 from beam_jobs.progress import ProgressSink
 from beam_jobs.read import ReadDocuments
 from beam_jobs.settings import EncodeSettings
@@ -19,6 +19,7 @@ from beam_jobs.write import RunInputs, WriteRun
 if TYPE_CHECKING:
     from beam_jobs.inputs import InputSummary
     from beam_jobs.previous.plan import ReusePlan
+    from beam_jobs.previous.reuse import ReusedDocuments
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,11 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
     ) | "NumRead" >> beam.Flatten()  # PCollection[int]
     documents = inputs.documents
     encode = EncodeDocuments(plan.encode, plan.summary.kept_schema, progress)
-    rows, unchanged = [], None
+    reused: ReusedDocuments | None = None
     if plan.reuse is not None:
-        reused = documents | "Reuse" >> ReuseRows(
-            plan.reuse, encode.schema, len(plan.summary.kept_schema), progress
-        )
-        documents, unchanged = reused.documents, reused.unchanged  # PCollection[Document], PCollection[…]
-        rows = [reused.rows]  # PCollection[pa.RecordBatch]
+        num_kept = len(plan.summary.kept_schema)
+        reused = documents | "Reuse" >> take_over(plan.reuse, encode.schema, num_kept, progress)
+        documents = reused.documents  # PCollection[Document]
     if plan.redistribute:
         documents |= "Redistribute" >> beam.Reshuffle()  # PCollection[Document]
     encoded = documents | "Encode" >> encode  # rows: PCollection[pa.RecordBatch]; dead_letters
@@ -64,8 +63,10 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
         inputs.dead_letters,
         encoded.dead_letters,
     ) | "DeadLetters" >> beam.Flatten()  # PCollection[DeadLetter]
-    rows = [*rows, encoded.rows] | "Rows" >> beam.Flatten()  # PCollection[pa.RecordBatch]
-    known_folder = None if plan.reuse is None else plan.reuse.known_folder
-    return RunInputs(rows, dead_letters, num_read, inputs.dead_files, unchanged) | "Write" >> WriteRun(
+    run = RunInputs(encoded.rows, dead_letters, num_read, inputs.dead_files)
+    known_folder = None
+    if plan.reuse is not None and reused is not None:
+        run, known_folder = with_reused(run, reused, plan.reuse), plan.reuse.known_folder
+    return run | "Write" >> WriteRun(
         plan.write, encode.schema, plan.description, known_folder
     )  # PCollection[RunManifest]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Self
 
 from beam_jobs import metrics
+from beam_jobs.voice import Voice
 
 # Without a terminal a line a minute is enough for a log, and tells that the job lives.
 _LOG_SECONDS = 60.0
@@ -72,7 +72,7 @@ def describe(counts: Mapping[str, int], seconds: float, total_bytes: int | None)
     '900 documents · 4,500 tokens/s · padding 10 % · 2 dead · 50 % read · 0:10 left'
     """
     if not counts:  # the model is loading, or workers in other processes count
-        return f"{clock(seconds)} since the start"
+        return f"{clock(seconds)} since the start, no counts yet"
     documents, tokens = counts.get(metrics.DOCUMENTS_ENCODED, 0), counts.get(metrics.TOKENS, 0)
     reused = counts.get(metrics.DOCUMENTS_REUSED, 0)
     padded = counts.get(metrics.PADDED_TOKENS, 0)
@@ -103,21 +103,18 @@ def clock(seconds: float) -> str:
 
 
 class LiveLine:
-    """Shows progress while a job runs: a line that changes on a terminal, log lines elsewhere.
+    """Shows progress while a job runs: a line that changes on a terminal, a line a minute elsewhere.
 
     Args:
         read: gives the counts as they are now.
         total_bytes: size of the input, where it is known.
-        stream: where to write.
+        voice: says it.
     """
 
-    def __init__(
-        self, read: Callable[[], Mapping[str, int]], total_bytes: int | None, stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, read: Callable[[], Mapping[str, int]], total_bytes: int | None, voice: Voice) -> None:
         self._read = read
         self._total_bytes = total_bytes
-        self._stream = stream or sys.stderr
-        self._terminal = self._stream.isatty()
+        self._voice = voice
         self._started = time.monotonic()
         self._stop = Event()
         self._thread = Thread(target=self._show, name="progress", daemon=True)
@@ -136,12 +133,15 @@ class LiveLine:
         """Stops, and clears the line on a terminal."""
         self._stop.set()
         self._thread.join()
-        if self._terminal:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+        if self._voice.is_live:
+            self._voice.draw("")
 
     def _show(self) -> None:
-        while not self._stop.wait(_TERMINAL_SECONDS if self._terminal else _LOG_SECONDS):
-            line = describe(self._read(), time.monotonic() - self._started, self._total_bytes)
-            self._stream.write(f"\r\x1b[K{line}" if self._terminal else f"{line}\n")
-            self._stream.flush()
+        while not self._stop.wait(_TERMINAL_SECONDS if self._voice.is_live else _LOG_SECONDS):
+            counts, seconds = self._read(), time.monotonic() - self._started
+            line = describe(counts, seconds, self._total_bytes)
+            if self._voice.is_live:
+                self._voice.draw(line)
+            else:
+                facts = {"counters": dict(counts), "elapsed_seconds": round(seconds, 1)}
+                self._voice.say("progress", line, facts=facts | {"total_bytes": self._total_bytes})

@@ -121,11 +121,17 @@ class _ReadingDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._plan, self._progress = plan, progress
         self._num_bytes = beam.metrics.Metrics.counter(metrics.NAMESPACE, metrics.BYTES_READ)
         self._num_documents = beam.metrics.Metrics.counter(metrics.NAMESPACE, metrics.DOCUMENTS_READ)
+        self._num_dead = beam.metrics.Metrics.counter(metrics.NAMESPACE, metrics.DOCUMENTS_DEAD)
 
     def _on_bytes(self, num_bytes: int) -> None:
         self._num_bytes.inc(num_bytes)
         if self._progress is not None:
             self._progress.add(metrics.BYTES_READ, num_bytes)
+
+    def _on_dead(self) -> None:
+        self._num_dead.inc(1)
+        if self._progress is not None:
+            self._progress.add(metrics.DOCUMENTS_DEAD, 1)
 
     def _tagged(self, outcomes: Iterable[_Outcome]) -> Iterator[Any]:
         num_documents = 0
@@ -134,6 +140,7 @@ class _ReadingDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             if type(outcome) is Document:
                 yield outcome
             elif type(outcome) is DeadLetter:
+                self._on_dead()
                 yield TaggedOutput(DEAD_LETTERS, outcome)
             else:
                 num_documents -= 1

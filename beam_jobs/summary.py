@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TextIO
 
 from beam_jobs import storage
 from beam_jobs.manifest import (
@@ -17,12 +16,13 @@ from beam_jobs.manifest import (
 from beam_jobs.pipeline import JobPlan
 from beam_jobs.progress import clock
 from beam_jobs.sizes import size
+from beam_jobs.voice import Severity, Voice
 
 # Measuring takes about ten seconds: worth it only where there is something to save.
 _WORTH_MEASURING_SECONDS = 30.0
 
 
-def print_plan(plan: JobPlan, stream: TextIO) -> None:
+def say_plan(plan: JobPlan, voice: Voice) -> None:
     """Says what will be done."""
     files, encode = plan.summary.files, plan.encode
     if encode.classes is None:
@@ -30,18 +30,18 @@ def print_plan(plan: JobPlan, stream: TextIO) -> None:
     else:
         what = f"{len(encode.classes.names)} labels"
     for warning in plan.summary.warnings:
-        print(f"warning: {warning}", file=stream)
+        voice.say("warning", warning, "WARNING")
     for note in () if plan.reuse is None else plan.reuse.notes:
-        print(f"taking over: {note}", file=stream)
-    print(
+        voice.say("reuse", note)
+    voice.say(
+        "plan",
         f"{len(files):,} input files, {size(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
         f"({encode.bundle_digest[:12]}), {what}, {encode.request.precision}; run {plan.write.run_id}",
-        file=stream,
     )
 
 
-def print_summary(manifest: RunManifest, plan: JobPlan, stream: TextIO) -> None:
+def say_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
     """Says what happened, where the files are and how to open them."""
     root = storage.join(plan.write.output, plan.write.run_id)
     title = "Run finished" if manifest.failure is None else "Run FAILED"
@@ -60,7 +60,9 @@ def print_summary(manifest: RunManifest, plan: JobPlan, stream: TextIO) -> None:
         lines += [f"  dead       SELECT reason, message, doc_id FROM '{root}/{DEAD_LETTERS}/*.parquet'"]
     lines += [f"  not read   {f.source}: {f.message}" for f in manifest.dead_files[:5]]
     saving = _bfloat16_saving(manifest, plan)
-    print("\n".join(lines + ([saving] if saving else [])), file=stream)
+    facts = {"run": root, "failure": manifest.failure, "counters": manifest.counts.model_dump(mode="json")}
+    severity: Severity = "INFO" if manifest.failure is None else "ERROR"
+    voice.say("summary", "\n".join(lines + ([saving] if saving else [])), severity, facts)
 
 
 def _count_lines(manifest: RunManifest) -> list[str]:

@@ -27,13 +27,19 @@ _LETTER_BYTES_AT_ONCE = 16_000_000
 
 
 class RunInputs(NamedTuple):
-    """What ``WriteRun`` takes. ``num_read`` holds numbers whose sum is the documents read."""
+    """What ``WriteRun`` takes. ``num_read`` holds numbers whose sum is the documents read.
+
+    ``reused`` are more rows, in a collection of their own: putting two together would make the in-process
+    runner hold both in memory.
+    """
 
     rows: Any  # PCollection[pa.RecordBatch]
     dead_letters: Any  # PCollection[DeadLetter]
     num_read: Any  # PCollection[int]
     dead_files: Any = None  # PCollection[DeadFile]
     unchanged: Any = None  # PCollection[UnchangedDocuments]
+    reused: Any = None  # PCollection[pa.RecordBatch]
+    changes: Any = None  # PCollection[pa.RecordBatch]
 
 
 class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
@@ -79,9 +85,11 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         for collection in collections:
             require_batch(collection, "WriteRun")
         options, precision = self._options, self._description.precision
-        receipts = inputs.rows | "WriteRows" >> beam.ParDo(
-            _WriteShardsDoFn(self._description.kind, self._schema, options, precision)
-        )  # PCollection[Receipt]
+        writer = _WriteShardsDoFn(self._description.kind, self._schema, options, precision)
+        receipts = inputs.rows | "WriteRows" >> beam.ParDo(writer)  # PCollection[Receipt]
+        if inputs.reused is not None:
+            reused = inputs.reused | "WriteReusedRows" >> beam.ParDo(writer)  # PCollection[Receipt]
+            receipts = (receipts, reused) | "RowReceipts" >> beam.Flatten()  # PCollection[Receipt]
         dead_receipts = (
             inputs.dead_letters
             | "BatchDeadLetters" >> beam.ParDo(_BatchDeadLettersDoFn())  # PCollection[pa.RecordBatch]
@@ -90,8 +98,10 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         )  # PCollection[Receipt]
         entries = [receipts, dead_receipts, inputs.num_read]
         entries += [part for part in (inputs.dead_files, inputs.unchanged) if part is not None]
+        changes = inputs.changes
         if self._known_folder is not None:
             changes = receipts | "FindChanges" >> FindChanges(self._known_folder)  # PCollection[RecordBatch]
+        if changes is not None:
             writer = _WriteShardsDoFn(CHANGES, CHANGES_SCHEMA, options, None)
             entries.append(changes | "WriteChanges" >> beam.ParDo(writer))  # PCollection[Receipt]
         return (

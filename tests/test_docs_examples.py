@@ -117,3 +117,14 @@ def test_windows_in_memory(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
     exec(examples("embed.md")["Long texts"], {"BUNDLE": str(tiny_bundle)})
     windows = 1 + -(-(4000 - 62) // (62 - 32))  # "word" is four tokens here
     assert f"({windows}, 16)" in capsys.readouterr().out
+
+
+def test_a_log_is_read_by_its_last_object(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(sample) + "\n" for sample in SAMPLES))
+    run = run_job(tmp_path / "out", tiny_bundle, "--input", source, "--log_format", "json")
+    (tmp_path / "log").write_text(run.stderr)
+    exec(examples("monitoring.md")["JSON"], {"LOG": tmp_path / "log"})
+    assert capsys.readouterr().out == "run True 4\n"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from beam_jobs import metrics, progress
 from beam_jobs.progress import LiveLine, ProgressSink, clock, close_tally, describe, open_tally
+from beam_jobs.voice import TextVoice
 
 COUNTS = {
     metrics.DOCUMENTS_ENCODED: 1_000,
@@ -42,7 +43,7 @@ def test_time_left_is_only_told_where_the_total_is_known() -> None:
 
 
 def test_a_job_that_counts_nothing_lives_all_the_same() -> None:
-    assert describe({}, 75.0, 1_000) == "1:15 since the start"
+    assert describe({}, 75.0, 1_000) == "1:15 since the start, no counts yet"
 
 
 @given(
@@ -67,7 +68,7 @@ def test_a_clock_reads_back(seconds: float) -> None:
 
 def test_a_terminal_gets_one_line_that_changes_and_is_cleared() -> None:
     stream = Terminal()
-    with LiveLine(lambda: COUNTS, 1_000, stream):
+    with LiveLine(lambda: COUNTS, 1_000, TextVoice(stream)):
         time.sleep(1.2)
     written = stream.getvalue()
     assert written.count("1,000 documents") == 2
@@ -78,7 +79,7 @@ def test_a_terminal_gets_one_line_that_changes_and_is_cleared() -> None:
 def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_LOG_SECONDS", 0.2)
     stream = io.StringIO()
-    with LiveLine(lambda: COUNTS, 1_000, stream):
+    with LiveLine(lambda: COUNTS, 1_000, TextVoice(stream)):
         time.sleep(0.5)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2
@@ -88,7 +89,7 @@ def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_short_job_says_nothing_in_a_log() -> None:
     stream = io.StringIO()
-    with LiveLine(lambda: COUNTS, 1_000, stream):
+    with LiveLine(lambda: COUNTS, 1_000, TextVoice(stream)):
         pass
     assert stream.getvalue() == ""
 

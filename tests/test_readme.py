@@ -9,12 +9,14 @@ import shlex
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from beam_jobs import metrics, voice
 from beam_jobs.beam_flags import pipeline_options
 from beam_jobs.errors import UsageError
 from beam_jobs.manifest import DeadFileEntry, RunCounts, RunFile, RunManifest
@@ -29,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EMBED_PAGE = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8")
+MONITORING_PAGE = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
 PACKAGES = ("beam_jobs", "model_bundle")
 JOBS = {"beam_jobs.embed": embed_parser, "beam_jobs.classify": classify_parser}
 TOOLS = {"beam_jobs.report": report_parser, "beam_jobs.runs": runs_parser, "beam_jobs.search": search_parser}
@@ -207,6 +210,20 @@ def test_every_reason_is_documented() -> None:
 def test_every_field_is_documented(heading: str, names: list[str]) -> None:
     text = section(EMBED_PAGE, heading)
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_counter_is_documented_with_its_unit() -> None:
+    table = section(MONITORING_PAGE, "## Metrics")
+    assert cells(table) == set(metrics.ALL)
+    units = {name.rpartition("_")[2] for name in metrics.ALL}
+    assert units == {"bytes", "documents", "tokens", "windows", "milliseconds", "workers"}
+    assert f"`{metrics.NAMESPACE}`" in table
+
+
+def test_every_event_is_documented() -> None:
+    events, _, fields = section(MONITORING_PAGE, "## JSON").partition("| field |")
+    assert cells(events) == set(get_args(voice.Event))
+    assert {"time", "severity", "message", "run_id", "event"} == cells("| field |" + fields)
 
 
 def anchors(path: Path) -> set[str]:

@@ -103,7 +103,7 @@ def _valid(runs: Sequence[KnownRun]) -> Iterator[tuple[int, int, GroupDocuments]
                 shown = [at for at, name in enumerate(documents.ids) if name not in hidden]
                 yield file, group, documents.only(shown) if hidden else documents
             file += 1
-        hidden |= set(_changed_ids(run.change_files))
+        hidden |= set(changed_ids(run.change_files))
 
 
 def documents_of(path: str) -> Iterator[tuple[int, GroupDocuments]]:
@@ -117,7 +117,8 @@ def documents_of(path: str) -> Iterator[tuple[int, GroupDocuments]]:
             yield group, group_documents(parquet, group)
 
 
-def _changed_ids(paths: Iterable[str]) -> Iterator[str]:
+def changed_ids(paths: Iterable[str]) -> Iterator[str]:
+    """Gives the ids that files of changes say were changed or removed."""
     for path in paths:
         with opened(path) as parquet:
             for batch in parquet.iter_batches(columns=["doc_id", "change"]):

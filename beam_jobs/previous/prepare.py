@@ -19,7 +19,7 @@ def indexed(plan: ReusePlan | None) -> Iterator[None]:
     Raises:
         JobError: an earlier file cannot be read, or changes cannot be told.
     """
-    if plan is None:
+    if plan is None or plan.by_join:
         yield
         return
     try:

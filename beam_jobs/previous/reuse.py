@@ -39,6 +39,7 @@ class ReusedDocuments(NamedTuple):
     rows: Any  # PCollection[pa.RecordBatch]
     documents: Any  # PCollection[Document]
     unchanged: Any  # PCollection[UnchangedDocuments]
+    unchanged_pairs: Any = None  # PCollection[tuple[str, bytes]], their ids and digests, where workers join
 
 
 class ReuseRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
@@ -124,11 +125,8 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             old = self._rows.group(file, group)
             for part in parts_of(positions, places, old):
                 some = [documents[at] for at in part]
-                rows, num_truncated = taken_over(some, old, places[part], self._schema)
                 self._count(len(some))
-                yield with_counts(
-                    rows, {"num_documents": 0, REUSED_KEY: len(some), "num_truncated": num_truncated}
-                )
+                yield reused_rows(some, old, places[part], self._schema)
 
     def _count(self, number: int) -> None:
         self._counter.inc(number)
@@ -137,9 +135,13 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
 
 def digests_of(documents: list[Document]) -> np.ndarray:
-    """Gives uint8[documents, 32], the sha256 of each text; half a surrogate pair matches nothing."""
-    digests = (hashlib.sha256(d.text.encode("utf-8", errors="surrogatepass")).digest() for d in documents)
-    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
+    """Gives uint8[documents, 32], the sha256 of each text."""
+    return np.frombuffer(b"".join(map(text_digest, documents)), np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def text_digest(document: Document) -> bytes:
+    """Gives the sha256 of a document's text; half a surrogate pair matches nothing."""
+    return hashlib.sha256(document.text.encode("utf-8", errors="surrogatepass")).digest()
 
 
 def parts_of(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> Iterator[np.ndarray]:
@@ -179,6 +181,15 @@ def taken_over(
     first = np.flatnonzero(np.append(True, texts[1:] != texts[:-1]))
     num_truncated = pc.sum(taken.column("was_truncated").take(pa.array(first))).as_py() or 0
     return rows, num_truncated
+
+
+def reused_rows(
+    documents: list[Document], old: pa.RecordBatch, places: np.ndarray, schema: pa.Schema
+) -> pa.RecordBatch:
+    """Makes rows as ``taken_over`` does, which count as taken over from an earlier run."""
+    rows, num_truncated = taken_over(documents, old, places, schema)
+    counts = {"num_documents": 0, REUSED_KEY: len(documents), "num_truncated": num_truncated}
+    return with_counts(rows, counts)
 
 
 def with_counts(rows: pa.RecordBatch, counts: Mapping[str, int]) -> pa.RecordBatch:
