@@ -45,11 +45,8 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     write = write_options(flags, in_process=in_process)
     read, summary, encode = plan_input(flags)
     schema = schema_of(encode, summary.kept_schema)  # refuses kept columns that the rows have themselves
-    if flags.previous is not None and not in_process:
-        raise UsageError("--previous works on the in-process runner (--runner DirectRunner) only.")
-    reuse = None
-    if in_process:
-        reuse = plan_reuse(flags, write, encode, schema, len(summary.kept_schema))
+    num_kept = len(summary.kept_schema)
+    reuse = plan_reuse(flags, write, encode, schema, num_kept, by_join=not in_process)
     check_output(write)
     description = describe_run(encode, limits, dict(sorted(vars(flags).items())))
     if reuse is not None:
