@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from beam_jobs.errors import JobError
+from beam_jobs.forecast.flags import check_forecast
 from beam_jobs.interrupts import Stopping, stop_on_signals
 from beam_jobs.speaking import speaking
 from beam_jobs.voice import Voice
@@ -34,6 +35,7 @@ def _run(
     stopping: Stopping,
     voice: Voice,
 ) -> int:
+    check_forecast(flags)
     # Beam takes seconds to import: only now, when the flags have been understood.
     from beam_jobs.beam_flags import is_in_process, pipeline_options
     from beam_jobs.planning import plan_job
@@ -42,6 +44,10 @@ def _run(
 
     own_flags = [option for action in parser._actions for option in action.option_strings]
     options = pipeline_options(flags.runner, rest, own_flags)
+    if flags.forecast is not None:
+        from beam_jobs.forecast.job import forecast_job
+
+        return forecast_job(flags, options, voice)
     in_process = is_in_process(flags.runner)
     plan = plan_job(flags, options, in_process=in_process)
     voice.run_id = plan.write.run_id

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from beam_jobs.errors import UsageError
+from beam_jobs.forecast.flags import add_forecast
 from beam_jobs.long_options import add_long_texts, add_rows
 from beam_jobs.speaking import LOG_FORMATS
 
@@ -54,6 +55,7 @@ def _parser(
     add_output(parser.add_argument_group("output"))
     _add_limits(parser.add_argument_group("what may fail"))
     _add_tuning(parser.add_argument_group("speed and memory"))
+    add_forecast(parser.add_argument_group("forecast"))
     runner = parser.add_argument_group("runner")
     runner.add_argument(
         "--runner",

@@ -9,7 +9,7 @@ from typing import Any
 from beam_jobs import storage
 from beam_jobs.config import Limits, ReadOptions, WriteOptions
 from beam_jobs.errors import JobError, UsageError
-from beam_jobs.inputs import inspect_input
+from beam_jobs.inputs import InputSummary, inspect_input
 from beam_jobs.long_options import long_texts
 from beam_jobs.manifest import FAILED_NAME
 from beam_jobs.pipeline import JobPlan
@@ -39,30 +39,35 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     Raises:
         UsageError, ModelBundleError: what is wrong, and what to do.
     """
-    read, keep_text = read_options(flags)
     limits = Limits(
         flags.max_dead_fraction, flags.max_dead_files, flags.fail_on_blank, flags.allow_empty_input
     )
     write = write_options(flags, in_process=in_process)
-    if flags.bundle is None:  # the default one takes texts alone, and may have to be fetched
-        summary = inspect_input(read)
-        encode = encode_settings(flags, keep_text=keep_text)
-    else:
-        encode = encode_settings(flags, keep_text=keep_text)
-        read = replace(read, numeric_columns=encode.numeric_columns)
-        summary = inspect_input(read)
+    read, summary, encode = plan_input(flags)
     schema = schema_of(encode, summary.kept_schema)  # refuses kept columns that the rows have themselves
-    if flags.previous is not None and not in_process:
-        raise UsageError("--previous works on the in-process runner (--runner DirectRunner) only.")
-    reuse = None
-    if in_process:
-        reuse = plan_reuse(flags, write, encode, schema, len(summary.kept_schema))
+    num_kept = len(summary.kept_schema)
+    reuse = plan_reuse(flags, write, encode, schema, num_kept, by_join=not in_process)
     check_output(write)
     description = describe_run(encode, limits, dict(sorted(vars(flags).items())))
     if reuse is not None:
         description = replace(description, previous=reuse.previous, emit=reuse.emit)
     redistribute = not in_process or _num_workers(options) > 1
     return JobPlan(read, summary, encode, write, description, redistribute, reuse)
+
+
+def plan_input(flags: argparse.Namespace) -> tuple[ReadOptions, InputSummary, EncodeSettings]:
+    """Resolves what to read and what to compute of it; nothing is written.
+
+    Raises:
+        UsageError, ModelBundleError: what is wrong, and what to do.
+    """
+    read, keep_text = read_options(flags)
+    if flags.bundle is None:  # the default one takes texts alone, and may have to be fetched
+        summary = inspect_input(read)
+        return read, summary, encode_settings(flags, keep_text=keep_text)
+    encode = encode_settings(flags, keep_text=keep_text)
+    read = replace(read, numeric_columns=encode.numeric_columns)
+    return read, inspect_input(read), encode
 
 
 def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:

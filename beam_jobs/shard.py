@@ -65,12 +65,7 @@ class Shard:
         self._opened_at = time.time_ns()
         self._sink = _DigestingSink(self.path)
         self._writer = pq.ParquetWriter(
-            pa.PythonFile(self._sink, mode="w"),
-            schema,
-            compression="zstd",
-            # A dictionary of float vectors or unique ids costs time and saves nothing.
-            use_dictionary=_dictionary_columns(schema),
-            write_statistics=_statistics_columns(schema),
+            pa.PythonFile(self._sink, mode="w"), schema, **parquet_options(schema)
         )
         self._pending: list[pa.RecordBatch] = []
         self._pending_bytes = 0
@@ -145,6 +140,16 @@ def _counts(batch: pa.RecordBatch, kind: str) -> dict[str, int]:
     if WEIGHTS_KEY.encode() in metadata:
         counts[f"weights/{metadata[WEIGHTS_KEY.encode()].decode()}"] = batch.num_rows
     return counts | count_lengths(batch)
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """Gives how the rows of a schema are written to Parquet."""
+    return {
+        "compression": "zstd",
+        # A dictionary of float vectors or unique ids costs time and saves nothing.
+        "use_dictionary": _dictionary_columns(schema),
+        "write_statistics": _statistics_columns(schema),
+    }
 
 
 def _dictionary_columns(schema: pa.Schema) -> list[str]:

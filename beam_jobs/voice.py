@@ -17,6 +17,7 @@ Event = Literal[
     "progress",
     "metrics",
     "summary",
+    "forecast",
     "error",
     "stopped",
     "log",
@@ -56,7 +57,7 @@ class Voice(Protocol):
 
 
 class TextVoice:
-    """Lines: the summary to the standard output, all else to the standard error.
+    """Lines: the summary or forecast to the standard output, all else to the standard error.
 
     Args:
         stream: instead of the standard error.
@@ -76,7 +77,7 @@ class TextVoice:
     ) -> None:
         """See ``Voice.say``; facts are not repeated."""
         del severity, facts
-        stream = sys.stdout if event == "summary" else self._stream
+        stream = sys.stdout if event in ("summary", "forecast") else self._stream
         print(f"{_PREFIXES.get(event, '')}{message}", file=stream, flush=True)
 
     def draw(self, line: str) -> None:

@@ -61,7 +61,13 @@ class ReusePlan:
 
 
 def plan_reuse(
-    flags: argparse.Namespace, write: WriteOptions, encode: EncodeSettings, schema: pa.Schema, num_kept: int
+    flags: argparse.Namespace,
+    write: WriteOptions,
+    encode: EncodeSettings,
+    schema: pa.Schema,
+    num_kept: int,
+    *,
+    by_join: bool,
 ) -> ReusePlan | None:
     """Decides which earlier rows a job may take over. Nothing is written.
 
@@ -71,6 +77,7 @@ def plan_reuse(
         encode: what it computes.
         schema: of its rows.
         num_kept: how many of their columns, the last ones, are the input's own.
+        by_join: workers share no disk with this machine.
 
     Raises:
         UsageError: there is no such run, or one that was named has nothing to take over.
@@ -82,13 +89,13 @@ def plan_reuse(
     kind = EMBEDDINGS if encode.classes is None else CLASSES
     staged = staged_files(write, kind, encode, columns)
     notes = (f"{len(staged)} files of an earlier attempt at this run",) if staged else ()
-    folder = _folder(write)
+    folder = "" if by_join else _folder(write)
     if flags.previous is None:
-        return ReusePlan(folder, tuple(staged), notes=notes) if staged else None
+        return ReusePlan(folder, tuple(staged), by_join=by_join, notes=notes) if staged else None
     run = find_previous(flags.previous, write.output)
     if run is None:
         note = f"no finished run below {write.output} yet"
-        return ReusePlan(folder, tuple(staged), known=(), notes=(*notes, note))
+        return ReusePlan(folder, tuple(staged), known=(), by_join=by_join, notes=(*notes, note))
     chain = chain_of(run)
     why = _obstacle(chain, encode, kind, columns, flags)
     return ReusePlan(
@@ -98,6 +105,7 @@ def plan_reuse(
         same_settings=not why,
         previous=PreviousEntry(run_id=run.manifest.run_id, root=run.root),
         emit=flags.emit,
+        by_join=by_join,
         notes=(*notes, f"nothing can be taken over from {run.root}: {why}" if why else run.root),
     )
 

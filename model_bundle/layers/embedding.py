@@ -176,6 +176,11 @@ class BundleEmbedding(keras.layers.Layer):
         }
 
     @property
+    def graph_weights(self) -> list[np.ndarray]:
+        """The weights as they are now, in the order of ``BundleGraph.variables``."""
+        return [variable.numpy() for variable in self._bundle_graph.variables]
+
+    @property
     def _token_limit(self) -> int | None:
         return self.max_tokens or self._bundle_graph.manifest.max_tokens
 

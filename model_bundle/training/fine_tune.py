@@ -1,0 +1,208 @@
+"""Trains a BERT bundle together with its head. Imports Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model_bundle.errors import SettingsError
+from model_bundle.feeding import signature_inputs
+from model_bundle.layers import BundleEmbedding
+from model_bundle.layers.keras_setup import keras, tf
+from model_bundle.text import PreparedTexts, text_input
+from model_bundle.training.features import Notify, VectorPlan
+from model_bundle.training.head import FitResult, Head
+from model_bundle.training.options import HeadOptions
+from model_bundle.training.rows import Examples
+from model_bundle.training.split import TrainingData
+from model_bundle.training.weights import row_weights
+
+_EPOCHS = 3
+_BATCH_TEXTS = 32
+_LEARNING_RATE = 3e-5
+# The rate rises over this share of the steps and falls to zero over the rest, as BERT was fine-tuned.
+# Source: Devlin et al., arXiv:1810.04805, appendix A.2.
+_WARM_UP = 0.1
+_MAX_NORM = 1.0
+# Texts that are sorted by length together, in batches: little padding, and still another order each epoch.
+_POOL_BATCHES = 50
+_NUMBERS = "numbers"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A head, and the weights of the encoder in the order of ``BundleEmbedding.graph_weights``."""
+
+    fit: FitResult
+    weights: list[np.ndarray]
+
+
+class _Part:
+    """Texts of one part, tokenized once."""
+
+    def __init__(
+        self, plan: VectorPlan, examples: Examples, classes: np.ndarray, weights: np.ndarray
+    ) -> None:
+        manifest, request = plan.bundle.manifest, plan.request
+        side = text_input(plan.bundle.path, manifest, request.max_tokens, request.prompt)
+        self.prepared: PreparedTexts = side.prepare(examples.texts)
+        self.numbers, self.classes, self.weights = examples.numbers, classes, weights
+        self._manifest = manifest
+
+    def fed(self, places: np.ndarray) -> dict[str, Any]:
+        """Gives the inputs of the Keras model for some rows."""
+        arrays = self.prepared.batch(places)
+        fed = signature_inputs(arrays, self._manifest.inputs, self._manifest.tokenizer.pad_id)
+        tensors = {n: tf.constant(a, dtype=self._manifest.inputs[n].dtype) for n, a in fed.items()}
+        return {**tensors, _NUMBERS: tf.constant(self.numbers[places])}
+
+
+def check_family(plan: VectorPlan) -> None:
+    """Refuses what stays frozen, before any work.
+
+    Raises:
+        SettingsError: the bundle is no BERT that was built here.
+    """
+    manifest = plan.bundle.manifest
+    if manifest.family != "bert":
+        raise SettingsError(
+            f"--fine_tune: {manifest.name} is of the family {manifest.family}; BERT encoders built here can "
+            "be fine-tuned. For ELMo, --mix learns what each layer counts."
+        )
+
+
+def fine_tune(
+    plan: VectorPlan,
+    head: Head,
+    data: TrainingData,
+    classes: tuple[np.ndarray, np.ndarray],
+    options: HeadOptions,
+    notify: Notify,
+) -> Tuned:
+    """Trains everything, from a head that knows the frozen vectors; keeps the best epoch.
+
+    Args:
+        plan: what a text's vector is.
+        head: where the head begins.
+        data: rows.
+        classes: int32[rows] of those to learn from, and of those held out.
+        options, notify: see ``fit_head``.
+    """
+    train, held_out, labels = data.train, data.held_out, data.labels
+    embedding, model = _make_model(plan, head, train.numbers.shape[1])
+    learned = _Part(plan, train, classes[0], row_weights(classes[0], labels, options.class_weights))
+    judged = _Part(plan, held_out, classes[1], np.ones(len(held_out), np.float32))
+    epochs = options.epochs or _EPOCHS
+    rate = options.learning_rate or _LEARNING_RATE
+    optimizer = keras.optimizers.Adam(rate, global_clipnorm=_MAX_NORM)
+    step = _make_step(model, optimizer)
+    best: tuple[float, list[np.ndarray]] | None = None
+    history: list[dict[str, float]] = []
+    since_best = 0
+    batch_texts = options.batch_texts or _BATCH_TEXTS
+    num_steps = -(-len(train) // batch_texts)
+    for epoch in range(epochs):
+        losses = []
+        batches = _shuffled(learned.prepared.lengths, batch_texts, (options.seed, epoch))
+        for number, places in enumerate(batches, 1):
+            done = (epoch * num_steps + number) / (epochs * num_steps)
+            optimizer.learning_rate.assign(rate * _share(done))
+            losses.append(float(step(learned.fed(places), learned.classes[places], learned.weights[places])))
+            notify(f"fine-tuning: epoch {epoch + 1} of {epochs}, batch {number} of {num_steps}")
+        loss = _loss(_predict(model, judged, batch_texts), judged.classes)
+        history.append({"train_loss": float(np.mean(losses)), "held_out_loss": loss})
+        notify(f"fine-tuning: epoch {epoch + 1} of {epochs}, held-out loss {loss:.4f}")
+        since_best += 1
+        if best is None or loss < best[0]:
+            best, since_best = (loss, [weight.numpy() for weight in model.weights]), 0
+        if since_best >= options.patience:
+            break
+    assert best is not None
+    for weight, value in zip(model.weights, best[1], strict=True):
+        weight.assign(value)
+    fit = FitResult(_plain(model), _predict(model, judged, batch_texts), tuple(history))
+    return Tuned(fit, embedding.graph_weights)
+
+
+def _make_model(plan: VectorPlan, head: Head, num_numbers: int) -> tuple[BundleEmbedding, Any]:
+    request = plan.request
+    embedding = BundleEmbedding(
+        plan.bundle,
+        pooling=None if request.pooling is None else str(request.pooling),
+        normalize=request.normalize,
+        trainable=True,
+    )
+    inputs = {**embedding.make_inputs(), _NUMBERS: keras.Input((num_numbers,), name=_NUMBERS)}
+    graph_inputs = {name: one for name, one in inputs.items() if name != _NUMBERS}
+    state = keras.layers.Concatenate()([embedding(graph_inputs), inputs[_NUMBERS]])
+    for index, (kernel, _) in enumerate(head.dense):
+        is_last = index == len(head.dense) - 1
+        activation = None if is_last else "relu"
+        state = keras.layers.Dense(kernel.shape[1], activation=activation, name=f"dense_{index}")(state)
+    model = keras.Model(inputs, state)
+    for index, weights in enumerate(head.dense):
+        model.get_layer(f"dense_{index}").set_weights(weights)
+    return embedding, model
+
+
+def _make_step(model: Any, optimizer: Any) -> Callable[[dict[str, Any], np.ndarray, np.ndarray], Any]:
+    variables = model.trainable_variables
+    optimizer.build(variables)
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
+    def step(fed: Any, classes: Any, weights: Any) -> Any:
+        with tf.GradientTape() as tape:
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(classes, model(fed, training=True))
+            loss = tf.reduce_mean(losses * weights)
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        optimizer.apply(gradients, variables)
+        return loss
+
+    return lambda fed, classes, weights: step(fed, tf.constant(classes), tf.constant(weights))
+
+
+def _shuffled(lengths: np.ndarray, batch_texts: int, seed: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Gives batches of texts of similar length, in another order for each seed."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(lengths))
+    size = batch_texts * _POOL_BATCHES
+    batches = []
+    for start in range(0, len(order), size):
+        pool = order[start : start + size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[place : place + batch_texts] for place in range(0, len(pool), batch_texts)]
+    for index in random.permutation(len(batches)):
+        yield batches[index]
+
+
+def _share(done: float) -> float:
+    """What share of the learning rate counts when this share of the steps is done."""
+    return min(done / _WARM_UP, (1 - done) / (1 - _WARM_UP) + 1e-3)
+
+
+def _predict(model: Any, part: _Part, batch_texts: int) -> np.ndarray:
+    """Gives logits float32[rows, labels]."""
+    lengths = part.prepared.lengths
+    order = np.argsort(lengths, kind="stable")
+    logits = np.zeros((len(lengths), model.output_shape[-1]), np.float32)
+    call = tf.function(lambda fed: model(fed, training=False), reduce_retracing=True)
+    for start in range(0, len(order), batch_texts):
+        places = order[start : start + batch_texts]
+        logits[places] = call(part.fed(places)).numpy()
+    return logits
+
+
+def _loss(logits: np.ndarray, classes: np.ndarray) -> float:
+    exact = logits.astype(np.float64)
+    exact -= exact.max(axis=1, keepdims=True)
+    log_shares = exact - np.log(np.exp(exact).sum(axis=1, keepdims=True))
+    return float(-log_shares[np.arange(len(classes)), classes].mean())
+
+
+def _plain(model: Any) -> Head:
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    matrices = tuple(tuple(weight.numpy() for weight in layer.weights) for layer in dense)
+    return Head(np.zeros(0, np.float32), matrices)

@@ -1,0 +1,103 @@
+"""What somebody wants trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model_bundle.errors import SettingsError
+
+# Seeds of numpy end here.
+_MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Where the rows are, and which columns of them count.
+
+    ``dev`` is a file of held-out rows; without it ``held_out`` is the fraction of the rows of ``data`` that
+    are. ``column_names`` are those of files without a header row. ``numeric_columns`` are numbers that the
+    head takes beside the vector.
+    """
+
+    data: Path
+    text_column: str
+    label_column: str
+    dev: Path | None = None
+    held_out: float = 0.1
+    column_names: tuple[str, ...] = ()
+    csv_quotes: bool = True
+    numeric_columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without the file.
+
+        Raises:
+            SettingsError: names the option.
+        """
+        if not 0 < self.held_out < 1:
+            raise SettingsError(
+                f"--held_out {self.held_out}: expected a fraction between 0 and 1, such as 0.1."
+            )
+        columns = (self.text_column, self.label_column, *self.numeric_columns)
+        repeated = sorted({name for name in columns if columns.count(name) > 1})
+        if repeated:
+            raise SettingsError(
+                f"The column {repeated[0]} is named twice; text, label and numbers are different columns."
+            )
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """How the head learns, and whether what is below it does.
+
+    ``hidden``: units of a layer between the vector and the labels; 0 is none, a logistic regression.
+    ``epochs``, ``learning_rate`` and ``batch_texts``: None means what suits a head alone (60, 3e-3, up to
+    256) or fine-tuning (3, 3e-5, 32). ``l2``: the penalty on the head's matrices, whose inputs are brought to
+    one scale; None means 0.05, or 0.01 with a hidden layer. ``patience``: epochs without a better held-out
+    loss after which it stops. ``class_weights``: empty, ``balanced``, or a factor by label. ``mix``: learns
+    how much of each layer the vector is.
+    """
+
+    hidden: int = 0
+    epochs: int | None = None
+    learning_rate: float | None = None
+    l2: float | None = None
+    batch_texts: int | None = None
+    patience: int = 5
+    class_weights: str | Mapping[str, float] = ""
+    mix: bool = False
+    fine_tune: bool = False
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            SettingsError: names the option.
+        """
+        if not 0 <= self.seed <= _MAX_SEED:
+            raise SettingsError(f"--seed {self.seed}: expected 0 to {_MAX_SEED}.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < 10:
+            raise SettingsError(f"--learning_rate {self.learning_rate}: expected more than 0, such as 3e-5.")
+        if self.l2 is not None and not 0 <= self.l2 < 100:
+            raise SettingsError(f"--l2 {self.l2}: expected 0 or more, such as 0.02.")
+        if self.mix and self.fine_tune:
+            raise SettingsError("--mix learns on frozen layers, --fine_tune changes them: use one of them.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Gives the options as plain JSON data."""
+        weights = self.class_weights
+        return {**asdict(self), "class_weights": weights if isinstance(weights, str) else dict(weights)}
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """All of it."""
+
+    data: DataOptions
+    head: HeadOptions = field(default_factory=HeadOptions)
+    max_tokens: int | None = None
+    name: str | None = None

@@ -1,0 +1,150 @@
+"""What a training came to, for people: one page that needs nothing beside it."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_bundle.training.metrics import Metrics
+
+FOLDER = "training"
+_CELL, _LABEL_WIDTH = 64, 150
+# More labels than this make a picture that nobody can read; the table below it has all of them.
+_MAX_DRAWN = 24
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}"
+    "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .8rem;text-align:right;"
+    "border-bottom:1px solid #d8dee4}td:first-child,th:first-child{text-align:left}"
+    "svg text{font:13px system-ui,sans-serif}"
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The held-out rows: ``rows`` are their numbers in ``where``, ``true`` and ``scores`` go by row."""
+
+    where: str
+    rows: Sequence[int]
+    true: np.ndarray
+    scores: np.ndarray
+    metrics: Metrics
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int64[rows]; of equal scores the first label."""
+        return np.asarray(self.scores.argmax(axis=1))
+
+
+def write_training(
+    folder: Path, judged: Judged, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]
+) -> None:
+    """Writes ``metrics.json``, ``predictions.csv`` and ``report.html``; no text of any row is in them."""
+    target = folder / FOLDER
+    target.mkdir()
+    metrics = {**judged.metrics.to_json(), "held_out": judged.where, "epochs": list(history), **settings}
+    text = json.dumps(metrics, indent=2, sort_keys=True, ensure_ascii=False)
+    (target / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    (target / "predictions.csv").write_text(_predictions(judged), encoding="utf-8")
+    (target / "report.html").write_text(_page(judged, settings, history), encoding="utf-8")
+
+
+def _predictions(judged: Judged) -> str:
+    labels = judged.metrics.labels
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "label", "predicted", "score"])
+    for row, true, found, scores in zip(
+        judged.rows, judged.true, judged.predicted, judged.scores, strict=True
+    ):
+        writer.writerow([row, labels[true], labels[found], f"{scores[found]:.6f}"])
+    return text.getvalue()
+
+
+def _page(judged: Judged, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
+    metrics = judged.metrics
+    head = f"{metrics.accuracy:.1%} of {metrics.confusion.sum():,} held-out rows are right"
+    parts = [
+        f"<h1>{head}</h1><p>Macro F1 {metrics.macro_f1:.4f}. Held out: {html.escape(judged.where)}.</p>",
+        "<h2>Labels taken for each other</h2><p>A row is the true label, a column what was predicted.</p>",
+        _picture(metrics) if len(metrics.labels) <= _MAX_DRAWN else _mistakes(metrics),
+        "<h2>Each label</h2>",
+        _table(
+            ["label", "precision", "recall", "F1", "rows"],
+            [
+                [
+                    one["label"],
+                    *(f"{one[key]:.3f}" for key in ("precision", "recall", "f1")),
+                    f"{one['num_rows']:,}",
+                ]
+                for one in metrics.to_json()["labels"]
+            ],
+        ),
+        "<h2>Epochs</h2>",
+        _table(
+            ["epoch", "loss learned from", "loss held out"],
+            [
+                [str(number), f"{one['train_loss']:.4f}", f"{one['held_out_loss']:.4f}"]
+                for number, one in enumerate(history, 1)
+            ],
+        ),
+        "<h2>How it was made</h2>",
+        _table(["", ""], [[key, json.dumps(value, ensure_ascii=False)] for key, value in settings.items()]),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Training</title>'
+        f"<style>{_STYLE}</style></head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def _picture(metrics: Metrics) -> str:
+    """Draws the confusion matrix; the darker, the larger the share of its true label."""
+    size = len(metrics.labels)
+    width, height = _LABEL_WIDTH + size * _CELL, _LABEL_WIDTH + size * _CELL
+    shares = metrics.confusion / np.maximum(metrics.confusion.sum(axis=1, keepdims=True), 1)
+    parts = [f'<svg role="img" aria-label="confusion matrix" width="{width}" height="{height}">']
+    for index, label in enumerate(metrics.labels):
+        middle = _LABEL_WIDTH + index * _CELL + _CELL / 2
+        short = html.escape(label if len(label) <= 18 else f"{label[:17]}…")
+        parts.append(f'<text x="{_LABEL_WIDTH - 8}" y="{middle + 4}" text-anchor="end">{short}</text>')
+        turned = f'transform="rotate(-45 {middle} {_LABEL_WIDTH - 8})"'
+        parts.append(f'<text x="{middle}" y="{_LABEL_WIDTH - 8}" {turned}>{short}</text>')
+    for true in range(size):
+        for found in range(size):
+            x, y = _LABEL_WIDTH + found * _CELL, _LABEL_WIDTH + true * _CELL
+            share = float(shares[true, found])
+            ink = "#fff" if share > 0.5 else "#1b1f24"
+            parts.append(
+                f'<rect x="{x}" y="{y}" width="{_CELL}" height="{_CELL}" fill="#0a5bb5" '
+                f'fill-opacity="{share:.3f}" stroke="#d8dee4"/>'
+                f'<text x="{x + _CELL / 2}" y="{y + _CELL / 2 + 4}" text-anchor="middle" fill="{ink}">'
+                f"{metrics.confusion[true, found]:,}</text>"
+            )
+    return "".join(parts) + "</svg>"
+
+
+def _mistakes(metrics: Metrics) -> str:
+    """Lists what is mistaken most often, where there are too many labels to draw."""
+    wrong = metrics.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_DRAWN]
+    pairs = [np.unravel_index(place, wrong.shape) for place in order]
+    rows = [
+        [metrics.labels[int(true)], metrics.labels[int(found)], f"{wrong[true, found]:,}"]
+        for true, found in pairs
+        if wrong[true, found]
+    ]
+    return _table(["true label", "predicted", "rows"], rows)
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
+    return f"<table><tr>{head}</tr>\n{body}</table>"
