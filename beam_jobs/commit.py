@@ -19,6 +19,7 @@ from beam_jobs.config import Limits, WriteOptions
 from beam_jobs.counts import check_counts, sum_up, worker_costs
 from beam_jobs.course import sum_timeline
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
+from beam_jobs.keeping.copied import copied_manifest
 from beam_jobs.manifest import (
     CHANGES,
     CLASSES,
@@ -47,6 +48,8 @@ _SENTINEL = "all receipts are in"
 class RunDescription:
     """What the manifest says of a run beyond what its receipts count.
 
+    ``copied_from``: the run's files are those of another one, written anew; its manifest says the rest.
+
     ``kind`` names the folder of its rows; ``settings`` are those that ``settings_digest`` is of.
     """
 
@@ -61,6 +64,7 @@ class RunDescription:
     settings: dict[str, Any] = field(default_factory=dict)
     previous: PreviousEntry | None = None
     emit: Literal["all", "changes"] = "all"
+    copied_from: RunManifest | None = None
 
 
 @dataclass(frozen=True)
@@ -220,6 +224,10 @@ def _check_files(root: str, plan: _Plan) -> None:
 
 
 def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -> RunManifest:
+    files = tuple(_run_file(receipt, name) for receipt, name in plan.moves)
+    if description.copied_from is not None:
+        started_at, first = description.started_at, description.copied_from
+        return copied_manifest(first, options.run_id, options.attempt_id, started_at, files)
     receipts = [receipt for receipt, _ in plan.moves]
     num_dead_files = len({file.source for file in plan.dead_files})
     counts = sum_up(receipts, plan.num_read, num_dead_files, plan.num_unchanged)
@@ -242,7 +250,7 @@ def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -
         counts=counts,
         workers=worker_costs(receipts),
         timeline=sum_timeline(span for receipt in receipts for span in receipt.course),
-        files=tuple(_run_file(receipt, name) for receipt, name in plan.moves),
+        files=files,
         dead_files=tuple(DeadFileEntry(**dataclasses.asdict(file)) for file in listed),
         versions=description.versions,
     )

@@ -111,6 +111,25 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         )
 
 
+class WriteShards(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
+    """Writes record batches of one kind to staged shards; gives their receipts.
+
+    Args:
+        kind: the folder they go to in the end.
+        schema: of every batch.
+        options: which run, and how files are cut.
+        precision: of what the rows hold, None where nothing was computed.
+    """
+
+    def __init__(self, kind: str, schema: pa.Schema, options: WriteOptions, precision: str | None) -> None:
+        super().__init__()
+        self._writer = _WriteShardsDoFn(kind, schema, options, precision)
+
+    def expand(self, batches: Any) -> Any:
+        """Wires the step."""
+        return batches | "WriteShards" >> beam.ParDo(self._writer)  # PCollection[Receipt]
+
+
 class _WriteShardsDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     """Owns one open shard."""
 

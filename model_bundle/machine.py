@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 from pathlib import Path
 
@@ -51,7 +52,11 @@ def peak_memory_bytes() -> int:
 
 
 def release_free_memory() -> None:
-    """Gives memory that was freed back to the system; preparing a model leaves hundreds of megabytes."""
+    """Gives memory that was freed back to the system; preparing a model leaves hundreds of megabytes.
+
+    Graphs refer to themselves in circles, so Python has to look for those that nobody needs.
+    """
+    gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # only the GNU C library can
         ctypes.CDLL(None).malloc_trim(0)
 

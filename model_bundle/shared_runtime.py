@@ -6,6 +6,7 @@ from threading import Lock
 from weakref import WeakValueDictionary
 
 from model_bundle.bundle import ModelBundle
+from model_bundle.machine import release_free_memory
 from model_bundle.request import EncodeRequest
 from model_bundle.runtime import TensorFlowRuntime
 
@@ -33,3 +34,10 @@ def shared_runtime(
             _held[key] = runtime
         _last[:] = [runtime]
         return runtime
+
+
+def release_last() -> None:
+    """Lets go of the model that was used last: what nobody else holds is freed before another is loaded."""
+    with _lock:
+        _last.clear()
+    release_free_memory()

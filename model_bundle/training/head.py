@@ -74,7 +74,10 @@ def fit_head(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, num_steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         # The loss alone has the penalty in it.
-        metrics=[keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name=_MONITORED)],
+        metrics=[
+            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name=_MONITORED),
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
+        ],
     )
     weights = row_weights(train.classes, labels, options.class_weights)
     done = model.fit(
@@ -97,8 +100,10 @@ def fit_head(
         ],
     )
     history = tuple(
-        {"train_loss": float(loss), "held_out_loss": float(val_loss)}
-        for loss, val_loss in zip(done.history[_MONITORED], done.history[f"val_{_MONITORED}"], strict=True)
+        {"train_loss": float(loss), "held_out_loss": float(held_out), "held_out_accuracy": float(accuracy)}
+        for loss, held_out, accuracy in zip(
+            *(done.history[name] for name in (_MONITORED, f"val_{_MONITORED}", "val_accuracy")), strict=True
+        )
     )
     logits = model.predict(held_out.fed, batch_size=batch_rows, verbose=0)
     return FitResult(_plain(model), np.asarray(logits), history)
