@@ -15,6 +15,9 @@ from tests.jobs import Run, run_job
 from tests.tiny_elmo import build_tiny_elmo
 
 DOCS = Path(__file__).parents[1] / "docs"
+# With the library that each needs and a plain installation has not.
+TOOLS = ["open_run", "DuckDB", "pandas", "Polars", "datasets", "FAISS", "LanceDB", "pyarrow"]
+LIBRARIES = {"FAISS": "faiss", "LanceDB": "lancedb"}
 SAMPLES = [
     {"id": "a", "text": "Owls hunt at night.", "topic": "birds"},
     {"id": "b", "text": "Owls hunt at night in the woods.", "topic": "birds"},
@@ -58,8 +61,10 @@ def run(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return done
 
 
-@pytest.mark.parametrize("tool", ["open_run", "DuckDB", "pandas", "Polars", "datasets", "pyarrow"])
+@pytest.mark.parametrize("tool", TOOLS)
 def test_each_tool_finds_the_same_neighbours(run: Run, tmp_path: Path, tool: str) -> None:
+    if tool in LIBRARIES:
+        pytest.importorskip(LIBRARIES[tool])
     scope: dict[str, Any] = {"RUN": str(run.root), "CACHE": str(tmp_path)}
     exec(examples("reading-output.md")[tool], scope)
     vectors = np.stack([run.vectors[key] for key in "abcd"]).astype(np.float64)
@@ -67,6 +72,25 @@ def test_each_tool_finds_the_same_neighbours(run: Run, tmp_path: Path, tool: str
     expected = sorted(zip("bcd", vectors[1:] @ vectors[0], strict=True), key=lambda pair: -pair[1])[:2]
     assert [name for name, _ in scope["nearest"]] == [name for name, _ in expected]
     np.testing.assert_allclose([c for _, c in scope["nearest"]], [c for _, c in expected], atol=1e-5)
+
+
+def test_the_statements_for_bigquery_parse(run: Run) -> None:
+    sqlglot = pytest.importorskip("sqlglot")
+    page = (DOCS / "reading-output.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```sql\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    statements = sqlglot.parse(block, read="bigquery")
+    create, load, merge, index, select = statements
+    # sqlglot knows no vector index and hands the statement through as text; the others are parsed whole.
+    kinds = [type(statement).__name__ for statement in statements]
+    assert kinds == ["Create", "LoadData", "Merge", "Command", "Select"]
+    assert index.sql(dialect="bigquery").startswith("CREATE VECTOR INDEX")
+    assert "enable_list_inference" in load.sql(dialect="bigquery")
+    assert len(merge.args["whens"].expressions) == 3
+    assert select.find(sqlglot.exp.VectorSearch) is not None
+    # What is merged is what a run has, and what the table was made with.
+    columns = {column.name for column in create.find_all(sqlglot.exp.ColumnDef)}
+    inserted = {column.name for column in merge.find(sqlglot.exp.Insert).find_all(sqlglot.exp.Column)}
+    assert columns == inserted == set(run.rows.schema.names) - {"text"}
 
 
 def test_files_say_how_they_were_made(run: Run) -> None:

@@ -18,6 +18,7 @@ from model_bundle.classifier import Classifier
 from model_bundle.encoder import Encoder
 from model_bundle.errors import SettingsError, SourceError
 from model_bundle.training.options import DataOptions, HeadOptions, TrainOptions
+from model_bundle.training.split import read_data
 from model_bundle.training.train import TrainResult, train_bundle
 from model_bundle.verify import verify
 from tests.jobs import PROJECT, run_classify, run_job
@@ -56,7 +57,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(base: ModelBundle, table: Path, output: Path, data: Any = None, **head: Any) -> TrainResult:
     options = DataOptions(table, "text", "label", held_out=0.25, **(data or {}))
-    return train_bundle(base, TrainOptions(options, HeadOptions(**head)), output, lambda _: None)
+    learning = HeadOptions(**head)
+    rows = read_data(options, learning.seed)
+    return train_bundle(base, rows, TrainOptions(options, learning), output, lambda _: None)
 
 
 def predictions(bundle: Path) -> list[dict[str, str]]:
@@ -203,6 +206,21 @@ def test_what_the_command_refuses(base: ModelBundle, table: Path, tmp_path: Path
     assert done.returncode == 2
     assert done.stderr.endswith("there is no label 'bird'; those there are: cat, dog.\n")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_bad_table_is_told_at_once(base: ModelBundle, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("text,label\na cat,cat\na dog,\n")
+    argv = ["train", "--bundle", base.path, "--data", tmp_path / "bad.csv", "--output", tmp_path / "none"]
+    argv += ["--text_column", "text", "--label_column", "label"]
+    code = (
+        "import sys; from model_bundle.cli.main import main\n"
+        f"assert main({list(map(str, argv))!r}) == 2\nassert 'tensorflow' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "row 2: label is empty" in done.stderr
 
 
 def test_what_cannot_be_learned_is_told_with_its_row(

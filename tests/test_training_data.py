@@ -173,12 +173,15 @@ def test_the_report_needs_nothing_and_runs_nothing(tmp_path: Path) -> None:
     metrics = Metrics.of(labels, np.array([0, 1, 1]), np.array([0, 1, 0]))
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
     judged = Judged("dev.csv", [4, 5, 9], np.array([0, 1, 1]), scores, metrics)
-    write_training(tmp_path, judged, {"seed": 1}, [{"train_loss": 0.5, "held_out_loss": 0.25}])
+    write_training(
+        tmp_path, judged, {"seed": 1}, [{"train_loss": 0.5, "held_out_loss": 0.25, "held_out_accuracy": 0.75}]
+    )
     page = (tmp_path / "training" / "report.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert page.count("<rect") == 4
     assert "66.7% of 3 held-out rows are right" in page
+    assert "<td>75.0%</td>" in page
     assert "http" not in page
     assert (tmp_path / "training" / "predictions.csv").read_text().splitlines() == [
         "row,label,predicted,score",

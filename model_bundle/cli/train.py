@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
@@ -72,7 +73,7 @@ def _add_learning(parser: ArgumentParser) -> None:
         type=positive,
         default=5,
         metavar="N",
-        help="stop after N epochs without a better held-out loss (default: 5)",
+        help="stop after N epochs that are no better on held-out rows (default: 5)",
     )
     group.add_argument(
         "--class_weights",
@@ -87,7 +88,7 @@ def _run(flags: Namespace) -> None:
     from model_bundle.bundle import ModelBundle
     from model_bundle.tensorflow_setup import import_tensorflow
     from model_bundle.training.options import DataOptions, HeadOptions, TrainOptions
-    from model_bundle.training.train import train_bundle
+    from model_bundle.training.split import read_data
 
     data = DataOptions(
         data=flags.data,
@@ -113,10 +114,16 @@ def _run(flags: Namespace) -> None:
     )
     options = TrainOptions(data, head, flags.max_tokens, flags.name)
     base = ModelBundle.open(flags.bundle)
+    # Whatever is wrong with the table is told before TensorFlow is imported.
+    table = read_data(data, head.seed)
+    # Deterministic, TensorFlow reports on graphs of its own that older versions would not know.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # One order of summing, whatever the threads do: the same seed gives the same bundle.
     import_tensorflow().config.experimental.enable_op_determinism()
+    from model_bundle.training.train import train_bundle
+
     with _Progress() as progress:
-        result = train_bundle(base, options, flags.output, progress.tell)
+        result = train_bundle(base, table, options, flags.output, progress.tell)
     metrics, path = result.metrics, result.bundle.path
     print(f"held-out accuracy: {metrics.accuracy:.4f}, macro F1: {metrics.macro_f1:.4f}")
     print(f"report: {path / 'training' / 'report.html'}")

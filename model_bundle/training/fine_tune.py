@@ -20,9 +20,6 @@ from model_bundle.training.rows import Examples
 from model_bundle.training.split import TrainingData
 from model_bundle.training.weights import row_weights
 
-_EPOCHS = 3
-_BATCH_TEXTS = 32
-_LEARNING_RATE = 3e-5
 # The rate rises over this share of the steps and falls to zero over the rest, as BERT was fine-tuned.
 # Source: Devlin et al., arXiv:1810.04805, appendix A.2.
 _WARM_UP = 0.1
@@ -95,36 +92,78 @@ def fine_tune(
     embedding, model = _make_model(plan, head, train.numbers.shape[1])
     learned = _Part(plan, train, classes[0], row_weights(classes[0], labels, options.class_weights))
     judged = _Part(plan, held_out, classes[1], np.ones(len(held_out), np.float32))
-    epochs = options.epochs or _EPOCHS
-    rate = options.learning_rate or _LEARNING_RATE
-    optimizer = keras.optimizers.Adam(rate, global_clipnorm=_MAX_NORM)
-    step = _make_step(model, optimizer)
-    best: tuple[float, list[np.ndarray]] | None = None
-    history: list[dict[str, float]] = []
-    since_best = 0
-    batch_texts = options.batch_texts or _BATCH_TEXTS
-    num_steps = -(-len(train) // batch_texts)
+    options = options.filled()
+    learner = _Learner(model, options, notify)
+    epochs = learner.epochs
+    best = _Best(model)
     for epoch in range(epochs):
-        losses = []
-        batches = _shuffled(learned.prepared.lengths, batch_texts, (options.seed, epoch))
-        for number, places in enumerate(batches, 1):
-            done = (epoch * num_steps + number) / (epochs * num_steps)
-            optimizer.learning_rate.assign(rate * _share(done))
-            losses.append(float(step(learned.fed(places), learned.classes[places], learned.weights[places])))
-            notify(f"fine-tuning: epoch {epoch + 1} of {epochs}, batch {number} of {num_steps}")
-        loss = _loss(_predict(model, judged, batch_texts), judged.classes)
-        history.append({"train_loss": float(np.mean(losses)), "held_out_loss": loss})
-        notify(f"fine-tuning: epoch {epoch + 1} of {epochs}, held-out loss {loss:.4f}")
-        since_best += 1
-        if best is None or loss < best[0]:
-            best, since_best = (loss, [weight.numpy() for weight in model.weights]), 0
-        if since_best >= options.patience:
+        train_loss = learner.learn(learned, epoch)
+        logits = _predict(model, judged, learner.batch_texts)
+        accuracy = float((logits.argmax(axis=1) == judged.classes).mean())
+        loss = _loss(logits, judged.classes)
+        best.offer({"train_loss": train_loss, "held_out_loss": loss, "held_out_accuracy": accuracy})
+        notify(
+            f"fine-tuning: epoch {epoch + 1} of {epochs}, held-out loss {loss:.4f}, accuracy {accuracy:.4f}"
+        )
+        if best.num_since >= options.patience:
             break
-    assert best is not None
-    for weight, value in zip(model.weights, best[1], strict=True):
-        weight.assign(value)
-    fit = FitResult(_plain(model), _predict(model, judged, batch_texts), tuple(history))
+    best.restore()
+    fit = FitResult(_plain(model), _predict(model, judged, learner.batch_texts), tuple(best.history))
     return Tuned(fit, embedding.graph_weights)
+
+
+class _Learner:
+    """Takes the steps of an epoch; the rate follows the whole course."""
+
+    def __init__(self, model: Any, options: HeadOptions, notify: Notify) -> None:
+        # Where options are filled in, none of these is None.
+        assert options.batch_texts is not None
+        assert options.epochs is not None
+        assert options.learning_rate is not None
+        self.batch_texts, self.epochs = options.batch_texts, options.epochs
+        self._rate, self._seed, self._notify = options.learning_rate, options.seed, notify
+        self._optimizer = keras.optimizers.Adam(self._rate, global_clipnorm=_MAX_NORM)
+        self._step = _make_step(model, self._optimizer)
+
+    def learn(self, part: _Part, epoch: int) -> float:
+        """Goes through the rows once; gives the mean loss."""
+        losses = []
+        num_steps = -(-len(part.classes) // self.batch_texts)
+        batches = _shuffled(part.prepared.lengths, self.batch_texts, (self._seed, epoch))
+        for number, places in enumerate(batches, 1):
+            done = (epoch * num_steps + number) / (self.epochs * num_steps)
+            self._optimizer.learning_rate.assign(self._rate * _share(done))
+            losses.append(float(self._step(part.fed(places), part.classes[places], part.weights[places])))
+            self._notify(f"fine-tuning: epoch {epoch + 1} of {self.epochs}, batch {number} of {num_steps}")
+        return float(np.mean(losses))
+
+
+class _Best:
+    """Keeps the weights of the epoch with the most held-out rows right, of equal ones the lowest loss.
+
+    The loss alone would stop too early: an encoder gets surer of its mistakes while it makes fewer of them.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._key: tuple[float, float] | None = None
+        self._weights: list[np.ndarray] = []
+        self.history: list[dict[str, float]] = []
+        self.num_since = 0
+
+    def offer(self, epoch: dict[str, float]) -> None:
+        """Takes what an epoch came to."""
+        self.history.append(epoch)
+        self.num_since += 1
+        key = (epoch["held_out_accuracy"], -epoch["held_out_loss"])
+        if self._key is None or key > self._key:
+            self._key, self.num_since = key, 0
+            self._weights = [weight.numpy() for weight in self._model.weights]
+
+    def restore(self) -> None:
+        """Gives the model the weights of the best epoch."""
+        for weight, value in zip(self._model.weights, self._weights, strict=True):
+            weight.assign(value)
 
 
 def _make_model(plan: VectorPlan, head: Head, num_numbers: int) -> tuple[BundleEmbedding, Any]:

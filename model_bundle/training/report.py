@@ -89,9 +89,13 @@ def _page(judged: Judged, settings: Mapping[str, Any], history: Sequence[Mapping
         ),
         "<h2>Epochs</h2>",
         _table(
-            ["epoch", "loss learned from", "loss held out"],
+            ["epoch", "loss learned from", "loss held out", "held out right"],
             [
-                [str(number), f"{one['train_loss']:.4f}", f"{one['held_out_loss']:.4f}"]
+                [
+                    str(number),
+                    *(f"{one[key]:.4f}" for key in ("train_loss", "held_out_loss")),
+                    f"{one['held_out_accuracy']:.1%}",
+                ]
                 for number, one in enumerate(history, 1)
             ],
         ),

@@ -19,7 +19,7 @@ from model_bundle.training.features import Notify, VectorPlan, compute_vectors, 
 from model_bundle.training.metrics import Metrics
 from model_bundle.training.options import TrainOptions
 from model_bundle.training.report import Judged, write_training
-from model_bundle.training.split import TrainingData, read_data
+from model_bundle.training.split import TrainingData
 from model_bundle.training.weights import row_weights
 
 
@@ -31,11 +31,14 @@ class TrainResult:
     metrics: Metrics
 
 
-def train_bundle(base: ModelBundle, options: TrainOptions, output: Path, notify: Notify) -> TrainResult:
+def train_bundle(
+    base: ModelBundle, data: TrainingData, options: TrainOptions, output: Path, notify: Notify
+) -> TrainResult:
     """Trains a classifier on a bundle.
 
     Args:
         base: an opened bundle that gives vectors.
+        data: what ``read_data`` gave for ``options.data``.
         options: see there.
         output: the folder to make.
         notify: is told how far it is.
@@ -44,12 +47,11 @@ def train_bundle(base: ModelBundle, options: TrainOptions, output: Path, notify:
         The bundle, with ``training/metrics.json``, ``predictions.csv`` and ``report.html`` inside.
 
     Raises:
-        SettingsError: an option or a row does not fit; rows are named.
+        SettingsError: an option does not fit, or the model fails on a row, which is named.
         SourceError: ``output`` is there already.
     """
     check_output(output)
     plan = plan_vectors(base, mix=options.head.mix, max_tokens=options.max_tokens)
-    data = read_data(options.data, options.head.seed)
     notify(
         f"rows: {len(data.train)} to learn from, {len(data.held_out)} held out; "
         f"labels: {', '.join(data.labels)}"
@@ -117,5 +119,5 @@ def _settings(base: ModelBundle, options: TrainOptions, data: TrainingData) -> d
 
 
 def _digests(options: TrainOptions) -> dict[str, str]:
-    paths = [path for path in (options.data.data, options.data.dev) if path is not None]
-    return {f"data/{path.name}": sha256_of(path) for path in paths}
+    paths = {"data": options.data.data, "dev": options.data.dev}
+    return {f"{name}/{path.name}": sha256_of(path) for name, path in paths.items() if path is not None}
