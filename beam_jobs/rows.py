@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.class_rows import class_arrays, class_fields
+from beam_jobs.part_texts import part_texts
 from beam_jobs.records import Document, text_sha256
 from beam_jobs.schema import WINDOW_COLUMNS, WORD_COLUMNS, row_schema, vector_array
 from beam_jobs.settings import EncodeSettings
@@ -98,21 +99,21 @@ def make_rows(
     """
     kept = np.flatnonzero(alive[encoded.row_texts])
     texts = encoded.row_texts[kept]
-    columns = input_columns(documents, texts, schema)
+    part = encoded.words if encoded.words is not None else encoded.windows
+    places = None if part is None else np.stack([part.start[kept], part.end[kept]], axis=1)
+    columns = input_columns(documents, texts, schema, places)
     columns["num_tokens"] = pa.array(encoded.num_tokens[texts], pa.int32())
     columns["was_truncated"] = pa.array(encoded.was_truncated[texts])
     if encoded.words is not None:
         words = encoded.words
         columns["word_index"] = pa.array(words.index[kept], pa.int32())
         columns["word"] = pa.array([words.words[i] for i in kept], pa.string())
-        columns["char_start"] = pa.array(words.start[kept], pa.int32())
-        columns["char_end"] = pa.array(words.end[kept], pa.int32())
     if encoded.windows is not None:
         windows = encoded.windows
         columns["num_tokens"] = pa.array(windows.num_tokens[kept], pa.int32())
         columns["window_index"] = pa.array(windows.index[kept], pa.int32())
-        columns["char_start"] = pa.array(windows.start[kept], pa.int32())
-        columns["char_end"] = pa.array(windows.end[kept], pa.int32())
+    if places is not None:
+        columns["char_start"], columns["char_end"] = (pa.array(column, pa.int32()) for column in places.T)
     if settings.classes is not None:
         (scored,) = encoded.vectors.values()
         columns |= class_arrays(settings.classes, scored[kept])
@@ -122,13 +123,16 @@ def make_rows(
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def input_columns(documents: list[Document], texts: np.ndarray, schema: pa.Schema) -> dict[str, pa.Array]:
+def input_columns(
+    documents: list[Document], texts: np.ndarray, schema: pa.Schema, places: np.ndarray | None
+) -> dict[str, pa.Array]:
     """Makes the columns that come from the input and not from the model.
 
     Args:
         documents: at least one.
         texts: int64[rows], the position of the document that a row belongs to.
         schema: of the rows.
+        places: int[rows, 2], where each row stands in its document; None where it is all of it.
     """
     columns = {
         "doc_id": _spread([document.doc_id for document in documents], texts, pa.string()),
@@ -136,7 +140,11 @@ def input_columns(documents: list[Document], texts: np.ndarray, schema: pa.Schem
         "text_sha256": _spread([text_sha256(document.text) for document in documents], texts, pa.string()),
     }
     if "text" in schema.names:
-        columns["text"] = _spread([document.text for document in documents], texts, pa.string())
+        columns["text"] = (
+            _spread([document.text for document in documents], texts, pa.string())
+            if places is None
+            else part_texts(documents, texts, places, schema)
+        )
     num_kept = len(documents[0].columns)
     for index, field in enumerate(list(schema)[len(schema) - num_kept :]):
         columns[field.name] = _spread([document.columns[index] for document in documents], texts, field.type)

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
         NonFiniteError,
         SettingsError,
         SourceError,
+        TextTooLongError,
         WeightsMismatchError,
     )
+    from model_bundle.long_texts import Combine, LongTexts, OnLong
     from model_bundle.manifest import BundleManifest, Pooling, Precision
 
 __all__ = [
@@ -32,18 +34,22 @@ __all__ = [
     "BundleIntegrityError",
     "BundleManifest",
     "Classifier",
+    "Combine",
     "Encoder",
     "ForbiddenOperationError",
     "GoldenMismatchError",
+    "LongTexts",
     "ModelBundle",
     "ModelBundleError",
     "ModelMemoryError",
     "ModelRunError",
     "NonFiniteError",
+    "OnLong",
     "Pooling",
     "Precision",
     "SettingsError",
     "SourceError",
+    "TextTooLongError",
     "WeightsMismatchError",
 ]
 
@@ -52,6 +58,9 @@ _HOMES = {
     "Encoder": "encoder",
     "ModelBundle": "bundle",
     "BundleManifest": "manifest",
+    "Combine": "long_texts",
+    "LongTexts": "long_texts",
+    "OnLong": "long_texts",
     "Pooling": "manifest",
     "Precision": "manifest",
 }

@@ -220,6 +220,11 @@ def _resolve_max_tokens(bundle: ModelBundle, max_tokens: int | None) -> int | No
     limit = bundle.manifest.max_tokens
     if max_tokens is None:
         return limit
+    if bundle.manifest.tokenizer.kind not in ("words", "subwords"):
+        raise SettingsError(
+            f"--max_tokens {max_tokens}: only the graph of {bundle.manifest.name} knows its tokens, and cuts "
+            "where it was built to. Leave it out."
+        )
     if max_tokens < 3:
         raise SettingsError(f"--max_tokens {max_tokens}: at least 3, since special tokens count.")
     if limit is not None and max_tokens > limit:

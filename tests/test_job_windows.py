@@ -12,11 +12,12 @@ import pytest
 
 from beam_jobs.long_options import long_texts
 from beam_jobs.options import embed_parser
+from beam_jobs.part_texts import word_in
 from beam_jobs.settings import EncodeSettings
 from model_bundle.bundle import ModelBundle
 from model_bundle.encoder import Encoder
 from model_bundle.long_texts import Combine, LongTexts, OnLong
-from tests.jobs import run_classify, run_job, vectors_of, write_texts
+from tests.jobs import run_classify, run_job, vectors_of, write_jsonl, write_texts
 from tests.tiny import FAILING_WORD
 
 # Words of one token each; 62 fit into a window, with [CLS] and [SEP].
@@ -53,9 +54,9 @@ def test_windows_as_rows(tiny_bundle: Path, source: Path, tmp_path: Path) -> Non
         assert [row["window_index"] for row in own] == list(range(len(own)))
         assert (own[0]["char_start"], own[-1]["char_end"]) == (0, len(text))
         assert all(b["char_start"] <= a["char_end"] for a, b in pairwise(own))
-        assert {row["text"] for row in own} == {text}
         assert not any(row["was_truncated"] for row in own)
         spans = [text[row["char_start"] : row["char_end"]] for row in own]
+        assert [row["text"] for row in own] == spans
         assert [row["num_tokens"] for row in own] == [len(span.split()) + 2 for span in spans]
         np.testing.assert_allclose([row["embedding"] for row in own], plain.encode(spans), atol=1e-5)
     # Rows of a document are in one file, though there is a file for each buffer.
@@ -202,3 +203,41 @@ def test_classes_of_long_texts(
     run = run_classify(tmp_path, mood, *flags, "--on_long", "fail", run_id="fails")
     assert run.exit_code == 1
     assert "Document 1 of " in run.stderr
+
+
+@pytest.mark.parametrize("rows", ["window", "word"])
+def test_rows_of_long_documents_are_taken_over_whole(
+    tiny_bundle: Path, source: Path, tmp_path: Path, rows: str
+) -> None:
+    """Under another id and from another file, with the part of the text that each row is."""
+    flags = ["--rows", rows, "--on_long", "windows", "--keep_text", "--id_column", "id"]
+    first = run_job(tmp_path / "out", tiny_bundle, "--input", source, *flags, run_id="first")
+    moved = write_jsonl(
+        tmp_path / "moved.jsonl", [{"id": f"new {i}", "text": t} for i, t in enumerate(TEXTS)]
+    )
+    taking = ["--previous", "first", *flags]
+    second = run_job(tmp_path / "out", tiny_bundle, "--input", moved, *taking, run_id="second")
+    assert second.exit_code == 0, second.stderr
+    assert second.manifest.counts.num_reused == len(TEXTS)
+    expected = [row | {"doc_id": f"new {row['doc_id']}", "source": None} for row in first.rows.to_pylist()]
+    assert [row | {"source": None} for row in second.rows.to_pylist()] == expected
+    for row in second.rows.to_pylist():
+        text = TEXTS[int(row["doc_id"].removeprefix("new "))]
+        if rows == "window":
+            assert row["text"] == text[row["char_start"] : row["char_end"]]
+        else:
+            before, word, after = word_in(row["text"], row["char_start"], row["char_end"])
+            assert word == row["word"]
+            assert before + word + after in text
+            assert len(row["text"]) <= 200 + len(word)
+
+
+def test_a_document_of_many_words_keeps_within_memory(tiny_bundle: Path, tmp_path: Path) -> None:
+    """With its text on every row, 30,000 words would be more than Arrow can count."""
+    text = "the unbelievable cat " * 10_000
+    source = write_texts(tmp_path / "in.jsonl", [text])
+    flags = ["--rows", "word", "--on_long", "windows", "--keep_text"]
+    run = run_job(tmp_path / "out", tiny_bundle, "--input", source, *flags)
+    assert run.exit_code == 0, run.stderr
+    assert run.column("word") == text.split()
+    assert sum(file.stat().st_size for file in run.files("embeddings")) < 20_000_000

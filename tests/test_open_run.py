@@ -17,10 +17,13 @@ from test_read_gcs import Storage, storage
 
 import beam_jobs
 from beam_jobs.errors import JobError, UsageError
+from beam_jobs.keeping.listing import list_runs
 from beam_jobs.reading.batches import read_batches, take_rows
 from beam_jobs.reading.dataset import open_run
 from beam_jobs.reading.finished import find_run
-from tests.jobs import PROJECT
+from beam_jobs.report.page import make_page
+from beam_jobs.runs import main as runs
+from tests.jobs import PROJECT, capture
 from tests.made_runs import make_run
 
 __all__ = ["storage"]
@@ -130,3 +133,24 @@ def test_a_run_in_a_bucket(tmp_path: Path, storage: Storage) -> None:
     with pytest.raises(UsageError, match="neither a run"):
         open_run("gs://b/nowhere")
     assert not os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+
+
+def test_runs_in_a_bucket_are_listed_and_checked(tmp_path: Path, storage: Storage) -> None:
+    make_run(tmp_path, "run", SHARDS)
+    (tmp_path / "going" / "_staging").mkdir(parents=True)
+    (tmp_path / "going" / "_staging" / "attempt").write_text("a")
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            storage.objects[f"out/{path.relative_to(tmp_path).as_posix()}"] = path.read_bytes()
+    storage.objects["out/notes/a.txt"] = b"mine"
+    states = {run.run_id: run.state for run in list_runs("gs://b/out/")}
+    assert states == {"run": "finished", "going": "unfinished"}
+    with capture() as (stdout, _):
+        assert runs(["gs://b/out", "validate"]) == 0
+    assert stdout.getvalue().splitlines()[-1] == "valid"
+    assert make_page(find_run("gs://b/out")).count("<circle") == 5
+    name = "out/run/embeddings/embeddings-00001-of-00002.parquet"
+    storage.objects[name] = storage.objects[name][:-1] + b"x"
+    with capture() as (stdout, _):
+        assert runs(["gs://b/out", "validate"]) == 1
+    assert "has the sha256" in stdout.getvalue()

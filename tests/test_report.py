@@ -159,6 +159,11 @@ def test_failed_and_empty_runs_have_reports(tmp_path: Path) -> None:
     with capture() as (_, stderr):
         assert main([str(tmp_path / "nothing")]) == 2
     assert "neither a run" in stderr.getvalue()
+    (file,) = (tmp_path / "failed" / "embeddings").iterdir()
+    file.write_bytes(b"no Parquet")
+    with capture() as (_, stderr):
+        assert main([str(tmp_path / "failed")]) == 1
+    assert "cannot be read" in stderr.getvalue()
 
 
 def test_the_sample_is_spread_bounded_and_always_the_same(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from model_bundle.bundle import ModelBundle
 from model_bundle.encoder import Encoder
 from model_bundle.errors import ModelRunError, SettingsError, TextTooLongError
 from model_bundle.long_texts import Combine, LongTexts, OnLong
-from model_bundle.manifest import TOKENIZER_FILE, Precision
+from model_bundle.manifest import TOKENIZER_FILE, Precision, Rows, WordPieces
 from model_bundle.request import EncodeRequest
 from model_bundle.text.subwords import SubwordInput
 from model_bundle.text_encoder import TextEncoder
@@ -238,6 +238,8 @@ def test_texts_whose_tokens_only_the_graph_knows_cannot_be_too_long(
 ) -> None:
     with pytest.raises(SettingsError, match=f"--on_long {on_long}: only the graph of lengths knows"):
         Encoder(text_bundle, long_texts=LongTexts(on_long))
+    with pytest.raises(SettingsError, match="--max_tokens 5: only the graph of lengths knows"):
+        Encoder(text_bundle, max_tokens=5)
 
 
 def test_scores_of_texts_are_not_joined(build_head: Callable[[str], ModelBundle]) -> None:
@@ -267,13 +269,12 @@ def test_words_of_long_texts_are_judged_each_where_it_stands_best(
     "options",
     [
         {},
-        {"long_texts": windows(Combine.MAX), "precision": "bfloat16"},
-        {"rows": "word", "word_pieces": "first"},
+        {"long_texts": windows(Combine.MAX), "precision": Precision.BFLOAT16},
+        {"rows": Rows.WORD, "word_pieces": WordPieces.FIRST},
         {"long_texts": LongTexts(OnLong.DEAD_LETTER)},
     ],
 )
 def test_a_request_is_read_back_as_it_was_stored(tiny_bundle: Path, options: dict[str, Any]) -> None:
-    options = {name: Precision(value) if name == "precision" else value for name, value in options.items()}
     request = EncodeRequest.resolve(ModelBundle.open(tiny_bundle), **options)
     stored = json.loads(json.dumps(request.to_json() | {"vector_dtype": "float32"}))
     assert EncodeRequest.from_json(stored) == request

@@ -152,6 +152,13 @@ def parts_of(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> 
     yield from np.split(positions, bounds)
 
 
+def _places(taken: pa.RecordBatch) -> np.ndarray | None:
+    """int32[rows, 2], where rows stand in their documents; None where each is all of one."""
+    if "char_start" not in taken.schema.names:
+        return None
+    return np.stack([taken.column(name).to_numpy() for name in ("char_start", "char_end")], axis=1)
+
+
 def taken_over(
     documents: list[Document], old: pa.RecordBatch, places: np.ndarray, schema: pa.Schema
 ) -> tuple[pa.RecordBatch, int]:
@@ -168,7 +175,7 @@ def taken_over(
     """
     numbers, texts = row_numbers(places)
     taken = old.take(pa.array(numbers))
-    columns = input_columns(documents, texts, schema)
+    columns = input_columns(documents, texts, schema, _places(taken))
     if not taken.column("text_sha256").equals(columns["text_sha256"]):
         raise JobError(
             "A file of an earlier run has changed while this job was running; start it again, with another "

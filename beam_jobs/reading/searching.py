@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from beam_jobs.errors import UsageError
+from beam_jobs.part_texts import word_in
 from beam_jobs.reading.batches import take_rows
 from beam_jobs.reading.conditions import Condition
 from beam_jobs.reading.dataset import run_schema, vector_columns
@@ -125,11 +126,9 @@ def _shown(columns: dict[str, Any]) -> str:
         place = f"characters {start} to {end}" if start is not None else ""
         return _one_line(" ".join(filter(None, [columns.get("word"), place])))
     if start is not None and end is not None and "word_index" in columns:
-        before = text[max(start - _CONTEXT_CHARACTERS, 0) : start]
-        after = text[end : end + _CONTEXT_CHARACTERS]
-        return _one_line(f"{before}[{text[start:end]}]{after}")
-    shown = text if start is None else text[start:end]
-    return _one_line(shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…")
+        before, word, after = word_in(text, start, end)
+        return _one_line(f"{before[-_CONTEXT_CHARACTERS:]}[{word}]{after[:_CONTEXT_CHARACTERS]}")
+    return _one_line(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
 
 
 def _one_line(text: str) -> str:

@@ -30,13 +30,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(argv: Sequence[str]) -> int:
     flags = report_parser().parse_args(list(argv))
+    import pyarrow as pa
+
+    from beam_jobs.errors import JobError
     from beam_jobs.manifest import REPORT_NAME
     from beam_jobs.reading import files
     from beam_jobs.reading.finished import find_ended_run
     from beam_jobs.report.page import make_page
 
     run = find_ended_run(flags.run)
-    page = make_page(run).encode("utf-8")
+    try:
+        page = make_page(run).encode("utf-8")
+    except (OSError, pa.ArrowException) as error:
+        raise JobError(
+            f"A file of {run.folder} cannot be read: {error}. Check it: python -m beam_jobs.runs RUN validate"
+        ) from error
     output = flags.output or files.join(run.folder, REPORT_NAME)
     if output.startswith("gs://"):
         from beam_jobs import storage

@@ -144,11 +144,7 @@ def _texts(table: pa.Table) -> list[str] | None:
         return [str(word) for word in table.column("word").to_pylist()]
     if "text" not in columns:
         return None
-    texts = table.column("text").to_pylist()
-    if "char_start" in columns:
-        starts, ends = (table.column(name).to_pylist() for name in ("char_start", "char_end"))
-        texts = [text[a:b] for text, a, b in zip(texts, starts, ends, strict=True)]
-    return [shorten(text) for text in texts]
+    return [shorten(text) for text in table.column("text").to_pylist()]
 
 
 def _group_column(table: pa.Table, vector: str) -> str | None:
