@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
@@ -115,10 +116,12 @@ def _run(flags: Namespace) -> None:
     base = ModelBundle.open(flags.bundle)
     # Whatever is wrong with the table is told before TensorFlow is imported.
     table = read_data(data, head.seed)
-    from model_bundle.training.train import train_bundle
-
+    # Deterministic, TensorFlow reports on graphs of its own that older versions would not know.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # One order of summing, whatever the threads do: the same seed gives the same bundle.
     import_tensorflow().config.experimental.enable_op_determinism()
+    from model_bundle.training.train import train_bundle
+
     with _Progress() as progress:
         result = train_bundle(base, table, options, flags.output, progress.tell)
     metrics, path = result.metrics, result.bundle.path

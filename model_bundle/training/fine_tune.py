@@ -20,9 +20,6 @@ from model_bundle.training.rows import Examples
 from model_bundle.training.split import TrainingData
 from model_bundle.training.weights import row_weights
 
-_EPOCHS = 3
-_BATCH_TEXTS = 32
-_LEARNING_RATE = 3e-5
 # The rate rises over this share of the steps and falls to zero over the rest, as BERT was fine-tuned.
 # Source: Devlin et al., arXiv:1810.04805, appendix A.2.
 _WARM_UP = 0.1
@@ -95,9 +92,9 @@ def fine_tune(
     embedding, model = _make_model(plan, head, train.numbers.shape[1])
     learned = _Part(plan, train, classes[0], row_weights(classes[0], labels, options.class_weights))
     judged = _Part(plan, held_out, classes[1], np.ones(len(held_out), np.float32))
-    epochs = options.epochs or _EPOCHS
-    rate = options.learning_rate or _LEARNING_RATE
-    learner = _Learner(model, rate, epochs, options, notify)
+    options = options.filled()
+    learner = _Learner(model, options, notify)
+    epochs = learner.epochs
     best = _Best(model)
     for epoch in range(epochs):
         train_loss = learner.learn(learned, epoch)
@@ -118,10 +115,14 @@ def fine_tune(
 class _Learner:
     """Takes the steps of an epoch; the rate follows the whole course."""
 
-    def __init__(self, model: Any, rate: float, epochs: int, options: HeadOptions, notify: Notify) -> None:
-        self.batch_texts = options.batch_texts or _BATCH_TEXTS
-        self._rate, self._epochs, self._seed, self._notify = rate, epochs, options.seed, notify
-        self._optimizer = keras.optimizers.Adam(rate, global_clipnorm=_MAX_NORM)
+    def __init__(self, model: Any, options: HeadOptions, notify: Notify) -> None:
+        # Where options are filled in, none of these is None.
+        assert options.batch_texts is not None
+        assert options.epochs is not None
+        assert options.learning_rate is not None
+        self.batch_texts, self.epochs = options.batch_texts, options.epochs
+        self._rate, self._seed, self._notify = options.learning_rate, options.seed, notify
+        self._optimizer = keras.optimizers.Adam(self._rate, global_clipnorm=_MAX_NORM)
         self._step = _make_step(model, self._optimizer)
 
     def learn(self, part: _Part, epoch: int) -> float:
@@ -130,10 +131,10 @@ class _Learner:
         num_steps = -(-len(part.classes) // self.batch_texts)
         batches = _shuffled(part.prepared.lengths, self.batch_texts, (self._seed, epoch))
         for number, places in enumerate(batches, 1):
-            done = (epoch * num_steps + number) / (self._epochs * num_steps)
+            done = (epoch * num_steps + number) / (self.epochs * num_steps)
             self._optimizer.learning_rate.assign(self._rate * _share(done))
             losses.append(float(self._step(part.fed(places), part.classes[places], part.weights[places])))
-            self._notify(f"fine-tuning: epoch {epoch + 1} of {self._epochs}, batch {number} of {num_steps}")
+            self._notify(f"fine-tuning: epoch {epoch + 1} of {self.epochs}, batch {number} of {num_steps}")
         return float(np.mean(losses))
 
 

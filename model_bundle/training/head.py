@@ -14,12 +14,9 @@ from model_bundle.training.features import Notify
 from model_bundle.training.options import HeadOptions
 from model_bundle.training.weights import row_weights
 
-_EPOCHS = 60
 # Few rows make small batches, so that an epoch is steps enough to learn something.
 _MAX_BATCH_ROWS, _MIN_BATCH_ROWS, _STEPS = 256, 8, 25
 _LEARNING_RATE = 3e-3
-# With less, SST-2 on MiniLM is learned by heart; with 0.2 not learned. A hidden layer wants less.
-_L2, _L2_HIDDEN = 0.05, 0.01
 _MONITORED = "cross_entropy"
 
 
@@ -63,10 +60,11 @@ def fit_head(
     train: Batch, held_out: Batch, labels: Sequence[str], options: HeadOptions, notify: Notify
 ) -> FitResult:
     """Trains until the held-out loss gets no better, and keeps the best."""
-    model = _make_model(train, len(labels), options)
-    # Where the encoder is trained afterwards, what was said is said of that.
-    own = HeadOptions(hidden=options.hidden, l2=options.l2) if options.fine_tune else options
-    rate, epochs = own.learning_rate or _LEARNING_RATE, own.epochs or _EPOCHS
+    own = options.for_head()
+    model = _make_model(train, len(labels), own)
+    rate, epochs = own.learning_rate, own.epochs
+    assert rate is not None
+    assert epochs is not None
     num_rows = len(train.classes)
     batch_rows = own.batch_texts or min(max(num_rows // _STEPS, _MIN_BATCH_ROWS), _MAX_BATCH_ROWS)
     num_steps = epochs * -(-num_rows // batch_rows)
@@ -90,7 +88,7 @@ def fit_head(
         verbose=0,
         callbacks=[
             keras.callbacks.EarlyStopping(
-                f"val_{_MONITORED}", mode="min", patience=options.patience, restore_best_weights=True
+                f"val_{_MONITORED}", mode="min", patience=own.patience, restore_best_weights=True
             ),
             keras.callbacks.LambdaCallback(
                 on_epoch_end=lambda epoch, logs: notify(
@@ -110,8 +108,7 @@ def fit_head(
 
 
 def _make_model(train: Batch, num_labels: int, options: HeadOptions) -> Any:
-    usual = _L2_HIDDEN if options.hidden else _L2
-    penalty = keras.regularizers.L2(usual if options.l2 is None else options.l2)
+    penalty = keras.regularizers.L2(options.l2)
     num_layers, _, dim = train.vectors.shape
     inputs = [keras.Input((dim,), name=f"vector_{index}") for index in range(num_layers)]
     vector = ScalarMix(name="mix")(inputs) if num_layers > 1 else inputs[0]
