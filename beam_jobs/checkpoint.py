@@ -55,10 +55,17 @@ class BufferLimit:
         self._started = clock()
         self.documents = min(max_documents, _FIRST_DOCUMENTS)
 
-    def computed(self, num_documents: int, seconds: float) -> None:
-        """Learns from a buffer how fast the model is."""
+    def computed(self, num_documents: int, seconds: float, filling: int = 1) -> None:
+        """Learns from a buffer how fast the model is.
+
+        Args:
+            num_documents: in the buffer.
+            seconds: what they took.
+            filling: documents that fill a batch on each lane; a slow model is slower yet with fewer.
+        """
         allowed = _allowed(_BUFFER_SHARE, self._clock() - self._started, self._max_seconds)
-        fitting = int(num_documents * allowed / max(seconds, 1e-6))
+        a_second = num_documents / max(seconds, 1e-6)
+        fitting = int(max(a_second * allowed, min(filling, a_second * self._max_seconds)))
         # One slow buffer, or a fast one, says little.
         fitting = max(self.documents // 4, min(fitting, self.documents * 4))
         self.documents = max(1, min(fitting, self._max_documents))

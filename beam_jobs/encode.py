@@ -184,7 +184,8 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         check_words(encoded)
         check_range(encoded, self._settings.vector_dtype)
         seconds = time.monotonic() - started
-        self._limit.computed(len(documents), seconds)
+        tokens_each = max(int(encoded.num_tokens.sum()), 1) / len(documents)
+        self._limit.computed(len(documents), seconds, round(self._encoder.tokens_at_once / tokens_each))
         milliseconds = round(1000 * seconds)
         for name, count in encoded_counts(encoded, milliseconds).items():
             self._add(name, count)

@@ -46,6 +46,11 @@ class TextEncoder:
         self.max_batch_tokens = max_batch_tokens or calibrated_batch_tokens(bundle, runtime)
         self._lock = Lock()
 
+    @property
+    def tokens_at_once(self) -> int:
+        """Padded cells that are computed side by side; with fewer to do, lanes idle or batches are small."""
+        return self.max_batch_tokens * self._runtime.num_lanes
+
     def encode_each(self, texts: Sequence[str], numbers: np.ndarray | None = None) -> EncodedTexts:
         """Computes what can be computed and lists what cannot.
 

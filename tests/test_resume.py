@@ -175,6 +175,14 @@ def test_buffers_take_a_small_part_of_the_time_whatever_the_model() -> None:
         assert limit.documents == min(4096, int(30 * documents_a_second))
 
 
+def test_a_slow_model_gets_a_batch_on_each_lane() -> None:
+    """Not 4 s of it, which would be batches of a few texts; but no more than may be lost."""
+    for most, expected in ((60.0, 600), (10.0, 300)):
+        limit = BufferLimit(4096, most, Time())
+        limit.computed(512, 512 / 30, filling=600)
+        assert limit.documents == expected
+
+
 @pytest.mark.slow
 def test_what_a_second_attempt_took_over_is_there_for_a_third(
     source: Path, undisturbed: Run, tmp_path: Path, tiny_bundle: Path

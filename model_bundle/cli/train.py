@@ -54,10 +54,10 @@ def _add_learning(parser: ArgumentParser) -> None:
         "--hidden", type=positive, metavar="N", help="units of a layer below the labels (default: none)"
     )
     group.add_argument(
-        "--epochs", type=positive, metavar="N", help="at most so many (default: 60; 3 with --fine_tune)"
+        "--epochs", type=positive, metavar="N", help="at most so many (default: 60; 2 with --fine_tune)"
     )
     group.add_argument(
-        "--learning_rate", type=float, metavar="R", help="(default: 3e-3; 3e-5 with --fine_tune)"
+        "--learning_rate", type=float, metavar="R", help="(default: 3e-3; 5e-5 with --fine_tune)"
     )
     group.add_argument(
         "--l2", type=float, metavar="W", help="penalty on the head (default: 0.05; 0.01 with --hidden)"

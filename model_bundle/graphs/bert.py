@@ -62,7 +62,10 @@ class BertEncoder(tf.Module):
         Source: Devlin et al., arXiv:1810.04805, after Vaswani et al., arXiv:1706.03762.
         """
         shape = tf.shape(ids)
-        scores_bias = tf.cast((1 - mask)[:, tf.newaxis, tf.newaxis, :], dtype) * tf.constant(_MASKED, dtype)
+        # Given its axes last: where the bias is itself a product, TensorFlow takes it for the scaled scores,
+        # and fuses neither.
+        bias = tf.cast(1 - mask, dtype) * tf.constant(_MASKED, dtype)
+        scores_bias = bias[:, tf.newaxis, tf.newaxis, :]
         flat = self._embed(ids, dtype, types)
         states = [flat]
         for index in range(self._config.num_layers):
@@ -132,7 +135,8 @@ class BertEncoder(tf.Module):
         scale = tf.constant(1.0 / np.sqrt(size), dtype)
         scores = tf.matmul(query, key, transpose_b=True) * scale + scores_bias
         context = tf.matmul(tf.nn.softmax(scores), value)
-        return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), [-1, self._config.dim])
+        # To the shape of what it will be added to, which lets TensorFlow see that it is the same.
+        return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), tf.shape(flat))
 
     def _dense(self, name: str, flat: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         kernel = tf.cast(self._variables[f"{name}/kernel"], dtype)

@@ -1,0 +1,46 @@
+"""What TensorFlow makes of the encoder's graph: the kernels that its spelling is chosen for.
+
+A spelling that is no longer recognised gives the same vectors, only slower; nothing else would tell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model_bundle.build.bert_source import BertOptions, read_bert_source
+from model_bundle.graphs.bert import BertEncoder
+from tests.conftest import DATA_DIR
+
+
+def kernels(dtype: tf.DType) -> tuple[Counter[str], int]:
+    """Counts the operations that run for the last layer's states; gives the number of layers, too."""
+    source = read_bert_source(str(DATA_DIR / "tiny_bert"), BertOptions()).source
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        encoder = BertEncoder(source.config, source.weights, "test")
+        ids, mask = (v1.placeholder(tf.int32, [None, None]) for _ in range(2))
+        states = encoder.encode(ids, mask, dtype)[-1]
+        session.run(v1.global_variables_initializer())
+        metadata = v1.RunMetadata()
+        options = v1.RunOptions(output_partition_graphs=True)
+        ones = np.ones((4, 9), np.int32)
+        session.run(states, {ids: ones, mask: ones}, options=options, run_metadata=metadata)
+    found = Counter(node.op for graph in metadata.partition_graphs for node in graph.node)
+    return found, source.config.num_layers
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_what_can_be_fused_is_fused(dtype: tf.DType) -> None:
+    found, num_layers = kernels(dtype)
+    if not any(name.startswith("_Mkl") for name in found):
+        pytest.skip("this TensorFlow runs without oneDNN")
+    assert found["_MklFusedBatchMatMulV2"] == num_layers  # scores, scaled and masked
+    assert found["_MklLayerNorm"] == 2 * num_layers + 1
+    assert found["_MklNativeFusedMatMul"] == 4 * num_layers  # bias, GELU and residual included
+    assert found["_MklSoftmax"] == num_layers
+    assert found["AddV2"] == 2  # the embeddings; none on states
+    assert found["Mul"] <= 1  # the mask
