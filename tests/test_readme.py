@@ -297,3 +297,10 @@ def test_the_search_in_python_finds_the_nearest(
     exec(compile(block, "README.md", "exec"), {})
     shown = capsys.readouterr().out
     assert shown.index("near") < shown.index("far") < shown.index("17")
+
+
+def test_no_page_holds_both_sides_of_a_merge() -> None:
+    """Markdown takes conflict markers for text and shows them to readers."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
+    marker = re.compile(r"^(<{7}|>{7}|={7}$)", re.MULTILINE)
+    assert not [str(page.relative_to(ROOT)) for page in pages if marker.search(page.read_text())]

@@ -84,14 +84,19 @@ def test_a_text_finds_itself_with_the_prompt_of_the_run(run: Run) -> None:
 
 
 def test_what_a_person_sees(run: Run) -> None:
-    code, stdout, _ = search(run.root, "--query", "the cat sat on the mat", "--top", "1")
+    flags = ("--where", "year < 2020", "--top", "2")
+    code, stdout, _ = search(run.root, "--query", "the cat sat on the mat", *flags)
     assert (code, stdout) == (0, "the cat sat on the mat\n  1   1.000  cat  the cat sat on the mat\n")
 
 
 def test_conditions_in_sql(run: Run) -> None:
-    def found(condition: str) -> set[str]:
-        (answer,) = answers(run.root, "--query", "the cat", "--where", condition)
-        return {hit["row"]["doc_id"] for hit in answer["hits"]}
+    finished = find_run(str(run.root))
+    query = run.vectors["cat"][np.newaxis]
+
+    def found(sql: str) -> set[str]:
+        condition = Condition(sql, run_schema(finished))
+        (own,) = nearest(finished, query, 5, column="embedding", condition=condition)
+        return {neighbour.doc_id for neighbour in own}
 
     assert found("topic = 'dogs'") == {"dog"}
     assert found("year >= 2020 AND text LIKE '%home%'") == {"dog", "time"}
@@ -128,10 +133,12 @@ def test_a_condition_that_fails_on_a_value_is_told(run: Run) -> None:
 
 def test_without_texts_the_flag_is_named(tiny_bundle: Path, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "in.jsonl", DOCUMENTS)
-    run_job(tmp_path / "out", tiny_bundle, "--input", source)
-    run_job(tmp_path / "secret", tiny_bundle, "--input", source, "--no_text")
-    assert "make it with --keep_text" in search(tmp_path / "out", "--query", "a cat")[1]
-    assert "made with --no_text" in search(tmp_path / "secret", "--query", "a cat")[1]
+    run = run_job(tmp_path / "out", tiny_bundle, "--input", source)
+    assert "make it with --keep_text" in search(run.root, "--query", "a cat")[1]
+    manifest = json.loads((run.root / "manifest.json").read_text())
+    manifest["config"]["no_text"] = True
+    (run.root / "manifest.json").write_text(json.dumps(manifest))
+    assert "made with --no_text" in search(run.root, "--query", "a cat")[1]
 
 
 def test_words_give_each_document_once_by_its_best_word(words: Run, tiny_bundle: Path) -> None:
