@@ -75,10 +75,11 @@ def test_windows_are_slices_of_the_text_behind_its_prompt(
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_prompt_stands_before_every_window(model: str) -> None:
+@pytest.mark.parametrize("before", [PROMPT, "query:"])
+def test_a_prompt_stands_before_every_window(model: str, before: str) -> None:
     """As the tokenizer itself spells it: its tokens, then those of the text."""
     prompt = subword_input(model, None).prepare(["query:"]).ids[:-1].tolist()
-    found = windows_of(model, ["the cat sat on the mat and the dog ran home " * 3], 20, 2, PROMPT)
+    found = windows_of(model, ["the cat sat on the mat and the dog ran home " * 3], 20, 2, before)
     ids = found.batch(np.arange(len(found.texts)))["ids"]
     assert len(ids) > 3
     assert ids[:, : len(prompt)].tolist() == [prompt] * len(ids)
