@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from model_bundle.machine import release_free_memory
+
 # GraphDef's limit is 2 GiB, and a graph exists in several copies while it is prepared: stay well below.
 MAX_FROZEN_BYTES = 1_600_000_000
+# Python takes some tenths of a second to look for what nobody needs.
+_WORTH_COLLECTING_BYTES = 10_000_000
 # What a value passes through unchanged.
 _PASSING = frozenset({"Identity", "StopGradient", "PreventGradient"})
 
@@ -38,7 +42,11 @@ def freeze(concrete: Any) -> Call:
         weights = _Weights(_inlined(concrete), concrete)
         if weights.num_bytes > MAX_FROZEN_BYTES:
             raise CannotFreezeError(f"{weights.num_bytes} bytes of weights, the limit is {MAX_FROZEN_BYTES}")
-        return _rebuild(concrete, weights)
+        call = _rebuild(concrete, weights)
+        if weights.num_bytes >= _WORTH_COLLECTING_BYTES:
+            # The first run copies the graph several times; what made it should be gone by then.
+            release_free_memory(collect=True)
+        return call
     except (ValueError, TypeError, NotImplementedError, KeyError) as error:
         raise CannotFreezeError(f"{type(error).__name__}: {error}") from error
 

@@ -51,12 +51,15 @@ def peak_memory_bytes() -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def release_free_memory() -> None:
+def release_free_memory(*, collect: bool = False) -> None:
     """Gives memory that was freed back to the system; preparing a model leaves hundreds of megabytes.
 
-    Graphs refer to themselves in circles, so Python has to look for those that nobody needs.
+    Args:
+        collect: have Python look for graphs that nobody needs, first. They refer to themselves in circles. It
+            takes some tenths of a second.
     """
-    gc.collect()
+    if collect:
+        gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # only the GNU C library can
         ctypes.CDLL(None).malloc_trim(0)
 

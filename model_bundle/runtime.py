@@ -119,8 +119,6 @@ class TensorFlowRuntime:
         if bundle.manifest.freeze:
             try:
                 frozen = freeze(concrete)
-                # The first run copies the graph several times; what made it should be gone by then.
-                release_free_memory()
                 golden.check(lambda inputs: self._run(frozen, inputs), self.request)
                 return frozen, None
             except (CannotFreezeError, ModelBundleError) as error:

@@ -40,4 +40,4 @@ def release_last() -> None:
     """Lets go of the model that was used last: what nobody else holds is freed before another is loaded."""
     with _lock:
         _last.clear()
-    release_free_memory()
+    release_free_memory(collect=True)

@@ -126,8 +126,13 @@ def test_words_have_a_row_each_with_place_and_label(model: str, tmp_path: Path, 
     assert run.column("word_index") == expected.words.index.tolist()
     assert run.column("label") == expected.labels
     np.testing.assert_allclose(run.column("scores"), expected.scores, atol=1e-5)
+    whole = -1
     for row in run.rows.to_pylist():
-        assert row["text"][row["char_start"] : row["char_end"]] == row["word"]
+        whole += row["word_index"] == 0
+        assert texts[whole][row["char_start"] : row["char_end"]] == row["word"]
+        assert row["text"] in texts[whole]  # what stands around the word, where the text is long
+        assert row["word"] in row["text"]
+    assert whole == len(texts) - 1
     last = [row for row in run.rows.to_pylist() if row["doc_id"] == str(len(texts) - 1)]
     assert all(row["was_truncated"] for row in last)
     counts = run.manifest.counts
