@@ -101,7 +101,7 @@ def test_every_kind_of_model(bundle: ModelBundle) -> None:
     inputs = embedding.make_inputs()
     functional = keras.Model(inputs, dense(pool(embedding(inputs))))
     expected = functional(fed)
-    # Ids alone: padding is what has the pad id. Scores of 2.5 are float32 sums, in whatever order the graph has.
+    # Ids alone: padding is what has the pad id. Scores of 2.5 are sums in float32, in any order.
     np.testing.assert_allclose(sequential(fed["input_ids"]), expected, atol=5e-6)
     np.testing.assert_allclose(sequential.predict(fed["input_ids"], verbose=0), expected, atol=5e-6)
     np.testing.assert_allclose(subclassed(fed), expected, atol=5e-6)
