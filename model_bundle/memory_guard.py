@@ -63,7 +63,7 @@ class MemoryGuard:
     def __init__(self, tensorflow: Any, min_batch: int = 1) -> None:
         self._min_batch = min_batch
         self._memory = tensorflow.config.experimental
-        self._cap = int(os.environ.get(MEMORY_CAP, "0"))
+        self._cap = int(os.environ.get(MEMORY_CAP, "0")) if self._is_counted() else 0
         self._seen: dict[int, _Batch] = {}
         self._gate = MemoryGate()
         self._idle_free = 0.0
@@ -86,6 +86,14 @@ class MemoryGuard:
                 return self._run_alone(run, inputs, batch)
             finally:
                 self._idle_free = self._free()
+
+    def _is_counted(self) -> bool:
+        """Tells whether the allocator counts; TensorFlow's plain one, used where oneDNN is off, does not."""
+        try:
+            self._memory.get_memory_info(_DEVICE)
+        except ValueError:
+            return False
+        return True
 
     def _run_alone(self, run: Run, inputs: Inputs, batch: _Batch) -> dict[str, np.ndarray]:
         for _ in range(_MAX_TRIALS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from model_bundle.machine import memory_bytes, num_cores
 
 # Read by oneDNN's allocator when TensorFlow is imported: bytes.
 MEMORY_CAP = "TF_MKL_ALLOC_MAX_BYTES"
+# Read at the same moment. TensorFlow takes oneDNN by itself only on processors with AVX-512 or newer; without
+# it there are no fused kernels, no packed weights, and no allocator that counts and can be capped.
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 # The rest is for the text, the Arrow buffers and the interpreter.
 _MEMORY_SHARE = 0.7
 # What TensorFlow's libraries print on every machine without a GPU before a log level can be set.
@@ -34,8 +38,9 @@ def import_tensorflow(num_lanes: int = 2, operation_threads: int | None = None) 
     """Imports TensorFlow and returns it; the first call in a process sets it up.
 
     Its allocator is capped below the machine's (or container's) memory, so that a batch that is too large
-    raises ResourceExhaustedError, which can be caught, and is not killed by the system. A cap or thread
-    count that the process already has is left alone.
+    raises ResourceExhaustedError, which can be caught, and is not killed by the system. oneDNN is switched
+    on, on every x86-64 processor. A cap, a switch or a thread count that the process already has is left
+    alone.
 
     Args:
         num_lanes: graphs that will run side by side.
@@ -47,6 +52,8 @@ def import_tensorflow(num_lanes: int = 2, operation_threads: int | None = None) 
         return tf
     with _lock, _without_greetings():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        if platform.machine() in ("x86_64", "AMD64"):
+            os.environ.setdefault(ONEDNN, "1")
         os.environ.setdefault(MEMORY_CAP, str(int(memory_bytes() * _MEMORY_SHARE)))
         import tensorflow as tf
 

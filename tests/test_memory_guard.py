@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +21,8 @@ from hypothesis import strategies as st
 
 from model_bundle.errors import ModelMemoryError
 from model_bundle.memory_guard import MemoryGuard
-from model_bundle.tensorflow_setup import MEMORY_CAP
+from model_bundle.tensorflow_setup import MEMORY_CAP, ONEDNN
+from tests.jobs import PROJECT
 
 WEIGHTS = 40_000_000
 
@@ -155,3 +161,32 @@ def test_batches_like_one_that_was_measured_run_beside_each_other(monkeypatch: p
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda longest: guard.run(allocator.run, _batch(4, longest)), range(100, 0, -1)))
     assert allocator.most_at_once > 1
+
+
+def test_an_allocator_that_does_not_count_lets_everything_through(tiny_bundle: Path) -> None:
+    """TensorFlow's plain allocator, where oneDNN is off: no machine is refused for it."""
+    code = "import sys; from model_bundle import Encoder; print(Encoder(sys.argv[1]).encode(['a cat']).shape)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_bundle)],
+        cwd=PROJECT,
+        env={**os.environ, ONEDNN: "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(1, 16)\n"
+
+
+def test_onednn_is_on_whatever_the_processor() -> None:
+    code = (
+        "from model_bundle.tensorflow_setup import import_tensorflow\n"
+        "import_tensorflow()\n"
+        "from tensorflow.python.util import _pywrap_util_port as port\n"
+        "print(port.IsMklEnabled())"
+    )
+    env = {name: value for name, value in os.environ.items() if name != ONEDNN}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True\n" or platform.machine() != "x86_64", done.stderr
