@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-TEACHER = "minilm"
+from model_bundle.minilm import NAME as TEACHER
+from model_bundle.minilm import WEIGHTS_SHA256
+
 CHUNK_TEXTS = 2048
 
 
@@ -20,7 +22,7 @@ class Teacher:
     """all-MiniLM-L6-v2 behind a folder of what it has said.
 
     Args:
-        cache: where vectors are kept, by the digest of the texts and of the teacher.
+        cache: where vectors are kept, by the digest of the texts and of the teacher's weights.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -47,7 +49,7 @@ class Teacher:
         return np.concatenate(parts)
 
     def _chunk(self, texts: Sequence[str]) -> np.ndarray:
-        key = hashlib.sha256(json.dumps([self._bundle.digest, *texts]).encode()).hexdigest()[:32]
+        key = hashlib.sha256(json.dumps([WEIGHTS_SHA256, *texts]).encode()).hexdigest()[:32]
         path = self._cache / f"{key}.npy"
         if not path.is_file():
             partial = path.with_name(f"{key}.{os.getpid()}.partial.npy")
