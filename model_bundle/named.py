@@ -10,12 +10,15 @@ from urllib.parse import unquote, urlsplit
 from model_bundle.embedded import DIGESTS, find_embedded
 from model_bundle.errors import BundleFormatError
 from model_bundle.manifest import MANIFEST_NAME
-from model_bundle.minilm import NAME as DEFAULT_BUNDLE
+from model_bundle.minilm import NAME as MINILM
 from model_bundle.minilm import find_minilm
+
+# What runs where no bundle is named: it is there at once, without a network.
+DEFAULT_BUNDLE = "bert-mini"
 
 NAMED_BUNDLES: dict[str, Callable[[], Path]] = {
     **{name: partial(find_embedded, name) for name in DIGESTS},
-    DEFAULT_BUNDLE: find_minilm,
+    MINILM: find_minilm,
 }
 
 

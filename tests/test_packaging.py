@@ -206,7 +206,7 @@ def test_every_import_of_the_packages_is_declared() -> None:
 
 def test_every_import_of_the_tests_is_declared() -> None:
     paths = list((ROOT / "tests").glob("*.py"))
-    own = {"tests", "benchmarks", *PACKAGES, *(path.stem for path in paths)}
+    own = {"tests", "benchmarks", "recipes", *PACKAGES, *(path.stem for path in paths)}
     assert not undeclared(paths, requirements("test", "text"), own)
 
 
@@ -214,6 +214,11 @@ def test_every_import_of_the_benchmarks_is_declared() -> None:
     # Those in systems/ run in the environment of whom they measure.
     paths = list((ROOT / "benchmarks").glob("*.py"))
     assert not undeclared(paths, requirements("bench"), {"benchmarks", *PACKAGES})
+
+
+def test_every_import_of_the_recipes_is_declared() -> None:
+    paths = list((ROOT / "recipes").rglob("*.py"))
+    assert not undeclared(paths, requirements(), {"recipes", *PACKAGES})
 
 
 def test_an_undeclared_import_is_noticed(tmp_path: Path) -> None:

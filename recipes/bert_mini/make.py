@@ -38,6 +38,19 @@ def make_bundle(text: Path, work: Path, output: Path) -> str:
         return export_bundle(dict(stored), output).digest
 
 
+def make_untrained(output: Path) -> str:
+    """Makes a bundle of the same network with random weights, and gives its digest.
+
+    Raises:
+        SourceError: ``output`` is there already.
+    """
+    check_output(output)
+    from recipes.bert_mini.export import export_bundle
+    from recipes.bert_mini.start import random_weights
+
+    return export_bundle(random_weights(SEED), output, "bert-mini-untrained").digest
+
+
 def train_weights(text: Path, work: Path) -> dict[str, np.ndarray]:
     """Everything up to the trained weights, float32 by the names of ``weight_shapes``."""
     import_tensorflow(operation_threads=2)

@@ -62,6 +62,16 @@ def word_table(
     return table
 
 
+def random_weights(seed: int, config: BertConfig = CONFIG) -> dict[str, np.ndarray]:
+    """Gives weights that nobody has taught anything."""
+    random = np.random.default_rng(seed)
+    table = random.normal(0.0, 1.0, (config.vocab_size, config.dim))
+    weights = first_weights(table, seed, config)
+    silent = [name for name in sorted(weights) if name.endswith(_ZERO)]
+    drawn = {name: random.normal(0.0, _KERNEL_DEVIATION, weights[name].shape) for name in silent}
+    return weights | {name: value.astype(np.float32) for name, value in drawn.items()}
+
+
 def first_weights(table: np.ndarray, seed: int, config: BertConfig = CONFIG) -> dict[str, np.ndarray]:
     """Gives all weights: the table, and layers that change nothing yet."""
     random = np.random.default_rng(seed)
