@@ -73,7 +73,7 @@ def test_what_is_trained_is_elmo_as_the_format_has_it() -> None:
     assert len(batch.spelling.short)
     assert len(batch.spelling.long)
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow has no types
     def run(short: Any, long: Any, places: Any, real: Any) -> tuple[Any, Any]:
         layers = network.run(tf.gather(spell_both(network, short, long), places))
         return layers, network.mean(layers, real)
@@ -86,7 +86,7 @@ def test_what_is_trained_is_elmo_as_the_format_has_it() -> None:
             forward, backward = states.numpy()[:, 1 : len(some) + 1, text]
             found = np.concatenate([forward, backward[::-1]], axis=1)
             np.testing.assert_allclose(found, expected[layer], atol=2e-6)
-        mixed = sum(share * layer for share, layer in zip(shares, expected, strict=True))
+        mixed = np.tensordot(shares, np.stack(expected), axes=1)
         np.testing.assert_allclose(means.numpy()[text], mixed.mean(axis=0), atol=2e-6)
 
 
@@ -107,7 +107,7 @@ def test_a_stage_that_was_stopped_ends_where_it_would_have(
 
     monkeypatch.setattr(keeping, "KEEP_EVERY", 2)
 
-    class _Line(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+    class _Line(tf.Module):  # type: ignore[misc,name-defined]  # TensorFlow has no types
         def __init__(self) -> None:
             super().__init__()
             self.slope = tf.Variable([0.5, -1.0])
@@ -158,6 +158,22 @@ def test_the_language_model_is_asked_for_the_next_word_and_for_the_one_before() 
     assert asked[1, 0] == ["c", "b", "a", "<S>"]
     # A word that is too rare is read, and not foretold.
     assert (asked[0, 1], asked[1, 1]) == (["</S>"], ["<S>"])
+
+
+def test_whitening_changes_the_words_and_not_the_layers() -> None:
+    from recipes.elmo_mini.whitening import whitened
+
+    weights = first_weights(SMALL_SHAPE, seed=3)
+    words = split(TEXTS)
+    before = [encode(SMALL, weights, some) for some in words]
+    running = np.concatenate([layers[0][:, :6] for layers in before]).astype(np.float32)
+    after = [encode(SMALL, whitened(weights, running), some) for some in words]
+    vectors = np.concatenate([layers[0][:, :6] for layers in after])
+    np.testing.assert_allclose(vectors.mean(axis=0), 0.0, atol=1e-4)
+    np.testing.assert_allclose(np.cov(vectors.T), np.eye(6), atol=0.15)
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_allclose(new[1], old[1], atol=1e-4)
+        np.testing.assert_allclose(new[2], old[2], atol=1e-4)
 
 
 def test_every_text_is_in_one_batch_that_has_room_for_it() -> None:

@@ -15,6 +15,7 @@ from model_bundle.manifest import MANIFEST_NAME
 # The digest of each bundle, which is that of its ``bundle.json``. A recipe in ``recipes/`` made each of them.
 DIGESTS: dict[str, str] = {
     "bert-mini": "c8d4ea4dd0bf04ca904d253ef68a026041d78c69c4a3f22ffb333e6e075cf75d",
+    "elmo-mini": "fe7d62bc15bcc18238cabc11d4986f0b1071e2520cc09cf962b083ca0661329b",
 }
 _FOLDER = Path(__file__).parent
 

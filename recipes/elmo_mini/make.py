@@ -39,6 +39,7 @@ def train_files(text: Path, work: Path) -> None:
     from recipes.bert_mini.teacher import Teacher
     from recipes.elmo_mini.distil import distil
     from recipes.elmo_mini.export import write_files
+    from recipes.elmo_mini.finish import finish
     from recipes.elmo_mini.language_model import train_language_model
     from recipes.elmo_mini.lessons import make_lessons
     from recipes.elmo_mini.network import Network
@@ -52,4 +53,4 @@ def train_files(text: Path, work: Path) -> None:
     learned = train_language_model(network, lessons, checkpoints)
     (work / "language_model.json").write_text(json.dumps(learned) + "\n")
     distil(network, lessons, checkpoints)
-    write_files(network.weights, network.layer_weights, work / FILES)
+    write_files(*finish(network, lessons), work / FILES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from model_bundle.manifest import TokenizerSpec
 from model_bundle.text.words import WordInput
 
 # How the bundle splits text, too.
-WORD_SPLIT = "unicode"
+WORD_SPLIT: Literal["unicode"] = "unicode"
 # The same ids as model_bundle.graphs.elmo_characters has, for the boundaries and around a word.
 SENTENCE_BEGIN, SENTENCE_END, WORD_BEGIN, WORD_END, PADDING = 257, 258, 259, 260, 261
 BEGIN, END = "<S>", "</S>"
