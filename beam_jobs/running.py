@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.runner import PipelineState
 
 from beam_jobs import storage
@@ -52,6 +53,8 @@ def _run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) ->
         else:
             result = pipeline.run()
             voice.say("workers", where_to_look(options, result))
+            if options.view_as(StandardOptions).no_wait_until_finish:
+                return None
             with LiveLine(RunnerCounts(result), total_bytes, voice):
                 result.wait_until_finish()
     except Exception as caught:  # runners raise what they like; the manifest tells what really happened
