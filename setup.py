@@ -1,8 +1,8 @@
 """What pyproject.toml cannot say: the source archive is for workers, whose image has Beam and TensorFlow.
 
 Dataflow's ``--setup_file ./setup.py`` builds that archive and installs it on every machine at its start. If
-it asked for Beam and TensorFlow, a worker whose image differs by a digit would download 300 MB from the internet,
-or fail for want of it. Whoever installs a checkout or a wheel gets everything: docs/decisions/packaging.md.
+it asked for Beam and TensorFlow, a worker whose image differs by a digit would download 300 MB, or fail for
+want of it. Whoever installs a checkout or a wheel gets everything: docs/decisions/packaging.md.
 """
 
 import re
