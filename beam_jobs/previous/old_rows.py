@@ -23,7 +23,7 @@ _COUNTING_COLUMNS = ("word_index", "window_index")
 # These columns come from the input; all others of a row are taken over.
 _OF_INPUT = ("doc_id", "source", "text_sha256", "text")
 # Row groups that stay decoded: an input in its old order reads each once.
-_KEPT_GROUPS = 4
+_KEPT_GROUPS = 2
 
 
 def taken_columns(schema: pa.Schema, num_kept: int) -> list[str]:
