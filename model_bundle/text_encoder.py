@@ -223,5 +223,6 @@ def _parts(batch: np.ndarray, error: ModelRunError) -> Sequence[np.ndarray]:
 
 
 def _reason(error: ModelRunError) -> str:
-    kinds = {ModelMemoryError: "out_of_memory", ModelCrashError: "model_crash"}
-    return kinds.get(type(error), "model_error")
+    if isinstance(error, ModelCrashError):
+        return "model_crash"
+    return "out_of_memory" if isinstance(error, ModelMemoryError) else "model_error"
