@@ -280,3 +280,8 @@ def _add_tuning(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="batches that run side by side, a thread each (default: one for every core)",
     )
+    group.add_argument(
+        "--isolate_model",
+        action="store_true",
+        help="keep the model in a child of the worker: a text that crashes it becomes a dead letter",
+    )

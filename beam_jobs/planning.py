@@ -117,6 +117,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         "dedupe": flags.dedupe,
         "buffer_seconds": flags.checkpoint_seconds / 2,
         "num_threads": flags.num_threads,
+        "isolate_model": flags.isolate_model,
         "long_texts": long_texts(flags),
     }
     if flags.task == "classify":

@@ -75,9 +75,26 @@ def _run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) ->
 
 
 def _explain(what: str, plan: JobPlan) -> str:
-    text = what.strip().split("\n")[0]
     return (
-        f"The job failed and wrote no run: {text}\n"
+        f"The job failed and wrote no run: {cause_line(what)}\n"
         f"Files under {storage.join(plan.write.output, plan.write.run_id)} are incomplete and are read by "
         f"nobody. To try again and go on with what was done: --run_id {plan.write.run_id}"
     )
+
+
+def cause_line(what: str) -> str:
+    """Finds the line of a runner's error that tells what happened.
+
+    >>> cause_line("no space left\\nwhile writing")
+    'no space left'
+    >>> cause_line("Traceback (most recent call last):\\n  File ...\\nOSError: no space left")
+    'OSError: no space left'
+    >>> cause_line("<_Rendezvous of RPC that terminated with:\\n\\tstatus = UNAVAILABLE\\n\\tdetails = gone\\n>")
+    'status = UNAVAILABLE details = gone'
+    """
+    lines = [line.strip() for line in what.splitlines() if line.strip()] or ["the runner does not say why"]
+    if lines[0].startswith("Traceback"):
+        return lines[-1]
+    if lines[0].endswith("terminated with:") and len(lines) > 2:
+        return " ".join(lines[1:3])
+    return lines[0]
