@@ -71,7 +71,8 @@ def _add_embed_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--bundle",
         metavar="DIR|NAME",
-        help="model bundle: a folder, or a known name; @sha256:... pins it. Default: minilm, fetched once",
+        help="model bundle: a folder, or a known name (bert-mini, the default, ships with the package; "
+        "minilm is fetched once); @sha256:... pins it",
     )
     _add_vectors(group)
     _add_model(group)

@@ -62,7 +62,7 @@ def plan_input(flags: argparse.Namespace) -> tuple[ReadOptions, InputSummary, En
         UsageError, ModelBundleError: what is wrong, and what to do.
     """
     read, keep_text = read_options(flags)
-    if flags.bundle is None:  # the default one takes texts alone, and may have to be fetched
+    if flags.bundle is None:  # the default one takes texts alone: what is wrong with them is said first
         summary = inspect_input(read)
         return read, summary, encode_settings(flags, keep_text=keep_text)
     encode = encode_settings(flags, keep_text=keep_text)

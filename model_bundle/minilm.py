@@ -1,4 +1,4 @@
-"""The default bundle: all-MiniLM-L6-v2, fetched once, checked against pinned digests, built in the cache."""
+"""all-MiniLM-L6-v2 by name: fetched once, checked against pinned digests, built in the cache."""
 
 from __future__ import annotations
 

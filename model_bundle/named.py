@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from model_bundle.embedded import DIGESTS, find_embedded
 from model_bundle.errors import BundleFormatError
 from model_bundle.manifest import MANIFEST_NAME
-from model_bundle.minilm import NAME as DEFAULT_BUNDLE
+from model_bundle.minilm import NAME as MINILM
 from model_bundle.minilm import find_minilm
 
-NAMED_BUNDLES: dict[str, Callable[[], Path]] = {DEFAULT_BUNDLE: find_minilm}
+# What runs where no bundle is named: it is there at once, without a network.
+DEFAULT_BUNDLE = "bert-mini"
+
+NAMED_BUNDLES: dict[str, Callable[[], Path]] = {
+    **{name: partial(find_embedded, name) for name in DIGESTS},
+    MINILM: find_minilm,
+}
 
 
 def find_bundle(place: str) -> Path:

@@ -34,7 +34,7 @@ def shared_path(relative: str) -> Path:
 
 @pytest.fixture(scope="session")
 def minilm_bundle() -> Path:
-    """The default bundle. Skips, saying so, where it cannot be fetched; a build that fails is an error."""
+    """all-MiniLM-L6-v2. Skips, saying so, where it cannot be fetched; a build that fails is an error."""
     from model_bundle.errors import SourceError
     from model_bundle.minilm import NAME, prefetch_minilm
     from model_bundle.named import find_bundle

@@ -83,7 +83,7 @@ def test_what_the_user_can_mend_is_one_message_and_exit_code_2(
     (tmp_path / "taken" / "file").touch()
     for arguments, message in (
         (["verify", str(tmp_path)], "is not a model bundle: it has no bundle.json"),
-        (["inspect", "nonsense"], "Known: minilm"),
+        (["inspect", "nonsense"], "minilm. Make one with"),
         (["build", "bert", str(tmp_path), "--output", str(tmp_path / "new")], "no config.json"),
         (["build", "bert", "x", "--output", str(tmp_path / "taken")], "is there already"),
     ):

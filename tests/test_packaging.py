@@ -20,6 +20,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from model_bundle.embedded import DIGESTS
+
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("beam_jobs", "model_bundle")
@@ -27,26 +29,53 @@ PYTHONS = ("3.11", "3.12", "3.13")
 MAX_SDIST_BYTES = 1_000_000
 
 
-def package_files() -> set[str]:
-    """Every file of the two packages, relative to the checkout."""
+EMBEDDED = "model_bundle/embedded/"
+
+
+def package_files(*, models: bool) -> set[str]:
+    """Every file of the two packages, relative to the checkout; those of embedded models only where asked."""
     paths = (path for name in PACKAGES for path in (ROOT / name).rglob("*") if path.is_file())
-    return {str(path.relative_to(ROOT)) for path in paths if path.suffix != ".pyc"}
+    files = {str(path.relative_to(ROOT)) for path in paths if path.suffix != ".pyc"}
+    return {file for file in files if models or not is_of_a_model(file)}
+
+
+def is_of_a_model(file: str) -> bool:
+    return file.startswith(EMBEDDED) and "/" in file.removeprefix(EMBEDDED)
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy to build in, with folders beside the packages that are none."""
     copy = tmp_path_factory.mktemp("checkout")
+    copy_checkout(copy)
+    return copy
+
+
+def copy_checkout(copy: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     for name in PACKAGES:
         shutil.copytree(ROOT / name, copy / name, ignore=ignored)
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    for name in ("launch", "tests", "benchmarks", "docs"):
+    for name in ("launch", "tests", "benchmarks", "docs", "recipes"):
         (copy / name).mkdir()
         (copy / name / "__init__.py").touch()
         (copy / name / "test_something.py").touch()
-    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``pip install`` and ``pip wheel`` make of a checkout, unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "checkout"
+    copy.mkdir()
+    copy_checkout(copy)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('dist')"
+    run([sys.executable, "-c", build], copy)
+    (found,) = (copy / "dist").glob("*.whl")
+    with zipfile.ZipFile(found) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +110,11 @@ def run(command: list[str], folder: Path) -> str:
 def test_sdist_is_small_and_holds_what_workers_need(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert package_files() | {"LICENSE", "README.md", "pyproject.toml", "setup.py"} <= names
-    assert not [name for name in names if name.split("/")[0] in ("tests", "launch", "benchmarks", "docs")]
+    assert package_files(models=False) | {"LICENSE", "README.md", "pyproject.toml", "setup.py"} <= names
+    beside = ("tests", "launch", "benchmarks", "docs", "recipes")
+    assert not [name for name in names if name.split("/")[0] in beside]
+    # The folders of models may be listed, empty; no file of them is there.
+    assert not [name for name in names if is_of_a_model(name) and "." in name.rpartition("/")[2]]
     assert sdist.stat().st_size < MAX_SDIST_BYTES
 
 
@@ -92,9 +124,31 @@ def test_installed_files_are_the_two_packages_whole(installed: Path) -> None:
     found = {
         str(path.relative_to(installed)) for name in PACKAGES for path in (installed / name).rglob("*.*")
     }
-    assert found == package_files()
+    assert found == package_files(models=False)
     assert {"beam_jobs/py.typed", "model_bundle/py.typed", "beam_jobs/sample/LICENSE.txt"} <= found
     assert (info / "licenses" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_wheel_has_the_models_whole(wheel: Path) -> None:
+    found = {
+        str(path.relative_to(wheel))
+        for name in PACKAGES
+        for path in (wheel / name).rglob("*")
+        if path.is_file()
+    }
+    assert found == package_files(models=True)
+    for name, digest in DIGESTS.items():
+        code = f"from model_bundle import ModelBundle; print(ModelBundle.open({name!r}).digest)"
+        assert run([sys.executable, "-c", code], wheel).strip() == digest
+
+
+def test_an_installation_without_models_says_where_they_are(installed: Path) -> None:
+    for name in DIGESTS:
+        code = f"from model_bundle import ModelBundle; ModelBundle.open({name!r})"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=installed, capture_output=True, text=True, check=False
+        )
+        assert f"{name} ships with the package, but not in this installation" in done.stderr
 
 
 def test_installed_package_finds_its_sample(installed: Path) -> None:
@@ -152,7 +206,7 @@ def test_every_import_of_the_packages_is_declared() -> None:
 
 def test_every_import_of_the_tests_is_declared() -> None:
     paths = list((ROOT / "tests").glob("*.py"))
-    own = {"tests", "benchmarks", *PACKAGES, *(path.stem for path in paths)}
+    own = {"tests", "benchmarks", "recipes", *PACKAGES, *(path.stem for path in paths)}
     assert not undeclared(paths, requirements("test", "text"), own)
 
 
@@ -160,6 +214,11 @@ def test_every_import_of_the_benchmarks_is_declared() -> None:
     # Those in systems/ run in the environment of whom they measure.
     paths = list((ROOT / "benchmarks").glob("*.py"))
     assert not undeclared(paths, requirements("bench"), {"benchmarks", *PACKAGES})
+
+
+def test_every_import_of_the_recipes_is_declared() -> None:
+    paths = list((ROOT / "recipes").rglob("*.py"))
+    assert not undeclared(paths, requirements(), {"recipes", *PACKAGES})
 
 
 def test_an_undeclared_import_is_noticed(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def check(module: str, arguments: list[str]) -> None:
     elif module in TOOLS:
         TOOLS[module]().parse_args([*takewhile(lambda word: word != "<", arguments)])
     else:
-        assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), module
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
 ALL_COMMANDS = [

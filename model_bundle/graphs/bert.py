@@ -22,7 +22,7 @@ class BertEncoder(tf.Module):
 
     Args:
         config: its shape.
-        weights: float32 arrays by the names of ``weight_shapes``.
+        weights: float32 arrays by the names of ``weight_shapes``; int8 for quantized word embeddings.
         source: where they came from, for errors.
     """
 
@@ -31,7 +31,7 @@ class BertEncoder(tf.Module):
         check_weights(config, weights, source)
         self._config = config
         self._variables = {
-            name: tf.Variable(value, name=name, dtype=tf.float32)
+            name: tf.Variable(value, name=name, dtype=tf.int8 if value.dtype == np.int8 else tf.float32)
             for name, value in _fuse(config, weights).items()
         }
 
@@ -96,7 +96,7 @@ class BertEncoder(tf.Module):
         return tf.reshape(logits, tf.concat([tf.shape(below)[:-1], [self._config.num_labels]], axis=0))
 
     def _embed(self, ids: tf.Tensor, dtype: tf.DType, types: tf.Tensor | None) -> tf.Tensor:
-        words = tf.gather(self._variables["embeddings/word"], ids)
+        words = self._words(ids)
         table = self._variables["embeddings/position"]
         offset = self._config.position_offset
         if offset:
@@ -110,11 +110,21 @@ class BertEncoder(tf.Module):
             table = self._variables["embeddings/type"]
             total += table[0] if types is None else tf.gather(table, types)
         flat = tf.cast(tf.reshape(total, [-1, self._config.dim]), dtype)
-        return self._norm("embeddings/norm", flat, dtype)
+        return flat if self._config.norm_first else self._norm("embeddings/norm", flat, dtype)
+
+    def _words(self, ids: tf.Tensor) -> tf.Tensor:
+        """The vectors of tokens; only those that are looked up are made float32."""
+        rows = tf.gather(self._variables["embeddings/word"], ids)
+        if not self._config.quantized_words:
+            return rows
+        scales = tf.gather(self._variables["embeddings/word_scale"], ids)
+        return tf.cast(rows, tf.float32) * scales[:, :, tf.newaxis]
 
     def _layer(
         self, layer: str, flat: tf.Tensor, shape: tf.Tensor, scores_bias: tf.Tensor, dtype: tf.DType
     ) -> tf.Tensor:
+        if self._config.norm_first:
+            return self._layer_norm_first(layer, flat, shape, scores_bias, dtype)
         context = self._attention(layer, flat, shape, scores_bias, dtype)
         attended = self._dense(f"{layer}/attention/output", context, dtype) + flat
         attended = self._norm(f"{layer}/attention/norm", attended, dtype)
@@ -122,6 +132,16 @@ class BertEncoder(tf.Module):
         return self._norm(
             f"{layer}/ffn/norm", self._dense(f"{layer}/ffn/outer", inner, dtype) + attended, dtype
         )
+
+    def _layer_norm_first(
+        self, layer: str, flat: tf.Tensor, shape: tf.Tensor, scores_bias: tf.Tensor, dtype: tf.DType
+    ) -> tf.Tensor:
+        normed = self._norm(f"{layer}/attention/norm", flat, dtype)
+        context = self._attention(layer, normed, shape, scores_bias, dtype)
+        attended = self._dense(f"{layer}/attention/output", context, dtype) + flat
+        normed = self._norm(f"{layer}/ffn/norm", attended, dtype)
+        inner = self._activate(self._dense(f"{layer}/ffn/inner", normed, dtype))
+        return self._dense(f"{layer}/ffn/outer", inner, dtype) + attended
 
     def _attention(
         self, layer: str, flat: tf.Tensor, shape: tf.Tensor, scores_bias: tf.Tensor, dtype: tf.DType

@@ -20,6 +20,9 @@ class BertConfig:
     ``activation`` is ``gelu`` (exact), ``gelu_tanh`` or ``relu``; ``pooler_activation`` ``tanh`` or ``relu``.
     ``num_labels`` is 0 where there is no classifier; it stands on the pooler, or with ``labels_per_token`` on
     the state of each token.
+    ``norm_first``: each half of a layer normalises what it takes, not what it gives, and the embeddings are
+    not normalised, so that a token's own vector passes to the end (Xiong et al., arXiv:2002.04745).
+    ``quantized_words``: the table of word embeddings is stored in 8 bits, with a scale for each row.
     """
 
     num_layers: int
@@ -37,6 +40,8 @@ class BertConfig:
     pooler_activation: str = "tanh"
     num_labels: int = 0
     labels_per_token: bool = False
+    norm_first: bool = False
+    quantized_words: bool = False
 
 
 def weight_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
@@ -48,7 +53,10 @@ def weight_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
     }
     if config.num_types:
         shapes["embeddings/type"] = (config.num_types, dim)
-    shapes |= _norm_shapes("embeddings/norm", dim)
+    if config.quantized_words:
+        shapes["embeddings/word_scale"] = (config.vocab_size,)
+    if not config.norm_first:
+        shapes |= _norm_shapes("embeddings/norm", dim)
     for index in range(config.num_layers):
         layer = f"layer_{index}"
         for part in ("query", "key", "value", "output"):
