@@ -83,13 +83,13 @@ def _explain(what: str, plan: JobPlan) -> str:
 
 
 def cause_line(what: str) -> str:
-    """Finds the line of a runner's error that tells what happened.
+    r"""Finds the line of a runner's error that tells what happened.
 
-    >>> cause_line("no space left\\nwhile writing")
+    >>> cause_line("no space left\nwhile writing")
     'no space left'
-    >>> cause_line("Traceback (most recent call last):\\n  File ...\\nOSError: no space left")
+    >>> cause_line("Traceback (most recent call last):\n  File ...\nOSError: no space left")
     'OSError: no space left'
-    >>> cause_line("<_Rendezvous of RPC that terminated with:\\n\\tstatus = UNAVAILABLE\\n\\tdetails = gone\\n>")
+    >>> cause_line("<_Rendezvous of RPC that terminated with:\n\tstatus = UNAVAILABLE\n\tdetails = gone\n>")
     'status = UNAVAILABLE details = gone'
     """
     lines = [line.strip() for line in what.splitlines() if line.strip()] or ["the runner does not say why"]
