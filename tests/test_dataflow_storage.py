@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -21,6 +22,9 @@ from model_bundle.gcs_push import push_bundle
 from tests.dataflow_jobs import put_bundle, put_texts, rows_below, run_module
 from tests.fake_google import FakeGoogle, Fault, serving
 
+# After a refused download the storage client leaves the connection to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
 
 @pytest.fixture
 def google(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGoogle]:
@@ -29,6 +33,7 @@ def google(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeGoog
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
         monkeypatch.setenv("BEAM_JOBS_CACHE", str(tmp_path / "cache"))
         yield server
+    gc.collect()  # here, where its complaints about the client's connections are not another test's
 
 
 def _downloads(google: FakeGoogle) -> list[str]:
