@@ -30,6 +30,13 @@ def fetch_gcs_bundle(url: str) -> Path:
         SourceError: the storage cannot be reached.
     """
     bucket, prefix = split_url(url)
+    try:
+        return _fetch(url, bucket, prefix)
+    finally:
+        bucket.client.close()
+
+
+def _fetch(url: str, bucket: Any, prefix: str) -> Path:
     data = _call(url, lambda: bucket.blob(f"{prefix}{MANIFEST_NAME}").download_as_bytes())
     BundleManifest.from_bytes(data, f"{url}/{MANIFEST_NAME}")  # refuses what is no manifest
     digest = hashlib.sha256(data).hexdigest()
@@ -83,30 +90,28 @@ def _copy(url: str, bucket: Any, prefix: str, data: bytes, copy: Path) -> None:
 
 def _download(url: str, pairs: list[tuple[Any, Path]]) -> None:
     """Downloads objects beside each other, large ones in pieces; each gets its name when it is whole."""
-    from google.cloud.storage import transfer_manager
-
     for _, target in pairs:
         target.parent.mkdir(parents=True, exist_ok=True)
     arriving = {target: target.with_name(f"{target.name}{_ARRIVING}") for _, target in pairs}
-    small = [(blob, str(arriving[target])) for blob, target in pairs if blob.size <= _PIECE_BYTES]
-    _call(
-        url,
-        lambda: transfer_manager.download_many(
-            small, worker_type=transfer_manager.THREAD, raise_exception=True
-        ),
-    )
-    for blob, target in pairs:
+    try:
+        _download_to(url, [(blob, str(arriving[target])) for blob, target in pairs])
+    finally:  # what came whole before an error is not copied again
+        for blob, target in pairs:
+            path = arriving[target]
+            if path.is_file() and path.stat().st_size == blob.size:
+                path.replace(target)
+
+
+def _download_to(url: str, pairs: list[tuple[Any, str]]) -> None:
+    from google.cloud.storage import transfer_manager
+
+    threads = {"worker_type": transfer_manager.THREAD}
+    small = [(blob, path) for blob, path in pairs if blob.size <= _PIECE_BYTES]
+    _call(url, lambda: transfer_manager.download_many(small, raise_exception=True, **threads))
+    download = transfer_manager.download_chunks_concurrently
+    for blob, path in pairs:
         if blob.size > _PIECE_BYTES:
-            in_pieces = partial(
-                transfer_manager.download_chunks_concurrently,
-                blob,
-                str(arriving[target]),
-                chunk_size=_PIECE_BYTES,
-                worker_type=transfer_manager.THREAD,
-            )
-            _call(url, in_pieces)
-    for target, path in arriving.items():
-        path.replace(target)
+            _call(url, partial(download, blob, path, chunk_size=_PIECE_BYTES, **threads))
 
 
 def _check_size(url: str, blob: Any, file: FileSpec) -> None:
