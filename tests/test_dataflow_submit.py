@@ -40,6 +40,8 @@ def google() -> Iterator[FakeGoogle]:
         yield server
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_job_is_staged_whole_and_gives_the_rows_of_a_local_run(
     google: FakeGoogle, tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -133,6 +135,7 @@ def _same_as_local(google: FakeGoogle, bundle: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_too_many_dead_letters_fail_the_job_and_the_model_does_not_run_again(
     google: FakeGoogle, tiny_bundle: Path, tmp_path: Path
 ) -> None:
