@@ -1,4 +1,4 @@
-"""Many faults over jobs of many documents: python -m benchmarks.faults --documents 100000 --seed 1.
+"""Many faults over jobs of many documents: python -m tests.many_faults --documents 100000 --seed 1.
 
 Prints a row for each engine: faults, starts until the run was there, rows lost, doubled and different.
 """
