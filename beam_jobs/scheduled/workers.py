@@ -90,8 +90,8 @@ def process_bytes(model_bytes: int, num_threads: int) -> int:
 def fit_workers(model_bytes: int, options: Any) -> WorkerSettings:
     """Chooses machine, disk and processes for a model of this size.
 
-    One process with all cores is the default: it was as fast as one a core and holds the model once. Several
-    are used where that was asked for (``--experiments use_multiple_sdk_containers``).
+    One process with all cores is the default: it holds the model once, and its lanes keep every core at work
+    (docs/decisions/lanes.md). Several are used where that was asked for (``--experiments use_multiple_sdk_containers``).
 
     Raises:
         UsageError: the model does not fit into the machine that was named.
