@@ -91,7 +91,8 @@ def fit_workers(model_bytes: int, options: Any) -> WorkerSettings:
     """Chooses machine, disk and processes for a model of this size.
 
     One process with all cores is the default: it holds the model once, and its lanes keep every core at work
-    (docs/decisions/lanes.md). Several are used where that was asked for (``--experiments use_multiple_sdk_containers``).
+    (docs/decisions/lanes.md). Several are used where that was asked for (``--experiments
+    use_multiple_sdk_containers``).
 
     Raises:
         UsageError: the model does not fit into the machine that was named.
