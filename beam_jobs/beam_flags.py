@@ -12,6 +12,18 @@ from beam_jobs.errors import UsageError
 # Beam 2.77's own DirectRunner tries to download another engine first; this is the engine it falls back to.
 IN_PROCESS_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 _IN_PROCESS_NAMES = {"directrunner", "fnapirunner", IN_PROCESS_RUNNER.lower()}
+# Beam's Java runner for Flink has these; its job server tells Python of them when a job is submitted, which
+# is too late to tell a flag from a slip. Source: FlinkPipelineOptions.
+_FLINK_FLAGS = (
+    "checkpointing_interval",
+    "disable_metrics",
+    "execution_mode_for_batch",
+    "execution_retry_delay",
+    "max_bundle_size",
+    "max_bundle_time_mills",
+    "number_of_execution_retries",
+    "object_reuse",
+)
 
 
 def is_in_process(runner: str) -> bool:
@@ -35,6 +47,9 @@ def pipeline_options(runner: str, rest: Sequence[str], own_flags: Sequence[str])
     parser = _Parser(allow_abbrev=False, add_help=False)
     for kind in _option_classes(PipelineOptions):
         kind._add_argparse_args(parser)
+    if runner.lower().rpartition(".")[2] in ("flinkrunner", "portablerunner"):
+        for name in _FLINK_FLAGS:
+            parser.add_argument(f"--{name}")
     _, unknown = parser.parse_known_args(list(rest))
     known = [*own_flags, *(o for action in parser._actions for o in action.option_strings)]
     for flag in unknown:

@@ -35,7 +35,7 @@ from beam_jobs.manifest import (
 )
 from beam_jobs.records import DeadFile, UnchangedDocuments
 from beam_jobs.report.writing import try_report
-from beam_jobs.run_folder import check_claim, finish
+from beam_jobs.run_folder import check_claim, claim, finish
 from beam_jobs.shard import Receipt
 
 # A manifest stays readable: the rest of the dead files are counted, and listed in the log.
@@ -93,6 +93,8 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
     def expand(self, entries: Any) -> Any:
         """Wires the step; gives the manifest."""
         sentinel = entries.pipeline | "Sentinel" >> beam.Create([_SENTINEL])  # PCollection[str]
+        if self._options.claim_in_job:
+            sentinel |= "Claim" >> beam.Map(_claimed, self._options)  # PCollection[str]
         plan = (
             (entries, sentinel)
             | "WithSentinel" >> beam.Flatten()  # PCollection[Receipt | int | DeadFile | str]
@@ -113,6 +115,12 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
             | "GatherMoves" >> beam.GroupByKey()  # PCollection[tuple[int, Iterable[_Plan | str]]]
             | "WriteManifest" >> beam.ParDo(_CommitDoFn(self._options, self._description))
         )  # PCollection[RunManifest]
+
+
+def _claimed(sentinel: str, options: WriteOptions) -> str:
+    """Takes the run's folder over as soon as the job runs; its receipts wait for that."""
+    claim(options)
+    return sentinel
 
 
 def _to_one_key(element: Any) -> tuple[int, Any]:

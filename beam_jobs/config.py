@@ -69,7 +69,8 @@ class WriteOptions:
 
     ``output`` holds one folder a run. A shard is closed at ``max_shard_bytes`` or when it has been open for
     ``checkpoint_seconds``. ``attempt_id`` tells two jobs with one ``run_id`` apart. ``fail_job`` raises in
-    the pipeline when too much is dead, for runners whose launcher does not wait. ``report`` writes a page
+    the pipeline when too much is dead, for runners whose launcher does not wait. ``claim_in_job``: the job
+    takes its folder over when it runs, since a runner may refuse what is submitted. ``report`` writes a page
     about the run beside its manifest.
     """
 
@@ -80,6 +81,7 @@ class WriteOptions:
     checkpoint_seconds: float = 60.0
     fail_job: bool = True
     report: bool = True
+    claim_in_job: bool = False
 
     def __post_init__(self) -> None:
         """Refuses options that cannot be meant."""

@@ -25,6 +25,7 @@ from beam_jobs.rows import READY_KEY, WEIGHTS_KEY, check_range, check_words, mak
 from beam_jobs.settings import EncodeSettings
 from beam_jobs.too_long import naming_long_document
 from model_bundle.bundle import ModelBundle
+from model_bundle.isolated_runtime import IsolatedRuntime
 from model_bundle.machine import cpu_name, has_fast_bfloat16
 from model_bundle.manifest import Precision
 from model_bundle.results import TextFailure
@@ -125,7 +126,13 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         """Loads the model when the first text needs it: where nothing is new, none is loaded."""
         settings = self._settings
         bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
-        runtime = shared_runtime(bundle, settings.request, settings.num_threads)
+        runtime = shared_runtime(
+            bundle,
+            settings.request,
+            settings.num_threads,
+            isolate=settings.isolate_model,
+            measure_batches=settings.max_batch_tokens is None,
+        )
         self._model = {
             WEIGHTS_KEY: "constants" if runtime.variables_reason is None else runtime.variables_reason,
             READY_KEY: str(round(1000 * runtime.ready_seconds)),
@@ -137,7 +144,10 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
                 "slower here than float32. Choose machines with AMX or AVX512-BF16.",
                 cpu_name(),
             )
-        return TextEncoder(bundle, runtime, settings.max_batch_tokens)
+        max_batch_tokens = settings.max_batch_tokens
+        if isinstance(runtime, IsolatedRuntime):
+            max_batch_tokens = max_batch_tokens or runtime.batch_tokens
+        return TextEncoder(bundle, runtime, max_batch_tokens)
 
     def start_bundle(self) -> None:
         self._buffer: list[Document] = []

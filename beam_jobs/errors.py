@@ -4,6 +4,8 @@
 
     JobError                    exit 1
     ├── UsageError              exit 2: flags that contradict each other, an unknown column, no such file
+    │   ├── NoInputError        no file at all
+    │   └── FinishedError       the run was finished before
     ├── TooManyDeadError        exit 3: more dead letters or dead files than allowed
     └── CountsError             exit 4: counts do not add up, a bug
 
@@ -23,6 +25,14 @@ class UsageError(JobError):
     """The job was asked for something it cannot do; nothing was started."""
 
     exit_code = 2
+
+
+class NoInputError(UsageError):
+    """No file matches any of the patterns."""
+
+
+class FinishedError(UsageError):
+    """The run was finished before."""
 
 
 class TooManyDeadError(JobError):

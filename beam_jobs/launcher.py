@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from beam_jobs.errors import JobError
+from beam_jobs.errors import FinishedError, JobError, NoInputError
 from beam_jobs.forecast.flags import check_forecast
 from beam_jobs.interrupts import Stopping, stop_on_signals
+from beam_jobs.scheduled.dates import has_date, resolve_dates
 from beam_jobs.speaking import speaking
 from beam_jobs.voice import Voice
 from model_bundle.errors import ModelBundleError
@@ -36,10 +37,15 @@ def _run(
     voice: Voice,
 ) -> int:
     check_forecast(flags)
+    is_dated_run = has_date(flags.run_id)
+    resolve_dates(flags)
     # Beam takes seconds to import: only now, when the flags have been understood.
     from beam_jobs.beam_flags import is_in_process, pipeline_options
     from beam_jobs.planning import plan_job
     from beam_jobs.running import run_plan
+    from beam_jobs.scheduled.checks import check_schedule
+    from beam_jobs.scheduled.nothing import end_without_run
+    from beam_jobs.scheduled.workers import prepare_workers
     from beam_jobs.summary import say_plan, say_summary
 
     own_flags = [option for action in parser._actions for option in action.option_strings]
@@ -48,8 +54,21 @@ def _run(
         from beam_jobs.forecast.job import forecast_job
 
         return forecast_job(flags, options, voice)
+    check_schedule(flags)
     in_process = is_in_process(flags.runner)
-    plan = plan_job(flags, options, in_process=in_process)
+    try:
+        plan = plan_job(flags, options, in_process=in_process)
+    except NoInputError as error:
+        if flags.on_no_input == "fail":
+            raise
+        return end_without_run(f"No run: {error}", options, voice)
+    except FinishedError:
+        if not is_dated_run:
+            raise
+        return end_without_run(
+            f"The run {flags.run_id} was finished before; nothing is done.", options, voice
+        )
+    plan = prepare_workers(plan, flags, options, voice)
     voice.run_id = plan.write.run_id
     say_plan(plan, voice)
     stopping.started(plan.write.run_id, in_process=in_process)

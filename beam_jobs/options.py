@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from beam_jobs.errors import UsageError
 from beam_jobs.forecast.flags import add_forecast
 from beam_jobs.long_options import add_long_texts, add_rows
+from beam_jobs.parsing import Parser
+from beam_jobs.scheduled.flags import add_schedule
 from beam_jobs.speaking import LOG_FORMATS
 
 _EPILOG = """\
@@ -15,13 +16,6 @@ Flags that are not listed here go to Apache Beam (--runner, --project, --region,
 --runner DirectRunner means Beam's in-process Fn API runner. Exit codes: 0 done, 2 wrong use,
 3 more dead letters or dead files than allowed, 4 counts that do not add up, 1 anything else.
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises instead of leaving the process, so that every wrong use ends in one way."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]  # argparse declares NoReturn
-        raise UsageError(f"{message}. See: {self.prog} --help")
 
 
 def embed_parser() -> argparse.ArgumentParser:
@@ -42,7 +36,7 @@ def _parser(
     add_model: Callable[[argparse._ArgumentGroup], None],
     add_output: Callable[[argparse._ArgumentGroup], None],
 ) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=f"python -m beam_jobs.{task}",
         description=about,
         epilog=_EPILOG,
@@ -56,6 +50,7 @@ def _parser(
     _add_limits(parser.add_argument_group("what may fail"))
     _add_tuning(parser.add_argument_group("speed and memory"))
     add_forecast(parser.add_argument_group("forecast"))
+    add_schedule(parser.add_argument_group("schedule"))
     runner = parser.add_argument_group("runner")
     runner.add_argument(
         "--runner",
@@ -285,4 +280,9 @@ def _add_tuning(group: argparse._ArgumentGroup) -> None:
         type=int,
         metavar="N",
         help="batches that run side by side, a thread each (default: one for every core)",
+    )
+    group.add_argument(
+        "--isolate_model",
+        action="store_true",
+        help="keep the model in a child of the worker: a text that crashes it becomes a dead letter",
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from beam_jobs import storage
 from beam_jobs.config import Limits, ReadOptions, WriteOptions
-from beam_jobs.errors import JobError, UsageError
+from beam_jobs.errors import FinishedError, JobError, UsageError
 from beam_jobs.inputs import InputSummary, inspect_input
 from beam_jobs.long_options import long_texts
 from beam_jobs.manifest import FAILED_NAME
@@ -16,7 +16,7 @@ from beam_jobs.pipeline import JobPlan
 from beam_jobs.previous.plan import plan_reuse
 from beam_jobs.previous.staged import run_to_resume
 from beam_jobs.rows import schema_of
-from beam_jobs.run_folder import claim, find_manifest
+from beam_jobs.run_folder import announce, claim, find_manifest
 from beam_jobs.settings import EncodeSettings
 from beam_jobs.starting import absolute, describe_run, new_run
 from model_bundle.named import DEFAULT_BUNDLE
@@ -117,6 +117,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         "dedupe": flags.dedupe,
         "buffer_seconds": flags.checkpoint_seconds / 2,
         "num_threads": flags.num_threads,
+        "isolate_model": flags.isolate_model,
         "long_texts": long_texts(flags),
     }
     if flags.task == "classify":
@@ -146,6 +147,7 @@ def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOption
         max_shard_bytes=flags.max_shard_bytes,
         checkpoint_seconds=flags.checkpoint_seconds,
         fail_job=not in_process,
+        claim_in_job=not in_process,
         report=not flags.no_report,
     )
 
@@ -154,12 +156,16 @@ def check_output(write: WriteOptions) -> None:
     """Proves that the run's folder can be written and holds no finished run, and claims it for this job.
 
     Raises:
-        UsageError: says which, and what to do.
+        FinishedError: there is one.
+        UsageError: it cannot be written.
     """
     root = storage.join(write.output, write.run_id)
     try:
         earlier = find_manifest(root)
         if earlier is None or earlier.failure is not None:
+            if write.claim_in_job:
+                announce(write)
+                return
             claim(write)
             storage.delete(storage.join(root, FAILED_NAME))
             return
@@ -169,7 +175,7 @@ def check_output(write: WriteOptions) -> None:
         raise UsageError(
             f"--output {write.output} cannot be written: {error}. Name a folder you may write to."
         ) from error
-    raise UsageError(
+    raise FinishedError(
         f"--run_id {write.run_id}: {root} holds a finished run, which stays as it is. Choose another id, or "
         "leave --run_id out to have one made."
     )

@@ -39,6 +39,12 @@ def claim(options: WriteOptions) -> None:
     storage.replace(path, options.attempt_id.encode())
 
 
+def announce(options: WriteOptions) -> None:
+    """Proves that the run's folder can be written, and changes nothing for a job that may work in it."""
+    name = f"launched-{options.attempt_id}"
+    storage.replace(storage.join(options.output, options.run_id, STAGING_DIR, name), b"")
+
+
 def check_claim(options: WriteOptions) -> RunManifest | None:
     """Gives the manifest that is there: ours, or that of an earlier job's failure.
 
@@ -71,6 +77,7 @@ def finish(options: WriteOptions, manifest: RunManifest) -> RunManifest:
     newest = json.loads(storage.read_bytes(path) or b"{}")
     if newest.get("finished_at", "") <= manifest.finished_at:
         storage.replace(path, (json.dumps(latest) + "\n").encode())
+    _logger.info("Run finished: %s", root)  # launch/terraform/alerts.tf counts this line
     try:
         storage.delete_folder(storage.join(root, STAGING_DIR))
     except (OSError, BeamIOError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.runner import PipelineState
 
 from beam_jobs import storage
@@ -52,6 +53,8 @@ def _run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) ->
         else:
             result = pipeline.run()
             voice.say("workers", where_to_look(options, result))
+            if options.view_as(StandardOptions).no_wait_until_finish:
+                return None
             with LiveLine(RunnerCounts(result), total_bytes, voice):
                 result.wait_until_finish()
     except Exception as caught:  # runners raise what they like; the manifest tells what really happened
@@ -72,9 +75,26 @@ def _run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) ->
 
 
 def _explain(what: str, plan: JobPlan) -> str:
-    text = what.strip().split("\n")[0]
     return (
-        f"The job failed and wrote no run: {text}\n"
+        f"The job failed and wrote no run: {cause_line(what)}\n"
         f"Files under {storage.join(plan.write.output, plan.write.run_id)} are incomplete and are read by "
         f"nobody. To try again and go on with what was done: --run_id {plan.write.run_id}"
     )
+
+
+def cause_line(what: str) -> str:
+    r"""Finds the line of a runner's error that tells what happened.
+
+    >>> cause_line("no space left\nwhile writing")
+    'no space left'
+    >>> cause_line("Traceback (most recent call last):\n  File ...\nOSError: no space left")
+    'OSError: no space left'
+    >>> cause_line("<_Rendezvous of RPC that terminated with:\n\tstatus = UNAVAILABLE\n\tdetails = gone\n>")
+    'status = UNAVAILABLE details = gone'
+    """
+    lines = [line.strip() for line in what.splitlines() if line.strip()] or ["the runner does not say why"]
+    if lines[0].startswith("Traceback"):
+        return lines[-1]
+    if lines[0].endswith("terminated with:") and len(lines) > 2:
+        return " ".join(lines[1:3])
+    return lines[0]

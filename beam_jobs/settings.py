@@ -31,9 +31,9 @@ class EncodeSettings:
     ``bundle`` is where workers find the bundle, pinned by ``bundle_digest``. A buffer of at most
     ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length together; less where that
     would take longer than ``buffer_seconds``, since it is lost in a crash. ``dedupe``: equal
-    texts are computed once. ``classes``: rows
-    hold labels and scores instead of vectors. ``numeric_columns`` are the columns of the input that the model
-    takes as numbers: ``ReadOptions`` must name them, too.
+    texts are computed once. ``isolate_model``: the model is in a child of the worker, see
+    ``IsolatedRuntime``. ``classes``: rows hold labels and scores instead of vectors. ``numeric_columns`` are
+    the columns of the input that the model takes as numbers: ``ReadOptions`` must name them, too.
     """
 
     bundle: str
@@ -51,6 +51,7 @@ class EncodeSettings:
     buffer_seconds: float = 30.0
     dedupe: bool = False
     num_threads: int | None = None
+    isolate_model: bool = False
     classes: ClassSettings | None = None
     numeric_columns: tuple[str, ...] = ()
 

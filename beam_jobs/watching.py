@@ -70,7 +70,8 @@ def where_to_look(options: Any, result: Any = None) -> str:
 def _place(runner: str, options: Any, result: Any) -> str:
     if runner == "fnapirunner":
         return "when they have ended"
-    if runner == "dataflowrunner" and hasattr(result, "job_id"):
+    # A template that was written has no job yet.
+    if runner == "dataflowrunner" and hasattr(result, "job_id") and getattr(result, "has_job", True):
         cloud = options.view_as(GoogleCloudOptions)
         return (
             f"at https://console.cloud.google.com/dataflow/jobs/{cloud.region}/{result.job_id()}"

@@ -14,6 +14,7 @@
     ├── TextTooLongError        a text has more tokens than the limit, and was not to be truncated
     └── ModelRunError           the model failed on a batch
         ├── ModelMemoryError    it ran out of memory: a smaller batch may pass
+        ├── ModelCrashError     it ended the process it ran in
         └── NonFiniteError      it gave NaN or infinity
 
 Every message says what was expected, what came and what to do.
@@ -125,6 +126,10 @@ class ModelRunError(ModelBundleError):
 
 class ModelMemoryError(ModelRunError):
     """The model ran out of memory; a smaller batch may pass."""
+
+
+class ModelCrashError(ModelRunError):
+    """The model ended the process it ran in; a part of the batch may pass."""
 
 
 class NonFiniteError(ModelRunError):

@@ -11,7 +11,7 @@ import numpy as np
 from model_bundle.batching import even_budget, halves, plan_batches
 from model_bundle.bundle import ModelBundle
 from model_bundle.calibration import calibrated_batch_tokens
-from model_bundle.errors import ModelMemoryError, ModelRunError, TextTooLongError
+from model_bundle.errors import ModelCrashError, ModelMemoryError, ModelRunError, TextTooLongError
 from model_bundle.feeding import fixed_length
 from model_bundle.lanes import run_in_lanes
 from model_bundle.long_texts import Combine, OnLong
@@ -24,6 +24,9 @@ from model_bundle.text import PreparedTexts, TextInput, text_input, window_input
 from model_bundle.text.prepared import PreparedWords
 from model_bundle.text.windows import WindowedTexts, WindowInput
 from model_bundle.window_results import CombinedRows, WindowRows
+
+# A culprit among 256 texts ends the process twice more, where halves would take it eight times.
+_CRASHED_PARTS = 16
 
 
 class TextEncoder:
@@ -130,8 +133,8 @@ class TextEncoder:
                 cells = int(lengths[batch].max()) * len(batch)
                 with self._lock:
                     self.max_batch_tokens = min(self.max_batch_tokens, max(cells // 2, 1))
-            for half in halves(batch):
-                self._run(half, work)
+            for part in _parts(batch, error):
+                self._run(part, work)
 
     def _computed(self, lengths: np.ndarray) -> np.ndarray:
         """Gives the tokens that are computed for each text: all of a fixed length, however short it is."""
@@ -212,5 +215,14 @@ def request_input(bundle: ModelBundle, request: EncodeRequest) -> TextInput | Wi
     return text_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows)
 
 
+def _parts(batch: np.ndarray, error: ModelRunError) -> Sequence[np.ndarray]:
+    """Cuts a batch that failed; finely where each failure costs loading the model anew."""
+    if isinstance(error, ModelCrashError):
+        return np.array_split(batch, min(len(batch), _CRASHED_PARTS))
+    return halves(batch)
+
+
 def _reason(error: ModelRunError) -> str:
+    if isinstance(error, ModelCrashError):
+        return "model_crash"
     return "out_of_memory" if isinstance(error, ModelMemoryError) else "model_error"

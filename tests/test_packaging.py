@@ -264,3 +264,23 @@ def test_classifiers_name_the_versions_that_are_allowed() -> None:
     assert listed == set(PYTHONS)
     allowed = Requirement(f"python{PROJECT['requires-python']}").specifier
     assert [minor for minor in range(8, 20) if f"3.{minor}.0" in allowed] == [11, 12, 13]
+
+
+def test_the_archive_for_workers_asks_for_neither_beam_nor_tensorflow(sdist: Path, installed: Path) -> None:
+    (info,) = installed.glob("*.dist-info")
+    asked = set(
+        re.findall(r"^Requires-Dist: ([A-Za-z0-9_.-]+)", (info / "METADATA").read_text(), re.MULTILINE)
+    )
+    names = {canonicalize_name(name) for name in asked}
+    assert not names & {"apache-beam", "tensorflow", "tensorflow-hub", "tf-keras"}
+    assert {"numpy", "pyarrow", "tokenizers", "tensorflow-text", "pytest"} <= names  # the last two by extras
+    with tarfile.open(sdist) as archive:
+        member = next(m for m in archive.getmembers() if m.name.endswith("pyproject.toml"))
+        stream = archive.extractfile(member)
+        assert stream is not None
+        light = {
+            Requirement(text).name
+            for text in tomllib.loads(stream.read().decode())["project"]["dependencies"]
+        }
+    heavy = {requirement.name for requirement in requirements()}
+    assert heavy - light == {"apache-beam", "tensorflow", "tensorflow-hub", "tf-keras"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
-from beam_jobs.errors import UsageError
+from beam_jobs.errors import NoInputError, UsageError
 from beam_jobs.formats.model import SUPPORTED, FileInfo, detect_format
 
 _WILDCARD = re.compile(r"[\[*?]")
@@ -20,12 +20,19 @@ def match_patterns(patterns: Sequence[str]) -> tuple[FileInfo, ...]:
     """Finds the files of all patterns: pattern by pattern, in each by path.
 
     Raises:
-        UsageError: nothing matches a pattern, two match one file, or a file's format is not supported.
+        NoInputError: nothing matches any pattern.
+        UsageError: nothing matches one of them, two match one file, or a file's format is not supported.
     """
     found: dict[str, str] = {}
     files: list[FileInfo] = []
+    missing: list[NoInputError] = []
     for pattern in patterns:
-        for file in match_pattern(pattern):
+        try:
+            matched = match_pattern(pattern)
+        except NoInputError as error:
+            missing.append(error)
+            continue
+        for file in matched:
             if file.path in found:
                 raise UsageError(
                     f"{file.path} is matched twice, by {found[file.path]} and {pattern}; every document "
@@ -33,6 +40,10 @@ def match_patterns(patterns: Sequence[str]) -> tuple[FileInfo, ...]:
                 )
             found[file.path] = pattern
             files.append(file)
+    if missing and files:
+        raise UsageError(f"{missing[0]} Other patterns match {len(files)} files.") from missing[0]
+    if missing:
+        raise missing[0]
     return tuple(files)
 
 
@@ -43,7 +54,8 @@ def match_pattern(pattern: str) -> list[FileInfo]:
     file whose name holds these is found by its name too.
 
     Raises:
-        UsageError: nothing matches, storage cannot be listed, or a file's format is not supported.
+        NoInputError: nothing matches.
+        UsageError: storage cannot be listed, or a file's format is not supported.
     """
     local = FileSystems.get_scheme(pattern) is None
     if local:
@@ -59,7 +71,7 @@ def match_pattern(pattern: str) -> list[FileInfo]:
     # Some tools keep folders as objects whose name ends with a slash.
     files = [_file(path, path[len(prefix) :], size) for path, size in sorted(sizes) if not path.endswith("/")]
     if not files:
-        raise UsageError(
+        raise NoInputError(
             f"No file matches {pattern}. Check the path; quote patterns, so that the shell leaves them."
         )
     return files

@@ -16,12 +16,13 @@ from model_bundle.cli.command import Command
 from model_bundle.cli.compare import COMPARE
 from model_bundle.cli.inspect import INSPECT
 from model_bundle.cli.train import TRAIN
+from model_bundle.cli.transfer import PULL, PUSH
 from model_bundle.cli.verify import VERIFY
 from model_bundle.errors import ModelBundleError
 
 # A new kind of source is a file beside these and an entry here.
 BUILD_KINDS: tuple[Command, ...] = (BUILD_BERT, BUILD_ELMO, BUILD_HUB, BUILD_KERAS)
-COMMANDS: tuple[Command, ...] = (VERIFY, INSPECT, COMPARE, TRAIN)
+COMMANDS: tuple[Command, ...] = (VERIFY, INSPECT, COMPARE, TRAIN, PUSH, PULL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -34,7 +34,7 @@ def principal_axes(vectors: np.ndarray, count: int) -> np.ndarray:
     _, axes = np.linalg.eigh(vectors.T @ vectors)
     axes = axes[:, ::-1][:, :count]
     # An eigenvector's sign is the library's choice.
-    return np.ascontiguousarray(axes * np.sign(axes.sum(axis=0)), dtype=np.float32)
+    return np.asarray(axes * np.sign(axes.sum(axis=0)), np.float32, order="C")
 
 
 def token_weights(counts: np.ndarray) -> np.ndarray:

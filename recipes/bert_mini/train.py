@@ -18,7 +18,7 @@ from recipes.bert_mini.lessons import Lessons, Start
 BATCH_TEXTS = 256
 # A batch is encoded in slices of about one length each.
 SLICE_TEXTS = 64
-EPOCHS = 5
+EPOCHS = 4
 RATE, TABLE_RATE = 1.5e-3, 2e-3
 WARM_UP = 0.05
 PAIR_WEIGHT = 20.0

@@ -1,0 +1,58 @@
+"""The nightly run as a DAG for Composer or any Airflow, instead of Cloud Scheduler, where other tasks wait.
+
+Settings come from environment variables (Composer has a page for them), so that the file stays as it is.
+A retry names the same run id and goes on with what was done; a fixed job name keeps two from running at once.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+
+from airflow.providers.google.cloud.operators.dataflow import DataflowStartFlexTemplateOperator
+from airflow.sdk import DAG
+
+PROJECT = os.environ.get("EMBED_PROJECT", "my-project")
+REGION = os.environ.get("EMBED_REGION", "us-central1")
+BUCKET = os.environ.get("EMBED_BUCKET", "my-project-embedding-jobs")
+IMAGE = os.environ.get("EMBED_IMAGE", "us-central1-docker.pkg.dev/my-project/jobs/embed:1")
+INPUT = os.environ.get("EMBED_INPUT", "gs://my-texts/{date-1}/*.jsonl")
+WORKER_ACCOUNT = os.environ.get("EMBED_WORKER_ACCOUNT", "embedding-worker@my-project.iam.gserviceaccount.com")
+
+with DAG(
+    dag_id="embed_nightly",
+    schedule="30 2 * * *",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 1, "retry_delay": timedelta(minutes=10)},
+    tags=["embeddings"],
+) as dag:
+    DataflowStartFlexTemplateOperator(
+        task_id="embed",
+        project_id=PROJECT,
+        location=REGION,
+        append_job_name=False,
+        deferrable=True,
+        body={
+            "launchParameter": {
+                "jobName": "embed-nightly",
+                "containerSpecGcsPath": f"gs://{BUCKET}/templates/embed.json",
+                "parameters": {
+                    "input": INPUT,
+                    "output": f"gs://{BUCKET}/embeddings",
+                    # The day of the schedule, not of the clock: a backfill computes the day that it is for.
+                    "date": "{{ logical_date | ds }}",
+                    "run_id": "night-{date}",
+                    "previous": "latest",
+                    "bundle_store": f"gs://{BUCKET}/model_bundles",
+                },
+                "environment": {
+                    "sdkContainerImage": IMAGE,
+                    "maxWorkers": 10,
+                    "serviceAccountEmail": WORKER_ACCOUNT,
+                    "tempLocation": f"gs://{BUCKET}/temp",
+                },
+            }
+        },
+    )

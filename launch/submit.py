@@ -1,0 +1,31 @@
+"""Launches the template once, now: for a first run, and for backfills (--parameter date=2026-11-01)."""
+
+from __future__ import annotations
+
+import argparse
+
+from bodies import add_launch, add_place, launch_body, launch_path
+from calls import DATAFLOW_URL, call, say, show
+
+
+def main() -> None:
+    """Sends one launch, or prints it."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    add_place(parser)
+    add_launch(parser)
+    parser.add_argument("--dataflow_url", default=DATAFLOW_URL, help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    body = launch_body(flags)
+    if flags.print_only:
+        show(body)
+        return
+    status, answer = call("POST", f"{flags.dataflow_url}{launch_path(flags)}", body)
+    if status == 404:
+        raise SystemExit(f"Dataflow finds no project {flags.project} or template {flags.template}.")
+    job = answer["job"]["id"]
+    say(f"https://console.cloud.google.com/dataflow/jobs/{flags.region}/{job}?project={flags.project}")
+    print(job)
+
+
+if __name__ == "__main__":
+    main()
