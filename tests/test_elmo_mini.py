@@ -28,7 +28,9 @@ TEXTS = [
     "ok",
 ]
 # Spearman on the development set of the STS benchmark, as the model card has it.
-MEASURED = 0.6212
+MEASURED = 0.7195
+# float32 against float64: whitening magnifies rounding in directions in which words hardly differ.
+AGREE = 3e-5
 LAYERS = ("word_emb", "lstm_outputs1", "lstm_outputs2")
 
 
@@ -48,14 +50,14 @@ def test_the_files_and_the_bundle_agree() -> None:
     expected = [
         np.tensordot(mix.layer_weights, np.stack(layers), axes=1).mean(axis=0) for layers in reference()
     ]
-    np.testing.assert_allclose(Encoder(bundle).encode(TEXTS), np.array(expected), atol=1e-5)
+    np.testing.assert_allclose(Encoder(bundle).encode(TEXTS), np.array(expected), atol=AGREE)
 
 
 @pytest.mark.parametrize("layer", range(3))
 def test_every_layer_of_every_word_agrees(layer: int) -> None:
     found = Encoder(NAME, rows="word", layers=(LAYERS[layer],)).encode(TEXTS)
     expected = np.concatenate([layers[layer] for layers in reference()])
-    np.testing.assert_allclose(found, expected[:, : found.shape[1]], atol=1e-5)
+    np.testing.assert_allclose(found, expected[:, : found.shape[1]], atol=AGREE)
 
 
 def test_the_bundle_was_built_from_these_files_and_is_small() -> None:

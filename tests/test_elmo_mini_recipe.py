@@ -14,7 +14,7 @@ from model_bundle.graphs.elmo_options import BilmOptions
 from model_bundle.tensorflow_setup import import_tensorflow
 from recipes.bert_mini.sentences import read_sentences
 from recipes.elmo_mini.batches import make_batch, plan
-from recipes.elmo_mini.lessons import joint_axes
+from recipes.elmo_mini.lessons import NUM_HELD, Lessons, text_means
 from recipes.elmo_mini.shape import OPTIONS, SHAPE, first_weights
 from recipes.elmo_mini.words import Lexicon, split
 from recipes.held_out import digest
@@ -55,39 +55,26 @@ TEXTS = ["A dog runs .", "Unforgettably extraordinary", "naïve café , isn't it
 
 
 def test_what_is_trained_is_elmo_as_the_format_has_it() -> None:
-    """Against NumPy in float64: every layer, both directions, and the mean of the mix."""
+    """Against NumPy in float64: every layer, both directions."""
     tf = import_tensorflow()
     from recipes.elmo_mini.network import Network
-    from recipes.elmo_mini.spelling import spell_both
+    from recipes.elmo_mini.spelling import spell_all
 
     weights = first_weights(SMALL_SHAPE, seed=3)
     network = Network(SMALL_SHAPE, weights)
-    network.mix.assign([0.1, -0.05, 0.02])
-    shares = network.layer_weights
-    assert len(set(shares)) == 3
-    assert sum(shares) == pytest.approx(1.0)
     words = split(TEXTS)
     lexicon = Lexicon(words)
     numbers = [lexicon.numbers(some) for some in words]
     batch = make_batch(numbers, np.arange(len(numbers)), 12, lexicon)
-    assert len(batch.spelling.short)
-    assert len(batch.spelling.long)
-
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow has no types
-    def run(short: Any, long: Any, places: Any, real: Any) -> tuple[Any, Any]:
-        layers = network.run(tf.gather(spell_both(network, short, long), places))
-        return layers, network.mean(layers, real)
-
-    fed = (batch.spelling.short, batch.spelling.long, batch.places, batch.real)
-    layers, means = run(*map(tf.constant, fed))
+    run = tf.function(network.run, autograph=False)
+    layers = run(tf.constant(spell_all(network.spell, lexicon, batch.numbers)))
     for text, some in enumerate(words):
         expected = encode(SMALL, weights, some)
+        assert batch.real[:, text].sum() == len(some)
         for layer, states in enumerate(layers):
             forward, backward = states.numpy()[:, 1 : len(some) + 1, text]
             found = np.concatenate([forward, backward[::-1]], axis=1)
             np.testing.assert_allclose(found, expected[layer], atol=2e-6)
-        mixed = np.tensordot(shares, np.stack(expected), axes=1)
-        np.testing.assert_allclose(means.numpy()[text], mixed.mean(axis=0), atol=2e-6)
 
 
 def test_the_options_that_are_written_are_the_shape_that_is_trained(tmp_path: Path) -> None:
@@ -138,7 +125,6 @@ def test_a_stage_that_was_stopped_ends_where_it_would_have(
 def test_the_language_model_is_asked_for_the_next_word_and_for_the_one_before() -> None:
     import_tensorflow()
     from recipes.elmo_mini.language_model import Foretold
-    from recipes.elmo_mini.lessons import Lessons
     from recipes.elmo_mini.network import Network
 
     words = [["a", "b", "c"], ["c", "a"]] * 4 + [["rare"]]
@@ -161,19 +147,85 @@ def test_the_language_model_is_asked_for_the_next_word_and_for_the_one_before() 
 
 
 def test_whitening_changes_the_words_and_not_the_layers() -> None:
-    from recipes.elmo_mini.whitening import whitened
+    from recipes.elmo_mini.whitening import stretched, whitened
 
     weights = first_weights(SMALL_SHAPE, seed=3)
     words = split(TEXTS)
     before = [encode(SMALL, weights, some) for some in words]
     running = np.concatenate([layers[0][:, :6] for layers in before]).astype(np.float32)
-    after = [encode(SMALL, whitened(weights, running), some) for some in words]
+    white, scales = whitened(weights, running)
+    after = [encode(SMALL, white, some) for some in words]
     vectors = np.concatenate([layers[0][:, :6] for layers in after])
     np.testing.assert_allclose(vectors.mean(axis=0), 0.0, atol=1e-4)
     np.testing.assert_allclose(np.cov(vectors.T), np.eye(6), atol=0.15)
-    for old, new in zip(before, after, strict=True):
-        np.testing.assert_allclose(new[1], old[1], atol=1e-4)
-        np.testing.assert_allclose(new[2], old[2], atol=1e-4)
+    assert np.mean(scales**2) == pytest.approx(1.0)
+    wide = [encode(SMALL, stretched(white, scales), some) for some in words]
+    np.testing.assert_allclose(
+        np.concatenate([layers[0][:, :6] for layers in wide]), vectors * scales, atol=1e-5
+    )
+    for old, *new in zip(before, after, wide, strict=True):
+        for layer in (1, 2):
+            np.testing.assert_allclose([some[layer] for some in new], [old[layer]] * 2, atol=1e-4)
+
+
+def test_the_mix_is_the_one_that_is_most_like_the_teacher() -> None:
+    from recipes.elmo_mini.mixing import choose, even
+
+    random = np.random.default_rng(0)
+    scales = np.array([0.5, 1.0, 2.0, 4.0])
+    layers = random.normal(size=(3, 80, 8))
+    teacher = 0.7 * layers[0] * np.tile(even(scales, 0.5), 2) + 0.3 * layers[2]
+    teacher /= np.linalg.norm(teacher, axis=1, keepdims=True)
+    power, shares, likeness = choose(layers, scales, teacher)
+    assert (power, shares) == (0.5, (0.7, 0.0, 0.3))
+    assert likeness == pytest.approx(1.0)
+
+
+def test_the_projection_is_fitted_to_the_texts_and_nearest_texts_are_partners() -> None:
+    import_tensorflow()
+    from recipes.elmo_mini.network import Network
+    from recipes.elmo_mini.spelling import spell_all
+    from recipes.elmo_mini.word_layer import fit_projection, nearest
+
+    random = np.random.default_rng(0)
+    names = ["".join(random.choice(list("abcdefgh"), 5)) for _ in range(60)]
+    texts = [[str(name) for name in random.choice(names, 3)] for _ in range(NUM_HELD + 500)]
+    lexicon = Lexicon(texts)
+    taught = [lexicon.numbers(some) for some in texts]
+    wanted = random.normal(size=(len(lexicon), 6))
+    vectors = text_means(wanted[np.concatenate(taught)], taught)
+    vocabulary = np.arange(2, len(lexicon))
+    lessons = Lessons(
+        lexicon, [], [], vocabulary, wanted[vocabulary], np.zeros(0), taught, vectors, np.eye(6)
+    )
+    network = Network(SMALL_SHAPE, first_weights(SMALL_SHAPE))
+    before = _likeness(spell_all(network.spell, lexicon, vocabulary), wanted[vocabulary])
+    fit_projection(network, lessons)
+    assert _likeness(spell_all(network.spell, lexicon, vocabulary), wanted[vocabulary]) > before + 0.2
+    assert not set(lessons.learned(1, 9)) & set(lessons.held(1, 9))
+    angles = np.array([0.0, 2.0, 0.1, 2.2, 4.0, 4.1])
+    assert nearest(np.stack([np.cos(angles), np.sin(angles)], axis=1)).tolist() == [2, 3, 0, 1, 5, 4]
+
+
+def test_distances_are_nothing_for_the_teachers_own_vectors() -> None:
+    tf = import_tensorflow()
+    from recipes.elmo_mini.word_layer import distances
+
+    teacher = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    teacher /= np.linalg.norm(teacher, axis=1, keepdims=True)
+    same = distances(tf.constant(3.0 * teacher), tf.constant(teacher), tf.eye(4))
+    np.testing.assert_allclose([float(value) for value in same], 0.0, atol=1e-6)
+    # Second texts against the first: a partner's cosine is wrong by twice itself.
+    turned = np.concatenate([teacher[:3], -teacher[3:]])
+    *_, partners = distances(tf.constant(turned), tf.constant(teacher), tf.eye(4))
+    wrong = 2.0 * (teacher[:3] * teacher[3:]).sum(axis=1)
+    assert float(partners) == pytest.approx(float(np.mean(wrong**2)), abs=1e-6)
+
+
+def _likeness(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float(
+        np.corrcoef((found - found.mean(axis=0)).ravel(), (wanted - wanted.mean(axis=0)).ravel())[0, 1]
+    )
 
 
 def test_every_text_is_in_one_batch_that_has_room_for_it() -> None:
@@ -183,15 +235,6 @@ def test_every_text_is_in_one_batch_that_has_room_for_it() -> None:
     for steps, which in batches:
         assert steps * len(which) <= 144
         assert (np.minimum(lengths[which], 34) + 2 <= steps).all()
-
-
-def test_turned_axes_keep_what_principal_axes_keep() -> None:
-    vectors = np.random.default_rng(0).normal(size=(500, 12)) * np.arange(12, 0, -1)
-    axes = joint_axes(vectors, half=3)
-    np.testing.assert_allclose(axes.T @ axes, np.eye(6), atol=1e-6)
-    common = (axes[:, :3] + axes[:, 3:]) / np.sqrt(2.0)
-    different = (axes[:, :3] - axes[:, 3:]) / np.sqrt(2.0)
-    assert np.square(vectors @ common).sum() > np.square(vectors @ different).sum()
 
 
 def test_no_sentence_of_the_language_model_is_measured_with() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recipes.elmo_mini.words import Lexicon, Spelling
+from recipes.elmo_mini.words import Lexicon
 
 # Steps of a batch, boundaries included: a graph for each. Texts that are longer are cut.
 STEPS = (12, 18, 26, 36)
@@ -18,16 +18,12 @@ MAX_WORDS = STEPS[-1] - 2
 class Batch:
     """Texts of similar length.
 
-    ``places`` is int32[2, steps, texts], where in ``spelling`` each word is, forwards and backwards;
-    ``real`` float32[steps, texts], 1 on words; ``texts`` int64[texts], which ones they are; ``numbers``
-    int32[2, steps, texts], the words themselves.
+    ``numbers`` is int32[2, steps, texts], the words, forwards and backwards; ``real``
+    float32[steps, texts], 1 on words.
     """
 
-    spelling: Spelling
-    places: np.ndarray
-    real: np.ndarray
-    texts: np.ndarray
     numbers: np.ndarray
+    real: np.ndarray
 
 
 def plan(lengths: np.ndarray, cells: int, random: np.random.Generator) -> list[tuple[int, np.ndarray]]:
@@ -65,5 +61,4 @@ def make_batch(texts: Sequence[np.ndarray], which: np.ndarray, steps: int, lexic
         numbers[0, : len(words) + 1, column] = [lexicon.begin, *words]
         numbers[1, : len(words) + 1, column] = [lexicon.end, *words[::-1]]
         real[1 : len(words) + 1, column] = 1.0
-    spelling, places = lexicon.spelling(numbers)
-    return Batch(spelling, places, real, which, numbers)
+    return Batch(numbers, real)

@@ -14,12 +14,14 @@ from recipes.bert_mini.sentences import read_sentences
 from recipes.bert_mini.start import principal_axes, token_weights
 from recipes.bert_mini.teacher import Teacher
 from recipes.bert_mini.texts import training_texts
-from recipes.elmo_mini.shape import PROJECTION_DIM
+from recipes.elmo_mini.shape import PROJECTION_DIM, SEED
 from recipes.elmo_mini.words import Lexicon, split
 from recipes.held_out import without_held_out
 
 # Sentences that the language model never sees: its perplexity is measured on them.
 NUM_TESTED = 512
+# Taught texts that teach nothing: the mix is chosen on them.
+NUM_HELD = 1_024
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Lessons:
     ``sentences`` and ``tested`` are for the language model. ``vocabulary`` is int32[words], with
     ``word_vectors`` float32[words, projection_dim] and
     ``word_shares`` float64[words], how often each is taken. ``taught`` are texts with ``vectors``, those of
-    the teacher, float16[texts, 384]; ``axes`` float32[384, 2 * projection_dim] brings those to the size
-    of a text's vector.
+    the teacher, float16[texts, 384]; ``common_axes`` float32[384, projection_dim] brings those to the
+    size of a word's vector.
     """
 
     lexicon: Lexicon
@@ -41,7 +43,28 @@ class Lessons:
     word_shares: np.ndarray
     taught: list[np.ndarray]
     vectors: np.ndarray
-    axes: np.ndarray
+    common_axes: np.ndarray
+
+    def learned(self, shortest: int, longest: int) -> np.ndarray:
+        """Gives int64[texts], in drawn order, the taught texts of these lengths but for the held ones."""
+        return self._of_length(self._drawn()[NUM_HELD:], shortest, longest)
+
+    def held(self, shortest: int, longest: int) -> np.ndarray:
+        """Gives int64[texts] that were left out, of these lengths."""
+        return self._of_length(self._drawn()[:NUM_HELD], shortest, longest)
+
+    def _drawn(self) -> np.ndarray:
+        return np.random.default_rng(SEED).permutation(len(self.taught))
+
+    def _of_length(self, which: np.ndarray, shortest: int, longest: int) -> np.ndarray:
+        lengths = np.array([len(self.taught[index]) for index in which])
+        return which[(lengths >= shortest) & (lengths <= longest)]
+
+
+def text_means(running: np.ndarray, texts: Sequence[np.ndarray]) -> np.ndarray:
+    """Gives [texts, dim], the mean over each text of [words, dim], the texts' words one after the other."""
+    lengths = np.array([len(words) for words in texts])
+    return np.asarray(np.add.reduceat(running, np.cumsum(lengths) - lengths, axis=0) / lengths[:, np.newaxis])
 
 
 def make_lessons(text: Path, teacher: Teacher) -> Lessons:
@@ -54,8 +77,8 @@ def make_lessons(text: Path, teacher: Teacher) -> Lessons:
     kinds = training_texts(text)
     vectors = np.concatenate([teacher.vectors(some, kind) for kind, some in kinds.items()])
     taught = split([some for texts in kinds.values() for some in texts])
-    axes = joint_axes(vectors)
-    vocabulary, word_vectors = _word_lessons(teacher, sentences, vectors)
+    axes = principal_axes(vectors, PROJECTION_DIM)
+    vocabulary, word_vectors = _word_lessons(teacher, sentences, axes)
     counted = Counter(word for words in taught for word in words)
     frequent = np.sqrt([1.0 + counted[word] for word in vocabulary])
     lexicon = Lexicon([*sentences, *taught, vocabulary])
@@ -69,26 +92,12 @@ def make_lessons(text: Path, teacher: Teacher) -> Lessons:
         word_shares=frequent / frequent.sum(),
         taught=[lexicon.numbers(words) for words in taught],
         vectors=vectors,
-        axes=axes,
-    )
-
-
-def joint_axes(vectors: np.ndarray, half: int = PROJECTION_DIM) -> np.ndarray:
-    """Gives float32[dim, 2 * half]: principal axes, turned so that both halves share the first ones.
-
-    A word's own vector stands in both halves of a text's vector, forwards and backwards. So what texts
-    differ in most is what both halves have in common, and the rest is their difference; cosines do not
-    change by it.
-    """
-    axes = principal_axes(vectors, 2 * half)
-    common, different = axes[:, :half], axes[:, half:]
-    return np.asarray(
-        np.concatenate([common + different, common - different], axis=1) / np.sqrt(2.0), np.float32
+        common_axes=np.asarray(axes, np.float32),
     )
 
 
 def _word_lessons(
-    teacher: Teacher, sentences: Sequence[Sequence[str]], vectors: np.ndarray
+    teacher: Teacher, sentences: Sequence[Sequence[str]], axes: np.ndarray
 ) -> tuple[list[str], np.ndarray]:
     """The teacher's vectors of single words, small for frequent ones; each word also with a capital."""
     known = Tokenizer.from_file(str(teacher.tokenizer_file)).get_vocab()
@@ -96,7 +105,6 @@ def _word_lessons(
     single = teacher.vectors([token.removeprefix("##") for token in by_id], "vocabulary").astype(np.float32)
     counted = Counter(word.lower() for words in sentences for word in words)
     counts = np.array([1 + counted[token] for token in by_id], np.float64)
-    axes = principal_axes(vectors, PROJECTION_DIM)
     table = ((single - single.mean(axis=0)) @ axes) * token_weights(counts)[:, np.newaxis]
     table *= np.sqrt(PROJECTION_DIM)
     kept = [place for place, token in enumerate(by_id) if _is_word(token)]

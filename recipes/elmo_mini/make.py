@@ -1,4 +1,4 @@
-"""The stages in their order: lessons, spelling, language model, teaching, files of bilm, bundle."""
+"""The stages in their order: lessons, words, language model, mix, files of bilm, bundle."""
 
 from __future__ import annotations
 
@@ -37,20 +37,21 @@ def train_files(text: Path, work: Path) -> None:
     """Everything up to the files of bilm in the work folder."""
     import_tensorflow(operation_threads=OPERATION_THREADS)
     from recipes.bert_mini.teacher import Teacher
-    from recipes.elmo_mini.distil import distil
     from recipes.elmo_mini.export import write_files
-    from recipes.elmo_mini.finish import finish
+    from recipes.elmo_mini.finish import finish, whiten
     from recipes.elmo_mini.language_model import train_language_model
     from recipes.elmo_mini.lessons import make_lessons
     from recipes.elmo_mini.network import Network
     from recipes.elmo_mini.shape import SHAPE, first_weights
-    from recipes.elmo_mini.spelling import train_spelling
+    from recipes.elmo_mini.word_layer import fit_projection, train_words
 
     lessons = make_lessons(text, Teacher(work / "teacher"))
     network = Network(SHAPE, first_weights())
     checkpoints = work / "checkpoints"
-    train_spelling(network, lessons, checkpoints)
+    fit_projection(network, lessons)
+    train_words(network, lessons, checkpoints)
+    scales = whiten(network, lessons)
     learned = train_language_model(network, lessons, checkpoints)
-    (work / "language_model.json").write_text(json.dumps(learned) + "\n")
-    distil(network, lessons, checkpoints)
-    write_files(*finish(network, lessons), work / FILES)
+    weights, layer_weights, chosen = finish(network, lessons, scales)
+    (work / "learned.json").write_text(json.dumps(learned | chosen) + "\n")
+    write_files(weights, layer_weights, work / FILES)

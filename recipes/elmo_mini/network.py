@@ -6,7 +6,7 @@ directions in one product, words as ids of their characters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,12 @@ import tensorflow as tf
 
 from model_bundle.graphs.elmo_options import DIRECTIONS, BilmOptions, cell_prefix
 
-# The mix has few numbers and far to go: they move this much faster than the others.
-_MIX_SPEED = 10.0
 # Source: LSTMCell of TensorFlow 1; not part of the stored bias.
 _FORGET_BIAS = 1.0
 
 
 class Network(tf.Module):
-    """A biLM whose weights have gradients, and the mix of its layers.
+    """A biLM whose weights have gradients.
 
     Args:
         shape: its sizes; it adds a layer's input to its output, projects words and cells, and clips both.
@@ -32,27 +30,29 @@ class Network(tf.Module):
         super().__init__(name="elmo_mini")
         self.shape = shape
         self._variables = {name: tf.Variable(value, name=name) for name, value in weights.items()}
-        self.mix = tf.Variable(tf.zeros([shape.num_layers + 1]), name="mix")
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
         """The weights as they are now, by the names of ``weight_shapes``."""
         return {name: variable.numpy() for name, variable in self._variables.items()}
 
-    @property
-    def layer_weights(self) -> tuple[float, ...]:
-        """The share of each layer, word vectors first."""
-        return tuple(map(float, tf.nn.softmax(self.mix * _MIX_SPEED)))
-
     def of(self, *prefixes: str) -> list[tf.Variable]:
         """Variables whose names begin with one of the prefixes."""
         return [v for name, v in sorted(self._variables.items()) if name.startswith(prefixes)]
+
+    def assign(self, name: str, value: np.ndarray) -> None:
+        """Sets one of the weights."""
+        self._variables[name].assign(value.astype(np.float32))
 
     def spell(self, ids: Any) -> Any:
         """Characters to words: int32[words, characters] to float32[words, projection_dim].
 
         Padding must be at least as long as the widest filter: more of it changes no maximum.
         """
+        return self._dense(self.highway(ids), "CNN_proj/", "_proj")
+
+    def highway(self, ids: Any) -> Any:
+        """What is projected to a word's vector: float32[words, filters]."""
         table = tf.pad(self._variables["char_embed"], [[1, 0], [0, 0]])
         characters = tf.gather(table, ids)
         pooled = [
@@ -64,7 +64,7 @@ class Network(tf.Module):
             words = (
                 gate * tf.nn.relu(self._dense(words, f"CNN_high_{index}/", "_transform")) + (1 - gate) * words
             )
-        return self._dense(words, "CNN_proj/", "_proj")
+        return words
 
     def run(self, words: Any) -> list[Any]:
         """Gives each layer, word vectors first.
@@ -81,19 +81,6 @@ class Network(tf.Module):
             outputs = self._lstm(layer, layers[-1])
             layers.append(outputs + layers[-1] if layer else outputs)
         return layers
-
-    def mean(self, layers: Sequence[Any], real: Any) -> Any:
-        """The vector of each text: float32[texts, 2 * projection_dim].
-
-        Args:
-            layers: of ``run``.
-            real: float32[steps, texts], 1 on words, 0 on boundaries and padding.
-        """
-        shares = tf.nn.softmax(self.mix * _MIX_SPEED)
-        mixed = tf.add_n([shares[index] * layer for index, layer in enumerate(layers)])
-        total = tf.reduce_sum(mixed * real[tf.newaxis, :, :, tf.newaxis], axis=1)
-        mean = total / tf.reduce_sum(real, axis=0)[tf.newaxis, :, tf.newaxis]
-        return tf.concat([mean[0], mean[1]], axis=-1)
 
     def _dense(self, values: Any, folder: str, which: str) -> Any:
         return tf.matmul(values, self._variables[f"{folder}W{which}"]) + self._variables[f"{folder}b{which}"]

@@ -16,7 +16,7 @@ OPTIONS: dict[str, Any] = {
     "char_cnn": {
         "activation": "relu",
         "embedding": {"dim": 16},
-        "filters": [[1, 16], [2, 32], [3, 64], [4, 96], [5, 96]],
+        "filters": [[1, 32], [2, 64], [3, 128], [4, 144], [5, 144]],
         "max_characters_per_token": 50,
         "n_characters": 262,
         "n_highway": 1,
@@ -32,7 +32,7 @@ OPTIONS: dict[str, Any] = {
 }
 SHAPE = BilmOptions(
     character_dim=16,
-    filters=((1, 16), (2, 32), (3, 64), (4, 96), (5, 96)),
+    filters=((1, 32), (2, 64), (3, 128), (4, 144), (5, 144)),
     activation="relu",
     num_highways=1,
     max_characters=50,

@@ -1,26 +1,41 @@
-"""First stage: the characters of a word to what the teacher says of the word."""
+"""Words of the vocabulary: their characters to what the teacher says of them alone."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from recipes.elmo_mini.keeping import Stage
 from recipes.elmo_mini.lessons import Lessons
 from recipes.elmo_mini.network import Network
 from recipes.elmo_mini.shape import SEED
+from recipes.elmo_mini.words import Lexicon
 
-BATCH_WORDS = 512
-NUM_STEPS = 320
-RATE = 4e-3
+_CHUNK_WORDS = 1024
 
 
 def spell_both(network: Network, short: Any, long: Any) -> Any:
     """Vectors of the short words, then of the others: float32[words, projection_dim]."""
     return tf.concat([network.spell(short), network.spell(long)], axis=0)
+
+
+def spell_all(spell: Any, lexicon: Lexicon, numbers: np.ndarray) -> np.ndarray:
+    """Spells words in chunks: float32[..., dim] for numbers of any shape.
+
+    Args:
+        spell: ``Network.spell`` or ``Network.highway``.
+        lexicon: knows the words.
+        numbers: of the words.
+    """
+    traced = tf.function(spell, input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
+    spelling, places = lexicon.spelling(numbers)
+    chunks = [
+        traced(ids[start : start + _CHUNK_WORDS]).numpy()
+        for ids in (spelling.short, spelling.long)
+        for start in range(0, len(ids), _CHUNK_WORDS)
+    ]
+    return np.asarray(np.concatenate(chunks)[places])
 
 
 def spelling_loss(found: Any, wanted: Any) -> Any:
@@ -43,15 +58,3 @@ class WordFeed:
         wanted = np.zeros((len(spelling.short) + len(spelling.long), self._lessons.word_vectors.shape[1]))
         wanted[places] = self._lessons.word_vectors[chosen]
         return spelling.short, spelling.long, wanted.astype(np.float32)
-
-
-def train_spelling(network: Network, lessons: Lessons, folder: Path) -> None:
-    """Trains the character convolution, the highway and the projection."""
-    feed = WordFeed(lessons, BATCH_WORDS)
-
-    def loss(short: Any, long: Any, wanted: Any) -> tuple[Any, ...]:
-        return (spelling_loss(spell_both(network, short, long), wanted),)
-
-    variables = network.of("char_embed", "CNN")
-    stage = Stage("spelling", variables, RATE, loss, network, folder)
-    stage.run(NUM_STEPS, lambda step: tuple(map(tf.constant, feed(step))))

@@ -1,8 +1,7 @@
-"""Last stage, without steps: word vectors that differ as much in every direction, and the mix of layers."""
+"""Stages without steps: word vectors that differ as much in every direction, or again as they did."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,51 +9,48 @@ import numpy as np
 from model_bundle.graphs.elmo_options import DIRECTIONS, cell_prefix
 
 # Directions in which words hardly differ are left small, as a part of the largest variance.
-_SMALLEST = 1e-4
-_SHARES = (0.0, 0.05, 0.1, 0.2, 0.4)
+_SMALLEST = 1e-3
 
 
-def whitened(weights: Mapping[str, np.ndarray], vectors: np.ndarray) -> dict[str, np.ndarray]:
+def whitened(
+    weights: Mapping[str, np.ndarray], vectors: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Makes all directions of the word vectors equal, without their mean; the layers give what they gave.
 
-    What frequent words have in common is what directions of great variance hold: after this, a text's mean
-    tells of its rare words. The first layer's kernels undo it, so that the language model stays as it is.
+    Words that the language model reads so are apart, the frequent ones too, which say little to the
+    teacher.
 
     Args:
         weights: float32 arrays by the names of ``weight_shapes``, which project words.
         vectors: float32[words, projection_dim] of running words, as often as they occur.
+
+    Returns:
+        The weights, and float64[projection_dim], how much words differed in each direction: their mean
+        square is 1.
     """
     mean = vectors.mean(axis=0, dtype=np.float64)
     variances, axes = np.linalg.eigh(np.cov((vectors - mean).T.astype(np.float64)))
     scales = np.sqrt(variances + _SMALLEST * variances[-1])
+    return moved(weights, mean, axes, 1.0 / scales), scales / np.sqrt(np.mean(scales**2))
+
+
+def stretched(weights: Mapping[str, np.ndarray], scales: np.ndarray) -> dict[str, np.ndarray]:
+    """Multiplies word vectors; the layers give what they gave."""
+    return moved(weights, np.zeros(len(scales)), np.eye(len(scales)), scales)
+
+
+def moved(
+    weights: Mapping[str, np.ndarray], mean: np.ndarray, axes: np.ndarray, scales: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Makes ``(word - mean) @ axes * scales`` of each word; the first layer's kernels undo it."""
     found = {name: value.astype(np.float64) for name, value in weights.items()}
-    found["CNN_proj/W_proj"] = found["CNN_proj/W_proj"] @ axes / scales
-    found["CNN_proj/b_proj"] = (found["CNN_proj/b_proj"] - mean) @ axes / scales
+    found["CNN_proj/W_proj"] = found["CNN_proj/W_proj"] @ axes * scales
+    found["CNN_proj/b_proj"] = (found["CNN_proj/b_proj"] - mean) @ axes * scales
     dim = len(mean)
     for side in range(len(DIRECTIONS)):
         cell = cell_prefix(side, 0)
         inputs = found[f"{cell}/W_0"][:dim]
         found[f"{cell}/B"] = found[f"{cell}/B"] + mean @ inputs
-        found[f"{cell}/W_0"] = np.concatenate(
-            [scales[:, np.newaxis] * (axes.T @ inputs), found[f"{cell}/W_0"][dim:]]
-        )
+        undone = (axes.T @ inputs) / scales[:, np.newaxis]
+        found[f"{cell}/W_0"] = np.concatenate([undone, found[f"{cell}/W_0"][dim:]])
     return {name: value.astype(np.float32) for name, value in found.items()}
-
-
-def choose_mix(layers: np.ndarray, teacher: np.ndarray) -> tuple[float, float, float]:
-    """Finds the mix whose cosines between texts are most like the teacher's.
-
-    Args:
-        layers: float32[3, texts, dim], the mean of each layer over the words of each text.
-        teacher: float32[texts, 384], of length 1.
-    """
-    pairs = np.triu_indices(len(teacher), 1)
-    wanted = (teacher @ teacher.T)[pairs]
-
-    def likeness(shares: tuple[float, float, float]) -> float:
-        mixed = np.tensordot(shares, layers, axes=1)
-        mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
-        return float(np.corrcoef((mixed @ mixed.T)[pairs], wanted)[0, 1])
-
-    tried = [(1.0 - one - two, one, two) for one, two in itertools.product(_SHARES, _SHARES)]
-    return max(tried, key=likeness)
