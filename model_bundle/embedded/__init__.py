@@ -15,6 +15,7 @@ from model_bundle.manifest import MANIFEST_NAME
 # The digest of each bundle, which is that of its ``bundle.json``. A recipe in ``recipes/`` made each of them.
 DIGESTS: dict[str, str] = {
     "bert-mini": "2d2d0b7e417d96c642037dc55a28b53ee53a80f6acae3cf6290d338ae7ed9461",
+    "elmo-mini": "fe7d62bc15bcc18238cabc11d4986f0b1071e2520cc09cf962b083ca0661329b",
 }
 _FOLDER = Path(__file__).parent
 

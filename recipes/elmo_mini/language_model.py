@@ -1,0 +1,143 @@
+"""Second stage: a language model in both directions, which says the next word and the one before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from recipes.elmo_mini.batches import Batch, make_batch, plan
+from recipes.elmo_mini.keeping import Stage
+from recipes.elmo_mini.lessons import Lessons
+from recipes.elmo_mini.network import Network
+from recipes.elmo_mini.shape import SEED
+from recipes.elmo_mini.spelling import WordFeed, spell_both, spelling_loss
+
+# Words that occur less often are read, but not foretold.
+MIN_COUNT = 4
+NUM_SAMPLED = 1024
+CELLS = 1_872
+NUM_SENTENCES = 5_120
+RATE = 2e-3
+# The spelling of words is kept in mind while contexts are learned.
+SPELLED_WORDS, SPELLING_WEIGHT = 96, 1.0
+
+
+class Foretold(tf.Module):
+    """The words that are foretold, most frequent first, and the layer that does; not part of the model.
+
+    Args:
+        lessons: whose sentences count.
+        network: part of a checkpoint with it.
+    """
+
+    def __init__(self, lessons: Lessons, network: Network) -> None:
+        super().__init__(name="foretold")
+        lexicon = lessons.lexicon
+        counts = Counter(int(number) for words in lessons.sentences for number in words)
+        counts[lexicon.begin] = counts[lexicon.end] = len(lessons.sentences)
+        common = [number for number, count in counts.most_common() if count >= MIN_COUNT]
+        self.class_of = np.full(len(lexicon), -1, np.int32)
+        self.class_of[common] = np.arange(len(common))
+        frequent = np.array([counts[number] for number in common], np.float64)
+        self.shares = frequent / frequent.sum()
+        self.network = network
+        random = np.random.default_rng(SEED)
+        dim = network.shape.projection_dim
+        self.kernel = tf.Variable(random.normal(0, dim**-0.5, (len(common), dim)).astype(np.float32))
+        self.bias = tf.Variable(np.log(self.shares).astype(np.float32))
+
+    def asked(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Gives which outputs, flat over directions, steps and texts, foretell a word, and its class."""
+        classes = np.full(batch.numbers.shape, -1, np.int32)
+        classes[:, :-1] = self.class_of[batch.numbers[:, 1:]]
+        # What follows the last word is a boundary; nothing follows that.
+        has_next = np.zeros(batch.real.shape, bool)
+        has_next[:-1] = (batch.real[:-1] > 0) | (batch.real[1:] > 0)
+        classes[:, ~has_next] = -1
+        where = np.flatnonzero(classes >= 0)
+        return where.astype(np.int32), classes.ravel()[where]
+
+    def sampled_loss(self, outputs: Any, classes: Any, sampled: Any) -> Any:
+        """Cross entropy of the right word among sampled ones.
+
+        Source: Jean et al., arXiv:1412.2007; words are drawn as often as they occur, to the power 0.75.
+        """
+        drawn = self._drawn()
+        right = tf.reduce_sum(outputs * tf.gather(self.kernel, classes), axis=-1)
+        right += tf.gather(self.bias - drawn, classes)
+        others = tf.matmul(outputs, tf.gather(self.kernel, sampled), transpose_b=True)
+        others += tf.gather(self.bias - drawn, sampled)
+        others = tf.where(classes[:, tf.newaxis] == sampled, -1e9, others)
+        logits = tf.concat([right[:, tf.newaxis], others], axis=1)
+        return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=1) - right)
+
+    def full_loss(self, outputs: Any, classes: Any) -> Any:
+        """Summed cross entropy over all words that are foretold."""
+        logits = tf.matmul(outputs, self.kernel, transpose_b=True) + self.bias
+        return tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(classes, logits))
+
+    def sample(self, step: int) -> np.ndarray:
+        """Draws int32[NUM_SAMPLED] distinct words."""
+        random = np.random.default_rng((SEED, step))
+        return random.choice(len(self.shares), NUM_SAMPLED, replace=False, p=self._powers()).astype(np.int32)
+
+    def _powers(self) -> np.ndarray:
+        powers = self.shares**0.75
+        return np.asarray(powers / powers.sum())
+
+    def _drawn(self) -> Any:
+        return tf.constant(np.log(NUM_SAMPLED * self._powers()), tf.float32)
+
+
+def top_outputs(network: Network, batch: Any, where: Any) -> tuple[Any, Any]:
+    """The last layer at the asked places, float32[places, projection_dim], and the batch's word vectors."""
+    short, long, places = batch
+    words = spell_both(network, short, long)
+    last = network.run(tf.gather(words, places))[-1]
+    return tf.gather(tf.reshape(last, [-1, network.shape.projection_dim]), where), words
+
+
+def train_language_model(network: Network, lessons: Lessons, folder: Path) -> dict[str, float]:
+    """Trains everything but the mix, and gives the perplexity on sentences that were left out."""
+    foretold = Foretold(lessons, network)
+    random = np.random.default_rng(SEED)
+    chosen = random.permutation(len(lessons.sentences))[:NUM_SENTENCES]
+    batches = plan(np.array([len(lessons.sentences[index]) for index in chosen]), CELLS, random)
+    word_feed = WordFeed(lessons, SPELLED_WORDS)
+
+    def feed(step: int) -> tuple[Any, ...]:
+        steps, which = batches[step]
+        batch = make_batch(lessons.sentences, chosen[which], steps, lessons.lexicon)
+        asked = foretold.asked(batch)
+        words = tuple(map(tf.constant, word_feed(step)))
+        return _fed(batch), *map(tf.constant, (*asked, foretold.sample(step))), words
+
+    def loss(batch: Any, where: Any, classes: Any, sampled: Any, words: Any) -> tuple[Any, ...]:
+        outputs, _ = top_outputs(network, batch, where)
+        foretelling = foretold.sampled_loss(outputs, classes, sampled)
+        spelling = spelling_loss(spell_both(network, *words[:2]), words[2])
+        return foretelling + SPELLING_WEIGHT * spelling, foretelling, spelling
+
+    variables = [*network.of(""), foretold.kernel, foretold.bias]
+    Stage("language_model", variables, RATE, loss, foretold, folder).run(len(batches), feed)
+    return {"perplexity": _perplexity(foretold, lessons), "foretold_words": float(len(foretold.shares))}
+
+
+def _fed(batch: Batch) -> tuple[Any, ...]:
+    return tuple(map(tf.constant, (batch.spelling.short, batch.spelling.long, batch.places)))
+
+
+def _perplexity(foretold: Foretold, lessons: Lessons) -> float:
+    lengths = np.array([len(words) for words in lessons.tested])
+    total, count = 0.0, 0
+    for steps, which in plan(lengths, CELLS, np.random.default_rng(SEED)):
+        batch = make_batch(lessons.tested, which, steps, lessons.lexicon)
+        where, classes = foretold.asked(batch)
+        outputs, _ = top_outputs(foretold.network, _fed(batch), where)
+        total += float(foretold.full_loss(outputs, classes))
+        count += len(classes)
+    return float(np.exp(total / count))
