@@ -126,7 +126,7 @@ def _counts(run: Run) -> dict[str, Any]:
     return {k: v for k, v in counts.items() if k not in ("model_seconds", "num_padded_tokens")}
 
 
-@pytest.mark.slow
+@pytest.mark.engines
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tests.jobs import run_job, start_job, write_texts
 
 NUM_TEXTS = 20_000
 FLAGS = ["--id_column", "id", "--no_report", "--checkpoint_seconds", "0.3", "--buffer_documents", "500"]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
