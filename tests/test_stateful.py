@@ -80,8 +80,10 @@ def test_rows_that_a_smaller_batch_does_not_have_keep_their_state(elmo: Path, te
     first = encoder.encode(texts[6:9])
     second = other.encode(texts[6:9])
     num_words = len(texts[6].split())
-    assert np.abs(first[:num_words] - second[:num_words]).max() > 1e-6
-    np.testing.assert_array_equal(first[num_words:], second[num_words:])
+    # Words that were seen before are not spelled again, so products have other shapes, and with them other
+    # last digits; a state that had moved would show as it does in the first text.
+    assert np.abs(first[:num_words] - second[:num_words]).max() > 1e-3
+    np.testing.assert_allclose(first[num_words:], second[num_words:], rtol=0, atol=2e-6)
 
 
 def test_a_vector_a_text_is_the_mean_of_its_words(elmo: Path, texts: list[str]) -> None:
