@@ -21,8 +21,9 @@ from model_bundle.manifest import canonical_json
 from model_bundle.runtime import Runtime
 from model_bundle.text import text_input
 
-# Padded cells of a batch where nothing is measured: near the best for models of which a batch takes long.
-DEFAULT_BATCH_TOKENS = 4096
+# Padded cells of a batch where nothing is measured: for models of which a batch takes long, see
+# docs/decisions/lanes.md.
+DEFAULT_BATCH_TOKENS = 2048
 # For ELMo, always. Every step reads all weights of a layer, so many texts should take it together: some 300
 # of ordinary length. Measured, see docs/decisions/elmo-recurrence.md.
 RECURRENT_BATCH_TOKENS = 12_288
@@ -115,7 +116,7 @@ def _key(bundle: ModelBundle, runtime: Runtime) -> str:
         "processor": cpu_name(),
         "lanes": runtime.num_lanes,
         "constants": runtime.variables_reason is None,
-        "candidates": CANDIDATES,
+        "candidates": [*CANDIDATES, DEFAULT_BATCH_TOKENS],
     }
     return hashlib.sha256(canonical_json(facts)).hexdigest()[:32]
 

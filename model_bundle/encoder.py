@@ -82,7 +82,8 @@ class Encoder:
             long_texts=long_texts,
             word_pieces=None if word_pieces is None else WordPieces(word_pieces),
         )
-        self._load(opened, request, max_batch_tokens, buffer_texts, num_threads)
+        runtime = TensorFlowRuntime(opened, request, num_threads, keep_signatures=stateful)
+        self._load(opened, runtime, max_batch_tokens, buffer_texts)
         if stateful:
             self._texts = StatefulTextEncoder(opened, self.runtime, batch_texts)
             # Batches must not be cut short at the end of a buffer.
@@ -100,21 +101,17 @@ class Encoder:
     ) -> Self:
         """Makes an encoder of settings that have been resolved already."""
         encoder = cls.__new__(cls)
-        encoder._load(bundle, request, max_batch_tokens, buffer_texts, num_threads)
+        runtime = TensorFlowRuntime(bundle, request, num_threads)
+        encoder._load(bundle, runtime, max_batch_tokens, buffer_texts)
         return encoder
 
     def _load(
-        self,
-        bundle: ModelBundle,
-        request: EncodeRequest,
-        max_batch_tokens: int | None,
-        buffer_texts: int,
-        num_threads: int | None,
+        self, bundle: ModelBundle, runtime: TensorFlowRuntime, max_batch_tokens: int | None, buffer_texts: int
     ) -> None:
         self.bundle = bundle
-        self.request = request
-        self.runtime = TensorFlowRuntime(bundle, request, num_threads)
-        self._texts = TextEncoder(bundle, self.runtime, max_batch_tokens)
+        self.request = runtime.request
+        self.runtime = runtime
+        self._texts = TextEncoder(bundle, runtime, max_batch_tokens)
         self._numeric = NumericInputs(bundle.manifest.inputs)
         self._buffer_texts = buffer_texts
 

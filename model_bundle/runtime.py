@@ -13,11 +13,12 @@ import numpy as np
 from model_bundle.bundle import ModelBundle
 from model_bundle.errors import ModelBundleError, ModelMemoryError, ModelRunError
 from model_bundle.feeding import signature_inputs
-from model_bundle.freezing import Call, CannotFreezeError, freeze
+from model_bundle.freezing import CannotFreezeError, freeze
 from model_bundle.golden import Golden
 from model_bundle.machine import num_cores, release_free_memory
 from model_bundle.manifest import InputSpec, Precision
 from model_bundle.memory_guard import MemoryGuard
+from model_bundle.optimized_graph import Call
 from model_bundle.pooling import normalize_in_graph, pool_in_graph
 from model_bundle.request import EncodeRequest
 from model_bundle.saved_model import load_saved_model
@@ -54,13 +55,21 @@ class TensorFlowRuntime:
         request: what is wanted of it.
         num_threads: batches side by side, one thread each; None takes every core. The first model of a
             process decides that an operation has one thread.
+        keep_signatures: ``signature`` will be called. Else variables are freed once they are constants.
 
     Raises:
         GoldenMismatchError: in this precision, on this machine, the model does not give the vectors recorded
             when its bundle was built.
     """
 
-    def __init__(self, bundle: ModelBundle, request: EncodeRequest, num_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        request: EncodeRequest,
+        num_threads: int | None = None,
+        *,
+        keep_signatures: bool = False,
+    ) -> None:
         started = time.monotonic()
         self.request = request
         self.num_lanes = num_threads or num_cores()
@@ -71,9 +80,8 @@ class TensorFlowRuntime:
         self._free_lanes = BoundedSemaphore(self.num_lanes)
         self._around_calls: Callable[[], AbstractContextManager[None]] = nullcontext
         self._guard = MemoryGuard(self._tf, bundle.manifest.min_batch)
-        golden = Golden.read(bundle)
-        concrete = self._trace(bundle)
-        self._call, self.variables_reason = self._choose(bundle, concrete, golden)
+        self._keeps_signatures = keep_signatures
+        self._call, self.variables_reason = self._choose(bundle)
         release_free_memory()
         self.ready_seconds = time.monotonic() - started
 
@@ -88,7 +96,13 @@ class TensorFlowRuntime:
         return tuple(self._loaded.signatures)
 
     def signature(self, name: str) -> Any:
-        """Gives a callable of the SavedModel as it was stored."""
+        """Gives a callable of the SavedModel as it was stored.
+
+        Raises:
+            RuntimeError: the model was loaded without its signatures.
+        """
+        if not self._keeps_signatures:
+            raise RuntimeError("Load the model with keep_signatures=True: its variables were freed.")
         return self._loaded.signatures[name]
 
     def _run(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -109,22 +123,36 @@ class TensorFlowRuntime:
         with self._around_calls():
             return {name: value.numpy() for name, value in call(tensors).items()}
 
-    def _choose(self, bundle: ModelBundle, concrete: Any, golden: Golden) -> tuple[Call, str | None]:
+    def _choose(self, bundle: ModelBundle) -> tuple[Call, str | None]:
         """Takes constants if they give the golden vectors, else variables, with the reason."""
+        golden, concrete = Golden.read(bundle), self._trace(bundle)
+        reason = bundle.manifest.freeze_reason or "the bundle forbids constants"
+        # What TensorFlow is to rewrite, it has to optimise itself, when it is called.
+        ways = (True, False) if self._around_calls is nullcontext else (False,)
+        for optimize_first in ways if bundle.manifest.freeze else ():
+            try:
+                frozen = freeze(concrete, optimize_first=optimize_first)
+            except CannotFreezeError as error:
+                reason = f"constants were tried: {error}"
+                continue
+            if not self._keeps_signatures:
+                frozen.release_variables()  # now: the first run is where most memory is needed
+            try:
+                self._check(frozen.call, golden)
+                return frozen.call, None
+            except ModelBundleError as error:
+                reason = f"constants were tried: {error}"
+            self._loaded = load_saved_model(bundle.path, bundle.manifest)
+            concrete = self._trace(bundle)
 
         def on_variables(tensors: Mapping[str, Any]) -> dict[str, Any]:
             return concrete(**tensors)  # type: ignore[no-any-return]  # TensorFlow is not typed
 
-        reason = bundle.manifest.freeze_reason or "the bundle forbids constants"
-        if bundle.manifest.freeze:
-            try:
-                frozen = freeze(concrete)
-                golden.check(lambda inputs: self._run(frozen, inputs), self.request)
-                return frozen, None
-            except (CannotFreezeError, ModelBundleError) as error:
-                reason = f"constants were tried: {error}"
-        golden.check(lambda inputs: self._run(on_variables, inputs), self.request)
+        self._check(on_variables, golden)
         return on_variables, reason
+
+    def _check(self, call: Call, golden: Golden) -> None:
+        golden.check(lambda inputs: self._run(call, inputs), self.request)
 
     def _trace(self, bundle: ModelBundle) -> Any:
         """Builds the function that feeds the signature and pools what comes out of it."""

@@ -15,9 +15,10 @@ import pytest
 from beam_jobs.checkpoint import BufferLimit, Checkpoint
 from tests.jobs import Run, run_job, start_job, vectors_of, write_texts
 
-NUM_TEXTS = 12_000
+# Some seconds in the model: a busy machine's test sees the job at the share where it is to be killed.
+NUM_TEXTS = 24_000
 FLAGS = ["--id_column", "id", "--checkpoint_seconds", 0.3, "--buffer_documents", 1000]
-TEXTS = [f"{'the cat sat on the mat ' * (1 + number % 4)}{number}" for number in range(NUM_TEXTS)]
+TEXTS = [f"{'the cat sat on the mat ' * (3 + number % 6)}{number}" for number in range(NUM_TEXTS)]
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +34,14 @@ def undisturbed(source: Path, tiny_bundle: Path, tmp_path_factory: pytest.TempPa
 
 
 def safe_rows(root: Path) -> int:
-    """Counts the rows of files that were closed."""
-    number = 0
+    """Counts the documents in files that were closed. What was taken over is there twice for a while."""
+    found: set[str] = set()
     for path in root.glob("_staging/embeddings-*.parquet"):
         try:
-            number += pq.read_metadata(path).num_rows
+            found.update(pq.read_table(path, columns=["doc_id"]).column(0).to_pylist())
         except Exception:  # cut off
             continue
-    return number
+    return len(found)
 
 
 def kill_at(share: float, source: Path, bundle: Path, output: Path, *flags: Any) -> int:
@@ -187,11 +188,12 @@ def test_a_slow_model_gets_a_batch_on_each_lane() -> None:
 def test_what_a_second_attempt_took_over_is_there_for_a_third(
     source: Path, undisturbed: Run, tmp_path: Path, tiny_bundle: Path
 ) -> None:
-    first = kill_at(0.3, source, tiny_bundle, tmp_path)
-    kill_at(0.7, source, tiny_bundle, tmp_path, "--resume")
+    first = kill_at(0.2, source, tiny_bundle, tmp_path)
+    second = kill_at(first / NUM_TEXTS + 0.1, source, tiny_bundle, tmp_path, "--resume")
+    assert second > first
     run = run_job(tmp_path, tiny_bundle, "--input", source, *FLAGS, "--resume")
     assert run.exit_code == 0, run.stderr
-    assert run.manifest.counts.num_reused > first
+    assert run.manifest.counts.num_reused == second
     assert_same(run, undisturbed)
 
 
@@ -202,7 +204,7 @@ def test_ten_kills_at_random_moments(
     random.seed(7)
     for number in range(10):
         output = tmp_path / str(number)
-        saved = kill_at(random.uniform(0.02, 0.95), source, tiny_bundle, output)
+        saved = kill_at(random.uniform(0.02, 0.9), source, tiny_bundle, output)
         run = run_job(output, tiny_bundle, "--input", source, *FLAGS, "--resume")
         assert run.exit_code == 0, run.stderr
         assert run.manifest.counts.num_reused == saved

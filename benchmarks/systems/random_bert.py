@@ -30,9 +30,10 @@ def main() -> None:
     tokenizer_bundle, output = map(Path, sys.argv[1:])
     random = np.random.default_rng(1)
     weights = {
-        name: np.ones(shape, np.float32)
-        if name.endswith("gamma")
-        else (_DEVIATION * random.standard_normal(shape, np.float32)).astype(np.float32)
+        # Not ones: TensorFlow leaves products with ones out, and with them the kernel of trained models.
+        name: (float(name.endswith("gamma")) + _DEVIATION * random.standard_normal(shape, np.float32)).astype(
+            np.float32
+        )
         for name, shape in weight_shapes(BERT_BASE).items()
     }
     source = BertSource(

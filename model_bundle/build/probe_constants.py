@@ -30,7 +30,7 @@ def constants_fault(concrete: Any, arrays: Mapping[str, np.ndarray]) -> str | No
     tensors = {name: tf.constant(array, dtype=specs[name].dtype) for name, array in arrays.items()}
     expected = {name: value.numpy() for name, value in concrete(**tensors).items()}
     try:
-        found = {name: value.numpy() for name, value in freeze(concrete)(tensors).items()}
+        found = {name: value.numpy() for name, value in freeze(concrete).call(tensors).items()}
     except (CannotFreezeError, tf.errors.OpError, ValueError, TypeError) as error:
         return f"constants do not work here: {str(error).strip().splitlines()[0]}"
     difference = largest_difference(found, expected)

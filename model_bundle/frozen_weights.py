@@ -1,0 +1,122 @@
+"""The variables that a function reads, found in its graph: which become constants, which stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# What a value passes through unchanged.
+_PASSING = frozenset({"Identity", "StopGradient", "PreventGradient"})
+
+
+class Weights:
+    """The values of captured variables that a graph computes with.
+
+    ``constants`` maps the name of a node to its variable and the type it is wanted in: the read itself, or
+    the cast that follows it. ``captured`` maps the placeholders that are needed all the same to what is bound
+    to them.
+    """
+
+    def __init__(self, concrete: Any) -> None:
+        graph_def = self.graph_def = _inlined(concrete)
+        self._nodes = {node.name: node for node in graph_def.node}
+        handles = {id(variable.handle): variable for variable in concrete.graph.variables}
+        captures = {inner.op.name: outer for outer, inner in concrete.graph.captures}
+        self._variables = {n: handles[id(outer)] for n, outer in captures.items() if id(outer) in handles}
+        self._candidates = self._find()
+        self.targets = {name: tensor.name for name, tensor in sorted(concrete.structured_outputs.items())}
+        needed = self._walk()
+        self.constants = {name: pair for name, pair in self._candidates.items() if name in needed}
+        self.captured = {name: outer for name, outer in captures.items() if name in needed}
+        self._drop_control_inputs()
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of the constants."""
+        sizes = ((v.shape.num_elements() or 0, dtype.size) for v, dtype in self.constants.values())
+        return sum(elements * size for elements, size in sizes)
+
+    @property
+    def replaced(self) -> tuple[Any, ...]:
+        """The variables whose values are constants now and that nothing in the graph reads any more."""
+        read = {id(outer) for outer in self.captured.values()}
+        return tuple(v for v, _ in self.constants.values() if id(v.handle) not in read)
+
+    def _find(self) -> dict[str, tuple[Any, Any]]:
+        """Finds reads of variables and casts of what was read."""
+        import tensorflow as tf
+
+        found: dict[str, tuple[Any, Any]] = {}
+        for node in self.graph_def.node:
+            if node.op not in ("ReadVariableOp", "Cast"):
+                continue
+            origin = self._origin(node.input[0])
+            if node.op == "Cast" and origin in self._nodes and self._nodes[origin].op == "ReadVariableOp":
+                origin = self._origin(self._nodes[origin].input[0])
+            if origin in self._variables:
+                variable = self._variables[origin]
+                dtype = tf.as_dtype(node.attr["DstT"].type) if node.op == "Cast" else variable.dtype
+                found[node.name] = (variable, dtype)
+        return found
+
+    def _origin(self, name: str) -> str:
+        """Follows a value back to the node that made it."""
+        name = base_name(name)
+        while name in self._nodes and self._nodes[name].op in _PASSING:
+            name = base_name(self._nodes[name].input[0])
+        return name
+
+    def _walk(self) -> set[str]:
+        """Lists the nodes that the outputs depend on once weights are constants."""
+        found: set[str] = set()
+        waiting = [base_name(name) for name in self.targets.values()]
+        while waiting:
+            name = waiting.pop()
+            if name in found:
+                continue
+            found.add(name)
+            if name in self._nodes and name not in self._candidates:
+                waiting += [
+                    base_name(source) for source in self._nodes[name].input if not self._is_order(source)
+                ]
+        return found
+
+    def _is_order(self, name: str) -> bool:
+        """Tells whether an input only says "after this", of what a constant makes pointless.
+
+        That is a read of a variable, or the handle that it was read by, where a function called inside began.
+        """
+        return name[0] == "^" and (base_name(name) in self._candidates or self._is_handle(base_name(name)))
+
+    def _is_handle(self, name: str) -> bool:
+        """Tells whether a node gives a variable's handle, whatever happened before."""
+        while name in self._nodes and self._nodes[name].op in _PASSING and len(self._nodes[name].input) == 1:
+            name = base_name(self._nodes[name].input[0])
+        return name in self._variables
+
+    def _drop_control_inputs(self) -> None:
+        """Removes "run after" edges that wait for nothing any more."""
+        for node in self.graph_def.node:
+            kept = [name for name in node.input if not self._is_order(name)]
+            if len(kept) < len(node.input):
+                del node.input[:]
+                node.input.extend(kept)
+
+
+def _inlined(concrete: Any) -> Any:
+    """Gives the function's graph with the functions it calls put in place; variables stay captured."""
+    from tensorflow.python.framework import convert_to_constants as converter
+
+    return converter._run_inline_graph_optimization(concrete, False, True)
+
+
+def value_of(variable: Any, dtype: Any) -> Any:
+    """Gives a variable's value as an array of a type."""
+    import tensorflow as tf
+
+    with tf.init_scope():  # out of the graph that is being built, where variables have no value
+        return variable.numpy().astype(dtype.as_numpy_dtype, copy=False)
+
+
+def base_name(name: str) -> str:
+    """Gives the node that an input names."""
+    return name.removeprefix("^").split(":")[0]
