@@ -19,6 +19,10 @@ from beam_jobs.reading.finished import FinishedRun
 SAMPLE_ROWS = 2000
 # Row groups that are read for it, of 32 MB at most each.
 _SAMPLE_GROUPS = 20
+# Decoded together.
+_ROWS_AT_ONCE = 1024
+# Read together, or else a column of a row group is.
+_BYTES_AT_ONCE = 4_000_000
 _EXAMPLES_PER_REASON = 3
 # Dead letters that are looked at for examples of every reason.
 _DEAD_ROWS = 20_000
@@ -89,7 +93,7 @@ def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Ta
         if not here:
             continue
         with filesystem.open_input_file(run.path_of(file)) as stream:
-            parquet = pq.ParquetFile(stream)
+            parquet = pq.ParquetFile(stream, buffer_size=_BYTES_AT_ONCE)
             columns = _columns(parquet.schema_arrow, with_text=with_text)
             if not vector_columns(parquet.schema_arrow):
                 return
@@ -97,10 +101,20 @@ def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Ta
                 if (file.path, group) in seen:
                     continue
                 seen.add((file.path, group))
-                table = parquet.read_row_group(group, columns=columns)
+                in_group = parquet.metadata.row_group(group).num_rows
                 # Few rows in all: every group gives all it has.
-                share = max(num_rows // _SAMPLE_GROUPS, 1) if total > num_rows else table.num_rows
-                yield table.take(pa.array(_spread(table.num_rows, share)))
+                share = max(num_rows // _SAMPLE_GROUPS, 1) if total > num_rows else in_group
+                yield from _take(parquet, group, columns, np.array(_spread(in_group, share)))
+
+
+def _take(parquet: pq.ParquetFile, group: int, columns: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
+    """Gives some rows of a row group, without ever holding all of it: it is 32 MB, and one of many."""
+    first = 0
+    for batch in parquet.iter_batches(_ROWS_AT_ONCE, [group], columns, use_threads=False):
+        here = rows[(rows >= first) & (rows < first + batch.num_rows)] - first
+        first += batch.num_rows
+        if len(here):
+            yield pa.Table.from_batches([batch.take(pa.array(here))])
 
 
 def _spread(total: int, number: int) -> list[int]:
