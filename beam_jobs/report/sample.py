@@ -21,8 +21,6 @@ SAMPLE_ROWS = 2000
 _SAMPLE_GROUPS = 20
 # Decoded together.
 _ROWS_AT_ONCE = 1024
-# Read together, or else a column of a row group is.
-_BYTES_AT_ONCE = 4_000_000
 _EXAMPLES_PER_REASON = 3
 # Dead letters that are looked at for examples of every reason.
 _DEAD_ROWS = 20_000
@@ -93,7 +91,7 @@ def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Ta
         if not here:
             continue
         with filesystem.open_input_file(run.path_of(file)) as stream:
-            parquet = pq.ParquetFile(stream, buffer_size=_BYTES_AT_ONCE)
+            parquet = pq.ParquetFile(stream)
             columns = _columns(parquet.schema_arrow, with_text=with_text)
             if not vector_columns(parquet.schema_arrow):
                 return
@@ -108,7 +106,7 @@ def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Ta
 
 
 def _take(parquet: pq.ParquetFile, group: int, columns: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
-    """Gives some rows of a row group, without ever holding all of it: it is 32 MB, and one of many."""
+    """Gives some rows of a row group, without decoding all of it at once: it is 32 MB, and one of many."""
     first = 0
     for batch in parquet.iter_batches(_ROWS_AT_ONCE, [group], columns, use_threads=False):
         here = rows[(rows >= first) & (rows < first + batch.num_rows)] - first
