@@ -66,17 +66,13 @@ def build_optimized(weights: Weights, fed: list[Any]) -> Call:
     config = tf.compat.v1.ConfigProto()
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     attributes = ("executor_type", "", "config_proto", config.SerializeToString())
-    keys, bound, running = (
-        [tensor.op.name for tensor in fed],
-        list(weights.captured.values()),
-        context.context(),
-    )
-    held = [function]  # or TensorFlow forgets it
+    keys, bound = [tensor.op.name for tensor in fed], list(weights.captured.values())
 
     def call(inputs: Mapping[str, Any]) -> dict[str, Any]:
         tensors = [*(inputs[key] for key in keys), *bound]
         # As ConcreteFunction does, but with options of its own: those of tf.config are the whole process's.
-        outputs = execute.execute(name, len(held[0].outputs), tensors, attributes, running)
+        # Naming the function here keeps it: TensorFlow forgets those that nobody holds.
+        outputs = execute.execute(name, len(function.outputs), tensors, attributes, context.context())
         return dict(zip(weights.targets, outputs, strict=True))
 
     return call
@@ -97,7 +93,7 @@ class _Skeleton:
             if _is_large(variable, dtype):
                 large[name] = (variable, dtype)
             else:
-                small[name] = tf.constant(value_of(variable, dtype), dtype=dtype).numpy()
+                small[name] = value_of(variable, dtype)
         self._graph = tf.Graph()
         self.inputs: dict[str, Any] = {}
         with self._graph.as_default():
