@@ -109,13 +109,24 @@ class LiveLine:
         read: gives the counts as they are now.
         total_bytes: size of the input, where it is known.
         voice: says it.
+        clock: seconds, of which differences count.
+        pause: waits for some seconds, or until the event is set, and returns whether it was.
     """
 
-    def __init__(self, read: Callable[[], Mapping[str, int]], total_bytes: int | None, voice: Voice) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Mapping[str, int]],
+        total_bytes: int | None,
+        voice: Voice,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[Event, float], bool] = Event.wait,
+    ) -> None:
         self._read = read
         self._total_bytes = total_bytes
         self._voice = voice
-        self._started = time.monotonic()
+        self._clock = clock
+        self._pause = pause
+        self._started = clock()
         self._stop = Event()
         self._thread = Thread(target=self._show, name="progress", daemon=True)
 
@@ -137,8 +148,8 @@ class LiveLine:
             self._voice.draw("")
 
     def _show(self) -> None:
-        while not self._stop.wait(_TERMINAL_SECONDS if self._voice.is_live else _LOG_SECONDS):
-            counts, seconds = self._read(), time.monotonic() - self._started
+        while not self._pause(self._stop, _TERMINAL_SECONDS if self._voice.is_live else _LOG_SECONDS):
+            counts, seconds = self._read(), self._clock() - self._started
             line = describe(counts, seconds, self._total_bytes)
             if self._voice.is_live:
                 self._voice.draw(line)

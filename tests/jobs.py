@@ -113,13 +113,15 @@ def capture() -> Any:
         logging.getLogger().removeHandler(handler)
 
 
-def start_job(output: Path, bundle: Path, *flags: Any, **env: str) -> subprocess.Popen[str]:
+def start_job(
+    output: Path, bundle: Path, *flags: Any, cwd: Path = PROJECT, **env: str
+) -> subprocess.Popen[str]:
     """Starts the embed command as a process of its own."""
     command = [sys.executable, "-m", "beam_jobs.embed", "--bundle", bundle, "--output", output, *flags]
     return subprocess.Popen(
         list(map(str, command)),
-        cwd=PROJECT,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"} | env,
+        cwd=cwd,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONPATH": str(PROJECT)} | env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -261,27 +260,35 @@ def test_names_and_environment_are_checked_before_work(tmp_path: Path) -> None:
 
 
 def test_a_stopwatch_counts_calls_on_objects_and_classes() -> None:
-    class Clock:
-        def wait(self, seconds: float) -> float:
-            time.sleep(seconds)
+    now = 0.0
+
+    class Worker:
+        def work(self, seconds: float) -> float:
+            nonlocal now
+            now += seconds
             return seconds
 
     seen: list[float] = []
-    clock = Clock()
-    on_class = Stopwatch(Clock, "wait")
-    on_object = Stopwatch(clock, "wait", seen.append)
-    assert clock.wait(0.02) == 0.02
-    assert Clock().wait(0.01) == 0.01
-    assert seen == [0.02]
-    assert 0.02 <= on_object.seconds < on_class.seconds
-    assert on_object.reset() >= 0.02
+    worker = Worker()
+    on_class = Stopwatch(Worker, "work", clock=lambda: now)
+    on_object = Stopwatch(worker, "work", seen.append, lambda: now)
+    assert worker.work(2.0) == 2.0
+    assert Worker().work(1.0) == 1.0
+    assert seen == [2.0]
+    assert (on_object.seconds, on_class.seconds) == (2.0, 3.0)
+    assert on_object.reset() == 2.0
     assert on_object.seconds == 0
 
 
 def test_the_fastest_setting_is_chosen() -> None:
-    choice = choose({"slow": lambda: time.sleep(0.02), "fast": lambda: time.sleep(0.001)})
-    assert choice.best == "fast"
-    assert choice.seconds["slow"] >= 0.02
+    now = 0.0
+
+    def take(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    choice = choose({"slow": lambda: take(2.0), "fast": lambda: take(1.0)}, lambda: now)
+    assert (choice.best, choice.seconds) == ("fast", {"slow": 2.0, "fast": 1.0})
 
 
 def test_a_sample_is_spread_over_all_texts() -> None:

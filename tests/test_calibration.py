@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from model_bundle.bundle import ModelBundle
 from model_bundle.calibration import (
+    CANDIDATES,
     DEFAULT_BATCH_TOKENS,
     calibrated_batch_tokens,
     measure_batch_tokens,
@@ -22,7 +22,10 @@ from model_bundle.request import EncodeRequest
 
 
 class Machine:
-    """A model whose batches cost what they are said to: seconds at the start of each, and for a cell."""
+    """A model whose batches cost what they are said to: seconds at the start of each, and for a cell.
+
+    ``clock`` is the time it has worked, whatever the real machine does meanwhile.
+    """
 
     variables_reason = None
     ready_seconds = 0.0
@@ -32,21 +35,22 @@ class Machine:
         self.request = EncodeRequest.resolve(bundle)
         self.start, self.cell, self.fits = start, cell, fits
         self.num_calls = 0
+        self.seconds = 0.0
+
+    def clock(self) -> float:
+        return self.seconds
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         self.num_calls += 1
         cells = inputs["ids"].size
         if cells > self.fits * 1.2:
             raise ModelRunError("too large")
-        _work(self.start + cells * self.cell * (3 if cells > 4096 else 1))
+        self.seconds += self.start + cells * self.cell * (3 if cells > 4096 else 1)
         return {}
 
 
-def _work(seconds: float) -> None:
-    """Keeps the processor busy for some of its time."""
-    end = time.thread_time() + seconds
-    while time.thread_time() < end:
-        pass
+def measured(bundle: ModelBundle, machine: Machine) -> int:
+    return measure_batch_tokens(bundle, machine, machine.clock)
 
 
 @pytest.fixture
@@ -55,20 +59,18 @@ def bundle(tiny_bundle: Path) -> ModelBundle:
 
 
 def test_batches_grow_until_it_is_no_longer_worth_it(bundle: ModelBundle) -> None:
-    assert measure_batch_tokens(bundle, Machine(bundle, start=0.0, cell=2e-6)) == 2048
-    assert measure_batch_tokens(bundle, Machine(bundle, start=0.004, cell=2e-6)) == 4096
+    assert measured(bundle, Machine(bundle, start=0.0, cell=2e-6)) == 2048
+    assert measured(bundle, Machine(bundle, start=0.004, cell=2e-6)) == 4096
 
 
 def test_a_slow_model_is_not_tried_for_long(bundle: ModelBundle) -> None:
     machine = Machine(bundle, start=0.0, cell=6e-4)
-    started = time.monotonic()
-    assert measure_batch_tokens(bundle, machine) == DEFAULT_BATCH_TOKENS
-    assert time.monotonic() - started < 8
+    assert measured(bundle, machine) == DEFAULT_BATCH_TOKENS
     assert machine.num_calls == 1
 
 
 def test_a_model_that_fails_is_left_to_the_job(bundle: ModelBundle) -> None:
-    assert measure_batch_tokens(bundle, Machine(bundle, 0.0, 0.0, fits=0)) == DEFAULT_BATCH_TOKENS
+    assert measured(bundle, Machine(bundle, 0.0, 0.0, fits=0)) == DEFAULT_BATCH_TOKENS
 
 
 def test_what_was_found_is_kept(bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +103,7 @@ def test_without_a_cache_it_is_said_and_measured(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("BEAM_JOBS_CACHE", str(tmp_path / "file"))
-    assert calibrated_batch_tokens(bundle, Machine(bundle, start=0.004, cell=2e-6)) == 4096
+    assert calibrated_batch_tokens(bundle, Machine(bundle, start=0.004, cell=2e-6)) in CANDIDATES
     assert "BEAM_JOBS_CACHE" in caplog.text
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.jobs import PROJECT, run_job, start_job, write_jsonl
+from tests.jobs import run_job, start_job, write_jsonl
 from tests.tiny import EXPLODING_MARK, FAILING_WORD, LARGE_MARK, NAN_WORD
 
 CANARY = "xyzzycanary"
@@ -71,13 +71,15 @@ def test_without_the_flag_the_canary_is_found(inputs: Path, tiny_bundle: Path) -
     assert CANARY in _everything(run.root)
 
 
-def test_a_process_says_nothing_of_its_input(inputs: Path, text_bundle: Path) -> None:
-    """What native code writes to standard error counts, too."""
+def test_a_process_says_nothing_of_its_input(inputs: Path, text_bundle: Path, tmp_path: Path) -> None:
+    """What native code writes to standard error counts, too, and what is left in the current folder."""
+    started_in = tmp_path / "started_in"
+    started_in.mkdir()
     flags = ["--text_column", "text", "--no_text", "--run_id", "run"]
-    job = start_job(inputs / "out", text_bundle, "--input", inputs / "a.jsonl", *flags)
+    job = start_job(inputs / "out", text_bundle, "--input", inputs / "a.jsonl", *flags, cwd=started_in)
     stdout, stderr = job.communicate(timeout=200)
     assert job.returncode == 3, stderr
     assert "Run FAILED" in stdout
     assert CANARY not in stdout + stderr
     assert CANARY not in _everything(inputs / "out")
-    assert not (PROJECT / "out").exists()
+    assert [*started_in.iterdir()] == []

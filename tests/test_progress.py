@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import pickle
-import time
 from collections.abc import Mapping
-from threading import Thread
+from threading import Event, Thread
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs import metrics, progress
+from beam_jobs import metrics
 from beam_jobs.progress import LiveLine, ProgressSink, clock, close_tally, describe, open_tally
 from beam_jobs.voice import TextVoice
 
@@ -23,6 +21,24 @@ COUNTS = {
     metrics.DOCUMENTS_DEAD: 3,
     metrics.BYTES_READ: 250,
 }
+
+
+class Ticks:
+    """A clock that goes on when somebody waits, and tells after some waits that the job has ended."""
+
+    def __init__(self, num_waits: int) -> None:
+        self.num_waits = num_waits
+        self.seconds = 0.0
+
+    def clock(self) -> float:
+        return self.seconds
+
+    def pause(self, event: Event, seconds: float) -> bool:
+        if not self.num_waits:
+            return event.wait()
+        self.num_waits -= 1
+        self.seconds += seconds
+        return False
 
 
 class Terminal(io.StringIO):
@@ -68,21 +84,25 @@ def test_a_clock_reads_back(seconds: float) -> None:
 
 def test_a_terminal_gets_one_line_that_changes_and_is_cleared() -> None:
     stream = Terminal()
-    with LiveLine(lambda: COUNTS, 1_000, TextVoice(stream)):
-        time.sleep(1.2)
+    ticks = Ticks(2)
+    with LiveLine(lambda: COUNTS, 1_000, TextVoice(stream), ticks.clock, ticks.pause):
+        pass
     written = stream.getvalue()
     assert written.count("1,000 documents") == 2
     assert "\n" not in written
     assert written.endswith("\r\x1b[K")
 
 
-def test_elsewhere_there_are_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_LOG_SECONDS", 0.2)
+def test_elsewhere_there_are_plain_lines() -> None:
     stream = io.StringIO()
-    with LiveLine(lambda: COUNTS, 1_000, TextVoice(stream)):
-        time.sleep(0.5)
+    ticks = Ticks(2)
+    with LiveLine(lambda: COUNTS, 1_000, TextVoice(stream), ticks.clock, ticks.pause):
+        pass
     lines = stream.getvalue().splitlines()
-    assert len(lines) == 2
+    assert [line.partition(" tokens/s")[0] for line in lines] == [
+        "1,000 documents · 833",
+        "1,000 documents · 417",
+    ]
     assert "\r" not in stream.getvalue()
     assert all("1,000 documents" in line for line in lines)
 

@@ -100,11 +100,13 @@ def test_wrong_commands_would_be_noticed() -> None:
         check("model_bundle", ["build", "bert", "source", "--output", "b", "--outptu", "c"])
 
 
-def test_the_gate_runs_the_second_command() -> None:
-    (block,) = [block for block in fenced(README, "bash") if '".[test]"' in block]
-    command = block.strip().partition("bin/activate && ")[2]
-    assert command == 'pip install -c constraints.txt -e ".[test]" && pytest'
-    assert command in (ROOT / ".ci" / "run").read_text()
+@pytest.mark.parametrize(("word", "ends_with"), [("beam_jobs.embed", "--output out"), ("pytest", "pytest")])
+def test_the_gate_finds_each_command_of_the_readme(word: str, ends_with: str) -> None:
+    gate = (ROOT / ".ci" / "run").read_text()
+    assert f"$(readme_command {word})" in gate
+    (line,) = [line for line in README.splitlines() if re.search(rf"^python3 -m venv .*{word}", line)]
+    assert line.endswith(ends_with)
+    assert [line + "\n"] == [block for block in fenced(README, "bash") if line in block]
 
 
 def section(text: str, heading: str) -> str:

@@ -19,7 +19,7 @@ from apache_beam.metrics.execution import MetricKey, MetricResult
 from apache_beam.metrics.metricbase import MetricName
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_jobs import metrics, progress
+from beam_jobs import metrics
 from beam_jobs.encoded_counts import encoded_counts
 from beam_jobs.launcher import run_command
 from beam_jobs.manifest import RunCounts
@@ -30,6 +30,7 @@ from beam_jobs.voice import JsonVoice, TextVoice
 from beam_jobs.watching import RunnerCounts, counters_line, where_to_look
 from model_bundle.results import EncodedTexts, TextFailure
 from tests.jobs import run_job, start_job, write_jsonl, write_texts
+from tests.test_progress import Ticks
 
 KEYS = ["time", "severity", "message", "run_id", "event"]
 
@@ -140,18 +141,18 @@ def test_severities_are_those_of_the_levels() -> None:
     assert [severity_of(level) for level in levels] == expected
 
 
-def test_progress_tells_its_counters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_LOG_SECONDS", 0.1)
+def test_progress_tells_its_counters() -> None:
     stream = io.StringIO()
-    with LiveLine(lambda: {metrics.DOCUMENTS_ENCODED: 7}, 100, JsonVoice(stream)):
-        time.sleep(0.3)
-    first = said(stream.getvalue())[0]
+    ticks = Ticks(1)
+    with LiveLine(lambda: {metrics.DOCUMENTS_ENCODED: 7}, 100, JsonVoice(stream), ticks.clock, ticks.pause):
+        pass
+    (first,) = said(stream.getvalue())
     assert (first["event"], first["counters"], first["total_bytes"]) == (
         "progress",
         {"encoded_documents": 7},
         100,
     )
-    assert 0 < first["elapsed_seconds"] < 1
+    assert first["elapsed_seconds"] == 60
     assert first["message"].startswith("7 documents")
 
 

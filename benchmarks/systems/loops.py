@@ -128,13 +128,15 @@ def sample(texts: Sequence[str], count: int) -> list[str]:
     return list(texts[::step][:count])
 
 
-def choose(settings: Mapping[str, Callable[[], object]]) -> Choice:
+def choose(
+    settings: Mapping[str, Callable[[], object]], clock: Callable[[], float] = time.perf_counter
+) -> Choice:
     """Runs every setting three times, alternating, and takes the fastest; the first run only warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in settings}
     for _ in range(3):
         for name, run in settings.items():
-            started = time.perf_counter()
+            started = clock()
             run()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     best = {name: min(times[1:]) for name, times in seconds.items()}
     return Choice(min(best, key=lambda name: best[name]), best)

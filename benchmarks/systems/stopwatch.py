@@ -15,13 +15,21 @@ class Stopwatch:
         owner: the object or class that the function is looked up on.
         name: the function's name there; it is replaced by one that takes the time.
         observe: is given the arguments of every call, one at a time.
+        clock: seconds, of which differences count.
     """
 
-    def __init__(self, owner: Any, name: str, observe: Callable[..., None] | None = None) -> None:
+    def __init__(
+        self,
+        owner: Any,
+        name: str,
+        observe: Callable[..., None] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.seconds = 0.0
         self._lock = Lock()
         self._num_inside = 0
         self._since = 0.0
+        self._clock = clock
         inner = getattr(owner, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -39,14 +47,14 @@ class Stopwatch:
     def _enter(self) -> None:
         with self._lock:
             if self._num_inside == 0:
-                self._since = time.perf_counter()
+                self._since = self._clock()
             self._num_inside += 1
 
     def _leave(self) -> None:
         with self._lock:
             self._num_inside -= 1
             if self._num_inside == 0:
-                self.seconds += time.perf_counter() - self._since
+                self.seconds += self._clock() - self._since
 
     def reset(self) -> float:
         """Gives the seconds so far and starts again from 0."""
