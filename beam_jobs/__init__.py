@@ -9,34 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from beam_jobs.config import ReadOptions as ReadOptions
-    from beam_jobs.config import WriteOptions as WriteOptions
-    from beam_jobs.encode import EncodeDocuments as EncodeDocuments
-    from beam_jobs.handler import BundleModelHandler as BundleModelHandler
-    from beam_jobs.read import ReadDocuments as ReadDocuments
-    from beam_jobs.reading.dataset import open_run as open_run
-    from beam_jobs.records import DeadLetter as DeadLetter
-    from beam_jobs.records import Document as Document
-    from beam_jobs.settings import EncodeSettings as EncodeSettings
-    from beam_jobs.starting import describe_run as describe_run
-    from beam_jobs.starting import new_run as new_run
-    from beam_jobs.write import RunInputs as RunInputs
-    from beam_jobs.write import WriteRun as WriteRun
+    from beam_jobs.base.config import ReadOptions as ReadOptions
+    from beam_jobs.base.config import WriteOptions as WriteOptions
+    from beam_jobs.base.records import DeadLetter as DeadLetter
+    from beam_jobs.base.records import Document as Document
+    from beam_jobs.pipeline.encode.run_inference import BundleModelHandler as BundleModelHandler
+    from beam_jobs.pipeline.encode.transform import EncodeDocuments as EncodeDocuments
+    from beam_jobs.pipeline.read.transform import ReadDocuments as ReadDocuments
+    from beam_jobs.pipeline.settings import EncodeSettings as EncodeSettings
+    from beam_jobs.pipeline.write.description import describe_run as describe_run
+    from beam_jobs.pipeline.write.description import new_run as new_run
+    from beam_jobs.pipeline.write.transform import RunInputs as RunInputs
+    from beam_jobs.pipeline.write.transform import WriteRun as WriteRun
+    from beam_jobs.store.dataset import open_run as open_run
 
 _HOMES = {
-    "BundleModelHandler": "handler",
-    "DeadLetter": "records",
-    "Document": "records",
-    "EncodeDocuments": "encode",
-    "EncodeSettings": "settings",
-    "ReadDocuments": "read",
-    "ReadOptions": "config",
-    "RunInputs": "write",
-    "WriteOptions": "config",
-    "WriteRun": "write",
-    "describe_run": "starting",
-    "new_run": "starting",
-    "open_run": "reading.dataset",
+    "BundleModelHandler": "pipeline.encode.run_inference",
+    "DeadLetter": "base.records",
+    "Document": "base.records",
+    "EncodeDocuments": "pipeline.encode.transform",
+    "EncodeSettings": "pipeline.settings",
+    "ReadDocuments": "pipeline.read.transform",
+    "ReadOptions": "base.config",
+    "RunInputs": "pipeline.write.transform",
+    "WriteOptions": "base.config",
+    "WriteRun": "pipeline.write.transform",
+    "describe_run": "pipeline.write.description",
+    "new_run": "pipeline.write.description",
+    "open_run": "store.dataset",
 }
 __all__ = sorted(_HOMES)
 

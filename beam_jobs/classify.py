@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a classify job and gives the exit code."""
-    from beam_jobs.launcher import run_command
-    from beam_jobs.options import classify_parser
+    from beam_jobs.job.flags.parsers import classify_parser
+    from beam_jobs.job.launch import run_command
 
     return run_command(classify_parser(), sys.argv[1:] if argv is None else argv)
 

@@ -48,8 +48,8 @@ def write_model(size: str, folder: Path) -> None:
     """Writes ``options.json`` and ``model.hdf5`` with random weights that keep activations in their range."""
     import h5py
 
-    from model_bundle.build.bilm import read_options
-    from model_bundle.graphs.elmo_options import weight_shapes
+    from model_bundle.builders.elmo.bilm_files import read_options
+    from model_bundle.builders.graphs.elmo_options import weight_shapes
 
     folder.mkdir(parents=True, exist_ok=True)
     options = folder / "options.json"

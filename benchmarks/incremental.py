@@ -20,19 +20,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.commit import _Plan, commit
-from beam_jobs.config import WriteOptions
-from beam_jobs.manifest import RunManifest
-from beam_jobs.records import text_sha256
-from beam_jobs.rows import schema_of
-from beam_jobs.schema import vector_array
-from beam_jobs.settings import EncodeSettings
-from beam_jobs.shard import Shard
-from beam_jobs.starting import describe_run, new_run
+from beam_jobs.base.config import WriteOptions
+from beam_jobs.base.records import text_sha256
+from beam_jobs.pipeline.rows.make import schema_of
+from beam_jobs.pipeline.rows.schema import vector_array
+from beam_jobs.pipeline.settings import EncodeSettings
+from beam_jobs.pipeline.write.commit import _Plan, commit
+from beam_jobs.pipeline.write.description import describe_run, new_run
+from beam_jobs.pipeline.write.shard import Shard
+from beam_jobs.store.manifest import RunManifest
 from benchmarks.corpus import read_corpus
 from benchmarks.processes import run_timed
 from benchmarks.worker import ROOT
-from model_bundle.minilm import NAME as BUNDLE
+from model_bundle.bundle.minilm import NAME as BUNDLE
 
 _SEED = 11
 _KILLED_DOCUMENTS = 53_200

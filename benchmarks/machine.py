@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from model_bundle.machine import cpu_name, has_fast_bfloat16, memory_bytes, num_cores
+from model_bundle.base.machine import cpu_name, has_fast_bfloat16, memory_bytes, num_cores
 
 # The instructions that decide how fast a matrix product is.
 _FLAGS = (

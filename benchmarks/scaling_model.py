@@ -13,9 +13,9 @@ import sys
 import time
 from dataclasses import dataclass
 
-from beam_jobs.commit import RunDescription, _manifest, _plan
-from beam_jobs.config import Limits
-from beam_jobs.shard import Receipt
+from beam_jobs.base.config import Limits
+from beam_jobs.pipeline.write.commit import RunDescription, _manifest, _plan
+from beam_jobs.pipeline.write.shard import Receipt
 
 _WORKERS = (1, 10, 100, 300, 1000, 3000)
 
@@ -49,7 +49,7 @@ def commit_seconds_a_file(num_files: int = 20_000) -> float:
 
 
 def _options():  # type: ignore[no-untyped-def]
-    from beam_jobs.config import WriteOptions
+    from beam_jobs.base.config import WriteOptions
 
     return WriteOptions("/r", "run", "attempt")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.tensorflow_setup import import_tensorflow
+from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
 DIM = 384
 HEADS, HEAD_SIZE, TOKENS = 12, 32, 52

@@ -15,7 +15,7 @@ from benchmarks.processes import run_timed
 from benchmarks.registry import PRECISIONS, our_job
 from benchmarks.results import new_results, publish
 from benchmarks.spread import Spread
-from model_bundle.minilm import NAME as BUNDLE
+from model_bundle.bundle.minilm import NAME as BUNDLE
 
 NAME = "startup"
 

@@ -16,9 +16,9 @@ def main() -> int:
     )
     flags = parser.parse_args()
 
-    from beam_jobs import storage
+    from beam_jobs.store import filesystem
 
-    data = storage.read_bytes(storage.join(flags.output, "latest.json"))
+    data = filesystem.read_bytes(filesystem.join(flags.output, "latest.json"))
     if data is None:
         print(f"No run below {flags.output} was ever finished.")
         return 1

@@ -15,7 +15,7 @@ _REQUIRED = {"input", "output"}
 
 def metadata() -> dict[str, Any]:
     """Gives the description of every flag of the embed job that a template can be given."""
-    from beam_jobs.options import embed_parser
+    from beam_jobs.job.flags.parsers import embed_parser
 
     parser = embed_parser()
     found = [_parameter(action) for action in parser._actions if action.dest not in _LEFT_OUT]

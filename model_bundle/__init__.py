@@ -9,9 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from model_bundle.bundle import ModelBundle
-    from model_bundle.classifier import Classifier
-    from model_bundle.encoder import Encoder
+    from model_bundle.bundle.bundle import ModelBundle
+    from model_bundle.bundle.manifest import BundleManifest, Pooling, Precision
     from model_bundle.errors import (
         BundleFormatError,
         BundleIntegrityError,
@@ -26,8 +25,9 @@ if TYPE_CHECKING:
         TextTooLongError,
         WeightsMismatchError,
     )
-    from model_bundle.long_texts import Combine, LongTexts, OnLong
-    from model_bundle.manifest import BundleManifest, Pooling, Precision
+    from model_bundle.inference.classifier import Classifier
+    from model_bundle.inference.encoder import Encoder
+    from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 
 __all__ = [
     "BundleFormatError",
@@ -54,15 +54,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Classifier": "classifier",
-    "Encoder": "encoder",
-    "ModelBundle": "bundle",
-    "BundleManifest": "manifest",
-    "Combine": "long_texts",
-    "LongTexts": "long_texts",
-    "OnLong": "long_texts",
-    "Pooling": "manifest",
-    "Precision": "manifest",
+    "Classifier": "inference.classifier",
+    "Encoder": "inference.encoder",
+    "ModelBundle": "bundle.bundle",
+    "BundleManifest": "bundle.manifest",
+    "Combine": "runtime.long_texts",
+    "LongTexts": "runtime.long_texts",
+    "OnLong": "runtime.long_texts",
+    "Pooling": "bundle.manifest",
+    "Precision": "bundle.manifest",
 }
 
 

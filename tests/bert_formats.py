@@ -94,7 +94,7 @@ def write_h5(target: Path) -> Path:
 
 def write_google(target: Path) -> Path:
     """A checkpoint of TensorFlow 1 with optimizer slots, as training at Google left it, and ``vocab.txt``."""
-    from model_bundle.tensorflow_setup import import_tensorflow
+    from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     tf = import_tensorflow()
     target.mkdir(parents=True)

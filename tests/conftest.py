@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from model_bundle.bundle import ModelBundle
+    from model_bundle.bundle.bundle import ModelBundle
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -35,9 +35,9 @@ def shared_path(relative: str) -> Path:
 @pytest.fixture(scope="session")
 def minilm_bundle() -> Path:
     """all-MiniLM-L6-v2. Skips, saying so, where it cannot be fetched; a build that fails is an error."""
+    from model_bundle.bundle.minilm import NAME, prefetch_minilm
+    from model_bundle.bundle.resolve import find_bundle
     from model_bundle.errors import SourceError
-    from model_bundle.minilm import NAME, prefetch_minilm
-    from model_bundle.named import find_bundle
 
     try:
         prefetch_minilm()
@@ -49,8 +49,8 @@ def minilm_bundle() -> Path:
 @pytest.fixture(scope="session")
 def build_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelBundle]:
     """Builds the bundle of a folder of ``tests/data``, once. Tests must not change it; copy it first."""
-    from model_bundle.build.bert import build_encoder_bundle
-    from model_bundle.build.bert_source import BertOptions, read_bert_source
+    from model_bundle.builders.bert.build import build_encoder_bundle
+    from model_bundle.builders.bert.source import BertOptions, read_bert_source
 
     @cache
     def build(model: str) -> ModelBundle:
@@ -63,9 +63,9 @@ def build_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Mode
 @pytest.fixture(scope="session")
 def build_head(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelBundle]:
     """Builds the classifier of a folder of ``tests/data``, once. Tests must not change it; copy it first."""
-    from model_bundle.build.bert import build_encoder_bundle
-    from model_bundle.build.bert_heads import HeadOptions
-    from model_bundle.build.bert_source import BertOptions, read_bert_source
+    from model_bundle.builders.bert.build import build_encoder_bundle
+    from model_bundle.builders.bert.heads import HeadOptions
+    from model_bundle.builders.bert.source import BertOptions, read_bert_source
 
     @cache
     def build(model: str) -> ModelBundle:

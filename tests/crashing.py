@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.bundle import ModelBundle
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Rows
 from model_bundle.errors import ModelRunError
-from model_bundle.isolated_runtime import IsolatedRuntime
-from model_bundle.manifest import Rows
-from model_bundle.request import EncodeRequest
+from model_bundle.runtime.isolated.runtime import IsolatedRuntime
+from model_bundle.runtime.request import EncodeRequest
 from model_bundle.text import text_input
 from tests.tiny import DIM, FAILING_WORD, tiny_vocabulary
 

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.manifest import RunManifest
-from beam_jobs.schema import DEAD_LETTER_SCHEMA
+from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA
+from beam_jobs.store.manifest import RunManifest
 
 PROJECT = Path(__file__).parents[1]
 

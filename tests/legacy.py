@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model_bundle.bundle import ModelBundle
-from model_bundle.classifier import Classifier
-from model_bundle.encoder import Encoder
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import InputSpec, Precision
 from model_bundle.errors import ModelRunError
-from model_bundle.feeding import number_key
-from model_bundle.manifest import InputSpec, Precision
-from model_bundle.request import EncodeRequest
-from model_bundle.runtime import TensorFlowRuntime
+from model_bundle.inference.classifier import Classifier
+from model_bundle.inference.encoder import Encoder
+from model_bundle.runtime.inputs import number_key
+from model_bundle.runtime.request import EncodeRequest
+from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 from tests.conftest import shared_path
 from tests.jobs import run_classify, run_job, vectors_of, write_texts
 

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.manifest import RunCounts, RunFile, RunManifest
-from beam_jobs.records import DeadLetter
-from beam_jobs.schema import dead_letter_batch, row_schema, vector_array
-from model_bundle.manifest import canonical_json
+from beam_jobs.base.records import DeadLetter
+from beam_jobs.pipeline.rows.schema import dead_letter_batch, row_schema, vector_array
+from beam_jobs.store.manifest import RunCounts, RunFile, RunManifest
+from model_bundle.bundle.manifest import canonical_json
 
 BUNDLE = {"name": "tiny", "digest": "d" * 64, "place": "nowhere"}
 SETTINGS = {"outputs": ["states"], "pooling": "mean", "rows": "document"}

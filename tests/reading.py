@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from beam_jobs.config import ReadOptions
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.errors import UsageError
-from beam_jobs.formats.model import FileInfo, ReadPlan, detect_format
-from beam_jobs.formats.spans import SPAN_BYTES, plan_spans, read_span
-from beam_jobs.inputs import InputSummary, inspect_input
-from beam_jobs.records import DeadFile, DeadLetter, Document
+from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
+from beam_jobs.pipeline.read.splits import SPAN_BYTES, plan_spans, read_span
+from beam_jobs.pipeline.read.types import FileInfo, ReadPlan, detect_format
 
 Outcome = Document | DeadLetter | DeadFile
 COMPRESS = {

@@ -11,8 +11,15 @@ from tensorflow.core.framework import op_def_pb2, variable_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.client import pywrap_tf_session
 
-from model_bundle.allowed_operations import ALLOWED, CALLING, RESTORING, SAVING, TEXT_OPS, why_refused
-from model_bundle.saved_model_proto import message_class
+from model_bundle.bundle.graph_scan.allowed_operations import (
+    ALLOWED,
+    CALLING,
+    RESTORING,
+    SAVING,
+    TEXT_OPS,
+    why_refused,
+)
+from model_bundle.bundle.graph_scan.proto import message_class
 
 # What an operation calls an argument that names something outside of the graph.
 _OUTSIDE = re.compile(

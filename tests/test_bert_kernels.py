@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_bundle.build.bert_source import BertOptions, read_bert_source
-from model_bundle.graphs.bert import BertEncoder
+from model_bundle.builders.bert.source import BertOptions, read_bert_source
+from model_bundle.builders.graphs.bert import BertEncoder
 from tests.conftest import DATA_DIR
 
 

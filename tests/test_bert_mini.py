@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.quality import read_ag_news, read_sst2, read_sts
-from model_bundle.graphs.bert import BertEncoder
+from model_bundle.builders.graphs.bert import BertEncoder
 from recipes import held_out
 from recipes.bert_mini import train
 from recipes.bert_mini.export import quantized

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from conftest import DATA_DIR, shared_path
 
-from model_bundle.build.bert import BertSource
-from model_bundle.build.bert_source import BertOptions, read_bert_source
-from model_bundle.build.subword_tokenizer import SubwordTokenizer
-from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder
+from model_bundle.builders.bert.build import BertSource
+from model_bundle.builders.bert.source import BertOptions, read_bert_source
+from model_bundle.builders.tokenizer import SubwordTokenizer
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.inference.encoder import Encoder
 from model_bundle.text.subwords import SubwordInput
 
 TOLERANCE = 1e-5
@@ -39,10 +39,10 @@ def texts(golden: dict[str, np.ndarray]) -> list[str]:
 
 def states_of(source: BertSource, golden: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
     """Runs the graph on the golden ids: float32[layers + 1, texts, tokens, dim], and the pooler."""
-    from model_bundle.tensorflow_setup import import_tensorflow
+    from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     tf = import_tensorflow()
-    from model_bundle.graphs.bert import BertEncoder
+    from model_bundle.builders.graphs.bert import BertEncoder
 
     encoder = BertEncoder(source.config, source.weights, "test")
     states = encoder.encode(tf.constant(golden["ids"], tf.int32), tf.constant(golden["mask"], tf.int32))
@@ -181,7 +181,7 @@ def test_a_vocabulary_with_capitals_keeps_them(tmp_path: Path) -> None:
 def test_a_lower_casing_step_goes_before_all_others() -> None:
     from tokenizers import Tokenizer
 
-    from model_bundle.build.subword_tokenizer import with_lowercase
+    from model_bundle.builders.tokenizer import with_lowercase
 
     text = (DATA_DIR / "tiny_roberta" / "tokenizer.json").read_text()
     lowered = with_lowercase(SubwordTokenizer(text, 128, lowercase=False, vocab_size=268))
@@ -209,7 +209,7 @@ def test_the_pooler_is_an_output(build_tiny: Callable[[str], ModelBundle]) -> No
 def test_a_source_is_recorded_with_the_digest_of_every_file_read(
     build_tiny: Callable[[str], ModelBundle],
 ) -> None:
-    from model_bundle.digest import sha256_of
+    from model_bundle.bundle.digest import sha256_of
 
     source = build_tiny("tiny_bert").manifest.source
     assert (source.kind, source.location, source.revision) == ("huggingface", "tiny_bert", None)

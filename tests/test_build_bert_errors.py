@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from bert_formats import TINY_BERT, copy_source, edit_json, stored_weights, write_weights
 
-from model_bundle.build.bert_source import BertOptions, read_bert_source
+from model_bundle.builders.bert.source import BertOptions, read_bert_source
+from model_bundle.bundle.manifest import Pooling
 from model_bundle.errors import SourceError, WeightsMismatchError
-from model_bundle.manifest import Pooling
 
 
 def refused(folder: Path, message: str, **options: Any) -> SourceError:

@@ -14,16 +14,16 @@ from bert_formats import copy_source, edit_json
 from conftest import DATA_DIR, shared_path
 from safetensors.numpy import load_file, save_file
 
-from model_bundle.build.bert import BertSource
-from model_bundle.build.bert_heads import HeadOptions
-from model_bundle.build.bert_source import BertOptions, ReadBert, read_bert_source
-from model_bundle.bundle import ModelBundle
+from model_bundle.builders.bert.build import BertSource
+from model_bundle.builders.bert.heads import HeadOptions
+from model_bundle.builders.bert.source import BertOptions, ReadBert, read_bert_source
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Pooling, Precision
 from model_bundle.cli.main import main
-from model_bundle.encoder import Encoder
 from model_bundle.errors import GoldenMismatchError, SettingsError, SourceError, WeightsMismatchError
-from model_bundle.golden import Golden
-from model_bundle.manifest import Pooling, Precision
-from model_bundle.request import EncodeRequest
+from model_bundle.inference.encoder import Encoder
+from model_bundle.runtime.golden import Golden
+from model_bundle.runtime.request import EncodeRequest
 
 TOLERANCE = 1e-5
 LEGACY = "fixtures/keras_legacy/dev/004"
@@ -41,10 +41,10 @@ def refused(folder: Path, message: str, **options: Any) -> SourceError:
 
 def run_graph(source: BertSource, ids: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Runs the graph: logits, and what the classifier stands on."""
-    from model_bundle.tensorflow_setup import import_tensorflow
+    from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     tf = import_tensorflow()
-    from model_bundle.graphs.bert import BertEncoder
+    from model_bundle.builders.graphs.bert import BertEncoder
 
     encoder = BertEncoder(source.config, source.weights, "test")
     states = encoder.encode(tf.constant(ids, tf.int32), tf.constant(mask, tf.int32))[-1]

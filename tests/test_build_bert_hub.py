@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 COMMIT = "c0ffee" * 6 + "beef"
 FETCH = """
 import sys
-from model_bundle.build.hub_id import fetch_source
+from model_bundle.builders.bert.huggingface_hub import fetch_source
 from model_bundle.errors import SourceError
 try:
     found = fetch_source(sys.argv[1], None)

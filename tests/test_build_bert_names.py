@@ -6,8 +6,8 @@ import pytest
 from bert_formats import stored_weights, tensorflow_weights
 from conftest import DATA_DIR
 
-from model_bundle.build.bert_names import graph_weight, left_out_as
-from model_bundle.graphs.bert_config import BertConfig, weight_shapes
+from model_bundle.builders.bert.weight_names import graph_weight, left_out_as
+from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
 
 
 def graph_names(stored: dict[str, object]) -> list[str]:

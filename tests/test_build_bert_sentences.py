@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from bert_formats import copy_source, edit_json
 
-from model_bundle.build.bert_source import BertOptions, read_bert_source
+from model_bundle.builders.bert.source import BertOptions, read_bert_source
+from model_bundle.bundle.manifest import Pooling
 from model_bundle.errors import SourceError
-from model_bundle.manifest import Pooling
 
 OLD = "sentence_transformers.models."
 NEW = {

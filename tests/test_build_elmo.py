@@ -9,12 +9,12 @@ import elmo_reference as reference
 import numpy as np
 import pytest
 
-from model_bundle.build.elmo import ElmoChoices, build_elmo_bundle, final_layer_weights
-from model_bundle.bundle import ModelBundle
-from model_bundle.calibration import RECURRENT_BATCH_TOKENS
+from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle, final_layer_weights
+from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.cli.main import main
-from model_bundle.encoder import Encoder
 from model_bundle.errors import SourceError, WeightsMismatchError
+from model_bundle.inference.encoder import Encoder
+from model_bundle.runtime.batch_size import RECURRENT_BATCH_TOKENS
 from tests.tiny_elmo import OPTIONS, write_bilm
 
 TEXTS = ["a text of six words here", "another one ", "x"]

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from conftest import DATA_DIR
 
-from model_bundle.bundle import ModelBundle
-from model_bundle.classifier import Classifier
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Precision
 from model_bundle.cli.main import main
-from model_bundle.encoder import Encoder
 from model_bundle.errors import GoldenMismatchError
-from model_bundle.golden import GOLDEN_TEXTS, Golden
-from model_bundle.manifest import Precision
-from model_bundle.request import EncodeRequest
+from model_bundle.inference.classifier import Classifier
+from model_bundle.inference.encoder import Encoder
+from model_bundle.runtime.golden import GOLDEN_TEXTS, Golden
+from model_bundle.runtime.request import EncodeRequest
 from tests import elmo_reference as reference
 from tests.test_job_words import OPTIONS
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_bundle.build.hub import build_hub_bundle, golden_check
-from model_bundle.build.hub_settle import HubChoices
-from model_bundle.bundle import ModelBundle
+from model_bundle.builders.tfhub.build import build_hub_bundle, golden_check
+from model_bundle.builders.tfhub.resolve import HubChoices
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, Pooling
 from model_bundle.cli.main import main
-from model_bundle.encoder import Encoder
 from model_bundle.errors import SourceError
-from model_bundle.golden import Golden
-from model_bundle.manifest import SAVED_MODEL_DIR, Pooling
-from model_bundle.verify import verify
+from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.verify import verify
+from model_bundle.runtime.golden import Golden
 from tests.conftest import shared_path
 from tests.hub_modules import DIM, Toy, save_named, save_sentence_encoder, save_signatures
 from tests.jobs import run_job, vectors_of, write_texts

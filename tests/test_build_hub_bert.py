@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_bundle.build.hub import HubBuild, build_hub_bundle
-from model_bundle.build.hub_settle import HubChoices
-from model_bundle.encoder import Encoder
+from model_bundle.builders.tfhub.build import HubBuild, build_hub_bundle
+from model_bundle.builders.tfhub.resolve import HubChoices
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, Pooling
 from model_bundle.errors import SourceError
-from model_bundle.manifest import SAVED_MODEL_DIR, Pooling
+from model_bundle.inference.encoder import Encoder
 from tests.hub_modules import DIM, save_encoder, save_preprocess, save_sentence_encoder
 
 TEXTS = ["the cat sat on the mat", "dogs run", "", "one " * 30]

@@ -12,13 +12,13 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from model_bundle.allowed_operations import TEXT_OPS
-from model_bundle.build.custom_ops import register_ops
-from model_bundle.build.hub import build_hub_bundle
-from model_bundle.build.hub_settle import HubChoices
-from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder
+from model_bundle.builders.tfhub.build import build_hub_bundle
+from model_bundle.builders.tfhub.custom_ops import register_ops
+from model_bundle.builders.tfhub.resolve import HubChoices
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.graph_scan.allowed_operations import TEXT_OPS
 from model_bundle.errors import MissingExtraError, SourceError
+from model_bundle.inference.encoder import Encoder
 from tests.hub_modules import Toy, save_call, save_named
 
 PROJECT = Path(__file__).parents[1]

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from model_bundle.build.hub import build_hub_bundle
-from model_bundle.build.hub_archive import unpack
-from model_bundle.build.hub_cache import cache_folder, how_to_fetch
-from model_bundle.build.hub_handle import fetched_module, import_hub
-from model_bundle.build.hub_load import load_module
-from model_bundle.build.hub_settle import HubChoices
+from model_bundle.builders.tfhub.archive import unpack
+from model_bundle.builders.tfhub.build import build_hub_bundle
+from model_bundle.builders.tfhub.cache import cache_folder, how_to_fetch
+from model_bundle.builders.tfhub.handle import fetched_module, import_hub
+from model_bundle.builders.tfhub.load import load_module
+from model_bundle.builders.tfhub.resolve import HubChoices
 from model_bundle.cli.main import main
 from model_bundle.errors import SourceError
 from tests.hub_modules import Toy, save_signatures

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.bundle import ModelBundle, split_pin
-from model_bundle.digest import bundle_digest
+from model_bundle.bundle.bundle import ModelBundle, split_pin
+from model_bundle.bundle.digest import bundle_digest
+from model_bundle.bundle.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BundleManifest, canonical_json
 from model_bundle.errors import BundleFormatError, BundleIntegrityError, ModelBundleError
-from model_bundle.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BundleManifest, canonical_json
 
 ROOT = Path(__file__).parents[1]
 # Opens each place as an Encoder would; TensorFlow must not be imported on the way to a refusal.

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_bundle.bundle import ModelBundle
-from model_bundle.calibration import (
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.errors import ModelRunError
+from model_bundle.inference.encoder import Encoder
+from model_bundle.runtime.batch_size import (
     CANDIDATES,
     DEFAULT_BATCH_TOKENS,
     calibrated_batch_tokens,
     measure_batch_tokens,
 )
-from model_bundle.encoder import Encoder
-from model_bundle.errors import ModelRunError
-from model_bundle.request import EncodeRequest
+from model_bundle.runtime.request import EncodeRequest
 
 
 class Machine:

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from beam_jobs.base.records import text_sha256
 from beam_jobs.errors import JobError
-from beam_jobs.previous.changes import find_changes
-from beam_jobs.previous.index import from_hex
-from beam_jobs.previous.known import KnownDocuments, KnownRun, build_known
-from beam_jobs.records import text_sha256
+from beam_jobs.pipeline.incremental.changes_by_index import find_changes
+from beam_jobs.pipeline.incremental.digest_index import from_hex
+from beam_jobs.pipeline.incremental.previous_documents import KnownDocuments, KnownRun, build_known
 from tests.jobs import Run, run_job, write_jsonl
 from tests.tiny import FAILING_WORD
 

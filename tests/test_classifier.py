@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from model_bundle.build.bert import build_encoder_bundle
-from model_bundle.build.bert_heads import HeadOptions
-from model_bundle.build.bert_source import BertOptions, read_bert_source
-from model_bundle.bundle import ModelBundle
-from model_bundle.classifier import Classifier
+from model_bundle.builders.bert.build import build_encoder_bundle
+from model_bundle.builders.bert.heads import HeadOptions
+from model_bundle.builders.bert.source import BertOptions, read_bert_source
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import BundleManifest, Rows
 from model_bundle.errors import BundleFormatError, SettingsError
-from model_bundle.manifest import BundleManifest, Rows
-from model_bundle.request import EncodeRequest
-from model_bundle.scores import Choice, best_first, choice_of, class_logits, class_names, scores_of
+from model_bundle.inference.classifier import Classifier
+from model_bundle.inference.scores import Choice, best_first, choice_of, class_logits, class_names, scores_of
+from model_bundle.runtime.request import EncodeRequest
 
 
 @pytest.mark.parametrize("model", heads.JUDGE_TEXTS)

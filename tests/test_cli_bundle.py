@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from conftest import DATA_DIR
 
-from model_bundle.bundle import ModelBundle
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.digest import list_files
+from model_bundle.bundle.manifest import GOLDEN_NAME, MANIFEST_NAME, TOKENIZER_FILE, BundleManifest
 from model_bundle.cli.main import main
-from model_bundle.digest import list_files
-from model_bundle.manifest import GOLDEN_NAME, MANIFEST_NAME, TOKENIZER_FILE, BundleManifest
 
 ROOT = Path(__file__).parents[1]
 HELP = """

@@ -17,16 +17,16 @@ from apache_beam.testing.util import assert_that
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs import storage
-from beam_jobs.commit import _SENTINEL, CommitRun, RunDescription, _MoveDoFn, _plan, commit
-from beam_jobs.config import Limits, WriteOptions
-from beam_jobs.counts import check_counts, sum_up
+from beam_jobs.base.config import Limits, WriteOptions
+from beam_jobs.base.records import DeadFile, DeadLetter
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
-from beam_jobs.manifest import RunManifest
-from beam_jobs.records import DeadFile, DeadLetter
-from beam_jobs.run_folder import check_claim, claim, find_manifest
-from beam_jobs.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
-from beam_jobs.shard import Receipt, Shard
+from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
+from beam_jobs.pipeline.write.commit import _SENTINEL, CommitRun, RunDescription, _MoveDoFn, _plan, commit
+from beam_jobs.pipeline.write.counts import check_counts, sum_up
+from beam_jobs.pipeline.write.shard import Receipt, Shard
+from beam_jobs.store import filesystem
+from beam_jobs.store.manifest import RunManifest
+from beam_jobs.store.run_folder import check_claim, claim, find_manifest
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 SCHEMA = pa.schema([pa.field("doc_id", pa.string())])
@@ -152,7 +152,7 @@ def test_a_worker_lost_after_the_manifest_leaves_the_rest_to_the_next_try(option
     entries = [_stage(options, "a"), 1]
     manifest = _finish(options, entries)
     (Path(options.output) / "latest.json").unlink()
-    storage.replace(str(_root(options) / "_staging/late"), b"")
+    filesystem.replace(str(_root(options) / "_staging/late"), b"")
     assert _finish(options, entries) == manifest
     assert (Path(options.output) / "latest.json").exists()
     assert not (_root(options) / "_staging").exists()
@@ -172,7 +172,7 @@ def test_files_of_work_that_was_not_committed_are_not_in_the_run(options: WriteO
     kept, _, late = _stage(options, "a"), _stage(options, "a"), str(_root(options) / "_staging/late.parquet")
     _finish(options, [kept, 1])
     assert _ids(options) == ["a"]
-    storage.replace(late, b"written by a worker that was given up for dead")
+    filesystem.replace(late, b"written by a worker that was given up for dead")
     assert _ids(options) == ["a"]
 
 
@@ -190,7 +190,7 @@ def test_what_an_unfinished_attempt_left_is_replaced_or_removed(options: WriteOp
 def test_a_stale_file_of_the_same_name_and_size_does_not_pass_for_ours(options: WriteOptions) -> None:
     receipt = _stage(options, "a")
     stale = _root(options) / "embeddings/embeddings-00000-of-00001.parquet"
-    storage.replace(str(stale), bytes(receipt.num_bytes))
+    filesystem.replace(str(stale), bytes(receipt.num_bytes))
     _finish(options, [receipt, 1])
     assert _ids(options) == ["a"]
 
@@ -200,7 +200,7 @@ def test_a_finished_run_is_not_touched_by_a_slower_job(options: WriteOptions) ->
     staged = _stage(slower, "b1", "b2")
     _finish(options, [_stage(options, "a"), 1])
     before = _contents(_root(options))
-    storage.replace(staged.path, b"")
+    filesystem.replace(staged.path, b"")
     with pytest.raises(JobError, match="holds a finished run of another job"):
         _finish(slower, [staged, 2])
     assert {n: d for n, d in _contents(_root(options)).items() if "_staging" not in n} == before

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs.keeping.compacting import plan_parts
-from beam_jobs.keeping.copied import copied_manifest, without_files
-from beam_jobs.manifest import RunFile, RunManifest
-from beam_jobs.reading.dataset import open_run
-from beam_jobs.reading.finished import find_run
+from beam_jobs.pipeline.write.copied_manifest import copied_manifest, without_files
+from beam_jobs.runs.compact import plan_parts
+from beam_jobs.store.dataset import open_run
+from beam_jobs.store.finished_run import find_run
+from beam_jobs.store.manifest import RunFile, RunManifest
 from tests.jobs import run_job, write_texts
 from tests.made_runs import make_run
 from tests.test_runs import runs

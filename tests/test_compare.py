@@ -18,18 +18,18 @@ import pytest
 from bert_formats import copy_source
 from conftest import DATA_DIR, shared_path
 
-from model_bundle.build.bert import build_encoder_bundle
-from model_bundle.build.bert_source import BertOptions, read_bert_source
-from model_bundle.build.elmo import ElmoChoices, build_elmo_bundle
-from model_bundle.bundle import ModelBundle
-from model_bundle.classifier import Classifier
+from model_bundle.builders.bert.build import build_encoder_bundle
+from model_bundle.builders.bert.source import BertOptions, read_bert_source
+from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.compare import COMPARE
 from model_bundle.cli.main import main
 from model_bundle.compare.compare import Asked, compare
-from model_bundle.compare.read import Texts, align, read_old_vectors, read_texts
-from model_bundle.encoder import Encoder
+from model_bundle.compare.read_files import Texts, align, read_old_vectors, read_texts
 from model_bundle.errors import SettingsError
-from model_bundle.manifest import Pooling
+from model_bundle.inference.classifier import Classifier
+from model_bundle.inference.encoder import Encoder
 from tests import elmo_reference as reference
 from tests.test_job_words import OPTIONS
 

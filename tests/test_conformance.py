@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_bundle.bundle import ModelBundle
+from model_bundle.bundle.bundle import ModelBundle
 from tests.engines import ENGINES, engine_flags
 from tests.jobs import PROJECT, Run, run_classify, run_job, vectors_of, write_texts
 from tests.tiny import FAILING_WORD, NAN_WORD

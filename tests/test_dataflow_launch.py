@@ -20,7 +20,7 @@ import pytest
 import yaml
 from api_descriptions import faults
 
-from beam_jobs.options import embed_parser
+from beam_jobs.job.flags.parsers import embed_parser
 from tests.fake_google import FakeGoogle, Fault, serving
 from tests.fake_storage import Answer, Request
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from apache_beam.internal.gcp import auth
 
-from model_bundle.bundle import ModelBundle
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.transfer import push_bundle
 from model_bundle.cli.main import main
 from model_bundle.errors import BundleIntegrityError, SourceError
-from model_bundle.gcs_push import push_bundle
 from tests.dataflow_jobs import put_bundle, put_texts, rows_below, run_module
 from tests.fake_google import FakeGoogle, Fault, serving
 
@@ -75,7 +75,7 @@ def test_what_a_stopped_push_left_is_completed(google: FakeGoogle, tiny_bundle: 
 @pytest.mark.slow
 def test_eight_processes_fetch_a_bundle_once(google: FakeGoogle, tiny_bundle: Path, tmp_path: Path) -> None:
     put_bundle(google, tiny_bundle, "models/tiny")
-    code = "from model_bundle.named import find_bundle; print(find_bundle('gs://models/tiny'))"
+    code = "from model_bundle.bundle.resolve import find_bundle; print(find_bundle('gs://models/tiny'))"
     children = [
         subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=os.environ.copy()
@@ -109,7 +109,7 @@ def test_a_fetch_that_was_cut_goes_on_and_shows_nothing_half(
 def test_a_large_file_comes_in_pieces_and_is_checked(
     google: FakeGoogle, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model_bundle.gcs_bundle._PIECE_BYTES", 2000)
+    monkeypatch.setattr("model_bundle.bundle.gcs._PIECE_BYTES", 2000)
     put_bundle(google, tiny_bundle, "models/tiny")
     assert ModelBundle.open("gs://models/tiny").digest == ModelBundle.open(tiny_bundle).digest
     assert len([r for r in google.requests if "range" in r.headers and "variables.data" in r.path]) > 3

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 from apache_beam.pvalue import TaggedOutput
 
-from beam_jobs import dedupe
-from beam_jobs.dedupe import RowCache, _DedupingEncodeDoFn
+from beam_jobs.base.records import Document, text_sha256
 from beam_jobs.errors import UsageError
-from beam_jobs.records import Document, text_sha256
-from beam_jobs.rows import schema_of
-from beam_jobs.settings import EncodeSettings
+from beam_jobs.pipeline.encode import dedupe
+from beam_jobs.pipeline.encode.dedupe import RowCache, _DedupingEncodeDoFn
+from beam_jobs.pipeline.rows.make import schema_of
+from beam_jobs.pipeline.settings import EncodeSettings
 from tests.jobs import Run, run_job, vectors_of, write_texts
 from tests.tiny import FAILING_WORD
 

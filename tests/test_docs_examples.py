@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_bundle.encoder import Encoder
+from model_bundle.inference.encoder import Encoder
 from tests.jobs import Run, run_job
 from tests.tiny_elmo import build_tiny_elmo
 

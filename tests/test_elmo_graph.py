@@ -16,11 +16,11 @@ from conftest import shared_path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.build.bilm import read_options, read_weights
-from model_bundle.graphs.elmo import Elmo
-from model_bundle.graphs.elmo_characters import _CHUNK_WORDS, character_ids
-from model_bundle.graphs.elmo_options import BilmOptions
-from model_bundle.graphs.elmo_signatures import split_at_spaces, stateful_signature
+from model_bundle.builders.elmo.bilm_files import read_options, read_weights
+from model_bundle.builders.graphs.elmo import Elmo
+from model_bundle.builders.graphs.elmo_characters import _CHUNK_WORDS, character_ids
+from model_bundle.builders.graphs.elmo_options import BilmOptions
+from model_bundle.builders.graphs.elmo_signatures import split_at_spaces, stateful_signature
 
 # What bilm and AllenNLP compare these very vectors with: an absolute and a relative part. They are float32
 # themselves, and off by 9.5e-7 from the same computation in float64.

@@ -12,8 +12,8 @@ import pytest
 from benchmarks.measures import spearman, unit
 from benchmarks.quality import read_sts
 from model_bundle import Encoder, ModelBundle
-from model_bundle.build.bilm import read_options, read_weights
-from model_bundle.digest import sha256_of
+from model_bundle.builders.elmo.bilm_files import read_options, read_weights
+from model_bundle.bundle.digest import sha256_of
 from recipes.elmo_mini.export import NAME, OPTIONS_FILE, WEIGHTS_FILE, build_bundle
 from recipes.elmo_mini.shape import SHAPE
 from recipes.elmo_mini.words import split

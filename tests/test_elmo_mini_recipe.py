@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_bundle.graphs.elmo_options import BilmOptions
-from model_bundle.tensorflow_setup import import_tensorflow
+from model_bundle.builders.graphs.elmo_options import BilmOptions
+from model_bundle.runtime.tensorflow_setup import import_tensorflow
 from recipes.bert_mini.sentences import read_sentences
 from recipes.elmo_mini.batches import make_batch, plan
 from recipes.elmo_mini.lessons import NUM_HELD, Lessons, text_means
@@ -78,7 +78,7 @@ def test_what_is_trained_is_elmo_as_the_format_has_it() -> None:
 
 
 def test_the_options_that_are_written_are_the_shape_that_is_trained(tmp_path: Path) -> None:
-    from model_bundle.build.bilm import read_options
+    from model_bundle.builders.elmo.bilm_files import read_options
     from recipes.elmo_mini.export import write_files
 
     write_files(first_weights(), [0.5, 0.25, 0.25], tmp_path)

@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 from conftest import shared_path
 
-from model_bundle.build.bilm import read_options, read_weights
-from model_bundle.graphs.elmo import Elmo
-from model_bundle.graphs.elmo_signatures import signatures
+from model_bundle.builders.elmo.bilm_files import read_options, read_weights
+from model_bundle.builders.graphs.elmo import Elmo
+from model_bundle.builders.graphs.elmo_signatures import signatures
 
 # tensorflow_hub and tf_keras still use what setuptools, NumPy and TensorFlow announce the end of.
 pytestmark = [

@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
-from model_bundle.build.bilm import read_options, read_weights
+from model_bundle.builders.elmo.bilm_files import read_options, read_weights
+from model_bundle.builders.graphs.elmo_options import check_weights
 from model_bundle.errors import SourceError, WeightsMismatchError
-from model_bundle.graphs.elmo_options import check_weights
 
 OPTIONS: dict[str, Any] = {
     "char_cnn": {

@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 from elmo_reference import random_model
 
-from model_bundle.graphs.elmo import Elmo
-from model_bundle.graphs.elmo_options import BilmOptions
-from model_bundle.graphs.elmo_signatures import signatures
-from model_bundle.graphs.elmo_word_cache import WordCache
+from model_bundle.builders.graphs.elmo import Elmo
+from model_bundle.builders.graphs.elmo_options import BilmOptions
+from model_bundle.builders.graphs.elmo_signatures import signatures
+from model_bundle.builders.graphs.elmo_word_cache import WordCache
 
 OPTIONS = BilmOptions(4, ((1, 3), (3, 5)), "relu", 1, 12, 7, 6, 1, True, 0.7, 0.4)
 FILE = {

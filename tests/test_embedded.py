@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from model_bundle import embedded
-from model_bundle.bundle import ModelBundle
-from model_bundle.embedded import DIGESTS, find_embedded
+from model_bundle.bundle import embedded
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.embedded import DIGESTS, find_embedded
+from model_bundle.bundle.resolve import NAMED_BUNDLES, find_bundle
 from model_bundle.errors import BundleIntegrityError, SourceError
-from model_bundle.named import NAMED_BUNDLES, find_bundle
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.batching import even_budget, halves, plan_batches
-from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder
+from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
-from model_bundle.request import EncodeRequest
-from model_bundle.text_encoder import TextEncoder
+from model_bundle.inference.batching import even_budget, halves, plan_batches
+from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.text_encoder import TextEncoder
+from model_bundle.runtime.request import EncodeRequest
 from tests.tiny import DIM, FAILING_WORD, NAN_WORD
 
 LENGTHS = st.lists(st.integers(0, 700), max_size=200).map(lambda numbers: np.array(numbers, np.int32))

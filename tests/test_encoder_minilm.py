@@ -12,14 +12,14 @@ from conftest import shared_path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder
-from model_bundle.machine import has_fast_bfloat16
-from model_bundle.manifest import Pooling, Precision
-from model_bundle.request import EncodeRequest
-from model_bundle.runtime import TensorFlowRuntime
+from model_bundle.base.machine import has_fast_bfloat16
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Pooling, Precision
+from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.text_encoder import TextEncoder
+from model_bundle.runtime.request import EncodeRequest
+from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 from model_bundle.text import text_input
-from model_bundle.text_encoder import TextEncoder
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from beam_jobs.beam_flags import pipeline_options
 from beam_jobs.errors import UsageError
+from beam_jobs.job.flags.beam import pipeline_options
 
 FLAGS = ["--max_bundle_size", "1000000", "--max_bundle_time_mills=600000", "--parallelism", "2"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from model_bundle.bundle.manifest import InputSpec
 from model_bundle.errors import ModelRunError
-from model_bundle.feeding import example_numbers, fixed_length, number_key, signature_inputs
-from model_bundle.manifest import InputSpec
+from model_bundle.runtime.inputs import example_numbers, fixed_length, number_key, signature_inputs
 
 IDS = InputSpec(role="ids", dtype="int32", length=4)
 MASK = InputSpec(role="mask", dtype="int32", length=4)

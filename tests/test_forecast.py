@@ -14,16 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.config import ReadOptions
+from beam_jobs.base.config import ReadOptions
 from beam_jobs.embed import main
 from beam_jobs.errors import UsageError
-from beam_jobs.forecast import sampling
-from beam_jobs.forecast.counting import LengthCounts
-from beam_jobs.forecast.estimate import Forecast, cost_of, scale_counts, time_here
-from beam_jobs.forecast.measuring import Measurement
-from beam_jobs.forecast.prices import find_machine, read_prices
-from beam_jobs.forecast.sampling import sample_input
-from beam_jobs.inputs import inspect_input
+from beam_jobs.job.forecast import sample as sample_module
+from beam_jobs.job.forecast.count import LengthCounts
+from beam_jobs.job.forecast.estimate import Forecast, cost_of, scale_counts, time_here
+from beam_jobs.job.forecast.measure import Measurement
+from beam_jobs.job.forecast.prices import find_machine, read_prices
+from beam_jobs.job.forecast.sample import sample_input
+from beam_jobs.pipeline.read.inspect import inspect_input
 from tests.conftest import shared_path
 from tests.jobs import PROJECT, capture, run_job, write_jsonl
 
@@ -108,8 +108,8 @@ def test_a_part_of_the_input_tells_how_much_there_is(
     whole = sample_input(summary, options)
     assert whole.is_whole
     assert (whole.num_total, len(whole.documents)) == (12_000, 12_000)
-    monkeypatch.setattr(sampling, "_PLACE_BYTES", 20_000)
-    monkeypatch.setattr(sampling, "_NUM_PLACES", 10)
+    monkeypatch.setattr(sample_module, "_PLACE_BYTES", 20_000)
+    monkeypatch.setattr(sample_module, "_NUM_PLACES", 10)
     sample = sample_input(summary, options)
     assert not sample.is_whole
     assert sample.num_total == pytest.approx(12_000, rel=0.1)
@@ -165,7 +165,7 @@ def test_the_arithmetic_by_hand() -> None:
 def test_prices_of_ones_own_and_what_is_wrong_with_them(tiny_bundle: Path, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "in.jsonl", records(5))
     flags = ("--bundle", tiny_bundle, "--input", source, "--forecast", "sample")
-    own = json.loads((PROJECT / "beam_jobs" / "forecast" / "prices.json").read_text())
+    own = json.loads((PROJECT / "beam_jobs" / "job" / "forecast" / "prices.json").read_text())
     own |= {"as_of": "2031-02-03", "currency": "EUR"}
     own["machine_families"] = {"x9-mega": {"gb_per_vcpu": 1, "cores_per_vcpu": 1, "has_bfloat16": True}}
     path = tmp_path / "prices.json"

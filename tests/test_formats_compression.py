@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from reading import COMPRESS, csv_bytes, read_unchecked, reasons, texts
 
-from beam_jobs.records import DeadFile, DeadLetter, Document
+from beam_jobs.base.records import DeadFile, DeadLetter, Document
 
 LINES = tuple(f"line {number} of some" for number in range(12))
 FIRST, SECOND = ("".join(f"{line}\n" for line in part).encode() for part in (LINES[:5], LINES[5:]))

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import csv_bytes, ids, read_checked, read_unchecked, reasons, texts
 
-from beam_jobs.formats.csv_records import BadRecord, iter_records
-from beam_jobs.formats.model import DamagedFileError
-from beam_jobs.records import DeadFile, DeadLetter, Document
+from beam_jobs.base.records import DeadFile, DeadLetter, Document
+from beam_jobs.pipeline.read.formats.csv_records import BadRecord, iter_records
+from beam_jobs.pipeline.read.types import DamagedFileError
 
 KEEP_N = {"kept": pa.schema([("n", pa.string())])}
 

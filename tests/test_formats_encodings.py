@@ -9,8 +9,8 @@ import pytest
 from reading import COMPRESS, csv_bytes, ids, read_checked, read_unchecked, reasons, texts
 
 from beam_jobs.errors import UsageError
-from beam_jobs.formats.encodings import check_encoding, is_line_safe, line_encoding
-from beam_jobs.formats.suggest import suggest_encoding
+from beam_jobs.pipeline.read.files.encoding import check_encoding, is_line_safe, line_encoding
+from beam_jobs.pipeline.read.files.encoding_guess import suggest_encoding
 
 SAMPLES = {
     "utf-8": "Ça coûte très cher, là-bas.",

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import COMPRESS, ids, read_checked, read_unchecked, reasons, texts
 
-from beam_jobs.config import ReadOptions
-from beam_jobs.inputs import inspect_input
-from beam_jobs.records import DeadLetter, Document
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.records import DeadLetter, Document
+from beam_jobs.pipeline.read.inspect import inspect_input
 
 
 def lines(*values: object) -> bytes:

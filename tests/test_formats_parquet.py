@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from reading import file_info, ids, read_checked, read_unchecked, reasons, texts
 
-from beam_jobs.config import ReadOptions
-from beam_jobs.formats.model import ReadPlan
-from beam_jobs.formats.spans import plan_spans, read_span
-from beam_jobs.inputs import inspect_input
-from beam_jobs.records import DeadFile, DeadLetter, Document
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.records import DeadFile, DeadLetter, Document
+from beam_jobs.pipeline.read.inspect import inspect_input
+from beam_jobs.pipeline.read.splits import plan_spans, read_span
+from beam_jobs.pipeline.read.types import ReadPlan
 
 
 def parquet_bytes(table: pa.Table, **options: Any) -> bytes:

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import COMPRESS, ids, read_checked, read_unchecked, reasons, texts
 
-from beam_jobs.config import ReadOptions
-from beam_jobs.formats.model import Span
-from beam_jobs.formats.spans import plan_spans, read_span
-from beam_jobs.inputs import inspect_input
-from beam_jobs.records import DeadFile, DeadLetter, Document
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.records import DeadFile, DeadLetter, Document
+from beam_jobs.pipeline.read.inspect import inspect_input
+from beam_jobs.pipeline.read.splits import plan_spans, read_span
+from beam_jobs.pipeline.read.types import Span
 
 
 def expected_lines(content: bytes) -> list[tuple[int, bytes]]:

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_bundle import freezing
-from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder
-from model_bundle.freezing import CannotFreezeError, freeze
-from model_bundle.frozen_weights import Weights
-from model_bundle.graphs.bert import BertEncoder
-from model_bundle.graphs.bert_config import BertConfig, weight_shapes
-from model_bundle.optimized_graph import _Skeleton
-from model_bundle.runtime import TensorFlowRuntime
+from model_bundle.builders.graphs.bert import BertEncoder
+from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.inference.encoder import Encoder
+from model_bundle.runtime.freeze import freeze as freeze_module
+from model_bundle.runtime.freeze.freeze import CannotFreezeError, freeze
+from model_bundle.runtime.freeze.optimize import _Skeleton
+from model_bundle.runtime.freeze.weights import Weights
+from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 from tests.jobs import PROJECT
 
 IDS = tf.constant([3, 0, 7, 7], tf.int32)
@@ -122,10 +122,10 @@ def test_an_encoder_is_fused_before_its_weights_are_there(dtype: tf.DType) -> No
 def test_the_first_run_does_not_copy_weights_time_and_again() -> None:
     """Fifteen times the weights without optimising first, six or seven with it."""
     code = """
-        from model_bundle.tensorflow_setup import import_tensorflow
+        from model_bundle.runtime.tensorflow_setup import import_tensorflow
         tf = import_tensorflow(2)
-        from model_bundle.freezing import freeze
-        from model_bundle.machine import peak_memory_bytes
+        from model_bundle.runtime.freeze.freeze import freeze
+        from model_bundle.base.machine import peak_memory_bytes
         weights = [tf.Variable(tf.random.normal([4096, 2048])) for _ in range(4)]
 
         @tf.function(autograph=False)
@@ -167,11 +167,11 @@ def wrong(build: Callable[..., Any]) -> Callable[..., Any]:
 
 def test_a_graph_optimised_wrongly_is_not_used(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = Encoder(tiny_bundle).encode(["a cat sat", "a mat"])
-    monkeypatch.setattr(freezing, "build_optimized", wrong(freezing.build_optimized))
+    monkeypatch.setattr(freeze_module, "build_optimized", wrong(freeze_module.build_optimized))
     encoder = Encoder(tiny_bundle)
     assert encoder.runtime.variables_reason is None
     np.testing.assert_allclose(encoder.encode(["a cat sat", "a mat"]), expected, atol=1e-6)
-    monkeypatch.setattr(freezing, "_rebuild", wrong(freezing._rebuild))
+    monkeypatch.setattr(freeze_module, "_rebuild", wrong(freeze_module._rebuild))
     encoder = Encoder(tiny_bundle)
     assert encoder.runtime.variables_reason is not None
     assert encoder.runtime.variables_reason.startswith("constants were tried: ")

@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from model_bundle.bundle import ModelBundle
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest, FileSpec
 from model_bundle.errors import BundleFormatError, BundleIntegrityError, SourceError
-from model_bundle.manifest import MANIFEST_NAME, BundleManifest, FileSpec
 
 
 class Storage(ThreadingHTTPServer):

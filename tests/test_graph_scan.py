@@ -14,16 +14,16 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.build.hub import build_hub_bundle
-from model_bundle.build.hub_settle import HubChoices
-from model_bundle.build.source_scan import scan_source
-from model_bundle.bundle import ModelBundle
+from model_bundle.builders.tfhub.build import build_hub_bundle
+from model_bundle.builders.tfhub.resolve import HubChoices
+from model_bundle.builders.tfhub.source_scan import scan_source
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.digest import list_files
+from model_bundle.bundle.graph_scan.proto import message_class, read_saved_model
+from model_bundle.bundle.graph_scan.scan import scan_folder, scan_saved_model
+from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest
 from model_bundle.cli.main import main
-from model_bundle.digest import list_files
 from model_bundle.errors import BundleFormatError, BundleIntegrityError, ForbiddenOperationError
-from model_bundle.graph_scan import scan_folder, scan_saved_model
-from model_bundle.manifest import MANIFEST_NAME, BundleManifest
-from model_bundle.saved_model_proto import message_class, read_saved_model
 from tests.conftest import shared_path
 from tests.hub_modules import save_sentence_encoder
 from tests.saved_models import (

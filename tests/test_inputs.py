@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 from reading import COMPRESS, ids, inspect, read_checked, reasons, refused, write
 
-from beam_jobs import inputs
-from beam_jobs.config import ReadOptions
+from beam_jobs.base.config import ReadOptions
 from beam_jobs.errors import UsageError
-from beam_jobs.formats.model import ReadPlan
+from beam_jobs.pipeline.read import inspect as inspect_module
+from beam_jobs.pipeline.read.types import ReadPlan
 
 
 def test_files_come_in_order_with_paths_behind_the_fixed_prefix(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_empty_files_are_no_error_here(tmp_path: Path) -> None:
 def test_large_files_that_one_worker_reads_are_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs, "LARGE_FILE_BYTES", 10)
+    monkeypatch.setattr(inspect_module, "LARGE_FILE_BYTES", 10)
     write(
         tmp_path, a_csv="text\n" + "x" * 10, b_txt="x" * 20, c_txt_gz=COMPRESS["gz"](b"x\n"), d_csv="text\n"
     )

@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder
+from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.errors import ModelBundleError
-from model_bundle.isolated_process import ChildProcess
-from model_bundle.isolated_runtime import IsolatedRuntime
-from model_bundle.request import EncodeRequest
-from model_bundle.results import EncodedTexts
-from model_bundle.shared_arrays import SharedArrays, new_descriptor
-from model_bundle.text_encoder import TextEncoder
+from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.results import EncodedTexts
+from model_bundle.inference.text_encoder import TextEncoder
+from model_bundle.runtime.isolated.process import ChildProcess
+from model_bundle.runtime.isolated.runtime import IsolatedRuntime
+from model_bundle.runtime.isolated.shared_arrays import SharedArrays, new_descriptor
+from model_bundle.runtime.request import EncodeRequest
 from tests import crashing
 from tests.jobs import run_job, write_texts
 from tests.tiny import FAILING_WORD
@@ -170,10 +170,10 @@ def test_the_process_ends_with_its_owner(bundle: ModelBundle) -> None:
 def test_a_poisoned_document_ends_as_a_dead_letter(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import beam_jobs.encode
-    import model_bundle.shared_runtime
+    import beam_jobs.pipeline.encode.transform
+    import model_bundle.runtime.shared
 
-    for module in (model_bundle.shared_runtime, beam_jobs.encode):
+    for module in (model_bundle.runtime.shared, beam_jobs.pipeline.encode.transform):
         monkeypatch.setattr(module, "IsolatedRuntime", crashing.CrashingIsolatedRuntime)
     texts = _texts(300)
     texts[123] = f"secret {crashing.ABORTING_WORD}"

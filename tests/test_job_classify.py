@@ -17,15 +17,15 @@ import pytest
 from conftest import shared_path
 
 from beam_jobs.errors import UsageError
-from beam_jobs.handler import BundleModelHandler
-from beam_jobs.rows import schema_of
-from beam_jobs.settings import EncodeSettings
-from model_bundle.build.bert import build_encoder_bundle
-from model_bundle.build.bert_heads import HeadOptions
-from model_bundle.build.bert_source import BertOptions, read_bert_source
-from model_bundle.bundle import ModelBundle
-from model_bundle.classifier import Classifier
-from model_bundle.encoder import Encoder
+from beam_jobs.pipeline.encode.run_inference import BundleModelHandler
+from beam_jobs.pipeline.rows.make import schema_of
+from beam_jobs.pipeline.settings import EncodeSettings
+from model_bundle.builders.bert.build import build_encoder_bundle
+from model_bundle.builders.bert.heads import HeadOptions
+from model_bundle.builders.bert.source import BertOptions, read_bert_source
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.inference.classifier import Classifier
+from model_bundle.inference.encoder import Encoder
 from tests.jobs import PROJECT, Run, run_classify, run_job, write_jsonl, write_texts
 
 Build = Callable[[str], ModelBundle]

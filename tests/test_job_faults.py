@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_bundle.encoder import Encoder
+from model_bundle.inference.encoder import Encoder
 from tests.jobs import Run, run_job, start_job, vectors_of, write_jsonl, write_texts
 from tests.tiny import EXPLODING_MARK, FAILING_WORD, NAN_WORD
 

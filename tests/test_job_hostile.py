@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from model_bundle.encoder import Encoder
+from model_bundle.inference.encoder import Encoder
 from tests.jobs import Run, run_job, vectors_of
 from tests.tiny import FAILING_WORD, NAN_WORD
 

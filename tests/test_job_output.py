@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from beam_jobs.records import text_sha256
-from model_bundle.encoder import Encoder
+from beam_jobs.base.records import text_sha256
+from model_bundle.inference.encoder import Encoder
 from tests.jobs import run_job, vectors_of, write_texts
 from tests.reading import csv_bytes
 from tests.tiny import LARGE_MARK

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.long_options import long_texts
-from beam_jobs.options import embed_parser
-from beam_jobs.part_texts import word_in
-from beam_jobs.settings import EncodeSettings
-from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder
-from model_bundle.long_texts import Combine, LongTexts, OnLong
+from beam_jobs.job.flags.modes import long_texts
+from beam_jobs.job.flags.parsers import embed_parser
+from beam_jobs.pipeline.rows.text_context import word_in
+from beam_jobs.pipeline.settings import EncodeSettings
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.inference.encoder import Encoder
+from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 from tests.jobs import run_classify, run_job, vectors_of, write_jsonl, write_texts
 from tests.tiny import FAILING_WORD
 

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from model_bundle.build.elmo import ElmoChoices, build_elmo_bundle
-from model_bundle.encoder import Encoder
+from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle
+from model_bundle.inference.encoder import Encoder
 from tests import elmo_reference as reference
 from tests.conftest import shared_path
 from tests.jobs import run_job, write_texts

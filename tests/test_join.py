@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_jobs.beam_flags import pipeline_options
-from beam_jobs.options import embed_parser
-from beam_jobs.planning import plan_job
-from beam_jobs.previous.compare import _change_of, _Gone, _New, _Row, _valid_digests
-from beam_jobs.previous.join import _SplitDoFn
-from beam_jobs.records import Document
-from beam_jobs.running import run_plan
-from beam_jobs.voice import TextVoice
+from beam_jobs.base.records import Document
+from beam_jobs.job.console.console import TextVoice
+from beam_jobs.job.flags.beam import pipeline_options
+from beam_jobs.job.flags.parsers import embed_parser
+from beam_jobs.job.plan import plan_job
+from beam_jobs.job.run import run_plan
+from beam_jobs.pipeline.incremental.changes_by_join import _change_of, _Gone, _New, _Row, _valid_digests
+from beam_jobs.pipeline.incremental.reuse_by_join import _SplitDoFn
 from tests.jobs import Run, run_job, vectors_of, write_jsonl
 from tests.test_changes import CHANGES, LAST, NEXT, applied, changes_of, counts, state_of
 from tests.tiny import FAILING_WORD

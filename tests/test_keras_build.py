@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_bundle.build.keras import build_keras_bundle
-from model_bundle.build.keras_child import keras_process
-from model_bundle.build.keras_choices import KerasChoices
-from model_bundle.build.keras_roles import settle_roles
-from model_bundle.bundle import ModelBundle
-from model_bundle.classifier import Classifier
+from model_bundle.builders.keras.build import build_keras_bundle
+from model_bundle.builders.keras.input_roles import settle_roles
+from model_bundle.builders.keras.load.parent import keras_process
+from model_bundle.builders.keras.options import KerasChoices
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import InputSpec
 from model_bundle.cli.main import main
-from model_bundle.encoder import Encoder
 from model_bundle.errors import SourceError
-from model_bundle.manifest import InputSpec
-from model_bundle.verify import verify
+from model_bundle.inference.classifier import Classifier
+from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.verify import verify
 from tests.conftest import DATA_DIR
 from tests.hub_modules import BUCKETS, DIM, table
 from tests.keras_artefacts import make_keras_3

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model_bundle.build.keras import build_keras_bundle
-from model_bundle.build.keras_choices import KerasChoices
+from model_bundle.builders.keras.build import build_keras_bundle
+from model_bundle.builders.keras.options import KerasChoices
 from tests.legacy import artefact, check_cases, check_job, check_number_job, check_texts
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_bundle.build.keras_columns import expand_columns
-from model_bundle.build.keras_match import check_values, pair_weights
-from model_bundle.build.keras_transformers import sorted_out
+from model_bundle.builders.keras.columns import expand_columns
+from model_bundle.builders.keras.load.match import check_values, pair_weights
+from model_bundle.builders.keras.load.transformers import sorted_out
 from model_bundle.errors import WeightsMismatchError
 
 SHAPES = st.sampled_from([(2, 2), (2,), (3, 2)])

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.inference.encoder import Encoder
 from model_bundle.layers import BundleEmbedding, ScalarMix
 from model_bundle.layers.keras_setup import keras, tf
 from tests.tiny_elmo import build_tiny_elmo

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_bundle.bundle import ModelBundle
-from model_bundle.classifier import Classifier
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.packed import pack_bundle, unpack_bundle
 from model_bundle.cli.main import main
 from model_bundle.errors import BundleFormatError, BundleIntegrityError
+from model_bundle.inference.classifier import Classifier
 from model_bundle.layers import BundleEmbedding
 from model_bundle.layers.keras_setup import keras, tf
-from model_bundle.packed import pack_bundle, unpack_bundle
 from tests.jobs import PROJECT
 from tests.saved_layers import make_model
 from tests.tiny import build_tiny_bundle

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_bundle.errors import ModelMemoryError
-from model_bundle.memory_guard import MemoryGuard
-from model_bundle.tensorflow_setup import MEMORY_CAP, ONEDNN
+from model_bundle.runtime.memory import MemoryGuard
+from model_bundle.runtime.tensorflow_setup import MEMORY_CAP, ONEDNN
 from tests.jobs import PROJECT
 
 WEIGHTS = 40_000_000
@@ -180,7 +180,7 @@ def test_an_allocator_that_does_not_count_lets_everything_through(tiny_bundle: P
 
 def test_onednn_is_on_whatever_the_processor() -> None:
     code = (
-        "from model_bundle.tensorflow_setup import import_tensorflow\n"
+        "from model_bundle.runtime.tensorflow_setup import import_tensorflow\n"
         "import_tensorflow()\n"
         "from tensorflow.python.util import _pywrap_util_port as port\n"
         "print(port.IsMklEnabled())"

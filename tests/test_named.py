@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from model_bundle import minilm
-from model_bundle.bundle import ModelBundle
-from model_bundle.cache import cache_dir, locked, staging
-from model_bundle.embedded import DIGESTS
+from model_bundle.base.cache import cache_dir, locked, staging
+from model_bundle.bundle import minilm
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.embedded import DIGESTS
+from model_bundle.bundle.minilm import NAME as MINILM
+from model_bundle.bundle.resolve import NAMED_BUNDLES, find_bundle
 from model_bundle.errors import BundleFormatError, BundleIntegrityError, SourceError
-from model_bundle.minilm import NAME as MINILM
-from model_bundle.named import NAMED_BUNDLES, find_bundle
 
 ROOT = Path(__file__).parents[1]
 
 
 HOLD = """
 import time
-from model_bundle.cache import locked
+from model_bundle.base.cache import locked
 with locked("x"):
     print("held", flush=True)
     time.sleep(60)
@@ -165,7 +165,7 @@ def test_a_change_of_the_builder_builds_anew(made: list[Path], monkeypatch: pyte
 
 
 def test_the_recipe_names_files_that_are_there() -> None:
-    package = Path(minilm.__file__).parent
+    package = Path(minilm.__file__).parents[1]
     assert [name for name in minilm._RECIPE if not (package / name).is_file()] == []
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from model_bundle.builders.graphs.bert import BertEncoder
+from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
 from model_bundle.errors import WeightsMismatchError
-from model_bundle.graphs.bert import BertEncoder
-from model_bundle.graphs.bert_config import BertConfig, weight_shapes
 
 CONFIG = BertConfig(
     num_layers=2,

@@ -18,19 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs import EncodeDocuments, EncodeSettings
-from beam_jobs.config import ReadOptions
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.records import Document
 from beam_jobs.errors import UsageError
-from beam_jobs.formats.numbers import number_converter
-from beam_jobs.formats.rows import RecordError
-from beam_jobs.handler import BundleModelHandler
-from beam_jobs.records import Document
-from model_bundle.build.assemble import LICENCE_NAME, assemble, save_module
-from model_bundle.bundle import ModelBundle
-from model_bundle.classifier import Classifier
-from model_bundle.cli.main import main as bundle_command
-from model_bundle.encoder import Encoder
-from model_bundle.errors import ModelRunError, SettingsError
-from model_bundle.manifest import (
+from beam_jobs.pipeline.encode.run_inference import BundleModelHandler
+from beam_jobs.pipeline.read.columns.numeric import number_converter
+from beam_jobs.pipeline.read.documents import RecordError
+from model_bundle.builders.assemble import LICENCE_NAME, assemble, save_module
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import (
     SAVED_MODEL_DIR,
     TOKENIZER_FILE,
     BundleManifest,
@@ -39,8 +35,12 @@ from model_bundle.manifest import (
     SourceSpec,
     TokenizerSpec,
 )
-from model_bundle.precision_probe import measure_bfloat16_speedup
-from model_bundle.request import EncodeRequest
+from model_bundle.cli.main import main as bundle_command
+from model_bundle.errors import ModelRunError, SettingsError
+from model_bundle.inference.bfloat16_speedup import measure_bfloat16_speedup
+from model_bundle.inference.classifier import Classifier
+from model_bundle.inference.encoder import Encoder
+from model_bundle.runtime.request import EncodeRequest
 from tests.conftest import shared_path
 from tests.jobs import Run, run_classify, run_job
 from tests.tiny import tiny_tokenizer, tiny_vocabulary

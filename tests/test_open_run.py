@@ -17,12 +17,12 @@ from test_read_gcs import Storage, storage
 
 import beam_jobs
 from beam_jobs.errors import JobError, UsageError
-from beam_jobs.keeping.listing import list_runs
-from beam_jobs.reading.batches import read_batches, take_rows
-from beam_jobs.reading.dataset import open_run
-from beam_jobs.reading.finished import find_run
 from beam_jobs.report.page import make_page
-from beam_jobs.runs import main as runs
+from beam_jobs.runs.__main__ import main as runs
+from beam_jobs.runs.listing import list_runs
+from beam_jobs.store.batches import read_batches, take_rows
+from beam_jobs.store.dataset import open_run
+from beam_jobs.store.finished_run import find_run
 from tests.jobs import PROJECT, capture
 from tests.made_runs import make_run
 

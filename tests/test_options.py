@@ -12,10 +12,16 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from beam_jobs.beam_flags import IN_PROCESS_RUNNER, _option_classes, _Parser, is_in_process, pipeline_options
-from beam_jobs.config import Limits, WriteOptions
+from beam_jobs.base.config import Limits, WriteOptions
 from beam_jobs.errors import UsageError
-from beam_jobs.options import embed_parser
+from beam_jobs.job.flags.beam import (
+    IN_PROCESS_RUNNER,
+    _option_classes,
+    _Parser,
+    is_in_process,
+    pipeline_options,
+)
+from beam_jobs.job.flags.parsers import embed_parser
 
 
 def _own() -> list[str]:

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from model_bundle.embedded import DIGESTS
+from model_bundle.bundle.embedded import DIGESTS
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -29,7 +29,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 MAX_SDIST_BYTES = 1_000_000
 
 
-EMBEDDED = "model_bundle/embedded/"
+EMBEDDED = "model_bundle/bundle/embedded/"
 
 
 def package_files(*, models: bool) -> set[str]:
@@ -125,7 +125,11 @@ def test_installed_files_are_the_two_packages_whole(installed: Path) -> None:
         str(path.relative_to(installed)) for name in PACKAGES for path in (installed / name).rglob("*.*")
     }
     assert found == package_files(models=False)
-    assert {"beam_jobs/py.typed", "model_bundle/py.typed", "beam_jobs/sample/LICENSE.txt"} <= found
+    assert {
+        "beam_jobs/py.typed",
+        "model_bundle/py.typed",
+        "beam_jobs/pipeline/read/sample_data/LICENSE.txt",
+    } <= found
     assert (info / "licenses" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
@@ -152,7 +156,10 @@ def test_an_installation_without_models_says_where_they_are(installed: Path) -> 
 
 
 def test_installed_package_finds_its_sample(installed: Path) -> None:
-    code = "import glob; from beam_jobs.sample import sample_pattern; print(len(glob.glob(sample_pattern())))"
+    code = (
+        "import glob; from beam_jobs.pipeline.read.sample_data import sample_pattern; "
+        "print(len(glob.glob(sample_pattern())))"
+    )
     assert run([sys.executable, "-c", code], installed).strip() == "4"
 
 

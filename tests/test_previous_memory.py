@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from beam_jobs.commit import _Plan, commit
-from beam_jobs.records import text_sha256
-from beam_jobs.rows import schema_of
-from beam_jobs.schema import vector_array
-from beam_jobs.settings import EncodeSettings
-from beam_jobs.shard import Shard
-from beam_jobs.starting import describe_run, new_run
+from beam_jobs.base.records import text_sha256
+from beam_jobs.pipeline.rows.make import schema_of
+from beam_jobs.pipeline.rows.schema import vector_array
+from beam_jobs.pipeline.settings import EncodeSettings
+from beam_jobs.pipeline.write.commit import _Plan, commit
+from beam_jobs.pipeline.write.description import describe_run, new_run
+from beam_jobs.pipeline.write.shard import Shard
 from tests.jobs import Run, start_job, write_texts
 from tests.tiny import DIM
 

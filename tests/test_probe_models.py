@@ -12,12 +12,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.build.hub import build_hub_bundle
-from model_bundle.build.hub_settle import HubChoices
-from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder
+from model_bundle.builders.tfhub.build import build_hub_bundle
+from model_bundle.builders.tfhub.resolve import HubChoices
+from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.errors import SourceError
-from model_bundle.text_encoder import TextEncoder
+from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.text_encoder import TextEncoder
 from tests.hub_modules import DIM, Toy, save_signatures
 from tests.saved_models import save
 

@@ -10,9 +10,16 @@ from threading import Event, Thread
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs import metrics
-from beam_jobs.progress import LiveLine, ProgressSink, clock, close_tally, describe, open_tally
-from beam_jobs.voice import TextVoice
+from beam_jobs.base import metrics
+from beam_jobs.job.console.console import TextVoice
+from beam_jobs.job.console.progress_line import (
+    LiveLine,
+    ProgressSink,
+    clock,
+    close_tally,
+    describe,
+    open_tally,
+)
 
 COUNTS = {
     metrics.DOCUMENTS_ENCODED: 1_000,

@@ -16,12 +16,13 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from reading import COMPRESS, csv_bytes, ids, read_checked, reasons, texts
 
-from beam_jobs import metrics, read
-from beam_jobs.config import ReadOptions
+from beam_jobs.base import metrics
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.errors import UsageError
-from beam_jobs.inputs import inspect_input
-from beam_jobs.read import ReadDocuments, read_first
-from beam_jobs.records import DeadFile, DeadLetter, Document
+from beam_jobs.pipeline.read import transform
+from beam_jobs.pipeline.read.inspect import inspect_input
+from beam_jobs.pipeline.read.transform import ReadDocuments, read_first
 
 ODD_TEXTS = [
     "x",
@@ -92,7 +93,7 @@ def test_more_files_than_a_job_request_holds_are_matched_by_the_workers(
 ) -> None:
     for number in range(5):
         (tmp_path / f"{number}.txt").write_text(f"one\ntwo {number}\n")
-    monkeypatch.setattr(read, "MAX_LISTED_FILES", 4)
+    monkeypatch.setattr(transform, "MAX_LISTED_FILES", 4)
     options = ReadOptions((f"{tmp_path}/[01].txt", f"{tmp_path}/[2-9].txt"))
     expected = read_checked(*options.patterns)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
@@ -155,7 +156,7 @@ def test_the_steps_pickle_by_reference(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x\n")
     options = ReadOptions((f"{tmp_path}/*",))
     plan = inspect_input(options).plan(options)
-    for step in (read._ReadSpanDoFn(plan, Listener()), read._ReadFirstDoFn(plan, 1, None)):
+    for step in (transform._ReadSpanDoFn(plan, Listener()), transform._ReadFirstDoFn(plan, 1, None)):
         copy = pickle.loads(pickle.dumps(step))
         assert type(copy) is type(step)
 

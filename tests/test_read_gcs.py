@@ -16,11 +16,11 @@ import pytest
 from apache_beam.internal.gcp import auth
 from reading import COMPRESS, ids, read_checked, reasons, texts
 
-from beam_jobs.config import ReadOptions
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.records import DeadFile
 from beam_jobs.errors import UsageError
-from beam_jobs.formats.spans import plan_spans, read_span
-from beam_jobs.inputs import inspect_input
-from beam_jobs.records import DeadFile
+from beam_jobs.pipeline.read.inspect import inspect_input
+from beam_jobs.pipeline.read.splits import plan_spans, read_span
 
 
 class Storage(ThreadingHTTPServer):

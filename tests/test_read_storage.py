@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata, FileSystem
 
-from beam_jobs.config import ReadOptions
-from beam_jobs.formats.matching import match_pattern
-from beam_jobs.formats.model import ReadPlan, Span
-from beam_jobs.formats.spans import read_span
-from beam_jobs.records import DeadFile
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.records import DeadFile
+from beam_jobs.pipeline.read.files.patterns import match_pattern
+from beam_jobs.pipeline.read.splits import read_span
+from beam_jobs.pipeline.read.types import ReadPlan, Span
 
 
 class ShakyFileSystem(FileSystem):

@@ -16,15 +16,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs import metrics, voice
-from beam_jobs.beam_flags import pipeline_options
+from beam_jobs.base import metrics
 from beam_jobs.errors import UsageError
-from beam_jobs.manifest import DeadFileEntry, RunCounts, RunFile, RunManifest
-from beam_jobs.options import classify_parser, embed_parser
+from beam_jobs.job.console import console
+from beam_jobs.job.flags.beam import pipeline_options
+from beam_jobs.job.flags.parsers import classify_parser, embed_parser
+from beam_jobs.pipeline.rows.schema import (
+    DEAD_LETTER_SCHEMA,
+    WINDOW_COLUMNS,
+    WORD_COLUMNS,
+    row_schema,
+    vector_array,
+)
 from beam_jobs.report.__main__ import report_parser
-from beam_jobs.runs import runs_parser
-from beam_jobs.schema import DEAD_LETTER_SCHEMA, WINDOW_COLUMNS, WORD_COLUMNS, row_schema, vector_array
-from beam_jobs.search import search_parser
+from beam_jobs.runs.__main__ import runs_parser
+from beam_jobs.search.__main__ import search_parser
+from beam_jobs.store.manifest import DeadFileEntry, RunCounts, RunFile, RunManifest
 from model_bundle.cli.main import BUILD_KINDS, COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -225,7 +232,7 @@ def test_every_counter_is_documented_with_its_unit() -> None:
 
 def test_every_event_is_documented() -> None:
     events, _, fields = section(MONITORING_PAGE, "## JSON").partition("| field |")
-    assert cells(events) == set(get_args(voice.Event))
+    assert cells(events) == set(get_args(console.Event))
     assert {"time", "severity", "message", "run_id", "event"} == cells("| field |" + fields)
 
 
@@ -295,7 +302,7 @@ def test_the_search_in_python_finds_the_nearest(
             return np.array([[0.6, 0.8]] * len(texts), np.float32)
 
     monkeypatch.chdir(run)
-    monkeypatch.setattr("model_bundle.encoder.Encoder", Stub)
+    monkeypatch.setattr("model_bundle.inference.encoder.Encoder", Stub)
     (block,) = fenced(README, "python")
     exec(compile(block, "README.md", "exec"), {})
     shown = capsys.readouterr().out

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs.course import Course, count_lengths, sum_lengths, sum_timeline
-from beam_jobs.reading.finished import find_run
-from beam_jobs.records import DeadLetter
+from beam_jobs.base.records import DeadLetter
+from beam_jobs.pipeline.write.timeline import Course, count_lengths, sum_lengths, sum_timeline
 from beam_jobs.report import page, projection
 from beam_jobs.report.__main__ import main
 from beam_jobs.report.charts import Bar, bar_chart
-from beam_jobs.report.sample import _take, sample_rows
+from beam_jobs.report.row_sample import _take, sample_rows
 from beam_jobs.report.sections import length_bars
+from beam_jobs.store.finished_run import find_run
 from tests.jobs import capture, run_job, write_jsonl
 from tests.made_runs import make_run
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from test_report import HOSTILE, shards
 
-from beam_jobs.manifest import Timeline
-from beam_jobs.reading.finished import find_run
-from beam_jobs.records import DeadLetter
+from beam_jobs.base.records import DeadLetter
 from beam_jobs.report.page import make_page
+from beam_jobs.store.finished_run import find_run
+from beam_jobs.store.manifest import Timeline
 from tests.made_runs import make_run, rewrite_manifest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.checkpoint import BufferLimit, Checkpoint
+from beam_jobs.pipeline.checkpoint import BufferLimit, Checkpoint
 from tests.jobs import Run, run_job, start_job, vectors_of, write_texts
 
 # Some seconds in the model: a busy machine's test sees the job at the share where it is to be killed.
@@ -122,7 +122,7 @@ def test_which_run_is_meant(tmp_path: Path, tiny_bundle: Path) -> None:
     run_job(output, tiny_bundle, "--input", source, run_id="given")
     assert "is no unfinished run given" in error("--keep_text")
     from beam_jobs.errors import UsageError
-    from beam_jobs.previous.staged import run_to_resume
+    from beam_jobs.pipeline.incremental.resume import run_to_resume
 
     with pytest.raises(UsageError, match=r"no run below .* is unfinished"):
         run_to_resume(str(output), None)

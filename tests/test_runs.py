@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_jobs.keeping.deleting import plan_deletion
-from beam_jobs.keeping.listing import list_runs
-from beam_jobs.manifest import PreviousEntry
-from beam_jobs.runs import main
+from beam_jobs.runs.__main__ import main
+from beam_jobs.runs.deletion import plan_deletion
+from beam_jobs.runs.listing import list_runs
+from beam_jobs.store.manifest import PreviousEntry
 from tests.jobs import capture
 from tests.made_runs import make_run
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.internal.gcp import auth
 
-from beam_jobs.reading.dataset import open_run
 from beam_jobs.report.__main__ import main as report
+from beam_jobs.store.dataset import open_run
 from tests.fake_google import FakeGoogle, serving
 from tests.jobs import capture
 from tests.made_runs import make_run

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.errors import UsageError
-from beam_jobs.options import embed_parser
-from beam_jobs.scheduled.dates import fill_dates, has_date, resolve_dates
+from beam_jobs.job.flags.dates import fill_dates, has_date, resolve_dates
+from beam_jobs.job.flags.parsers import embed_parser
 from tests.jobs import run_job, write_texts
 
 

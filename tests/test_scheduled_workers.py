@@ -6,7 +6,7 @@ import pytest
 from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions, StandardOptions, WorkerOptions
 
 from beam_jobs.errors import UsageError
-from beam_jobs.scheduled.workers import apply_settings, fit_workers, process_bytes
+from beam_jobs.job.dataflow.workers import apply_settings, fit_workers, process_bytes
 
 MB = 1_000_000
 

@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.errors import UsageError
-from beam_jobs.reading import batches
-from beam_jobs.reading.conditions import Condition
-from beam_jobs.reading.dataset import run_schema
-from beam_jobs.reading.finished import find_run
-from beam_jobs.reading.neighbours import nearest
-from beam_jobs.reading.stdin_lines import waiting_lines
-from beam_jobs.search import main
-from model_bundle.encoder import Encoder
+from beam_jobs.search.__main__ import main
+from beam_jobs.search.nearest import nearest
+from beam_jobs.search.stdin_lines import waiting_lines
+from beam_jobs.search.where import Condition
+from beam_jobs.store import batches
+from beam_jobs.store.dataset import run_schema
+from beam_jobs.store.finished_run import find_run
+from model_bundle.inference.encoder import Encoder
 from tests.jobs import Run, capture, run_job, write_jsonl
 from tests.made_runs import make_run
 
@@ -175,16 +175,16 @@ def test_windows_give_a_document_by_its_best_window(tiny_bundle: Path, tmp_path:
 
 
 def test_questions_from_standard_input_load_the_model_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from beam_jobs.reading import searching
+    from beam_jobs.search import searcher
 
     made = []
 
-    class Counted(searching.QueryEncoder):
+    class Counted(searcher.QueryEncoder):
         def __init__(self, *args: Any) -> None:
             made.append(args)
             super().__init__(*args)
 
-    monkeypatch.setattr(searching, "QueryEncoder", Counted)
+    monkeypatch.setattr(searcher, "QueryEncoder", Counted)
     monkeypatch.setattr(sys, "stdin", io.StringIO("the cat\n\n  \na dog\nfailword\ntime"))
     code, stdout, stderr = search(run.root, "--top", "1", "--format", "json")
     assert [json.loads(line)["query"] for line in stdout.splitlines()] == ["the cat", "a dog", "time"]
@@ -270,7 +270,7 @@ def test_nearest_equals_a_plain_search(
     queries = random.normal(size=(2, 3)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "beam_jobs.reading.neighbours.read_batches",
+            "beam_jobs.search.nearest.read_batches",
             lambda run, columns: batches.read_batches(run, columns, batch_rows=batch),
         )
         found = nearest(run, queries, top, column="embedding")

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from conftest import DATA_DIR
 
-from model_bundle.build.bert import build_encoder_bundle
-from model_bundle.build.bert_source import BertOptions, read_bert_source
-from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder
+from model_bundle.builders.bert.build import build_encoder_bundle
+from model_bundle.builders.bert.source import BertOptions, read_bert_source
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.inference.encoder import Encoder
 
 
 def test_a_second_build_in_the_same_process_has_the_same_digest(

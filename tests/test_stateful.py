@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from conftest import shared_path
 
-from model_bundle.build.elmo import ElmoChoices, build_elmo_bundle
-from model_bundle.encoder import Encoder
+from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle
 from model_bundle.errors import SettingsError
+from model_bundle.inference.encoder import Encoder
 
 NUM_ROWS, NUM_BATCHES = 3, 10
 LAYER = ("lstm_outputs2",)

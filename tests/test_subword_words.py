@@ -12,12 +12,12 @@ from conftest import DATA_DIR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Pooling
 from model_bundle.errors import SettingsError
-from model_bundle.manifest import Pooling
-from model_bundle.results import word_states
-from model_bundle.text.subword_words import SubwordWordInput
+from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.results import word_states
+from model_bundle.text.subword_alignment import SubwordWordInput
 from model_bundle.text.subwords import SubwordInput
 from model_bundle.text.window_words import WordParts
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_bundle.bundle import ModelBundle
-from model_bundle.classifier import Classifier
-from model_bundle.encoder import Encoder
+from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.errors import SettingsError, SourceError
+from model_bundle.inference.classifier import Classifier
+from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.verify import verify
 from model_bundle.training.options import DataOptions, HeadOptions, TrainOptions
 from model_bundle.training.split import read_data
 from model_bundle.training.train import TrainResult, train_bundle
-from model_bundle.verify import verify
 from tests.jobs import PROJECT, run_classify, run_job
 from tests.tiny import NAN_WORD, build_tiny_bundle
 from tests.tiny_elmo import build_tiny_elmo

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.keeping.duplicates import find_duplicates
-from beam_jobs.reading.finished import find_run
-from beam_jobs.records import DeadLetter
+from beam_jobs.base.records import DeadLetter
+from beam_jobs.runs.check_ids import find_duplicates
+from beam_jobs.store.finished_run import find_run
 from tests.jobs import run_classify, run_job, write_texts
 from tests.made_runs import make_run, rewrite_manifest
 from tests.test_runs import runs

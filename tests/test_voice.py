@@ -19,16 +19,16 @@ from apache_beam.metrics.execution import MetricKey, MetricResult
 from apache_beam.metrics.metricbase import MetricName
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_jobs import metrics
-from beam_jobs.encoded_counts import encoded_counts
-from beam_jobs.launcher import run_command
-from beam_jobs.manifest import RunCounts
-from beam_jobs.options import embed_parser
-from beam_jobs.progress import LiveLine
-from beam_jobs.speaking import severity_of, speaking
-from beam_jobs.voice import JsonVoice, TextVoice
-from beam_jobs.watching import RunnerCounts, counters_line, where_to_look
-from model_bundle.results import EncodedTexts, TextFailure
+from beam_jobs.base import metrics
+from beam_jobs.job.console.console import JsonVoice, TextVoice
+from beam_jobs.job.console.log_capture import severity_of, speaking
+from beam_jobs.job.console.progress_line import LiveLine
+from beam_jobs.job.console.runner_metrics import RunnerCounts, counters_line, where_to_look
+from beam_jobs.job.flags.parsers import embed_parser
+from beam_jobs.job.launch import run_command
+from beam_jobs.pipeline.rows.cost import encoded_counts
+from beam_jobs.store.manifest import RunCounts
+from model_bundle.inference.results import EncodedTexts, TextFailure
 from tests.jobs import run_job, start_job, write_jsonl, write_texts
 from tests.test_progress import Ticks
 

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.bundle import ModelBundle
-from model_bundle.encoder import Encoder
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import TOKENIZER_FILE, Precision, Rows, WordPieces
 from model_bundle.errors import ModelRunError, SettingsError, TextTooLongError
-from model_bundle.long_texts import Combine, LongTexts, OnLong
-from model_bundle.manifest import TOKENIZER_FILE, Precision, Rows, WordPieces
-from model_bundle.request import EncodeRequest
+from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.text_encoder import TextEncoder
+from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
+from model_bundle.runtime.request import EncodeRequest
 from model_bundle.text.subwords import SubwordInput
-from model_bundle.text_encoder import TextEncoder
 from tests.tiny import FAILING_WORD, NAN_WORD
 
 WORDS = ("the", "a", "cat", "dog", "sat", "ran", "on", "mat", "home", "quick", "brown", "and")
@@ -243,7 +243,7 @@ def test_texts_whose_tokens_only_the_graph_knows_cannot_be_too_long(
 
 
 def test_scores_of_texts_are_not_joined(build_head: Callable[[str], ModelBundle]) -> None:
-    from model_bundle.classifier import Classifier
+    from model_bundle.inference.classifier import Classifier
 
     with pytest.raises(SettingsError, match="no way to join them holds for all"):
         Classifier(build_head("tiny_distilbert_mood"), long_texts=LongTexts(OnLong.WINDOWS))
@@ -253,7 +253,7 @@ def test_words_of_long_texts_are_judged_each_where_it_stands_best(
     build_head: Callable[[str], ModelBundle],
 ) -> None:
     """A classifier of words says of a short text what it always says, and drops no word of a long one."""
-    from model_bundle.classifier import Classifier
+    from model_bundle.inference.classifier import Classifier
 
     tagger = build_head("tiny_bert_entities")
     long_texts = LongTexts(OnLong.WINDOWS, 4)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_bundle.bundle.manifest import TokenizerSpec
 from model_bundle.errors import SettingsError
-from model_bundle.manifest import TokenizerSpec
-from model_bundle.text.subword_words import SubwordWordInput
+from model_bundle.text.subword_alignment import SubwordWordInput
 from model_bundle.text.subwords import SubwordInput
 from model_bundle.text.window_inputs import SubwordWindowInput, WordWindowInput
 from model_bundle.text.window_words import assign_words

@@ -16,15 +16,15 @@ from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from apache_beam.transforms.window import FixedWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_jobs.commit import RunDescription, _MoveDoFn, _plan, commit
-from beam_jobs.config import Limits, WriteOptions
-from beam_jobs.encode import EncodeDocuments
+from beam_jobs.base.config import Limits, WriteOptions
+from beam_jobs.base.records import DeadLetter, Document
 from beam_jobs.errors import UsageError
-from beam_jobs.records import DeadLetter, Document
-from beam_jobs.schema import DEAD_LETTER_SCHEMA, dead_letter_batch, row_schema, vector_array
-from beam_jobs.settings import EncodeSettings
-from beam_jobs.shard import Receipt, Shard
-from beam_jobs.write import RunInputs, WriteRun, _BatchDeadLettersDoFn, _WriteShardsDoFn
+from beam_jobs.pipeline.encode.transform import EncodeDocuments
+from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch, row_schema, vector_array
+from beam_jobs.pipeline.settings import EncodeSettings
+from beam_jobs.pipeline.write.commit import RunDescription, _MoveDoFn, _plan, commit
+from beam_jobs.pipeline.write.shard import Receipt, Shard
+from beam_jobs.pipeline.write.transform import RunInputs, WriteRun, _BatchDeadLettersDoFn, _WriteShardsDoFn
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 SCHEMA = row_schema(["embedding"], "float32", pa.schema([]), keep_text=False, metadata={"made": "here"})

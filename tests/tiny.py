@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.build.assemble import LICENCE_NAME, assemble, save_module
-from model_bundle.build.bert import BertSource, build_encoder_bundle
-from model_bundle.bundle import ModelBundle
-from model_bundle.graphs.bert_config import BertConfig, weight_shapes
-from model_bundle.manifest import (
+from model_bundle.builders.assemble import LICENCE_NAME, assemble, save_module
+from model_bundle.builders.bert.build import BertSource, build_encoder_bundle
+from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import (
     SAVED_MODEL_DIR,
     BundleManifest,
     InputSpec,
@@ -110,7 +110,7 @@ def build_text_bundle(output: Path) -> ModelBundle:
 
 
 def _write_text_model(staging: Path) -> None:
-    from model_bundle.tensorflow_setup import import_tensorflow
+    from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     tf = import_tensorflow()
     module = tf.Module()

@@ -9,8 +9,8 @@ from typing import Any
 import elmo_reference as reference
 import h5py
 
-from model_bundle.build.elmo import ElmoChoices, build_elmo_bundle
-from model_bundle.bundle import ModelBundle
+from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle
+from model_bundle.bundle.bundle import ModelBundle
 
 OPTIONS: dict[str, Any] = {
     "char_cnn": {

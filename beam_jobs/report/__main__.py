@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from beam_jobs.tools import ToolParser, run_tool
+from beam_jobs.base.tools import ToolParser, run_tool
 
 _ABOUT = """\
 Makes the report of a run, one HTML page that needs no network, from its manifest and a sample of its
@@ -33,10 +33,10 @@ def _report(argv: Sequence[str]) -> int:
     import pyarrow as pa
 
     from beam_jobs.errors import JobError
-    from beam_jobs.manifest import REPORT_NAME
-    from beam_jobs.reading import files
-    from beam_jobs.reading.finished import find_ended_run
     from beam_jobs.report.page import make_page
+    from beam_jobs.store import arrow_files
+    from beam_jobs.store.finished_run import find_ended_run
+    from beam_jobs.store.manifest import REPORT_NAME
 
     run = find_ended_run(flags.run)
     try:
@@ -45,11 +45,11 @@ def _report(argv: Sequence[str]) -> int:
         raise JobError(
             f"A file of {run.folder} cannot be read: {error}. Check it: python -m beam_jobs.runs RUN validate"
         ) from error
-    output = flags.output or files.join(run.folder, REPORT_NAME)
+    output = flags.output or arrow_files.join(run.folder, REPORT_NAME)
     if output.startswith("gs://"):
-        from beam_jobs import storage
+        from beam_jobs.store import filesystem
 
-        storage.replace(output, page)
+        filesystem.replace(output, page)
     else:
         Path(output).write_bytes(page)
     print(output)

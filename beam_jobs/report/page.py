@@ -6,12 +6,12 @@ import base64
 import hashlib
 from importlib.resources import files
 
-from beam_jobs.manifest import RunManifest
-from beam_jobs.reading.finished import FinishedRun
 from beam_jobs.report import sections
 from beam_jobs.report.markup import safe
 from beam_jobs.report.projection import project
-from beam_jobs.report.sample import dead_examples, sample_rows
+from beam_jobs.report.row_sample import dead_examples, sample_rows
+from beam_jobs.store.finished_run import FinishedRun
+from beam_jobs.store.manifest import RunManifest
 
 # Fewer rows than this lie on a line: no map.
 _MAP_ROWS = 3

@@ -8,7 +8,7 @@ import numpy as np
 
 from beam_jobs.report.markup import safe
 from beam_jobs.report.projection import Projection
-from beam_jobs.report.sample import Sample
+from beam_jobs.report.row_sample import Sample
 
 _WIDTH, _HEIGHT, _EDGE = 720, 480, 14
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from beam_jobs import storage
-from beam_jobs.manifest import REPORT_NAME, RunManifest
-from beam_jobs.reading.finished import FinishedRun
 from beam_jobs.report.page import make_page
+from beam_jobs.store import filesystem
+from beam_jobs.store.finished_run import FinishedRun
+from beam_jobs.store.manifest import REPORT_NAME, RunManifest
 
 _logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ def try_report(folder: str, manifest: RunManifest) -> None:
     """
     try:
         page = make_page(FinishedRun(folder, manifest))
-        storage.replace(storage.join(folder, REPORT_NAME), page.encode("utf-8"))
+        filesystem.replace(filesystem.join(folder, REPORT_NAME), page.encode("utf-8"))
     except Exception as error:  # whatever it is: the run is worth more than its report
         _logger.warning(
             "No %s for run %s: %s. The run itself is not touched; make the report again with: python -m "

@@ -17,8 +17,8 @@ class OurElmo:
     """``Encoder`` with its defaults; the bundle is built once, and both precisions use it."""
 
     def __init__(self, flags: argparse.Namespace) -> None:
-        from model_bundle.build.elmo import ElmoChoices, build_elmo_bundle
-        from model_bundle.encoder import Encoder
+        from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle
+        from model_bundle.inference.encoder import Encoder
         from model_bundle.text.words import WordInput
 
         bundle: Path = flags.work / "bundle"

@@ -13,10 +13,10 @@ def main() -> None:
     started = time.perf_counter()
     import apache_beam as beam
 
-    from beam_jobs.beam_flags import pipeline_options
-    from beam_jobs.options import embed_parser
-    from beam_jobs.pipeline import build
-    from beam_jobs.planning import plan_job
+    from beam_jobs.job.flags.beam import pipeline_options
+    from beam_jobs.job.flags.parsers import embed_parser
+    from beam_jobs.job.plan import plan_job
+    from beam_jobs.pipeline.build import build
 
     lines, output = sys.argv[1:]
     parser = embed_parser()

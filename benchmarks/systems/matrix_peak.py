@@ -47,7 +47,7 @@ def _seconds(call: Callable[[], Any], count: int) -> float:
 
 def main() -> None:
     answers = claim_stdout()
-    from model_bundle.tensorflow_setup import import_tensorflow
+    from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     import_tensorflow()
     products = {

@@ -18,10 +18,10 @@ class OurLoop:
 
     def __init__(self, flags: argparse.Namespace) -> None:
         started = time.perf_counter()
-        from model_bundle.tensorflow_setup import import_tensorflow
+        from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
         import_tensorflow()
-        from model_bundle.encoder import DEFAULT_BUFFER_TEXTS, Encoder
+        from model_bundle.inference.encoder import DEFAULT_BUFFER_TEXTS, Encoder
         from model_bundle.text.subwords import SubwordInput
 
         imported = time.perf_counter()

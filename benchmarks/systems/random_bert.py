@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from model_bundle.build.bert import BertSource, build_encoder_bundle
-from model_bundle.graphs.bert_config import BertConfig, weight_shapes
-from model_bundle.manifest import TOKENIZER_FILE, Pooling, SourceSpec
+from model_bundle.builders.bert.build import BertSource, build_encoder_bundle
+from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
+from model_bundle.bundle.manifest import TOKENIZER_FILE, Pooling, SourceSpec
 
 # Source: bert-base-uncased's config.json.
 BERT_BASE = BertConfig(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import Command, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 from model_bundle.errors import SettingsError
-from model_bundle.manifest import Pooling
 
 
 def _add_flags(parser: ArgumentParser) -> None:
@@ -57,10 +57,10 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.build.assemble import check_output
-    from model_bundle.build.bert import build_encoder_bundle
-    from model_bundle.build.bert_heads import HeadOptions
-    from model_bundle.build.bert_source import BertOptions, read_bert_source
+    from model_bundle.builders.assemble import check_output
+    from model_bundle.builders.bert.build import build_encoder_bundle
+    from model_bundle.builders.bert.heads import HeadOptions
+    from model_bundle.builders.bert.source import BertOptions, read_bert_source
 
     check_output(flags.output)
     classifies = flags.task == "classify"

@@ -54,7 +54,7 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.build.elmo import ElmoChoices, build_elmo_bundle
+    from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle
 
     choices = ElmoChoices(
         layer_weights=flags.layer_weights,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.allow_ops import add_allow_ops
 from model_bundle.cli.command import Command, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
-from model_bundle.manifest import Pooling
 
 _MODULE = "a folder, an archive of one (.tar.gz, .tgz, .tar, .zip), file://, gs:// or http(s)://"
 
@@ -52,9 +52,9 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.build.hub import build_hub_bundle
-    from model_bundle.build.hub_settle import HubChoices
-    from model_bundle.bundle import ModelBundle
+    from model_bundle.builders.tfhub.build import build_hub_bundle
+    from model_bundle.builders.tfhub.resolve import HubChoices
+    from model_bundle.bundle.bundle import ModelBundle
 
     choices = HubChoices(
         signature=flags.signature,

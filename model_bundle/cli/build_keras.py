@@ -6,12 +6,12 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import get_args
 
-from model_bundle.build.keras_columns import expand_columns
-from model_bundle.build.keras_roles import Role
+from model_bundle.builders.keras.columns import expand_columns
+from model_bundle.builders.keras.input_roles import Role
+from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.allow_ops import add_allow_ops
 from model_bundle.cli.command import Command, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
-from model_bundle.manifest import Pooling
 
 
 def _add_flags(parser: ArgumentParser) -> None:
@@ -126,9 +126,9 @@ def _add_meaning(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.build.keras import build_keras_bundle
-    from model_bundle.build.keras_choices import KerasChoices, LoadChoices
-    from model_bundle.bundle import ModelBundle
+    from model_bundle.builders.keras.build import build_keras_bundle
+    from model_bundle.builders.keras.options import KerasChoices, LoadChoices
+    from model_bundle.bundle.bundle import ModelBundle
 
     loading = LoadChoices(
         weights=flags.weights,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import Command, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags
-from model_bundle.manifest import Pooling
 
 
 def _add_flags(parser: ArgumentParser) -> None:
@@ -27,10 +27,10 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> int:
-    from model_bundle.bundle import ModelBundle
+    from model_bundle.base.similarity import Limits
+    from model_bundle.bundle.bundle import ModelBundle
     from model_bundle.compare.compare import Asked, compare
-    from model_bundle.compare.measure import Limits
-    from model_bundle.compare.read import align, read_old_vectors, read_texts
+    from model_bundle.compare.read_files import align, read_old_vectors, read_texts
     from model_bundle.compare.report import report
 
     old = read_old_vectors(flags.expected, flags.expected_layer)

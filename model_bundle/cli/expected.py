@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from model_bundle.errors import GoldenMismatchError, SettingsError
 
 if TYPE_CHECKING:
-    from model_bundle.bundle import ModelBundle
+    from model_bundle.bundle.bundle import ModelBundle
 
 
 def add_expected_flags(parser: ArgumentParser, *, required: bool = False) -> None:
@@ -65,12 +65,12 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
         raise SettingsError("--texts and --expected belong together: vectors of old, and what they are of.")
     if flags.expected is None:
         return build(flags.output)
-    from model_bundle.build.assemble import check_output
-    from model_bundle.build.old_golden import adopt_old_vectors
-    from model_bundle.bundle import ModelBundle
+    from model_bundle.base.similarity import Limits
+    from model_bundle.builders.assemble import check_output
+    from model_bundle.builders.reference_vectors import adopt_old_vectors
+    from model_bundle.bundle.bundle import ModelBundle
     from model_bundle.compare.compare import compare
-    from model_bundle.compare.measure import Limits
-    from model_bundle.compare.read import align, read_old_vectors, read_texts
+    from model_bundle.compare.read_files import align, read_old_vectors, read_texts
     from model_bundle.compare.report import report
 
     output: Path = flags.output

@@ -20,8 +20,8 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.bundle import ModelBundle
-    from model_bundle.inspect_page import describe, page
+    from model_bundle.bundle.bundle import ModelBundle
+    from model_bundle.bundle.describe import describe, page
 
     bundle = ModelBundle.open(flags.bundle)
     if flags.json:

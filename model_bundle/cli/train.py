@@ -85,8 +85,8 @@ def _add_learning(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.bundle import ModelBundle
-    from model_bundle.tensorflow_setup import import_tensorflow
+    from model_bundle.bundle.bundle import ModelBundle
+    from model_bundle.runtime.tensorflow_setup import import_tensorflow
     from model_bundle.training.options import DataOptions, HeadOptions, TrainOptions
     from model_bundle.training.split import read_data
 

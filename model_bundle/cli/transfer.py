@@ -18,7 +18,7 @@ def _add_push_flags(parser: ArgumentParser) -> None:
 
 
 def _push(flags: Namespace) -> None:
-    from model_bundle.gcs_push import push_bundle
+    from model_bundle.bundle.transfer import push_bundle
 
     url, num_sent = push_bundle(flags.bundle, flags.store)
     print(f"{url}@sha256:{url.rpartition('/')[2]}")
@@ -31,7 +31,7 @@ def _add_pull_flags(parser: ArgumentParser) -> None:
 
 
 def _pull(flags: Namespace) -> None:
-    from model_bundle.pull import pull_bundle
+    from model_bundle.bundle.pull import pull_bundle
 
     bundle = pull_bundle(flags.bundle, flags.folder)
     print(f"{bundle.path}@sha256:{bundle.digest}")

@@ -14,7 +14,7 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.verify import verify
+    from model_bundle.inference.verify import verify
 
     for line in verify(flags.bundle):
         print(f"ok  {line}", flush=True)

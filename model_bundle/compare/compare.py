@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.bundle import ModelBundle
-from model_bundle.compare.measure import Distances, Limits, distances, largest_element
-from model_bundle.compare.raw import RawModel
-from model_bundle.compare.search import Search, pick_texts
+from model_bundle.base.similarity import Distances, Limits, distances, largest_element
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Pooling, Rows
+from model_bundle.compare.reference_model import RawModel
+from model_bundle.compare.search_settings import Search, pick_texts
 from model_bundle.compare.settings import Reading, asked_reading, differences
-from model_bundle.encoder import Encoder
 from model_bundle.errors import SettingsError
-from model_bundle.manifest import Pooling, Rows
-from model_bundle.numbers import NumericInputs
-from model_bundle.request import EncodeRequest
-from model_bundle.scores import class_logits, class_names, scores_of
+from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.numeric_inputs import NumericInputs
+from model_bundle.inference.scores import class_logits, class_names, scores_of
+from model_bundle.runtime.request import EncodeRequest
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_bundle.bundle import ModelBundle
-from model_bundle.manifest import Pooling, Rows
-from model_bundle.pooling import normalize, pool
-from model_bundle.request import EncodeRequest
-from model_bundle.results import word_states
-from model_bundle.scores import class_logits, class_names, scores_of
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Pooling, Rows
+from model_bundle.inference.results import word_states
+from model_bundle.inference.scores import class_logits, class_names, scores_of
+from model_bundle.runtime.pooling import normalize, pool
+from model_bundle.runtime.request import EncodeRequest
 from model_bundle.text.window_words import WordParts
 
 _POOLINGS = (Pooling.MEAN, Pooling.FIRST, Pooling.MAX, Pooling.LAST)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from model_bundle.tensorflow_setup import import_tensorflow
+from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
 _KEY = "model_bundle"
 

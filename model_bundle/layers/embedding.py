@@ -8,15 +8,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from model_bundle.bundle import ModelBundle
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Pooling
 from model_bundle.errors import SettingsError
-from model_bundle.feeding import signature_inputs
 from model_bundle.layers.description import describe
 from model_bundle.layers.graph import ALL_LAYERS, BundleGraph
 from model_bundle.layers.inputs import BundleInputs
 from model_bundle.layers.keras_setup import keras, tf
-from model_bundle.manifest import Pooling
-from model_bundle.pooling import normalize_in_graph, pool_in_graph
+from model_bundle.runtime.inputs import signature_inputs
+from model_bundle.runtime.pooling import normalize_in_graph, pool_in_graph
 from model_bundle.text import text_input
 
 _RANKS = {"text": 1, "lengths": 1}

@@ -9,12 +9,12 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from model_bundle.bundle import ModelBundle
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest
+from model_bundle.bundle.packed import pack_bundle, unpack_bundle
 from model_bundle.errors import SettingsError
 from model_bundle.layers.keras_setup import tf
-from model_bundle.manifest import SAVED_MODEL_DIR, BundleManifest
-from model_bundle.packed import pack_bundle, unpack_bundle
-from model_bundle.saved_model import import_custom_ops, load_saved_model
+from model_bundle.runtime.saved_model import import_custom_ops, load_saved_model
 
 ALL_LAYERS = "all"
 _OWN = ("bert", "elmo")

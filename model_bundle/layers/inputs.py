@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from model_bundle.bundle.manifest import BundleManifest
 from model_bundle.layers.keras_setup import tf
-from model_bundle.manifest import BundleManifest
 
 
 class BundleInputs:

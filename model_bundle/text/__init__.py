@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from model_bundle.bundle.manifest import TOKENIZER_FILE, BundleManifest, Rows
 from model_bundle.errors import SettingsError
-from model_bundle.manifest import TOKENIZER_FILE, BundleManifest, Rows
 from model_bundle.text.prepared import NoTextInput, PlainTextInput, PreparedTexts, TextInput
 from model_bundle.text.subwords import SubwordInput
 from model_bundle.text.windows import WindowInput
@@ -27,7 +27,7 @@ def text_input(
     spec = manifest.tokenizer
     if spec.kind == "subwords":
         if rows is Rows.WORD:
-            from model_bundle.text.subword_words import SubwordWordInput
+            from model_bundle.text.subword_alignment import SubwordWordInput
 
             return SubwordWordInput(bundle_dir / TOKENIZER_FILE, max_tokens, spec.pad_id, prompt)
         return SubwordInput(bundle_dir / TOKENIZER_FILE, max_tokens, spec.pad_id, prompt)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_bundle.manifest import TokenizerSpec
+from model_bundle.bundle.manifest import TokenizerSpec
 
 _NOT_SPACES = re.compile(r"[^ ]+")
 Spans = list[tuple[int, int]]

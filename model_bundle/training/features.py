@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_bundle.bundle import ModelBundle
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Pooling
 from model_bundle.errors import SettingsError
-from model_bundle.manifest import Pooling
-from model_bundle.request import EncodeRequest
-from model_bundle.runtime import TensorFlowRuntime
-from model_bundle.text_encoder import TextEncoder
-from model_bundle.training.rows import Examples
+from model_bundle.inference.text_encoder import TextEncoder
+from model_bundle.runtime.request import EncodeRequest
+from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
+from model_bundle.training.examples import Examples
 
 # Fixed, not measured: how texts are batched shows in the last digits, and two trainings must agree.
 _BATCH_TOKENS = 4096

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_bundle.errors import SettingsError
+from model_bundle.training.examples import Examples, read_examples
 from model_bundle.training.options import DataOptions
-from model_bundle.training.rows import Examples, read_examples
 
 
 @dataclass(frozen=True)

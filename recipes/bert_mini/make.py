@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model_bundle.build.assemble import check_output
-from model_bundle.tensorflow_setup import import_tensorflow
+from model_bundle.builders.assemble import check_output
+from model_bundle.runtime.tensorflow_setup import import_tensorflow
 from recipes.bert_mini.texts import SEED, training_texts
 
 WEIGHTS = "weights.npz"

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model_bundle.digest import sha256_of
+from model_bundle.bundle.digest import sha256_of
 
 # WikiSplit's small parts, CC BY-SA 4.0. Another text makes another model.
 TEXT_SHA256 = "5eb5079a5fb943307aa62a9cf2b680b6280b966697fd27aadff5c34fbbea3015"

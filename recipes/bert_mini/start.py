@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model_bundle.graphs.bert_config import BertConfig, weight_shapes
+from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
 
 # 192 numbers a token in 8 bits are 6 MB; two layers of this width cost a tenth of the teacher's six.
 CONFIG = BertConfig(

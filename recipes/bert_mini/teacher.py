@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model_bundle.minilm import NAME as TEACHER
-from model_bundle.minilm import WEIGHTS_SHA256
+from model_bundle.bundle.minilm import NAME as TEACHER
+from model_bundle.bundle.minilm import WEIGHTS_SHA256
 
 CHUNK_TEXTS = 2048
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from model_bundle.graphs.bert import BertEncoder
-from model_bundle.graphs.bert_config import BertConfig
+from model_bundle.builders.graphs.bert import BertEncoder
+from model_bundle.builders.graphs.bert_config import BertConfig
 from recipes.bert_mini.lessons import Lessons, Start
 
 BATCH_TEXTS = 256

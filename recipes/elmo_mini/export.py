@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.build.elmo import ElmoChoices, build_elmo_bundle
-from model_bundle.bundle import ModelBundle
+from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle
+from model_bundle.bundle.bundle import ModelBundle
 from recipes.elmo_mini.shape import OPTIONS
 from recipes.elmo_mini.words import WORD_SPLIT
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from model_bundle.build.assemble import check_output
-from model_bundle.tensorflow_setup import import_tensorflow
+from model_bundle.builders.assemble import check_output
+from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
 FILES = "bilm"
 OPERATION_THREADS = 1

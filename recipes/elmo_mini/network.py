@@ -1,7 +1,7 @@
 """The network of elmo-mini as it is trained. Imports TensorFlow.
 
-The same numbers as ``model_bundle.graphs.elmo`` gives (a test says so), in a form that trains fast: both
-directions in one product, words as ids of their characters.
+The same numbers as ``model_bundle.builders.graphs.elmo`` gives (a test says so), in a form that trains fast:
+both directions in one product, words as ids of their characters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from model_bundle.graphs.elmo_options import DIRECTIONS, BilmOptions, cell_prefix
+from model_bundle.builders.graphs.elmo_options import DIRECTIONS, BilmOptions, cell_prefix
 
 # Source: LSTMCell of TensorFlow 1; not part of the stored bias.
 _FORGET_BIAS = 1.0

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.graphs.elmo_options import BilmOptions, weight_shapes
+from model_bundle.builders.graphs.elmo_options import BilmOptions, weight_shapes
 
 SEED = 1
 PROJECTION_DIM = 128

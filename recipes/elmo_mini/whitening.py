@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model_bundle.graphs.elmo_options import DIRECTIONS, cell_prefix
+from model_bundle.builders.graphs.elmo_options import DIRECTIONS, cell_prefix
 
 # Directions in which words hardly differ are left small, as a part of the largest variance.
 _SMALLEST = 1e-3

@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from model_bundle.manifest import TokenizerSpec
+from model_bundle.bundle.manifest import TokenizerSpec
 from model_bundle.text.words import WordInput
 
 # How the bundle splits text, too.
 WORD_SPLIT: Literal["unicode"] = "unicode"
-# The same ids as model_bundle.graphs.elmo_characters has, for the boundaries and around a word.
+# The same ids as model_bundle.builders.graphs.elmo_characters has, for the boundaries and around a word.
 SENTENCE_BEGIN, SENTENCE_END, WORD_BEGIN, WORD_END, PADDING = 257, 258, 259, 260, 261
 BEGIN, END = "<S>", "</S>"
 # Words longer than this many bytes are cut while training only: they are one in a thousand.

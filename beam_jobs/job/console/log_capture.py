@@ -1,0 +1,103 @@
+"""Which voice a command has, and that everything else that is said goes through it, too."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+
+from beam_jobs.job.console.console import JsonVoice, Severity, TextVoice, Voice
+
+LOG_FORMATS = ("text", "json")
+_SEVERITIES: tuple[tuple[int, Severity], ...] = (
+    (logging.CRITICAL, "CRITICAL"),
+    (logging.ERROR, "ERROR"),
+    (logging.WARNING, "WARNING"),
+    (logging.INFO, "INFO"),
+)
+
+
+@contextlib.contextmanager
+def speaking(argv: Sequence[str]) -> Iterator[Voice]:
+    """Gives the voice that ``--log_format`` asks for, and while inside lets logs speak with it.
+
+    The flag is looked for before the others are understood, so that what is wrong with those is said in it,
+    too. In JSON, warnings of Python and what libraries print become objects as well.
+    """
+    logging.getLogger("beam_jobs").setLevel(logging.INFO)
+    if _asked_for(argv) != "json":
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        yield TextVoice()
+        return
+    voice, root = JsonVoice(), logging.getLogger()
+    handler, others, level = _VoiceHandler(voice), root.handlers[:], root.level
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    try:
+        with contextlib.redirect_stderr(_Printed(voice)):
+            yield voice
+    except Exception as error:  # the edge of the process: what nobody foresaw is said, then it ends
+        trace = "".join(traceback.format_exception(error))
+        voice.say(
+            "error", f"{type(error).__name__}: {error}", "CRITICAL", {"exit_code": 1, "stack_trace": trace}
+        )
+        raise SystemExit(1) from error
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = others
+        root.setLevel(level)
+
+
+def _asked_for(argv: Sequence[str]) -> str:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--log_format", default="text")
+    try:
+        found: str = parser.parse_known_args(list(argv))[0].log_format
+    except argparse.ArgumentError:  # said properly when all flags are read
+        return "text"
+    return found
+
+
+class _VoiceHandler(logging.Handler):
+    """Says what is logged."""
+
+    def __init__(self, voice: JsonVoice) -> None:
+        super().__init__()
+        self._voice = voice
+
+    def emit(self, record: logging.LogRecord) -> None:
+        facts = {"logger": record.name}
+        if record.exc_info and record.exc_info[1] is not None:
+            facts["stack_trace"] = "".join(traceback.format_exception(*record.exc_info))
+        self._voice.say("log", record.getMessage(), severity_of(record.levelno), facts)
+
+
+def severity_of(level: int) -> Severity:
+    """Gives the severity of a logging level, those between the named ones included."""
+    return next((name for number, name in _SEVERITIES if level >= number), "DEBUG")
+
+
+class _Printed(io.TextIOBase):
+    """A standard error whose lines become objects. Threads may share it; what they print at once may mix."""
+
+    def __init__(self, voice: JsonVoice) -> None:
+        self._voice = voice
+        self._begun = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return sys.__stderr__.fileno() if sys.__stderr__ is not None else 2
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            if line.strip():
+                self._voice.say("output", line.strip())
+        return len(text)

@@ -1,0 +1,93 @@
+"""Jobs whose workers are elsewhere: where to look, and what their runner reports here."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from collections import Counter
+from typing import Any
+
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, GoogleCloudOptions, StandardOptions
+
+from beam_jobs.base import metrics
+
+_POLL_SECONDS = 5.0
+
+
+class RunnerCounts:
+    """Asks a runner for the job's counters, not more often than it likes.
+
+    Some runners tell them while a job runs (Dataflow), some when it has ended, some never.
+
+    Args:
+        result: what the runner gave when the job was started.
+    """
+
+    def __init__(self, result: Any) -> None:
+        self._result = result
+        self._asked = 0.0
+        self._counts: dict[str, int] = {}
+
+    def __call__(self) -> dict[str, int]:
+        """Gives the counters as they are now, or as they were a moment ago."""
+        return self.ask() if time.monotonic() - self._asked >= _POLL_SECONDS else self._counts
+
+    def ask(self) -> dict[str, int]:
+        """Gives the counters as they are now, as far as the runner tells."""
+        self._asked = time.monotonic()
+        # A job must not end because it could not be watched; there may be counts next time.
+        with contextlib.suppress(Exception):
+            self._counts = _query(self._result)
+        return self._counts
+
+
+def _query(result: Any) -> dict[str, int]:
+    # Of a copy: runners of Beam's portable kind keep the first answer and give it again and again.
+    counters = copy.copy(result).metrics().query().get("counters", [])
+    found: Counter[str] = Counter()
+    for counter in counters:  # one for each step that counts under a name
+        if counter.key.metric.namespace == metrics.NAMESPACE:
+            found[counter.key.metric.name] += int(counter.attempted or counter.committed or 0)
+    return dict(found)
+
+
+def where_to_look(options: Any, result: Any = None) -> str:
+    """Says on one line where the work of workers elsewhere can be seen.
+
+    Args:
+        options: Beam's pipeline options.
+        result: what the runner gave when the job was started, where it has been.
+    """
+    runner = options.view_as(StandardOptions).runner.rpartition(".")[2]
+    place = _place(runner.lower(), options, result)
+    return (
+        f"The workers of {runner} are other processes: what they do shows {place}. Here stands what the "
+        "runner tells; some tell counts only at the end. What is counted: docs/monitoring.md."
+    )
+
+
+def _place(runner: str, options: Any, result: Any) -> str:
+    if runner == "fnapirunner":
+        return "when they have ended"
+    # A template that was written has no job yet.
+    if runner == "dataflowrunner" and hasattr(result, "job_id") and getattr(result, "has_job", True):
+        cloud = options.view_as(GoogleCloudOptions)
+        return (
+            f"at https://console.cloud.google.com/dataflow/jobs/{cloud.region}/{result.job_id()}"
+            f"?project={cloud.project}"
+        )
+    master = options.view_as(FlinkRunnerOptions).flink_master if runner == "flinkrunner" else None
+    if master and not master.startswith("["):
+        return f"in Flink's dashboard at {master if '://' in master else f'http://{master}'}"
+    return "in the runner's own page or log"
+
+
+def counters_line(counts: dict[str, int]) -> str:
+    """Writes counters on one line, in the order of the table of metrics.
+
+    >>> counters_line({"encoded_documents": 900, "input_bytes": 500})
+    'input_bytes 500, encoded_documents 900'
+    """
+    named = [f"{name} {counts[name]:,}" for name in metrics.ALL if name in counts]
+    return ", ".join(named) or "the runner tells none"

@@ -1,0 +1,186 @@
+"""Counts and rates to hours, bytes and money."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from beam_jobs.job.forecast.count import LengthCounts
+from beam_jobs.job.forecast.measure import Measurement
+from beam_jobs.job.forecast.prices import Machine, PriceTable
+
+# What a job costs beyond the loop over its model, measured in benchmarks/: under 3 % of it ...
+_JOB_OVERHEAD = 1.03
+# ... and, beside loading the model, what Beam needs to set up, to commit and to report.
+_JOB_SECONDS = 4.0
+_WORKERS = (1, 10, 100)
+FORECAST_NAME = "forecast.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ForecastCounts(_Part):
+    """The input: documents that will have rows or not, and what they are to the model.
+
+    ``is_exact``: every document was counted. ``documents_by_tokens`` as in a run's manifest, but before
+    truncation.
+    """
+
+    is_exact: bool
+    num_documents: int
+    num_dead: int
+    num_tokens: int
+    num_padded_tokens: int
+    padding: float
+    tokens_per_document: float
+    long_fraction: float
+    lost_token_fraction: float
+    documents_by_tokens: dict[int, int]
+
+
+class ForecastHere(_Part):
+    """This machine: what was measured, and how long the run would take on it."""
+
+    machine: str
+    num_cores: int
+    num_measured_documents: int
+    tokens_per_second: float
+    max_batch_tokens: int
+    load_seconds: float
+    model_seconds: float
+    seconds: float
+
+
+class ForecastOutput(_Part):
+    """What would be written."""
+
+    num_rows: int
+    num_bytes: int
+    bytes_per_row: float
+
+
+class ForecastWorkers(_Part):
+    """Some workers of the chosen machine type: how long, how much."""
+
+    num_workers: int
+    hours: float
+    cost: float
+
+
+class ForecastCloud(_Part):
+    """Dataflow: hours and money, by the table of prices that is named."""
+
+    machine_type: str
+    prices_as_of: str
+    region: str
+    currency: str
+    vcpu_hours: float
+    workers: tuple[ForecastWorkers, ...]
+    warning: str | None = None
+
+
+class Forecast(_Part):
+    """The content of ``forecast.json``."""
+
+    format_version: int = 1
+    made_at: str
+    mode: str
+    bundle: dict[str, Any]
+    precision: str
+    counts: ForecastCounts
+    here: ForecastHere
+    output: ForecastOutput
+    dataflow: ForecastCloud
+
+
+def scale_counts(
+    counts: LengthCounts,
+    num_total: int,
+    num_records: int,
+    num_dead: int,
+    dead_fraction: float,
+    *,
+    is_exact: bool,
+) -> ForecastCounts:
+    """Scales what was counted to the whole input.
+
+    Args:
+        counts: of some documents.
+        num_total: records of the input.
+        num_records, num_dead: records that were read, and those of them that are no documents.
+        dead_fraction: of the documents that the model gave nothing for.
+        is_exact: the counts are of the whole input.
+    """
+    seen = max(counts.num_documents + counts.num_blank, 1)
+    readable = num_total * (1 - num_dead / max(num_records, 1))
+    with_text = readable * counts.num_documents / seen
+    scale = with_text / max(counts.num_documents, 1)
+    alive = with_text * (1 - dead_fraction)
+    num_tokens, num_padded = counts.num_tokens * scale, counts.num_padded_tokens * scale
+    lengths = {bound: round(number * scale) for bound, number in counts.documents_by_tokens.items()}
+    return ForecastCounts(
+        is_exact=is_exact,
+        num_documents=num_total,
+        num_dead=round(num_total - alive),
+        num_tokens=round(num_tokens),
+        num_padded_tokens=round(num_padded),
+        padding=1 - num_tokens / num_padded if num_padded else 0.0,
+        tokens_per_document=counts.num_tokens / max(counts.num_documents, 1),
+        long_fraction=counts.num_long / max(counts.num_documents, 1),
+        lost_token_fraction=counts.num_lost_tokens / max(counts.num_tokens + counts.num_lost_tokens, 1),
+        documents_by_tokens=lengths,
+    )
+
+
+def time_here(counts: ForecastCounts, found: Measurement, machine: str, num_cores: int) -> ForecastHere:
+    """Says how long the run would take on this machine."""
+    model_seconds = counts.num_padded_tokens / found.cells_per_second
+    return ForecastHere(
+        machine=machine,
+        num_cores=num_cores,
+        num_measured_documents=found.num_documents,
+        tokens_per_second=round(found.tokens_per_second, 1),
+        max_batch_tokens=found.max_batch_tokens,
+        load_seconds=round(found.load_seconds, 2),
+        model_seconds=round(model_seconds, 2),
+        seconds=round(model_seconds * _JOB_OVERHEAD + found.load_seconds + _JOB_SECONDS, 2),
+    )
+
+
+def output_of(counts: ForecastCounts, found: Measurement) -> ForecastOutput:
+    """Says how much would be written."""
+    num_rows = round((counts.num_documents - counts.num_dead) * found.rows_per_document)
+    num_bytes = round(num_rows * found.bytes_per_row)
+    return ForecastOutput(num_rows=num_rows, num_bytes=num_bytes, bytes_per_row=round(found.bytes_per_row, 1))
+
+
+def cost_of(
+    here: ForecastHere, machine: Machine, table: PriceTable, precision: str, num_workers: int | None
+) -> ForecastCloud:
+    """Says what workers of a machine type would take and cost, if their cores were as fast as those here."""
+    core_seconds = here.model_seconds * _JOB_OVERHEAD * here.num_cores
+    hours_of_one = core_seconds / machine.cores / 3600
+    start_hours = table.start_seconds / 3600
+    workers = tuple(
+        ForecastWorkers(
+            num_workers=number,
+            hours=round(hours_of_one / number + start_hours, 4),
+            cost=round((hours_of_one + start_hours * number) * machine.price_per_hour, 4),
+        )
+        for number in ((num_workers,) if num_workers else _WORKERS)
+    )
+    slow = precision == "bfloat16" and not machine.has_bfloat16
+    return ForecastCloud(
+        machine_type=machine.name,
+        prices_as_of=table.as_of,
+        region=table.region,
+        currency=table.currency,
+        vcpu_hours=round(hours_of_one * machine.vcpus, 4),
+        workers=workers,
+        warning=f"{machine.name} has no bfloat16 instructions: it will be much slower than this."
+        if slow
+        else None,
+    )

@@ -1,0 +1,134 @@
+"""Reads a part of the input, spread over it, and says how many documents there are in all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow.parquet as pq
+
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.records import DeadFile, DeadLetter, Document
+from beam_jobs.pipeline.read.inspect import InputSummary
+from beam_jobs.pipeline.read.splits import plan_spans, read_span
+from beam_jobs.pipeline.read.types import FileInfo, ReadPlan, Span
+from beam_jobs.store.arrow_files import open_file
+
+# Places in the input, and what is read at each: 10 MB in all. Files that cannot be cut are read from their
+# beginning.
+_NUM_PLACES = 20
+_PLACE_BYTES = 512_000
+# Of text that is kept, at a place and in all: bounds memory where files are compressed well.
+_PLACE_TEXT_BYTES = 3_000_000
+_TEXT_BYTES = 60_000_000
+# A row group has no end in bytes: enough of one.
+_GROUP_DOCUMENTS = 2000
+
+
+@dataclass
+class InputSample:
+    """A part of the input.
+
+    ``documents``: some of the ``num_records`` that were read; ``num_dead`` of these are none. ``num_total``
+    is how many the whole input has; exact where ``is_whole``, since all of it was read.
+    """
+
+    documents: list[Document] = field(default_factory=list)
+    num_records: int = 0
+    num_dead: int = 0
+    num_total: int = 0
+    is_whole: bool = False
+
+
+def sample_input(summary: InputSummary, options: ReadOptions) -> InputSample:
+    """Reads at some places of the input, at equal distances in bytes; all of a small input.
+
+    Args:
+        summary: what was found before.
+        options: how to read; ``limit`` bounds the total.
+    """
+    plan, sample = summary.plan(options), InputSample()
+    sample.is_whole = summary.total_bytes <= _NUM_PLACES * _PLACE_BYTES
+    if sample.is_whole:
+        for span in plan_spans(summary.files, options):
+            _read(span, plan, sample, float("inf"))
+        sample.num_total = sample.num_records
+    else:
+        sample.num_total = round(_read_places(summary, plan, sample))
+    if options.limit is not None:
+        sample.num_total = min(sample.num_total, options.limit)
+    return sample
+
+
+def _read_places(summary: InputSummary, plan: ReadPlan, sample: InputSample) -> float:
+    """Reads the places and scales up: by bytes, but Parquet files say how many rows they have."""
+    spans = list(_places(summary.files, plan.options, summary.total_bytes))
+    most_bytes = _NUM_PLACES * _PLACE_BYTES / max(len(spans), 1)
+    seen = {"parquet": [0.0, 0.0], "other": [0.0, 0.0]}  # records, and the bytes that they take
+    counted: set[FileInfo] = set()
+    for span in spans:
+        records, num_bytes = _read(span, plan, sample, most_bytes)
+        if span.file.format != "parquet":
+            seen["other"][0] += records
+            seen["other"][1] += num_bytes
+        elif span.file not in counted:
+            counted.add(span.file)
+            seen["parquet"][0] += _num_rows(span.file)
+            seen["parquet"][1] += span.file.size_bytes
+    parquet = sum(file.size_bytes for file in summary.files if file.format == "parquet")
+    total = {"parquet": parquet, "other": summary.total_bytes - parquet}
+    return sum(total[kind] * records / max(size, 1) for kind, (records, size) in seen.items())
+
+
+def _num_rows(file: FileInfo) -> int:
+    with open_file(file.path) as stream:
+        return int(pq.ParquetFile(stream).metadata.num_rows)
+
+
+def _places(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -> Iterator[Span]:
+    """Gives a span at each place, each once."""
+    wanted = [int((index + 0.5) * total_bytes / _NUM_PLACES) for index in range(_NUM_PLACES)]
+    first = 0
+    for file in files:
+        here = [offset - first for offset in wanted if first <= offset < first + file.size_bytes]
+        first += file.size_bytes
+        if here:
+            spans = list(plan_spans([file], options, _PLACE_BYTES))
+            picked = {min(offset * len(spans) // file.size_bytes, len(spans) - 1) for offset in here}
+            yield from (spans[index] for index in sorted(picked))
+
+
+def _read(span: Span, plan: ReadPlan, sample: InputSample, most_bytes: float) -> tuple[int, float]:
+    """Reads a span, or as much of it as is enough; gives records, and the stored bytes they take."""
+    meter, text_bytes, records = _Meter(), 0, 0
+    for outcome in read_span(span, plan, meter.add):
+        if isinstance(outcome, DeadFile):
+            continue
+        records += 1
+        meter.records = records
+        sample.num_dead += isinstance(outcome, DeadLetter)
+        if isinstance(outcome, Document) and text_bytes < _room(most_bytes):
+            sample.documents.append(outcome)
+            text_bytes += len(outcome.text)
+        is_parquet = span.file.format == "parquet" and most_bytes != float("inf")
+        if meter.used_bytes >= most_bytes or (is_parquet and records >= _GROUP_DOCUMENTS):
+            sample.num_records += records
+            return meter.used_records, meter.used_bytes
+    sample.num_records += records
+    return records, span.file.size_bytes if span.end is None else span.end - span.start
+
+
+class _Meter:
+    """Pairs records with bytes: when a block is read, those before it have been used up."""
+
+    def __init__(self) -> None:
+        self.records = self.used_records = self.used_bytes = self._read_bytes = 0
+
+    def add(self, num_bytes: int) -> None:
+        """Notes that a block was read."""
+        self.used_records, self.used_bytes = self.records, self._read_bytes
+        self._read_bytes += num_bytes
+
+
+def _room(most_bytes: float) -> int:
+    return _TEXT_BYTES if most_bytes == float("inf") else _PLACE_TEXT_BYTES

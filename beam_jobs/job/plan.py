@@ -1,0 +1,196 @@
+"""Flags to a checked plan: everything that can be wrong is found here, before any work."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+from beam_jobs.base.config import Limits, ReadOptions, WriteOptions
+from beam_jobs.errors import FinishedError, JobError, UsageError
+from beam_jobs.job.flags.modes import long_texts
+from beam_jobs.pipeline.build import JobPlan
+from beam_jobs.pipeline.incremental.plan import plan_reuse
+from beam_jobs.pipeline.incremental.resume import run_to_resume
+from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
+from beam_jobs.pipeline.rows.make import schema_of
+from beam_jobs.pipeline.settings import EncodeSettings
+from beam_jobs.pipeline.write.description import absolute, describe_run, new_run
+from beam_jobs.store import filesystem
+from beam_jobs.store.manifest import FAILED_NAME
+from beam_jobs.store.run_folder import announce, claim, find_manifest
+from model_bundle.bundle.resolve import DEFAULT_BUNDLE
+
+# Mean nothing without --input: the sample is what it is.
+_FLAGS_OF_FILES = (
+    "text_column",
+    "id_column",
+    "keep_columns",
+    "delimiter",
+    "column_names",
+    "no_csv_quotes",
+    "whole_files",
+)
+
+
+def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> JobPlan:
+    """Resolves flags against the bundle, the input and the output.
+
+    Raises:
+        UsageError, ModelBundleError: what is wrong, and what to do.
+    """
+    limits = Limits(
+        flags.max_dead_fraction, flags.max_dead_files, flags.fail_on_blank, flags.allow_empty_input
+    )
+    write = write_options(flags, in_process=in_process)
+    read, summary, encode = plan_input(flags)
+    schema = schema_of(encode, summary.kept_schema)  # refuses kept columns that the rows have themselves
+    num_kept = len(summary.kept_schema)
+    reuse = plan_reuse(flags, write, encode, schema, num_kept, by_join=not in_process)
+    check_output(write)
+    description = describe_run(encode, limits, dict(sorted(vars(flags).items())))
+    if reuse is not None:
+        description = replace(description, previous=reuse.previous, emit=reuse.emit)
+    redistribute = not in_process or _num_workers(options) > 1
+    return JobPlan(read, summary, encode, write, description, redistribute, reuse)
+
+
+def plan_input(flags: argparse.Namespace) -> tuple[ReadOptions, InputSummary, EncodeSettings]:
+    """Resolves what to read and what to compute of it; nothing is written.
+
+    Raises:
+        UsageError, ModelBundleError: what is wrong, and what to do.
+    """
+    read, keep_text = read_options(flags)
+    if flags.bundle is None:  # the default one takes texts alone: what is wrong with them is said first
+        summary = inspect_input(read)
+        return read, summary, encode_settings(flags, keep_text=keep_text)
+    encode = encode_settings(flags, keep_text=keep_text)
+    read = replace(read, numeric_columns=encode.numeric_columns)
+    return read, inspect_input(read), encode
+
+
+def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
+    """Gives what to read, and whether to keep text; without ``--input`` that is the sample, with its text."""
+    common = {
+        "max_document_bytes": flags.max_document_bytes,
+        "limit": flags.limit,
+        "no_text": flags.no_text,
+    }
+    if not flags.input:
+        named = [name for name in _FLAGS_OF_FILES if getattr(flags, name)]
+        if named:
+            raise UsageError(f"--{named[0]} needs --input; without it the sample text is read.")
+        from beam_jobs.pipeline.read.sample_data import sample_pattern
+
+        sample = ReadOptions(
+            (sample_pattern(),), ("text",), id_column="id", keep_columns=("topic",), **common
+        )
+        return sample, not flags.no_text
+    options = ReadOptions(
+        patterns=tuple(absolute(pattern) for pattern in flags.input),
+        text_columns=split(flags.text_column),
+        text_separator=flags.text_separator,
+        id_column=flags.id_column,
+        keep_columns=split(flags.keep_columns),
+        delimiter=flags.delimiter,
+        column_names=split(flags.column_names),
+        csv_quotes=not flags.no_csv_quotes,
+        encoding=flags.encoding,
+        whole_files=flags.whole_files,
+        **common,
+    )
+    return options, flags.keep_text
+
+
+def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSettings:
+    """Resolves what to compute against the bundle."""
+    common = {
+        "max_tokens": flags.max_tokens,
+        "prompt": flags.prompt,
+        "prompt_text": flags.prompt_text,
+        "precision": flags.precision,
+        "keep_text": keep_text,
+        "no_text": flags.no_text,
+        "max_batch_tokens": flags.max_batch_tokens,
+        "buffer_documents": flags.buffer_documents,
+        "dedupe": flags.dedupe,
+        "buffer_seconds": flags.checkpoint_seconds / 2,
+        "num_threads": flags.num_threads,
+        "isolate_model": flags.isolate_model,
+        "long_texts": long_texts(flags),
+    }
+    if flags.task == "classify":
+        return EncodeSettings.resolve_classes(
+            flags.bundle,
+            top_k=flags.top_k,
+            threshold=flags.threshold,
+            keep_logits=flags.keep_logits,
+            **common,
+        )
+    return EncodeSettings.resolve(
+        flags.bundle or DEFAULT_BUNDLE,
+        layers=tuple(flags.layer),
+        pooling=flags.pooling,
+        rows=flags.rows,
+        word_pieces=flags.word_pieces,
+        vector_dtype=flags.vector_dtype,
+        **common,
+    )
+
+
+def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOptions:
+    """Gives where to write; a generated run id sorts by time."""
+    return new_run(
+        flags.output,
+        run_to_resume(absolute(flags.output), flags.run_id) if flags.resume else flags.run_id,
+        max_shard_bytes=flags.max_shard_bytes,
+        checkpoint_seconds=flags.checkpoint_seconds,
+        fail_job=not in_process,
+        claim_in_job=not in_process,
+        report=not flags.no_report,
+    )
+
+
+def check_output(write: WriteOptions) -> None:
+    """Proves that the run's folder can be written and holds no finished run, and claims it for this job.
+
+    Raises:
+        FinishedError: there is one.
+        UsageError: it cannot be written.
+    """
+    root = filesystem.join(write.output, write.run_id)
+    try:
+        earlier = find_manifest(root)
+        if earlier is None or earlier.failure is not None:
+            if write.claim_in_job:
+                announce(write)
+                return
+            claim(write)
+            filesystem.delete(filesystem.join(root, FAILED_NAME))
+            return
+    except JobError:
+        raise
+    except Exception as error:  # every storage has errors of its own
+        raise UsageError(
+            f"--output {write.output} cannot be written: {error}. Name a folder you may write to."
+        ) from error
+    raise FinishedError(
+        f"--run_id {write.run_id}: {root} holds a finished run, which stays as it is. Choose another id, or "
+        "leave --run_id out to have one made."
+    )
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Splits ``a,b``.
+
+    >>> split("title, body"), split("")
+    (('title', 'body'), ())
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _num_workers(options: Any) -> int:
+    from apache_beam.options.pipeline_options import DirectOptions
+
+    return int(options.view_as(DirectOptions).direct_num_workers or 0)

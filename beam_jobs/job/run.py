@@ -1,0 +1,100 @@
+"""Runs a plan on its runner and watches it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import StandardOptions
+from apache_beam.runners.runner import PipelineState
+
+from beam_jobs.errors import JobError
+from beam_jobs.job.console.console import Voice
+from beam_jobs.job.console.progress_line import LiveLine, close_tally, open_tally
+from beam_jobs.job.console.runner_metrics import RunnerCounts, counters_line, where_to_look
+from beam_jobs.pipeline.build import JobPlan, build
+from beam_jobs.pipeline.incremental.prepare import indexed
+from beam_jobs.store import filesystem
+from beam_jobs.store.manifest import RunManifest
+from beam_jobs.store.run_folder import find_manifest
+
+
+def run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) -> RunManifest | None:
+    """Runs a job and gives its manifest; None where the runner does not wait (a template was written).
+
+    Args:
+        plan: what to do.
+        options: Beam's pipeline options.
+        voice: says how far it is.
+        in_process: the runner works here, and returns when it has ended.
+
+    Raises:
+        JobError: the job failed before it could write a manifest; the cause is its first line.
+    """
+    with indexed(plan.reuse):
+        return _run_plan(plan, options, voice, in_process=in_process)
+
+
+def _run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) -> RunManifest | None:
+    tally = open_tally(plan.write.attempt_id)
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline, plan)
+    root = filesystem.join(plan.write.output, plan.write.run_id)
+    total_bytes = plan.summary.total_bytes if plan.read.limit is None else None
+    error: Exception | None = None
+    result: Any = None
+    try:
+        if in_process:
+            if plan.redistribute:
+                voice.say("workers", where_to_look(options))
+            with LiveLine(tally.read, total_bytes, voice):
+                result = pipeline.run()
+                result.wait_until_finish()
+        else:
+            result = pipeline.run()
+            voice.say("workers", where_to_look(options, result))
+            if options.view_as(StandardOptions).no_wait_until_finish:
+                return None
+            with LiveLine(RunnerCounts(result), total_bytes, voice):
+                result.wait_until_finish()
+    except Exception as caught:  # runners raise what they like; the manifest tells what really happened
+        error = caught
+    finally:
+        close_tally(plan.write.attempt_id)
+    if plan.redistribute and result is not None:
+        counts = RunnerCounts(result).ask()
+        voice.say("metrics", counters_line(counts), facts={"counters": counts})
+    manifest = find_manifest(root)
+    if manifest is not None and manifest.attempt_id == plan.write.attempt_id:
+        return manifest
+    if error is not None:
+        raise JobError(_explain(str(error), plan)) from error
+    if result.state in (PipelineState.FAILED, PipelineState.CANCELLED):
+        raise JobError(_explain(f"the runner says {result.state}.", plan))
+    return None
+
+
+def _explain(what: str, plan: JobPlan) -> str:
+    return (
+        f"The job failed and wrote no run: {cause_line(what)}\n"
+        f"Files under {filesystem.join(plan.write.output, plan.write.run_id)} are incomplete and are read by "
+        f"nobody. To try again and go on with what was done: --run_id {plan.write.run_id}"
+    )
+
+
+def cause_line(what: str) -> str:
+    r"""Finds the line of a runner's error that tells what happened.
+
+    >>> cause_line("no space left\nwhile writing")
+    'no space left'
+    >>> cause_line("Traceback (most recent call last):\n  File ...\nOSError: no space left")
+    'OSError: no space left'
+    >>> cause_line("<_Rendezvous of RPC that terminated with:\n\tstatus = UNAVAILABLE\n\tdetails = gone\n>")
+    'status = UNAVAILABLE details = gone'
+    """
+    lines = [line.strip() for line in what.splitlines() if line.strip()] or ["the runner does not say why"]
+    if lines[0].startswith("Traceback"):
+        return lines[-1]
+    if lines[0].endswith("terminated with:") and len(lines) > 2:
+        return " ".join(lines[1:3])
+    return lines[0]

@@ -1,0 +1,130 @@
+"""What a job says before it starts and when it has ended."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from beam_jobs.base.units import size
+from beam_jobs.job.console.console import Severity, Voice
+from beam_jobs.job.console.progress_line import clock
+from beam_jobs.pipeline.build import JobPlan
+from beam_jobs.store import filesystem
+from beam_jobs.store.manifest import (
+    CLASSES,
+    DEAD_LETTERS,
+    EMBEDDINGS,
+    REPORT_NAME,
+    RunCounts,
+    RunManifest,
+)
+
+# Measuring takes about ten seconds: worth it only where there is something to save.
+_WORTH_MEASURING_SECONDS = 30.0
+
+
+def say_plan(plan: JobPlan, voice: Voice) -> None:
+    """Says what will be done."""
+    files, encode = plan.summary.files, plan.encode
+    if encode.classes is None:
+        what = f"{', '.join(map(str, encode.dims))} dimensions"
+    else:
+        what = f"{len(encode.classes.names)} labels"
+    for warning in plan.summary.warnings:
+        voice.say("warning", warning, "WARNING")
+    for note in () if plan.reuse is None else plan.reuse.notes:
+        voice.say("reuse", note)
+    voice.say(
+        "plan",
+        f"{len(files):,} input files, {size(plan.summary.total_bytes)}, text from "
+        f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
+        f"({encode.bundle_digest[:12]}), {what}, {encode.request.precision}; run {plan.write.run_id}",
+    )
+
+
+def say_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
+    """Says what happened, where the files are and how to open them."""
+    root = filesystem.join(plan.write.output, plan.write.run_id)
+    title = "Run finished" if manifest.failure is None else "Run FAILED"
+    lines = [f"{title}: {root}", *_count_lines(manifest)]
+    lines += [f"  taken over {note}" for note in (() if plan.reuse is None else plan.reuse.notes)]
+    files = [file for file in manifest.files if file.kind in (EMBEDDINGS, CLASSES)]
+    if files:
+        folder = f"{root}/{files[0].kind}"
+        total = size(sum(file.num_bytes for file in files))
+        lines += [f"  files      {len(files)} in {folder}, {total}"]
+        lines += [f"  open       duckdb -c \"SELECT * FROM '{folder}/*.parquet' LIMIT 5\""]
+        lines += [f"             pandas.read_parquet('{folder}')"]
+    if filesystem.exists(filesystem.join(root, REPORT_NAME)):
+        lines += [f"  report     {root}/{REPORT_NAME}"]
+    if manifest.counts.num_dead:
+        lines += [f"  dead       SELECT reason, message, doc_id FROM '{root}/{DEAD_LETTERS}/*.parquet'"]
+    lines += [f"  not read   {f.source}: {f.message}" for f in manifest.dead_files[:5]]
+    saving = _bfloat16_saving(manifest, plan)
+    facts = {"run": root, "failure": manifest.failure, "counters": manifest.counts.model_dump(mode="json")}
+    severity: Severity = "INFO" if manifest.failure is None else "ERROR"
+    voice.say("summary", "\n".join(lines + ([saving] if saving else [])), severity, facts)
+
+
+def _count_lines(manifest: RunManifest) -> list[str]:
+    counts = manifest.counts
+    seconds = _seconds(manifest)
+    rate = counts.num_tokens / counts.model_seconds if counts.model_seconds else 0
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.dead_by_reason.items())
+    lines = [
+        f"  documents  {counts.num_read:,} read = {counts.num_written:,} written + "
+        + (f"{counts.num_reused:,} reused + " if counts.num_reused else "")
+        + (f"{counts.num_unchanged:,} unchanged + " if counts.num_unchanged else "")
+        + f"{counts.num_dead:,} dead"
+        + (f" ({reasons})" if reasons else ""),
+        f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
+        f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",
+    ]
+    if counts.num_repeated:
+        lines.append(f"  repeated   {counts.num_repeated:,} texts were computed for another document")
+    if counts.changes:
+        told = ", ".join(f"{number:,} {change}" for change, number in counts.changes.items())
+        lines.append(f"  changes    {told}")
+    if manifest.workers.peak_memory_bytes:
+        lines.append(f"  memory     {size(manifest.workers.peak_memory_bytes)} at most in a worker")
+    if counts.num_truncated:
+        lines.append(
+            f"  truncated  {counts.num_truncated:,} documents "
+            f"({counts.num_lost_tokens:,} tokens past the limit)"
+        )
+    if counts.num_windowed:
+        lines.append(
+            f"  windows    {counts.num_windows:,} of {counts.num_windowed:,} documents past the limit"
+        )
+    if counts.num_dead_files:
+        lines.append(f"  dead files {counts.num_dead_files:,} could not be read to their end")
+    return lines
+
+
+def _padding(counts: RunCounts) -> str:
+    if not counts.num_padded_tokens:
+        return "none"
+    return f"{100 * (1 - counts.num_tokens / counts.num_padded_tokens):.1f} %"
+
+
+def _seconds(manifest: RunManifest) -> float:
+    started, finished = (datetime.fromisoformat(t) for t in (manifest.started_at, manifest.finished_at))
+    return (finished - started).total_seconds()
+
+
+def _bfloat16_saving(manifest: RunManifest, plan: JobPlan) -> str | None:
+    """Says what the faster precision would have saved: measured, where the run was long enough to matter."""
+    from model_bundle.base.machine import has_fast_bfloat16
+    from model_bundle.inference.bfloat16_speedup import measure_bfloat16_speedup
+
+    if manifest.precision != "float32" or not has_fast_bfloat16():
+        return None
+    seconds = manifest.counts.model_seconds
+    if seconds < _WORTH_MEASURING_SECONDS or plan.redistribute:
+        return "  faster     this processor multiplies bfloat16 in hardware: try --precision bfloat16"
+    speedup = measure_bfloat16_speedup(plan.encode.bundle, plan.encode.request)
+    if speedup is None:
+        return None
+    return (
+        f"  faster     --precision bfloat16 would have taken {clock(seconds / speedup)} instead of "
+        f"{clock(seconds)} in the model (measured now: {speedup:.1f} times as fast)"
+    )

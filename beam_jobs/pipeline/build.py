@@ -1,0 +1,72 @@
+"""The whole job on one screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+
+from beam_jobs.base.config import ReadOptions, WriteOptions
+from beam_jobs.job.console.progress_line import ProgressSink
+from beam_jobs.pipeline.encode.transform import EncodeDocuments
+from beam_jobs.pipeline.read.transform import ReadDocuments
+from beam_jobs.pipeline.reuse_steps import take_over, with_reused
+from beam_jobs.pipeline.settings import EncodeSettings
+from beam_jobs.pipeline.write.commit import RunDescription
+from beam_jobs.pipeline.write.transform import RunInputs, WriteRun
+
+if TYPE_CHECKING:
+    from beam_jobs.pipeline.incremental.plan import ReusePlan
+    from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments
+    from beam_jobs.pipeline.read.inspect import InputSummary
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """Everything a job is made of, resolved and checked.
+
+    ``redistribute`` spreads documents over workers between reading and the model: a gain where files are few
+    and workers many, a loss on the in-process runner, which holds every shuffle in memory.
+    """
+
+    read: ReadOptions
+    summary: InputSummary
+    encode: EncodeSettings
+    write: WriteOptions
+    description: RunDescription
+    redistribute: bool
+    reuse: ReusePlan | None = None
+
+
+def build(pipeline: Any, plan: JobPlan) -> Any:
+    """Builds the graph: read, encode, write. Gives the run manifest as a PCollection of one."""
+    progress = ProgressSink(plan.write.attempt_id)
+    inputs = pipeline | "Read" >> ReadDocuments(
+        plan.read, plan.summary, redistribute=plan.redistribute, progress=progress
+    )  # documents: PCollection[Document]; dead_letters: PCollection[DeadLetter]; dead_files
+    num_read = (
+        inputs.documents | "CountDocuments" >> beam.combiners.Count.Globally(),  # PCollection[int]
+        inputs.dead_letters | "CountUnreadable" >> beam.combiners.Count.Globally(),  # PCollection[int]
+    ) | "NumRead" >> beam.Flatten()  # PCollection[int]
+    documents = inputs.documents
+    encode = EncodeDocuments(plan.encode, plan.summary.kept_schema, progress)
+    reused: ReusedDocuments | None = None
+    if plan.reuse is not None:
+        num_kept = len(plan.summary.kept_schema)
+        reused = documents | "Reuse" >> take_over(plan.reuse, encode.schema, num_kept, progress)
+        documents = reused.documents  # PCollection[Document]
+    if plan.redistribute:
+        documents |= "Redistribute" >> beam.Reshuffle()  # PCollection[Document]
+    encoded = documents | "Encode" >> encode  # rows: PCollection[pa.RecordBatch]; dead_letters
+    dead_letters = (
+        inputs.dead_letters,
+        encoded.dead_letters,
+    ) | "DeadLetters" >> beam.Flatten()  # PCollection[DeadLetter]
+    run = RunInputs(encoded.rows, dead_letters, num_read, inputs.dead_files)
+    known_folder = None
+    if plan.reuse is not None and reused is not None:
+        run, known_folder = with_reused(run, reused, plan.reuse), plan.reuse.known_folder
+    return run | "Write" >> WriteRun(
+        plan.write, encode.schema, plan.description, known_folder
+    )  # PCollection[RunManifest]

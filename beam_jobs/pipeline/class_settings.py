@@ -1,0 +1,83 @@
+"""What a classifying job writes of each row: labels and scores, and which of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from beam_jobs.errors import UsageError
+from model_bundle.bundle.manifest import BundleManifest
+from model_bundle.inference.scores import DEFAULT_THRESHOLD, Choice, ScoreFunction, choice_of, class_names
+
+
+@dataclass(frozen=True)
+class ClassSettings:
+    """What is made of a classifier's output; by ``resolve`` on the machine that submits.
+
+    ``names`` are the labels in the order of the scores, ``function`` makes scores of the model's output.
+    ``top_k`` None writes the score of every label, else those of the best ones with their names.
+    ``threshold`` is set where several labels may hold: those with at least this score do.
+    """
+
+    names: tuple[str, ...]
+    choice: Choice
+    function: ScoreFunction
+    top_k: int | None = None
+    threshold: float | None = None
+    keep_logits: bool = False
+
+    @classmethod
+    def resolve(
+        cls, manifest: BundleManifest, *, top_k: int | None, threshold: float | None, keep_logits: bool
+    ) -> Self:
+        """Reads a classifier's labels, and refuses what does not fit them.
+
+        Raises:
+            UsageError: names the flag, what the bundle offers and what to do.
+        """
+        names, choice = class_names(manifest), choice_of(manifest)
+        if top_k is not None:
+            _check_top_k(top_k, names, choice, manifest.name)
+        if choice is Choice.SEVERAL:
+            threshold = DEFAULT_THRESHOLD if threshold is None else threshold
+            _check_threshold(threshold, manifest)
+        elif threshold is not None:
+            why = "gives quantities" if choice is Choice.NONE else "chooses one label for each text"
+            raise UsageError(
+                f"--threshold is for bundles where several labels may hold; {manifest.name} {why}. Leave it "
+                "out."
+            )
+        return cls(names, choice, manifest.scores, top_k, threshold, keep_logits)
+
+    def to_json(self) -> dict[str, Any]:
+        """Gives the settings as plain JSON data, for digests."""
+        return asdict(self)
+
+    def file_metadata(self) -> dict[str, str]:
+        """What every file of a run says of its scores; ``labels`` is a JSON list, since names may be odd."""
+        return {
+            "beam_jobs.labels": json.dumps(self.names, ensure_ascii=False),
+            "beam_jobs.scores": self.function,
+            "beam_jobs.threshold": "none" if self.threshold is None else repr(self.threshold),
+        }
+
+
+def _check_top_k(top_k: int, names: tuple[str, ...], choice: Choice, bundle: str) -> None:
+    if choice is Choice.NONE:
+        raise UsageError(f"--top_k: {bundle} gives quantities, of which none is best. Leave it out.")
+    if not 1 <= top_k <= len(names):
+        raise UsageError(
+            f"--top_k {top_k}: the bundle {bundle} has {len(names)} labels ({_some(names)}); give 1 to "
+            f"{len(names)}."
+        )
+
+
+def _check_threshold(threshold: float, manifest: BundleManifest) -> None:
+    if not math.isfinite(threshold) or (manifest.scores == "sigmoid" and not 0 <= threshold <= 1):
+        raise UsageError(f"--threshold {threshold}: a score from 0 to 1, which a label must reach.")
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

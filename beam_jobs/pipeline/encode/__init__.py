@@ -1,0 +1,1 @@
+"""Documents to rows: batches for the model, its results, dead letters."""

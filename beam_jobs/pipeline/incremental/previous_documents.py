@@ -1,0 +1,156 @@
+"""Which documents an earlier run has: ids, and ids with their texts, to tell what is new, changed or gone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from beam_jobs.pipeline.incremental.digest_index import DIGEST_BYTES, DigestIndex, IndexWriter
+from beam_jobs.pipeline.incremental.previous_rows import GroupDocuments, group_documents, opened
+
+_PAIRS, _IDS, _SKIPPED_PAIRS, _SKIPPED_IDS = "pairs", "ids", "skipped_pairs.u1", "skipped_ids.u1"
+# Where a document stands: file, row group, first row in it.
+_PLACE_WIDTH = 3
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """The files of an earlier run: its rows, and what it says has changed since the run before it."""
+
+    row_files: tuple[str, ...]
+    change_files: tuple[str, ...]
+
+
+class KnownDocuments:
+    """Finds documents of earlier runs.
+
+    Args:
+        folder: as ``build_known`` made it.
+
+    Attributes:
+        pairs: entries by ``pair_digests``, stored with their place.
+        ids: entries by ``id_digests``.
+        skipped_pairs, skipped_ids: uint8[entries], shared by all who opened the folder: 1 where a document
+            of the new input was found to be unchanged and is not written again.
+    """
+
+    def __init__(self, folder: str) -> None:
+        root = Path(folder)
+        self.pairs = DigestIndex(str(root / _PAIRS))
+        self.ids = DigestIndex(str(root / _IDS))
+        self.skipped_pairs = np.memmap(root / _SKIPPED_PAIRS, np.uint8, mode="r+")
+        self.skipped_ids = np.memmap(root / _SKIPPED_IDS, np.uint8, mode="r+")
+
+    def skip(self, ids: Sequence[str], text_digests: np.ndarray) -> np.ndarray:
+        """Notes which documents are unchanged, and gives bool[documents], which they are.
+
+        Args:
+            ids: of the documents.
+            text_digests: uint8[documents, 32].
+        """
+        found = self.pairs.find(pair_digests(ids, text_digests))
+        same = found >= 0
+        self.skipped_pairs[found[same]] = 1
+        self.skipped_ids[self.ids.find(id_digests([ids[int(at)] for at in np.flatnonzero(same)]))] = 1
+        return np.asarray(same)
+
+
+def build_known(runs: Sequence[KnownRun], folder: str, *, same_settings: bool) -> int:
+    """Indexes the documents that are valid after some runs.
+
+    Args:
+        runs: the newest first; all but the last one hold changes only.
+        folder: is made.
+        same_settings: False where every text has to be computed again: no document is unchanged then.
+
+    Returns:
+        How many documents have the id of another one.
+
+    Raises:
+        JobError: a file cannot be read.
+    """
+    root, number = Path(folder), 0
+    paths = [path for run in runs for path in run.row_files]
+    with (
+        IndexWriter(str(root / _PAIRS), _PLACE_WIDTH) as pairs,
+        IndexWriter(str(root / _IDS), 0) as ids,
+    ):
+        for file, group, documents in _valid(runs):
+            texts = documents.text_digests if same_settings else np.zeros_like(documents.text_digests)
+            places = np.empty((len(documents.starts), _PLACE_WIDTH), np.int32)
+            places[:, 0], places[:, 1], places[:, 2] = file, group, documents.starts
+            pairs.add(pair_digests(documents.ids, texts), places)
+            ids.add(id_digests(documents.ids), places[:, :0])
+            number += len(places)
+        num_pairs, num_ids = len(pairs.finish(paths)), len(ids.finish())
+    for name, size in ((_SKIPPED_PAIRS, num_pairs), (_SKIPPED_IDS, num_ids)):
+        (root / name).write_bytes(bytes(max(size, 1)))  # nothing cannot be mapped
+    return number - num_ids
+
+
+def _valid(runs: Sequence[KnownRun]) -> Iterator[tuple[int, int, GroupDocuments]]:
+    """Gives file, row group and documents, without those that a later run has changed or removed."""
+    hidden: set[str] = set()
+    file = 0
+    for run in runs:
+        for path in run.row_files:
+            for group, documents in documents_of(path):
+                shown = [at for at, name in enumerate(documents.ids) if name not in hidden]
+                yield file, group, documents.only(shown) if hidden else documents
+            file += 1
+        hidden |= set(changed_ids(run.change_files))
+
+
+def documents_of(path: str) -> Iterator[tuple[int, GroupDocuments]]:
+    """Gives the row groups of a file of rows, and their documents.
+
+    Raises:
+        JobError: the file cannot be read.
+    """
+    with opened(path) as parquet:
+        for group in range(parquet.metadata.num_row_groups):
+            yield group, group_documents(parquet, group)
+
+
+def changed_ids(paths: Iterable[str]) -> Iterator[str]:
+    """Gives the ids that files of changes say were changed or removed."""
+    for path in paths:
+        with opened(path) as parquet:
+            for batch in parquet.iter_batches(columns=["doc_id", "change"]):
+                names, kinds = (batch.column(name).to_pylist() for name in ("doc_id", "change"))
+                yield from (n for n, change in zip(names, kinds, strict=True) if change != "added")
+
+
+def id_digests(ids: Sequence[str]) -> np.ndarray:
+    """Gives uint8[ids, 32]."""
+    return _stacked(hashlib.sha256(_utf8(name)).digest() for name in ids)
+
+
+def pair_digests(ids: Sequence[str], text_digests: np.ndarray) -> np.ndarray:
+    """Gives uint8[ids, 32], of ids with the digests of their texts, uint8[ids, 32]."""
+    texts = text_digests.tobytes()
+    return _stacked(
+        hashlib.sha256(texts[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES] + _utf8(name)).digest()
+        for at, name in enumerate(ids)
+    )
+
+
+def _stacked(digests: Iterator[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def _utf8(name: str) -> bytes:
+    return name.encode("utf-8", errors="surrogatepass")
+
+
+def names_at(path: str, group: int, rows: np.ndarray) -> list[str]:
+    """Reads the ids of some rows of a row group."""
+    with opened(path) as parquet:
+        column = parquet.read_row_group(group, columns=["doc_id"]).column("doc_id")
+    names: list[str] = column.take(pa.array(rows)).to_pylist()
+    return names

@@ -1,0 +1,172 @@
+"""Rows of earlier runs: where each document's stand, and reading them again, row group by row group."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from beam_jobs.errors import JobError
+from beam_jobs.pipeline.incremental.digest_index import DigestIndex, IndexWriter, from_hex
+
+# Where a document's rows stand: file, row group, first row in it, number of rows.
+PLACE_WIDTH = 4
+# Counts the rows of one document from 0, where a document has several.
+_COUNTING_COLUMNS = ("word_index", "window_index")
+# These columns come from the input; all others of a row are taken over.
+_OF_INPUT = ("doc_id", "source", "text_sha256", "text")
+# Row groups that stay decoded: an input in its old order reads each once.
+_KEPT_GROUPS = 2
+
+
+def taken_columns(schema: pa.Schema, num_kept: int) -> list[str]:
+    """Lists the columns that are taken over: what the model gave."""
+    own = schema.names[: len(schema) - num_kept]
+    return [name for name in own if name not in _OF_INPUT]
+
+
+@contextmanager
+def opened(path: str) -> Iterator[pq.ParquetFile]:
+    """Opens a Parquet file, local or gs://.
+
+    Raises:
+        JobError: it cannot be read; says which.
+    """
+    try:
+        if "://" not in path:
+            with pq.ParquetFile(path) as parquet:
+                yield parquet
+            return
+        stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        with stream, pq.ParquetFile(stream, pre_buffer=False) as parquet:
+            yield parquet
+    except (pa.ArrowException, OSError) as error:
+        raise JobError(
+            f"{path}, a file of an earlier run, cannot be read: {error}. Name another run, or leave "
+            "--previous out."
+        ) from error
+
+
+def build_index(paths: Sequence[str], folder: str) -> DigestIndex:
+    """Indexes the documents of Parquet files by the digest of their text.
+
+    Reads two columns, a row group at a time.
+
+    Raises:
+        JobError: a file cannot be read.
+    """
+    with IndexWriter(folder, PLACE_WIDTH) as writer:
+        for number, path in enumerate(paths):
+            with opened(path) as parquet:
+                for group in range(parquet.metadata.num_row_groups):
+                    found = group_documents(parquet, group, with_ids=False)
+                    places = np.empty((len(found.starts), PLACE_WIDTH), np.int32)
+                    places[:, 0], places[:, 1] = number, group
+                    places[:, 2], places[:, 3] = found.starts, found.counts
+                    writer.add(found.text_digests, places)
+        return writer.finish(paths)
+
+
+@dataclass(frozen=True)
+class GroupDocuments:
+    """The documents of a row group.
+
+    ``starts``, ``counts``: int64[documents], their first rows and numbers of rows. ``text_digests``:
+    uint8[documents, 32]. ``ids`` is empty where they were not asked for.
+    """
+
+    starts: np.ndarray
+    counts: np.ndarray
+    text_digests: np.ndarray
+    ids: list[str]
+
+    def only(self, wanted: list[int]) -> GroupDocuments:
+        """Gives those at some positions."""
+        arrays = (self.starts[wanted], self.counts[wanted], self.text_digests[wanted])
+        return GroupDocuments(*arrays, [self.ids[at] for at in wanted])
+
+
+def group_documents(parquet: pq.ParquetFile, group: int, *, with_ids: bool = True) -> GroupDocuments:
+    """Reads which documents the rows of a row group belong to."""
+    counting = [name for name in _COUNTING_COLUMNS if name in parquet.schema_arrow.names]
+    columns = ["text_sha256", *counting, *(["doc_id"] if with_ids else [])]
+    table = parquet.read_row_group(group, columns=columns)
+    starts, counts = document_rows(table)
+    rows = table if not counting else table.take(pa.array(starts))
+    digests = b"".join(rows.column("text_sha256").cast(pa.binary()).to_pylist())
+    ids = rows.column("doc_id").to_pylist() if with_ids else []
+    return GroupDocuments(starts, counts, from_hex(digests, len(starts)), ids)
+
+
+def document_rows(rows: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Gives int64[documents] twice: where the rows of each document start, and how many they are."""
+    counting = [name for name in _COUNTING_COLUMNS if name in rows.schema.names]
+    starts = np.arange(rows.num_rows)
+    if counting:
+        starts = np.flatnonzero(np.asarray(rows.column(counting[0])) == 0)
+    return starts, np.diff(np.append(starts, rows.num_rows))
+
+
+class OldRows:
+    """Reads what is taken over of documents' rows.
+
+    Args:
+        files: see ``DigestIndex.files``.
+        columns: what to read; ``text_sha256`` comes with it.
+    """
+
+    def __init__(self, files: Sequence[str], columns: Sequence[str]) -> None:
+        self._files = files
+        self._columns = ["text_sha256", *(name for name in columns if name != "text_sha256")]
+        self._kept: OrderedDict[tuple[int, int], pa.RecordBatch] = OrderedDict()
+
+    def group(self, file: int, group: int) -> pa.RecordBatch:
+        """Gives a row group's columns."""
+        key = (file, group)
+        if key not in self._kept:
+            with opened(self._files[file]) as parquet:
+                table = parquet.read_row_group(group, columns=self._columns).combine_chunks()
+            while len(self._kept) >= _KEPT_GROUPS:
+                self._kept.popitem(last=False)
+            (self._kept[key],) = table.to_batches() or [_empty(table)]
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+
+def _empty(table: pa.Table) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def row_numbers(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Spreads documents to their rows.
+
+    Args:
+        places: int32[documents, 4], all in one row group.
+
+    Returns:
+        int64[rows], the rows in the group; int64[rows], the position of their document.
+    """
+    counts = places[:, 3].astype(np.int64)
+    documents = np.repeat(np.arange(len(places)), counts)
+    begun = np.cumsum(counts) - counts
+    rows = np.arange(len(documents)) - begun[documents] + places[documents, 2]
+    return rows, documents
+
+
+def by_group(places: np.ndarray) -> Mapping[tuple[int, int], np.ndarray]:
+    """Groups the positions of int32[documents, 4] by file and row group, in that order."""
+    order = np.lexsort((places[:, 1], places[:, 0]))
+    ordered = places[order, :2]
+    bounds = np.flatnonzero((ordered[1:] != ordered[:-1]).any(axis=1)) + 1
+    return {
+        (int(places[part[0], 0]), int(places[part[0], 1])): part
+        for part in np.split(order, bounds)
+        if len(part)
+    }

@@ -1,0 +1,184 @@
+"""Types of columns: what they are called in the output, and how a format's values become them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_jobs.pipeline.read.documents import RecordError, checked_unicode
+
+_INT64_RANGE = range(-(2**63), 2**63)
+
+
+def json_type(value: Any) -> pa.DataType:
+    """Tells the type that a JSON value has as a column: nested ones become JSON text."""
+    if value is None:
+        return pa.null()
+    if type(value) is bool:
+        return pa.bool_()
+    if type(value) is int and value in _INT64_RANGE:
+        return pa.int64()
+    if type(value) is float:
+        return pa.float64()
+    return pa.string()
+
+
+def merge_json_types(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """Finds the type that holds the values of both: null gives way, integers become floats, others text."""
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    return pa.float64() if {one, other} == {pa.int64(), pa.float64()} else pa.string()
+
+
+def json_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
+    """Makes the function that turns a column's JSON values into Python values of a type.
+
+    A text column takes every value: strings as they are, all others as their JSON text.
+
+    Raises (the function):
+        RecordError: ``column_type``, ``invalid_unicode``.
+    """
+    change = {pa.int64(): _json_int, pa.float64(): _json_float, pa.bool_(): _json_bool}.get(kind, _json_text)
+
+    def convert(value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return change(value)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise misfit(name, kind, f"a value of type {type(value).__name__}") from error
+
+    return convert
+
+
+def misfit(name: str, kind: pa.DataType, what: str) -> RecordError:
+    """Makes the error of a kept value that does not fit its column."""
+    return RecordError("column_type", f"Column {name!r} is kept as {kind}, but here it holds {what}.")
+
+
+def _json_int(value: Any) -> int:
+    if type(value) is float and value.is_integer() and abs(value) <= 2**53:
+        return int(value)
+    if type(value) is not int or value not in _INT64_RANGE:
+        raise TypeError
+    return value
+
+
+def _json_float(value: Any) -> float:
+    if type(value) is not float and type(value) is not int:
+        raise TypeError
+    return float(value)
+
+
+def _json_bool(value: Any) -> bool:
+    if type(value) is not bool:
+        raise TypeError
+    return value
+
+
+def _json_text(value: Any) -> str:
+    text = value if type(value) is str else json.dumps(value, ensure_ascii=False)
+    return checked_unicode(text, "kept column")
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Gives the type that a Parquet column is kept as: of the many string types only one is."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    if types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.string()
+    if types.is_large_binary(kind) or types.is_binary_view(kind):
+        return pa.binary()
+    return kind
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Tells whether a column of this type can be the text (a column of nothing but nulls can)."""
+    return bool(pa.types.is_string(plain_type(kind)) or pa.types.is_null(kind))
+
+
+def is_id(kind: pa.DataType) -> bool:
+    """Tells whether a column of this type can be the id: strings or integers."""
+    return is_text(kind) or bool(pa.types.is_integer(plain_type(kind)))
+
+
+def storage_type(kind: pa.DataType) -> pa.DataType:
+    """Gives the type whose Python values lose nothing: times become the integers they are stored as.
+
+    Python's own have no nanoseconds. ``pa.array`` takes the integers back, whatever the unit and time zone.
+    """
+    types = pa.types
+    if types.is_date32(kind) or types.is_time32(kind):
+        return pa.int32()
+    if types.is_temporal(kind) and not types.is_interval(kind):
+        return pa.int64()
+    if types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(storage_type(kind.value_type)))
+    if types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(storage_type(kind.value_type)))
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(storage_type(field.type)) for field in kind])
+    return kind
+
+
+class UnfitValue:
+    """Stands for a value that does not fit its column."""
+
+
+MISFIT = UnfitValue()
+
+
+def arrow_values(array: pa.Array, kind: pa.DataType) -> list[Any]:
+    """Gives an array's values as ``pa.array(values, kind)`` takes them; misfits as ``MISFIT``."""
+    try:
+        return _cast(array, kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
+        return [_one_value(array.slice(index, 1), kind) for index in range(len(array))]
+
+
+def _one_value(array: pa.Array, kind: pa.DataType) -> Any:
+    if array.null_count:
+        return None
+    try:
+        return _cast(array, kind)[0]
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
+        return MISFIT
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> list[Any]:
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if array.type != kind:
+        array = pc.cast(array, kind)
+    storage = storage_type(kind)
+    values: list[Any] = (array if storage == kind else array.cast(storage)).to_pylist()
+    return values
+
+
+def arrow_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
+    """Makes the function that passes on what ``arrow_values`` gave, but no misfits.
+
+    Raises (the function):
+        RecordError: ``column_type``.
+    """
+
+    def convert(value: Any) -> Any:
+        if value is MISFIT:
+            raise misfit(name, kind, "a value that does not fit")
+        return value
+
+    return convert
+
+
+def unchanged(value: Any) -> Any:
+    """Gives the value back: CSV holds nothing but strings, and they are kept as such."""
+    return value

@@ -1,0 +1,187 @@
+"""One record to one outcome: a Document, or a DeadLetter that says why not.
+
+Reasons given while reading (stage ``read``):
+
+====================  ===========================================================================
+``too_large``         over ``--max_document_bytes``; the first 1,000 characters are kept
+``invalid_encoding``  bytes that are not in ``--encoding``; kept with replacement characters
+``invalid_unicode``   half a surrogate pair, which is no character; kept with replacement characters
+``broken_json``       a line that is not one JSON object
+``bad_csv_row``       quotes or a number of fields that do not fit
+``missing_text``      every text column is absent or null
+``text_not_string``   a text column holds a number, a list …
+``missing_id``        the id column is absent, null, empty, or neither a string nor an integer
+``column_type``       a kept column holds a value that does not fit its type
+``missing_number``    a column that the model takes as a number is absent, null, empty or NaN
+``not_a_number``      it holds something else than a finite number
+====================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from beam_jobs.base.records import DeadLetter, Document
+from beam_jobs.pipeline.read.types import FileInfo, ReadPlan
+
+MAX_HEAD_CHARS = 1_000
+Outcomes = Generator[Document | DeadLetter, None, None]
+Converter = Callable[[Any], Any]
+
+
+class RecordError(Exception):
+    """A record cannot become a document. The message never holds any of the input's text."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class RowBuilder:
+    """Makes the outcomes of one file's records.
+
+    Args:
+        file: where the records come from.
+        plan: which columns mean what.
+        converters: one per carried column, from the format's value to the one to take along; they raise
+            RecordError.
+    """
+
+    def __init__(self, file: FileInfo, plan: ReadPlan, converters: Sequence[Converter] = ()) -> None:
+        options = plan.options
+        self._source, self._prefix = file.path, file.relative + "#"
+        self._separator, self._max_bytes = options.text_separator, options.max_document_bytes
+        self._has_id, self._no_text = options.id_column is not None, options.no_text
+        self._converters, self._num_kept = tuple(converters), len(plan.kept_schema)
+
+    def position_id(self, position: int) -> str:
+        """Gives the id of a record that has none of its own."""
+        return f"{self._prefix}{position}"
+
+    def build(
+        self, position: int, texts: Sequence[Any], id_value: Any = None, kept: Sequence[Any] = ()
+    ) -> Document | DeadLetter:
+        """Turns the values of one record into its outcome.
+
+        Args:
+            position: where the record is in its file; gives the id where no column does.
+            texts: values of the text columns.
+            id_value: value of the id column, if there is one.
+            kept: values of the carried columns, not yet converted.
+        """
+        doc_id = f"{self._prefix}{position}"
+        try:
+            if self._has_id:
+                doc_id = checked_id(id_value)
+            text = joined_text(texts, self._separator)
+            if len(text) * 4 > self._max_bytes and (size := len(text.encode())) > self._max_bytes:
+                digest = hashlib.sha256(text.encode()).hexdigest()
+                return self.oversized(doc_id, text[:MAX_HEAD_CHARS], digest, size)
+            columns = tuple([convert(value) for convert, value in zip(self._converters, kept, strict=True)])
+        except RecordError as error:
+            readable = _readable_text(texts, self._separator)
+            data = None if readable is None else readable.encode()
+            return self.dead(doc_id, error.reason, str(error), readable, data)
+        if len(columns) > self._num_kept:
+            return Document(doc_id, self._source, text, columns[: self._num_kept], columns[self._num_kept :])
+        return Document(doc_id, self._source, text, columns)
+
+    def document(self, doc_id: str, text: str) -> Document:
+        """Makes a document without columns; ``text`` must be valid Unicode."""
+        return Document(doc_id, self._source, text)
+
+    def dead(
+        self, doc_id: str, reason: str, message: str, text: str | None, data: bytes | None
+    ) -> DeadLetter:
+        """Makes a dead letter; ``data`` are the bytes that its digest and size are of."""
+        digest = None if data is None else hashlib.sha256(data).hexdigest()
+        size = None if data is None else len(data)
+        shown = None if self._no_text else text
+        return DeadLetter(doc_id, self._source, "read", reason, message, shown, digest, size)
+
+    def undecodable(self, doc_id: str, error: UnicodeDecodeError, encoding: str) -> DeadLetter:
+        """Makes the dead letter of bytes that are not in their encoding; the error holds them."""
+        message = (
+            f"Expected {encoding}, but byte {error.start} of the record does not fit ({error.reason}). "
+            "Give the right --encoding, or repair the record."
+        )
+        text = error.object.decode(encoding, "replace")
+        return self.dead(doc_id, "invalid_encoding", message, repaired(text), error.object)
+
+    def oversized(self, doc_id: str, head: str, digest: str, size: int, hint: str = "") -> DeadLetter:
+        """Makes the dead letter of a record that is too large, of which only the head is known."""
+        message = (
+            f"The record has {size:,} bytes, but --max_document_bytes allows {self._max_bytes:,}. "
+            f"Raise the limit or split the record.{hint}"
+        )
+        shown = None if self._no_text else head[:MAX_HEAD_CHARS]
+        return DeadLetter(doc_id, self._source, "read", "too_large", message, shown, digest, size)
+
+
+def joined_text(texts: Sequence[Any], separator: str) -> str:
+    """Joins the text columns of a record, leaving out nulls.
+
+    Raises:
+        RecordError: ``missing_text``, ``text_not_string``, ``invalid_unicode``.
+    """
+    parts = [part for part in texts if part is not None]
+    if not parts:
+        raise RecordError("missing_text", "Expected text, but every text column is absent or null.")
+    for part in parts:
+        if type(part) is not str:
+            what = type(part).__name__
+            raise RecordError(
+                "text_not_string", f"Expected text, but a text column holds a value of type {what}."
+            )
+    return checked_unicode(parts[0] if len(parts) == 1 else separator.join(parts), "text")
+
+
+def checked_unicode(text: str, what: str) -> str:
+    """Gives the text back if it is valid Unicode.
+
+    Raises:
+        RecordError: ``invalid_unicode``.
+    """
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            message = (
+                f"The {what} holds half a surrogate pair at character {error.start}, which is no character."
+            )
+            raise RecordError("invalid_unicode", message) from error
+    return text
+
+
+def checked_id(value: Any) -> str:
+    """Gives the document id that a value of the id column stands for.
+
+    Raises:
+        RecordError: ``missing_id``, ``invalid_unicode``.
+    """
+    if type(value) is str and value:
+        return checked_unicode(value, "id")
+    if type(value) is int:
+        return str(value)
+    what = "nothing" if value is None or value == "" else f"a value of type {type(value).__name__}"
+    raise RecordError("missing_id", f"Expected a string or an integer in the id column, but found {what}.")
+
+
+def _readable_text(texts: Sequence[Any], separator: str) -> str | None:
+    parts = [part for part in texts if part is not None]
+    if not parts:
+        return None
+    text = separator.join(part if type(part) is str else json.dumps(part, default=str) for part in parts)
+    return repaired(text)
+
+
+def repaired(text: str) -> str:
+    r"""Puts the replacement character in the place of half surrogate pairs.
+
+    >>> ascii(repaired("a\ud800b"))
+    "'a\\ufffdb'"
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,0 +1,1 @@
+"""Patterns to files, and files to bytes and lines."""

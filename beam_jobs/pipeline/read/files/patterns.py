@@ -1,0 +1,126 @@
+"""From patterns to files, each with the relative path that its documents are named by."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+
+from beam_jobs.errors import NoInputError, UsageError
+from beam_jobs.pipeline.read.types import SUPPORTED, FileInfo, detect_format
+
+_WILDCARD = re.compile(r"[\[*?]")
+
+
+def match_patterns(patterns: Sequence[str]) -> tuple[FileInfo, ...]:
+    """Finds the files of all patterns: pattern by pattern, in each by path.
+
+    Raises:
+        NoInputError: nothing matches any pattern.
+        UsageError: nothing matches one of them, two match one file, or a file's format is not supported.
+    """
+    found: dict[str, str] = {}
+    files: list[FileInfo] = []
+    missing: list[NoInputError] = []
+    for pattern in patterns:
+        try:
+            matched = match_pattern(pattern)
+        except NoInputError as error:
+            missing.append(error)
+            continue
+        for file in matched:
+            if file.path in found:
+                raise UsageError(
+                    f"{file.path} is matched twice, by {found[file.path]} and {pattern}; every document "
+                    "would be in the output twice. Leave one of them out."
+                )
+            found[file.path] = pattern
+            files.append(file)
+    if missing and files:
+        raise UsageError(f"{missing[0]} Other patterns match {len(files)} files.") from missing[0]
+    if missing:
+        raise missing[0]
+    return tuple(files)
+
+
+def match_pattern(pattern: str) -> list[FileInfo]:
+    """Finds the files of one pattern, by path.
+
+    ``*`` and ``?`` match within a folder, ``**`` across folders, ``[ab]`` one of some characters. A local
+    file whose name holds these is found by its name too.
+
+    Raises:
+        NoInputError: nothing matches.
+        UsageError: storage cannot be listed, or a file's format is not supported.
+    """
+    local = FileSystems.get_scheme(pattern) is None
+    if local:
+        # Beam does not find anything for a bare "*.txt", and workers may stand elsewhere.
+        pattern = os.path.normpath(Path(pattern).absolute())
+        if Path(pattern).is_dir():
+            raise UsageError(
+                f"{pattern} is a folder. Say which files in it, for example '{pattern}/*.jsonl'."
+            )
+    is_name = local and Path(pattern).is_file()
+    sizes = [(pattern, Path(pattern).stat().st_size)] if is_name else _listed(pattern)
+    prefix = _fixed_prefix(pattern, is_name)
+    # Some tools keep folders as objects whose name ends with a slash.
+    files = [_file(path, path[len(prefix) :], size) for path, size in sorted(sizes) if not path.endswith("/")]
+    if not files:
+        raise NoInputError(
+            f"No file matches {pattern}. Check the path; quote patterns, so that the shell leaves them."
+        )
+    return files
+
+
+def check_ids(files: Iterable[FileInfo]) -> None:
+    """Refuses two files whose documents would have the same ids.
+
+    Raises:
+        UsageError: names both files and the ways out.
+    """
+    found: dict[str, str] = {}
+    for file in files:
+        other = found.setdefault(file.relative, file.path)
+        if other != file.path:
+            raise UsageError(
+                f"Documents of {other} and {file.path} would have the same ids, because ids are made from "
+                f"the path behind the fixed part of each pattern, here {file.relative!r} for both. Match "
+                f"both with one pattern, such as '{_common_pattern(other, file.path)}', or give --id_column."
+            )
+
+
+def _listed(pattern: str) -> list[tuple[str, int]]:
+    try:
+        (match,) = FileSystems.match([pattern])
+    except (BeamIOError, ValueError) as error:
+        raise UsageError(
+            f"The files of {pattern} cannot be listed: {error}. Check the path and your access."
+        ) from error
+    return [(metadata.path, metadata.size_in_bytes) for metadata in match.metadata_list]
+
+
+def _fixed_prefix(pattern: str, is_name: bool) -> str:
+    fixed = pattern if is_name else _WILDCARD.split(pattern, maxsplit=1)[0]
+    return fixed[: fixed.rindex("/") + 1]
+
+
+def _file(path: str, relative: str, size: int) -> FileInfo:
+    detected = detect_format(path)
+    if detected is None:
+        hint = " A .json file with one object a line is .jsonl." if path.lower().endswith(".json") else ""
+        raise UsageError(f"{path}: the name says no format that can be read. Supported: {SUPPORTED}.{hint}")
+    return FileInfo(path, relative, size, *detected)
+
+
+def _common_pattern(one: str, other: str) -> str:
+    """Gives a pattern that matches both of two files with different folders."""
+    folders, others = one.split("/"), other.split("/")
+    common = 0
+    while folders[common] == others[common]:
+        common += 1
+    return "/".join([*folders[:common], "**", folders[-1]])

@@ -1,0 +1,121 @@
+"""CSV and TSV by RFC 4180: a header row, then a record a row; fields may be quoted and hold line breaks.
+
+Blank lines are left out and are no records, as in Python's csv module. A byte order mark is left out. Every
+value is a string, so an empty field is an empty text, not a missing one.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+import pyarrow as pa
+
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.records import DeadLetter
+from beam_jobs.pipeline.read.columns.numeric import number_converters
+from beam_jobs.pipeline.read.columns.types import unchanged
+from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
+from beam_jobs.pipeline.read.files.encoding import line_encoding
+from beam_jobs.pipeline.read.files.lines import Oversized
+from beam_jobs.pipeline.read.files.open import Meter, OnBytes, open_lines
+from beam_jobs.pipeline.read.formats.csv_records import BadRecord, Record, iter_records
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span
+
+_OVERSIZED_HINT = " If it should be many records, a quote that nothing closes may have joined them."
+
+
+def read_delimited(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
+    """Reads a CSV or TSV file whole; records are numbered from 0 behind the header.
+
+    Raises:
+        DamagedFileError: the file cannot be read on, or its header does not have the needed columns.
+    """
+    file, options = span.file, plan.options
+    with closing(open_lines(file, options.encoding, Meter(on_bytes, file.size_bytes))) as stream:
+        records = _records(stream, file, options)
+        header = _header(records, options)
+        if header is not None:
+            yield from _outcomes(records, header, file, plan)
+
+
+def delimited_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType] | None:
+    """Tells the columns of a file, all of them strings; None for an empty file, which has none.
+
+    A name that the header has twice is left out, because it could mean either.
+
+    Raises:
+        DamagedFileError: the file has no usable header.
+    """
+    with closing(open_lines(file, options.encoding)) as stream:
+        header = _header(_records(stream, file, options), options)
+    if header is None:
+        return None
+    return {name: pa.string() for name in header if header.count(name) == 1}
+
+
+def _records(stream: io.BufferedReader, file: FileInfo, options: ReadOptions) -> Iterator[Record]:
+    return iter_records(
+        stream,
+        line_encoding(options.encoding),
+        options.max_document_bytes,
+        delimiter="\t" if file.format == "tsv" else options.delimiter or ",",
+        quotes=options.csv_quotes,
+        num_fields=len(options.column_names) or None,
+    )
+
+
+def _header(records: Iterator[Record], options: ReadOptions) -> Sequence[str] | None:
+    """Gives the names of the columns, and takes the header row off the records if there is one."""
+    if options.column_names:
+        return options.column_names
+    first = next(records, None)
+    if first is None or isinstance(first, list):
+        return first
+    why = "is too large" if isinstance(first, Oversized) else first.why or "is not in the encoding"
+    raise DamagedFileError(
+        "bad_csv_header",
+        f"Expected a header row with the names of the columns, but the first row cannot be read: {why}. "
+        "Repair it, check --encoding and --delimiter, or name the columns with --column_names.",
+    )
+
+
+def _outcomes(records: Iterator[Record], header: Sequence[str], file: FileInfo, plan: ReadPlan) -> Outcomes:
+    id_column = plan.options.id_column
+    texts_at = [_index(header, name) for name in plan.text_columns]
+    id_at = None if id_column is None else _index(header, id_column)
+    carried_at = [_index(header, name) for name in plan.carried_columns]
+    converters = [*([unchanged] * len(plan.kept_schema)), *number_converters(plan.options)]
+    builder = RowBuilder(file, plan, converters)
+    encoding = line_encoding(plan.options.encoding)
+    for number, record in enumerate(records):
+        if isinstance(record, list):
+            id_value = None if id_at is None else record[id_at]
+            yield builder.build(
+                number, [record[at] for at in texts_at], id_value, [record[at] for at in carried_at]
+            )
+        else:
+            yield _dead(builder, builder.position_id(number), record, encoding)
+
+
+def _index(header: Sequence[str], name: str) -> int:
+    """Finds a column; the message does not list the header, which may be text where a file has none."""
+    if header.count(name) == 1:
+        return header.index(name)
+    reason, what = (
+        ("repeated_column", "more than one column") if name in header else ("missing_column", "no column")
+    )
+    raise DamagedFileError(reason, f"Expected one column {name!r}, but the header has {what} of that name.")
+
+
+def _dead(builder: RowBuilder, doc_id: str, record: BadRecord | Oversized, encoding: str) -> DeadLetter:
+    if isinstance(record, Oversized):
+        head = record.head.decode(encoding, "replace")
+        return builder.oversized(doc_id, head, record.sha256, record.num_bytes, _OVERSIZED_HINT)
+    try:
+        text = record.data.decode(encoding)
+    except UnicodeDecodeError as error:
+        return builder.undecodable(doc_id, error, encoding)
+    message = f"Expected a row by RFC 4180, but {record.why}. Repair the row."
+    return builder.dead(doc_id, "bad_csv_row", message, text, record.data)

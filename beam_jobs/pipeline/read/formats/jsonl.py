@@ -1,0 +1,133 @@
+"""JSON Lines: one JSON object a line, its members the columns.
+
+Lines of nothing but white space are left out and are no documents. NaN and Infinity, which Python writes, are
+read. A byte order mark at the beginning of the file is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.records import DeadLetter
+from beam_jobs.pipeline.read.columns.numeric import number_converters
+from beam_jobs.pipeline.read.columns.types import json_converter, json_type, merge_json_types
+from beam_jobs.pipeline.read.documents import Outcomes, RecordError, RowBuilder
+from beam_jobs.pipeline.read.files.encoding import BOM_UTF8, line_encoding
+from beam_jobs.pipeline.read.files.lines import Oversized, is_splittable, span_lines
+from beam_jobs.pipeline.read.files.open import OnBytes
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span
+
+# How many rows the types of kept columns are taken from, and how many bytes at most.
+INSPECTED_ROWS = 1_000
+INSPECTED_BYTES = 8_000_000
+
+
+def read_jsonl(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
+    """Reads the lines that begin in a span, a record each.
+
+    Raises:
+        DamagedFileError: the file cannot be read on.
+    """
+    options = plan.options
+    converters = [json_converter(field.name, field.type) for field in plan.kept_schema]
+    builder = RowBuilder(span.file, plan, [*converters, *number_converters(options)])
+    text_columns, id_column, carried_columns = plan.text_columns, options.id_column, plan.carried_columns
+    encoding = line_encoding(options.encoding)
+    for position, line in _records(span, options, on_bytes):
+        record = _parsed(builder, builder.position_id(position), line, encoding)
+        if isinstance(record, DeadLetter):
+            yield record
+            continue
+        get = record.get
+        id_value = None if id_column is None else get(id_column)
+        yield builder.build(position, [*map(get, text_columns)], id_value, [*map(get, carried_columns)])
+
+
+def jsonl_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType]:
+    """Tells the columns of a file's first rows and their types.
+
+    Raises:
+        DamagedFileError: the file cannot be read at all.
+    """
+    columns: dict[str, pa.DataType] = {}
+    for record in _first_objects(file, options):
+        for name, value in record.items():
+            found = json_type(value)
+            columns[name] = merge_json_types(columns[name], found) if name in columns else found
+    return columns
+
+
+def _first_objects(file: FileInfo, options: ReadOptions) -> Iterator[dict[str, Any]]:
+    """Gives the first rows that can be read; the others become dead letters when they are."""
+    encoding, num_bytes = line_encoding(options.encoding), 0
+    try:
+        for _, line in islice(_records(Span(file), options), INSPECTED_ROWS):
+            if isinstance(line, bytes):
+                num_bytes += len(line)
+                with suppress(RecordError):
+                    yield _object(line.decode(encoding, "replace"))
+            if num_bytes > INSPECTED_BYTES:
+                return
+    except DamagedFileError:
+        if not num_bytes:
+            raise
+
+
+def _records(
+    span: Span, options: ReadOptions, on_bytes: OnBytes | None = None
+) -> Iterator[tuple[int, bytes | Oversized]]:
+    """Gives the lines that are not blank, with their offset or else the number of the record."""
+    splittable, number = is_splittable(span.file, options.encoding), 0
+    for position, line in span_lines(span, options.encoding, options.max_document_bytes, on_bytes):
+        content = line
+        if isinstance(content, bytes):
+            if position == 0:
+                content = content.removeprefix(BOM_UTF8)
+            if not content or content.isspace():
+                continue
+        yield (position if splittable else number), content
+        number += 1
+
+
+def _parsed(
+    builder: RowBuilder, doc_id: str, line: bytes | Oversized, encoding: str
+) -> dict[str, Any] | DeadLetter:
+    if isinstance(line, Oversized):
+        head = line.head.decode(encoding, "replace")
+        return builder.oversized(doc_id, head, line.sha256, line.num_bytes)
+    try:
+        text = line.decode(encoding)
+    except UnicodeDecodeError as error:
+        return builder.undecodable(doc_id, error, encoding)
+    try:
+        return _object(text)
+    except RecordError as error:
+        return builder.dead(doc_id, error.reason, str(error), text, line)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecordError(
+            "broken_json", f"Expected one JSON object: {error.msg} at character {error.pos}."
+        ) from error
+    except ValueError as error:
+        raise RecordError(
+            "broken_json", "Expected one JSON object, but it holds a number of too many digits."
+        ) from error
+    except RecursionError as error:
+        raise RecordError("broken_json", "Expected one JSON object, but it is nested too deeply.") from error
+    if type(value) is not dict:
+        what = type(value).__name__
+        raise RecordError(
+            "broken_json", f"Expected one JSON object, but the line holds a value of type {what}."
+        )
+    return value

@@ -1,0 +1,174 @@
+"""Parquet: row groups in small batches, the needed columns alone.
+
+What is bounded are the bytes of a batch, by the average size of the row group's rows, and those read ahead in
+each column. A single value is held whole before its size is known, because a Parquet page is decoded whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate, pairwise
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+
+from beam_jobs.pipeline.read.columns.numeric import number_converters, number_values
+from beam_jobs.pipeline.read.columns.types import arrow_converter, arrow_values, is_id, is_text
+from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
+from beam_jobs.pipeline.read.files.open import Meter, OnBytes, StoredFile
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span
+
+BATCH_BYTES = 8_000_000
+MAX_BATCH_ROWS = 1_024
+LOCAL_BUFFER_BYTES = 1 << 20
+# Beam's reader of gs:// fetches at least this much at a time, so that less would fetch it again and again.
+REMOTE_BUFFER_BYTES = 1 << 24
+
+
+def read_parquet(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
+    """Reads the row groups of a span; rows are numbered from 0 through the whole file.
+
+    Raises:
+        DamagedFileError: the file is not Parquet, lacks a needed column, or is damaged inside.
+    """
+    meter = Meter(on_bytes, span.file.size_bytes)
+    converters = [arrow_converter(field.name, field.type) for field in plan.kept_schema]
+    builder = RowBuilder(span.file, plan, [*converters, *number_converters(plan.options)])
+    with _opened(span.file) as parquet:
+        _check_columns(parquet.schema_arrow, plan)
+        num_groups = parquet.metadata.num_row_groups
+        first_rows = [
+            0,
+            *accumulate(parquet.metadata.row_group(index).num_rows for index in range(num_groups)),
+        ]
+        stored_bytes = _group_bytes(parquet.metadata, span.file.size_bytes)
+        for index in range(span.start, num_groups if span.end is None else span.end):
+            position = first_rows[index]
+            for batch in _batches(parquet, index, plan):
+                yield from _outcomes(batch, position, builder, plan)
+                position += batch.num_rows
+            meter.add(stored_bytes[index])
+
+
+def parquet_columns(file: FileInfo) -> dict[str, pa.DataType]:
+    """Tells the top-level columns of a file and their types, without names that it has twice.
+
+    Raises:
+        DamagedFileError: the file is not Parquet.
+    """
+    with _opened(file) as parquet:
+        schema = parquet.schema_arrow
+        return {field.name: field.type for field in schema if schema.names.count(field.name) == 1}
+
+
+def row_group_ranges(file: FileInfo, range_bytes: int) -> list[tuple[int, int]]:
+    """Cuts a file's row groups into ranges of about so many stored bytes.
+
+    Raises:
+        DamagedFileError: the file is not Parquet.
+    """
+    with _opened(file) as parquet:
+        stored_bytes = _group_bytes(parquet.metadata, file.size_bytes)
+    ranges, begun, size = [], 0, 0
+    for end, more in enumerate(stored_bytes, 1):
+        size += more
+        if size >= range_bytes or end == len(stored_bytes):
+            ranges.append((begun, end))
+            begun, size = end, 0
+    return ranges
+
+
+@contextmanager
+def _opened(file: FileInfo) -> Iterator[pq.ParquetFile]:
+    """Opens a file; what Arrow finds wrong with it, then or while it is read, is a DamagedFileError."""
+    buffer_bytes = LOCAL_BUFFER_BYTES if FileSystems.get_scheme(file.path) is None else REMOTE_BUFFER_BYTES
+    with StoredFile(file) as stored:
+        try:
+            # pre_buffer would read the row group's columns whole.
+            with pq.ParquetFile(stored, buffer_size=buffer_bytes, pre_buffer=False) as parquet:
+                yield parquet
+        except (pa.ArrowException, OSError) as error:
+            if stored.failure is not None:
+                raise stored.failure from error
+            raise DamagedFileError(
+                "damaged",
+                f"Expected a Parquet file, but it cannot be read ({error}). Copy or write the file again.",
+            ) from error
+
+
+def _check_columns(schema: pa.Schema, plan: ReadPlan) -> None:
+    for name in plan.needed_columns:
+        found = len(schema.get_all_field_indices(name))
+        if found != 1:
+            reason = "repeated_column" if found else "missing_column"
+            raise DamagedFileError(
+                reason, f"Expected one column {name!r}, but the file has {found} of that name."
+            )
+    roles = [(name, "text", is_text) for name in plan.text_columns]
+    if plan.options.id_column is not None:
+        roles.append((plan.options.id_column, "id", is_id))
+    for name, role, is_fit in roles:
+        kind = schema.field(name).type
+        if not is_fit(kind):
+            raise DamagedFileError(
+                "column_type", f"Column {name!r} is {kind} here, which cannot be the {role}."
+            )
+
+
+def _batches(parquet: pq.ParquetFile, index: int, plan: ReadPlan) -> Iterator[pa.RecordBatch]:
+    group, wanted = parquet.metadata.row_group(index), set(plan.needed_columns)
+    chunks = [group.column(at) for at in range(group.num_columns)]
+    size = sum(chunk.total_uncompressed_size for chunk in chunks if _top_name(chunk.path_in_schema, wanted))
+    rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * group.num_rows // max(size, 1)))
+    batches: Iterator[pa.RecordBatch] = parquet.iter_batches(rows, row_groups=[index], columns=sorted(wanted))
+    return batches
+
+
+def _top_name(path: str, wanted: set[str]) -> bool:
+    return path in wanted or path.partition(".")[0] in wanted
+
+
+def _group_bytes(metadata: pq.FileMetaData, file_bytes: int) -> list[int]:
+    """Gives each row group's share of the file's stored bytes; together they add up to the file."""
+    sizes = [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
+    ends = [0, *accumulate(sizes)]
+    shares = [file_bytes * end // max(ends[-1], 1) for end in ends]
+    return [after - before for before, after in pairwise(shares)]
+
+
+def _outcomes(batch: pa.RecordBatch, position: int, builder: RowBuilder, plan: ReadPlan) -> Outcomes:
+    id_column, num_rows = plan.options.id_column, batch.num_rows
+    texts = [_text_values(batch.column(name)) for name in plan.text_columns]
+    ids = [None] * num_rows if id_column is None else arrow_values(batch.column(id_column), pa.string())
+    kept = [arrow_values(batch.column(field.name), field.type) for field in plan.kept_schema]
+    kept += [number_values(batch.column(name)) for name in plan.options.numeric_columns]
+    text_rows, kept_rows = zip(*texts, strict=True), zip(*kept, strict=True) if kept else [()] * num_rows
+    has_invalid = any(isinstance(value, UnicodeDecodeError) for column in texts for value in column)
+    for row, (parts, id_value, values) in enumerate(zip(text_rows, ids, kept_rows, strict=True), position):
+        errors = [part for part in parts if isinstance(part, UnicodeDecodeError)] if has_invalid else ()
+        if errors:
+            yield builder.undecodable(builder.position_id(row), errors[0], "utf-8")
+        else:
+            yield builder.build(row, parts, id_value, values)
+
+
+def _text_values(array: pa.Array) -> list[Any]:
+    """Gives a column's texts, and errors in the place of those that are not UTF-8; Parquet does not check."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    try:
+        values: list[Any] = pc.cast(array, pa.string()).to_pylist()
+    except UnicodeDecodeError:
+        return [_decoded(value) for value in pc.cast(array, pa.binary()).to_pylist()]
+    return values
+
+
+def _decoded(value: bytes | None) -> str | UnicodeDecodeError | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError as error:
+        return error

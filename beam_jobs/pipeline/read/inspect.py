@@ -1,0 +1,186 @@
+"""The check before work: which files there are, what their columns are, and whether all flags make sense."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.errors import UsageError
+from beam_jobs.pipeline.read.columns.selection import (
+    FileColumns,
+    check_id,
+    check_numbers,
+    check_output_names,
+    choose_text,
+    kept_schema,
+    merge_jsonl,
+)
+from beam_jobs.pipeline.read.files.encoding import check_encoding
+from beam_jobs.pipeline.read.files.encoding_guess import check_head
+from beam_jobs.pipeline.read.files.open import open_decompressed
+from beam_jobs.pipeline.read.files.patterns import check_ids, match_patterns
+from beam_jobs.pipeline.read.formats.csv import delimited_columns
+from beam_jobs.pipeline.read.formats.jsonl import jsonl_columns
+from beam_jobs.pipeline.read.formats.parquet import parquet_columns
+from beam_jobs.pipeline.read.splits import is_one_span
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span
+
+__all__ = ["FileInfo", "InputSummary", "ReadPlan", "Span", "inspect_input"]
+
+# Opening a file on remote storage takes about 0.1 s; more files than these are trusted to be like them, and
+# those that are not become dead files when they are read.
+MAX_INSPECTED_FILES = 20
+HEAD_BYTES = 1 << 18
+# One worker reads about 50 MB/s, so such a file holds the job up for half a minute or more.
+LARGE_FILE_BYTES = 1_000_000_000
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InputSummary:
+    """What a job will read, as found before any work.
+
+    ``files`` are in the order they are read in. ``text_columns`` is empty where all files are .txt.
+    ``kept_schema`` has the ``--keep_columns`` in their order. ``warnings`` are sentences for the user.
+    """
+
+    files: tuple[FileInfo, ...]
+    total_bytes: int
+    text_columns: tuple[str, ...]
+    kept_schema: pa.Schema
+    warnings: tuple[str, ...] = ()
+
+    def plan(self, options: ReadOptions) -> ReadPlan:
+        """Gives what a worker needs to read these files."""
+        return ReadPlan(options, self.text_columns, self.kept_schema)
+
+
+def inspect_input(options: ReadOptions) -> InputSummary:
+    """Finds the input and checks it against the options.
+
+    Opens at most 20 files, spread over the input. A file that cannot be read is a warning here and a dead
+    file later, unless no file tells the columns.
+
+    Raises:
+        UsageError: what does not fit, and what to do.
+    """
+    check_encoding(options.encoding)
+    check_output_names(options.keep_columns)
+    files = match_patterns(options.patterns)
+    _check_flags(files, options)
+    if options.id_column is None:
+        check_ids(files)
+    found, warnings = _inspect_files(files, options)
+    warnings += _large_files(files, options)
+    for warning in warnings:
+        _LOGGER.warning("%s", warning)
+    has_columns = any(file.format != "txt" for file in files)
+    text_columns = choose_text(found, options) if has_columns else ()
+    check_id(found, options)
+    check_numbers(found, options)
+    total_bytes = sum(file.size_bytes for file in files)
+    return InputSummary(files, total_bytes, text_columns, kept_schema(found, options), tuple(warnings))
+
+
+def _check_flags(files: Sequence[FileInfo], options: ReadOptions) -> None:
+    """Refuses flags that have no meaning for the files there are."""
+    first = {file.format: file.path for file in reversed(files)}
+    formats = set(first)
+    column_flags = {
+        "--text_column": options.text_columns,
+        "--id_column": options.id_column,
+        "--keep_columns": options.keep_columns,
+    }
+    for flag, value in column_flags.items():
+        if value and "txt" in formats:
+            raise UsageError(
+                f"{flag} does not fit {first['txt']}: .txt has no columns. Leave the flag or the file out."
+            )
+    if options.numeric_columns and "txt" in formats:
+        raise UsageError(
+            f"The model takes numbers from the columns {', '.join(map(repr, options.numeric_columns))}, but "
+            f"{first['txt']} has no columns. Put texts and numbers into .jsonl, .csv or .parquet."
+        )
+    if options.whole_files and formats != {"txt"}:
+        other = first[min(formats - {"txt"})]
+        raise UsageError(
+            f"--whole_files is for .txt files, but the input has {other} too. Read it in another run."
+        )
+    if options.delimiter is not None and "csv" not in formats:
+        raise UsageError("--delimiter is for .csv files, but the input has none; in .tsv it is always a tab.")
+    if (options.column_names or not options.csv_quotes) and not formats & {"csv", "tsv"}:
+        flag = "--column_names" if options.column_names else "--no_csv_quotes"
+        raise UsageError(f"{flag} is for .csv and .tsv files, but the input has none. Leave it out.")
+    if options.encoding != "utf-8" and formats == {"parquet"}:
+        raise UsageError("--encoding is for text files, but the input is Parquet, which is always UTF-8.")
+
+
+def _inspect_files(files: Sequence[FileInfo], options: ReadOptions) -> tuple[list[FileColumns], list[str]]:
+    found, warnings = [], []
+    for file in _spread(files):
+        try:
+            types = _file_columns(file, options)
+        except DamagedFileError as error:
+            warnings.append(f"{file.path} cannot be read and will count as a dead file: {error}")
+        else:
+            found += [] if types is None else [FileColumns(file, types)]
+    if warnings and not found and any(file.format != "txt" for file in files):
+        raise UsageError(f"None of the files inspected tells its columns. {warnings[0]}")
+    return merge_jsonl(found), warnings
+
+
+def _spread(files: Sequence[FileInfo]) -> list[FileInfo]:
+    """Picks the first file of every format, and more from all over the input."""
+    if len(files) <= MAX_INSPECTED_FILES:
+        return list(files)
+    first = {file.format: file for file in reversed(files)}
+    step = len(files) / (MAX_INSPECTED_FILES - len(first))
+    picked = {files[int(index * step)] for index in range(MAX_INSPECTED_FILES - len(first))}
+    return sorted({*first.values(), *picked}, key=files.index)
+
+
+def _file_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType] | None:
+    """Tells a file's columns and their types; None where it has none to tell."""
+    if file.format == "parquet":
+        return parquet_columns(file)
+    check_head(_head(file), options.encoding, file.path)
+    if file.format == "jsonl":
+        return jsonl_columns(file, options) or None
+    return None if file.format == "txt" else delimited_columns(file, options)
+
+
+def _head(file: FileInfo) -> bytes:
+    """Reads a file's first bytes; as many as there are where it is damaged further on."""
+    head = io.BytesIO()
+    with closing(open_decompressed(file)) as stream:
+        while head.tell() < HEAD_BYTES:
+            try:
+                block = stream.read1(HEAD_BYTES)
+            except DamagedFileError:
+                if not head.tell():
+                    raise
+                break
+            if not block:
+                break
+            head.write(block)
+    return head.getvalue()
+
+
+def _large_files(files: Sequence[FileInfo], options: ReadOptions) -> list[str]:
+    large = [file for file in files if file.size_bytes > LARGE_FILE_BYTES and is_one_span(file, options)]
+    if not large:
+        return []
+    biggest = max(large, key=lambda file: file.size_bytes)
+    warning = (
+        f"{len(large):,} of {len(files):,} files have over 1 GB and are each read by a single worker, "
+        f"because CSV, compressed and whole files cannot be cut; the largest is {biggest.path} "
+        f"({biggest.size_bytes / 1e9:.1f} GB). Split them, or use plain .jsonl or Parquet."
+    )
+    return [warning]

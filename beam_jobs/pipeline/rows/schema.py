@@ -1,0 +1,110 @@
+"""The Arrow schemas of what a run writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from beam_jobs.base.records import DeadLetter
+from beam_jobs.errors import UsageError
+from beam_jobs.pipeline.settings import MAX_NUMBERS
+
+DEAD_LETTER_SCHEMA = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("text", pa.string()),
+        pa.field("text_sha256", pa.string()),
+        pa.field("num_bytes", pa.int64()),
+    ]
+)
+
+# Which window or word of the document a row is, and from which character to which it stands there.
+WINDOW_COLUMNS = {
+    "window_index": pa.int32(),
+    "char_start": pa.int32(),
+    "char_end": pa.int32(),
+}
+WORD_COLUMNS = {
+    "word_index": pa.int32(),
+    "word": pa.string(),
+    "char_start": pa.int32(),
+    "char_end": pa.int32(),
+}
+
+
+def vector_type(vector_dtype: str) -> pa.DataType:
+    """Gives ``list<element: float>``: the child name that every reader of Parquet knows."""
+    value = pa.float16() if vector_dtype == "float16" else pa.float32()
+    return pa.list_(pa.field("element", value, nullable=False))
+
+
+def row_schema(
+    vector_columns: Sequence[str],
+    vector_dtype: str,
+    kept: pa.Schema,
+    *,
+    keep_text: bool,
+    place_columns: Sequence[str] = (),
+    class_fields: Sequence[pa.Field] = (),
+    metadata: Mapping[str, str],
+) -> pa.Schema:
+    """Gives the schema of the embeddings: one row a document, a window or a word.
+
+    Args:
+        vector_columns: names of the vector columns.
+        vector_dtype: ``float32`` or ``float16``.
+        kept: the input's own columns that are taken along.
+        keep_text: adds ``text``.
+        place_columns: those of ``WINDOW_COLUMNS`` or ``WORD_COLUMNS`` that say which part of a text a row is.
+        class_fields: columns of labels and scores.
+        metadata: goes into every file.
+
+    Raises:
+        UsageError: a kept column has the name of one of the run's own.
+    """
+    fields = [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("text_sha256", pa.string(), nullable=False),
+        pa.field("num_tokens", pa.int32(), nullable=False),
+        pa.field("was_truncated", pa.bool_(), nullable=False),
+    ]
+    places = WINDOW_COLUMNS | WORD_COLUMNS
+    fields += [pa.field(name, places[name], nullable=False) for name in place_columns]
+    fields += [pa.field(name, vector_type(vector_dtype), nullable=False) for name in vector_columns]
+    fields += class_fields
+    if keep_text:
+        fields.append(pa.field("text", pa.string(), nullable=False))
+    clash = {field.name for field in fields} & set(kept.names)
+    if clash:
+        raise UsageError(
+            f"--keep_columns: {sorted(clash)} are names of the run's own columns; rename them in the input."
+        )
+    fields += [kept.field(i).with_nullable(True) for i in range(len(kept))]
+    return pa.schema(fields, metadata=dict(metadata))
+
+
+def vector_array(vectors: np.ndarray, vector_dtype: str) -> pa.ListArray:
+    """Makes float32[rows, dim] a list column without touching single numbers."""
+    rows, dim = vectors.shape
+    if vectors.size > MAX_NUMBERS:
+        raise ValueError(f"{rows} vectors of {dim} numbers are more than an Arrow list column can count")
+    flat = np.ascontiguousarray(vectors).reshape(-1)
+    values = pa.array(flat.astype(np.float16) if vector_dtype == "float16" else flat)
+    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * np.int32(dim))
+    return pa.ListArray.from_arrays(offsets, values, type=vector_type(vector_dtype))
+
+
+def dead_letter_batch(letters: Iterable[DeadLetter]) -> pa.RecordBatch:
+    """Makes dead letters a record batch."""
+    rows = list(letters)
+    columns = [
+        pa.array([getattr(row, field.name) for row in rows], type=field.type) for field in DEAD_LETTER_SCHEMA
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=DEAD_LETTER_SCHEMA)

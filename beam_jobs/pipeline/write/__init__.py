@@ -1,0 +1,1 @@
+"""Rows to a finished run: shards, receipts, and the commit that writes the manifest last."""

@@ -1,0 +1,105 @@
+"""Receipts to counts, and the judgement over them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Literal
+
+from beam_jobs.base.config import Limits
+from beam_jobs.pipeline.rows.make import REPEATED_KEY, REUSED_KEY
+from beam_jobs.pipeline.write.shard import Receipt
+from beam_jobs.pipeline.write.timeline import sum_lengths
+from beam_jobs.store.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
+
+FailureKind = Literal["too_many_dead", "counts", "precision", "no_documents"]
+
+
+def sum_up(
+    receipts: Sequence[Receipt], num_read: int, num_dead_files: int, num_unchanged: int = 0
+) -> RunCounts:
+    """Adds up what receipts say."""
+    total: Counter[str] = Counter()
+    for receipt in receipts:
+        total.update(receipt.counts)
+    weights, reasons, changes = (_part(total, name) for name in ("weights/", "reason/", "change/"))
+    return RunCounts(
+        num_read=num_read,
+        num_written=total["num_documents"],
+        num_reused=total[REUSED_KEY],
+        num_unchanged=num_unchanged,
+        num_repeated=total[REPEATED_KEY],
+        num_dead=sum(receipt.num_rows for receipt in receipts if receipt.kind == DEAD_LETTERS),
+        num_blank=reasons.get("blank_text", 0),
+        num_dead_files=num_dead_files,
+        dead_by_reason=reasons,
+        num_truncated=total["num_truncated"],
+        num_tokens=total["num_tokens"],
+        num_padded_tokens=total["num_padded_tokens"],
+        num_lost_tokens=total["num_lost_tokens"],
+        num_lost_words=total["num_lost_words"],
+        num_windowed=total["num_windowed"],
+        num_windows=total["num_windows"],
+        model_seconds=total["model_milliseconds"] / 1000,
+        rows_by_weights=weights,
+        documents_by_tokens=sum_lengths(total),
+        changes=changes,
+    )
+
+
+def _part(total: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): n for name, n in sorted(total.items()) if name.startswith(prefix)}
+
+
+def worker_costs(receipts: Sequence[Receipt]) -> WorkerCosts:
+    """Gives the most that any worker process needed."""
+    return WorkerCosts(
+        peak_memory_bytes=max((receipt.peak_memory_bytes for receipt in receipts), default=0),
+        ready_seconds=max((receipt.ready_milliseconds for receipt in receipts), default=0) / 1000,
+        machines=tuple(sorted({receipt.machine for receipt in receipts if receipt.machine}))[:20],
+    )
+
+
+def check_counts(
+    counts: RunCounts, receipts: Sequence[Receipt], limits: Limits, precision: str
+) -> tuple[FailureKind | None, str | None]:
+    """Judges a run: what kind of failure it is and why, or None twice."""
+    accounted = counts.num_written + counts.num_reused + counts.num_unchanged + counts.num_dead
+    if counts.num_read != accounted:
+        return "counts", (
+            f"Counts do not add up: {counts.num_read} documents read, but {counts.num_written} written + "
+            f"{counts.num_reused} reused + {counts.num_unchanged} unchanged + {counts.num_dead} dead = "
+            f"{accounted}. This is a bug; please report it with the manifest."
+        )
+    found = {receipt.precision for receipt in receipts if receipt.precision is not None}
+    if found - {precision}:
+        return "precision", f"The run was to be in {precision}, but workers computed in {sorted(found)}."
+    if (
+        counts.num_read == 0
+        and counts.num_dead_files <= limits.max_dead_files
+        and not limits.allow_empty_input
+    ):
+        return "no_documents", (
+            "The input files hold no documents. If that is as it should be, use --allow_empty_input."
+        )
+    if counts.num_dead_files > limits.max_dead_files:
+        return "too_many_dead", (
+            f"{counts.num_dead_files} files could not be read to their end, --max_dead_files allows "
+            f"{limits.max_dead_files}; they are listed in the manifest."
+        )
+    return _check_dead(counts, limits)
+
+
+def _check_dead(counts: RunCounts, limits: Limits) -> tuple[FailureKind | None, str | None]:
+    num_dead = counts.num_dead if limits.fail_on_blank else counts.num_dead - counts.num_blank
+    # As it was written down: 0.29 of 100 is 29, which binary floats miss.
+    allowed = int(Decimal(str(limits.max_dead_fraction)) * counts.num_read)
+    if num_dead <= allowed:
+        return None, None
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.dead_by_reason.items())
+    return "too_many_dead", (
+        f"{num_dead} of {counts.num_read} documents are dead letters ({reasons}); --max_dead_fraction "
+        f"{limits.max_dead_fraction} allows {allowed}. Every vector and dead letter is kept; read the dead "
+        "letters, then run again or allow more."
+    )

@@ -1,0 +1,207 @@
+"""One Parquet file being written: bounded memory, a digest of its bytes, and a receipt at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_jobs.pipeline.rows.make import COST_KEYS, READY_KEY, REUSED_KEY, WEIGHTS_KEY
+from beam_jobs.pipeline.write.timeline import Course, Span, count_lengths
+from beam_jobs.store import filesystem
+from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS
+from model_bundle.base.machine import cpu_name, num_cores, peak_memory_bytes
+
+# A row group of this size keeps the writer's memory small and is large enough for scans.
+_ROW_GROUP_BYTES = 32_000_000
+# Rows that are no documents of the run are counted by what one of their columns says.
+_TOLD_COLUMNS = {DEAD_LETTERS: "reason", CHANGES: "change"}
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a worker says of a shard it wrote, and all that the run believes.
+
+    ``kind`` is the folder the shard goes to. ``opened_at`` orders shards in time. ``counts`` are sums over
+    its rows: documents, tokens, truncated documents, dead letters by reason, cost. ``peak_memory_bytes`` is
+    the most its process ever had, ``ready_milliseconds`` what loading the model took there; 0 if not known.
+    ``course`` says when it was made, ``machine`` where.
+    """
+
+    kind: str
+    path: str
+    num_rows: int
+    num_bytes: int
+    sha256: str
+    opened_at: int
+    precision: str | None
+    counts: dict[str, int] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+    ready_milliseconds: int = 0
+    course: tuple[Span, ...] = ()
+    machine: str = ""
+
+
+class Shard:
+    """Writes record batches of one schema to a file of its own below ``folder``.
+
+    Args:
+        folder: where staged files go.
+        kind: ``embeddings`` or ``dead_letters``.
+        schema: of every batch.
+    """
+
+    def __init__(self, folder: str, kind: str, schema: pa.Schema) -> None:
+        self._kind = kind
+        self._schema = schema
+        # A retried or given-up worker writes the same rows again, under another name.
+        self.path = filesystem.join(folder, f"{kind}-{uuid.uuid4().hex}.parquet")
+        self._opened_at = time.time_ns()
+        self._sink = _DigestingSink(self.path)
+        self._writer = pq.ParquetWriter(
+            pa.PythonFile(self._sink, mode="w"), schema, **parquet_options(schema)
+        )
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_bytes = 0
+        self._counts: dict[str, int] = {}
+        self._num_rows = 0
+        self._ready_milliseconds = 0
+        self._course = Course()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes written so far, with what waits for its row group at its size in memory."""
+        return self._sink.num_bytes + self._pending_bytes
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Adds rows and what they cost."""
+        self._pending.append(batch.replace_schema_metadata(self._schema.metadata))
+        self._pending_bytes += batch.nbytes
+        self._num_rows += batch.num_rows
+        ready = (batch.schema.metadata or {}).get(READY_KEY.encode(), b"0")
+        self._ready_milliseconds = max(self._ready_milliseconds, int(ready))
+        counts = _counts(batch, self._kind)
+        for name, count in counts.items():
+            self._counts[name] = self._counts.get(name, 0) + count
+        num_documents = counts["num_documents"] + counts[REUSED_KEY]
+        if num_documents:
+            self._course.add(num_documents, counts["num_tokens"], counts["model_milliseconds"])
+        if self._pending_bytes >= _ROW_GROUP_BYTES:
+            self._write_group()
+
+    def close(self, precision: str | None) -> Receipt:
+        """Finishes the file and says what is in it."""
+        self._write_group()
+        self._writer.close()
+        self._sink.close()
+        return Receipt(
+            kind=self._kind,
+            path=self.path,
+            num_rows=self._num_rows,
+            num_bytes=self._sink.num_bytes,
+            sha256=self._sink.sha256,
+            opened_at=self._opened_at,
+            precision=precision,
+            counts=self._counts,
+            peak_memory_bytes=peak_memory_bytes(),
+            ready_milliseconds=self._ready_milliseconds,
+            course=self._course.spans,
+            machine=f"{cpu_name()}, {num_cores()} cores",
+        )
+
+    def abandon(self) -> None:
+        """Closes the file without a receipt; what is in it is never read."""
+        self._sink.discard()
+        self._writer.close()
+
+    def _write_group(self) -> None:
+        if self._pending:
+            table = pa.Table.from_batches(self._pending, schema=self._schema)
+            self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
+        self._pending, self._pending_bytes = [], 0
+
+
+def _counts(batch: pa.RecordBatch, kind: str) -> dict[str, int]:
+    """Sums up a batch: what its schema's metadata says it cost; dead letters by reason, changes by kind."""
+    metadata = batch.schema.metadata or {}
+    counts = {key: int(metadata.get(key.encode(), b"0")) for key in COST_KEYS}
+    told = _TOLD_COLUMNS.get(kind)
+    if told is not None:
+        for entry in batch.column(told).value_counts().to_pylist():
+            counts[f"{told}/{entry['values']}"] = entry["counts"]
+    elif b"num_documents" not in metadata:
+        counts["num_documents"] = batch.num_rows  # rows that another step made: one a document
+    if WEIGHTS_KEY.encode() in metadata:
+        counts[f"weights/{metadata[WEIGHTS_KEY.encode()].decode()}"] = batch.num_rows
+    return counts | count_lengths(batch)
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """Gives how the rows of a schema are written to Parquet."""
+    return {
+        "compression": "zstd",
+        # A dictionary of float vectors or unique ids costs time and saves nothing.
+        "use_dictionary": _dictionary_columns(schema),
+        "write_statistics": _statistics_columns(schema),
+    }
+
+
+def _dictionary_columns(schema: pa.Schema) -> list[str]:
+    """Columns whose values repeat: the source, and what the input brought along."""
+    own = {"doc_id", "text_sha256", "text", "message"}
+    return [f.name for f in schema if pa.types.is_string(f.type) and f.name not in own]
+
+
+def _statistics_columns(schema: pa.Schema) -> list[str]:
+    return [f.name for f in schema if not pa.types.is_nested(f.type) and f.name != "text"]
+
+
+class _DigestingSink:
+    """A file object that knows the digest of what went through it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._stream = filesystem.open_new(path)
+        self._discards = False
+        self._digest = hashlib.sha256()
+        self.num_bytes = 0
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._stream.closed) and not self._discards
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def discard(self) -> None:
+        """Takes what else is written, and puts it nowhere: a Parquet writer ends its file come what may."""
+        self._discards = True
+        with contextlib.suppress(OSError):  # the disk may be full; nobody reads this file
+            self._stream.close()
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        if self._discards:
+            return view.nbytes
+        self._stream.write(bytes(view))
+        self._digest.update(view)
+        self.num_bytes += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        return self.num_bytes
+
+    def flush(self) -> None:
+        if not self._discards:
+            self._stream.flush()
+
+    def close(self) -> None:
+        if not self._stream.closed:
+            filesystem.close_safely(self._stream, self._path)

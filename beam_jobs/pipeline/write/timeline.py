@@ -1,0 +1,111 @@
+"""How a run went over time, and how long its texts were: noted with each batch, summed at the end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_jobs.store.manifest import Timeline
+
+# Upper bounds of the classes that documents are counted in: fine where models are, coarse beyond.
+_BOUNDS = np.array(
+    [*range(8, 129, 8), *range(144, 257, 16), *range(288, 513, 32), *range(640, 1025, 128)]
+    + [2**power for power in range(11, 32)]
+)
+_LENGTH = "length/"
+# Points in time that a receipt holds at most; more are joined two by two.
+_MAX_SPANS = 128
+_MAX_BUCKETS = 120
+_BUCKET_SECONDS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21600, 86400)
+
+# Work between two moments: nanoseconds since the epoch, documents, tokens.
+Span = tuple[int, int, int, int]
+
+
+class Course:
+    """Notes what a worker did when, for one file."""
+
+    def __init__(self) -> None:
+        self._spans: list[Span] = []
+
+    def add(self, num_documents: int, num_tokens: int, milliseconds: int) -> None:
+        """Notes work that took so long and has just ended."""
+        now = time.time_ns()
+        self._spans.append((now - milliseconds * 1_000_000, now, num_documents, num_tokens))
+        if len(self._spans) > _MAX_SPANS:
+            self._spans = [_joined(self._spans[i : i + 2]) for i in range(0, len(self._spans), 2)]
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """What was noted, in order."""
+        return tuple(self._spans)
+
+
+def _joined(spans: Sequence[Span]) -> Span:
+    return (
+        min(span[0] for span in spans),
+        max(span[1] for span in spans),
+        sum(span[2] for span in spans),
+        sum(span[3] for span in spans),
+    )
+
+
+def count_lengths(batch: pa.RecordBatch) -> dict[str, int]:
+    """Counts the documents of a batch by their tokens; empty where rows have none.
+
+    >>> count_lengths(pa.RecordBatch.from_pydict({"doc_id": ["a", "b", "b"], "num_tokens": [3, 9, 9]}))
+    {'length/8': 1, 'length/16': 1}
+    """
+    if not {"doc_id", "num_tokens"} <= set(batch.schema.names) or not batch.num_rows:
+        return {}
+    ids = batch.column("doc_id")
+    changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
+    first = np.flatnonzero(np.concatenate([[True], changes]))
+    lengths = batch.column("num_tokens").to_numpy(zero_copy_only=False)
+    # Rows of windows have their own tokens, all others those of their document.
+    has_windows = "window_index" in batch.schema.names
+    lengths = np.add.reduceat(lengths, first) if has_windows else lengths[first]
+    bounds, counts = np.unique(_BOUNDS[np.searchsorted(_BOUNDS, lengths)], return_counts=True)
+    return {f"{_LENGTH}{bound}": int(count) for bound, count in zip(bounds, counts, strict=True)}
+
+
+def sum_lengths(total: Counter[str]) -> dict[int, int]:
+    """Picks the counts by length out of all counts: documents by the most tokens of their class."""
+    found = {int(name.removeprefix(_LENGTH)): n for name, n in total.items() if name.startswith(_LENGTH)}
+    return dict(sorted(found.items()))
+
+
+def sum_timeline(spans: Iterable[Span]) -> Timeline | None:
+    """Spreads work over stretches of equal length, at most 120; None where nothing was noted."""
+    known = list(spans)
+    if not known:
+        return None
+    begin, end = min(span[0] for span in known), max(span[1] for span in known)
+    seconds = max((end - begin) / 1e9, 1e-3)
+    width = next((w for w in _BUCKET_SECONDS if seconds / w <= _MAX_BUCKETS), seconds / _MAX_BUCKETS)
+    work = np.zeros((2, int(np.ceil(seconds / width))))
+    for first, last, documents, tokens in known:
+        _spread(work, (first - begin) / 1e9 / width, (last - begin) / 1e9 / width, (documents, tokens))
+    return Timeline(
+        started_at=datetime.fromtimestamp(begin / 1e9, UTC).isoformat(timespec="seconds"),
+        bucket_seconds=float(width),
+        seconds=round(seconds, 3),
+        documents=tuple(float(number) for number in work[0].round(2)),
+        tokens=tuple(float(number) for number in work[1].round(2)),
+    )
+
+
+def _spread(work: np.ndarray, first: float, last: float, amounts: tuple[int, int]) -> None:
+    """Adds amounts evenly to the buckets between two moments, which are counted in buckets."""
+    last = min(max(last, first + 1e-6), float(work.shape[1]))
+    first = min(first, last - 1e-6)
+    buckets = np.arange(max(int(first), 0), min(int(np.ceil(last)), work.shape[1]))
+    overlap = np.minimum(buckets + 1, last) - np.maximum(buckets, first)
+    share = np.clip(overlap, 0, None)
+    work[:, buckets] += np.outer(amounts, share / share.sum())

@@ -1,0 +1,191 @@
+"""Rows to a finished run: staged shards, receipts, one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_jobs.base.config import WriteOptions
+from beam_jobs.base.records import DeadLetter
+from beam_jobs.errors import UsageError
+from beam_jobs.pipeline.checkpoint import Checkpoint
+from beam_jobs.pipeline.encode.transform import require_batch
+from beam_jobs.pipeline.incremental.changes_by_index import CHANGES_SCHEMA, FindChanges
+from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
+from beam_jobs.pipeline.write.commit import CommitRun, RunDescription
+from beam_jobs.pipeline.write.shard import Shard
+from beam_jobs.store import filesystem
+from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS, STAGING_DIR
+
+_LETTERS_AT_ONCE = 1000
+_LETTER_BYTES_AT_ONCE = 16_000_000
+
+
+class RunInputs(NamedTuple):
+    """What ``WriteRun`` takes. ``num_read`` holds numbers whose sum is the documents read.
+
+    ``reused`` are more rows, in a collection of their own: putting two together would make the in-process
+    runner hold both in memory.
+    """
+
+    rows: Any  # PCollection[pa.RecordBatch]
+    dead_letters: Any  # PCollection[DeadLetter]
+    num_read: Any  # PCollection[int]
+    dead_files: Any = None  # PCollection[DeadFile]
+    unchanged: Any = None  # PCollection[UnchangedDocuments]
+    reused: Any = None  # PCollection[pa.RecordBatch]
+    changes: Any = None  # PCollection[pa.RecordBatch]
+
+
+class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
+    """Writes one run: Parquet shards of rows and of dead letters, and a manifest last.
+
+    Workers write shards under unique names into ``_staging/`` and emit receipts; only receipts of committed
+    work survive a retry, so nothing is doubled. Vectors are never shuffled.
+
+    Args:
+        options: where, and how files are cut.
+        schema: of the rows.
+        description: what the manifest says of the run.
+        known_folder: see ``KnownDocuments``: what changed since these earlier rows is written, too.
+    """
+
+    def __init__(
+        self,
+        options: WriteOptions,
+        schema: pa.Schema,
+        description: RunDescription,
+        known_folder: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._known_folder = known_folder
+        self._options = options
+        run_metadata = {b"beam_jobs.run_id": options.run_id.encode()}
+        self._schema = schema.with_metadata((schema.metadata or {}) | run_metadata)
+        self._description = description
+
+    def _extract_input_pvalues(self, inputs: RunInputs) -> tuple[RunInputs, dict[str, Any]]:
+        """Tells Beam which collections are inside; one of them may be missing."""
+        return inputs, {name: part for name, part in inputs._asdict().items() if part is not None}
+
+    def expand(self, inputs: RunInputs) -> Any:
+        """Wires the step; gives the manifest as a PCollection of one.
+
+        Raises:
+            UsageError: the input is unbounded or windowed.
+        """
+        collections = [c for c in inputs if c is not None]
+        if len(collections) < 3:
+            raise UsageError("WriteRun needs rows, dead_letters and num_read.")
+        for collection in collections:
+            require_batch(collection, "WriteRun")
+        options, precision = self._options, self._description.precision
+        writer = _WriteShardsDoFn(self._description.kind, self._schema, options, precision)
+        receipts = inputs.rows | "WriteRows" >> beam.ParDo(writer)  # PCollection[Receipt]
+        if inputs.reused is not None:
+            reused = inputs.reused | "WriteReusedRows" >> beam.ParDo(writer)  # PCollection[Receipt]
+            receipts = (receipts, reused) | "RowReceipts" >> beam.Flatten()  # PCollection[Receipt]
+        dead_receipts = (
+            inputs.dead_letters
+            | "BatchDeadLetters" >> beam.ParDo(_BatchDeadLettersDoFn())  # PCollection[pa.RecordBatch]
+            | "WriteDeadLetters"
+            >> beam.ParDo(_WriteShardsDoFn(DEAD_LETTERS, DEAD_LETTER_SCHEMA, options, None))
+        )  # PCollection[Receipt]
+        entries = [receipts, dead_receipts, inputs.num_read]
+        entries += [part for part in (inputs.dead_files, inputs.unchanged) if part is not None]
+        changes = inputs.changes
+        if self._known_folder is not None:
+            changes = receipts | "FindChanges" >> FindChanges(self._known_folder)  # PCollection[RecordBatch]
+        if changes is not None:
+            writer = _WriteShardsDoFn(CHANGES, CHANGES_SCHEMA, options, None)
+            entries.append(changes | "WriteChanges" >> beam.ParDo(writer))  # PCollection[Receipt]
+        return (
+            tuple(entries)
+            | "Entries" >> beam.Flatten()  # PCollection[Receipt | int | DeadFile | UnchangedDocuments]
+            | "Commit" >> CommitRun(options, self._description)  # PCollection[RunManifest]
+        )
+
+
+class WriteShards(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
+    """Writes record batches of one kind to staged shards; gives their receipts.
+
+    Args:
+        kind: the folder they go to in the end.
+        schema: of every batch.
+        options: which run, and how files are cut.
+        precision: of what the rows hold, None where nothing was computed.
+    """
+
+    def __init__(self, kind: str, schema: pa.Schema, options: WriteOptions, precision: str | None) -> None:
+        super().__init__()
+        self._writer = _WriteShardsDoFn(kind, schema, options, precision)
+
+    def expand(self, batches: Any) -> Any:
+        """Wires the step."""
+        return batches | "WriteShards" >> beam.ParDo(self._writer)  # PCollection[Receipt]
+
+
+class _WriteShardsDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
+    """Owns one open shard."""
+
+    def __init__(self, kind: str, schema: pa.Schema, options: WriteOptions, precision: str | None) -> None:
+        self._kind = kind
+        self._schema = schema
+        self._options = options
+        self._precision = precision
+        self._folder = filesystem.join(options.output, options.run_id, STAGING_DIR)
+        self._shard: Shard | None = None
+
+    def setup(self) -> None:
+        self._checkpoint = Checkpoint(self._options.checkpoint_seconds)
+
+    def start_bundle(self) -> None:
+        self._shard = None
+        self._checkpoint.reached()
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[Any]:
+        if batch.num_rows == 0:
+            return
+        if self._shard is None:
+            self._shard = Shard(self._folder, self._kind, self._schema)
+        shard = self._shard
+        shard.write(batch)
+        if shard.num_bytes >= self._options.max_shard_bytes or self._checkpoint.is_due:
+            self._shard = None
+            receipt = shard.close(self._precision)
+            self._checkpoint.reached()
+            yield receipt
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._shard is not None:
+            receipt, self._shard = self._shard.close(self._precision), None
+            yield WindowedValue(receipt, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+
+    def teardown(self) -> None:
+        if self._shard is not None:
+            self._shard.abandon()
+
+
+class _BatchDeadLettersDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
+    """Gathers dead letters to record batches."""
+
+    def start_bundle(self) -> None:
+        self._letters: list[DeadLetter] = []
+        self._num_bytes = 0
+
+    def process(self, letter: DeadLetter) -> Iterator[pa.RecordBatch]:
+        self._letters.append(letter)
+        self._num_bytes += len(letter.text or "")
+        if len(self._letters) >= _LETTERS_AT_ONCE or self._num_bytes >= _LETTER_BYTES_AT_ONCE:
+            yield dead_letter_batch(self._letters)
+            self.start_bundle()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._letters:
+            batch = dead_letter_batch(self._letters)
+            yield WindowedValue(batch, GlobalWindow().max_timestamp(), (GlobalWindow(),))

@@ -1,0 +1,216 @@
+"""A few rows and dead letters of a run, read in bounded memory whatever its size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_jobs.store.arrow_files import arrow_filesystem
+from beam_jobs.store.batches import matrix
+from beam_jobs.store.dataset import vector_columns
+from beam_jobs.store.finished_run import FinishedRun
+
+# Enough to show how a collection lies, few enough for a page that opens at once.
+SAMPLE_ROWS = 2000
+# Row groups that are read for it, of 32 MB at most each.
+_SAMPLE_GROUPS = 20
+# Decoded together.
+_ROWS_AT_ONCE = 1024
+_EXAMPLES_PER_REASON = 3
+# Dead letters that are looked at for examples of every reason.
+_DEAD_ROWS = 20_000
+_TEXT_CHARACTERS = 240
+# A kept column colours the map if it has no more values than there are colours.
+_MAX_GROUPS = 8
+_GROUP_CHARACTERS = 40
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of a run: ``vectors`` float32[rows, dim], ``names`` and ``texts`` of each; texts may be missing.
+
+    ``group_column`` is a kept column of few values, ``groups`` its value in each row.
+    """
+
+    vectors: np.ndarray
+    names: list[str]
+    texts: list[str] | None
+    group_column: str | None = None
+    groups: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class DeadExample:
+    """A dead letter, as far as it may be shown."""
+
+    doc_id: str
+    source: str
+    message: str
+    text: str | None
+
+
+def sample_rows(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROWS) -> Sample | None:
+    """Picks rows from all over a run: the same ones each time.
+
+    Args:
+        run: its files are those of its manifest.
+        with_text: whether texts and kept columns may be read.
+        num_rows: at most so many.
+
+    Returns:
+        None where the run has no vectors.
+    """
+    parts = list(_pick(run, num_rows, with_text=with_text))
+    if not parts:
+        return None
+    table = pa.concat_tables(parts, promote_options="permissive")
+    ((name, dim), *_) = vector_columns(parts[0].schema).items()
+    vectors = matrix(table.column(name).combine_chunks(), dim)
+    group_column = _group_column(table, name) if with_text else None
+    groups = [] if group_column is None else [_shown(v) for v in table.column(group_column).to_pylist()]
+    return Sample(vectors, _names(table), _texts(table) if with_text else None, group_column, groups)
+
+
+def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Table]:
+    """Reads some row groups, spread over the run, and some rows of each, spread over the group."""
+    files = [file for file in run.row_files if file.num_rows]
+    total = sum(file.num_rows for file in files)
+    if not total:
+        return
+    filesystem = arrow_filesystem(run.folder)
+    wanted = _spread(total, _SAMPLE_GROUPS if total > num_rows else total)
+    first, seen = 0, set()
+    for file in files:
+        here = [row - first for row in wanted if first <= row < first + file.num_rows]
+        first += file.num_rows
+        if not here:
+            continue
+        with filesystem.open_input_file(run.path_of(file)) as stream:
+            parquet = pq.ParquetFile(stream)
+            columns = _columns(parquet.schema_arrow, with_text=with_text)
+            if not vector_columns(parquet.schema_arrow):
+                return
+            for group in _groups(parquet.metadata, here):
+                if (file.path, group) in seen:
+                    continue
+                seen.add((file.path, group))
+                in_group = parquet.metadata.row_group(group).num_rows
+                # Few rows in all: every group gives all it has.
+                share = max(num_rows // _SAMPLE_GROUPS, 1) if total > num_rows else in_group
+                yield from _take(parquet, group, columns, np.array(_spread(in_group, share)))
+
+
+def _take(parquet: pq.ParquetFile, group: int, columns: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
+    """Gives some rows of a row group, without decoding all of it at once: it is 32 MB, and one of many."""
+    first = 0
+    for batch in parquet.iter_batches(_ROWS_AT_ONCE, [group], columns, use_threads=False):
+        here = rows[(rows >= first) & (rows < first + batch.num_rows)] - first
+        first += batch.num_rows
+        if len(here):
+            yield pa.Table.from_batches([batch.take(pa.array(here))])
+
+
+def _spread(total: int, number: int) -> list[int]:
+    """Picks positions at equal distances.
+
+    >>> _spread(10, 3), _spread(2, 5)
+    ([1, 5, 8], [0, 1])
+    """
+    number = min(total, number)
+    return [int((index + 0.5) * total / number) for index in range(number)]
+
+
+def _groups(metadata: Any, rows: Sequence[int]) -> list[int]:
+    """Gives the row groups that some rows of a file are in."""
+    ends = np.cumsum([metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)])
+    return sorted({int(np.searchsorted(ends, row, side="right")) for row in rows})
+
+
+def _columns(schema: pa.Schema, *, with_text: bool) -> list[str]:
+    vectors = list(vector_columns(schema))[:1]
+    if not with_text:
+        places = [name for name in ("window_index", "word_index") if name in schema.names]
+        return ["doc_id", *places, *vectors]
+    other_vectors = set(list(vector_columns(schema))[1:])
+    return [name for name in schema.names if name not in other_vectors]
+
+
+def _names(table: pa.Table) -> list[str]:
+    names = [str(name) for name in table.column("doc_id").to_pylist()]
+    for column in ("window_index", "word_index"):
+        if column in table.schema.names:
+            what = column.removesuffix("_index")
+            numbers = table.column(column).to_pylist()
+            return [f"{name}, {what} {number}" for name, number in zip(names, numbers, strict=True)]
+    return names
+
+
+def _texts(table: pa.Table) -> list[str] | None:
+    columns = set(table.schema.names)
+    if "word" in columns:
+        return [str(word) for word in table.column("word").to_pylist()]
+    if "text" not in columns:
+        return None
+    return [shorten(text) for text in table.column("text").to_pylist()]
+
+
+def _group_column(table: pa.Table, vector: str) -> str | None:
+    """Finds the first kept column with at least two values, and few."""
+    names = table.schema.names
+    behind = names.index(vector) + 1
+    for name in names[behind:]:
+        kind = table.schema.field(name).type
+        if name == "text" or pa.types.is_nested(kind) or pa.types.is_floating(kind):
+            continue
+        values = {_shown(value) for value in table.column(name).unique().to_pylist()}
+        if 2 <= len(values) <= _MAX_GROUPS:
+            return str(name)
+    return None
+
+
+def _shown(value: Any) -> str:
+    text = "(none)" if value is None else str(value)
+    return text if len(text) <= _GROUP_CHARACTERS else text[: _GROUP_CHARACTERS - 1] + "…"
+
+
+def shorten(text: str) -> str:
+    """Cuts a text to what a page shows of it."""
+    return text if len(text) <= _TEXT_CHARACTERS else text[: _TEXT_CHARACTERS - 1] + "…"
+
+
+def dead_examples(run: FinishedRun, *, with_text: bool) -> dict[str, list[DeadExample]]:
+    """Gives some dead letters of each reason, from the first 20,000."""
+    found: dict[str, list[DeadExample]] = {}
+    seen = 0
+    filesystem = arrow_filesystem(run.folder)
+    for file in run.dead_letter_files:
+        with filesystem.open_input_file(run.path_of(file)) as stream:
+            for batch in pq.ParquetFile(stream).iter_batches(batch_size=1000):
+                _add_examples(found, batch, with_text=with_text)
+                seen += batch.num_rows
+                if seen >= _DEAD_ROWS or _is_enough(found, run):
+                    return found
+    return found
+
+
+def _add_examples(found: dict[str, list[DeadExample]], batch: pa.RecordBatch, *, with_text: bool) -> None:
+    reasons = batch.column("reason").to_pylist()
+    for row, reason in enumerate(reasons):
+        examples = found.setdefault(reason, [])
+        if len(examples) < _EXAMPLES_PER_REASON:
+            (letter,) = batch.slice(row, 1).to_pylist()
+            text = shorten(letter["text"]) if with_text and letter["text"] else None
+            message = shorten(letter["message"])
+            examples.append(DeadExample(letter["doc_id"], letter["source"], message, text))
+
+
+def _is_enough(found: dict[str, list[DeadExample]], run: FinishedRun) -> bool:
+    wanted = run.manifest.counts.dead_by_reason
+    return all(
+        len(found.get(reason, ())) >= min(count, _EXAMPLES_PER_REASON) for reason, count in wanted.items()
+    )

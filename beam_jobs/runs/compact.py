@@ -1,0 +1,189 @@
+"""``runs RUN compact``: the same rows in few files of good size, as a new run."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.runners.runner import PipelineState
+
+from beam_jobs.base.config import Limits, WriteOptions
+from beam_jobs.base.units import size
+from beam_jobs.errors import JobError, UsageError
+from beam_jobs.job.flags.beam import is_in_process, pipeline_options
+from beam_jobs.job.plan import check_output
+from beam_jobs.pipeline.write.commit import CommitRun, RunDescription, failure_of
+from beam_jobs.pipeline.write.copied_manifest import without_files
+from beam_jobs.pipeline.write.description import absolute, new_run
+from beam_jobs.pipeline.write.transform import WriteShards
+from beam_jobs.store import arrow_files, filesystem
+from beam_jobs.store.finished_run import FinishedRun, find_run
+from beam_jobs.store.manifest import DEAD_LETTERS, LATEST_NAME, RunFile, RunManifest
+from beam_jobs.store.run_folder import find_manifest
+
+DEFAULT_SHARD_BYTES = 512_000_000
+# Files are cut by size alone: nothing is computed here that a crash could lose.
+_NO_CHECKPOINT = 1e9
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Files that one worker copies: where they are, and what they must be."""
+
+    folder: str
+    files: tuple[RunFile, ...]
+
+
+def compact(flags: Namespace, rest: Sequence[str], own_flags: Sequence[str], stream: TextIO) -> int:
+    """Copies a run into fewer files and gives the exit code.
+
+    Raises:
+        UsageError: there is no finished run, or its copy would become the latest in place of a newer one.
+        JobError: a file is not what the manifest says, or the copy failed.
+    """
+    run = find_run(absolute(flags.place))
+    root = absolute(flags.output) if flags.output else run.folder.rpartition("/")[0]
+    _check_latest(run, root)
+    in_process = is_in_process(flags.runner)
+    write = new_run(
+        root,
+        flags.run_id,
+        max_shard_bytes=flags.max_shard_bytes or DEFAULT_SHARD_BYTES,
+        checkpoint_seconds=_NO_CHECKPOINT,
+        fail_job=not in_process,
+    )
+    options = pipeline_options(flags.runner, list(rest), list(own_flags))
+    check_output(write)
+    pipeline = beam.Pipeline(options=options)
+    build_compaction(pipeline, run, write)
+    manifest = _run(pipeline, write)
+    if manifest is None:
+        return 0  # the runner does not wait
+    if manifest.failure is not None:
+        raise failure_of(manifest)
+    before, after = (sum(file.num_bytes for file in m.files) for m in (run.manifest, manifest))
+    print(
+        f"{len(run.manifest.files):,} files, {size(before)} -> {len(manifest.files):,} files, {size(after)}: "
+        f"{filesystem.join(root, write.run_id)}\n{run.folder} is still there; what is not needed any more "
+        f"goes with: python -m beam_jobs.runs {root} delete --keep 1",
+        file=stream,
+    )
+    return 0
+
+
+def build_compaction(pipeline: Any, run: FinishedRun, write: WriteOptions) -> Any:
+    """Builds the graph: files to rows to files, and the commit that every run has. Gives the manifest."""
+    manifest = run.manifest
+    receipts = []
+    for kind in sorted({file.kind for file in manifest.files}):
+        ours = [file for file in manifest.files if file.kind == kind]
+        parts = [_Part(run.folder, part) for part in plan_parts(ours, write.max_shard_bytes)]
+        precision = None if kind == DEAD_LETTERS else manifest.precision
+        receipts.append(
+            pipeline
+            | f"Files/{kind}" >> beam.Create(parts)  # PCollection[_Part]
+            | f"Spread/{kind}" >> beam.Reshuffle()  # PCollection[_Part]
+            | f"Read/{kind}" >> beam.FlatMap(_read_part)  # PCollection[pa.RecordBatch]
+            | f"Write/{kind}" >> WriteShards(kind, _schema(run, ours[0], write), write, precision)
+        )  # PCollection[Receipt]
+    none = pipeline | "NoneRead" >> beam.Create([0])  # PCollection[int]
+    entries = (*receipts, none) | "Entries" >> beam.Flatten()  # PCollection[Receipt | int]
+    return entries | "Commit" >> CommitRun(write, _describe(manifest))  # PCollection[RunManifest]
+
+
+def plan_parts(ours: Sequence[RunFile], max_bytes: int) -> Iterator[tuple[RunFile, ...]]:
+    """Gathers files, in order, so that each part is one file of the size that is wanted.
+
+    A file that is larger on its own is a part alone, and is cut when it is written.
+    """
+    part: list[RunFile] = []
+    for file in ours:
+        if part and sum(other.num_bytes for other in part) + file.num_bytes > max_bytes:
+            yield tuple(part)
+            part = []
+        part.append(file)
+    if part:
+        yield tuple(part)
+
+
+def _read_part(part: _Part) -> Iterator[pa.RecordBatch]:
+    """Reads files row group by row group, so that the rows of a document stay together.
+
+    Raises:
+        JobError: a file is not the one that the manifest lists.
+    """
+    opened = arrow_files.arrow_filesystem(part.folder)
+    for file in part.files:
+        path = arrow_files.join(part.folder, file.path)
+        if arrow_files.size_of(path) != file.num_bytes or arrow_files.sha256_of(path) != file.sha256:
+            raise JobError(
+                f"{path} is not the file that the run's manifest lists: its bytes have changed. Nothing was "
+                "written from it; see: python -m beam_jobs.runs RUN validate"
+            )
+        with opened.open_input_file(path) as stream:
+            parquet = pq.ParquetFile(stream)
+            for group in range(parquet.metadata.num_row_groups):
+                yield from parquet.read_row_group(group).combine_chunks().to_batches()
+
+
+def _schema(run: FinishedRun, file: RunFile, write: WriteOptions) -> pa.Schema:
+    """Gives the schema of the files, with the new run's name in it."""
+    path = run.path_of(file)
+    if arrow_files.size_of(path) is None:
+        raise JobError(f"{path} is listed in the run's manifest and is not there. The run is damaged.")
+    with arrow_files.arrow_filesystem(run.folder).open_input_file(path) as stream:
+        schema = pq.read_schema(stream)
+    metadata = dict(schema.metadata or {})
+    if b"beam_jobs.run_id" in metadata:
+        metadata[b"beam_jobs.run_id"] = write.run_id.encode()
+    return schema.with_metadata(metadata)
+
+
+def _describe(manifest: RunManifest) -> RunDescription:
+    return RunDescription(
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        bundle=manifest.bundle,
+        settings_digest=manifest.settings_digest,
+        precision=manifest.precision,
+        config=manifest.config,
+        limits=Limits(),
+        versions=manifest.versions,
+        copied_from=without_files(manifest),
+    )
+
+
+def _check_latest(run: FinishedRun, root: str) -> None:
+    """Refuses a copy that would hide a newer run."""
+    data = arrow_files.read_bytes(arrow_files.join(root, LATEST_NAME))
+    latest = None if data is None else json.loads(data)["run_id"]
+    if latest not in (None, run.manifest.run_id):
+        raise UsageError(
+            f"{root} has a newer run, {latest}: a copy of {run.manifest.run_id} would become its latest. "
+            "Compact the newer one, or name another --output."
+        )
+
+
+def _run(pipeline: Any, write: WriteOptions) -> RunManifest | None:
+    root = filesystem.join(write.output, write.run_id)
+    error: Exception | None = None
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+        if result.state in (PipelineState.FAILED, PipelineState.CANCELLED):
+            error = JobError(f"the runner says {result.state}")
+    except Exception as caught:  # runners raise what they like; the manifest tells what really happened
+        error = caught
+    manifest = find_manifest(root)
+    if manifest is not None and manifest.attempt_id == write.attempt_id:
+        return manifest
+    if error is not None:
+        first = str(error).strip().split("\n")[0]
+        raise JobError(f"The copy was not made: {first}\n{root} is no run and can be removed.") from error
+    return None

@@ -1,0 +1,136 @@
+"""What runs there are below a root, finished or not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from beam_jobs.errors import JobError, UsageError
+from beam_jobs.store import arrow_files
+from beam_jobs.store.manifest import (
+    CLASSES,
+    DEAD_LETTERS,
+    EMBEDDINGS,
+    FAILED_NAME,
+    LATEST_NAME,
+    MANIFEST_NAME,
+    STAGING_DIR,
+    RunManifest,
+)
+
+State = Literal["finished", "failed", "unfinished", "unreadable"]
+# One of these is in every folder that a job has written to; a folder without is somebody else's.
+_OURS = (MANIFEST_NAME, FAILED_NAME)
+_OUR_FOLDERS = (STAGING_DIR, EMBEDDINGS, CLASSES, DEAD_LETTERS)
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A run's folder.
+
+    ``when`` is when it finished, or when something was last written where it did not. ``manifest`` is None
+    where there is none, or none that can be read. ``num_bytes`` counts every file in the folder.
+    """
+
+    run_id: str
+    folder: str
+    state: State
+    when: datetime
+    num_bytes: int
+    manifest: RunManifest | None
+    is_latest: bool
+
+
+@dataclass(frozen=True)
+class _File:
+    num_bytes: int
+    written_at: float
+
+
+def list_runs(root: str) -> list[RunEntry]:
+    """Lists the runs below a root, the oldest first.
+
+    Args:
+        root: local or gs://. Folders in it that no job has written to are passed over.
+
+    Raises:
+        UsageError: there is no such folder, or it is a run itself.
+    """
+    root = root.rstrip("/") or "/"
+    if any(arrow_files.read_bytes(arrow_files.join(root, name)) is not None for name in _OURS):
+        raise UsageError(f"{root} is a run, not the root of runs; name the folder that it is in.")
+    found = {name: below for name, below in _tree(root).items() if _is_run(below)}
+    latest = _latest(root)
+    entries = [_entry(root, name, below, latest) for name, below in found.items()]
+    return sorted(entries, key=lambda entry: (entry.when, entry.run_id))
+
+
+def _tree(root: str) -> dict[str, dict[str, _File]]:
+    """Gives the files below each folder of a root, by their path in it."""
+    found: dict[str, dict[str, _File]] = defaultdict(dict)
+    if root.startswith("gs://"):
+        from apache_beam.io.filesystems import FileSystems
+
+        for item in FileSystems.match([f"{root}/**"])[0].metadata_list:
+            name, _, path = item.path.removeprefix(f"{root}/").partition("/")
+            if path:
+                found[name][path] = _File(int(item.size_in_bytes), item.last_updated_in_seconds or 0.0)
+        return found
+    if not Path(root).is_dir():
+        raise UsageError(f"{root} is no folder here; name the --output of the jobs.")
+    for folder in Path(root).iterdir():
+        if folder.is_dir() and not folder.is_symlink() and _looks_like_a_run(folder):
+            found[folder.name] = _local_files(folder)
+    return found
+
+
+def _looks_like_a_run(folder: Path) -> bool:
+    """Keeps a listing from walking through folders that are not ours."""
+    return any((folder / name).exists() for name in (*_OURS, *_OUR_FOLDERS))
+
+
+def _local_files(folder: Path) -> dict[str, _File]:
+    found = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            status = path.lstat()
+            found[path.relative_to(folder).as_posix()] = _File(status.st_size, status.st_mtime)
+    return found
+
+
+def _is_run(below: dict[str, _File]) -> bool:
+    return any(path in _OURS or path.partition("/")[0] in _OUR_FOLDERS for path in below)
+
+
+def _latest(root: str) -> str | None:
+    data = arrow_files.read_bytes(arrow_files.join(root, LATEST_NAME))
+    return None if data is None else str(json.loads(data)["run_id"])
+
+
+def _entry(root: str, name: str, below: dict[str, _File], latest: str | None) -> RunEntry:
+    folder = arrow_files.join(root, name)
+    state, manifest = _state(folder, below)
+    written = max((file.written_at for file in below.values()), default=0.0)
+    when = datetime.fromtimestamp(written, UTC)
+    if manifest is not None:
+        when = datetime.fromisoformat(manifest.finished_at)
+    num_bytes = sum(file.num_bytes for file in below.values())
+    return RunEntry(name, folder, state, when, num_bytes, manifest, name == latest)
+
+
+def _state(folder: str, below: dict[str, _File]) -> tuple[State, RunManifest | None]:
+    name = next((name for name in _OURS if name in below), None)
+    if name is None:
+        return "unfinished", None
+    path = arrow_files.join(folder, name)
+    try:
+        manifest = RunManifest.from_bytes(arrow_files.read_bytes(path) or b"", path)
+    except JobError:  # a listing shows it as what it is; opening it says why
+        return "unreadable", None
+    return ("failed" if manifest.failure is not None else "finished"), manifest

@@ -1,0 +1,125 @@
+"""The rows nearest to some vectors, found in one pass over a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_jobs.search.where import Condition
+from beam_jobs.store.batches import matrix, read_batches
+from beam_jobs.store.finished_run import FinishedRun
+
+# A norm below this is that of a vector of zeros, which is near to nothing.
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A document near to a query by its best row: which file of the run, which row of it."""
+
+    doc_id: str
+    cosine: float
+    place: tuple[int, int]
+
+
+def nearest(
+    run: FinishedRun,
+    queries: np.ndarray,
+    top: int,
+    *,
+    column: str,
+    condition: Condition | None = None,
+) -> list[list[Neighbour]]:
+    """Finds the documents nearest to each query by cosine, reading the run once.
+
+    Memory holds a few batches of rows, whatever the size of the run.
+
+    Args:
+        run: a finished run.
+        queries: float32[queries, dim].
+        top: documents for each query; each once, by its best window or word.
+        column: the vector column.
+        condition: rows that it does not hold for are passed over.
+
+    Returns:
+        For each query, the best first; fewer than ``top`` where there are fewer documents.
+
+    Raises:
+        JobError: a file of the run is missing or damaged.
+    """
+    units = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), _TINY)
+    best = [_Best(top) for _ in units]
+    columns = ("doc_id", column, *(() if condition is None else condition.columns))
+    for part in read_batches(run, tuple(dict.fromkeys(columns))):
+        rows = np.arange(part.rows.num_rows)
+        if condition is not None:
+            rows = np.flatnonzero(condition.mask(part.rows))
+        if len(rows) == 0:
+            continue
+        vectors = matrix(part.rows.column(column), queries.shape[1])
+        ids = part.rows.column("doc_id")
+        if len(rows) < part.rows.num_rows:
+            vectors, ids = vectors[rows], ids.take(pa.array(rows))
+        cosines = _cosines(vectors, units)
+        starts = _documents(ids)
+        for found, scores in zip(best, cosines, strict=True):
+            for row in found.candidates(scores, starts):
+                place = (part.file_index, part.first_row + int(rows[row]))
+                found.add(Neighbour(ids[int(row)].as_py(), float(scores[row]), place))
+    return [found.sorted() for found in best]
+
+
+def _cosines(vectors: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Gives float32[queries, rows]."""
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return np.asarray((units.astype(np.float32) @ vectors.T) / np.maximum(norms, _TINY))
+
+
+def _documents(ids: pa.Array) -> np.ndarray:
+    """Gives where each document's rows begin; they stand together."""
+    changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
+    return np.concatenate([[0], np.flatnonzero(changes) + 1])
+
+
+def _order(neighbour: Neighbour) -> tuple[float, tuple[int, int]]:
+    """The nearest first; of equals, the one that stands first in the run."""
+    return -neighbour.cosine, neighbour.place
+
+
+class _Best:
+    """The best documents so far for one query."""
+
+    def __init__(self, top: int) -> None:
+        self._top = top
+        self._found: dict[str, Neighbour] = {}
+        self._worst = -np.inf
+
+    def candidates(self, scores: np.ndarray, starts: np.ndarray) -> Iterator[int]:
+        """Gives the rows of a batch that may be among the best: one a document, the best first."""
+        by_document = np.maximum.reduceat(scores, starts)
+        hopeful = np.flatnonzero(by_document > self._worst)
+        if len(hopeful) > self._top:
+            hopeful = hopeful[np.argpartition(-by_document[hopeful], self._top - 1)[: self._top]]
+        ends = np.append(starts[1:], len(scores))
+        for document in sorted(hopeful, key=lambda d: (-by_document[d], d)):
+            start = int(starts[document])
+            yield start + int(np.argmax(scores[start : int(ends[document])]))
+
+    def add(self, neighbour: Neighbour) -> None:
+        """Takes a document in, once, by its best row."""
+        known = self._found.get(neighbour.doc_id)
+        if known is not None and known.cosine >= neighbour.cosine:
+            return
+        self._found[neighbour.doc_id] = neighbour
+        if len(self._found) > self._top:
+            del self._found[max(self._found.values(), key=_order).doc_id]
+        if len(self._found) == self._top:
+            self._worst = min(neighbour.cosine for neighbour in self._found.values())
+
+    def sorted(self) -> list[Neighbour]:
+        """Gives them, the nearest first."""
+        return sorted(self._found.values(), key=_order)

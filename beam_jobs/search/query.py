@@ -1,0 +1,140 @@
+"""Queries to vectors, with the model and the settings that made a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from beam_jobs.errors import UsageError
+from beam_jobs.store.dataset import run_schema, vector_columns
+from beam_jobs.store.finished_run import FinishedRun
+from beam_jobs.store.manifest import CLASSES, RunManifest
+from model_bundle.bundle.bundle import ModelBundle, split_pin
+from model_bundle.bundle.manifest import Rows
+from model_bundle.bundle.resolve import NAMED_BUNDLES
+from model_bundle.errors import BundleFormatError, BundleIntegrityError
+from model_bundle.inference.encoder import Encoder
+from model_bundle.runtime.long_texts import TRUNCATE
+from model_bundle.runtime.request import EncodeRequest
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What stands before a query instead of the run's own prompt: a name of the bundle's, or a text."""
+
+    name: str | None = None
+    text: str | None = None
+
+
+class QueryEncoder:
+    """Embeds queries as the run's documents were embedded.
+
+    Args:
+        run: a finished run of vectors.
+        bundle: where its bundle is; None looks where the run found it.
+        column: the vector column to search in; None means the only one.
+        prompt: instead of the run's.
+
+    Raises:
+        UsageError: the run has no vectors, several columns and none named, or a model that takes numbers.
+        ModelBundleError: the bundle is not there, or it is another one.
+    """
+
+    def __init__(
+        self,
+        run: FinishedRun,
+        bundle: str | None = None,
+        column: str | None = None,
+        prompt: Prompt | None = None,
+    ) -> None:
+        self.column, index = choose_column(run, column)
+        opened = open_bundle(run.manifest, bundle)
+        if any(spec.role == "numeric" for spec in opened.manifest.inputs.values()):
+            raise UsageError(
+                f"The bundle {opened.manifest.name} takes numbers beside the text, which a query has not."
+            )
+        request = stored_request(run.manifest)
+        rows = request.rows if request.rows is Rows.WORD else Rows.DOCUMENT
+        # A question past the limit is cut off, as a window would end there.
+        request = replace(request, outputs=(request.outputs[index],), rows=rows, long_texts=TRUNCATE)
+        if prompt is not None:
+            asked = EncodeRequest.resolve(opened, prompt=prompt.name, prompt_text=prompt.text)
+            request = replace(request, prompt=asked.prompt)
+        # One query at a time: a token budget need not be measured for it.
+        self._encoder = Encoder.of_request(opened, request, max_batch_tokens=4096)
+
+    def encode(self, query: str) -> np.ndarray:
+        """Gives float32[dim]; where rows are words, the mean of the query's words.
+
+        Raises:
+            ModelRunError: the model failed on it.
+            UsageError: there is nothing in it to embed.
+        """
+        found = self._encoder.encode([query])
+        if not len(found):
+            raise UsageError(f"The query {query!r} has no word in it; there is nothing to search for.")
+        return np.asarray(found.mean(axis=0))
+
+
+def choose_column(run: FinishedRun, column: str | None) -> tuple[str, int]:
+    """Gives a vector column and which of the run's it is.
+
+    Raises:
+        UsageError: there is none, or several and none was named, or not the one that was.
+    """
+    if not run.row_files or run.row_files[0].kind == CLASSES:
+        what = "has no rows" if not run.row_files else "holds labels and scores, not vectors"
+        raise UsageError(f"{run.folder} {what}; searching needs a run of python -m beam_jobs.embed.")
+    columns = list(vector_columns(run_schema(run)))
+    if column is None and len(columns) == 1:
+        return columns[0], 0
+    if column not in columns:
+        raise UsageError(
+            f"The run has the vector columns {', '.join(columns)}"
+            + (f", not {column}." if column else "; name one with --column.")
+        )
+    return column, columns.index(column)
+
+
+def stored_request(manifest: RunManifest) -> EncodeRequest:
+    """Gives what a run asked of its model.
+
+    Raises:
+        UsageError: the manifest does not say.
+    """
+    settings = manifest.settings
+    if not settings:
+        raise UsageError(
+            f"The manifest of run {manifest.run_id} does not hold its settings: an older release wrote it. "
+            "Make the run again."
+        )
+    return EncodeRequest.from_json(settings)
+
+
+def open_bundle(manifest: RunManifest, place: str | None) -> ModelBundle:
+    """Opens the bundle of a run and compares its digest.
+
+    Args:
+        manifest: of the run.
+        place: where it is; None looks where the run found it, then for its name among those known.
+
+    Raises:
+        ModelBundleError: the bundle is not there, or it is another one.
+    """
+    digest, name = manifest.bundle["digest"], manifest.bundle["name"]
+    where = split_pin(place)[0] if place else manifest.bundle["place"]
+    try:
+        return ModelBundle.open(f"{where}@sha256:{digest}")
+    except BundleFormatError as error:
+        if place is None and name in NAMED_BUNDLES:
+            return ModelBundle.open(f"{name}@sha256:{digest}")
+        raise BundleFormatError(
+            f"The bundle {name} of run {manifest.run_id} is not at {where}: name its folder with --bundle. "
+            f"It must have the digest {digest}. ({error})"
+        ) from error
+    except BundleIntegrityError as error:
+        raise BundleIntegrityError(
+            f"The vectors of run {manifest.run_id} were made by the bundle {name} with the digest {digest}; "
+            f"queries embedded by another one would be compared with nothing. {error}"
+        ) from error

@@ -1,0 +1,136 @@
+"""Questions to answers: embeds, looks for the nearest, fetches what is shown."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from beam_jobs.errors import UsageError
+from beam_jobs.pipeline.rows.text_context import word_in
+from beam_jobs.search.nearest import Neighbour, nearest
+from beam_jobs.search.query import Prompt, QueryEncoder, choose_column
+from beam_jobs.search.where import Condition
+from beam_jobs.store.batches import take_rows
+from beam_jobs.store.dataset import run_schema, vector_columns
+from beam_jobs.store.finished_run import find_run
+from model_bundle.errors import ModelRunError
+
+_SHOWN_CHARACTERS = 200
+# Of a word's line, beside the word.
+_CONTEXT_CHARACTERS = 80
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A document that was found. ``columns`` are those of its best row, vectors apart."""
+
+    cosine: float
+    columns: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found for a question; ``hint`` says why there are no texts."""
+
+    query: str
+    hits: list[Hit]
+    hint: str | None
+
+    def as_json(self) -> str:
+        """One line of JSON; what JSON has no type for is written as text."""
+        hits = [{"cosine": round(hit.cosine, 6), "row": hit.columns} for hit in self.hits]
+        return json.dumps({"query": self.query, "hits": hits}, ensure_ascii=False, default=str)
+
+    def as_text(self) -> str:
+        """A line for the question, and one for each document."""
+        names = [_one_line(hit.columns["doc_id"]) for hit in self.hits]
+        width = min(max(map(len, names), default=0), 40)
+        lines = [_one_line(self.query)]
+        for rank, (hit, name) in enumerate(zip(self.hits, names, strict=True), 1):
+            lines.append(f"{rank:>3}  {hit.cosine:6.3f}  {name:<{width}}  {_shown(hit.columns)}".rstrip())
+        if not self.hits:
+            lines.append("     nothing found")
+        return "\n".join(lines + ([f"     {self.hint}"] if self.hint and self.hits else []))
+
+
+class Searcher:
+    """A run, its model and the flags of a search.
+
+    Args:
+        flags: of ``python -m beam_jobs.search``.
+
+    Raises:
+        UsageError, ModelBundleError: what is wrong, and what to do.
+    """
+
+    def __init__(self, flags: Namespace) -> None:
+        self._run = find_run(flags.run)
+        choose_column(self._run, flags.column)
+        schema = run_schema(self._run)
+        self._condition = Condition(flags.where, schema) if flags.where is not None else None
+        self._shown = [name for name in schema.names if name not in vector_columns(schema)]
+        self._hint = None if "text" in schema.names else _text_hint(self._run.manifest.config)
+        self._top = flags.top
+        asked = flags.prompt is not None or flags.prompt_text is not None
+        prompt = Prompt(flags.prompt, flags.prompt_text) if asked else None
+        self._encoder = QueryEncoder(self._run, flags.bundle, flags.column, prompt)
+
+    def answer(self, queries: list[str]) -> tuple[list[Answer], list[str]]:
+        """Answers questions in one pass over the run.
+
+        Returns:
+            The answers, and the errors of questions that cannot be embedded.
+
+        Raises:
+            JobError: a file of the run is missing or damaged.
+        """
+        good, vectors, errors = [], [], []
+        for query in queries:
+            try:
+                vectors.append(self._encoder.encode(query))
+                good.append(query)
+            except (UsageError, ModelRunError) as error:
+                errors.append(str(error))
+        if not good:
+            return [], errors
+        found = nearest(
+            self._run,
+            np.stack(vectors),
+            self._top,
+            column=self._encoder.column,
+            condition=self._condition,
+        )
+        hits = self._fetch(found)
+        return [Answer(query, own, self._hint) for query, own in zip(good, hits, strict=True)], errors
+
+    def _fetch(self, found: list[list[Neighbour]]) -> list[list[Hit]]:
+        places = sorted({neighbour.place for own in found for neighbour in own})
+        columns = dict(zip(places, take_rows(self._run, places, self._shown), strict=True))
+        return [[Hit(n.cosine, columns[n.place]) for n in own] for own in found]
+
+
+def _text_hint(config: dict[str, Any]) -> str:
+    if config.get("no_text"):
+        return "The run was made with --no_text and holds no texts."
+    return "The run holds no texts: make it with --keep_text to see them here."
+
+
+def _shown(columns: dict[str, Any]) -> str:
+    """Gives the part of a text that was found: a word in its context, a window, or the beginning."""
+    text, start, end = (columns.get(name) for name in ("text", "char_start", "char_end"))
+    if text is None:
+        place = f"characters {start} to {end}" if start is not None else ""
+        return _one_line(" ".join(filter(None, [columns.get("word"), place])))
+    if start is not None and end is not None and "word_index" in columns:
+        before, word, after = word_in(text, start, end)
+        return _one_line(f"{before[-_CONTEXT_CHARACTERS:]}[{word}]{after[:_CONTEXT_CHARACTERS]}")
+    return _one_line(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
+
+
+def _one_line(text: str) -> str:
+    """Keeps line breaks, and what would move a terminal's cursor, out of a line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

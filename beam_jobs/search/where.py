@@ -1,0 +1,78 @@
+"""``--where``: a condition in SQL on the rows of a batch, judged by DuckDB."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from beam_jobs.errors import UsageError
+from beam_jobs.store.dataset import vector_columns
+
+_MASK = "condition"
+# A table needs a column, also where the condition names none.
+_NUMBER = "__row_of_batch"
+
+
+class Condition:
+    """A condition in SQL on one row, such as ``topic = 'trains' AND year >= 2020``.
+
+    DuckDB sees the columns that the condition names and nothing else: no file, no other table. Vectors
+    are too large to show it, and it has no type for 16-bit floats.
+
+    Args:
+        sql: what stands behind WHERE.
+        schema: of the rows.
+
+    Raises:
+        UsageError: not a condition on these columns; says what DuckDB says.
+    """
+
+    def __init__(self, sql: str, schema: pa.Schema) -> None:
+        self._sql = sql
+        vectors = vector_columns(schema)
+        readable = [f for f in schema if f.name not in vectors and not pa.types.is_float16(f.type)]
+        self.columns = tuple(field.name for field in readable if _names(sql, field.name))
+        self._connection = duckdb.connect(
+            config={"enable_external_access": "false", "python_enable_replacements": "false", "threads": "1"}
+        )
+        empty = pa.schema([schema.field(name) for name in self.columns]).empty_table()
+        try:
+            self._judge(empty)
+        except duckdb.Error as error:
+            known = ", ".join(field.name for field in readable)
+            raise UsageError(
+                f"--where {sql}: {str(error).splitlines()[0]} It is a condition on the columns of a row, "
+                f"like: num_tokens > 10. There are: {known}."
+            ) from error
+
+    def mask(self, rows: pa.RecordBatch) -> np.ndarray:
+        """Judges rows.
+
+        Returns:
+            bool[rows], False also where the condition is null.
+
+        Raises:
+            UsageError: DuckDB fails on these values, a cast for instance.
+        """
+        try:
+            return self._judge(pa.Table.from_batches([rows]).select(list(self.columns)))
+        except duckdb.Error as error:
+            raise UsageError(f"--where {self._sql}: {str(error).splitlines()[0]}") from error
+
+    def _judge(self, rows: pa.Table) -> np.ndarray:
+        numbered = rows.append_column(_NUMBER, pa.array(np.arange(len(rows)), pa.int64()))
+        self._connection.register("rows", numbered)
+        query = f'SELECT "{_MASK}" FROM (SELECT *, ({self._sql}\n) AS "{_MASK}" FROM rows)'
+        result: Any = self._connection.execute(query).fetchnumpy()[_MASK]
+        if result.dtype != np.bool_:
+            raise duckdb.BinderException(f"it gives {result.dtype}, not true or false.")
+        return np.ma.filled(result, fill_value=False) if np.ma.isMaskedArray(result) else np.asarray(result)
+
+
+def _names(sql: str, name: str) -> bool:
+    """Tells whether a condition may name a column; too many only cost time."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql, re.IGNORECASE) is not None

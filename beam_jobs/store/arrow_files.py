@@ -1,0 +1,116 @@
+"""Files of a run as Arrow and digests need them: local without Beam, gs:// through Beam as the jobs do."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+_GS = "gs://"
+_BLOCK_BYTES = 1 << 22
+
+
+def join(root: str, *parts: str) -> str:
+    """Joins a path below a root, local or remote."""
+    return "/".join((root.rstrip("/") or "/", *parts))
+
+
+def read_bytes(path: str) -> bytes | None:
+    """Reads a small file; None if it is not there."""
+    if path.startswith(_GS):
+        from beam_jobs.store import filesystem
+
+        return filesystem.read_bytes(path)
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def open_file(path: str) -> Any:
+    """Opens a file for reading; it can be read from anywhere."""
+    if path.startswith(_GS):
+        from apache_beam.io.filesystem import CompressionTypes
+        from apache_beam.io.filesystems import FileSystems
+
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return Path(path).open("rb")
+
+
+def size_of(path: str) -> int | None:
+    """Gives a file's size in bytes; None if there is no such file."""
+    if path.startswith(_GS):
+        from beam_jobs.store import filesystem
+
+        return filesystem.size_of(path)
+    try:
+        return Path(path).stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def list_names(folder: str) -> list[str]:
+    """Names the files directly in a folder; none if it is not there."""
+    if folder.startswith(_GS):
+        from beam_jobs.store import filesystem
+
+        return sorted(path.rpartition("/")[2] for path in filesystem.list_files(folder))
+    place = Path(folder)
+    return sorted(entry.name for entry in place.iterdir() if entry.is_file()) if place.is_dir() else []
+
+
+def sha256_of(path: str) -> str:
+    """Computes a file's digest, a block at a time.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    digest = hashlib.sha256()
+    with open_file(path) as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def arrow_filesystem(folder: str) -> fs.FileSystem:
+    """Gives the file system that Arrow reads a run's files through."""
+    return fs.PyFileSystem(_BeamFiles()) if folder.startswith(_GS) else fs.LocalFileSystem()
+
+
+class _BeamFiles(fs.FileSystemHandler):  # type: ignore[misc]  # pyarrow is not typed
+    """Beam's files for Arrow, for reading alone: what the jobs can reach, with the same credentials."""
+
+    def get_type_name(self) -> str:
+        return "beam"
+
+    def normalize_path(self, path: str) -> str:
+        return path
+
+    def get_file_info(self, paths: list[str]) -> list[fs.FileInfo]:
+        return [_file_info(path) for path in paths]
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        return pa.PythonFile(_sized(path), mode="r")
+
+    open_input_stream = open_input_file
+
+    def _refuse(self, *_: Any) -> Any:
+        raise io.UnsupportedOperation("a run is opened for reading only")
+
+    get_file_info_selector = create_dir = delete_dir = delete_dir_contents = _refuse
+    delete_root_dir_contents = delete_file = move = copy_file = _refuse
+    open_output_stream = open_append_stream = _refuse
+
+
+def _file_info(path: str) -> fs.FileInfo:
+    size = size_of(path)
+    return fs.FileInfo(path, fs.FileType.NotFound) if size is None else fs.FileInfo(path, size=size)
+
+
+def _sized(path: str) -> io.BufferedIOBase:
+    stream = open_file(path)
+    return stream if isinstance(stream, io.BufferedIOBase) else io.BufferedReader(stream)

@@ -1,0 +1,1 @@
+"""What every part of this package may use: cache, machine, similarity, tables, threads."""

@@ -1,0 +1,112 @@
+"""What every origin ends with: a folder of checked files that appears whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_bundle.builders.deterministic import stabilize
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.digest import bundle_digest, list_files
+from model_bundle.bundle.manifest import MANIFEST_NAME, SAVED_MODEL_DIR, BundleManifest
+from model_bundle.errors import SourceError
+from model_bundle.runtime.golden import GOLDEN_TEXTS, Golden
+from model_bundle.runtime.inputs import example_numbers, signature_inputs
+from model_bundle.text import text_input
+
+LICENCE_NAME = "LICENSE"
+
+
+def assemble(
+    output: Path,
+    manifest: BundleManifest,
+    write_files: Callable[[Path], None],
+    golden_texts: Sequence[str] = GOLDEN_TEXTS,
+    check_golden: Callable[[Golden], None] | None = None,
+) -> ModelBundle:
+    """Writes a bundle under a temporary name, proves that it loads, and renames it.
+
+    Args:
+        output: the folder to make; it must not exist, or be empty.
+        manifest: all but ``files`` and ``versions``.
+        write_files: writes ``saved_model/``, ``tokenizer/`` and ``LICENSE`` into the folder it is given.
+        golden_texts: what the golden vectors are made of.
+        check_golden: raises where they are not what the source gives.
+
+    Raises:
+        SourceError: ``output`` is there already or cannot be written.
+    """
+    check_output(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        write_files(staging)
+        # TensorFlow adds a random number here, which would give equal models different digests.
+        (staging / SAVED_MODEL_DIR / "fingerprint.pb").unlink(missing_ok=True)
+        golden = record_golden(staging, manifest, golden_texts)
+        if check_golden is not None:
+            check_golden(golden)
+        manifest = manifest.model_copy(update={"versions": _versions(), "files": list_files(staging)})
+        (staging / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+        staging.chmod(0o755)
+        if output.exists():
+            output.rmdir()
+        staging.replace(output)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return ModelBundle(output, manifest, bundle_digest(manifest))
+
+
+def check_output(output: Path) -> None:
+    """Refuses a place where something is already, before any work.
+
+    Raises:
+        SourceError: ``output`` exists and is not an empty folder.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise SourceError(f"{output} is there already; name a new folder, or remove that one first.")
+
+
+def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[str]) -> Golden:
+    """Runs the exported float32 signature, freshly loaded and unfrozen, and keeps what it gives."""
+    from model_bundle.runtime.saved_model import load_saved_model
+    from model_bundle.runtime.tensorflow_setup import import_tensorflow
+
+    tf = import_tensorflow()
+    prepared = text_input(bundle_dir, manifest, manifest.max_tokens, prompt="").prepare(texts)
+    numbers = np.arange(len(texts))
+    inputs = prepared.batch(numbers) | example_numbers(manifest.inputs, numbers)
+    signature = load_saved_model(bundle_dir, manifest).signatures[manifest.signature]
+    arrays = signature_inputs(inputs, manifest.inputs, manifest.tokenizer.pad_id)
+    fed = {name: tf.constant(array, dtype=manifest.inputs[name].dtype) for name, array in arrays.items()}
+    outputs = {name: value.numpy() for name, value in signature(**fed).items()}
+    mask = inputs.get("mask")
+    if mask is None:
+        longest = max((a.shape[1] for a in outputs.values() if a.ndim == 3), default=1)
+        lengths = inputs.get("lengths", outputs.get("sequence_len", np.full(len(texts), longest)))
+        mask = (np.arange(longest) < np.asarray(lengths)[:, np.newaxis]).astype(np.int32)
+    kept = {name: outputs[name] for name, spec in manifest.outputs.items() if spec.kind != "length"}
+    golden = Golden(tuple(texts), inputs, kept, mask)
+    golden.write(bundle_dir)
+    return golden
+
+
+def save_module(module: Any, directory: Path, signatures: dict[str, Any]) -> None:
+    """Exports a ``tf.Module`` with named signatures as a SavedModel."""
+    from model_bundle.runtime.tensorflow_setup import import_tensorflow
+
+    tf = import_tensorflow()
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, str(directory), signatures=signatures, options=options)
+    stabilize(directory / "saved_model.pb")
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("tensorflow", "tokenizers", "numpy")}

@@ -1,0 +1,1 @@
+"""BERT, DistilBERT and RoBERTa models to bundles. Read ``build`` first, then ``source``."""

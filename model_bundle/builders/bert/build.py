@@ -1,0 +1,132 @@
+"""Hugging Face, Google and sentence-transformers BERT encoders to model bundles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_bundle.builders.assemble import LICENCE_NAME, assemble, save_module
+from model_bundle.builders.bert.heads import BertHead
+from model_bundle.builders.graphs.bert_config import BertConfig
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import (
+    SAVED_MODEL_DIR,
+    TOKENIZER_FILE,
+    BundleManifest,
+    InputSpec,
+    OutputSpec,
+    Pooling,
+    SourceSpec,
+    TokenizerSpec,
+)
+
+
+@dataclass(frozen=True)
+class BertSource:
+    """Everything read from a source, before anything is built.
+
+    ``weights`` are float32 arrays by the names of ``weight_shapes``. ``head`` is None where the encoder alone
+    is wanted.
+    """
+
+    name: str
+    config: BertConfig
+    weights: dict[str, np.ndarray]
+    tokenizer_json: str
+    lowercase: bool | None
+    max_tokens: int
+    pooling: Pooling | None
+    normalize: bool
+    source: SourceSpec
+    licence: str
+    licence_text: str
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    head: BertHead | None = None
+
+
+def build_encoder_bundle(source: BertSource, output: Path) -> ModelBundle:
+    """Exports an encoder, with its head where it has one, and assembles its bundle."""
+    return assemble(output, _manifest(source), lambda staging: _write_files(source, staging))
+
+
+def _write_files(source: BertSource, staging: Path) -> None:
+    tokenizer = staging / TOKENIZER_FILE
+    tokenizer.parent.mkdir(parents=True)
+    tokenizer.write_text(source.tokenizer_json, encoding="utf-8")
+    (staging / LICENCE_NAME).write_text(source.licence_text, encoding="utf-8")
+    _export(source, staging / SAVED_MODEL_DIR)
+
+
+def _export(source: BertSource, directory: Path) -> None:
+    from model_bundle.runtime.tensorflow_setup import import_tensorflow
+
+    tf = import_tensorflow()
+    from model_bundle.builders.graphs.bert import BertEncoder
+
+    encoder = BertEncoder(source.config, source.weights, source.source.location)
+    spec = {
+        "input_ids": tf.TensorSpec([None, None], tf.int32, name="input_ids"),
+        "attention_mask": tf.TensorSpec([None, None], tf.int32, name="attention_mask"),
+    }
+
+    def signature(dtype: Any) -> Any:
+        @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
+        def serve(input_ids: Any, attention_mask: Any) -> dict[str, Any]:
+            states = encoder.encode(input_ids, attention_mask, dtype)
+            outputs = {f"states_{index}": state for index, state in enumerate(states)}
+            if source.config.has_pooler:
+                outputs["pooler"] = encoder.pool_first(states[-1], dtype)
+            if source.head is not None:
+                outputs["logits"] = encoder.classify(
+                    states[-1] if source.head.per_token else outputs["pooler"]
+                )
+            return outputs
+
+        return serve.get_concrete_function(**spec)
+
+    signatures = {"serving_default": signature(tf.float32), "serving_bfloat16": signature(tf.bfloat16)}
+    save_module(encoder, directory, signatures)
+
+
+def _manifest(source: BertSource) -> BundleManifest:
+    config = source.config
+    outputs = {
+        f"states_{index}": OutputSpec(kind="token", dim=config.dim, layer=str(index))
+        for index in range(config.num_layers + 1)
+    }
+    if config.has_pooler:
+        outputs["pooler"] = OutputSpec(kind="text", dim=config.dim)
+    default_output = f"states_{config.num_layers}"
+    head = source.head
+    if head is not None:
+        default_output = "logits"
+        outputs["logits"] = OutputSpec(kind="class", dim=len(head.labels), per_token=head.per_token)
+    return BundleManifest(
+        name=source.name,
+        task="embed" if head is None else "classify",
+        family="bert",
+        signature="serving_default",
+        bfloat16_signature="serving_bfloat16",
+        inputs={
+            "input_ids": InputSpec(role="ids", dtype="int32"),
+            "attention_mask": InputSpec(role="mask", dtype="int32"),
+        },
+        outputs=outputs,
+        default_output=default_output,
+        tokenizer=TokenizerSpec(kind="subwords", lowercase=source.lowercase, pad_id=config.pad_id),
+        max_tokens=source.max_tokens,
+        pooling=source.pooling,
+        normalize=source.normalize,
+        prompts=source.prompts,
+        default_prompt=source.default_prompt,
+        labels=() if head is None else head.labels,
+        multi_label=head is not None and head.multi_label,
+        regression=head is not None and head.regression,
+        scores="as_is" if head is None else head.scores,
+        source=source.source,
+        licence=source.licence,
+    )

@@ -1,0 +1,103 @@
+"""Pairs stored weights with those an encoder needs: every one of both, or an error with both lists."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from model_bundle.builders.bert.heads import head_weight
+from model_bundle.builders.bert.weight_names import (
+    CLASSIFICATION_HEAD,
+    GraphWeight,
+    graph_weight,
+    left_out_as,
+)
+from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
+from model_bundle.builders.weights.read import StoredWeights
+from model_bundle.errors import WeightsMismatchError
+
+
+@dataclass(frozen=True)
+class PairedNames:
+    """Stored names, sorted out.
+
+    ``wanted``: stored name of each weight of our graph, with its layout. ``left_out``: names by what they
+    are. ``unknown``: what is neither, or comes twice.
+    """
+
+    wanted: dict[str, tuple[str, GraphWeight]]
+    left_out: dict[str, tuple[str, ...]]
+    unknown: tuple[str, ...]
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether BERT's pooler is stored."""
+        return any(name.startswith("pooler/") for name in self.wanted)
+
+
+def pair_names(stored: StoredWeights, *, with_head: bool = False) -> PairedNames:
+    """Finds out what each stored weight is; a classification head is wanted only where asked for."""
+    wanted = _head_names(stored) if with_head else {}
+    own_pooler = any(name.startswith("pooler/") for name in wanted)
+    in_head = {name for name, _ in wanted.values()}
+    left_out: dict[str, list[str]] = defaultdict(list)
+    unknown: list[str] = []
+    for name in sorted(stored.shapes.keys() - in_head):
+        what, weight = left_out_as(name), graph_weight(name)
+        if own_pooler and weight is not None and weight.name.startswith("pooler/"):
+            left_out["pooler that the head does not use"].append(name)
+        elif with_head and (twice := head_weight(name)) is not None:
+            unknown.append(f"{name} (the same as {wanted[twice.name][0]})")
+        elif what is not None and not (with_head and what == CLASSIFICATION_HEAD):
+            left_out[what].append(name)
+        elif weight is None:
+            unknown.append(name)
+        elif weight.name in wanted:
+            unknown.append(f"{name} (the same as {wanted[weight.name][0]})")
+        else:
+            wanted[weight.name] = (name, weight)
+    return PairedNames(wanted, {what: tuple(names) for what, names in left_out.items()}, tuple(unknown))
+
+
+def _head_names(stored: StoredWeights) -> dict[str, tuple[str, GraphWeight]]:
+    """Finds the weights of a head; one that comes twice is left to be found unknown."""
+    found: dict[str, tuple[str, GraphWeight]] = {}
+    for name in sorted(stored.shapes):
+        weight = head_weight(name)
+        if weight is not None:
+            found.setdefault(weight.name, (name, weight))
+    return found
+
+
+def read_weights(
+    config: BertConfig, stored: StoredWeights, names: PairedNames, where: str
+) -> dict[str, np.ndarray]:
+    """Reads an encoder's weights, float32, in the graph's layout.
+
+    Raises:
+        WeightsMismatchError: lists every missing, surplus and misshapen weight; nothing was read then.
+        SourceError: a weight cannot be read.
+    """
+    expected = weight_shapes(config)
+    surplus = [name for key, (name, _) in names.wanted.items() if key not in expected]
+    wrong = [
+        f"{name}: stored {list(stored.shapes[name])}, expected {_stored_shape(expected[key], weight)}"
+        for key, (name, weight) in names.wanted.items()
+        if key in expected and list(stored.shapes[name]) != _stored_shape(expected[key], weight)
+    ]
+    missing = [key for key in expected if key not in names.wanted]
+    unused = sorted([*names.unknown, *surplus])
+    if missing or unused or wrong:
+        raise WeightsMismatchError(where, missing=missing, unused=unused, wrong_shapes=wrong)
+    return {key: _read(stored, *names.wanted[key]) for key in expected}
+
+
+def _stored_shape(shape: tuple[int, ...], weight: GraphWeight) -> list[int]:
+    return list(reversed(shape)) if weight.transposed else list(shape)
+
+
+def _read(stored: StoredWeights, name: str, weight: GraphWeight) -> np.ndarray:
+    array = stored.read(name)
+    return np.ascontiguousarray(array.T) if weight.transposed else array

@@ -1,0 +1,198 @@
+"""A BERT, DistilBERT or RoBERTa model as others saved it, read and checked before anything is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_bundle.builders.bert.build import BertSource
+from model_bundle.builders.bert.heads import BertHead, HeadOptions, read_head
+from model_bundle.builders.bert.huggingface_hub import fetch_source
+from model_bundle.builders.bert.match_weights import PairedNames, pair_names, read_weights
+from model_bundle.builders.bert.sentence_transformers import SentenceModel, read_sentence_model
+from model_bundle.builders.bert.transformers_config import encoder_config, max_text_positions
+from model_bundle.builders.graphs.bert_config import BertConfig
+from model_bundle.builders.licence import UNKNOWN, read_licence
+from model_bundle.builders.source_folder import SourceFolder
+from model_bundle.builders.tokenizer import SubwordTokenizer, read_tokenizer, with_lowercase
+from model_bundle.builders.weights.read import find_weights
+from model_bundle.bundle.manifest import Pooling, SourceSpec
+from model_bundle.errors import SourceError
+
+
+@dataclass(frozen=True)
+class BertOptions:
+    """What the caller says beyond the source; None leaves it to the source.
+
+    ``revision``: of the Hub. ``max_tokens``: less than the model can take. ``lowercase``: for a bare
+    ``vocab.txt``. ``origin``: what to record as the place the model came from. ``licence``: its identifier.
+    ``head``: None takes the encoder alone, else its classification head belongs to the model.
+    """
+
+    revision: str | None = None
+    name: str | None = None
+    max_tokens: int | None = None
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    lowercase: bool | None = None
+    origin: str | None = None
+    licence: str | None = None
+    head: HeadOptions | None = None
+
+
+@dataclass(frozen=True)
+class ReadBert:
+    """A source, ready to build, and what its reader should be told."""
+
+    source: BertSource
+    notes: tuple[str, ...]
+
+
+def read_bert_source(place: str, options: BertOptions) -> ReadBert:
+    """Reads a Hugging Face or sentence-transformers folder, a Hub model, or a Google checkpoint.
+
+    Args:
+        place: a folder, or an identifier on the Hub.
+        options: what to do otherwise than the source says.
+
+    Raises:
+        SourceError: it is no model that can be built; says what was looked for and what to do.
+        WeightsMismatchError: its weights are not those that its configuration describes.
+    """
+    fetched = fetch_source(place, options.revision)
+    top = SourceFolder(fetched.path)
+    sentence = read_sentence_model(top)
+    if sentence is not None and options.head is not None:
+        raise SourceError(
+            f"{top.root} is a sentence-transformers model, which gives vectors: leave --task out."
+        )
+    folder = top if sentence is None else SourceFolder(_inside(top, sentence.encoder_path))
+    encoder = _read_encoder(folder, options, lowercase=bool(sentence and sentence.lowercase))
+    location = options.origin or fetched.location
+    licence = read_licence(top, location, options.licence)
+    stated = sentence or SentenceModel("", None, normalize=False)
+    source = BertSource(
+        name=options.name or location.rsplit("/", 1)[-1],
+        config=encoder.config,
+        weights=encoder.weights,
+        tokenizer_json=encoder.tokenizer.json_text,
+        lowercase=encoder.tokenizer.lowercase,
+        max_tokens=_max_tokens(options, encoder, stated),
+        pooling=_pooling(options, encoder, stated),
+        normalize=stated.normalize if options.normalize is None else options.normalize,
+        source=SourceSpec(
+            kind="sentence-transformers" if sentence else encoder.kind,
+            location=location,
+            revision=fetched.revision,
+            files=_digests(top, folder),
+        ),
+        licence=licence.identifier,
+        licence_text=licence.text,
+        prompts=stated.prompts,
+        default_prompt=stated.default_prompt,
+        head=encoder.head,
+    )
+    notes = [f"read: {encoder.note} from {fetched.path}", *encoder.remarks]
+    if licence.identifier == UNKNOWN:
+        notes.append("warning: no licence found in the source; state it with --licence if you know it")
+    return ReadBert(source, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """What one folder holds of an encoder. ``kind`` is who wrote it."""
+
+    kind: str
+    config: BertConfig
+    weights: dict[str, np.ndarray]
+    tokenizer: SubwordTokenizer
+    note: str
+    remarks: tuple[str, ...]
+    head: BertHead | None
+
+
+def _read_encoder(folder: SourceFolder, options: BertOptions, *, lowercase: bool) -> _Encoder:
+    kind, raw, where = _config(folder)
+    stored = find_weights(folder)
+    names = pair_names(stored, with_head=options.head is not None)
+    head = None
+    if options.head is not None:
+        head = read_head(raw, stored, options.head, google=kind == "google", where=where)
+    config = encoder_config(raw, has_pooler=names.has_pooler, where=where)
+    if head is not None:
+        config = _with_head(config, head, names, raw)
+    weights = read_weights(config, stored, names, str(folder.root))
+    tokenizer = read_tokenizer(folder, options.lowercase)
+    if lowercase:
+        tokenizer = with_lowercase(tokenizer)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise SourceError(
+            f"{folder.root}: the tokenizer gives ids up to {tokenizer.vocab_size - 1}, the model has "
+            f"{config.vocab_size} word embeddings. Tokenizer and weights are of different models."
+        )
+    left_out = [f"left out: {what}: {', '.join(found)}" for what, found in sorted(names.left_out.items())]
+    remarks = (*left_out, *filter(None, [tokenizer.note, head.note if head else None]))
+    note = f"{len(weights)} weights ({stored.format})"
+    return _Encoder(kind, config, weights, tokenizer, note, remarks, head)
+
+
+def _with_head(config: BertConfig, head: BertHead, names: PairedNames, raw: dict[str, Any]) -> BertConfig:
+    """Adds the head's layers; one that judges texts needs a pooler, whether it is stored or missing."""
+    return replace(
+        config,
+        has_pooler=names.has_pooler or not head.per_token,
+        pooler_activation="relu" if raw.get("model_type") == "distilbert" else "tanh",
+        num_labels=len(head.labels),
+        labels_per_token=head.per_token,
+    )
+
+
+def _inside(top: SourceFolder, path: str) -> Path:
+    inner = top.root / path
+    if not inner.is_dir():
+        raise SourceError(f"{top.root / 'modules.json'} names the folder {path}, which is not there.")
+    return inner
+
+
+def _config(folder: SourceFolder) -> tuple[str, dict[str, Any], str]:
+    """Reads the configuration: Hugging Face's, else Google's, which is that of a BERT."""
+    if (config := folder.json_object("config.json")) is not None:
+        return "huggingface", config, str(folder.root / "config.json")
+    if (config := folder.json_object("bert_config.json")) is not None:
+        return "google", {"model_type": "bert", **config}, str(folder.root / "bert_config.json")
+    raise SourceError(
+        f"{folder.root} has no config.json (Hugging Face) and no bert_config.json (Google): it is no "
+        "folder of a BERT model. Name the folder that holds the configuration, the weights and the tokenizer."
+    )
+
+
+def _max_tokens(options: BertOptions, encoder: _Encoder, stated: SentenceModel) -> int:
+    """As sentence-transformers states, else the tokenizer; never more than there are positions."""
+    positions = max_text_positions(encoder.config)
+    limit = min(stated.max_tokens or encoder.tokenizer.max_tokens or positions, positions)
+    if options.max_tokens is None:
+        return limit
+    if not 3 <= options.max_tokens <= positions:
+        raise SourceError(
+            f"--max_tokens {options.max_tokens}: the model has positions for {positions} tokens, and at "
+            "least 3 are needed, since special tokens count."
+        )
+    return options.max_tokens
+
+
+def _pooling(options: BertOptions, encoder: _Encoder, stated: SentenceModel) -> Pooling | None:
+    if options.pooling is Pooling.POOLER and not encoder.config.has_pooler:
+        raise SourceError("--pooling pooler: this model has no pooler; use mean, max, first or last.")
+    if encoder.head is not None and not encoder.head.per_token:
+        return options.pooling or Pooling.POOLER
+    return options.pooling or stated.pooling
+
+
+def _digests(top: SourceFolder, folder: SourceFolder) -> dict[str, str]:
+    """Digests of what was read, by path from the top."""
+    prefix = folder.root.relative_to(top.root).as_posix()
+    inner = {name if prefix == "." else f"{prefix}/{name}": d for name, d in folder.digests().items()}
+    return dict(sorted({**top.digests(), **inner}.items()))

@@ -1,0 +1,1 @@
+"""The files of bilm and AllenNLP to bundles."""

@@ -1,0 +1,210 @@
+"""BERT, DistilBERT and RoBERTa encoders as one TensorFlow graph, written for speed on CPUs.
+
+Which spellings TensorFlow fuses, and what each is worth, is measured in ``docs/decisions``.
+Import this module inside functions only: it imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from model_bundle.builders.graphs.bert_config import BertConfig, check_weights
+
+# Added to the scores of padding. Large enough that softmax gives exactly 0, small enough for bfloat16.
+_MASKED = -1e9
+
+
+class BertEncoder(tf.Module):
+    """An encoder whose ``encode`` gives the states of every layer.
+
+    Args:
+        config: its shape.
+        weights: float32 arrays by the names of ``weight_shapes``; int8 for quantized word embeddings.
+        source: where they came from, for errors.
+    """
+
+    def __init__(self, config: BertConfig, weights: Mapping[str, np.ndarray], source: str) -> None:
+        super().__init__(name="bert")
+        check_weights(config, weights, source)
+        self._config = config
+        self._variables = {
+            name: tf.Variable(value, name=name, dtype=tf.int8 if value.dtype == np.int8 else tf.float32)
+            for name, value in _fuse(config, weights).items()
+        }
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether ``pool_first`` can be called."""
+        return self._config.has_pooler
+
+    def encode(
+        self,
+        ids: tf.Tensor,
+        mask: tf.Tensor,
+        dtype: tf.DType = tf.float32,
+        types: tf.Tensor | None = None,
+    ) -> list[tf.Tensor]:
+        """Computes the states of every layer.
+
+        Args:
+            ids: int32[texts, tokens].
+            mask: int32[texts, tokens], 1 on real tokens. Padding stands at the end.
+            dtype: what the matrix products are computed in, float32 or bfloat16.
+            types: int32[texts, tokens], the segment of each token; None means the first.
+
+        Returns:
+            One float32[texts, tokens, dim] for the embeddings and one for each layer. Padded positions hold
+            numbers without meaning.
+
+        Source: Devlin et al., arXiv:1810.04805, after Vaswani et al., arXiv:1706.03762.
+        """
+        shape = tf.shape(ids)
+        # Given its axes last: where the bias is itself a product, TensorFlow takes it for the scaled scores,
+        # and fuses neither.
+        bias = tf.cast(1 - mask, dtype) * tf.constant(_MASKED, dtype)
+        scores_bias = bias[:, tf.newaxis, tf.newaxis, :]
+        flat = self._embed(ids, dtype, types)
+        states = [flat]
+        for index in range(self._config.num_layers):
+            flat = self._layer(f"layer_{index}", flat, shape, scores_bias, dtype)
+            states.append(flat)
+        full = tf.concat([shape, [self._config.dim]], axis=0)
+        return [tf.reshape(tf.cast(state, tf.float32), full) for state in states]
+
+    def pool_first(self, states: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+        """BERT's own pooler, or a head's: a dense layer on the first token. Gives float32[texts, dim]."""
+        pooled = self._dense("pooler", tf.cast(states[:, 0], dtype), dtype)
+        activate = tf.nn.relu if self._config.pooler_activation == "relu" else tf.tanh
+        return tf.cast(activate(pooled), tf.float32)
+
+    def classify(self, below: tf.Tensor) -> tf.Tensor:
+        """The classifier on what ``pool_first`` gives, or on the states of the last layer.
+
+        It is small, so it is computed in float32 always.
+
+        Args:
+            below: float32[texts, dim] or float32[texts, tokens, dim].
+
+        Returns:
+            Logits, float32[texts, labels] or float32[texts, tokens, labels].
+        """
+        flat = tf.reshape(below, [-1, self._config.dim])
+        logits = self._dense("classifier", flat, tf.float32)
+        return tf.reshape(logits, tf.concat([tf.shape(below)[:-1], [self._config.num_labels]], axis=0))
+
+    def _embed(self, ids: tf.Tensor, dtype: tf.DType, types: tf.Tensor | None) -> tf.Tensor:
+        words = self._words(ids)
+        table = self._variables["embeddings/position"]
+        offset = self._config.position_offset
+        if offset:
+            # Source: create_position_ids_from_input_ids of RoBERTa: only ids that are not padding count.
+            real = tf.cast(tf.not_equal(ids, self._config.pad_id), tf.int32)
+            positions = tf.gather(table, tf.cumsum(real, axis=1) * real + (offset - 1))
+        else:
+            positions = table[: tf.shape(ids)[1]]
+        total = words + positions
+        if self._config.num_types:
+            table = self._variables["embeddings/type"]
+            total += table[0] if types is None else tf.gather(table, types)
+        flat = tf.cast(tf.reshape(total, [-1, self._config.dim]), dtype)
+        return flat if self._config.norm_first else self._norm("embeddings/norm", flat, dtype)
+
+    def _words(self, ids: tf.Tensor) -> tf.Tensor:
+        """The vectors of tokens; only those that are looked up are made float32."""
+        rows = tf.gather(self._variables["embeddings/word"], ids)
+        if not self._config.quantized_words:
+            return rows
+        scales = tf.gather(self._variables["embeddings/word_scale"], ids)
+        return tf.cast(rows, tf.float32) * scales[:, :, tf.newaxis]
+
+    def _layer(
+        self, layer: str, flat: tf.Tensor, shape: tf.Tensor, scores_bias: tf.Tensor, dtype: tf.DType
+    ) -> tf.Tensor:
+        if self._config.norm_first:
+            return self._layer_norm_first(layer, flat, shape, scores_bias, dtype)
+        context = self._attention(layer, flat, shape, scores_bias, dtype)
+        attended = self._dense(f"{layer}/attention/output", context, dtype) + flat
+        attended = self._norm(f"{layer}/attention/norm", attended, dtype)
+        inner = self._activate(self._dense(f"{layer}/ffn/inner", attended, dtype))
+        return self._norm(
+            f"{layer}/ffn/norm", self._dense(f"{layer}/ffn/outer", inner, dtype) + attended, dtype
+        )
+
+    def _layer_norm_first(
+        self, layer: str, flat: tf.Tensor, shape: tf.Tensor, scores_bias: tf.Tensor, dtype: tf.DType
+    ) -> tf.Tensor:
+        normed = self._norm(f"{layer}/attention/norm", flat, dtype)
+        context = self._attention(layer, normed, shape, scores_bias, dtype)
+        attended = self._dense(f"{layer}/attention/output", context, dtype) + flat
+        normed = self._norm(f"{layer}/ffn/norm", attended, dtype)
+        inner = self._activate(self._dense(f"{layer}/ffn/inner", normed, dtype))
+        return self._dense(f"{layer}/ffn/outer", inner, dtype) + attended
+
+    def _attention(
+        self, layer: str, flat: tf.Tensor, shape: tf.Tensor, scores_bias: tf.Tensor, dtype: tf.DType
+    ) -> tf.Tensor:
+        heads = self._config.num_heads
+        size = self._config.dim // heads
+        qkv = self._dense(f"{layer}/attention/qkv", flat, dtype)
+        qkv = tf.reshape(qkv, [shape[0], shape[1], 3, heads, size])
+        query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
+        # Product, scaling by a constant and bias, in this order, become one oneDNN kernel.
+        scale = tf.constant(1.0 / np.sqrt(size), dtype)
+        scores = tf.matmul(query, key, transpose_b=True) * scale + scores_bias
+        context = tf.matmul(tf.nn.softmax(scores), value)
+        # To the shape of what it will be added to, which lets TensorFlow see that it is the same.
+        return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), tf.shape(flat))
+
+    def _dense(self, name: str, flat: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        kernel = tf.cast(self._variables[f"{name}/kernel"], dtype)
+        bias = tf.cast(self._variables[f"{name}/bias"], dtype)
+        return tf.nn.bias_add(tf.matmul(flat, kernel), bias)
+
+    def _activate(self, flat: tf.Tensor) -> tf.Tensor:
+        if self._config.activation == "relu":
+            return tf.nn.relu(flat)
+        return tf.nn.gelu(flat, approximate=self._config.activation == "gelu_tanh")
+
+    def _norm(self, name: str, flat: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Layer normalisation, spelled as TensorFlow's remapper looks for it.
+
+        Each row is normalised as if it were a channel of an image; this, reshaped back, times gamma plus
+        beta, becomes one oneDNN kernel, which adds up in float32 whatever the dtype. Plain spellings run as
+        eight kernels that each read and write everything, and the shortest of them is fused with a fixed
+        epsilon of 0.001. Source: FindMklLayerNorm in TensorFlow's grappler/optimizers/remapper.cc; measured
+        in docs/decisions/layer-norm.md.
+        """
+        rows = tf.shape(flat)[0]
+        none = tf.constant([], tf.float32)
+        image = tf.reshape(flat, tf.stack([1, rows, self._config.dim, 1]))
+        normed = tf.raw_ops.FusedBatchNormV3(
+            x=image,
+            scale=tf.fill([rows], 1.0),
+            offset=tf.fill([rows], 0.0),
+            mean=none,
+            variance=none,
+            epsilon=self._config.norm_epsilon,
+            data_format="NCHW",
+            is_training=True,
+        ).y
+        gamma = tf.cast(self._variables[f"{name}/gamma"], dtype)
+        beta = tf.cast(self._variables[f"{name}/beta"], dtype)
+        return tf.reshape(normed, tf.shape(flat)) * gamma + beta
+
+
+def _fuse(config: BertConfig, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Joins query, key and value, so that one product makes all three."""
+    fused = {name: value for name, value in weights.items() if not _is_qkv(name)}
+    for index in range(config.num_layers):
+        prefix = f"layer_{index}/attention"
+        for part in ("kernel", "bias"):
+            parts = [weights[f"{prefix}/{name}/{part}"] for name in ("query", "key", "value")]
+            fused[f"{prefix}/qkv/{part}"] = np.concatenate(parts, axis=-1)
+    return fused
+
+
+def _is_qkv(name: str) -> bool:
+    return name.split("/")[-2] in ("query", "key", "value")

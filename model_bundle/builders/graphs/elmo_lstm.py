@@ -1,0 +1,142 @@
+"""One bidirectional LSTM layer with projection, both directions in one loop. Imports TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from model_bundle.builders.graphs.elmo_gates import Weights, compute_gates, gate_arrays
+from model_bundle.builders.graphs.elmo_options import DIRECTIONS, BilmOptions, cell_prefix
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """What one layer remembers of each direction.
+
+    ``cells``: float32[2, texts, lstm_dim]. ``outputs``: float32[2, texts, projection_dim].
+    """
+
+    cells: tf.Tensor
+    outputs: tf.Tensor
+
+
+class BidirectionalLstm(tf.Module):
+    """Layer ``layer`` of a biLM. The directions never see each other.
+
+    Args:
+        options: the shape of the model.
+        weights: checked float32 arrays by the names of ``weight_shapes``.
+        layer: counted from 0.
+
+    Source: Sak et al., arXiv:1402.1128, as LSTMCell and MultiRNNCell of TensorFlow 1 have it.
+    """
+
+    def __init__(self, options: BilmOptions, weights: Mapping[str, np.ndarray], layer: int) -> None:
+        super().__init__(name=f"lstm_{layer}")
+        self._options = options
+        self._adds_input = options.use_skip_connections and layer > 0
+        prefixes = [cell_prefix(direction, layer) for direction in range(len(DIRECTIONS))]
+        arrays = [gate_arrays(weights[f"{prefix}/W_0"], weights[f"{prefix}/B"]) for prefix in prefixes]
+        if options.projects_cells:
+            for of_direction, prefix in zip(arrays, prefixes, strict=True):
+                of_direction["projection_kernel"] = weights[f"{prefix}/W_P_0"]
+        self._directions = [
+            {
+                name: tf.Variable(value, name=f"{direction}/{name}", dtype=tf.float32, trainable=False)
+                for name, value in of_direction.items()
+            }
+            for direction, of_direction in zip(DIRECTIONS, arrays, strict=True)
+        ]
+
+    def run(
+        self,
+        inputs: tuple[tf.Tensor, tf.Tensor],
+        dtype: tf.DType,
+        state: LayerState | None = None,
+        lengths: tf.Tensor | None = None,
+    ) -> tuple[tuple[tf.Tensor, tf.Tensor], LayerState]:
+        """Runs over all time steps.
+
+        Args:
+            inputs: for each direction dtype[words, texts, projection_dim], in the order that direction reads.
+            dtype: what the matrix products are computed in. The cell stays float32.
+            state: where to begin; None is zero.
+            lengths: int32[texts]. Where given, the state of a text stands still past its last word; needed
+                for the final state only, since outputs past the end are the caller's to drop.
+
+        Returns:
+            For each direction dtype[words, texts, projection_dim], in the same order, and the final state.
+        """
+        weights = [
+            {name: tf.cast(v, dtype) if v.shape.rank == 2 else tf.identity(v) for name, v in d.items()}
+            for d in self._directions
+        ]
+        num_steps, num_texts = tf.shape(inputs[0])[0], tf.shape(inputs[0])[1]
+        arrays = tuple(tf.TensorArray(dtype, num_steps, element_shape=self._shape(True)) for _ in DIRECTIONS)
+
+        def run_step(step: tf.Tensor, cells: Any, outputs: Any, arrays: Any) -> tuple[Any, ...]:
+            results = [
+                self._step(compute_gates(x[step], output, w), cell, w)
+                for x, output, cell, w in zip(inputs, outputs, cells, weights, strict=True)
+            ]
+            new_cells, new_outputs = zip(*results, strict=True)
+            arrays = tuple(a.write(step, out) for a, out in zip(arrays, new_outputs, strict=True))
+            if lengths is not None:
+                moves = (step < lengths)[:, tf.newaxis]
+                new_cells = _where(moves, new_cells, cells)
+                new_outputs = _where(moves, new_outputs, outputs)
+            return step + 1, tuple(new_cells), tuple(new_outputs), arrays
+
+        begin = (tf.constant(0), *self._begin(state, num_texts, dtype), arrays)
+        _, cells, outputs, arrays = self._loop(lambda step, *_: step < num_steps, run_step, begin)
+        stacked = [array.stack() for array in arrays]
+        if self._adds_input:
+            stacked = [out + x for out, x in zip(stacked, inputs, strict=True)]
+        final = LayerState(tf.stack(cells), tf.cast(tf.stack(outputs), tf.float32))
+        return (stacked[0], stacked[1]), final
+
+    def _step(
+        self, gates: Sequence[tf.Tensor], cell: tf.Tensor, weights: Weights
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """One word of one direction: gates and cell to the new cell and the output."""
+        enter, candidate, forget, leave = gates
+        cell = _clip(forget * cell + enter * candidate, self._options.cell_clip)
+        output = tf.cast(leave * tf.tanh(cell), weights["input/kernel"].dtype)
+        if self._options.projects_cells:
+            output = tf.matmul(output, weights["projection_kernel"])
+            output = _clip(output, self._options.projection_clip)
+        return cell, output
+
+    def _begin(self, state: LayerState | None, num_texts: tf.Tensor, dtype: tf.DType) -> tuple[Any, Any]:
+        if state is None:
+            cell = tf.zeros([num_texts, self._options.lstm_dim])
+            output = tf.zeros([num_texts, self._options.projection_dim], dtype)
+            return (cell, cell), (output, output)
+        return tuple(tf.unstack(state.cells, 2)), tuple(tf.unstack(tf.cast(state.outputs, dtype), 2))
+
+    def _loop(self, condition: Any, body: Any, begin: tuple[Any, ...]) -> tuple[Any, ...]:
+        cell, output = self._shape(False), self._shape(True)
+        shapes = (tf.TensorShape([]), (cell, cell), (output, output), (None, None))
+        result: tuple[Any, ...] = tf.while_loop(
+            condition, body, begin, shape_invariants=shapes, parallel_iterations=1
+        )
+        return result
+
+    def _shape(self, is_output: bool) -> tf.TensorShape:
+        return tf.TensorShape([None, self._options.projection_dim if is_output else self._options.lstm_dim])
+
+
+def _clip(values: tf.Tensor, limit: float | None) -> tf.Tensor:
+    if limit is None:
+        return values
+    bound = tf.constant(limit, values.dtype)
+    # tf.clip_by_value makes two operations of it.
+    return tf.raw_ops.ClipByValue(t=values, clip_value_min=-bound, clip_value_max=bound)
+
+
+def _where(moves: tf.Tensor, new: Any, old: Any) -> tuple[tf.Tensor, ...]:
+    return tuple(tf.where(moves, after, before) for after, before in zip(new, old, strict=True))

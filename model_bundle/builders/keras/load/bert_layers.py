@@ -1,0 +1,107 @@
+"""Keras layers that compute what transformers' TensorFlow models did, with our graph and without own weights.
+
+Import this module inside functions only: it imports TensorFlow, and is made for the Keras of the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from model_bundle.builders.graphs.bert import BertEncoder
+from model_bundle.builders.keras.load.transformers import match_weights, num_labels, sorted_out
+from model_bundle.builders.source_folder import SourceFolder
+from model_bundle.errors import SourceError
+
+
+class _Encoded(NamedTuple):
+    """What TFBertModel gives, in its order."""
+
+    last_hidden_state: Any
+    pooler_output: Any
+
+
+class _Judged(NamedTuple):
+    """What TFBertForSequenceClassification gives."""
+
+    logits: Any
+
+
+class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not typed
+    """A layer that takes what transformers' models take; ``settings`` is their ``config.json``."""
+
+    is_classifier = False
+
+    def __init__(self, settings: Any, name: str | None = None, **_: Any) -> None:
+        super().__init__(name=name)
+        self.settings = dict(settings if isinstance(settings, Mapping) else settings.to_dict())
+        self.encoder: Any = None
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Makes a layer of transformers' configuration, to which its name was added."""
+        settings = dict(config)
+        return cls(settings, settings.pop("name", None))
+
+    @classmethod
+    def from_pretrained(cls, place: str, *_: Any, **__: Any) -> Any:
+        """Reads the configuration alone: weights come from the file that is being loaded."""
+        settings = SourceFolder(Path(place)).json_object("config.json")
+        if settings is None:
+            raise SourceError(f"{place} has no config.json. Name the folder of the model's configuration.")
+        return cls(settings)
+
+    def take_stored(self, arrays: Mapping[str, np.ndarray], where: str) -> tuple[str, ...]:
+        """Gives our graph the stored weights. See ``read_weights`` for errors."""
+        config, weights, notes = match_weights(self.settings, arrays, where, self.is_classifier)
+        self.encoder = BertEncoder(config, weights, where)
+        return notes
+
+    def call(
+        self,
+        inputs: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        **_: Any,
+    ) -> Any:
+        """Computes what the model did; see ``sorted_out`` for its inputs."""
+        ids, mask, types = sorted_out(inputs, attention_mask, token_type_ids)
+        ids = tf.cast(ids, tf.int32)
+        mask = tf.ones_like(ids) if mask is None else tf.cast(mask, tf.int32)
+        types = None if types is None else tf.cast(types, tf.int32)
+        if self.encoder is None:
+            return self.shapes_only(ids)
+        states = self.encoder.encode(ids, mask, types=types)[-1]
+        return self.finish(states)
+
+    def shapes_only(self, ids: Any) -> Any:
+        """Gives tensors of the right shapes, for as long as there are no weights."""
+        states = tf.zeros([tf.shape(ids)[0], tf.shape(ids)[1], self.settings["hidden_size"]])
+        return _Encoded(
+            tf.ensure_shape(states, [None, ids.shape[1], self.settings["hidden_size"]]), states[:, 0]
+        )
+
+    def finish(self, states: Any) -> Any:
+        """Makes what the model gives of the last layer's states."""
+        if self.encoder.has_pooler:
+            return _Encoded(states, self.encoder.pool_first(states))
+        # Nothing may depend on what was not stored: it would show at once.
+        return _Encoded(states, tf.fill(tf.shape(states[:, 0]), np.float32("nan")))
+
+
+class Classifier(StandIn):
+    """The same with the head for whole texts."""
+
+    is_classifier = True
+
+    def shapes_only(self, ids: Any) -> Any:
+        """Gives tensors of the right shapes, for as long as there are no weights."""
+        return _Judged(tf.zeros([tf.shape(ids)[0], num_labels(self.settings)]))
+
+    def finish(self, states: Any) -> Any:
+        """Makes what the model gives of the last layer's states."""
+        return _Judged(self.encoder.classify(self.encoder.pool_first(states)))

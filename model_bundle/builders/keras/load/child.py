@@ -1,0 +1,168 @@
+"""Loads a Keras model and saves its inference as a plain SavedModel; runs in a process of its own.
+
+Keras 2 (tf_keras) and Keras 3 cannot both be ``tf.keras`` in one process, and what a model's code does to a
+process stays in it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from model_bundle.builders.keras.load.custom_objects import load_object, load_objects, redirect_handles
+from model_bundle.builders.keras.load.save import save_inference
+from model_bundle.builders.keras.load.stored_weights import read_values
+from model_bundle.builders.keras.load.task import LoadAnswer, LoadTask
+from model_bundle.builders.keras.load.transformers import install_stand_ins, stand_ins
+from model_bundle.builders.keras.load.weights import check_loaded, load_weights, unzip_weights
+from model_bundle.builders.keras.packed_bundle import OWN_PREFIX
+from model_bundle.errors import ModelBundleError, SourceError
+
+_MAX_CHARS = 700
+# A line that begins with the name of an error, and what follows it.
+_AROUND = (
+    "Exception encountered when calling",
+    "Error when deserializing",
+    "Call arguments received",
+    "Arguments received",
+    "in user code",
+)
+_INNER = re.compile(r"^[ \t]*(\w+(?:Error|Exception): .*(?:\n(?!\s*\n).*)*)", re.MULTILINE)
+
+
+def start_keras(legacy: bool) -> None:
+    """Decides which Keras ``tf.keras`` is, before TensorFlow is imported, and keeps its warnings quiet."""
+    os.environ["TF_USE_LEGACY_KERAS"] = "1" if legacy else "0"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    warnings.simplefilter("ignore")
+    from model_bundle.runtime.tensorflow_setup import import_tensorflow
+
+    import_tensorflow()
+    if legacy:
+        # Code of that time means Keras 2 by its bare name, too.
+        import tf_keras
+
+        sys.modules["keras"] = tf_keras
+
+
+def export_keras(task: LoadTask) -> LoadAnswer:
+    """Loads, checks and saves. An error becomes the answer's fault, so that it can travel."""
+    try:
+        return LoadAnswer(notes=_export(task))
+    except ModelBundleError as error:
+        return LoadAnswer(fault=str(error))
+    # Whatever Keras and the model's own code raise: where it comes from is not known here.
+    except Exception as error:  # the boundary of this process
+        return LoadAnswer(fault=_cause(error))
+
+
+def _cause(error: Exception) -> str:
+    """Gives the innermost error of a report, which may quote the user's code and Keras' around it."""
+    text = str(error).strip()
+    inner = _INNER.findall(text)
+    paragraphs = (part.strip().removeprefix("Exception encountered: ") for part in text.split("\n\n"))
+    parts = [part for part in paragraphs if part and not part.startswith(_AROUND)]
+    told = inner[-1].strip() if inner else f"{type(error).__name__}: {parts[0] if parts else text}"
+    return told[:_MAX_CHARS]
+
+
+def _export(task: LoadTask) -> tuple[str, ...]:
+    redirect_handles(task.hub_handles)
+    if OWN_PREFIX in task.config:
+        # Importing them is what makes Keras know them.
+        import_module("model_bundle.layers")
+    objects = load_objects(task.custom_objects, "--custom_objects")
+    if task.stand_ins:
+        objects |= stand_ins()
+    if task.kind == "factory":
+        install_stand_ins()
+    for layer, place in task.lambdas.items():
+        objects[lambda_name(layer)] = load_object(place, "--lambda_function")
+    if task.allow_code:
+        # Byte code finds what it calls by name here; its configuration says so.
+        vars(sys.modules["__main__"]).update(objects)
+    scratch = Path(task.output + ".scratch")
+    scratch.mkdir()
+    model, notes = _load(task, objects, scratch)
+    save_inference(model, Path(task.output))
+    return notes
+
+
+def lambda_name(layer: str) -> str:
+    """Gives the name under which a Lambda layer's function is registered."""
+    return f"function_of_{layer}"
+
+
+def _load(task: LoadTask, objects: dict[str, Any], scratch: Path) -> tuple[Any, tuple[str, ...]]:
+    weights = None if task.weights is None else Path(task.weights)
+    if task.kind == "factory":
+        model = load_object(task.factory, "--model_factory")()
+        _check_built(model, task.factory)
+    elif task.kind == "zip":
+        return _load_zip(task, objects, scratch)
+    else:
+        model = _from_config(task, objects, scratch)
+    if weights is None:
+        weights = Path(task.path)
+    return model, load_weights(model, weights, scratch)
+
+
+def _load_zip(task: LoadTask, objects: dict[str, Any], scratch: Path) -> tuple[Any, tuple[str, ...]]:
+    """Keras loads it; afterwards every weight in the file is looked for in the model, and back."""
+    import zipfile
+
+    import tensorflow as tf
+
+    copy = scratch / "model.keras"
+    with zipfile.ZipFile(task.path) as source, zipfile.ZipFile(copy, "w") as target:
+        for entry in source.infolist():
+            data = task.config.encode("utf-8") if entry.filename == "config.json" else source.read(entry)
+            target.writestr(entry.filename, data)
+    model = tf.keras.models.load_model(
+        str(copy), custom_objects=objects, compile=False, safe_mode=not task.allow_code
+    )
+    return model, check_loaded(model, read_values(unzip_weights(copy, scratch)), task.path)
+
+
+def _from_config(task: LoadTask, objects: dict[str, Any], scratch: Path) -> Any:
+    """Makes a model of an architecture; its weights come later, by name."""
+    import tensorflow as tf
+
+    if not hasattr(tf.keras, "version") or not tf.keras.version().startswith("3"):
+        from tf_keras.src.saving.serialization_lib import SafeModeScope
+
+        with SafeModeScope(not task.allow_code):
+            return tf.keras.models.model_from_json(task.config, custom_objects=objects)
+    if task.kind == "h5":
+        import shutil
+
+        copy = scratch / "model.h5"
+        shutil.copyfile(task.path, copy)
+        _replace_config(copy, task.config)
+        return tf.keras.models.load_model(
+            str(copy), custom_objects=objects, compile=False, safe_mode=not task.allow_code
+        )
+    if task.allow_code:
+        tf.keras.config.enable_unsafe_deserialization()
+    return tf.keras.models.model_from_json(task.config, custom_objects=objects)
+
+
+def _replace_config(path: Path, config: str) -> None:
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = config
+
+
+def _check_built(model: Any, factory: str) -> None:
+    if not hasattr(model, "weights") or not getattr(model, "built", False):
+        raise SourceError(
+            f"--model_factory {factory}: expected a Keras model that has its weights already, came a "
+            f"{type(model).__name__}. Call it once on an input of the right shape before you return it."
+        )

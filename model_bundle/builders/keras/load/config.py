@@ -1,0 +1,181 @@
+"""The configuration inside a Keras file, read without Keras: what made it, and what code it would run."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_bundle.builders.keras.source import KerasSource, read_architecture
+from model_bundle.builders.weights.h5 import open_attributes
+from model_bundle.errors import SourceError
+
+# Modules whose classes Keras makes objects of by itself; anything else it would import.
+_KERAS_MODULES = ("keras", "tf_keras", "tensorflow")
+_MAX_CONFIG_BYTES = 256_000_000
+_WHAT_CODE_MEANS = (
+    "That is Python code: it would run here with your rights, as part of loading, and could do anything. "
+    "If you trust whoever made the file, say --allow_code"
+)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """An architecture, and the Keras that wrote it: ``2.15.0``, or None where the file does not say."""
+
+    config: dict[str, Any]
+    keras_version: str | None
+    where: str
+
+    @property
+    def is_keras_3(self) -> bool:
+        """Whether Keras 3 or later wrote it, as far as that can be told."""
+        if self.keras_version is not None:
+            return int(self.keras_version.split(".")[0]) >= 3
+        return "module" in self.config
+
+    def layers(self) -> Iterator[dict[str, Any]]:
+        """Gives every object in it that has a class, nested ones included."""
+        yield from _objects(self.config)
+
+
+def read_config(source: KerasSource) -> ModelConfig:
+    """Reads the architecture of a zip, an HDF5 file or a JSON file.
+
+    Raises:
+        SourceError: there is none, or it is damaged.
+    """
+    where = str(source.path)
+    if source.kind == "keras_zip":
+        _check_names(source.path)
+        content = _zip_json(source.path, "config.json")
+        metadata = _zip_json(source.path, "metadata.json")
+        return ModelConfig(content, _text(metadata.get("keras_version")), where)
+    if source.kind == "h5_model":
+        attributes = open_attributes(source.path)
+        content = read_architecture(_text(attributes["model_config"]) or "", where)
+        return ModelConfig(content, _text(attributes.get("keras_version")), where)
+    content = read_architecture(source.path.read_bytes(), where)
+    return ModelConfig(content, _text(content.get("keras_version")), where)
+
+
+def check_code(config: ModelConfig, known: Collection[str]) -> tuple[str, ...]:
+    """Finds what would run code that the file brings, or import a module that it names.
+
+    Args:
+        config: an architecture.
+        known: names of the user's own classes and functions.
+
+    Returns:
+        A line on each.
+    """
+    found = []
+    for item in config.layers():
+        name = item.get("name") or (
+            item["config"].get("name") if isinstance(item.get("config"), dict) else ""
+        )
+        if item["class_name"] == "__lambda__":
+            found.append(f"byte code of a Python function{f' in {name}' if name else ''}")
+        elif item["class_name"] == "Lambda" and _has_byte_code(item):
+            found.append(f"the layer {name} (Lambda) is byte code of a Python function")
+        elif _is_foreign(item) and {item["class_name"], item.get("registered_name")}.isdisjoint(known):
+            found.append(f"{item['class_name']} would be imported from the module {item['module']}")
+    return tuple(dict.fromkeys(found))
+
+
+def refuse_code(config: ModelConfig, found: Collection[str]) -> None:
+    """Refuses code.
+
+    Raises:
+        SourceError: there is some; says what it means and what else can be done.
+    """
+    if found:
+        lines = "\n".join(f"  {line}" for line in found)
+        raise SourceError(
+            f"{config.where} brings code along:\n{lines}\n{_WHAT_CODE_MEANS}. Safer: give your own function "
+            "for a Lambda layer (--lambda_function LAYER=MODULE:FUNCTION), your own class or function for "
+            "another module's (--custom_objects MODULE:NAME), or build from a SavedModel of the same model, "
+            "whose graph runs no Python."
+        )
+
+
+def transformers_layers(config: ModelConfig) -> tuple[str, ...]:
+    """Names the layers that are models of transformers for TensorFlow, which its version 5 lacks."""
+    return tuple(
+        dict.fromkeys(
+            str(item["class_name"])
+            for item in config.layers()
+            if str(item["class_name"]).startswith("TF")
+            and str(item["class_name"]).endswith(("Model", "Classification", "MainLayer"))
+        )
+    )
+
+
+def hub_handles(config: ModelConfig) -> tuple[str, ...]:
+    """Lists the handles of TF-Hub layers."""
+    found = [item["config"].get("handle") for item in config.layers() if isinstance(item.get("config"), dict)]
+    return tuple(dict.fromkeys(handle for handle in found if isinstance(handle, str)))
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if isinstance(value.get("class_name"), str):
+            yield value
+        for part in value.values():
+            yield from _objects(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _objects(part)
+
+
+def _has_byte_code(item: dict[str, Any]) -> bool:
+    config = item.get("config")
+    if not isinstance(config, dict):
+        return False
+    functions = [config.get(key) for key in ("function", "output_shape", "mask")]
+    kinds = [config.get(f"{key}_type") for key in ("function", "output_shape", "mask")]
+    return "lambda" in kinds or isinstance(functions[0], list)
+
+
+def _is_foreign(item: dict[str, Any]) -> bool:
+    module = item.get("module")
+    if not isinstance(module, str):
+        return False
+    if module == "builtins":
+        return bool(item["class_name"] != "function")
+    return module.split(".")[0] not in _KERAS_MODULES
+
+
+def _check_names(path: Path) -> None:
+    """Refuses names that lead out of the zip."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            outside = [name for name in archive.namelist() if name.startswith("/") or ".." in name.split("/")]
+    except zipfile.BadZipFile as error:
+        raise SourceError(f"{path} is a zip, but not a whole one ({error}). Copy it again.") from error
+    if outside:
+        raise SourceError(
+            f"{path} holds files that lead out of it: {', '.join(outside[:4])}. It is no Keras model."
+        )
+
+
+def _zip_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(name).file_size > _MAX_CONFIG_BYTES:
+                raise SourceError(f"{path}: {name} is larger than any configuration of a model.")
+            content = json.loads(archive.read(name))
+    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SourceError(f"{path} is a zip, but no Keras model: {name} cannot be read ({error}).") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{path}: {name} holds a {type(content).__name__} where an object belongs.")
+    return content
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    return None if value is None else str(value)

@@ -1,0 +1,89 @@
+"""The user's own classes and functions, and TF-Hub modules by stored handles; runs where Keras loads."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from model_bundle.builders.tfhub.cache import cache_folder
+from model_bundle.builders.tfhub.handle import SAVED_MODEL_FILES, import_hub
+from model_bundle.errors import SourceError
+
+_REMEDY = "Run the command where the module can be imported, or set PYTHONPATH."
+
+
+def object_names(specs: Sequence[str]) -> tuple[str, ...]:
+    """Gives the names under which a file finds objects.
+
+    >>> object_names(["layers:Mix", "embed=elmo:embed_texts"])
+    ('Mix', 'embed')
+    """
+    return tuple(_split(spec)[0] for spec in specs)
+
+
+def load_objects(specs: Sequence[str], flag: str) -> dict[str, Any]:
+    """Imports objects by ``module:name``, ``NAME=module:name`` or ``NAME=module``.
+
+    Raises:
+        SourceError: one cannot be imported.
+    """
+    return {name: load_object(place, flag) for name, place in map(_split, specs)}
+
+
+def load_object(place: str, flag: str) -> Any:
+    """Imports ``module:name``, or a module.
+
+    Raises:
+        SourceError: there is no such module or name.
+    """
+    module, _, name = place.partition(":")
+    try:
+        value: Any = importlib.import_module(module)
+        for part in name.split(".") if name else ():
+            value = getattr(value, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SourceError(f"{flag} {place}: {error}. {_REMEDY}") from error
+    return value
+
+
+def redirect_handles(folders: Mapping[str, str]) -> None:
+    """Makes tensorflow_hub find modules in folders or in its cache by their handles, never on the network."""
+    import_hub().registry.resolver.add_implementation(Redirect(folders))
+
+
+class Redirect:
+    """A resolver of tensorflow_hub. Handles with another query or slash at the end are the same."""
+
+    def __init__(self, folders: Mapping[str, str]) -> None:
+        self._folders = {_bare(handle): folder for handle, folder in folders.items()}
+
+    def is_supported(self, handle: str) -> bool:
+        """Takes the handles it was given folders for, and all that would be fetched."""
+        return _bare(handle) in self._folders or "://" in handle
+
+    def __call__(self, handle: str) -> str:
+        """Gives the folder of a module.
+
+        Raises:
+            SourceError: it is neither named nor in the cache.
+        """
+        cached = Path(cache_folder(handle))
+        if _bare(handle) in self._folders:
+            return self._folders[_bare(handle)]
+        if any((cached / name).is_file() for name in SAVED_MODEL_FILES):
+            return str(cached)
+        raise SourceError(
+            f"The model asks TF-Hub for {handle}, which is not fetched here. Name its folder: "
+            f"--hub_handle {handle}=DIR (looked for it in tensorflow_hub's cache: {cached})"
+        )
+
+
+def _bare(handle: str) -> str:
+    return handle.split("?")[0].rstrip("/")
+
+
+def _split(spec: str) -> tuple[str, str]:
+    name, found, place = spec.rpartition("=")
+    return (name if found else spec.rpartition(":")[2]), place if found else spec

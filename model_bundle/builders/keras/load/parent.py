@@ -1,0 +1,205 @@
+"""Has a Keras file loaded in a process of its own, by the Keras that made it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+from model_bundle.builders.keras.load.child import export_keras, lambda_name, start_keras
+from model_bundle.builders.keras.load.config import (
+    ModelConfig,
+    check_code,
+    hub_handles,
+    read_config,
+    refuse_code,
+    transformers_layers,
+)
+from model_bundle.builders.keras.load.custom_objects import object_names
+from model_bundle.builders.keras.load.task import LoadAnswer, LoadTask
+from model_bundle.builders.keras.load.transformers import STAND_INS
+from model_bundle.builders.keras.options import LoadChoices
+from model_bundle.builders.keras.packed_bundle import OWN_LAYERS
+from model_bundle.builders.keras.source import KerasSource, kind_of
+from model_bundle.errors import SourceError
+
+Generation = Literal[2, 3]
+_HUB_LAYER = "KerasLayer"
+
+
+@contextmanager
+def keras_process(generation: Generation) -> Iterator[Executor]:
+    """Starts a process in which ``tf.keras`` is Keras 2 or Keras 3."""
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=start_keras, initargs=(generation == 2,)
+    ) as process:
+        yield process
+
+
+def run_task(task: LoadTask, generation: Generation) -> LoadAnswer:
+    """Loads a model in a process of its own."""
+    with keras_process(generation) as process:
+        try:
+            return process.submit(export_keras, task).result()
+        except BrokenProcessPool:
+            return LoadAnswer(fault="the process that loaded it ended: it crashed, or ran out of memory")
+
+
+def plan(
+    source: KerasSource, choices: LoadChoices, output: Path
+) -> tuple[LoadTask, tuple[Generation, ...], tuple[str, ...]]:
+    """Decides how a file is loaded, after a look into it.
+
+    Returns:
+        What to do, by which Keras, in order; and notes.
+
+    Raises:
+        SourceError: it brings code along that was not allowed, or something is missing that loading needs.
+    """
+    if choices.model_factory is not None or source.kind in ("h5_weights", "checkpoint"):
+        return _factory_plan(source, choices, output)
+    config = read_config(source)
+    stand_ins = _check_transformers(config, source)
+    objects = _objects(config, choices)
+    names = (*object_names(objects), *STAND_INS, *OWN_LAYERS)
+    config = replace(config, config=_with_functions(config.config, choices.lambdas))
+    code = check_code(config, names)
+    if not choices.allow_code:
+        refuse_code(config, code)
+    task = LoadTask(
+        kind={"keras_zip": "zip", "h5_model": "h5", "architecture": "json"}[source.kind],  # type: ignore[arg-type]
+        path=str(source.path),
+        config=json.dumps(config.config),
+        weights=_weights(source, choices),
+        factory="",
+        custom_objects=objects,
+        hub_handles={handle: str(folder) for handle, folder in choices.hub_handles.items()},
+        lambdas=dict(choices.lambdas),
+        allow_code=choices.allow_code,
+        stand_ins=stand_ins,
+        output=str(output),
+    )
+    generations: tuple[Generation, ...] = (
+        (3,) if config.is_keras_3 else (2, 3) if source.kind == "h5_model" else (2,)
+    )
+    return task, generations, tuple(f"runs: {line}, as --allow_code says" for line in code)
+
+
+def _factory_plan(
+    source: KerasSource, choices: LoadChoices, output: Path
+) -> tuple[LoadTask, tuple[Generation, ...], tuple[str, ...]]:
+    if choices.model_factory is None:
+        raise SourceError(
+            f"{source.path} holds weights and no architecture. Name the architecture's JSON as SOURCE and "
+            "these as --weights, or the function that makes the model: --model_factory MODULE:FUNCTION"
+        )
+    if choices.weights is not None or choices.lambdas or source.kind in ("architecture", "saved_model"):
+        raise SourceError(
+            f"--model_factory makes the model, and SOURCE holds its weights: HDF5, .keras or a checkpoint. "
+            f"{source.path} is a {source.title}; leave --weights and --lambda_function out."
+        )
+    task = LoadTask(
+        kind="factory",
+        path=str(source.path),
+        config="",
+        weights=str(source.path),
+        factory=choices.model_factory,
+        custom_objects=choices.custom_objects,
+        hub_handles={handle: str(folder) for handle, folder in choices.hub_handles.items()},
+        lambdas={},
+        allow_code=choices.allow_code,
+        stand_ins=True,
+        output=str(output),
+    )
+    return task, (2, 3), ()
+
+
+def _weights(source: KerasSource, choices: LoadChoices) -> str | None:
+    """Finds the weights of an architecture: as named, or the only ones beside it."""
+    if choices.weights is not None and source.kind == "keras_zip":
+        raise SourceError(
+            f"--weights: {source.path} holds its own. To take others, name what makes the model."
+        )
+    if choices.weights is not None:
+        if kind_of(choices.weights) not in ("h5_weights", "h5_model", "keras_zip", "checkpoint"):
+            raise SourceError(f"--weights {choices.weights}: expected HDF5, or the prefix of a checkpoint.")
+        place = choices.weights
+        return str(place.with_suffix("") if place.suffix == ".index" else place)
+    if source.kind != "architecture":
+        return None
+    beside = [
+        path for path in sorted(source.path.parent.iterdir()) if path.is_file() and path.suffix != ".json"
+    ]
+    found = [
+        path.with_suffix("") if path.suffix == ".index" else path
+        for path in beside
+        if kind_of(path) in ("h5_weights", "checkpoint")
+    ]
+    if len(found) == 1:
+        return str(found[0])
+    listed = "".join(f"\n  --weights {path}" for path in found) or "; none lie beside it."
+    raise SourceError(f"{source.path} is an architecture; its weights have to be named{listed}")
+
+
+def _objects(config: ModelConfig, choices: LoadChoices) -> tuple[str, ...]:
+    """Adds TF-Hub's own layer where the file has one."""
+    named = object_names(choices.custom_objects)
+    if _HUB_LAYER in named or not hub_handles(config):
+        return choices.custom_objects
+    return (*choices.custom_objects, f"tensorflow_hub:{_HUB_LAYER}")
+
+
+def _check_transformers(config: ModelConfig, source: KerasSource) -> bool:
+    """Tells whether there are models of transformers, and refuses those that nothing stands in for."""
+    layers = transformers_layers(config)
+    unknown = [name for name in layers if name not in STAND_INS]
+    if unknown:
+        raise SourceError(
+            f"{source.path} holds {', '.join(unknown)} of transformers, whose version 5 has none for "
+            f"TensorFlow. Here, {' and '.join(STAND_INS)} are read from Keras files. Build from a SavedModel "
+            "of the same model, which holds the whole graph: model.save(DIR) made one."
+        )
+    return bool(layers)
+
+
+def _replace_function(inner: dict[str, Any]) -> None:
+    """Names the user's function where a Lambda layer's configuration has byte code, in either Keras' way."""
+    name = lambda_name(inner["name"])
+    if "function_type" not in inner:
+        inner["function"] = {
+            "module": "builtins",
+            "class_name": "function",
+            "config": name,
+            "registered_name": name,
+        }
+        return
+    inner |= {"function": name, "function_type": "function", "module": None}
+    if inner.get("output_shape_type") == "lambda":
+        inner |= {"output_shape": None, "output_shape_type": "raw"}
+
+
+def _with_functions(config: dict[str, Any], lambdas: Any) -> dict[str, Any]:
+    """Puts the user's functions in the place of byte code."""
+    changed = copy.deepcopy(config)
+    replaced = set()
+    for item in ModelConfig(changed, None, "").layers():
+        inner = item.get("config")
+        if item["class_name"] == "Lambda" and isinstance(inner, dict) and inner.get("name") in lambdas:
+            _replace_function(inner)
+            replaced.add(inner["name"])
+        elif item["class_name"] == "Lambda" and isinstance(inner, dict) and "module" in inner:
+            # Where byte code looks for what it calls, and where the user's objects are put.
+            inner["module"] = "__main__"
+        if item["class_name"] in STAND_INS and isinstance(inner, dict) and "name" in item:
+            inner["name"] = item["name"]
+    absent = sorted(set(lambdas) - replaced)
+    if absent:
+        raise SourceError(f"--lambda_function {absent[0]}: the model has no Lambda layer of that name.")
+    return changed

@@ -1,0 +1,180 @@
+"""Gives a Keras model its stored weights, every one of them, or says which do not fit."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_bundle.builders.keras.load.match import check_values, pair_weights, relative_name
+from model_bundle.builders.keras.load.stored_weights import (
+    TOP_LEVEL,
+    LayerArrays,
+    by_layer,
+    has_layers,
+    read_checkpoint,
+    read_layers,
+    read_values,
+    split_modules,
+)
+from model_bundle.builders.keras.load.transformers import take_layers, take_values
+from model_bundle.errors import SourceError, WeightsMismatchError
+
+_ENDING = ".weights.h5"
+
+
+def load_weights(model: Any, place: Path, scratch: Path) -> tuple[str, ...]:
+    """Loads weights from an HDF5 file of either layout, or from a checkpoint of either kind.
+
+    Args:
+        model: a built model of Keras 2 or 3.
+        place: the file, or the prefix of a checkpoint.
+        scratch: an existing folder.
+
+    Returns:
+        Notes for the user.
+
+    Raises:
+        WeightsMismatchError: a stored weight is not in the model, or the other way round.
+        SourceError: the weights cannot be read.
+    """
+    if zipfile.is_zipfile(place):
+        place = unzip_weights(place, scratch)
+    if place.is_file():
+        if has_layers(place):
+            return assign_by_name(model, read_layers(place), str(place))
+        return _load_values(model, place, scratch)
+    values, has_objects = read_checkpoint(place)
+    if not has_objects:
+        values, inner = split_modules(values)
+        return (*_assign_modules(model, inner, place), *assign_by_name(model, by_layer(values), str(place)))
+    # A checkpoint that lacks something leaves it as it was; the comparison afterwards tells.
+    status = model.load_weights(str(place))
+    if hasattr(status, "expect_partial"):
+        status.expect_partial()
+    own, others = model_values(model), _values(_other_variables(model))
+    values, taken = take_values(model, values, str(place))
+    check_values(values, own, str(place), others)
+    return (f"all {len(values)} weights were found in {place.name}, by the objects they belong to", *taken)
+
+
+def unzip_weights(place: Path, scratch: Path) -> Path:
+    """Takes the weights out of a .keras file; gives where they are now.
+
+    Raises:
+        SourceError: it holds none.
+    """
+    try:
+        with zipfile.ZipFile(place) as archive:
+            return Path(archive.extract(f"model{_ENDING}", scratch))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise SourceError(f"{place} holds no model{_ENDING} ({error}). Save the model again.") from error
+
+
+def assign_by_name(model: Any, stored: LayerArrays, where: str) -> tuple[str, ...]:
+    """Gives each weight the stored one of its name.
+
+    Raises:
+        WeightsMismatchError: a name is on one side only, or shapes differ.
+    """
+    variables = _variables(model)
+    stored, taken = take_layers(model, stored, where)
+    pairs, notes = pair_weights(
+        {layer: _described(layer, arrays) for layer, arrays in stored.items()},
+        {layer: _described(layer, found) for layer, found in variables.items()},
+        where,
+    )
+    for (layer, index), (own, position) in pairs:
+        variables[own][position][1].assign(stored[layer][index][1])
+    return (f"all {len(pairs)} weights were found in {Path(where).name}, by name", *taken, *notes)
+
+
+def _assign_modules(model: Any, stored: Mapping[str, np.ndarray], place: Path) -> tuple[str, ...]:
+    """Gives the TF-Hub modules inside layers the variables that a checkpoint holds for them.
+
+    Raises:
+        WeightsMismatchError: it holds others.
+    """
+    variables = {_name(variable).removesuffix(":0"): variable for variable in _other_variables(model)}
+    unused = sorted(f"module/{name}" for name in stored.keys() - variables.keys())
+    wrong = [
+        f"module/{name}: stored {value.shape}, expected {tuple(variables[name].shape)}"
+        for name, value in stored.items()
+        if name in variables and value.shape != tuple(variables[name].shape)
+    ]
+    if unused or wrong:
+        raise WeightsMismatchError(str(place), unused=unused, wrong_shapes=wrong)
+    for name, value in stored.items():
+        variables[name].assign(value)
+    return (f"{len(stored)} weights of a TF-Hub module were found in {place.name}",) if stored else ()
+
+
+def _other_variables(model: Any) -> list[Any]:
+    """Lists variables that belong to the model and are no weights of it: those of modules inside layers."""
+    import tensorflow as tf
+
+    own = {id(weight) for weight in _weights(model)}
+    found = [part for part in tf.train.TrackableView(model).descendants() if isinstance(part, tf.Variable)]
+    return [part for part in found if id(part) not in own]
+
+
+def check_loaded(model: Any, stored: Mapping[str, np.ndarray], where: str) -> tuple[str, ...]:
+    """See ``check_values``, for a model that Keras loaded itself."""
+    own = model_values(model)
+    rest, taken = take_values(model, stored, where)
+    check_values(rest, own, where)
+    return (f"all {len(rest)} weights were found in {Path(where).name}, by the layers they belong to", *taken)
+
+
+def model_values(model: Any) -> dict[str, np.ndarray]:
+    """Gives a model's weights by name; names that come twice get a number."""
+    return _values(_weights(model))
+
+
+def _values(weights: Sequence[Any]) -> dict[str, np.ndarray]:
+    return {f"{index}: {_name(weight)}": np.asarray(weight) for index, weight in enumerate(weights)}
+
+
+def _load_values(model: Any, place: Path, scratch: Path) -> tuple[str, ...]:
+    """The layout of .keras files: Keras knows it by the name of the file."""
+    values = read_values(place)
+    link = place
+    if not place.name.endswith(_ENDING):
+        link = scratch / f"stored{_ENDING}"
+        link.symlink_to(place.resolve())
+    try:
+        model.load_weights(str(link))
+    except (ValueError, KeyError) as error:
+        raise SourceError(
+            f"{place} holds weights for other layers than the model's ({error}). Those it holds: "
+            f"{', '.join(sorted(values)) or 'none'}; the model's: {', '.join(model_values(model))}."
+        ) from error
+    return check_loaded(model, values, str(place))
+
+
+def _variables(model: Any) -> dict[str, list[tuple[str, Any]]]:
+    """Gives a model's weights by layer; those of no layer are called as in HDF5 files."""
+    layers: dict[str, list[tuple[str, Any]]] = {}
+    seen: set[int] = set()
+    for layer in model.layers:
+        layers[layer.name] = [(_name(weight), weight) for weight in _weights(layer) if id(weight) not in seen]
+        seen |= {id(weight) for weight in _weights(layer)}
+    layers[TOP_LEVEL] = [(_name(weight), weight) for weight in _weights(model) if id(weight) not in seen]
+    return layers
+
+
+def _weights(layer: Any) -> list[Any]:
+    """Lists weights; Keras 2 counts vocabularies among them, which are tables."""
+    return [weight for weight in layer.weights if hasattr(weight, "assign")]
+
+
+def _described(layer: str, weights: list[tuple[str, Any]]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(relative_name(name, layer), tuple(weight.shape)) for name, weight in weights]
+
+
+def _name(weight: Any) -> str:
+    """Keras 3 has the full name in ``path``, Keras 2 in ``name``."""
+    return str(getattr(weight, "path", weight.name))

@@ -1,0 +1,62 @@
+"""What a saved model does not say of itself, as its user says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from model_bundle.builders.keras.input_roles import Role
+from model_bundle.bundle.manifest import Pooling
+
+
+@dataclass(frozen=True)
+class LoadChoices:
+    """How a Keras file is loaded.
+
+    ``weights``: a file, or the prefix of a checkpoint. ``model_factory``: ``module:function`` that makes the
+    model. ``custom_objects``: ``module:name`` or ``NAME=module:name``, of classes and functions that the file
+    names. ``lambdas``: ``module:function`` by the names of Lambda layers whose byte code they replace.
+    ``hub_handles``: folders by the TF-Hub handle stored in the model. ``allow_code``: run byte code
+    that is in the file.
+    """
+
+    weights: Path | None = None
+    model_factory: str | None = None
+    custom_objects: tuple[str, ...] = ()
+    lambdas: Mapping[str, str] = field(default_factory=dict)
+    hub_handles: Mapping[str, Path] = field(default_factory=dict)
+    allow_code: bool = False
+
+
+@dataclass(frozen=True)
+class KerasChoices:
+    """How a loaded model is used; None leaves it to the model, or to what lies beside it.
+
+    ``inputs``: roles by the names of inputs. ``extra_inputs``: table columns by the names of numeric inputs.
+    ``tokenizer``: a folder. ``labels``: a file. ``word_split`` and ``lowercase`` are for models that take
+    words or texts. ``default_output``: which of several outputs jobs write. ``scores``: what makes scores of
+    a classifier's output. ``allow_ops`` are operations that the graph may use although they reach beyond it.
+    ``name``, ``licence``, ``origin`` go into the manifest.
+    """
+
+    loading: LoadChoices = field(default_factory=LoadChoices)
+    signature: str | None = None
+    inputs: Mapping[str, Role] = field(default_factory=dict)
+    extra_inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tokenizer: Path | None = None
+    max_tokens: int | None = None
+    labels: Path | None = None
+    lowercase: bool | None = None
+    word_split: Literal["spaces", "unicode"] | None = None
+    task: Literal["embed", "classify"] | None = None
+    default_output: str | None = None
+    scores: Literal["as_is", "softmax", "sigmoid"] | None = None
+    multi_label: bool = False
+    pooling: Pooling | None = None
+    normalize: bool = False
+    allow_ops: tuple[str, ...] = ()
+    name: str | None = None
+    licence: str | None = None
+    origin: str | None = None

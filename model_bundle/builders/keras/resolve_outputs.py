@@ -1,0 +1,143 @@
+"""Settles what a model's outputs are: vectors or scores, of texts or of tokens, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from model_bundle.builders.keras.options import KerasChoices
+from model_bundle.builders.keras.sidecar_files import Beside, labels_in, read_labels
+from model_bundle.builders.tfhub.bert_preprocessing import LENGTHS
+from model_bundle.builders.tfhub.outputs import describe_outputs
+from model_bundle.bundle.manifest import OutputSpec, Pooling
+from model_bundle.errors import SourceError
+from model_bundle.runtime.golden import GOLDEN_TEXTS
+
+# Sums of softmax in float32 differ from 1 by less.
+_SUM_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class KerasOutputs:
+    """What a model gives, for the manifest; ``notes`` are for its user."""
+
+    specs: dict[str, OutputSpec]
+    default: str
+    task: Literal["embed", "classify"]
+    labels: tuple[str, ...]
+    scores: Literal["as_is", "softmax", "sigmoid"]
+    multi_label: bool
+    regression: bool
+    pooling: Pooling | None
+    notes: tuple[str, ...]
+
+
+def settle_outputs(
+    found: Mapping[str, np.ndarray],
+    num_tokens: int | None,
+    beside: Beside | None,
+    choices: KerasChoices,
+    where: str,
+) -> KerasOutputs:
+    """Tells what each output is by the arrays that the golden texts gave.
+
+    Args:
+        found: arrays by name.
+        num_tokens: of the longest golden text; None where only the model knows.
+        beside: may tell labels.
+        choices: see there.
+        where: what to call the model in an error.
+
+    Raises:
+        SourceError: no output can be used, several could be meant, or labels do not fit.
+    """
+    specs, notes = describe_outputs(found, len(GOLDEN_TEXTS), num_tokens, where)
+    default = _default(specs, choices.default_output, where)
+    labels, why = _labels(found[default], beside, choices, where)
+    if choices.task == "embed" or not labels:
+        return _vectors(specs, default, choices, notes)
+    specs[default] = specs[default].model_copy(
+        update={"kind": "class", "per_token": specs[default].kind == "token"}
+    )
+    scores, regression = _scores(found[default], choices)
+    notes.append(
+        f"classes: {', '.join(labels[:8])}{', …' if len(labels) > 8 else ''} ({why}); {_told(scores)}"
+    )
+    return KerasOutputs(
+        specs, default, "classify", labels, scores, choices.multi_label, regression, None, tuple(notes)
+    )
+
+
+def _default(specs: Mapping[str, OutputSpec], wanted: str | None, where: str) -> str:
+    usable = sorted(name for name in specs if name != LENGTHS)
+    if wanted is not None and wanted not in usable:
+        raise SourceError(f"--default_output {wanted}: {where} gives {', '.join(usable)}.")
+    if wanted is None and len(usable) > 1:
+        lines = "\n".join(
+            f"  --default_output {n}  ({specs[n].kind}, {specs[n].dim} numbers)" for n in usable
+        )
+        raise SourceError(f"{where} gives several outputs. Name the one that jobs write:\n{lines}")
+    return wanted or usable[0]
+
+
+def _vectors(
+    specs: dict[str, OutputSpec], default: str, choices: KerasChoices, notes: list[str]
+) -> KerasOutputs:
+    is_token = specs[default].kind == "token"
+    if choices.pooling is not None and not is_token:
+        raise SourceError(
+            f"--pooling {choices.pooling}: {default} is one vector a text already; leave the option out."
+        )
+    pooling = (choices.pooling or Pooling.MEAN) if is_token else None
+    what = f"vectors a token, pooled by {pooling}" if pooling else "a vector a text"
+    notes.append(f"output {default}: {specs[default].dim} numbers, {what} (scores? say --labels or --task)")
+    return KerasOutputs(specs, default, "embed", (), "as_is", False, False, pooling, tuple(notes))
+
+
+def _labels(
+    scores: np.ndarray, beside: Beside | None, choices: KerasChoices, where: str
+) -> tuple[tuple[str, ...], str]:
+    """Gives the names of the classes, and how they are known; none where the output is no classification."""
+    size = scores.shape[-1]
+    if choices.labels is not None:
+        labels = read_labels(choices.labels)
+        if len(labels) != size and not (size == 1 and len(labels) == 2 and not choices.multi_label):
+            raise SourceError(
+                f"--labels {choices.labels}: {len(labels)} labels, where {where} gives {size} numbers."
+            )
+        return labels, f"from {choices.labels.name}"
+    config: dict[str, Any] = beside.config if beside else {}
+    is_classifier = any("Classification" in str(name) for name in config.get("architectures") or ())
+    if "id2label" in config and len(config["id2label"]) == size and is_classifier:
+        return labels_in(config, "config.json"), "from config.json"
+    if is_classifier or choices.task == "classify" or _is_softmax(scores):
+        return tuple(f"LABEL_{index}" for index in range(size)), "name them with --labels"
+    return (), ""
+
+
+def _scores(found: np.ndarray, choices: KerasChoices) -> tuple[Literal["as_is", "softmax", "sigmoid"], bool]:
+    """Tells what makes scores of an output, and whether it is a quantity rather than classes."""
+    if choices.scores is not None:
+        return choices.scores, False
+    if np.all((found >= 0) & (found <= 1)):
+        return "as_is", False
+    if found.shape[-1] == 1:
+        return ("sigmoid", False) if choices.multi_label else ("as_is", True)
+    return ("sigmoid" if choices.multi_label else "softmax"), False
+
+
+def _is_softmax(scores: np.ndarray) -> bool:
+    return bool(
+        scores.shape[-1] > 1
+        and np.all(scores >= 0)
+        and np.allclose(scores.sum(axis=-1), 1, atol=_SUM_TOLERANCE)
+    )
+
+
+def _told(scores: str) -> str:
+    return (
+        "the model gives scores" if scores == "as_is" else f"scores are the {scores} of what the model gives"
+    )

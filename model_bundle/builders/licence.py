@@ -1,0 +1,71 @@
+"""The licence of a source: its identifier, and a text for the bundle to carry."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from model_bundle.builders.source_folder import SourceFolder
+
+UNKNOWN = "unknown"
+_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING")
+# The Hub writes identifiers in lower case; these are the SPDX forms of the common ones.
+_SPDX = {
+    "apache-2.0": "Apache-2.0",
+    "mit": "MIT",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-4.0": "CC-BY-4.0",
+    "cc-by-sa-4.0": "CC-BY-SA-4.0",
+    "cc-by-nc-4.0": "CC-BY-NC-4.0",
+    "cc0-1.0": "CC0-1.0",
+    "gpl-3.0": "GPL-3.0",
+    "afl-3.0": "AFL-3.0",
+}
+# The front matter is YAML, of which one key is wanted: a word, quoted or not, or the first of a list.
+_FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
+_LICENCE = re.compile(r"^license:\s*(?:-\s*)?[\"']?([A-Za-z0-9][\w.+-]*)[\"']?\s*$", re.MULTILINE)
+_TITLES = (
+    (re.compile(r"\s*Apache License\s+Version 2\.0"), "Apache-2.0"),
+    (re.compile(r"\s*(The )?MIT License", re.IGNORECASE), "MIT"),
+)
+
+
+@dataclass(frozen=True)
+class Licence:
+    """``identifier`` is an SPDX one where the source tells; ``text`` is what the bundle's LICENSE holds."""
+
+    identifier: str
+    text: str
+
+
+def read_licence(folder: SourceFolder, location: str, stated: str | None) -> Licence:
+    """Finds a licence: as stated, by the front matter of ``README.md``, by the title of a licence file."""
+    text = _text(folder)
+    identifier = stated or _front_matter(folder) or _title(text) or UNKNOWN
+    if text is None:
+        text = (
+            f"The licence of the model {location} is not known. Ask its publisher before you pass it on.\n"
+            if identifier == UNKNOWN
+            else f"The model {location} was published under the licence {identifier}.\n"
+        )
+    return Licence(identifier, text)
+
+
+def _text(folder: SourceFolder) -> str | None:
+    path = folder.find(*_FILES)
+    return None if path is None else path.read_text(encoding="utf-8", errors="replace")
+
+
+def _title(text: str | None) -> str | None:
+    if text is None:
+        return None
+    return next((name for pattern, name in _TITLES if pattern.match(text)), "see LICENSE")
+
+
+def _front_matter(folder: SourceFolder) -> str | None:
+    path = folder.find("README.md")
+    if path is None:
+        return None
+    block = _FRONT_MATTER.match(path.read_text(encoding="utf-8", errors="replace"))
+    found = _LICENCE.search(block[1]) if block else None
+    return _SPDX.get(found[1].lower(), found[1]) if found else None

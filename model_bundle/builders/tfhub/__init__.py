@@ -1,0 +1,1 @@
+"""Modules of TF-Hub to bundles. Read ``build`` first, then ``handle`` and ``resolve``."""

@@ -1,0 +1,110 @@
+"""Chooses how to call a module, by what it takes; names of inputs are read, never assumed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from model_bundle.builders.tfhub.function import ModuleFunction, module_functions
+from model_bundle.builders.tfhub.load import LoadedModule
+from model_bundle.errors import SourceError
+
+Role = Literal["ids", "mask", "types", "text", "words", "lengths"]
+# What exporters call the way they mean to be used.
+_USUAL = ("serving_default", "default")
+_TYPE_NAME = re.compile(r"type|segment")
+
+
+def roles_of(function: ModuleFunction) -> dict[str, Role] | None:
+    """Tells what each input is fed, by name; None where that is not known.
+
+    Texts: one string[texts]. Words: string[texts, words] and int[texts]. Token ids: int[texts, tokens], told
+    apart by name: a mask, types or segments, and ids.
+    """
+    inputs = function.inputs
+    strings = [name for name, spec in inputs.items() if spec.dtype.name == "string"]
+    others = [name for name in inputs if name not in strings]
+    if len(strings) == 1 and not others and _rank(inputs[strings[0]], 1):
+        return {strings[0]: "text"}
+    if len(strings) == len(others) == 1 and _is_words(inputs[strings[0]], inputs[others[0]]):
+        return {strings[0]: "words", others[0]: "lengths"}
+    if not strings and others and all(_is_int(inputs[name]) and _rank(inputs[name], 2) for name in others):
+        roles = {name: id_role(name) for name in others}
+        return roles if sorted(roles.values()) in (["ids", "mask"], ["ids", "mask", "types"]) else None
+    return None
+
+
+def choose_function(loaded: LoadedModule, wanted: str | None) -> tuple[ModuleFunction, Mapping[str, Role]]:
+    """Finds what to call.
+
+    Args:
+        loaded: a module.
+        wanted: a signature, or ``call`` for the module's own ``__call__``. None means: a ``__call__`` with
+            named outputs; else words with their number, where a signature takes them; else what is named
+            as the usual one; else the only one there is.
+
+    Raises:
+        SourceError: there is no such signature, none that can be used, or too many; all are listed.
+    """
+    functions = module_functions(loaded)
+    usable = [(function, roles) for function in functions if (roles := roles_of(function)) is not None]
+    if wanted is not None:
+        usable = [(function, roles) for function, roles in usable if function.name == wanted]
+        if not usable:
+            raise _unusable(loaded, functions, f"--signature {wanted}")
+        return usable[0]
+    if not usable:
+        raise _unusable(loaded, functions, "A signature")
+    best = min(_preference(function, roles) for function, roles in usable)
+    chosen = [pair for pair in usable if _preference(*pair) == best]
+    if len({function.name for function, _ in chosen}) > 1:
+        listed = _list([function for function, _ in chosen])
+        raise SourceError(
+            f"{loaded.module.location} has several signatures that could be meant; name one with --signature:"
+            f"\n{listed}"
+        )
+    return chosen[0]
+
+
+def _preference(function: ModuleFunction, roles: Mapping[str, Role]) -> int:
+    """Gives the rank of a function among those that are usable; the lowest is taken."""
+    if function.is_call and function.is_named:
+        return 0
+    if "words" in roles.values():
+        return 1
+    if function.name in _USUAL:
+        return 2 + _USUAL.index(function.name)
+    return 5 if function.is_call else 4
+
+
+def _unusable(loaded: LoadedModule, functions: list[ModuleFunction], what: str) -> SourceError:
+    return SourceError(
+        f"{what}: expected one of {loaded.module.location} that takes texts (string[texts]), words and their "
+        "number (string[texts, words], int[texts]), or token ids with a mask. Those it has:\n"
+        + _list(functions)
+    )
+
+
+def _list(functions: list[ModuleFunction]) -> str:
+    return "\n".join(f"  {line}" for line in dict.fromkeys(f.describe() for f in functions)) or "  none"
+
+
+def _is_words(words: Any, lengths: Any) -> bool:
+    return _rank(words, 2) and _is_int(lengths) and _rank(lengths, 1)
+
+
+def id_role(name: str) -> Role:
+    """Tells ids, mask and types apart by the name of a tensor."""
+    if "mask" in name:
+        return "mask"
+    return "types" if _TYPE_NAME.search(name) else "ids"
+
+
+def _is_int(spec: Any) -> bool:
+    return spec.dtype.name in ("int32", "int64")
+
+
+def _rank(spec: Any, rank: int) -> bool:
+    """Tells whether a tensor may have this many axes; old exporters often do not say."""
+    return spec.shape.rank in (None, rank)

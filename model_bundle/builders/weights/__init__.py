@@ -1,0 +1,1 @@
+"""Stored weights of every file format as NumPy arrays."""

@@ -1,0 +1,110 @@
+"""A model bundle described on one page, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import BundleManifest
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+def describe(bundle: ModelBundle) -> dict[str, Any]:
+    """Gives what ``--json`` prints: path, digest, bytes and the whole manifest as plain data."""
+    return {
+        "path": str(bundle.path),
+        "digest": bundle.digest,
+        "num_bytes": sum(file.size for file in bundle.manifest.files),
+        "manifest": bundle.manifest.model_dump(mode="json"),
+    }
+
+
+def page(bundle: ModelBundle) -> Group:
+    """Lays out the page."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _facts(bundle):
+        facts.add_row(name, Text(value))  # Text: what a manifest says is no markup
+    outputs = Table("output", "kind", "dim", "layer", "type", title="Outputs", title_justify="left", box=None)
+    for name, spec in bundle.manifest.outputs.items():
+        mark = " (default)" if name == bundle.manifest.default_output else ""
+        row = (name + mark, spec.kind, str(spec.dim or ""), spec.layer or "", spec.dtype)
+        outputs.add_row(*map(Text, row))
+    files = Table("file", "bytes", title="Files", title_justify="left", box=None)
+    for file in bundle.manifest.files:
+        files.add_row(Text(file.path), Text(f"{file.size:,}", justify="right"))
+    return Group(facts, "", outputs, "", files)
+
+
+def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
+    """Yields name and value of each line; what a bundle does not have has no line."""
+    manifest = bundle.manifest
+    yield "name", manifest.name
+    yield "task", f"{manifest.task} ({manifest.family})"
+    yield "digest", f"sha256:{bundle.digest}"
+    yield "place", str(bundle.path)
+    yield "size", f"{sum(file.size for file in manifest.files) / 1e6:.1f} MB"
+    yield (
+        "max_tokens",
+        "no limit" if manifest.max_tokens is None else f"{manifest.max_tokens}, special tokens counted",
+    )
+    yield "tokenizer", _tokenizer(manifest)
+    yield "pooling", _pooling(manifest)
+    if manifest.prompts:
+        yield "prompts", "; ".join(f"{name}: {text!r}" for name, text in manifest.prompts.items())
+        yield "default prompt", manifest.default_prompt or "none"
+    if manifest.labels:
+        yield "labels", f"{', '.join(manifest.labels)}{' (several may hold)' if manifest.multi_label else ''}"
+    if manifest.task == "classify":
+        kind = "quantities, no classes" if manifest.regression else f"{manifest.scores} of the output"
+        yield "scores", kind
+    if manifest.elmo:
+        yield "elmo", f"layer weights {manifest.elmo.layer_weights}, gamma {manifest.elmo.gamma}"
+    yield "precision", "float32, bfloat16" if manifest.bfloat16_signature else "float32"
+    yield (
+        "batches",
+        "a text's result depends on its neighbours" if manifest.batch_dependent else "independent",
+    )
+    if manifest.custom_ops:
+        yield "needs", f"operations of {', '.join(manifest.custom_ops)}"
+    if manifest.allowed_ops:
+        yield "allowed", f"{', '.join(manifest.allowed_ops)}: operations that reach beyond the model"
+    if not manifest.freeze:
+        yield "weights", f"stay variables: {manifest.freeze_reason or 'as built'}"
+    yield "licence", manifest.licence
+    yield "source", _source(manifest)
+    yield "built with", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+
+
+def _tokenizer(manifest: BundleManifest) -> str:
+    spec = manifest.tokenizer
+    if spec.kind == "text":
+        return "in the graph"
+    if spec.kind == "none":
+        return "none: it takes numbers alone"
+    if spec.kind == "words":
+        return f"words, split by {spec.word_split}"
+    casing = {True: "lower-cases", False: "keeps capitals", None: "casing as its file says"}[spec.lowercase]
+    return f"subwords, {casing}"
+
+
+def _pooling(manifest: BundleManifest) -> str:
+    kind = manifest.outputs[manifest.default_output].kind
+    if kind == "class":
+        return f"{manifest.pooling or 'mean (none stated)'} for vectors of the layer below the classes"
+    pooling = str(manifest.pooling or "mean (none stated)") if kind == "token" else "none: one vector a text"
+    return f"{pooling}, {'normalised to length 1' if manifest.normalize else 'not normalised'}"
+
+
+def _source(manifest: BundleManifest) -> str:
+    source = manifest.source
+    revision = f" at {source.revision}" if source.revision else ""
+    return f"{source.location}{revision} ({source.kind}, {len(source.files)} files)"

@@ -1,0 +1,1 @@
+"""What a SavedModel could do beside computing, found before anything of it runs."""

@@ -1,0 +1,112 @@
+"""Which nodes of a SavedModel can run, and why: calls followed through nested functions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from model_bundle.bundle.graph_scan.allowed_operations import ALLOWED, CALLING
+from model_bundle.bundle.graph_scan.roots import Purpose, Start, find_roots, node_of, tensor_name
+
+# The place of nodes that are in no function.
+GRAPH = ""
+# Functions with one value of this attribute may be put in each other's place when a graph is optimised.
+_INTERCHANGEABLE = "api_implements"
+
+# Operations that call nothing, whatever attributes a file gives them.
+_LEAVES = ALLOWED - CALLING
+
+Places = Mapping[str, list[Any]]
+
+
+class CallGraph:
+    """The functions of one MetaGraphDef, and who calls whom."""
+
+    def __init__(self, meta_graph: Any) -> None:
+        self.roots = find_roots(meta_graph)
+        self._nodes = {node.name: node for node in meta_graph.graph_def.node}
+        library = meta_graph.graph_def.library
+        self.functions = {function.signature.name: function for function in library.function}
+        self._named = {name: name for name in self.functions}
+        self._named |= {g.registered_op_type: g.gradient_func for g in library.registered_gradients}
+        self._beside: dict[str, set[str]] = defaultdict(set)
+        for gradient in library.gradient:
+            self._beside[gradient.function_name].add(gradient.gradient_func)
+        self._pair_interchangeable()
+
+    def reached(self, purpose: Purpose) -> Places:
+        """Gives the nodes that can run for a purpose, by the function they are in.
+
+        In the graph itself those are the nodes that roots depend on; in a function, all of them.
+        """
+        roots = self.roots[purpose]
+        needed = {node.name: node for start in roots.starts for node in self._needed(start)}
+        places = {GRAPH: list(needed.values())}
+        waiting = [*roots.functions, *self._called(places[GRAPH])]
+        while waiting:
+            name = waiting.pop()
+            function = self.functions.get(name)
+            if function is None or name in places:
+                continue
+            places[name] = list(function.node_def)
+            waiting += [*self._beside[name], *self._named_in(function.attr.values())]
+            waiting += self._called(places[name])
+        return places
+
+    def called_by(self, node: Any) -> set[str]:
+        """Names the functions that a node may call: in any attribute, however deep, or as its operation."""
+        return set(self._called([node]))
+
+    def _called(self, nodes: Iterable[Any]) -> Iterator[str]:
+        for node in nodes:
+            operation = node.op
+            if operation in self.functions:
+                yield operation
+            if operation not in _LEAVES:
+                yield from self._named_in(node.attr.values())
+
+    def _named_in(self, values: Iterable[Any]) -> Iterator[str]:
+        for value in values:
+            kind = value.WhichOneof("value")
+            if kind == "s":
+                yield from self._by_name(value.s)
+            elif kind == "func":
+                yield from self._referred(value.func)
+            elif kind == "list":
+                for name in value.list.s:
+                    yield from self._by_name(name)
+                for reference in value.list.func:
+                    yield from self._referred(reference)
+
+    def _by_name(self, name: bytes) -> Iterator[str]:
+        """Takes any string that is the name of a function for a call of it."""
+        found = self._named.get(name.decode("utf-8", "replace"))
+        if found is not None:
+            yield found
+
+    def _referred(self, reference: Any) -> Iterator[str]:
+        yield reference.name
+        yield from self._named_in(reference.attr.values())
+
+    def _needed(self, start: Start) -> Iterator[Any]:
+        """Walks from what is wanted to all nodes that it depends on, up to what is given."""
+        seen: set[str] = set()
+        waiting = list(start.wanted)
+        while waiting:
+            tensor = waiting.pop()
+            name = node_of(tensor)
+            if tensor_name(tensor) in start.fed or name in seen or name not in self._nodes:
+                continue
+            seen.add(name)
+            yield self._nodes[name]
+            waiting += self._nodes[name].input
+
+    def _pair_interchangeable(self) -> None:
+        alike: dict[bytes, set[str]] = defaultdict(set)
+        for name, function in self.functions.items():
+            if _INTERCHANGEABLE in function.attr:
+                alike[function.attr[_INTERCHANGEABLE].s].add(name)
+        for names in alike.values():
+            for name in names:
+                self._beside[name] |= names

@@ -1,0 +1,121 @@
+"""Where the execution of a SavedModel begins: what loading runs, what a caller can run, what saves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from model_bundle.bundle.graph_scan.proto import message_class
+
+# Collections of TF1 that name what is run when a model is loaded.
+_INITIALIZERS = ("saved_model_main_op", "legacy_init_op", "table_initializer", "saved_model_initializers")
+_LOCAL_VARIABLES = "local_variables"
+_INIT_SIGNATURE = "__saved_model_init_op"
+
+
+class Purpose(StrEnum):
+    """Why something runs: to compute, to fill tables on loading, or to read or write a checkpoint."""
+
+    RUN = "run"
+    INITIALIZE = "initialize"
+    RESTORE = "restore"
+    SAVE = "save"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Tensors and operations of the graph itself that are asked for, and tensors that are given for it."""
+
+    wanted: frozenset[str]
+    fed: frozenset[str] = frozenset()
+
+
+@dataclass
+class Roots:
+    """What is started of the graph itself, and functions by name."""
+
+    starts: list[Start] = field(default_factory=list)
+    functions: set[str] = field(default_factory=set)
+
+
+def find_roots(meta_graph: Any) -> dict[Purpose, Roots]:
+    """Lists all that can be started from outside, by purpose.
+
+    Args:
+        meta_graph: a MetaGraphDef. In TF2's format each function that the saved object offers counts as
+            started by a caller, initialisers included; those that only checkpoints use do not.
+    """
+    roots: dict[Purpose, Roots] = defaultdict(Roots)
+    for name, signature in meta_graph.signature_def.items():
+        purpose = Purpose.INITIALIZE if name == _INIT_SIGNATURE else Purpose.RUN
+        start = Start(_tensors(signature.outputs.values()), _tensors(signature.inputs.values()))
+        roots[purpose].starts.append(start)
+    roots[Purpose.INITIALIZE].starts.append(Start(frozenset(_initializers(meta_graph.collection_def))))
+    saver = meta_graph.saver_def
+    given = frozenset([tensor_name(saver.filename_tensor_name)])
+    roots[Purpose.RESTORE].starts.append(Start(frozenset([saver.restore_op_name]), given))
+    roots[Purpose.SAVE].starts.append(Start(frozenset([saver.save_tensor_name]), given))
+    _add_functions(roots, meta_graph.object_graph_def)
+    return {purpose: roots[purpose] for purpose in Purpose}
+
+
+def node_of(tensor: str) -> str:
+    """Gives the node that makes a tensor.
+
+    >>> node_of("^scope/add"), node_of("scope/add:1")
+    ('scope/add', 'scope/add')
+    """
+    return tensor.removeprefix("^").split(":")[0]
+
+
+def tensor_name(name: str) -> str:
+    """Gives a tensor's full name: the first output of a node may be called as the node.
+
+    >>> tensor_name("scope/add"), tensor_name("scope/add:1")
+    ('scope/add:0', 'scope/add:1')
+    """
+    return name if ":" in name else f"{name}:0"
+
+
+def _tensors(infos: Iterable[Any]) -> frozenset[str]:
+    """Names the tensors behind inputs or outputs, which may be sparse or ragged."""
+    names: set[str] = set()
+    for info in infos:
+        sparse = info.coo_sparse
+        parts = (sparse.values_tensor_name, sparse.indices_tensor_name, sparse.dense_shape_tensor_name)
+        names |= {tensor_name(name) for name in (info.name, *parts) if name}
+        names |= _tensors(info.composite_tensor.components)
+    return frozenset(names)
+
+
+def _initializers(collections: Any) -> Iterator[str]:
+    for name in _INITIALIZERS:
+        if name in collections:
+            yield from collections[name].node_list.value
+    if _LOCAL_VARIABLES in collections:
+        read = message_class("VariableDef").FromString
+        for stored in collections[_LOCAL_VARIABLES].bytes_list.value:
+            yield read(stored).initializer_name
+
+
+def _add_functions(roots: dict[Purpose, Roots], objects: Any) -> None:
+    offered = {reference.node_id for node in objects.nodes for reference in node.children}
+    savers = [saver for node in objects.nodes for saver in node.saveable_objects.values()]
+    restoring = set(_functions(objects, (saver.restore_function for saver in savers), offered))
+    saving = set(_functions(objects, (saver.save_function for saver in savers), offered))
+    roots[Purpose.RESTORE].functions |= restoring
+    roots[Purpose.SAVE].functions |= saving
+    roots[Purpose.RUN].functions |= set(objects.concrete_functions) - restoring - saving
+    roots[Purpose.RUN].functions |= set(_functions(objects, offered, set()))
+
+
+def _functions(objects: Any, numbers: Iterable[int], leave_out: set[int]) -> Iterator[str]:
+    """Names the functions behind objects, by the numbers of these."""
+    for number in set(numbers) - leave_out:
+        if 0 <= number < len(objects.nodes):
+            node = objects.nodes[number]
+            yield from node.function.concrete_functions
+            yield from filter(None, [node.bare_concrete_function.concrete_function_name])

@@ -1,0 +1,104 @@
+"""A SavedModel is a program: this says what it could do beside computing, before anything of it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from model_bundle.bundle.graph_scan.allowed_operations import (
+    ALLOWED,
+    RESTORING,
+    SAVING,
+    is_text_op,
+    why_refused,
+)
+from model_bundle.bundle.graph_scan.assets import TABLE_READERS, Assets, AssetTrace
+from model_bundle.bundle.graph_scan.call_graph import GRAPH, CallGraph
+from model_bundle.bundle.graph_scan.proto import read_saved_model
+from model_bundle.bundle.graph_scan.roots import Purpose
+from model_bundle.errors import BundleIntegrityError, ForbiddenOperationError
+
+_ALSO_ALLOWED = {Purpose.RESTORE: RESTORING, Purpose.SAVE: SAVING}
+_PRINT = "PrintV2"
+# Where printing may go; it can also append to a file.
+_STREAMS = (b"", b"stderr", b"stdout", b"log(info)", b"log(warning)", b"log(error)")
+_CONDITIONAL = frozenset((_PRINT, *TABLE_READERS))
+_NUM_PLACES = 3
+
+
+def scan_folder(directory: Path, what: str, allowed: Sequence[str] = ()) -> tuple[str, ...]:
+    """Scans the SavedModel in a folder; TensorFlow is not needed. See ``scan_saved_model``."""
+    return scan_saved_model(read_saved_model(directory), what, allowed)
+
+
+def scan_saved_model(saved_model: Any, what: str, allowed: Sequence[str] = ()) -> tuple[str, ...]:
+    """Checks everything that a SavedModel can run against the list of operations that stay within it.
+
+    Followed are signatures, initialisers, and every function that the saved object offers, through nested
+    functions. What only saving or restoring a checkpoint runs may save or restore one. Tables may be filled
+    from files under ``assets/``.
+
+    Args:
+        saved_model: the message in ``saved_model.pb``, TensorFlow's or that of ``read_saved_model``.
+        what: what to call the model in an error.
+        allowed: operations that are accepted although they are not on the list.
+
+    Returns:
+        Those of ``allowed`` that the model can run, sorted.
+
+    Raises:
+        ForbiddenOperationError: lists all others that are not on the list, with why and where.
+        BundleIntegrityError: a file that it calls its own lies outside of ``assets/``.
+    """
+    found: dict[str, set[str]] = {}
+    for meta_graph in saved_model.meta_graphs:
+        assets = Assets(meta_graph)
+        if assets.outside:
+            raise BundleIntegrityError(
+                f"{what} was not opened: its assets lie outside of its folder: {', '.join(assets.outside)}. "
+                "Do not trust it."
+            )
+        for operation, place in _faults(CallGraph(meta_graph), assets):
+            found.setdefault(operation, set()).add(place)
+    forbidden = {name: places for name, places in found.items() if name not in allowed}
+    if forbidden:
+        raise ForbiddenOperationError(what, {name: _describe(name, forbidden[name]) for name in forbidden})
+    return tuple(sorted(found))
+
+
+def _faults(calls: CallGraph, assets: Assets) -> Iterator[tuple[str, str]]:
+    """Names operations that do not stay within the model, and the functions they are in."""
+    for purpose in Purpose:
+        usual = (ALLOWED | _ALSO_ALLOWED.get(purpose, frozenset()) | calls.functions.keys()) - _CONDITIONAL
+        places = calls.reached(purpose)
+        trace = AssetTrace(assets, calls, purpose, places)
+        for place, nodes in places.items():
+            # Most functions hold nothing of note: their operations are compared as a set, which is fast.
+            if {node.op for node in nodes} <= usual:
+                continue
+            for node in nodes:
+                if node.op not in usual and not _is_fine(node, place, trace):
+                    yield node.op, place
+
+
+def _is_fine(node: Any, place: str, trace: AssetTrace) -> bool:
+    """Judges what is allowed on a condition only."""
+    if node.op in TABLE_READERS:
+        return trace.reads_asset(place, node)
+    if node.op == _PRINT:
+        return "output_stream" not in node.attr or node.attr["output_stream"].s in _STREAMS
+    return is_text_op(node.op)
+
+
+def _describe(operation: str, places: set[str]) -> str:
+    """Says what is wrong with an operation and where it is."""
+    if operation in TABLE_READERS:
+        reason = "fills a table from a file that is none of the model's own assets"
+    elif operation == _PRINT:
+        reason = "writes what it prints to a file"
+    else:
+        reason = why_refused(operation)
+    named = ["the graph" if place == GRAPH else place for place in sorted(places)]
+    listed = ", ".join(named[:_NUM_PLACES]) + (", …" if len(named) > _NUM_PLACES else "")
+    return f"{operation} {reason} (in {listed})"

@@ -1,0 +1,60 @@
+"""Where a bundle is, by what a user calls it: a folder, a URL or a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from model_bundle.bundle.embedded import DIGESTS, find_embedded
+from model_bundle.bundle.manifest import MANIFEST_NAME
+from model_bundle.bundle.minilm import NAME as MINILM
+from model_bundle.bundle.minilm import find_minilm
+from model_bundle.errors import BundleFormatError
+
+# What runs where no bundle is named: it is there at once, without a network.
+DEFAULT_BUNDLE = "bert-mini"
+
+NAMED_BUNDLES: dict[str, Callable[[], Path]] = {
+    **{name: partial(find_embedded, name) for name in DIGESTS},
+    MINILM: find_minilm,
+}
+
+
+def find_bundle(place: str) -> Path:
+    """Finds the folder of a bundle, fetching it first where it is elsewhere. Its files are not checked here.
+
+    Args:
+        place: a folder, a ``file://`` or ``gs://`` URL of one, or a known name. A folder that holds a bundle
+            goes before a name.
+
+    Raises:
+        BundleFormatError: there is no such folder and no such name.
+        SourceError: it cannot be fetched.
+    """
+    if place.startswith("gs://"):
+        from model_bundle.bundle.gcs import fetch_gcs_bundle
+
+        return fetch_gcs_bundle(place)
+    path = _local(place)
+    if place in NAMED_BUNDLES and not (path / MANIFEST_NAME).is_file():
+        return NAMED_BUNDLES[place]()
+    if path.is_dir():
+        return path
+    raise BundleFormatError(
+        f"{place} is no folder here, and no model bundle is known by that name. Known: "
+        f"{', '.join(sorted(NAMED_BUNDLES))}. Make one with: python -m model_bundle build"
+    )
+
+
+def _local(place: str) -> Path:
+    if not place.startswith("file://"):
+        return Path(place).expanduser()
+    url = urlsplit(place)
+    if url.netloc not in ("", "localhost"):
+        raise BundleFormatError(f"{place} is on another machine; write file:///FOLDER for a folder here.")
+    return Path(unquote(url.path))
+
+
+__all__ = ["DEFAULT_BUNDLE", "NAMED_BUNDLES", "find_bundle"]

@@ -1,0 +1,64 @@
+"""A bundle to Google Cloud Storage, under its digest, so that workers anywhere find exactly this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.gcs import call_storage, split_url
+from model_bundle.bundle.manifest import MANIFEST_NAME
+from model_bundle.errors import SourceError
+
+
+def push_bundle(place: str, store: str) -> tuple[str, int]:
+    """Sends a bundle to ``store/DIGEST``; what is there already is not sent again.
+
+    ``bundle.json`` goes last: until it is there, nobody takes the folder for a bundle.
+
+    Args:
+        place: a folder, URL or name, as for ``ModelBundle.open``.
+        store: ``gs://bucket/folder``.
+
+    Returns:
+        The bundle's URL with its digest as a pin left out, and how many files were sent.
+
+    Raises:
+        ModelBundleError: the bundle is damaged, or the storage refuses.
+    """
+    if not store.startswith("gs://"):
+        raise SourceError(f"{store} is no place that workers share; write gs://BUCKET/FOLDER.")
+    bundle = ModelBundle.open(place)
+    url = f"{store.rstrip('/')}/{bundle.digest}"
+    bucket, prefix = split_url(url)
+    there = _sizes(url, bucket, prefix)
+    files = [file.path for file in bundle.manifest.files if there.get(file.path) != file.size]
+    _send(url, bucket, prefix, bundle.path, files)
+    is_new = MANIFEST_NAME not in there
+    if is_new or files:
+        _send(url, bucket, prefix, bundle.path, [MANIFEST_NAME])
+    return url, len(files) + (1 if is_new or files else 0)
+
+
+def _sizes(url: str, bucket: Any, prefix: str) -> dict[str, int]:
+    blobs = call_storage(url, lambda: list(bucket.list_blobs(prefix=prefix)), "read")
+    return {blob.name.removeprefix(prefix): int(blob.size) for blob in blobs}
+
+
+def _send(url: str, bucket: Any, prefix: str, folder: Path, files: list[str]) -> None:
+    """Sends files beside each other; each is checked on arrival by its md5."""
+    from google.cloud.storage import transfer_manager
+
+    if not files:
+        return
+    pairs = [(str(folder / path), bucket.blob(f"{prefix}{path}")) for path in files]
+    call_storage(
+        url,
+        lambda: transfer_manager.upload_many(
+            pairs,
+            worker_type=transfer_manager.THREAD,
+            raise_exception=True,
+            upload_kwargs={"checksum": "md5"},
+        ),
+        "written",
+    )

@@ -1,0 +1,1 @@
+"""Texts to results in memory, without Beam: encoders, classifiers, batches."""

@@ -1,0 +1,117 @@
+"""Texts to classes in memory, without Beam: what a job computes, and the reference it is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Precision
+from model_bundle.inference.encoder import DEFAULT_BUFFER_TEXTS, Encoder, Numeric
+from model_bundle.inference.results import WordRows
+from model_bundle.inference.scores import best_first, class_logits, class_names, scores_of
+from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, LongTexts
+from model_bundle.runtime.request import EncodeRequest
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a classifier says of some texts.
+
+    ``logits``: float32[rows, labels] as the model gave them. ``scores``: the same after the bundle's
+    function. ``row_texts``: int64[rows], the position of each row's text. ``words``: of each row, where rows
+    are words.
+    """
+
+    names: tuple[str, ...]
+    logits: np.ndarray
+    scores: np.ndarray
+    row_texts: np.ndarray
+    words: WordRows | None
+
+    @property
+    def labels(self) -> list[str]:
+        """The best label of each row."""
+        return [self.names[index] for index in best_first(self.logits, 1)[:, 0]]
+
+
+class Classifier:
+    """A bundle ready to classify.
+
+    Args:
+        bundle: a folder, a known name, or an opened bundle.
+        max_tokens, prompt, prompt_text, precision, long_texts: see ``EncodeRequest.resolve_classes``.
+        max_batch_tokens, buffer_texts, num_threads: see ``Encoder``.
+
+    Raises:
+        SettingsError: the bundle is no classifier, or an option does not fit it.
+    """
+
+    def __init__(
+        self,
+        bundle: ModelBundle | Path | str,
+        *,
+        max_tokens: int | None = None,
+        prompt: str | None = None,
+        prompt_text: str | None = None,
+        precision: Precision | str = Precision.FLOAT32,
+        long_texts: LongTexts = DEFAULT_LONG_TEXTS,
+        max_batch_tokens: int | None = None,
+        buffer_texts: int = DEFAULT_BUFFER_TEXTS,
+        num_threads: int | None = None,
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle)
+        request = EncodeRequest.resolve_classes(
+            self.bundle,
+            max_tokens=max_tokens,
+            prompt=prompt,
+            prompt_text=prompt_text,
+            precision=Precision(precision),
+            long_texts=long_texts,
+        )
+        self._encoder = Encoder.of_request(
+            self.bundle,
+            request,
+            max_batch_tokens=max_batch_tokens,
+            buffer_texts=buffer_texts,
+            num_threads=num_threads,
+        )
+        self.names = class_names(self.bundle.manifest)
+
+    def classify(self, texts: Sequence[str], numeric: Numeric = None) -> Classes:
+        """Judges texts, or the words of texts, in their order.
+
+        Args:
+            texts: any strings.
+            numeric: see ``Encoder.encode``.
+
+        Raises:
+            ModelRunError, SettingsError: see ``Encoder.encode``.
+        """
+        parts = list(self._encoder.encode_buffers(texts, numeric))
+        manifest = self.bundle.manifest
+        logits = np.concatenate([part.vectors[manifest.default_output] for part in parts])
+        logits = class_logits(logits, len(self.names), manifest.scores)
+        starts = np.cumsum([0, *(len(part.num_tokens) for part in parts)])
+        rows = [part.row_texts + start for part, start in zip(parts, starts, strict=False)]
+        words = [part.words for part in parts if part.words is not None]
+        return Classes(
+            names=self.names,
+            logits=logits,
+            scores=scores_of(logits, manifest.scores),
+            row_texts=np.concatenate(rows),
+            words=join_words(words) if words else None,
+        )
+
+
+def join_words(parts: Sequence[WordRows]) -> WordRows:
+    """Puts words behind each other; at least one part."""
+    return WordRows(
+        index=np.concatenate([part.index for part in parts]),
+        words=[word for part in parts for word in part.words],
+        start=np.concatenate([part.start for part in parts]),
+        end=np.concatenate([part.end for part in parts]),
+    )

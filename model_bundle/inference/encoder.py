@@ -1,0 +1,166 @@
+"""Texts to vectors in memory, without Beam: what a job computes, and the reference it is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Pooling, Precision, Rows, WordPieces
+from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
+from model_bundle.inference.numeric_inputs import NumericInputs
+from model_bundle.inference.results import EncodedTexts
+from model_bundle.inference.stateful_elmo import DEFAULT_STATEFUL_BATCH, StatefulTextEncoder
+from model_bundle.inference.text_encoder import TextEncoder
+from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, LongTexts
+from model_bundle.runtime.request import EncodeRequest
+from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
+
+_ERRORS = {"out_of_memory": ModelMemoryError, "non_finite": NonFiniteError}
+# Numbers by the name of their column.
+Numeric = Mapping[str, Sequence[float] | np.ndarray] | None
+# Texts that are sorted by length together: enough to keep padding near 1 %.
+DEFAULT_BUFFER_TEXTS = 4096
+
+
+class Encoder:
+    """A bundle ready to encode.
+
+    >>> encoder = Encoder("minilm")  # doctest: +SKIP
+    >>> encoder.encode(["a text", "another"]).shape  # doctest: +SKIP
+    (2, 384)
+
+    Args:
+        bundle: a folder, a known name, or an opened bundle.
+        layers, pooling, normalize, max_tokens, prompt, prompt_text, precision, rows, long_texts, word_pieces:
+            see ``EncodeRequest.resolve``. With ``OnLong.DEAD_LETTER`` a text that is too long is one that
+            failed; with ``OnLong.FAIL`` nothing of its buffer is computed.
+        max_batch_tokens: limit on padded cells of a batch; None means what is fastest here.
+        buffer_texts: texts sorted by length together; bounds memory.
+        num_threads: batches side by side, one thread each; None takes every core.
+        stateful: ELMo only: carry the LSTMs' state from batch to batch, as AllenNLP and bilm did. Vectors
+            then depend on the texts before; it is for getting old vectors again.
+        batch_texts: texts of such a batch, as in the run that is replayed.
+    """
+
+    _texts: TextEncoder | StatefulTextEncoder
+
+    def __init__(
+        self,
+        bundle: ModelBundle | Path | str,
+        *,
+        layers: tuple[str, ...] = (),
+        pooling: Pooling | str | None = None,
+        normalize: bool | None = None,
+        max_tokens: int | None = None,
+        prompt: str | None = None,
+        prompt_text: str | None = None,
+        precision: Precision | str = Precision.FLOAT32,
+        rows: Rows | str = Rows.DOCUMENT,
+        long_texts: LongTexts = DEFAULT_LONG_TEXTS,
+        word_pieces: WordPieces | str | None = None,
+        max_batch_tokens: int | None = None,
+        buffer_texts: int = DEFAULT_BUFFER_TEXTS,
+        num_threads: int | None = None,
+        stateful: bool = False,
+        batch_texts: int = DEFAULT_STATEFUL_BATCH,
+    ) -> None:
+        opened = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle)
+        request = EncodeRequest.resolve(
+            opened,
+            layers=layers,
+            pooling=None if pooling is None else Pooling(pooling),
+            normalize=normalize,
+            max_tokens=max_tokens,
+            prompt=prompt,
+            prompt_text=prompt_text,
+            precision=Precision(precision),
+            rows=Rows(rows),
+            long_texts=long_texts,
+            word_pieces=None if word_pieces is None else WordPieces(word_pieces),
+        )
+        runtime = TensorFlowRuntime(opened, request, num_threads, keep_signatures=stateful)
+        self._load(opened, runtime, max_batch_tokens, buffer_texts)
+        if stateful:
+            self._texts = StatefulTextEncoder(opened, self.runtime, batch_texts)
+            # Batches must not be cut short at the end of a buffer.
+            self._buffer_texts = max(buffer_texts // batch_texts, 1) * batch_texts
+
+    @classmethod
+    def of_request(
+        cls,
+        bundle: ModelBundle,
+        request: EncodeRequest,
+        *,
+        max_batch_tokens: int | None = None,
+        buffer_texts: int = DEFAULT_BUFFER_TEXTS,
+        num_threads: int | None = None,
+    ) -> Self:
+        """Makes an encoder of settings that have been resolved already."""
+        encoder = cls.__new__(cls)
+        runtime = TensorFlowRuntime(bundle, request, num_threads)
+        encoder._load(bundle, runtime, max_batch_tokens, buffer_texts)
+        return encoder
+
+    def _load(
+        self, bundle: ModelBundle, runtime: TensorFlowRuntime, max_batch_tokens: int | None, buffer_texts: int
+    ) -> None:
+        self.bundle = bundle
+        self.request = runtime.request
+        self.runtime = runtime
+        self._texts = TextEncoder(bundle, runtime, max_batch_tokens)
+        self._numeric = NumericInputs(bundle.manifest.inputs)
+        self._buffer_texts = buffer_texts
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """The limit on padded cells of a batch, as it is now."""
+        return self._texts.max_batch_tokens
+
+    def encode(self, texts: Sequence[str], numeric: Numeric = None) -> np.ndarray:
+        """Gives the vectors of texts, in their order.
+
+        Args:
+            texts: any strings; an empty one gets what the model makes of its special tokens.
+            numeric: where the model takes numbers, those of each of its columns by name, one a text.
+
+        Returns:
+            float32[texts, dim] of the first output asked for; float32[words, dim] or float32[windows, dim]
+            where these are rows.
+
+        Raises:
+            ModelRunError: the model failed on a text, whose number is named; ``ModelMemoryError`` and
+                ``NonFiniteError`` where that is known.
+            SettingsError: the columns are not those that the model takes.
+            TextTooLongError: a text is too long, and ``long_texts`` says to fail.
+        """
+        return self.encode_outputs(texts, numeric)[self.request.outputs[0]]
+
+    def encode_outputs(self, texts: Sequence[str], numeric: Numeric = None) -> dict[str, np.ndarray]:
+        """The same for every output asked for, by output name."""
+        parts = [part.vectors for part in self.encode_buffers(texts, numeric)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.request.outputs}
+
+    def encode_buffers(self, texts: Sequence[str], numeric: Numeric = None) -> Iterator[EncodedTexts]:
+        """Encodes some texts at a time, so that results need not all be in memory.
+
+        Yields:
+            Results of at most ``buffer_texts`` texts; one empty result for no texts.
+
+        Raises:
+            ModelRunError, SettingsError: see ``encode``.
+        """
+        numbers = self._numeric.table(numeric, len(texts))
+        for start in range(0, max(len(texts), 1), self._buffer_texts):
+            part = slice(start, start + self._buffer_texts)
+            encoded = self._texts.encode_each(texts[part], numbers[part])
+            if encoded.failures:
+                first = encoded.failures[0]
+                raise _ERRORS.get(first.reason, ModelRunError)(
+                    f"{len(encoded.failures)} texts failed; the first is number {start + first.text_index}: "
+                    f"{first.message}"
+                )
+            yield encoded

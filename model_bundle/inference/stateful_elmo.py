@@ -1,0 +1,127 @@
+"""ELMo as AllenNLP and bilm ran it: the LSTMs' state goes from batch to batch.
+
+A vector then depends on what was run before. It is here to get old vectors again, in their old order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import STATEFUL_SIGNATURE, Pooling, Precision, Rows
+from model_bundle.errors import SettingsError
+from model_bundle.inference.results import DocumentRows, EncodedTexts, EveryWord, TextFailure
+from model_bundle.runtime.long_texts import OnLong
+from model_bundle.runtime.pooling import normalize, pool
+from model_bundle.runtime.request import EncodeRequest
+from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
+from model_bundle.text import text_input
+from model_bundle.text.prepared import PreparedWords
+
+# What `allennlp elmo` took where nothing was said.
+DEFAULT_STATEFUL_BATCH = 64
+
+
+class StatefulTextEncoder:
+    """Runs texts in their order, ``batch_texts`` at a time; row i of a batch begins where row i ended before.
+
+    A smaller batch leaves the states of the rows it does not have as they were, as AllenNLP does.
+
+    Args:
+        bundle: an ELMo made from bilm weights.
+        runtime: its loaded model.
+        batch_texts: as in the run that is replayed.
+
+    Raises:
+        SettingsError: the bundle, the precision or the number cannot be had.
+    """
+
+    max_batch_tokens = 0  # batches are counted in texts
+
+    def __init__(self, bundle: ModelBundle, runtime: TensorFlowRuntime, batch_texts: int) -> None:
+        request = runtime.request
+        _check(bundle, request, runtime, batch_texts)
+        self.batch_texts = batch_texts
+        self._request = request
+        self._call = runtime.signature(STATEFUL_SIGNATURE)
+        self._dims = {name: bundle.spec(name).dim or 0 for name in request.outputs}
+        self._input = text_input(bundle.path, bundle.manifest, request.max_tokens, request.prompt)
+        specs = self._call.structured_input_signature[1]
+        self._states = {
+            name: np.zeros((*specs[name].shape[:2], batch_texts, specs[name].shape[3]), np.float32)
+            for name in ("cells", "states")
+        }
+
+    def encode_each(self, texts: Sequence[str], _numbers: np.ndarray | None = None, /) -> EncodedTexts:
+        """See ``TextEncoder.encode_each``; nothing is sorted or tried again, and ELMo takes no numbers."""
+        prepared = self._input.prepare(texts)
+        by_word = self._request.rows is Rows.WORD
+        rows: DocumentRows | EveryWord = (
+            EveryWord(cast(PreparedWords, prepared), self._dims)
+            if by_word
+            else DocumentRows(prepared, self._dims)
+        )
+        failures, num_cells = [], 0
+        for start in range(0, len(texts), self.batch_texts):
+            batch = np.arange(start, min(start + self.batch_texts, len(texts)))
+            outputs = self._run(prepared.batch(batch))
+            if not by_word:
+                outputs = self._pooled(outputs, prepared.lengths[batch])
+            finite = rows.keep(outputs, batch)
+            message = "The model gave NaN or infinity for this text."
+            failures += [TextFailure(int(text), "non_finite", message) for text in batch[~finite]]
+            num_cells += len(batch) * int(prepared.lengths[batch].max())
+        result = rows.finish()
+        result.num_padded_tokens, result.failures = num_cells, failures
+        return result
+
+    def _run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs a batch and takes its last states over."""
+        number = len(inputs["lengths"])
+        begin = {name: array[:, :, :number] for name, array in self._states.items()}
+        found: Mapping[str, Any] = self._call(
+            **_tensors(tokens=inputs["words"], sequence_len=inputs["lengths"], **begin)
+        )
+        for name, array in self._states.items():
+            array[:, :, :number] = found[name].numpy()
+        return {name: found[name].numpy() for name in self._dims}
+
+    def _pooled(self, outputs: Mapping[str, np.ndarray], lengths: np.ndarray) -> dict[str, np.ndarray]:
+        """Makes one vector a text; zeros of a text without words, as the graph does."""
+        some = lengths > 0
+        mask = np.arange(max(int(lengths.max(initial=0)), 1)) < lengths[:, np.newaxis]
+        vectors = {}
+        for name, states in outputs.items():
+            if states.ndim == 2:
+                vectors[name] = states
+                continue
+            vectors[name] = np.zeros((len(states), states.shape[2]), np.float32)
+            if some.any():
+                pooling = self._request.pooling or Pooling.MEAN
+                vectors[name][some] = pool(states[some], mask[some].astype(np.int32), pooling)
+        return {n: normalize(v) for n, v in vectors.items()} if self._request.normalize else vectors
+
+
+def _tensors(**arrays: np.ndarray) -> dict[str, Any]:
+    from model_bundle.runtime.tensorflow_setup import import_tensorflow
+
+    tf = import_tensorflow()
+    return {name: tf.constant(array) for name, array in arrays.items()}
+
+
+def _check(bundle: ModelBundle, request: EncodeRequest, runtime: TensorFlowRuntime, batch_texts: int) -> None:
+    if STATEFUL_SIGNATURE not in runtime.signature_names:
+        raise SettingsError(
+            f"stateful=True needs a bundle with the signature {STATEFUL_SIGNATURE}, which "
+            f"python -m model_bundle build elmo makes; {bundle.manifest.name} has "
+            f"{', '.join(sorted(runtime.signature_names))}. Leave stateful out."
+        )
+    if request.precision is not Precision.FLOAT32:
+        raise SettingsError("stateful=True replays float32 vectors of old; leave precision='bfloat16' out.")
+    if request.long_texts.on_long is not OnLong.TRUNCATE:
+        raise SettingsError("stateful=True replays vectors of texts as they are; leave long_texts out.")
+    if batch_texts < 1:
+        raise SettingsError(f"batch_texts must be at least 1, not {batch_texts}.")

@@ -1,0 +1,102 @@
+"""Vectors of windows: as they are, or combined to one a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from model_bundle.inference.results import DocumentRows, EncodedTexts, WindowSpans
+from model_bundle.runtime.long_texts import Combine
+from model_bundle.runtime.pooling import normalize as to_length_one
+from model_bundle.text.windows import WindowedTexts
+
+
+class WindowRows(DocumentRows):
+    """Gathers one vector a window.
+
+    Args:
+        windows: the texts.
+        dims: dimension by output name.
+    """
+
+    def __init__(self, windows: WindowedTexts, dims: Mapping[str, int]) -> None:
+        super().__init__(windows, dims)
+        self._windows = windows
+
+    def finish(self) -> EncodedTexts:
+        """Gives what was kept, window by window."""
+        windows = self._windows
+        start, end = windows.spans.T
+        spans = WindowSpans(windows.index, start, end, windows.lengths)
+        return _encoded(windows, self._vectors, windows.texts, spans)
+
+
+class CombinedRows(DocumentRows):
+    """Gathers one vector a window and gives one a text.
+
+    Args:
+        windows: the texts.
+        dims: dimension by output name.
+        combine: see ``combine_windows``.
+        normalize: see there.
+    """
+
+    def __init__(
+        self, windows: WindowedTexts, dims: Mapping[str, int], combine: Combine, *, normalize: bool
+    ) -> None:
+        super().__init__(windows, dims)
+        self._windows = windows
+        self._combine = combine
+        self._normalize = normalize
+
+    def finish(self) -> EncodedTexts:
+        """Gives one row a text."""
+        windows = self._windows
+        shares = windows.shares()
+        combined = {
+            name: combine_windows(vectors, windows.starts, shares, self._combine, normalize=self._normalize)
+            for name, vectors in self._vectors.items()
+        }
+        return _encoded(windows, combined, np.arange(len(windows.num_tokens)), None)
+
+
+def combine_windows(
+    vectors: np.ndarray, starts: np.ndarray, shares: np.ndarray, combine: Combine, *, normalize: bool
+) -> np.ndarray:
+    """Makes one vector of those of a text's windows.
+
+    Args:
+        vectors: float32[windows, dim], those of a text side by side.
+        starts: int[texts + 1], first window of each text.
+        shares: float64[windows], tokens of each, see ``WindowedTexts.shares``: what the mean is weighted by.
+        combine: the mean, or the largest of each number.
+        normalize: scale what comes of several windows to length 1.
+
+    Returns:
+        float32[texts, dim]. A text of one window has its vector as it is.
+    """
+    combined = vectors[starts[:-1]]
+    for text in np.flatnonzero(np.diff(starts) > 1):
+        own = slice(starts[text], starts[text + 1])
+        if combine is Combine.MAX:
+            vector = vectors[own].max(axis=0)
+        else:
+            vector = np.average(vectors[own].astype(np.float64), axis=0, weights=shares[own])
+        combined[text] = to_length_one(vector[np.newaxis])[0] if normalize else vector
+    return np.asarray(combined)
+
+
+def _encoded(
+    windows: WindowedTexts, vectors: dict[str, np.ndarray], row_texts: np.ndarray, spans: WindowSpans | None
+) -> EncodedTexts:
+    return EncodedTexts(
+        vectors=vectors,
+        row_texts=row_texts,
+        words=None,
+        num_tokens=windows.num_tokens,
+        num_tokens_untruncated=windows.num_tokens,
+        windows=spans,
+        num_windows=windows.num_windows,
+        window_tokens=windows.num_fed_tokens,
+    )

@@ -1,0 +1,1 @@
+"""One loaded model: a request and a batch of arrays in, named arrays out."""

@@ -1,0 +1,1 @@
+"""Weights to constants, so that the kernels pack them once."""

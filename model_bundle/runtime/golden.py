@@ -1,0 +1,141 @@
+"""Golden vectors: what a bundle gave when it was built, and must still give wherever it is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import GOLDEN_NAME, Precision
+from model_bundle.errors import GoldenMismatchError
+from model_bundle.runtime.pooling import normalize, pool
+from model_bundle.runtime.reference_vectors import OldGolden, as_bytes
+from model_bundle.runtime.request import EncodeRequest
+
+Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+# Short texts of several lengths and scripts: enough to show a wrong layer, gate, casing or precision.
+GOLDEN_TEXTS = (
+    "The quick brown fox jumps over the lazy dog.",
+    "Zürich, 北京 and São Paulo: 3 cities!",
+    "embedding",
+    "It was not the best of times; it was a batch of many, many words, and one of them was longer.",
+)
+# Lowest cosine and largest relative difference of norms. bfloat16 keeps 8 bits of a product.
+_LIMITS = {Precision.FLOAT32: (0.99999, 1e-3), Precision.BFLOAT16: (0.999, 3e-2)}
+# Scores of classes may be few and near 0, where directions and norms say nothing: largest difference, as a
+# share of the largest score above 1. In bfloat16 a model of two layers and two labels was off by 0.02.
+_CLASS_LIMITS = {Precision.FLOAT32: 1e-3, Precision.BFLOAT16: 0.1}
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs by role and the raw outputs they gave.
+
+    ``outputs`` holds float32[texts, tokens, dim] or float32[texts, dim] by output name; ``mask`` int32[texts,
+    tokens] tells real tokens of the former. ``classes`` are the outputs that are scores. ``old`` are vectors
+    of another system that this one was held to.
+    """
+
+    texts: tuple[str, ...]
+    inputs: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+    mask: np.ndarray
+    classes: frozenset[str] = frozenset()
+    old: OldGolden | None = None
+
+    def with_old(self, old: OldGolden) -> Self:
+        """Adds vectors of old."""
+        return replace(self, old=old)
+
+    def write(self, bundle_dir: Path) -> None:
+        """Writes ``golden.npz``."""
+        arrays = {f"input/{role}": _storable(array) for role, array in self.inputs.items()}
+        arrays |= {f"output/{name}": array for name, array in self.outputs.items()}
+        arrays |= {} if self.old is None else self.old.arrays()
+        np.savez(
+            bundle_dir / GOLDEN_NAME, texts=as_bytes(self.texts), mask=self.mask, allow_pickle=False, **arrays
+        )
+
+    @classmethod
+    def read(cls, bundle: ModelBundle) -> Self:
+        """Reads the golden vectors of a bundle whose files have been checked."""
+        with np.load(bundle.path / GOLDEN_NAME, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        return cls(
+            texts=tuple(json.loads(arrays["texts"].tobytes())),
+            inputs={n.removeprefix("input/"): a for n, a in arrays.items() if n.startswith("input/")},
+            outputs={n.removeprefix("output/"): a for n, a in arrays.items() if n.startswith("output/")},
+            mask=arrays["mask"],
+            classes=frozenset(n for n, spec in bundle.manifest.outputs.items() if spec.kind == "class"),
+            old=OldGolden.of(arrays),
+        )
+
+    def check(self, run: Run, request: EncodeRequest) -> None:
+        """Compares what a runtime gives for the golden inputs with what the bundle gave when built.
+
+        Raises:
+            GoldenMismatchError: names the output, the text, and how far off it is.
+        """
+        least_cosine, most_norm = _LIMITS[request.precision]
+        found = run(self.inputs)
+        for name in request.outputs:
+            if self.old is not None and self.old.is_of(name, request):
+                self.old.check(found[name], request.precision)
+            if name in self.classes:
+                self._check_classes(name, found[name], request.precision)
+                continue
+            expected = self._expected(name, request)
+            for index, text in enumerate(self.texts):
+                cosine, norm = _compare(self._real(found[name], index), self._real(expected, index))
+                if not (cosine >= least_cosine and norm <= most_norm):
+                    raise GoldenMismatchError(
+                        f"Output {name} of the golden text {text!r} has cosine {cosine:.6f} (at least "
+                        f"{least_cosine}) and norm off by {norm:.2%} (at most {most_norm:.1%}) against the "
+                        "vectors recorded when the bundle was built. This machine or library version "
+                        "computes something else; do not use the bundle here."
+                    )
+
+    def _check_classes(self, name: str, found: np.ndarray, precision: Precision) -> None:
+        expected, most = self.outputs[name], _CLASS_LIMITS[precision]
+        for index, text in enumerate(self.texts):
+            pair = self._real(found, index), self._real(expected, index)
+            difference = np.inf
+            if pair[0].shape == pair[1].shape:
+                difference = float(np.abs(pair[0] - pair[1]).max() / max(np.abs(expected).max(), 1.0))
+            if not difference <= most:
+                raise GoldenMismatchError(
+                    f"Output {name} of the golden text {text!r} is off by {difference:.3g} of its size (at "
+                    f"most {most:g}) against the scores recorded when the bundle was built. This machine or "
+                    "library version computes something else; do not use the bundle here."
+                )
+
+    def _expected(self, name: str, request: EncodeRequest) -> np.ndarray:
+        expected = self.outputs[name]
+        if request.pooling is not None:
+            expected = pool(expected, self.mask, request.pooling)
+        return normalize(expected) if request.normalize else expected
+
+    def _real(self, array: np.ndarray, index: int) -> np.ndarray:
+        row: np.ndarray = array[index]
+        return row[: int(self.mask[index].sum())] if array.ndim == 3 else row
+
+
+def _compare(found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
+    """Gives the lowest cosine and the largest relative difference of norms over rows."""
+    found, expected = np.atleast_2d(found).astype(np.float64), np.atleast_2d(expected).astype(np.float64)
+    if found.shape != expected.shape:
+        return float("nan"), float("nan")
+    norms, wanted = np.linalg.norm(found, axis=-1), np.linalg.norm(expected, axis=-1)
+    cosine = (found * expected).sum(axis=-1) / np.maximum(norms * wanted, 1e-30)
+    return float(cosine.min()), float((np.abs(norms - wanted) / np.maximum(wanted, 1e-30)).max())
+
+
+def _storable(array: np.ndarray) -> np.ndarray:
+    """Strings as fixed-width bytes: objects would need pickle."""
+    return array.astype(np.bytes_) if array.dtype == object else array

@@ -1,0 +1,82 @@
+"""Arrays by role to the inputs of a signature: the fixed length and the zeros that a model asks for."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from model_bundle.bundle.manifest import InputSpec
+from model_bundle.errors import ModelRunError
+
+
+def signature_inputs(
+    arrays: Mapping[str, np.ndarray], specs: Mapping[str, InputSpec], pad_id: int
+) -> dict[str, np.ndarray]:
+    """Gives the arrays of a batch by the names of a signature's inputs; what the model lacks is left out.
+
+    Args:
+        arrays: by role; those of ``numeric`` inputs by ``number_key``, since there can be several. Where
+            ``types`` are asked for and not given they are 0: a text is one segment.
+        specs: the signature's inputs.
+        pad_id: what fills ids up to a fixed length.
+
+    Raises:
+        ModelRunError: an array is missing, or longer than a fixed length.
+    """
+    return {name: _padded(name, _find(arrays, name, spec), spec, pad_id) for name, spec in specs.items()}
+
+
+def number_key(name: str) -> str:
+    """Names the array of a ``numeric`` input; no role has such a name, whatever the input is called."""
+    return f"numeric/{name}"
+
+
+def fixed_length(specs: Mapping[str, InputSpec]) -> int:
+    """Gives the number of tokens that every text is filled up to; 0 where a batch decides."""
+    return max((spec.length or 0 for spec in specs.values()), default=0)
+
+
+def example_numbers(specs: Mapping[str, InputSpec], texts: np.ndarray) -> dict[str, np.ndarray]:
+    """Makes numbers to try a model with: the same for the same text, whatever its neighbours.
+
+    Args:
+        specs: the signature's inputs.
+        texts: int[batch], numbers of texts.
+
+    Returns:
+        [batch, columns] for each ``numeric`` input by its key: normal float32, or 0 and 1 for whole numbers.
+    """
+    return {
+        number_key(name): np.stack([_example(name, spec, int(text)) for text in texts])
+        for name, spec in specs.items()
+        if spec.role == "numeric"
+    }
+
+
+def _example(name: str, spec: InputSpec, text: int) -> np.ndarray:
+    random = np.random.default_rng([zlib.crc32(name.encode("utf-8")), text])
+    if spec.dtype == "float32":
+        return random.normal(size=len(spec.columns)).astype(np.float32)
+    return random.integers(0, 2, len(spec.columns)).astype(spec.dtype)
+
+
+def _find(arrays: Mapping[str, np.ndarray], name: str, spec: InputSpec) -> np.ndarray:
+    if spec.role == "numeric" and number_key(name) in arrays:
+        return arrays[number_key(name)]
+    if spec.role in arrays:
+        return arrays[spec.role]
+    if spec.role == "types" and "ids" in arrays:
+        return np.zeros_like(arrays["ids"])
+    raise ModelRunError(f"The model's input {name} needs {spec.role}; the batch has {', '.join(arrays)}.")
+
+
+def _padded(name: str, array: np.ndarray, spec: InputSpec, pad_id: int) -> np.ndarray:
+    if spec.length is None or array.shape[1] == spec.length:
+        return array
+    lack = spec.length - array.shape[1]
+    if lack < 0:
+        raise ModelRunError(f"The model's input {name} takes {spec.length} tokens, not {array.shape[1]}.")
+    fill = pad_id if spec.role == "ids" else b"" if spec.role == "words" else 0
+    return np.pad(array, ((0, 0), (0, lack)), constant_values=fill)

@@ -1,0 +1,156 @@
+"""The child process of an isolated model, seen from its parent: started, asked, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from model_bundle import errors
+from model_bundle.errors import ModelBundleError
+from model_bundle.runtime.isolated.shared_arrays import SharedArrays, new_descriptor
+
+# A process whose sockets are closed is on its way out, unless the system is writing its memory to a file.
+_END_SECONDS = 30.0
+_START = "import sys; from model_bundle.runtime.isolated.child import main; main(sys.argv[1:])"
+
+
+class ChildEndedError(Exception):
+    """The child process is gone.
+
+    Args:
+        returncode: as ``subprocess`` gives it: the negative number of a signal, or an exit code.
+    """
+
+    def __init__(self, returncode: int) -> None:
+        self.returncode = returncode
+        super().__init__(f"with {_name(returncode)}")
+
+
+class ChildProcess:
+    """A new process with a socket and shared memory for each lane.
+
+    Args:
+        num_lanes: batches it is asked side by side.
+    """
+
+    def __init__(self, num_lanes: int) -> None:
+        self.returncode: int | None = None
+        self._lanes = [_Lane() for _ in range(num_lanes)]
+        self._free_lanes: SimpleQueue[_Lane] = SimpleQueue()
+        inherited = [number for lane in self._lanes for number in lane.descriptors]
+        # Workers may have been given modules in folders of their own.
+        paths = os.pathsep.join(dict.fromkeys(path or str(Path.cwd()) for path in sys.path))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _START, *(lane.argument for lane in self._lanes)],
+            env=os.environ | {"PYTHONPATH": paths},
+            stdin=subprocess.DEVNULL,
+            pass_fds=inherited,
+        )
+        for lane in self._lanes:
+            lane.started()
+            self._free_lanes.put(lane)
+
+    def load(self, *what: Any) -> tuple[Any, ...]:
+        """Has the model loaded; gives what the child says of it.
+
+        Raises:
+            ModelBundleError: it cannot be loaded.
+            ChildEndedError: the child ended over it.
+        """
+        return self._ask(self._lanes[0], what)
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs a batch on the next free lane.
+
+        Raises:
+            ModelRunError: the model failed, in a way that leaves its process alive.
+            ChildEndedError: the child ended over this batch, or over another one.
+        """
+        lane = self._free_lanes.get()
+        try:
+            (placed,) = self._ask(lane, lane.inputs.write(inputs))
+            return {name: array.copy() for name, array in lane.outputs.views(placed).items()}
+        finally:
+            self._free_lanes.put(lane)
+
+    def end(self) -> None:
+        """Ends the process, if it has not ended by itself; nothing of it is left."""
+        self.process.kill()
+        self.process.wait()
+        for lane in self._lanes:
+            lane.close()
+
+    def _ask(self, lane: _Lane, what: Any) -> tuple[Any, ...]:
+        if self.returncode is not None:
+            raise ChildEndedError(self.returncode)
+        try:
+            lane.connection.send(what)
+            kind, *reply = lane.connection.recv()
+        except (EOFError, OSError) as error:
+            raise ChildEndedError(self._ended()) from error
+        if kind == "failed":
+            raise _error(*reply)
+        return tuple(reply)
+
+    def _ended(self) -> int:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_END_SECONDS)
+        self.process.kill()
+        self.returncode = self.process.wait()
+        return self.returncode
+
+
+class _Lane:
+    """What two processes share: a socket, memory for what goes there and for what comes back."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.connection, self._theirs = Connection(ours.detach()), theirs
+        self._memory = new_descriptor(), new_descriptor()
+        self.inputs, self.outputs = map(SharedArrays, self._memory)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return self._theirs.fileno(), *self._memory
+
+    @property
+    def argument(self) -> str:
+        return ",".join(map(str, self.descriptors))
+
+    def started(self) -> None:
+        """Closes the child's end here, so that its death closes the socket."""
+        self._theirs.close()
+
+    def close(self) -> None:
+        self.connection.close()
+        for descriptor in self._memory:
+            os.close(descriptor)
+
+
+def _error(kind: str, message: str) -> Exception:
+    """Makes the error that the child had; one with a form of its own comes as what it is a kind of."""
+    if not kind:
+        return RuntimeError(f"The process that runs the model raised an error:\n{message}")
+    known = getattr(errors, kind, ModelBundleError)
+    is_plain = known.__init__ is Exception.__init__
+    return known(message) if is_plain else ModelBundleError(message)
+
+
+def _name(returncode: int) -> str:
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:  # real-time signals have no names
+        return f"signal {-returncode}"

@@ -1,0 +1,255 @@
+"""What one job asks of a model: which outputs, pooled how, in what precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Pooling, Precision, Rows, WordPieces
+from model_bundle.errors import SettingsError
+from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, TRUNCATE, LongTexts
+
+
+@dataclass(frozen=True)
+class EncodeRequest:
+    """Settings that decide what a vector is; two runs may share vectors only where these agree.
+
+    ``outputs`` names signature outputs. ``pooling`` is None where every output is one vector a text already.
+    ``max_tokens`` counts special tokens; None means no limit. ``prompt`` is put before every text.
+    ``word_pieces`` is set where rows are words of several tokens.
+    """
+
+    outputs: tuple[str, ...]
+    pooling: Pooling | None
+    normalize: bool
+    max_tokens: int | None
+    prompt: str
+    precision: Precision
+    rows: Rows = Rows.DOCUMENT
+    long_texts: LongTexts = TRUNCATE
+    word_pieces: WordPieces | None = None
+
+    @classmethod
+    def resolve(
+        cls,
+        bundle: ModelBundle,
+        *,
+        layers: tuple[str, ...] = (),
+        pooling: Pooling | None = None,
+        normalize: bool | None = None,
+        max_tokens: int | None = None,
+        prompt: str | None = None,
+        prompt_text: str | None = None,
+        precision: Precision = Precision.FLOAT32,
+        rows: Rows = Rows.DOCUMENT,
+        long_texts: LongTexts = DEFAULT_LONG_TEXTS,
+        word_pieces: WordPieces | None = None,
+    ) -> Self:
+        """Fills what was not asked for from the bundle, and refuses what the bundle cannot do.
+
+        Args:
+            layers: by the names the bundle gives them; empty means its default output.
+            pooling: None means the bundle's own, or ``mean``.
+            normalize: to length 1; None means as the bundle says for its default output and pooling.
+            max_tokens: at most what the model was built for.
+            prompt: the name of one of the bundle's prompts.
+            prompt_text: a prompt of one's own.
+            rows: one vector a document, one a window of a long one, or one a word where the bundle's tokens
+                are words or pieces of them.
+            long_texts: what becomes of texts past the limit.
+            word_pieces: what a word of several tokens gets; None means the mean.
+
+        Raises:
+            SettingsError: names the option, what the bundle offers and what to do.
+        """
+        manifest = bundle.manifest
+        outputs = tuple(dict.fromkeys(bundle.output_for(layer) for layer in layers or (None,)))
+        if rows is Rows.WORD:
+            outputs, chosen = _check_word_rows(bundle, outputs, pooling, normalize), None
+        else:
+            outputs, chosen = _resolve_pooling(bundle, outputs, pooling)
+        as_built = outputs == (bundle.vector_output,) and chosen in (None, manifest.pooling)
+        as_built = as_built and rows is not Rows.WORD
+        limit, before = _resolve_max_tokens(bundle, max_tokens), _resolve_prompt(bundle, prompt, prompt_text)
+        return cls(
+            outputs=outputs,
+            pooling=chosen,
+            normalize=(manifest.normalize and as_built) if normalize is None else normalize,
+            max_tokens=limit,
+            prompt=before,
+            precision=Precision(precision),
+            rows=rows,
+            long_texts=long_texts.resolve(bundle, rows, limit, before),
+            word_pieces=_resolve_word_pieces(bundle, rows, word_pieces),
+        )
+
+    @classmethod
+    def resolve_classes(
+        cls,
+        bundle: ModelBundle,
+        *,
+        max_tokens: int | None = None,
+        prompt: str | None = None,
+        prompt_text: str | None = None,
+        precision: Precision = Precision.FLOAT32,
+        long_texts: LongTexts = DEFAULT_LONG_TEXTS,
+    ) -> Self:
+        """The same for the classes of a classifier: its scores as they come, a row a document or a word.
+
+        Raises:
+            SettingsError: the bundle is no classifier, or an option does not fit it.
+        """
+        manifest = bundle.manifest
+        spec = bundle.spec(manifest.default_output)
+        if manifest.task != "classify" or spec.kind != "class":
+            raise SettingsError(
+                f"The bundle {manifest.name} gives vectors, not classes. For vectors use python -m "
+                "beam_jobs.embed; a classifier is built with --task classify."
+            )
+        rows = Rows.WORD if spec.per_token else Rows.DOCUMENT
+        if rows is Rows.WORD and manifest.tokenizer.kind not in ("words", "subwords"):
+            raise SettingsError(
+                f"The bundle {manifest.name} judges tokens that only its graph knows: no score could be "
+                "told its word. Build it with --tokenizer, or with an output for the text."
+            )
+        limit, before = _resolve_max_tokens(bundle, max_tokens), _resolve_prompt(bundle, prompt, prompt_text)
+        return cls(
+            outputs=(manifest.default_output,),
+            pooling=None,
+            normalize=False,
+            max_tokens=limit,
+            prompt=before,
+            precision=Precision(precision),
+            rows=rows,
+            long_texts=long_texts.resolve(bundle, rows, limit, before, is_judged=rows is Rows.DOCUMENT),
+            # Such models are trained to say of a word's first token what the word is.
+            word_pieces=WordPieces.FIRST if rows is Rows.WORD else None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Gives the settings as plain JSON data, for digests and manifests."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, settings: Mapping[str, Any]) -> Self:
+        """Reads what ``to_json`` gave; what else is in it is left aside.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not whole, or not of this release.
+        """
+        known = {field.name: settings[field.name] for field in fields(cls)}
+        pooling, pieces = known["pooling"], known["word_pieces"]
+        known |= {
+            "outputs": tuple(known["outputs"]),
+            "pooling": None if pooling is None else Pooling(pooling),
+            "precision": Precision(known["precision"]),
+            "rows": Rows(known["rows"]),
+            "long_texts": LongTexts.from_json(known["long_texts"]),
+            "word_pieces": None if pieces is None else WordPieces(pieces),
+        }
+        return cls(**known)
+
+
+def _resolve_pooling(
+    bundle: ModelBundle, outputs: tuple[str, ...], pooling: Pooling | None
+) -> tuple[tuple[str, ...], Pooling | None]:
+    kinds = {bundle.spec(name).kind for name in outputs}
+    if pooling is Pooling.POOLER:
+        if "pooler" not in bundle.manifest.outputs:
+            raise SettingsError(
+                f"--pooling pooler: the bundle {bundle.manifest.name} has no pooler; "
+                "use mean, max, first or last."
+            )
+        if outputs != (bundle.vector_output,):
+            raise SettingsError("--pooling pooler reads the last layer only: leave --layer out.")
+        return ("pooler",), None
+    if kinds == {"token"}:
+        chosen = pooling or bundle.manifest.pooling or Pooling.MEAN
+        if chosen is not Pooling.POOLER:
+            return outputs, chosen
+        # A pooler reads the last layer; asking for another one asks for another pooling, too.
+        return (("pooler",), None) if outputs == (bundle.vector_output,) else (outputs, Pooling.MEAN)
+    if "token" in kinds:
+        raise SettingsError(
+            f"--layer: {', '.join(outputs)} mix vectors per token and per text; ask separately."
+        )
+    if pooling is not None:
+        raise SettingsError(
+            f"--pooling {pooling}: {', '.join(outputs)} is one vector a text already; leave --pooling out."
+        )
+    return outputs, None
+
+
+def _check_word_rows(
+    bundle: ModelBundle, outputs: tuple[str, ...], pooling: Pooling | None, normalize: bool | None
+) -> tuple[str, ...]:
+    manifest = bundle.manifest
+    if manifest.tokenizer.kind not in ("words", "subwords"):
+        raise SettingsError(
+            f"--rows word needs a bundle whose tokens are words or pieces of them; {manifest.name} takes the "
+            "text itself, and only its graph knows the tokens. Use --rows document."
+        )
+    if normalize and manifest.tokenizer.kind == "subwords":
+        raise SettingsError(
+            "normalize with rows of words: a word is the mean of its pieces; scale the vectors afterwards."
+        )
+    if pooling is not None:
+        raise SettingsError("--rows word writes each word's own vector: leave --pooling out.")
+    pooled = [name for name in outputs if bundle.spec(name).kind != "token"]
+    if pooled:
+        raise SettingsError(f"--rows word: {', '.join(pooled)} is one vector a text; name another --layer.")
+    return outputs
+
+
+def _resolve_word_pieces(
+    bundle: ModelBundle, rows: Rows, word_pieces: WordPieces | None
+) -> WordPieces | None:
+    if rows is Rows.WORD and bundle.manifest.tokenizer.kind == "subwords":
+        return word_pieces or WordPieces.MEAN
+    if word_pieces is not None:
+        raise SettingsError(
+            f"--word_pieces {word_pieces} is for --rows word with a bundle whose words have several tokens. "
+            "Leave it out."
+        )
+    return None
+
+
+def _resolve_max_tokens(bundle: ModelBundle, max_tokens: int | None) -> int | None:
+    limit = bundle.manifest.max_tokens
+    if max_tokens is None:
+        return limit
+    if bundle.manifest.tokenizer.kind not in ("words", "subwords"):
+        raise SettingsError(
+            f"--max_tokens {max_tokens}: only the graph of {bundle.manifest.name} knows its tokens, and cuts "
+            "where it was built to. Leave it out."
+        )
+    if max_tokens < 3:
+        raise SettingsError(f"--max_tokens {max_tokens}: at least 3, since special tokens count.")
+    if limit is not None and max_tokens > limit:
+        raise SettingsError(
+            f"--max_tokens {max_tokens}: the bundle {bundle.manifest.name} takes at most {limit}."
+        )
+    return max_tokens
+
+
+def _resolve_prompt(bundle: ModelBundle, prompt: str | None, prompt_text: str | None) -> str:
+    prompts = bundle.manifest.prompts
+    if prompt is not None and prompt_text is not None:
+        raise SettingsError(
+            "--prompt names a prompt of the bundle, --prompt_text gives one: use one of them."
+        )
+    if prompt_text is not None:
+        return prompt_text
+    if prompt is None:
+        prompt = bundle.manifest.default_prompt
+    if prompt is None:
+        return ""
+    if prompt not in prompts:
+        known = ", ".join(sorted(prompts)) or "none"
+        raise SettingsError(
+            f"--prompt {prompt}: the bundle {bundle.manifest.name} has these prompts: {known}. "
+            "Use --prompt_text for a prompt of your own."
+        )
+    return prompts[prompt]

@@ -1,0 +1,243 @@
+"""A SavedModel loaded once: the outputs that were asked for, pooled, on constants, in one precision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import BoundedSemaphore, Lock
+from typing import Any, Protocol
+
+import numpy as np
+
+from model_bundle.base.machine import num_cores, release_free_memory
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import InputSpec, Precision
+from model_bundle.errors import ModelBundleError, ModelMemoryError, ModelRunError
+from model_bundle.runtime.freeze.freeze import CannotFreezeError, freeze
+from model_bundle.runtime.freeze.optimize import Call
+from model_bundle.runtime.golden import Golden
+from model_bundle.runtime.inputs import signature_inputs
+from model_bundle.runtime.memory import MemoryGuard
+from model_bundle.runtime.pooling import normalize_in_graph, pool_in_graph
+from model_bundle.runtime.request import EncodeRequest
+from model_bundle.runtime.saved_model import load_saved_model
+from model_bundle.runtime.tensorflow_setup import import_tensorflow
+
+
+class Runtime(Protocol):
+    """Where the model lives is behind this: a batch of arrays in, named arrays out.
+
+    ``variables_reason`` says why weights stayed variables; None where they are constants. ``num_lanes`` is
+    how many batches it runs side by side.
+    """
+
+    request: EncodeRequest
+    variables_reason: str | None
+    ready_seconds: float
+    num_lanes: int
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs one padded batch: arrays by input role in, arrays by output name out.
+
+        Raises:
+            ModelMemoryError: the batch was too large.
+            ModelRunError: the model failed in another way.
+        """
+        ...
+
+
+class TensorFlowRuntime:
+    """The model in this process, a batch on each thread: memory stays bounded by as many batches.
+
+    Args:
+        bundle: a checked bundle.
+        request: what is wanted of it.
+        num_threads: batches side by side, one thread each; None takes every core. The first model of a
+            process decides that an operation has one thread.
+        keep_signatures: ``signature`` will be called. Else variables are freed once they are constants.
+
+    Raises:
+        GoldenMismatchError: in this precision, on this machine, the model does not give the vectors recorded
+            when its bundle was built.
+    """
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        request: EncodeRequest,
+        num_threads: int | None = None,
+        *,
+        keep_signatures: bool = False,
+    ) -> None:
+        started = time.monotonic()
+        self.request = request
+        self.num_lanes = num_threads or num_cores()
+        self._tf = import_tensorflow(self.num_lanes, operation_threads=1)
+        self._inputs = bundle.manifest.inputs
+        self._pad_id = bundle.manifest.tokenizer.pad_id
+        self._loaded = load_saved_model(bundle.path, bundle.manifest)
+        self._free_lanes = BoundedSemaphore(self.num_lanes)
+        self._around_calls: Callable[[], AbstractContextManager[None]] = nullcontext
+        self._guard = MemoryGuard(self._tf, bundle.manifest.min_batch)
+        self._keeps_signatures = keep_signatures
+        self._call, self.variables_reason = self._choose(bundle)
+        release_free_memory()
+        self.ready_seconds = time.monotonic() - started
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See ``Runtime.run``."""
+        with self._free_lanes:
+            return self._run(self._call, inputs)
+
+    @property
+    def signature_names(self) -> tuple[str, ...]:
+        """What the SavedModel can be called by."""
+        return tuple(self._loaded.signatures)
+
+    def signature(self, name: str) -> Any:
+        """Gives a callable of the SavedModel as it was stored.
+
+        Raises:
+            RuntimeError: the model was loaded without its signatures.
+        """
+        if not self._keeps_signatures:
+            raise RuntimeError("Load the model with keep_signatures=True: its variables were freed.")
+        return self._loaded.signatures[name]
+
+    def _run(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            return self._guard.run(lambda part: self._feed(call, part), inputs)
+        except (self._tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise ModelMemoryError(f"The model ran out of memory on a batch of {_shape(inputs)}.") from error
+        except (self._tf.errors.OpError, ValueError, TypeError) as error:
+            raise ModelRunError(
+                f"The model failed on a batch of {_shape(inputs)}: {_cause(error)}"
+            ) from error
+
+    def _feed(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        arrays = signature_inputs(inputs, self._inputs, self._pad_id)
+        tensors = {
+            name: self._tf.constant(array, dtype=self._inputs[name].dtype) for name, array in arrays.items()
+        }
+        with self._around_calls():
+            return {name: value.numpy() for name, value in call(tensors).items()}
+
+    def _choose(self, bundle: ModelBundle) -> tuple[Call, str | None]:
+        """Takes constants if they give the golden vectors, else variables, with the reason."""
+        golden, concrete = Golden.read(bundle), self._trace(bundle)
+        reason = bundle.manifest.freeze_reason or "the bundle forbids constants"
+        # What TensorFlow is to rewrite, it has to optimise itself, when it is called.
+        ways = (True, False) if self._around_calls is nullcontext else (False,)
+        for optimize_first in ways if bundle.manifest.freeze else ():
+            try:
+                frozen = freeze(concrete, optimize_first=optimize_first)
+            except CannotFreezeError as error:
+                reason = f"constants were tried: {error}"
+                continue
+            if not self._keeps_signatures:
+                frozen.release_variables()  # now: the first run is where most memory is needed
+            try:
+                self._check(frozen.call, golden)
+                return frozen.call, None
+            except ModelBundleError as error:
+                reason = f"constants were tried: {error}"
+            self._loaded = load_saved_model(bundle.path, bundle.manifest)
+            concrete = self._trace(bundle)
+
+        def on_variables(tensors: Mapping[str, Any]) -> dict[str, Any]:
+            return concrete(**tensors)  # type: ignore[no-any-return]  # TensorFlow is not typed
+
+        self._check(on_variables, golden)
+        return on_variables, reason
+
+    def _check(self, call: Call, golden: Golden) -> None:
+        golden.check(lambda inputs: self._run(call, inputs), self.request)
+
+    def _trace(self, bundle: ModelBundle) -> Any:
+        """Builds the function that feeds the signature and pools what comes out of it."""
+        tf = self._tf
+        signature = self._loaded.signatures[self._signature_name(bundle)]
+        specs = {name: _tensor_spec(tf, name, spec) for name, spec in self._inputs.items()}
+
+        @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
+        def call(**inputs: Any) -> dict[str, Any]:
+            outputs = signature(**inputs)
+            lengths = self._lengths(inputs, outputs)
+            return {name: self._finish(outputs[name], lengths) for name in self.request.outputs}
+
+        return call.get_concrete_function(**specs)
+
+    def _signature_name(self, bundle: ModelBundle) -> str:
+        """Chooses the graph; one that knows float32 only is rewritten to bfloat16 by TensorFlow."""
+        if self.request.precision is Precision.FLOAT32:
+            return bundle.manifest.signature
+        if bundle.manifest.bfloat16_signature is None:
+            self._around_calls = lambda: _rewritten_to_bfloat16(self._tf)
+            return bundle.manifest.signature
+        return bundle.manifest.bfloat16_signature
+
+    def _lengths(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+        by_role = {self._inputs[name].role: tensor for name, tensor in inputs.items()}
+        if "lengths" in by_role:
+            return self._tf.cast(by_role["lengths"], self._tf.int32)
+        if "mask" in by_role:
+            return self._tf.reduce_sum(self._tf.cast(by_role["mask"], self._tf.int32), axis=1)
+        return outputs.get("sequence_len")
+
+    def _finish(self, output: Any, lengths: Any) -> Any:
+        output = self._tf.cast(output, self._tf.float32)
+        if self.request.pooling is not None:
+            output = pool_in_graph(output, lengths, self.request.pooling)
+        return normalize_in_graph(output) if self.request.normalize else output
+
+
+@contextmanager
+def _rewritten_to_bfloat16(tf: Any) -> Iterator[None]:
+    """Lets TensorFlow rewrite float32 graphs while calls are inside, and none of this process afterwards."""
+    _change_rewriting(tf, 1)
+    try:
+        yield
+    finally:
+        _change_rewriting(tf, -1)
+
+
+def _change_rewriting(tf: Any, change: int) -> None:
+    with _rewriting.lock:
+        before = _rewriting.num_calls
+        _rewriting.num_calls += change
+        if 0 in (before, _rewriting.num_calls):
+            tf.config.optimizer.set_experimental_options({_TO_BFLOAT16: _rewriting.num_calls > 0})
+
+
+class _Rewriting:
+    """Calls that want it; TensorFlow's options belong to the whole process."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.num_calls = 0
+
+
+_rewriting = _Rewriting()
+_TO_BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
+_MAX_CAUSE_CHARS = 500
+_RANKS = {"ids": 2, "mask": 2, "types": 2, "text": 1, "words": 2, "lengths": 1, "numeric": 2}
+
+
+def _tensor_spec(tf: Any, name: str, spec: InputSpec) -> Any:
+    rank = spec.rank or _RANKS[spec.role]
+    shape: list[int | None] = [None] * rank
+    if spec.length is not None:
+        shape[1] = spec.length
+    return tf.TensorSpec(shape, spec.dtype, name=name)
+
+
+def _shape(inputs: Mapping[str, np.ndarray]) -> str:
+    return ", ".join(f"{role} {list(array.shape)}" for role, array in sorted(inputs.items()))
+
+
+def _cause(error: Exception) -> str:
+    """Gives the line of TensorFlow's report that tells what happened; a report may quote a whole graph."""
+    lines = str(error).split("\n\t [[")[0].strip().split("\n")
+    line = lines[-1] if lines[0].startswith("Graph execution error") else lines[0]
+    return line[:_MAX_CAUSE_CHARS]

@@ -1,0 +1,84 @@
+"""Brings TensorFlow into a process, once, with its memory capped and its greeting kept quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from threading import Lock
+from typing import Any
+
+from model_bundle.base.machine import memory_bytes, num_cores
+
+# Read by oneDNN's allocator when TensorFlow is imported: bytes.
+MEMORY_CAP = "TF_MKL_ALLOC_MAX_BYTES"
+# Read at the same moment. TensorFlow takes oneDNN by itself only on processors with AVX-512 or newer; without
+# it there are no fused kernels, no packed weights, and no allocator that counts and can be capped.
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+# The rest is for the text, the Arrow buffers and the interpreter.
+_MEMORY_SHARE = 0.7
+# What TensorFlow's libraries print on every machine without a GPU before a log level can be set.
+_GREETINGS = (
+    b"absl::InitializeLog()",
+    b"oneDNN custom operations are on",
+    b"This TensorFlow binary is optimized",
+    b"To enable the following instructions",
+    b"cudart_stub.cc",
+    b"cuda_platform.cc",
+    b"cuda_executor.cc",
+    b"cuda_diagnostics.cc",
+)
+_lock = Lock()
+
+
+def import_tensorflow(num_lanes: int = 2, operation_threads: int | None = None) -> Any:
+    """Imports TensorFlow and returns it; the first call in a process sets it up.
+
+    Its allocator is capped below the machine's (or container's) memory, so that a batch that is too large
+    raises ResourceExhaustedError, which can be caught, and is not killed by the system. oneDNN is switched
+    on, on every x86-64 processor. A cap, a switch or a thread count that the process already has is left
+    alone.
+
+    Args:
+        num_lanes: graphs that will run side by side.
+        operation_threads: threads within one operation; None takes every core this process may use.
+    """
+    if "tensorflow" in sys.modules:
+        import tensorflow as tf
+
+        return tf
+    with _lock, _without_greetings():
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        if platform.machine() in ("x86_64", "AMD64"):
+            os.environ.setdefault(ONEDNN, "1")
+        os.environ.setdefault(MEMORY_CAP, str(int(memory_bytes() * _MEMORY_SHARE)))
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")
+        # Before this, threads can be set; after it, devices are there and have said what they say.
+        tf.config.threading.set_intra_op_parallelism_threads(operation_threads or num_cores())
+        tf.config.threading.set_inter_op_parallelism_threads(max(num_lanes, 2))
+        tf.config.list_logical_devices()
+        return tf
+
+
+@contextlib.contextmanager
+def _without_greetings() -> Iterator[None]:
+    """Holds back what native code writes to standard error, and passes on all but the known greetings."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            lines = [line for line in held if not any(known in line for known in _GREETINGS)]
+            if b"".join(lines).strip():
+                os.write(2, b"".join(lines))
