@@ -77,15 +77,15 @@ def build_head(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Mode
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of 16 dimensions with random weights, and words that make it fail: see ``tests/tiny.py``."""
-    from tests.tiny import build_tiny_bundle
+    """A tiny BERT with random weights, and words that make it fail: ``tests.support.models.tiny``."""
+    from tests.support.models.tiny import build_tiny_bundle
 
     return build_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny").path
 
 
 @pytest.fixture(scope="session")
 def text_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that takes the text itself: see ``tests/tiny.py``."""
-    from tests.tiny import build_text_bundle
+    """A model that takes the text itself: see ``tests/support/models/tiny.py``."""
+    from tests.support.models.tiny import build_text_bundle
 
     return build_text_bundle(tmp_path_factory.mktemp("bundles") / "text").path

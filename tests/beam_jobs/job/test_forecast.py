@@ -1,0 +1,219 @@
+"""``--forecast``: what it counts, multiplies and prints, and that it is near what a run then takes."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.embed import main
+from beam_jobs.errors import UsageError
+from beam_jobs.job.forecast import sample as sample_module
+from beam_jobs.job.forecast.count import LengthCounts
+from beam_jobs.job.forecast.estimate import Forecast, cost_of, scale_counts, time_here
+from beam_jobs.job.forecast.measure import Measurement
+from beam_jobs.job.forecast.prices import find_machine, read_prices
+from beam_jobs.job.forecast.sample import sample_input
+from beam_jobs.pipeline.read.inspect import inspect_input
+from tests.conftest import shared_path
+from tests.support.runs.jobs import PROJECT, capture, run_job, write_jsonl
+
+TABLE = read_prices(None)
+
+
+def forecast(output: Path, *flags: Any) -> tuple[int, Forecast | None, str, str]:
+    """Runs the command: exit code, what was saved, what was printed, errors."""
+    with capture() as (stdout, stderr):
+        code = main(["--output", str(output), *map(str, flags)])
+    path = output / "forecast.json"
+    saved = Forecast.model_validate_json(path.read_bytes()) if path.exists() else None
+    return code, saved, stdout.getvalue(), stderr.getvalue()
+
+
+def records(number: int) -> list[dict[str, Any]]:
+    source = random.Random(5)
+    words = ("the", "cat", "sat", "on", "a", "mat", "dog", "ran", "home")
+    texts = [" ".join(source.choices(words, k=source.randint(1, 90))) for _ in range(number)]
+    return [{"id": str(index), "text": text} for index, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("mode", ["sample", "full"])
+def test_counts_are_those_of_the_run(tiny_bundle: Path, tmp_path: Path, mode: str) -> None:
+    made = [*records(400), {"id": "blank", "text": "  "}, {"id": "none"}]
+    source = write_jsonl(tmp_path / "in.jsonl", made)
+    flags = ("--bundle", tiny_bundle, "--input", source, "--id_column", "id", "--keep_text")
+    code, saved, stdout, stderr = forecast(tmp_path / "out", *flags, "--forecast", mode)
+    assert code == 0, stderr
+    assert saved is not None
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["forecast.json"]
+    run = run_job(tmp_path / "out", tiny_bundle, *flags[2:], "--max_dead_fraction", "0.1")
+    counts = run.manifest.counts
+    assert saved.counts.is_exact
+    assert (saved.counts.num_documents, saved.counts.num_dead) == (counts.num_read, counts.num_dead)
+    assert saved.counts.num_tokens == counts.num_tokens
+    assert sum(saved.counts.documents_by_tokens.values()) == 400
+    assert saved.counts.long_fraction == pytest.approx(counts.num_truncated / 400)
+    lost = counts.num_lost_tokens / (counts.num_tokens + counts.num_lost_tokens)
+    assert saved.counts.lost_token_fraction == pytest.approx(lost)
+    assert saved.counts.num_padded_tokens == pytest.approx(counts.num_padded_tokens, rel=0.1)
+    written = sum(file.num_bytes for file in run.manifest.files if file.kind == "embeddings")
+    assert saved.output.num_bytes == pytest.approx(written, rel=0.25)
+    assert saved.output.num_rows == 400
+    assert "402 (counted), 2 of them without a row" in stdout
+    assert str(tmp_path / "out" / "forecast.json") in stdout
+
+
+def test_words_and_windows_are_rows_of_their_own(tiny_bundle: Path, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", records(60))
+    for rows in ("word", "window"):
+        flags = ("--input", source, "--rows", rows, "--max_tokens", "32")
+        _, saved, _, stderr = forecast(tmp_path / rows, "--bundle", tiny_bundle, *flags, "--forecast", "full")
+        assert saved is not None, stderr
+        run = run_job(tmp_path / rows, tiny_bundle, *flags)
+        assert saved.output.num_rows == len(run.rows)
+
+
+def write_as(folder: Path, kind: str, made: list[dict[str, Any]]) -> Path:
+    path = folder / f"in.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(made), path, row_group_size=500)
+    elif kind == "csv":
+        out = io.StringIO()
+        writer = csv.DictWriter(out, ["id", "text"])
+        writer.writeheader()
+        writer.writerows(made)
+        path.write_text(out.getvalue())
+    else:
+        lines = "".join(json.dumps(record) + "\n" for record in made).encode()
+        path.write_bytes(gzip.compress(lines) if kind.endswith("gz") else lines)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "csv", "parquet"])
+def test_a_part_of_the_input_tells_how_much_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    made = records(12_000)
+    options = ReadOptions((str(write_as(tmp_path, kind, made)),), id_column="id", text_columns=("text",))
+    summary = inspect_input(options)
+    whole = sample_input(summary, options)
+    assert whole.is_whole
+    assert (whole.num_total, len(whole.documents)) == (12_000, 12_000)
+    monkeypatch.setattr(sample_module, "_PLACE_BYTES", 20_000)
+    monkeypatch.setattr(sample_module, "_NUM_PLACES", 10)
+    sample = sample_input(summary, options)
+    assert not sample.is_whole
+    assert sample.num_total == pytest.approx(12_000, rel=0.1)
+    assert 0 < sample.num_records < 12_000
+    if kind == "jsonl":
+        assert sample.num_records < 6000
+        numbers = [int(document.doc_id) for document in sample.documents]
+        assert min(numbers) < 2000
+        assert max(numbers) > 10_000
+
+
+def test_a_limit_bounds_what_is_forecast(tmp_path: Path) -> None:
+    options = ReadOptions((str(write_as(tmp_path, "jsonl", records(50))),), limit=7)
+    assert sample_input(inspect_input(options), options).num_total == 7
+
+
+def measurement(**changes: Any) -> Measurement:
+    known = {
+        "num_documents": 100,
+        "seconds": 10.0,
+        "cells_per_second": 1000.0,
+        "tokens_per_second": 900.0,
+        "load_seconds": 8.0,
+        "max_batch_tokens": 4096,
+        "rows_per_document": 1.0,
+        "bytes_per_row": 1500.0,
+        "dead_fraction": 0.0,
+    }
+    return Measurement(**(known | changes))
+
+
+def test_the_arithmetic_by_hand() -> None:
+    counted = LengthCounts(90, 10, num_tokens=4500, num_padded_tokens=5000, num_long=9, num_lost_tokens=500)
+    counts = scale_counts(counted, 2000, 125, 25, 0.1, is_exact=False)
+    # 2,000 records, a fifth of them no documents, a tenth of the rest blank, a tenth of the rest dead.
+    assert counts.num_dead == 2000 - 1600 * 0.9 * 0.9
+    assert (counts.num_tokens, counts.num_padded_tokens) == (72_000, 80_000)
+    assert (counts.padding, counts.tokens_per_document, counts.long_fraction) == (pytest.approx(0.1), 50, 0.1)
+    here = time_here(counts, measurement(), "machine", 2)
+    assert (here.model_seconds, here.seconds) == (80, pytest.approx(80 * 1.03 + 8 + 4))
+    machine = find_machine(TABLE, "n2-standard-4")
+    assert machine.cores == pytest.approx(4 * 0.55)
+    assert machine.price_per_hour == pytest.approx(4 * (0.056 + 4 * 0.003557) + 30 * 0.000054)
+    cloud = cost_of(here, machine, TABLE, "bfloat16", 3)
+    hours = 80 * 1.03 * 2 / 2.2 / 3600
+    (workers,) = cloud.workers
+    assert workers.hours == pytest.approx(hours / 3 + 1 / 60, abs=1e-4)
+    assert workers.cost == pytest.approx((hours + 3 / 60) * machine.price_per_hour, abs=1e-4)
+    assert cloud.warning is not None
+    assert cost_of(here, find_machine(TABLE, "c3-standard-4"), TABLE, "bfloat16", None).warning is None
+
+
+def test_prices_of_ones_own_and_what_is_wrong_with_them(tiny_bundle: Path, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", records(5))
+    flags = ("--bundle", tiny_bundle, "--input", source, "--forecast", "sample")
+    own = json.loads((PROJECT / "beam_jobs" / "job" / "forecast" / "prices.json").read_text())
+    own |= {"as_of": "2031-02-03", "currency": "EUR"}
+    own["machine_families"] = {"x9-mega": {"gb_per_vcpu": 1, "cores_per_vcpu": 1, "has_bfloat16": True}}
+    path = tmp_path / "prices.json"
+    path.write_text(json.dumps(own))
+    prices = ("--prices", path, "--forecast_machine_type", "x9-mega-2", "--max_num_workers", "7")
+    code, saved, stdout, _ = forecast(tmp_path / "out", *flags, *prices)
+    assert code == 0
+    assert saved is not None
+    assert [workers.num_workers for workers in saved.dataflow.workers] == [7]
+    assert "prices of 2031-02-03" in stdout
+    assert "EUR" in stdout
+    assert "x9-mega-N" in forecast(tmp_path / "a", *flags, "--prices", path)[3]
+    assert "No such file" in forecast(tmp_path / "a", *flags, "--prices", tmp_path / "no.json")[3]
+    path.write_text(json.dumps(own | {"vcpu_hour": -1}))
+    assert "vcpu_hour: Input should be greater" in forecast(tmp_path / "a", *flags, "--prices", path)[3]
+    for name in ("n2-standard", "n2-standard-0", "n2-standard-x", "n3-none-4"):
+        with pytest.raises(UsageError, match="n2-standard-N"):
+            find_machine(TABLE, name)
+    assert "needs --forecast" in forecast(tmp_path / "a", *flags[:4], "--prices", path)[3]
+
+
+def test_input_without_text_cannot_be_measured(tiny_bundle: Path, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", [{"text": " "}])
+    code, saved, _, stderr = forecast(
+        tmp_path / "out", "--bundle", tiny_bundle, "--input", source, "--forecast", "full"
+    )
+    assert (code, saved) == (2, None)
+    assert "holds no text" in stderr
+
+
+def test_the_page_about_scaling_has_the_prices_of_the_table() -> None:
+    page = (PROJECT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    for number in (f"${TABLE.vcpu_hour}", f"${TABLE.gb_hour}", f"${TABLE.disk_gb_hour:f}", TABLE.as_of):
+        assert number in page, number
+    assert TABLE.region in page
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ag_news_counts_what_was_forecast(minilm_bundle: Path, tmp_path: Path) -> None:
+    """Whole commands; how near the times are is a question to the machine, and a row of the benchmarks."""
+    with gzip.open(shared_path("data/ag_news_test.csv.gz"), "rt", encoding="utf-8", newline="") as stream:
+        texts = ["\n".join(row[1:]) for row in csv.reader(stream)]
+    source = write_jsonl(tmp_path / "in.jsonl", ({"text": text} for text in texts[:2500]))
+    flags = ("--bundle", minilm_bundle, "--input", source)
+    code, saved, _, stderr = forecast(tmp_path / "out", *flags, "--forecast", "sample")
+    assert code == 0, stderr
+    assert saved is not None
+    manifest = run_job(tmp_path / "out", *flags[1:]).manifest
+    assert saved.counts.num_tokens == manifest.counts.num_tokens
+    assert saved.output.num_bytes == pytest.approx(sum(f.num_bytes for f in manifest.files), rel=0.25)

@@ -1,0 +1,228 @@
+"""Parquet."""
+
+from __future__ import annotations
+
+import decimal
+import io
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.records import DeadFile, DeadLetter, Document
+from beam_jobs.pipeline.read.inspect import inspect_input
+from beam_jobs.pipeline.read.splits import plan_spans, read_span
+from beam_jobs.pipeline.read.types import ReadPlan
+from tests.support.runs.reading import file_info, ids, read_checked, read_unchecked, reasons, texts
+
+
+def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(table, out, **options)
+    return out.getvalue()
+
+
+def broken_strings(values: list[bytes | None]) -> pa.Array:
+    """Makes a string array of bytes that need not be UTF-8, as careless writers do."""
+    return pa.Array.from_buffers(pa.string(), len(values), pa.array(values, pa.binary()).buffers())
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+)
+def test_every_type_of_text(tmp_path: Path, kind: pa.DataType) -> None:
+    array = pa.array(["a", None, "", "é𝄞"]).cast(kind)
+    (tmp_path / "a.parquet").write_bytes(parquet_bytes(pa.table({"other": range(4), "text": array})))
+    outcomes = read_checked(tmp_path / "a.parquet")
+    assert texts(outcomes) == ["a", "", "é𝄞"]
+    assert reasons(outcomes) == ["ok", "missing_text", "ok", "ok"]
+    assert ids(outcomes) == [f"a.parquet#{row}" for row in range(4)]
+
+
+@pytest.mark.parametrize("span_bytes", [1, 500, 10**9])
+def test_spans_are_ranges_of_row_groups_and_rows_are_numbered_through(
+    tmp_path: Path, span_bytes: int
+) -> None:
+    rng = np.random.default_rng(3)
+    rows = [f"row {number} {rng.integers(10**9)}" for number in range(1000)]
+    content = parquet_bytes(pa.table({"text": rows}), row_group_size=70)
+    path = tmp_path / "a.parquet"
+    outcomes = read_unchecked(path, content, span_bytes=span_bytes)
+    assert texts(outcomes) == rows
+    assert ids(outcomes) == [f"a.parquet#{row}" for row in range(1000)]
+    spans = list(plan_spans([file_info(path)], ReadOptions((str(path),)), span_bytes))
+    assert len(spans) == {1: 15, 500: len(spans), 10**9: 1}[span_bytes]
+
+
+def test_bytes_told_add_up_to_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(
+        parquet_bytes(pa.table({"text": [f"row {row}" for row in range(1000)]}), row_group_size=70)
+    )
+    options, told = ReadOptions((str(path),)), 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal told
+        told += count
+
+    for span in plan_spans([file_info(path)], options, 1):
+        list(read_span(span, ReadPlan(options, ("text",), pa.schema([])), on_bytes))
+    assert told == path.stat().st_size
+
+
+COLUMNS = {
+    "i8": pa.array([1, None], pa.int8()),
+    "u64": pa.array([2**64 - 1, None], pa.uint64()),
+    "f16": pa.array([1.5, None], pa.float16()),
+    "f64": pa.array([0.1, float("inf")]),
+    "bool": pa.array([True, None]),
+    "string": pa.array(["é", None]),
+    "large": pa.array(["é", None], pa.large_string()),
+    "binary": pa.array([b"\xff", None]),
+    "fixed": pa.array([b"ab", None], pa.binary(2)),
+    "decimal": pa.array([decimal.Decimal("1.23"), None]),
+    "date": pa.array([19000, None], pa.date32()),
+    "time": pa.array([123_456_789, None], pa.time64("ns")),
+    "seconds": pa.array([12, None], pa.time32("ms")),
+    "stamp": pa.array([1_700_000_000_123_456_789, None], pa.timestamp("ns", "Europe/Berlin")),
+    "micros": pa.array([2**60, -(2**60)], pa.timestamp("us")),  # beyond what datetime can hold
+    "duration": pa.array([1, None], pa.duration("ns")),
+    "list": pa.array([[1, None], None], pa.list_(pa.int32())),
+    "stamps": pa.array([[1, None], None], pa.list_(pa.timestamp("ns"))),
+    "struct": pa.array(
+        [{"a": 1, "b": [1]}, None], pa.struct([("a", pa.timestamp("ns")), ("b", pa.list_(pa.int8()))])
+    ),
+    "map": pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int64())),
+    "enum": pa.array(["x", None]).dictionary_encode(),
+    "nulls": pa.nulls(2),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_kept_columns_come_through_with_their_types(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(parquet_bytes(pa.table({"text": ["a", "b"], name: COLUMNS[name]})))
+    schema = inspect_input(ReadOptions((str(path),), keep_columns=(name,))).kept_schema
+    outcomes = read_checked(path, keep_columns=(name,))
+    kept = pa.array(
+        [doc.columns[0] for doc in outcomes if isinstance(doc, Document)], schema.field(name).type
+    )
+    stored = pq.read_table(path).column(name).combine_chunks()
+    plain = {"large": pa.string(), "enum": pa.string(), "nulls": pa.string()}.get(name, stored.type)
+    assert kept.type == plain
+    assert kept.equals(stored.cast(plain))
+
+
+def test_values_that_do_not_fit_the_planned_type_are_dead(tmp_path: Path) -> None:
+    content = parquet_bytes(pa.table({"text": ["a", "b", "c"], "n": ["1", "x", None]}))
+    kept = pa.schema([("n", pa.int64())])
+    outcomes = read_unchecked(tmp_path / "a.parquet", content, kept=kept)
+    assert reasons(outcomes) == ["ok", "column_type", "ok"]
+    assert [doc.columns for doc in outcomes if isinstance(doc, Document)] == [(1,), (None,)]
+    lists = parquet_bytes(pa.table({"text": ["a", "b"], "n": [[1], None]}))
+    assert reasons(read_unchecked(tmp_path / "b.parquet", lists, kept=kept)) == ["column_type", "ok"]
+
+
+def test_ids_from_a_column(tmp_path: Path) -> None:
+    for name, values in {"int": [5, None, 2**63], "text": ["5", "", "9223372036854775808"]}.items():
+        table = pa.table(
+            {"text": ["a", "b", "c"], "id": pa.array(values, pa.uint64() if name == "int" else None)}
+        )
+        outcomes = read_unchecked(tmp_path / "a.parquet", parquet_bytes(table), id_column="id")
+        assert ids(outcomes) == ["5", "a.parquet#1", "9223372036854775808"]
+        assert reasons(outcomes) == ["ok", "missing_id", "ok"]
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_text_that_is_not_utf8_is_a_dead_letter(tmp_path: Path, dictionary: bool) -> None:
+    content = parquet_bytes(
+        pa.table({"text": broken_strings([b"ok", b"b\xff", None])}), use_dictionary=dictionary
+    )
+    outcomes = read_unchecked(tmp_path / "a.parquet", content)
+    assert reasons(outcomes) == ["ok", "invalid_encoding", "missing_text"]
+    assert isinstance(outcomes[1], DeadLetter)
+    assert (outcomes[1].text, outcomes[1].num_bytes) == ("b\ufffd", 2)
+
+
+def test_several_columns_are_joined_and_a_large_text_is_dead(tmp_path: Path) -> None:
+    table = pa.table({"a": ["x", None, None, "x" * 50], "b": ["y", "y", None, "y"]})
+    outcomes = read_unchecked(
+        tmp_path / "a.parquet", parquet_bytes(table), text_columns=("a", "b"), max_document_bytes=51
+    )
+    assert texts(outcomes) == ["x\ny", "y"]
+    assert reasons(outcomes) == ["ok", "ok", "missing_text", "too_large"]
+    assert isinstance(outcomes[3], DeadLetter)
+    assert outcomes[3].num_bytes == 52
+
+
+def test_a_corrupt_file_is_a_dead_file(tmp_path: Path) -> None:
+    good = parquet_bytes(pa.table({"text": [f"some row {row}" for row in range(1000)]}), row_group_size=100)
+    for content in (
+        b"",
+        b"PAR1",
+        good[:-1],
+        good[: len(good) // 2],
+        b"x" * 1000,
+        good[:-20] + b"x" * 12 + good[-8:],
+    ):
+        (dead,) = read_unchecked(tmp_path / "a.parquet", content, span_bytes=100)
+        assert isinstance(dead, DeadFile)
+        assert (dead.reason, dead.num_documents) == ("damaged", 0)
+
+
+def test_rows_before_a_corrupt_page_are_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = [str(number) for number in rng.integers(10**15, size=3000)]
+    content = bytearray(
+        parquet_bytes(pa.table({"text": rows}), row_group_size=1000, compression="zstd", use_dictionary=False)
+    )
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    *documents, dead = read_unchecked(tmp_path / "a.parquet", bytes(content))
+    assert isinstance(dead, DeadFile)
+    assert dead.num_documents == len(documents) >= 1000
+    assert texts(documents) == rows[: len(documents)]
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        (pa.table({"other": ["a"]}), "missing_column"),
+        (pa.table([["a"], ["b"]], names=["text", "text"]), "repeated_column"),
+        (pa.table({"text": [1]}), "column_type"),
+        (pa.table({"text": [b"a"]}), "column_type"),
+    ],
+)
+def test_a_file_whose_columns_do_not_fit_is_a_dead_file(tmp_path: Path, table: pa.Table, reason: str) -> None:
+    (dead,) = read_unchecked(tmp_path / "a.parquet", parquet_bytes(table))
+    assert isinstance(dead, DeadFile)
+    assert dead.reason == reason
+
+
+def test_a_file_without_rows_has_no_documents(tmp_path: Path) -> None:
+    content = parquet_bytes(pa.table({"text": pa.array([], pa.string())}))
+    assert read_unchecked(tmp_path / "a.parquet", content, span_bytes=1) == []
+
+
+def test_a_large_row_group_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.bytes(2500).hex() for _ in range(10_000)]  # 50 MB in one row group
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": rows, "other": rows}), path, row_group_size=10_000)
+    del rows
+    options = ReadOptions((str(path),))
+    plan = ReadPlan(options, ("text",), pa.schema([]))
+    before, arrow_peak = pa.total_allocated_bytes(), 0
+    tracemalloc.start()  # what Arrow reads through a Python file is Python's memory
+    for span in plan_spans([file_info(path)], options):
+        for _ in read_span(span, plan):
+            arrow_peak = max(arrow_peak, pa.total_allocated_bytes() - before)
+    _, python_peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert arrow_peak < 25_000_000
+    assert python_peak < 25_000_000
