@@ -24,7 +24,7 @@ class Corpus:
     texts: list[str]
 
     def describe(self) -> dict[str, Any]:
-        """Gives what identifies the texts."""
+        """Returns what identifies the texts."""
         joined = "\n".join(self.texts).encode()
         return {
             "name": self.name,
@@ -34,7 +34,7 @@ class Corpus:
         }
 
     def repeated(self, num_documents: int) -> Corpus:
-        """Gives so many documents; repeats the texts where there are fewer, takes the first where more."""
+        """Returns so many documents; repeats the texts where there are fewer, takes the first where more."""
         if num_documents < 1:
             raise BenchmarkError(f"At least one document is needed, not {num_documents}.")
         times = -(-num_documents // len(self.texts))

@@ -34,7 +34,7 @@ _PEER = "simple_elmo"
 
 
 def published_options(size: str) -> dict[str, Any]:
-    """Gives the ``options.json`` of one of the published models."""
+    """Returns the ``options.json`` of one of the published models."""
     cell, projection, highways = _SIZES[size]
     cnn = {"activation": "relu", "embedding": {"dim": 16}, "filters": _FILTERS, "n_highway": highways}
     lstm = {"cell_clip": 3, "dim": cell, "n_layers": 2, "proj_clip": 3, "projection_dim": projection}
@@ -63,7 +63,7 @@ def write_model(size: str, folder: Path) -> None:
 
 
 def systems(flags: argparse.Namespace, corpus: Corpus, work: Path) -> list[System]:
-    """Gives ours in both precisions, and the peer."""
+    """Returns ours in both precisions, and the peer."""
     model = work / "model"
     texts = corpus.write_json(work / "texts.json")
     few = corpus.repeated(flags.peer_documents).write_json(work / "few.json")
@@ -134,7 +134,7 @@ def render(
 
 
 def speeds(answers: Sequence[Mapping[str, Any]], key: str) -> list[float]:
-    """Gives words a second of every round, by ``seconds`` or ``cpu_seconds``."""
+    """Returns words a second of every round, by ``seconds`` or ``cpu_seconds``."""
     return [answer["num_tokens"] / answer[key] for answer in answers]
 
 

@@ -95,7 +95,7 @@ def run_job_rounds(
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Gives the counts and file sizes of the run in a folder of ours; None where others wrote."""
+    """Returns the counts and file sizes of the run in a folder of ours; None where others wrote."""
     for path in folder.glob(_MANIFEST):
         manifest = json.loads(path.read_text(encoding="utf-8"))
         return {"counts": manifest["counts"], "files": manifest["files"]}

@@ -17,7 +17,7 @@ _LISTEN_SECONDS = 2.0
 
 
 def run_parser(parts: Sequence[str]) -> argparse.ArgumentParser:
-    """Makes the parser; defaults are those of the tables in the README."""
+    """Builds the parser; defaults are those of the tables in the README."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run",
         description="Measures this project beside its peers, and by itself.",

@@ -158,7 +158,7 @@ def _print_counts(work: Path) -> None:
 
 
 def _texts(number: int) -> list[str]:
-    """Gives different texts: equal ones would be taken over from each other."""
+    """Returns different texts: equal ones would be taken over from each other."""
     return [f"{text} {at}" for at, text in enumerate(read_corpus(None).repeated(number).texts)]
 
 

@@ -29,7 +29,7 @@ _STAT = Path("/proc/stat")
 
 
 def describe_machine() -> dict[str, Any]:
-    """Gives the processor, its instructions, the memory and the system."""
+    """Returns the processor, its instructions, the memory and the system."""
     words = set(_CPUINFO.read_text().split()) if _CPUINFO.is_file() else set()
     return {
         "cpu": cpu_name(),
@@ -43,7 +43,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def our_versions() -> dict[str, str]:
-    """Gives the versions of what this project stands on."""
+    """Returns the versions of what this project stands on."""
     return {name: version(name) for name in _PACKAGES}
 
 
@@ -62,7 +62,7 @@ class BusySeconds:
         return cls((user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK"))
 
     def others_since(self, cpu_seconds: float, wall_seconds: float) -> float | None:
-        """Gives the share of the machine that others used: 0 is a quiet machine, 1 is all cores.
+        """Returns the share of the machine that others used: 0 is a quiet machine, 1 is all cores.
 
         Args:
             cpu_seconds: what the measured process itself used since then.

@@ -10,7 +10,7 @@ _NEIGHBOUR_ROWS = 1024
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Gives float64[values], from 0; equal values share the mean of their places.
+    """Returns float64[values], from 0; equal values share the mean of their places.
 
     >>> ranks(np.array([0.5, 0.1, 0.5]))
     array([1.5, 0. , 1.5])
@@ -21,7 +21,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def spearman(found: np.ndarray, expected: np.ndarray) -> float:
-    """Gives how alike two orders are, from -1 to 1.
+    """Returns how alike two orders are, from -1 to 1.
 
     Source: Spearman 1904, as the correlation of ranks.
     """
@@ -29,13 +29,13 @@ def spearman(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Gives float32[texts, dim] of length 1; a zero vector stays one."""
+    """Returns float32[texts, dim] of length 1; a zero vector stays one."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
 
 def neighbour_accuracy(vectors: np.ndarray, classes: np.ndarray, neighbours: int = 5) -> float:
-    """Gives the share of texts that have the class of most of their nearest others, by cosine.
+    """Returns the share of texts that have the class of most of their nearest others, by cosine.
 
     Args:
         vectors: float[texts, dim].
@@ -61,7 +61,7 @@ def neighbour_accuracy(vectors: np.ndarray, classes: np.ndarray, neighbours: int
 def logistic_accuracy(
     train: np.ndarray, train_classes: np.ndarray, test: np.ndarray, test_classes: np.ndarray
 ) -> float:
-    """Gives the share of test texts that a logistic regression on the vectors labels rightly.
+    """Returns the share of test texts that a logistic regression on the vectors labels rightly.
 
     Args:
         train, test: float[texts, dim]; brought to length 1 here.

@@ -44,7 +44,7 @@ def read_shape(config: Path) -> EncoderShape:
 
 
 def token_lengths(bundle_dir: Path, texts: Sequence[str]) -> np.ndarray:
-    """Gives int32[texts], the tokens of each text after truncation."""
+    """Returns int32[texts], the tokens of each text after truncation."""
     bundle = ModelBundle.open(bundle_dir)
     prepared = text_input(bundle.path, bundle.manifest, bundle.manifest.max_tokens, "").prepare(texts)
     return prepared.lengths

@@ -99,7 +99,7 @@ def _fidelity(part: Mapping[str, Any]) -> dict[str, Fidelity]:
 
 
 def panels(results: Mapping[str, Any]) -> dict[str, list[tuple[str, Spread, bool]]]:
-    """Gives what the plot shows."""
+    """Returns what the plot shows."""
     found: dict[str, list[tuple[str, Spread, bool]]] = {}
     if loops := results.get("loops"):
         labels = {name: system["label"] for name, system in loops["systems"].items()}

@@ -35,21 +35,21 @@ _SETS = ("sts", "sst2", "ag_news", "speed")
 
 
 def read_sts(data: Path, part: str = "dev") -> tuple[list[str], list[str], np.ndarray]:
-    """Gives both sides of the pairs, and their scores, float64[pairs]."""
+    """Returns both sides of the pairs, and their scores, float64[pairs]."""
     rows = list(csv.reader(_opened(data / f"stsb_en_{part}.csv.gz")))
     first, second, scores = zip(*rows, strict=True)
     return list(first), list(second), np.array(scores, np.float64)
 
 
 def read_sst2(data: Path, part: str) -> tuple[list[str], np.ndarray]:
-    """Gives sentences and int64[sentences] of 0 (negative) and 1."""
+    """Returns sentences and int64[sentences] of 0 (negative) and 1."""
     rows = [line.rstrip("\n").rpartition("\t") for line in _opened(data / f"sst2_{part}.tsv.gz")]
     rows = [row for row in rows if row[2] in ("0", "1")]
     return [row[0] for row in rows], np.array([int(row[2]) for row in rows])
 
 
 def read_ag_news(data: Path) -> tuple[list[str], np.ndarray]:
-    """Gives title and description of each text, and int64[texts] of 0 to 3."""
+    """Returns title and description of each text, and int64[texts] of 0 to 3."""
     rows = list(csv.reader(_opened(data / "ag_news_test.csv.gz")))
     return [f"{title} {text}" for _, title, text in rows], np.array([int(row[0]) - 1 for row in rows])
 
@@ -76,7 +76,7 @@ def ag_news(encoder: Encoder, data: Path) -> float:
 
 
 def speeds(encoders: dict[str, Encoder], data: Path, rounds: int) -> dict[str, list[float]]:
-    """Gives the documents/s of each bundle, round by round, after one that is not counted."""
+    """Returns the documents/s of each bundle, round by round, after one that is not counted."""
     texts = read_ag_news(data)[0][:_SPEED_TEXTS]
     found: dict[str, list[float]] = {name: [] for name in encoders}
     for _ in range(rounds + 1):
@@ -88,7 +88,7 @@ def speeds(encoders: dict[str, Encoder], data: Path, rounds: int) -> dict[str, l
 
 
 def measure(bundles: Sequence[str], sets: Sequence[str], data: Path, rounds: int) -> list[list[str]]:
-    """Gives the rows of the table, its head first."""
+    """Returns the rows of the table, its head first."""
     encoders = {}
     for name in bundles:
         print(f"loading {name}", file=sys.stderr, flush=True)
@@ -121,7 +121,7 @@ def _speed_columns(found: dict[str, list[float]]) -> dict[str, dict[str, str]]:
 
 
 def _opened(path: Path) -> list[str]:
-    """Gives the lines of a text file, gzipped.
+    """Returns the lines of a text file, gzipped.
 
     Raises:
         BenchmarkError: it is not there.

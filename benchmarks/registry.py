@@ -40,7 +40,7 @@ _JOB_LABELS = {
 
 
 def is_ours(name: str) -> bool:
-    """Tells whether a system runs in this project's own environment."""
+    """Whether a system runs in this project's own environment."""
     return name.startswith(("ours_", "job_"))
 
 
@@ -76,7 +76,7 @@ def check_names(names: Sequence[str], peers_python: Path) -> None:
 def loop_system(
     name: str, model: Model, texts: Path, work: Path, peers_python: Path, label: str | None = None
 ) -> System:
-    """Gives the system that runs ``texts`` (a JSON list) through a model in memory."""
+    """Returns the system that runs ``texts`` (a JSON list) through a model in memory."""
     default_label, module, precision = _LOOPS[name]
     interpreter = sys.executable if is_ours(name) else str(peers_python)
     arguments = {"texts": texts, "model": model.folder, "work": work, "precision": precision}
@@ -88,12 +88,12 @@ def loop_system(
 
 
 def peak_system() -> System:
-    """Gives the one that measures matrix products."""
+    """Returns the one that measures matrix products."""
     return System(PEAK, "matrix products alone", (sys.executable, "-m", "benchmarks.systems.matrix_peak"))
 
 
 def find_job(name: str, model: Model, peers_python: Path, batch_size: int) -> Job:
-    """Gives a job.
+    """Returns a job.
 
     Args:
         name: one of ``JOB_NAMES``.
@@ -119,7 +119,7 @@ def find_job(name: str, model: Model, peers_python: Path, batch_size: int) -> Jo
 
 
 def our_job(lines: Path, output: Path, bundle: Path | str, precision: str) -> list[str]:
-    """Gives the command line of this project's job, as a user would type it."""
+    """Returns the command line of this project's job, as a user would type it."""
     return [
         *(sys.executable, "-m", "beam_jobs.embed", "--keep_text"),
         *("--input", str(lines), "--output", str(output), "--bundle", str(bundle)),

@@ -22,7 +22,7 @@ EPSILON = 1e-12
 
 
 def layer_norms(tf: Any, dtype: Any) -> dict[str, Callable[[Any], Any]]:
-    """Gives each spelling by name; all take [rows, DIM] of ``dtype`` and give the same."""
+    """Returns each spelling by name; all take [rows, DIM] of ``dtype`` and give the same."""
     generator = np.random.default_rng(0)
     gamma, beta = generator.normal(size=(2, DIM)).astype(np.float32).astype(dtype.as_numpy_dtype)
 
@@ -72,7 +72,7 @@ def layer_norms(tf: Any, dtype: Any) -> dict[str, Callable[[Any], Any]]:
 
 
 def attention_scores(tf: Any, dtype: Any) -> dict[str, Callable[[Any], Any]]:
-    """Gives ways from queries and keys to probabilities; all take [2, texts, HEADS, TOKENS, HEAD_SIZE]."""
+    """Returns ways from queries and keys to probabilities; all take [2, texts, HEADS, TOKENS, HEAD_SIZE]."""
     bias = np.zeros((1, 1, 1, TOKENS), np.float32)
     bias[..., -2:] = -1e9
     factor = 1 / np.sqrt(HEAD_SIZE)
@@ -107,7 +107,7 @@ def kernels(tf: Any, spelling: Callable[[Any], Any], shape: tuple[int | None, ..
 def measure(
     tf: Any, spellings: dict[str, Callable[[Any], Any]], shape: tuple[int | None, ...], data: Any, rounds: int
 ) -> dict[str, float]:
-    """Gives the median milliseconds of each spelling, measured in turns."""
+    """Returns the median milliseconds of each spelling, measured in turns."""
     spec = [tf.TensorSpec(shape, data.dtype)]
     functions = {
         name: tf.function(lambda x, s=spelling: s(x + x), input_signature=spec, autograph=False)

@@ -51,12 +51,12 @@ class JobRow:
 
 
 def column(rounds: Sequence[Mapping[str, Any]], key: str) -> list[float]:
-    """Gives one figure of every round."""
+    """Returns one figure of every round."""
     return [float(answer[key]) for answer in rounds]
 
 
 def peaks(rounds: Rounds) -> dict[str, Spread]:
-    """Gives FLOP/s of matrix products by ``precision/shape``."""
+    """Returns FLOP/s of matrix products by ``precision/shape``."""
     measured = [answer["flops_per_second"] for answer in rounds[PEAK]]
     return {name: Spread.of([answer[name] for answer in measured]) for name in measured[0]}
 
@@ -108,7 +108,7 @@ def precision_of(name: str) -> str:
 
 
 def worst_share(answers: Sequence[Mapping[str, Any]]) -> float | None:
-    """Gives the most that others used of the machine in any round."""
+    """Returns the most that others used of the machine in any round."""
     shares = [answer["others_share"] for answer in answers if answer["others_share"] is not None]
     return max(shares, default=None)
 
@@ -144,7 +144,7 @@ def job_rows(rounds: Rounds, num_documents: int) -> list[JobRow]:
 def job_overheads(
     rounds: Rounds, job_documents: int, loop_documents: int, key: str = "seconds"
 ) -> dict[str, Spread]:
-    """Gives what a job costs a document over the model loop with tokenizing; 0.05 is 5 %. By precision.
+    """Returns what a job costs a document over the model loop with tokenizing; 0.05 is 5 %. By precision.
 
     Args:
         key: ``seconds`` for the whole command, ``commit_seconds`` for it until the manifest is there.

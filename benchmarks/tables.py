@@ -14,7 +14,7 @@ _NONE = "-"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Makes a table; every row must have as many cells as the header."""
+    """Builds a table; every row must have as many cells as the header."""
     lines = [header, ["---"] * len(header), *rows]
     if any(len(line) != len(header) for line in lines):
         raise ValueError(f"a row has not {len(header)} cells")
@@ -65,7 +65,7 @@ def loop_table(
     settings: Mapping[str, str],
     fidelity: Mapping[str, Fidelity],
 ) -> str:
-    """Makes the table of model loops."""
+    """Builds the table of model loops."""
     header = [
         *("system", "documents/s", "tokens/s", "tokens/s in the model", "tokenizing", "padding"),
         *("of peak, model's shape", "of peak, large", "min cosine", "max difference", "peak MB"),
@@ -95,7 +95,7 @@ def loop_table(
 
 
 def ratio_table(rows: Sequence[RatioRow], labels: Mapping[str, str]) -> str:
-    """Makes the table of how many times as fast ours are."""
+    """Builds the table of how many times as fast ours are."""
     ours = list(rows[0].whole)
     header = ["against"]
     for our in ours:
@@ -108,7 +108,7 @@ def ratio_table(rows: Sequence[RatioRow], labels: Mapping[str, str]) -> str:
 
 
 def job_table(rows: Sequence[JobRow], labels: Mapping[str, str], fidelity: Mapping[str, Fidelity]) -> str:
-    """Makes the table of jobs."""
+    """Builds the table of jobs."""
     ours = list(rows[0].ratios)
     header = ["job", "documents/s", "start-up s", "peak MB", "min cosine", "others' load"]
     header += [f"{labels[our]} is faster by" for our in ours]

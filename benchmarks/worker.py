@@ -29,7 +29,7 @@ class System:
 
 
 def environment() -> dict[str, str]:
-    """Gives what measured processes run in: quiet, offline, and with this checkout to import from."""
+    """Returns what measured processes run in: quiet, offline, and with this checkout to import from."""
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     return {**os.environ, **quiet, "PYTHONPATH": str(ROOT)}
 

@@ -56,12 +56,12 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
 
 
 def template_spec(image: str, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Gives the specification that a flex template is."""
+    """Returns the specification that a flex template is."""
     return {"image": image, "sdkInfo": {"language": "PYTHON"}, "metadata": metadata}
 
 
 def launch_body(flags: argparse.Namespace) -> dict[str, Any]:
-    """Gives what ``flexTemplates:launch`` is sent."""
+    """Returns what ``flexTemplates:launch`` is sent."""
     environment: dict[str, Any] = {
         field: getattr(flags, name)
         for name, field in _ENVIRONMENT.items()
@@ -85,12 +85,12 @@ def launch_body(flags: argparse.Namespace) -> dict[str, Any]:
 
 
 def launch_path(flags: argparse.Namespace) -> str:
-    """Gives where a launch is sent, below Dataflow's address."""
+    """Returns where a launch is sent, below Dataflow's address."""
     return f"/v1b3/projects/{flags.project}/locations/{flags.region}/flexTemplates:launch"
 
 
 def scheduler_job(flags: argparse.Namespace, dataflow_url: str) -> dict[str, Any]:
-    """Gives the Cloud Scheduler job that launches the template; its body is base64."""
+    """Returns the Cloud Scheduler job that launches the template; its body is base64."""
     body = json.dumps(launch_body(flags), sort_keys=True).encode()
     return {
         "name": f"projects/{flags.project}/locations/{flags.region}/jobs/{flags.job_name}",

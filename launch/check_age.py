@@ -1,4 +1,4 @@
-"""Tells whether the last good run is recent: exit code 0, or 1 with what is wrong. For cron and monitors."""
+"""Whether the last good run is recent: exit code 0, or 1 with what is wrong. For cron and monitors."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _REQUIRED = {"input", "output"}
 
 
 def metadata() -> dict[str, Any]:
-    """Gives the description of every flag of the embed job that a template can be given."""
+    """Returns the description of every flag of the embed job that a template can be given."""
     from beam_jobs.job.flags.parsers import embed_parser
 
     parser = embed_parser()

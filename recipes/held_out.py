@@ -24,7 +24,7 @@ def normalized(text: str) -> str:
 
 
 def digest(text: str) -> str:
-    """Gives 16 hexadecimal digits that equal texts share."""
+    """Returns 16 hexadecimal digits that equal texts share."""
     return hashlib.sha256(normalized(text).encode()).hexdigest()[:16]
 
 

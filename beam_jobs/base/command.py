@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def without_values(args: Iterable[str], switches: set[str]) -> list[str]:
-    """Gives switches without their values: a true one stands alone, a false one is left out.
+    """Returns switches without their values: a true one stands alone, a false one is left out.
 
     >>> without_values(["--a=true", "--b=False", "--c=1"], {"--a", "--b"})
     ['--a', '--c=1']

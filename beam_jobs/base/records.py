@@ -60,14 +60,14 @@ class UnchangedDocuments:
 
 
 def text_sha256(text: str) -> str:
-    """Gives the sha256 of a text's UTF-8 bytes, the key that vectors are reused by."""
+    """Returns the sha256 of a text's UTF-8 bytes, the key that vectors are reused by."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def dead_letter(
     document: Document, stage: Stage, reason: str, message: str, *, no_text: bool = False
 ) -> DeadLetter:
-    """Makes the dead letter of a document that was read whole; ``no_text`` keeps its text out."""
+    """Builds the dead letter of a document that was read whole; ``no_text`` keeps its text out."""
     data = document.text.encode("utf-8", errors="surrogatepass")
     return DeadLetter(
         doc_id=document.doc_id,

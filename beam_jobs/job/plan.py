@@ -71,7 +71,7 @@ def plan_input(flags: argparse.Namespace) -> tuple[ReadOptions, InputSummary, En
 
 
 def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
-    """Gives what to read, and whether to keep text; without ``--input`` that is the sample, with its text."""
+    """Returns what to read, and whether to keep text; without ``--input`` that is the sample, with its text."""
     common = {
         "max_document_bytes": flags.max_document_bytes,
         "limit": flags.limit,
@@ -140,7 +140,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
 
 
 def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOptions:
-    """Gives where to write; a generated run id sorts by time."""
+    """Returns where to write; a generated run id sorts by time."""
     return new_run(
         flags.output,
         run_to_resume(absolute(flags.output), flags.run_id) if flags.resume else flags.run_id,

@@ -37,7 +37,7 @@ class Checkpoint:
 
     @property
     def is_due(self) -> bool:
-        """Tells whether so much work is not yet safe that it should be made so."""
+        """Whether so much work is not yet safe that it should be made so."""
         now = self._clock()
         return now - self._safe_at >= _allowed(_FILE_SHARE, now - self._started, self._max_seconds)
 

@@ -52,7 +52,7 @@ class ClassSettings:
         return cls(names, choice, manifest.scores, top_k, threshold, keep_logits)
 
     def to_json(self) -> dict[str, Any]:
-        """Gives the settings as plain JSON data, for digests."""
+        """Returns the settings as plain JSON data, for digests."""
         return asdict(self)
 
     def file_metadata(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ from beam_jobs.pipeline.write.transform import RunInputs
 
 
 def take_over(plan: ReusePlan, schema: pa.Schema, num_kept: int, progress: ProgressSink) -> Any:
-    """Gives the transform from documents to ``ReusedDocuments``."""
+    """Returns the transform from documents to ``ReusedDocuments``."""
     if plan.by_join:
         return JoinRows(plan, schema, num_kept)
     return ReuseRows(plan, schema, num_kept, progress)

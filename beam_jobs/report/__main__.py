@@ -14,7 +14,7 @@ rows."""
 
 
 def report_parser() -> ToolParser:
-    """Makes the parser of the command."""
+    """Builds the parser of the command."""
     parser = ToolParser("report", _ABOUT)
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the root of runs: its latest")
     parser.add_argument(

@@ -88,7 +88,7 @@ def share_bar(parts: Sequence[tuple[str, float, str]], *, title: str) -> str:
 
 
 def nice_ceiling(value: float) -> float:
-    """Gives the next number that four lines divide well.
+    """Returns the next number that four lines divide well.
 
     >>> nice_ceiling(7300), nice_ceiling(0.9), nice_ceiling(0)
     (8000.0, 1.0, 1.0)

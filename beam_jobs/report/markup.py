@@ -20,7 +20,7 @@ def safe(value: Any) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[int] = ()) -> str:
-    """Makes a table. Cells are escaped; ``numbers`` are the columns that stand on the right."""
+    """Builds a table. Cells are escaped; ``numbers`` are the columns that stand on the right."""
     titles = "".join(
         f'<th scope="col"{_class(column in numbers)}>{safe(title)}</th>' for column, title in enumerate(head)
     )
@@ -38,7 +38,7 @@ def _row(cells: Sequence[Any], numbers: Sequence[int]) -> str:
 
 
 def pairs(rows: Iterable[tuple[str, Any]]) -> str:
-    """Makes a list of names and values."""
+    """Builds a list of names and values."""
     return (
         "<dl>"
         + "".join(

@@ -18,7 +18,7 @@ _MAP_ROWS = 3
 
 
 def make_page(run: FinishedRun) -> str:
-    """Makes the report of a run, in bounded memory: it reads some row groups, whatever the run's size.
+    """Builds the report of a run, in bounded memory: it reads some row groups, whatever the run's size.
 
     Under ``--no_text`` nothing but ids is read of the rows.
 

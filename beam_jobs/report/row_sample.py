@@ -106,7 +106,7 @@ def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Ta
 
 
 def _take(parquet: pq.ParquetFile, group: int, columns: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
-    """Gives some rows of a row group, without decoding all of it at once: it is 32 MB, and one of many."""
+    """Returns some rows of a row group, without decoding all of it at once: it is 32 MB, and one of many."""
     first = 0
     for batch in parquet.iter_batches(_ROWS_AT_ONCE, [group], columns, use_threads=False):
         here = rows[(rows >= first) & (rows < first + batch.num_rows)] - first
@@ -126,7 +126,7 @@ def _spread(total: int, number: int) -> list[int]:
 
 
 def _groups(metadata: Any, rows: Sequence[int]) -> list[int]:
-    """Gives the row groups that some rows of a file are in."""
+    """Returns the row groups that some rows of a file are in."""
     ends = np.cumsum([metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)])
     return sorted({int(np.searchsorted(ends, row, side="right")) for row in rows})
 
@@ -184,7 +184,7 @@ def shorten(text: str) -> str:
 
 
 def dead_examples(run: FinishedRun, *, with_text: bool) -> dict[str, list[DeadExample]]:
-    """Gives some dead letters of each reason, from the first 20,000."""
+    """Returns some dead letters of each reason, from the first 20,000."""
     found: dict[str, list[DeadExample]] = {}
     seen = 0
     filesystem = arrow_filesystem(run.folder)

@@ -47,7 +47,7 @@ def _fit(points: np.ndarray) -> np.ndarray:
 
 
 def _kinds(sample: Sample) -> dict[str, int]:
-    """Gives each group a colour, the largest first."""
+    """Returns each group a colour, the largest first."""
     if not sample.groups:
         return {"": 0}
     return {group: index for index, (group, _) in enumerate(Counter(sample.groups).most_common())}

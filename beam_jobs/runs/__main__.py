@@ -24,7 +24,7 @@ Exit codes: 0 done or valid, 1 not valid or an error, 2 wrong use."""
 
 
 def runs_parser() -> ToolParser:
-    """Makes the parser of the command."""
+    """Builds the parser of the command."""
     parser = ToolParser("runs", _ABOUT, _EPILOG)
     parser.add_argument("place", metavar="ROOT|RUN", help="folder, local or gs://")
     parser.add_argument("verb", choices=_VERBS, metavar="|".join(_VERBS), help="what to do")

@@ -73,7 +73,7 @@ def _holds_floats(kind: pa.DataType) -> bool:
 
 
 def _not_finite(column: pa.Array) -> np.ndarray:
-    """Gives bool[rows]: a number, or one of a list of numbers, is not finite."""
+    """Returns bool[rows]: a number, or one of a list of numbers, is not finite."""
     if not pa.types.is_list(column.type):
         return np.asarray(~np.isfinite(column.to_numpy(zero_copy_only=False).astype(np.float64)))
     bad = ~np.isfinite(column.flatten().to_numpy(zero_copy_only=False).astype(np.float64))

@@ -134,7 +134,7 @@ def _read_part(part: _Part) -> Iterator[pa.RecordBatch]:
 
 
 def _schema(run: FinishedRun, file: RunFile, write: WriteOptions) -> pa.Schema:
-    """Gives the schema of the files, with the new run's name in it."""
+    """Returns the schema of the files, with the new run's name in it."""
     path = run.path_of(file)
     if arrow_files.size_of(path) is None:
         raise JobError(f"{path} is listed in the run's manifest and is not there. The run is damaged.")

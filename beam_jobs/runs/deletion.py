@@ -70,7 +70,7 @@ def _keep_what_is_needed(runs: Sequence[RunEntry], reasons: dict[str, str]) -> N
 
 
 def needed_run(manifest: RunManifest) -> str | None:
-    """Gives the id of the run that another one, which holds changes only, cannot be read without."""
+    """Returns the id of the run that another one, which holds changes only, cannot be read without."""
     if manifest.previous is None or manifest.emit != "changes":
         return None
     return manifest.previous.run_id

@@ -71,7 +71,7 @@ def list_runs(root: str) -> list[RunEntry]:
 
 
 def _tree(root: str) -> dict[str, dict[str, _File]]:
-    """Gives the files below each folder of a root, by their path in it."""
+    """Returns the files below each folder of a root, by their path in it."""
     found: dict[str, dict[str, _File]] = defaultdict(dict)
     if root.startswith("gs://"):
         from apache_beam.io.filesystems import FileSystems

@@ -20,7 +20,7 @@ from standard input, one a line; the model is loaded once."""
 
 
 def search_parser() -> ToolParser:
-    """Makes the parser of the command."""
+    """Builds the parser of the command."""
     parser = ToolParser("search", _ABOUT)
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the root of runs: its latest")
     parser.add_argument(

@@ -74,13 +74,13 @@ def nearest(
 
 
 def _cosines(vectors: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Gives float32[queries, rows]."""
+    """Returns float32[queries, rows]."""
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     return np.asarray((units.astype(np.float32) @ vectors.T) / np.maximum(norms, _TINY))
 
 
 def _documents(ids: pa.Array) -> np.ndarray:
-    """Gives where each document's rows begin; they stand together."""
+    """Returns where each document's rows begin; they stand together."""
     changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
     return np.concatenate([[0], np.flatnonzero(changes) + 1])
 
@@ -99,7 +99,7 @@ class _Best:
         self._worst = -np.inf
 
     def candidates(self, scores: np.ndarray, starts: np.ndarray) -> Iterator[int]:
-        """Gives the rows of a batch that may be among the best: one a document, the best first."""
+        """Returns the rows of a batch that may be among the best: one a document, the best first."""
         by_document = np.maximum.reduceat(scores, starts)
         hopeful = np.flatnonzero(by_document > self._worst)
         if len(hopeful) > self._top:
@@ -121,5 +121,5 @@ class _Best:
             self._worst = min(neighbour.cosine for neighbour in self._found.values())
 
     def sorted(self) -> list[Neighbour]:
-        """Gives them, the nearest first."""
+        """Returns them, the nearest first."""
         return sorted(self._found.values(), key=_order)

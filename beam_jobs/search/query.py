@@ -65,7 +65,7 @@ class QueryEncoder:
         self._encoder = Encoder.of_request(opened, request, max_batch_tokens=4096)
 
     def encode(self, query: str) -> np.ndarray:
-        """Gives float32[dim]; where rows are words, the mean of the query's words.
+        """Returns float32[dim]; where rows are words, the mean of the query's words.
 
         Raises:
             ModelRunError: the model failed on it.
@@ -78,7 +78,7 @@ class QueryEncoder:
 
 
 def choose_column(run: FinishedRun, column: str | None) -> tuple[str, int]:
-    """Gives a vector column and which of the run's it is.
+    """Returns a vector column and which of the run's it is.
 
     Raises:
         UsageError: there is none, or several and none was named, or not the one that was.
@@ -98,7 +98,7 @@ def choose_column(run: FinishedRun, column: str | None) -> tuple[str, int]:
 
 
 def stored_request(manifest: RunManifest) -> EncodeRequest:
-    """Gives what a run asked of its model.
+    """Returns what a run asked of its model.
 
     Raises:
         UsageError: the manifest does not say.

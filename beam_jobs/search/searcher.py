@@ -120,7 +120,7 @@ def _text_hint(config: dict[str, Any]) -> str:
 
 
 def _shown(columns: dict[str, Any]) -> str:
-    """Gives the part of a text that was found: a word in its context, a window, or the beginning."""
+    """Returns the part of a text that was found: a word in its context, a window, or the beginning."""
     text, start, end = (columns.get(name) for name in ("text", "char_start", "char_end"))
     if text is None:
         place = f"characters {start} to {end}" if start is not None else ""

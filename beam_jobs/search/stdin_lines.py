@@ -12,7 +12,7 @@ _MAX_LINES = 256
 
 
 def waiting_lines(stream: TextIO, most: int = _MAX_LINES) -> Iterator[list[str]]:
-    """Gives the lines that are there by now, at least one, without blank ones, until the stream ends.
+    """Returns the lines that are there by now, at least one, without blank ones, until the stream ends.
 
     Args:
         stream: what to read.

@@ -74,5 +74,5 @@ class Condition:
 
 
 def _names(sql: str, name: str) -> bool:
-    """Tells whether a condition may name a column; too many only cost time."""
+    """Whether a condition may name a column; too many only cost time."""
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql, re.IGNORECASE) is not None

@@ -42,7 +42,7 @@ def open_file(path: str) -> Any:
 
 
 def size_of(path: str) -> int | None:
-    """Gives a file's size in bytes; None if there is no such file."""
+    """Returns a file's size in bytes; None if there is no such file."""
     if path.startswith(_GS):
         from beam_jobs.store import filesystem
 
@@ -77,7 +77,7 @@ def sha256_of(path: str) -> str:
 
 
 def arrow_filesystem(folder: str) -> fs.FileSystem:
-    """Gives the file system that Arrow reads a run's files through."""
+    """Returns the file system that Arrow reads a run's files through."""
     return fs.PyFileSystem(_BeamFiles()) if folder.startswith(_GS) else fs.LocalFileSystem()
 
 

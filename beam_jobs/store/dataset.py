@@ -74,7 +74,7 @@ def run_schema(run: FinishedRun) -> pa.Schema:
 
 
 def vector_columns(schema: pa.Schema) -> dict[str, int]:
-    """Gives the vector columns and their dimensions, in order; none where rows hold classes."""
+    """Returns the vector columns and their dimensions, in order; none where rows hold classes."""
     names = [field.name for field in schema if _is_vector(field)]
     dims = (schema.metadata or {}).get(b"beam_jobs.dimension", b"").decode()
     # Kept columns may be lists of numbers, too: the run's own come before them.

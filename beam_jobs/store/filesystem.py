@@ -26,17 +26,17 @@ def join(root: str, *parts: str) -> str:
 
 
 def base_name(path: str) -> str:
-    """Gives the last part of a path, local or remote."""
+    """Returns the last part of a path, local or remote."""
     return path.rpartition("/")[2]
 
 
 def exists(path: str) -> bool:
-    """Tells whether a file (or local folder) is there."""
+    """Whether a file (or local folder) is there."""
     return bool(FileSystems.exists(path)) if path.startswith(_GS) else os.path.exists(path)
 
 
 def size_of(path: str) -> int | None:
-    """Gives a file's size in bytes; None if there is no such file."""
+    """Returns a file's size in bytes; None if there is no such file."""
     if path.startswith(_GS):
         matches = FileSystems.match([_literal(path)])[0].metadata_list
         return int(matches[0].size_in_bytes) if matches else None
@@ -47,7 +47,7 @@ def size_of(path: str) -> int | None:
 
 
 def list_files(folder: str) -> dict[str, int]:
-    """Gives the files directly in a folder and their sizes in bytes; none if it is not there.
+    """Returns the files directly in a folder and their sizes in bytes; none if it is not there.
 
     One listing, where asking for thousands of files by name takes minutes on remote storage.
     """
@@ -60,7 +60,7 @@ def list_files(folder: str) -> dict[str, int]:
 
 
 def list_below(root: str, *parts: str) -> list[str]:
-    """Gives the names of the folders directly in ``root`` that hold a file, by its path inside them."""
+    """Returns the names of the folders directly in ``root`` that hold a file, by its path inside them."""
     if root.startswith(_GS):
         found = FileSystems.match([join(_literal(root), "*", *parts)])[0].metadata_list
         return sorted(metadata.path.removeprefix(f"{root.rstrip('/')}/").split("/")[0] for metadata in found)

@@ -37,7 +37,7 @@ class FinishedRun:
         return tuple(file for file in self.manifest.files if file.kind == DEAD_LETTERS)
 
     def path_of(self, file: RunFile) -> str:
-        """Gives where a file is."""
+        """Returns where a file is."""
         return arrow_files.join(self.folder, file.path)
 
 

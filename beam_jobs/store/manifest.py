@@ -136,7 +136,7 @@ class RunManifest(_Part):
     versions: dict[str, str]
 
     def to_bytes(self) -> bytes:
-        """Gives readable JSON."""
+        """Returns readable JSON."""
         return (json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
     @classmethod

@@ -48,7 +48,7 @@ def announce(options: WriteOptions) -> None:
 
 
 def check_claim(options: WriteOptions) -> RunManifest | None:
-    """Gives the manifest that is there: ours, or that of an earlier job's failure.
+    """Returns the manifest that is there: ours, or that of an earlier job's failure.
 
     Raises:
         JobError: another job finished this run, or was started on it later.

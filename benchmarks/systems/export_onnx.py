@@ -12,7 +12,7 @@ NAME = "model.onnx"
 
 
 def export_once(model: Path, work: Path) -> Path:
-    """Gives the ONNX file, exported by a process of its own, so that PyTorch is not in the one measured."""
+    """Returns the ONNX file, exported by a process of its own, so that PyTorch is not in the one measured."""
     path = work / "onnx" / NAME
     if not path.is_file():
         command = [sys.executable, "-m", "benchmarks.systems.export_onnx", str(model), str(path)]

@@ -62,7 +62,7 @@ class Choice:
 
 
 def loop_parser() -> argparse.ArgumentParser:
-    """Makes a parser with what every loop is told."""
+    """Builds a parser with what every loop is told."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--texts", type=Path, required=True, help="a JSON list of strings")
     parser.add_argument("--model", type=Path, required=True, help="a sentence-transformers folder")

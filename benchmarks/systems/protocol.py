@@ -39,14 +39,14 @@ def serve(answers: TextIO, ready: Mapping[str, Any], commands: Mapping[str, Comm
 
 
 def peak_memory_bytes() -> int:
-    """Gives the largest resident memory this process has had."""
+    """Returns the largest resident memory this process has had."""
     if Path("/proc/self/status").is_file():
         return peak_memory_of(os.getpid())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
 
 
 def peak_memory_of(pid: int) -> int:
-    """Gives the largest resident memory of a process so far; 0 where it is gone or the system is not Linux.
+    """Returns the largest resident memory of a process so far; 0 where it is gone or the system is not Linux.
 
     Not from ``getrusage``: Linux counts there what the parent had when it started the process.
     """

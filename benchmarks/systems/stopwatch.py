@@ -57,6 +57,6 @@ class Stopwatch:
                 self.seconds += self._clock() - self._since
 
     def reset(self) -> float:
-        """Gives the seconds so far and starts again from 0."""
+        """Returns the seconds so far and starts again from 0."""
         seconds, self.seconds = self.seconds, 0.0
         return seconds

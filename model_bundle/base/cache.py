@@ -16,7 +16,7 @@ CACHE_VARIABLE = "BEAM_JOBS_CACHE"
 
 
 def cache_dir() -> Path:
-    """Gives the cache: ``$BEAM_JOBS_CACHE``, else ``beam-embedding-jobs`` in the user's own cache folder."""
+    """Returns the cache: ``$BEAM_JOBS_CACHE``, else ``beam-embedding-jobs`` in the user's own cache folder."""
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -49,7 +49,7 @@ def locked(name: str) -> Iterator[Path]:
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """Gives a temporary folder inside ``folder``: a rename out of it is atomic. It is removed after."""
+    """Returns a temporary folder inside ``folder``: a rename out of it is atomic. It is removed after."""
     folder.mkdir(parents=True, exist_ok=True)
     path = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     try:

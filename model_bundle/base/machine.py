@@ -19,7 +19,7 @@ def num_cores() -> int:
 
 
 def memory_bytes() -> int:
-    """Gives the memory this process may use: the host's, or its container's if that is less."""
+    """Returns the memory this process may use: the host's, or its container's if that is less."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for name in _CGROUP_LIMITS:
         try:
@@ -35,12 +35,12 @@ def cpu_name() -> str:
 
 
 def has_fast_bfloat16() -> bool:
-    """Tells whether the processor multiplies bfloat16 in hardware; without, it is slower than float32."""
+    """Whether the processor multiplies bfloat16 in hardware; without, it is slower than float32."""
     return not _BFLOAT16_FLAGS.isdisjoint(_cpuinfo().get("flags", "").split())
 
 
 def peak_memory_bytes() -> int:
-    """Gives the most memory this process has had, with its children's; 0 where the system does not tell.
+    """Returns the most memory this process has had, with its children's; 0 where the system does not tell.
 
     Not from ``getrusage``: Linux counts there what the parent had when it started the process.
     """
@@ -64,7 +64,7 @@ def _children() -> list[str]:
 
 
 def release_free_memory(*, collect: bool = False) -> None:
-    """Gives memory that was freed back to the system; preparing a model leaves hundreds of megabytes.
+    """Returns memory that was freed back to the system; preparing a model leaves hundreds of megabytes.
 
     Args:
         collect: have Python look for graphs that nobody needs, first. They refer to themselves in circles. It

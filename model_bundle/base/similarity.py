@@ -33,7 +33,7 @@ class Distances:
 
 
 def largest_element(expected: Sequence[np.ndarray]) -> float:
-    """Gives the largest element of vectors, which differences are a share of; never 0."""
+    """Returns the largest element of vectors, which differences are a share of; never 0."""
     return max((float(np.abs(array).max(initial=0.0)) for array in expected), default=0.0) or 1.0
 
 

@@ -95,7 +95,7 @@ def _alone(vectors: _Vectors) -> tuple[dict[str, np.ndarray], int]:
 
 
 def _beside(vectors: _Vectors, expected: Mapping[str, np.ndarray], texts: tuple[int, int]) -> float:
-    """Gives what the second text changes in the vectors of the first; infinite where the model fails."""
+    """Returns what the second text changes in the vectors of the first; infinite where the model fails."""
     try:
         return largest_difference(expected, vectors(*texts))
     except _failures():
@@ -112,7 +112,7 @@ def _check_equal(difference: float) -> None:
 
 
 def largest_difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
-    """Gives the largest difference, as a share of values above 1; infinite where shapes differ."""
+    """Returns the largest difference, as a share of values above 1; infinite where shapes differ."""
     largest = 0.0
     for name, array in one.items():
         if array.shape != other[name].shape:

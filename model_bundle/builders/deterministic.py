@@ -1,4 +1,4 @@
-"""Gives the functions of a saved graph names that do not tell what its process did before.
+"""Returns the functions of a saved graph names that do not tell what its process did before.
 
 TensorFlow ends each with a number that counts up for as long as the process lives, and sorts by name. Equal
 models would have different bytes, and so different digests.
@@ -89,7 +89,7 @@ def _rename(message: Any, names: dict[str, str]) -> None:
 
 
 def _new_name(name: str, names: dict[str, str]) -> str:
-    """Gives the new name of a function, or of an argument that the condition of a loop does not use."""
+    """Returns the new name of a function, or of an argument that the condition of a loop does not use."""
     return names.get(name) or _UNUSED_ARGUMENT.sub("", name)
 
 

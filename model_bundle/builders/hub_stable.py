@@ -1,4 +1,4 @@
-"""Gives a module that was loaded and saved again the same bytes each time.
+"""Returns a module that was loaded and saved again the same bytes each time.
 
 TensorFlow marks tables with a number that counts loads, and rebuilds TF1's graphs in no fixed order; neither
 changes what is computed. What it makes of TF1's loops still differs from one load to the next.

@@ -53,7 +53,7 @@ def adopt_old_vectors(
 
 
 def _is_plain(manifest: BundleManifest) -> bool:
-    """Tells whether a text's vector depends on nothing but the text."""
+    """Whether a text's vector depends on nothing but the text."""
     takes_numbers = any(spec.role == "numeric" for spec in manifest.inputs.values())
     has_prompt = bool(manifest.prompts.get(manifest.default_prompt or ""))
     return not (takes_numbers or has_prompt or manifest.batch_dependent)

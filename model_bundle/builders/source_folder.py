@@ -22,7 +22,7 @@ class SourceFolder:
         self._read: set[str] = set()
 
     def find(self, *names: str) -> Path | None:
-        """Gives the first of these files that is there, and counts it as read."""
+        """Returns the first of these files that is there, and counts it as read."""
         for name in names:
             path = self.root / name
             if path.is_file():
@@ -31,7 +31,7 @@ class SourceFolder:
         return None
 
     def has(self, *names: str) -> bool:
-        """Tells whether one of these files is there."""
+        """Whether one of these files is there."""
         return any((self.root / name).is_file() for name in names)
 
     def json_object(self, name: str) -> dict[str, Any] | None:
@@ -53,7 +53,7 @@ class SourceFolder:
         self._read |= {path.relative_to(self.root).as_posix() for path in paths}
 
     def digests(self) -> dict[str, str]:
-        """Gives the sha256 of every file read, by path, sorted."""
+        """Returns the sha256 of every file read, by path, sorted."""
         return {name: sha256_of(self.root / name) for name in sorted(self._read)}
 
 

@@ -124,7 +124,7 @@ def _read_vocab(path: Path) -> dict[str, int]:
 def _casing(
     path: Path, vocab: dict[str, int], stated: bool | None, asked: bool | None
 ) -> tuple[bool, str | None]:
-    """Tells whether text is lower-cased: as asked, as stated, else as the vocabulary shows.
+    """Whether text is lower-cased: as asked, as stated, else as the vocabulary shows.
 
     Raises:
         SourceError: the folder's name says otherwise than the vocabulary.

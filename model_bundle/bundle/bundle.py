@@ -95,7 +95,7 @@ class ModelBundle:
         return below[-1]
 
     def spec(self, output: str) -> OutputSpec:
-        """Gives what is known of an output."""
+        """Returns what is known of an output."""
         return self.manifest.outputs[output]
 
 

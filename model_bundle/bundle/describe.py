@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def describe(bundle: ModelBundle) -> dict[str, Any]:
-    """Gives what ``--json`` prints: path, digest, bytes and the whole manifest as plain data."""
+    """Returns what ``--json`` prints: path, digest, bytes and the whole manifest as plain data."""
     return {
         "path": str(bundle.path),
         "digest": bundle.digest,

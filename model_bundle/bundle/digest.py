@@ -16,7 +16,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 def sha256_of(path: Path) -> str:
-    """Gives the sha256 of a file's content as 64 hexadecimal digits."""
+    """Returns the sha256 of a file's content as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
@@ -25,7 +25,7 @@ def sha256_of(path: Path) -> str:
 
 
 def bundle_digest(manifest: BundleManifest) -> str:
-    """Gives a bundle's identity: the sha256 of its canonical ``bundle.json``."""
+    """Returns a bundle's identity: the sha256 of its canonical ``bundle.json``."""
     return hashlib.sha256(manifest.to_bytes()).hexdigest()
 
 
@@ -78,7 +78,7 @@ def check_files(bundle_dir: Path, manifest: BundleManifest, pinned: str | None =
 
 
 def is_inside(path: str) -> bool:
-    """Tells whether a path from a manifest stays in the folder it is relative to.
+    """Whether a path from a manifest stays in the folder it is relative to.
 
     >>> is_inside("saved_model/saved_model.pb"), is_inside("../other"), is_inside("/etc/hosts")
     (True, False, False)

@@ -20,7 +20,7 @@ _PIECE_BYTES = 32 << 20
 
 
 def fetch_gcs_bundle(url: str) -> Path:
-    """Gives a local copy of the bundle at ``gs://bucket/folder``.
+    """Returns a local copy of the bundle at ``gs://bucket/folder``.
 
     Only ``bundle.json`` is read each time; the files it lists are copied where no copy with its digest is.
 
@@ -49,7 +49,7 @@ def _fetch(url: str, bucket: Any, prefix: str) -> Path:
 
 
 def split_url(url: str) -> tuple[Any, str]:
-    """Gives the bucket and the prefix of every object of the bundle.
+    """Returns the bucket and the prefix of every object of the bundle.
 
     Raises:
         BundleFormatError: the URL names no bucket.

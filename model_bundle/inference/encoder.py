@@ -121,7 +121,7 @@ class Encoder:
         return self._texts.max_batch_tokens
 
     def encode(self, texts: Sequence[str], numeric: Numeric = None) -> np.ndarray:
-        """Gives the vectors of texts, in their order.
+        """Returns the vectors of texts, in their order.
 
         Args:
             texts: any strings; an empty one gets what the model makes of its special tokens.

@@ -62,7 +62,7 @@ class NumericInputs:
         return given
 
     def arrays(self, table: np.ndarray | None, num_texts: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Gives what the inputs are fed.
+        """Returns what the inputs are fed.
 
         Args:
             table: float64[texts, columns], see ``table``; None where there are no such inputs.

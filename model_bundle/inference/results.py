@@ -120,7 +120,7 @@ class DocumentRows:
         return np.asarray(finite)
 
     def finish(self) -> EncodedTexts:
-        """Gives what was kept."""
+        """Returns what was kept."""
         prepared = self._prepared
         row_texts = np.arange(len(prepared.lengths))
         return EncodedTexts(self._vectors, row_texts, None, prepared.lengths, prepared.num_tokens)
@@ -163,7 +163,7 @@ class EveryWord:
         return finite
 
     def _parts(self, item: int) -> tuple[int, WordParts]:
-        """Gives the text of a row, and what is taken of it."""
+        """Returns the text of a row, and what is taken of it."""
         if self._windows is None:
             text, parts = item, WordParts.whole(self._prepared.pieces(item))
         else:
@@ -178,7 +178,7 @@ class EveryWord:
         return self._states[text]
 
     def finish(self) -> EncodedTexts:
-        """Gives what was kept, text by text."""
+        """Returns what was kept, text by text."""
         prepared, texts = self._prepared, sorted(self._states)
         words = [prepared.words(text) for text in texts]
         lengths = [len(spelled) for spelled, _ in words]

@@ -49,7 +49,7 @@ def class_names(manifest: BundleManifest) -> tuple[str, ...]:
 
 
 def class_logits(output: np.ndarray, num_labels: int, function: ScoreFunction) -> np.ndarray:
-    """Gives one number a label: float32[rows, labels] of float32[rows, dim].
+    """Returns one number a label: float32[rows, labels] of float32[rows, dim].
 
     These are the same, but for a model with one output for two labels: the second's score is what it gives,
     the first's the rest.
@@ -87,7 +87,7 @@ def scores_of(logits: np.ndarray, function: ScoreFunction) -> np.ndarray:
 
 
 def best_first(logits: np.ndarray, count: int) -> np.ndarray:
-    """Gives the numbers of the best labels: int64[rows, count]; of equal ones the first stands first.
+    """Returns the numbers of the best labels: int64[rows, count]; of equal ones the first stands first.
 
     By logits, since scores of float32 may be equal where logits are not.
     """

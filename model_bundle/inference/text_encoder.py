@@ -137,7 +137,7 @@ class TextEncoder:
                 self._run(part, work)
 
     def _computed(self, lengths: np.ndarray) -> np.ndarray:
-        """Gives the tokens that are computed for each text: all of a fixed length, however short it is."""
+        """Returns the tokens that are computed for each text: all of a fixed length, however short it is."""
         return np.asarray(np.maximum(lengths, self._fixed_length))
 
     def _fill(self, batch: np.ndarray) -> np.ndarray:
@@ -194,14 +194,14 @@ class _Work:
                 self._failures[failure.text_index] = (row, failure)
 
     def finish(self) -> EncodedTexts:
-        """Gives all of it; failures in the order of the texts."""
+        """Returns all of it; failures in the order of the texts."""
         result = self._rows.finish()
         result.num_padded_tokens = self._num_padded_tokens
         result.failures = [self._failures[text][1] for text in sorted(self._failures)]
         return result
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Gives what the model is fed for some of the rows."""
+        """Returns what the model is fed for some of the rows."""
         numbers = {key: array[self.texts[rows]] for key, array in self._numbers.items()}
         return self.prepared.batch(rows) | numbers
 

@@ -25,7 +25,7 @@ class WindowRows(DocumentRows):
         self._windows = windows
 
     def finish(self) -> EncodedTexts:
-        """Gives what was kept, window by window."""
+        """Returns what was kept, window by window."""
         windows = self._windows
         start, end = windows.spans.T
         spans = WindowSpans(windows.index, start, end, windows.lengths)
@@ -51,7 +51,7 @@ class CombinedRows(DocumentRows):
         self._normalize = normalize
 
     def finish(self) -> EncodedTexts:
-        """Gives one row a text."""
+        """Returns one row a text."""
         windows = self._windows
         shares = windows.shares()
         combined = {

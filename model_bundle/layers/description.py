@@ -12,7 +12,7 @@ _KEY = "model_bundle"
 
 
 def describe(packed: str, labels: Sequence[str], max_tokens: int | None) -> Any:
-    """Makes the table. Keras exports the tables of a model's layers, whether they are used or not."""
+    """Builds the table. Keras exports the tables of a model's layers, whether they are used or not."""
     tf = import_tensorflow()
     text = json.dumps({"packed": packed, "labels": list(labels), "max_tokens": max_tokens})
     entry = tf.lookup.KeyValueTensorInitializer(tf.constant([_KEY]), tf.constant([text]))

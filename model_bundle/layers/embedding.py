@@ -131,7 +131,7 @@ class BundleEmbedding(keras.layers.Layer):
         }
 
     def compute_output_spec(self, inputs: Any, **options: Any) -> Any:
-        """Gives shapes without running the graph."""
+        """Returns shapes without running the graph."""
         del options
         first = keras.tree.flatten(inputs)[0]
         texts, tokens = first.shape[0], self._inputs.length
@@ -141,11 +141,11 @@ class BundleEmbedding(keras.layers.Layer):
         return specs if self.layer == ALL_LAYERS else specs[0]
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """Gives none: ``call`` attaches the mask to what it gives, since only it knows the tokens."""
+        """Returns none: ``call`` attaches the mask to what it gives, since only it knows the tokens."""
         del inputs, previous_mask
 
     def get_config(self) -> dict[str, Any]:
-        """Gives what ``from_config`` makes the same layer of, in any process: no path is in it."""
+        """Returns what ``from_config`` makes the same layer of, in any process: no path is in it."""
         return {
             **super().get_config(),
             "bundle": {_PACKED: self._bundle_graph.packed},

@@ -66,7 +66,7 @@ class BundleGraph:
         return names
 
     def trains(self, variable: Any, outputs: list[str]) -> bool:
-        """Tells whether a weight learns when the layer is trainable.
+        """Whether a weight learns when the layer is trainable.
 
         Of BERT those on the way to the outputs, of ELMo the mix alone, as it was with the TF-Hub modules.
         """
@@ -87,7 +87,7 @@ class BundleGraph:
         return self.manifest.family in _OWN
 
     def call(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        """Gives all outputs by name."""
+        """Returns all outputs by name."""
         outputs: dict[str, Any] = self._signature(**tensors)
         return outputs
 

@@ -40,7 +40,7 @@ class BundleInputs:
         self._limit = limit
 
     def graph_inputs(self, inputs: Any) -> tuple[dict[str, Any], Any]:
-        """Gives tensors by input name, and which tokens are real.
+        """Returns tensors by input name, and which tokens are real.
 
         Args:
             inputs: as ``BundleEmbedding.call`` takes them.

@@ -59,17 +59,17 @@ class ScalarMix(keras.layers.Layer):
         return total / keras.ops.maximum(keras.ops.sum(weights, axis=1), 1.0)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        """Gives the mask of the first input; none where vectors are of texts."""
+        """Returns the mask of the first input; none where vectors are of texts."""
         del inputs
         return None if self.pooling else _first(previous_mask)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """Gives the shape of one of the inputs, without tokens where they are pooled."""
+        """Returns the shape of one of the inputs, without tokens where they are pooled."""
         shape = _shapes(input_shape)[0]
         return (shape[0], *shape[2:]) if self.pooling else shape
 
     def get_config(self) -> dict[str, Any]:
-        """Gives what ``from_config`` makes the same layer of."""
+        """Returns what ``from_config`` makes the same layer of."""
         return {**super().get_config(), "normalize": self.normalize, "pooling": self.pooling}
 
 

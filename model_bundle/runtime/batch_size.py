@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 
 def calibrated_batch_tokens(bundle: ModelBundle, runtime: Runtime) -> int:
-    """Gives the padded cells a batch should have; takes a second or two where nobody has measured it before.
+    """Returns the padded cells a batch should have; takes a second or two where nobody has measured it before.
 
     What was found is kept in the cache, by bundle, request, processor and threads, so that one machine gives
     the same vectors to the last bit from run to run. ELMo is not measured, see ``RECURRENT_BATCH_TOKENS``.
@@ -129,7 +129,7 @@ def _key(bundle: ModelBundle, runtime: Runtime) -> str:
 
 
 def _read(path: Path) -> int | None:
-    """Gives what was found before; a file that somebody damaged is as good as none."""
+    """Returns what was found before; a file that somebody damaged is as good as none."""
     try:
         size = json.loads(path.read_bytes())["max_batch_tokens"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -127,7 +127,7 @@ class Golden:
 
 
 def _compare(found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
-    """Gives the lowest cosine and the largest relative difference of norms over rows."""
+    """Returns the lowest cosine and the largest relative difference of norms over rows."""
     found, expected = np.atleast_2d(found).astype(np.float64), np.atleast_2d(expected).astype(np.float64)
     if found.shape != expected.shape:
         return float("nan"), float("nan")

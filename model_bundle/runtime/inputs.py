@@ -14,7 +14,7 @@ from model_bundle.errors import ModelRunError
 def signature_inputs(
     arrays: Mapping[str, np.ndarray], specs: Mapping[str, InputSpec], pad_id: int
 ) -> dict[str, np.ndarray]:
-    """Gives the arrays of a batch by the names of a signature's inputs; what the model lacks is left out.
+    """Returns the arrays of a batch by the names of a signature's inputs; what the model lacks is left out.
 
     Args:
         arrays: by role; those of ``numeric`` inputs by ``number_key``, since there can be several. Where
@@ -34,7 +34,7 @@ def number_key(name: str) -> str:
 
 
 def fixed_length(specs: Mapping[str, InputSpec]) -> int:
-    """Gives the number of tokens that every text is filled up to; 0 where a batch decides."""
+    """Returns the number of tokens that every text is filled up to; 0 where a batch decides."""
     return max((spec.length or 0 for spec in specs.values()), default=0)
 
 

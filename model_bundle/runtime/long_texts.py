@@ -91,7 +91,7 @@ class LongTexts:
         return LongTexts(on_long, overlap, combine)
 
     def to_text(self, prefix: str) -> dict[str, str]:
-        """Gives what holds, by name behind a prefix; ``none`` where something does not apply."""
+        """Returns what holds, by name behind a prefix; ``none`` where something does not apply."""
         return {
             f"{prefix}on_long": str(self.on_long or "none"),
             f"{prefix}window_overlap": "none" if self.window_overlap is None else str(self.window_overlap),

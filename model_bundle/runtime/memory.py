@@ -88,7 +88,7 @@ class MemoryGuard:
                 self._idle_free = self._free()
 
     def _is_counted(self) -> bool:
-        """Tells whether the allocator counts; TensorFlow's plain one, used where oneDNN is off, does not."""
+        """Whether the allocator counts; TensorFlow's plain one, used where oneDNN is off, does not."""
         try:
             self._memory.get_memory_info(_DEVICE)
         except ValueError:

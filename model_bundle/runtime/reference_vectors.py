@@ -32,7 +32,7 @@ class OldGolden:
     limits: Limits
 
     def is_of(self, name: str, request: EncodeRequest) -> bool:
-        """Tells whether a request asks for these vectors; one for every token of every layer does not."""
+        """Whether a request asks for these vectors; one for every token of every layer does not."""
         return (self.output, self.pooling, self.normalize) == (name, request.pooling, request.normalize)
 
     def check(self, found: np.ndarray, precision: Precision) -> None:
@@ -58,7 +58,7 @@ class OldGolden:
             )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Gives what ``golden.npz`` keeps."""
+        """Returns what ``golden.npz`` keeps."""
         settings = {
             "output": self.output,
             "pooling": self.pooling,

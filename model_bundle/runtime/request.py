@@ -129,7 +129,7 @@ class EncodeRequest:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Gives the settings as plain JSON data, for digests and manifests."""
+        """Returns the settings as plain JSON data, for digests and manifests."""
         return asdict(self)
 
     @classmethod

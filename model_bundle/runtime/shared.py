@@ -28,7 +28,7 @@ def shared_runtime(
     isolate: bool = False,
     measure_batches: bool = False,
 ) -> SharedRuntime:
-    """Gives the process's model for a bundle and settings; loads it if nobody has.
+    """Returns the process's model for a bundle and settings; loads it if nobody has.
 
     Args:
         bundle: a checked bundle.

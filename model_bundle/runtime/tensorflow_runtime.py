@@ -96,7 +96,7 @@ class TensorFlowRuntime:
         return tuple(self._loaded.signatures)
 
     def signature(self, name: str) -> Any:
-        """Gives a callable of the SavedModel as it was stored.
+        """Returns a callable of the SavedModel as it was stored.
 
         Raises:
             RuntimeError: the model was loaded without its signatures.
@@ -237,7 +237,7 @@ def _shape(inputs: Mapping[str, np.ndarray]) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """Gives the line of TensorFlow's report that tells what happened; a report may quote a whole graph."""
+    """Returns the line of TensorFlow's report that tells what happened; a report may quote a whole graph."""
     lines = str(error).split("\n\t [[")[0].strip().split("\n")
     line = lines[-1] if lines[0].startswith("Graph execution error") else lines[0]
     return line[:_MAX_CAUSE_CHARS]

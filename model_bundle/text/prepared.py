@@ -36,7 +36,7 @@ class PreparedWords(PreparedTexts, Protocol):
         ...
 
     def words(self, text: int) -> tuple[list[str], np.ndarray]:
-        """Gives the words of a text that are left after truncation, and where they stand.
+        """Returns the words of a text that are left after truncation, and where they stand.
 
         Returns:
             The words, and int32[words, 2]: first character and the one behind the last, in the text as it was
@@ -45,7 +45,7 @@ class PreparedWords(PreparedTexts, Protocol):
         ...
 
     def pieces(self, text: int) -> np.ndarray:
-        """Gives int32[words, 2]: the first token of each of these words, and the one behind its last."""
+        """Returns int32[words, 2]: the first token of each of these words, and the one behind its last."""
         ...
 
 
@@ -66,7 +66,7 @@ class PlainTexts:
     num_tokens: np.ndarray
 
     def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
-        """Gives ``text``: object[batch] of UTF-8 bytes."""
+        """Returns ``text``: object[batch] of UTF-8 bytes."""
         return {"text": np.array([self.texts[i].encode("utf-8") for i in texts], dtype=object)}
 
 
@@ -94,7 +94,7 @@ class NoTexts:
     num_tokens: np.ndarray
 
     def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
-        """Gives nothing: what the text says is not fed."""
+        """Returns nothing: what the text says is not fed."""
         del texts
         return {}
 

@@ -31,7 +31,7 @@ class SubwordTexts:
         return np.diff(self.starts).astype(np.int32)
 
     def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
-        """Gives ``ids`` and ``mask``, int32[batch, longest]."""
+        """Returns ``ids`` and ``mask``, int32[batch, longest]."""
         lengths = self.starts[texts + 1] - self.starts[texts]
         columns = np.arange(int(lengths.max(initial=1)))
         return self.gather(texts, columns[np.newaxis], columns < lengths[:, np.newaxis])
@@ -78,7 +78,7 @@ class SubwordInput:
         return self.collect(self.encodings(texts, offsets=self._needs_offsets))
 
     def encodings(self, texts: Sequence[str], *, offsets: bool) -> Iterator[tuple[str, Any]]:
-        """Gives each text with the prompt in front, and what the tokenizers library makes of it."""
+        """Returns each text with the prompt in front, and what the tokenizers library makes of it."""
         tokenizer = self._tokenizer
         encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
         for group in groups(texts):

@@ -35,7 +35,7 @@ class WordParts:
         return WordParts(self.words[self.is_first], np.stack([first, first + 1], axis=1), ones, ones > 0)
 
     def chosen(self, kept: np.ndarray) -> WordParts:
-        """Gives some of the parts."""
+        """Returns some of the parts."""
         return WordParts(self.words[kept], self.pieces[kept], self.num_pieces[kept], self.is_first[kept])
 
 

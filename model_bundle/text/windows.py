@@ -20,7 +20,7 @@ class WholeTexts(PreparedTexts, Protocol):
     """Texts of which nothing was truncated, and of which any tokens can be put together."""
 
     def gather(self, texts: np.ndarray, tokens: np.ndarray, is_real: np.ndarray) -> dict[str, np.ndarray]:
-        """Gives a batch of chosen tokens.
+        """Returns a batch of chosen tokens.
 
         Args:
             texts: int64[batch], which texts.
@@ -66,7 +66,7 @@ def cut(num_tokens: int, room: int, overlap: int) -> np.ndarray:
 
 
 def character_spans(tokens: np.ndarray, place: Place, num_characters: int) -> np.ndarray:
-    """Gives the characters of windows, so that every character of the text is in one.
+    """Returns the characters of windows, so that every character of the text is in one.
 
     A window begins with its first token's first character and ends where the token behind it begins: what
     stands between tokens, and what the tokenizer drops, goes to the window before. The first begins with the
@@ -156,7 +156,7 @@ class WindowedTexts:
         return shares
 
     def parts(self, window: int, pieces: Callable[[int], np.ndarray]) -> WordParts:
-        """Gives the words, and parts of words, that are taken from a window; for one thread at a time.
+        """Returns the words, and parts of words, that are taken from a window; for one thread at a time.
 
         Args:
             window: which.

@@ -34,7 +34,7 @@ class WordTexts:
         return np.array([len(spans) for spans in self.spans], dtype=np.int32)
 
     def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
-        """Gives ``words`` object[batch, longest] of UTF-8 bytes, and ``lengths`` int32[batch].
+        """Returns ``words`` object[batch, longest] of UTF-8 bytes, and ``lengths`` int32[batch].
 
         Half a character, which UTF-8 cannot spell, is left out, as bilm does.
         """

@@ -10,7 +10,7 @@ from model_bundle.errors import SettingsError
 
 
 def row_weights(classes: np.ndarray, labels: Sequence[str], wanted: str | Mapping[str, float]) -> np.ndarray:
-    """Gives float32[rows]: what each row counts.
+    """Returns float32[rows]: what each row counts.
 
     Raises:
         SettingsError: a label is not known.

@@ -41,7 +41,7 @@ class Examples:
         return len(self.texts)
 
     def take(self, places: Sequence[int] | np.ndarray) -> Examples:
-        """Gives some of them, in this order."""
+        """Returns some of them, in this order."""
         return Examples(
             [self.texts[i] for i in places],
             [self.labels[i] for i in places],

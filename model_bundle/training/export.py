@@ -165,7 +165,7 @@ def _signature(tf: Any, trained: Classifier, inner: Any, head: _HeadVariables) -
 def _vector(
     tf: Any, trained: Classifier, fed: Mapping[str, Any], outputs: Mapping[str, Any], head: _HeadVariables
 ) -> Any:
-    """Gives float32[texts, dim]: what the head was trained on."""
+    """Returns float32[texts, dim]: what the head was trained on."""
     plan = trained.plan
     lengths = _lengths(tf, plan, fed, outputs)
     vectors = []

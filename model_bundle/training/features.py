@@ -62,7 +62,7 @@ def plan_vectors(bundle: ModelBundle, *, mix: bool, max_tokens: int | None) -> V
 
 
 def compute_vectors(plan: VectorPlan, parts: dict[str, Examples], notify: Notify) -> dict[str, np.ndarray]:
-    """Gives float32[layers, rows, dim] for each part; one layer where none are mixed.
+    """Returns float32[layers, rows, dim] for each part; one layer where none are mixed.
 
     Raises:
         SettingsError: the model fails on a row, or gives no number for it; the row is named.

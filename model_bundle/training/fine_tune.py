@@ -50,7 +50,7 @@ class _Part:
         self._manifest = manifest
 
     def fed(self, places: np.ndarray) -> dict[str, Any]:
-        """Gives the inputs of the Keras model for some rows."""
+        """Returns the inputs of the Keras model for some rows."""
         arrays = self.prepared.batch(places)
         fed = signature_inputs(arrays, self._manifest.inputs, self._manifest.tokenizer.pad_id)
         tensors = {n: tf.constant(a, dtype=self._manifest.inputs[n].dtype) for n, a in fed.items()}
@@ -161,7 +161,7 @@ class _Best:
             self._weights = [weight.numpy() for weight in self._model.weights]
 
     def restore(self) -> None:
-        """Gives the model the weights of the best epoch."""
+        """Returns the model the weights of the best epoch."""
         for weight, value in zip(self._model.weights, self._weights, strict=True):
             weight.assign(value)
 
@@ -204,7 +204,7 @@ def _make_step(model: Any, optimizer: Any) -> Callable[[dict[str, Any], np.ndarr
 
 
 def _shuffled(lengths: np.ndarray, batch_texts: int, seed: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Gives batches of texts of similar length, in another order for each seed."""
+    """Returns batches of texts of similar length, in another order for each seed."""
     random = np.random.default_rng(seed)
     order = random.permutation(len(lengths))
     size = batch_texts * _POOL_BATCHES
@@ -223,7 +223,7 @@ def _share(done: float) -> float:
 
 
 def _predict(model: Any, part: _Part, batch_texts: int) -> np.ndarray:
-    """Gives logits float32[rows, labels]."""
+    """Returns logits float32[rows, labels]."""
     lengths = part.prepared.lengths
     order = np.argsort(lengths, kind="stable")
     logits = np.zeros((len(lengths), model.output_shape[-1]), np.float32)

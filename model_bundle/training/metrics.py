@@ -50,7 +50,7 @@ class Metrics:
         return float(self.f1[seen].mean()) if seen.any() else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Gives all of it as plain JSON data."""
+        """Returns all of it as plain JSON data."""
         columns = zip(self.precision, self.recall, self.f1, self.confusion.sum(axis=1), strict=True)
         return {
             "accuracy": self.accuracy,

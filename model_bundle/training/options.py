@@ -104,14 +104,14 @@ class HeadOptions:
         )
 
     def for_head(self) -> Self:
-        """Gives those of the head alone: where the encoder is trained afterwards, most are said of that."""
+        """Returns those of the head alone: where the encoder is trained afterwards, most are said of that."""
         if not self.fine_tune:
             return self.filled()
         alone = replace(self, fine_tune=False, epochs=None, learning_rate=None, batch_texts=None, patience=5)
         return alone.filled()
 
     def to_json(self) -> dict[str, Any]:
-        """Gives the options as plain JSON data, with numbers where None was."""
+        """Returns the options as plain JSON data, with numbers where None was."""
         weights = self.class_weights
         return {
             **asdict(self.filled()),

@@ -20,7 +20,7 @@ class TrainingData:
     labels: tuple[str, ...]
 
     def classes(self, examples: Examples) -> np.ndarray:
-        """Gives the number of each row's label: int32[rows]."""
+        """Returns the number of each row's label: int32[rows]."""
         numbers = {label: index for index, label in enumerate(self.labels)}
         return np.array([numbers[label] for label in examples.labels], dtype=np.int32)
 

@@ -14,7 +14,7 @@ WEIGHTS = "weights.npz"
 
 
 def make_bundle(text: Path, work: Path, output: Path) -> str:
-    """Makes the bundle and gives its digest.
+    """Builds the bundle and gives its digest.
 
     Args:
         text: the file of sentences.
@@ -39,7 +39,7 @@ def make_bundle(text: Path, work: Path, output: Path) -> str:
 
 
 def make_untrained(output: Path) -> str:
-    """Makes a bundle of the same network with random weights, and gives its digest.
+    """Builds a bundle of the same network with random weights, and gives its digest.
 
     Raises:
         SourceError: ``output`` is there already.

@@ -122,7 +122,7 @@ _FRAMES = ("{}.", "{}", "{}, I think.", "I am not sure, but {}.", "It depends: {
 
 
 def scenes(seed: int, count: int) -> Iterator[str]:
-    """Gives texts in families of one to four; the same seed gives the same texts."""
+    """Returns texts in families of one to four; the same seed gives the same texts."""
     choose = random.Random(seed)
     makers = (_action, _action, _action, _object, _opinion, _opinion, _headline, _headline, _question)
     made = 0

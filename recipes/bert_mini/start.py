@@ -29,7 +29,7 @@ _ZERO = ("attention/output/kernel", "ffn/outer/kernel")
 
 
 def principal_axes(vectors: np.ndarray, count: int) -> np.ndarray:
-    """Gives float32[dim, count]: the directions in which vectors differ most; cosines change least there."""
+    """Returns float32[dim, count]: the directions in which vectors differ most; cosines change least there."""
     vectors = vectors.astype(np.float64)
     _, axes = np.linalg.eigh(vectors.T @ vectors)
     axes = axes[:, ::-1][:, :count]
@@ -38,14 +38,14 @@ def principal_axes(vectors: np.ndarray, count: int) -> np.ndarray:
 
 
 def token_weights(counts: np.ndarray) -> np.ndarray:
-    """Gives float32[tokens]: little for what is in every text, 1 for what is rare."""
+    """Returns float32[tokens]: little for what is in every text, 1 for what is rare."""
     return np.asarray(FREQUENT / (FREQUENT + counts / counts.sum()), np.float32)
 
 
 def word_table(
     vectors: np.ndarray, axes: np.ndarray, weights: np.ndarray, silent: Sequence[int]
 ) -> np.ndarray:
-    """Gives float32[tokens, dim] of the teacher's vectors of tokens, as large as what layers add to them.
+    """Returns float32[tokens, dim] of the teacher's vectors of tokens, as large as what layers add to them.
 
     What all have in common is taken off: averages of it would make every text alike.
 
@@ -63,7 +63,7 @@ def word_table(
 
 
 def random_weights(seed: int, config: BertConfig = CONFIG) -> dict[str, np.ndarray]:
-    """Gives weights that nobody has taught anything."""
+    """Returns weights that nobody has taught anything."""
     random = np.random.default_rng(seed)
     table = random.normal(0.0, 1.0, (config.vocab_size, config.dim))
     weights = first_weights(table, seed, config)
@@ -73,7 +73,7 @@ def random_weights(seed: int, config: BertConfig = CONFIG) -> dict[str, np.ndarr
 
 
 def first_weights(table: np.ndarray, seed: int, config: BertConfig = CONFIG) -> dict[str, np.ndarray]:
-    """Gives all weights: the table, and layers that change nothing yet."""
+    """Returns all weights: the table, and layers that change nothing yet."""
     random = np.random.default_rng(seed)
     weights = {}
     for name, shape in sorted(weight_shapes(config).items()):

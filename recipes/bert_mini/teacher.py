@@ -39,7 +39,7 @@ class Teacher:
         return self._bundle.path / "tokenizer" / "tokenizer.json"
 
     def vectors(self, texts: Sequence[str], what: str) -> np.ndarray:
-        """Gives float16[texts, 384], of length 1."""
+        """Returns float16[texts, 384], of length 1."""
         parts = []
         started = time.monotonic()
         for start in range(0, len(texts), CHUNK_TEXTS):

@@ -39,7 +39,7 @@ class TrainableEncoder(BertEncoder):
         return self._variables[TABLE]
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Gives the weights by the names of ``weight_shapes``."""
+        """Returns the weights by the names of ``weight_shapes``."""
         found = {}
         for name, variable in self._variables.items():
             value = variable.numpy()
@@ -170,7 +170,7 @@ def mean_states(encoder: BertEncoder, ids: Any, mask: Any) -> Any:
 
 
 def padded(tokens: list[list[int]]) -> tuple[Any, Any]:
-    """Gives ids and mask, int32[texts, tokens]."""
+    """Returns ids and mask, int32[texts, tokens]."""
     longest = max(map(len, tokens))
     ids = np.zeros((len(tokens), longest), np.int32)
     mask = np.zeros_like(ids)

@@ -27,7 +27,7 @@ class Batch:
 
 
 def plan(lengths: np.ndarray, cells: int, random: np.random.Generator) -> list[tuple[int, np.ndarray]]:
-    """Gives the steps and texts of each batch, all in random order; no batch has more cells.
+    """Returns the steps and texts of each batch, all in random order; no batch has more cells.
 
     Args:
         lengths: int[texts], words.

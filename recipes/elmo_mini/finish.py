@@ -31,7 +31,7 @@ def whiten(network: Network, lessons: Lessons) -> np.ndarray:
 def finish(
     network: Network, lessons: Lessons, scales: np.ndarray
 ) -> tuple[dict[str, np.ndarray], tuple[float, ...], dict[str, float]]:
-    """Gives the final weights by the names of ``weight_shapes``, shares of layers, and what was chosen."""
+    """Returns the final weights by the names of ``weight_shapes``, shares of layers, and what was chosen."""
     held = lessons.held(_SHORTEST, MAX_WORDS)
     teacher = lessons.vectors[held].astype(np.float32)
     power, shares, likeness = choose(_layer_means(network, lessons, held), scales, teacher)

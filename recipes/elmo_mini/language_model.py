@@ -52,7 +52,7 @@ class Foretold(tf.Module):
         self.bias = tf.Variable(np.log(self.shares).astype(np.float32))
 
     def asked(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """Gives which outputs, flat over directions, steps and texts, foretell a word, and its class."""
+        """Returns which outputs, flat over directions, steps and texts, foretell a word, and its class."""
         classes = np.full(batch.numbers.shape, -1, np.int32)
         classes[:, :-1] = self.class_of[batch.numbers[:, 1:]]
         # What follows the last word is a boundary; nothing follows that.

@@ -46,11 +46,11 @@ class Lessons:
     common_axes: np.ndarray
 
     def learned(self, shortest: int, longest: int) -> np.ndarray:
-        """Gives int64[texts], in drawn order, the taught texts of these lengths but for the held ones."""
+        """Returns int64[texts], in drawn order, the taught texts of these lengths but for the held ones."""
         return self._of_length(self._drawn()[NUM_HELD:], shortest, longest)
 
     def held(self, shortest: int, longest: int) -> np.ndarray:
-        """Gives int64[texts] that were left out, of these lengths."""
+        """Returns int64[texts] that were left out, of these lengths."""
         return self._of_length(self._drawn()[:NUM_HELD], shortest, longest)
 
     def _drawn(self) -> np.ndarray:
@@ -62,7 +62,7 @@ class Lessons:
 
 
 def text_means(running: np.ndarray, texts: Sequence[np.ndarray]) -> np.ndarray:
-    """Gives [texts, dim], the mean over each text of [words, dim], the texts' words one after the other."""
+    """Returns [texts, dim], the mean over each text of [words, dim], the texts' words one after the other."""
     lengths = np.array([len(words) for words in texts])
     return np.asarray(np.add.reduceat(running, np.cumsum(lengths) - lengths, axis=0) / lengths[:, np.newaxis])
 

@@ -67,7 +67,7 @@ class Network(tf.Module):
         return words
 
     def run(self, words: Any) -> list[Any]:
-        """Gives each layer, word vectors first.
+        """Returns each layer, word vectors first.
 
         Args:
             words: float32[2, steps, texts, projection_dim]. The second half holds the words backwards: what

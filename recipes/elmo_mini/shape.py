@@ -48,7 +48,7 @@ _GATE_BIAS = -2.0
 
 
 def first_weights(shape: BilmOptions = SHAPE, seed: int = SEED) -> dict[str, np.ndarray]:
-    """Gives float32 weights by the names of ``weight_shapes``: random, scaled by their inputs."""
+    """Returns float32 weights by the names of ``weight_shapes``: random, scaled by their inputs."""
     random = np.random.default_rng(seed)
     return {name: _first(name, size, random) for name, size in sorted(weight_shapes(shape).items())}
 

@@ -51,7 +51,7 @@ class WordFeed:
         self._shares = lessons.word_shares
 
     def __call__(self, step: int) -> tuple[Any, ...]:
-        """Gives short and long spellings, and float32[words, projection_dim] of the teacher."""
+        """Returns short and long spellings, and float32[words, projection_dim] of the teacher."""
         random = np.random.default_rng((SEED, step))
         chosen = random.choice(len(self._shares), self._size, replace=False, p=self._shares)
         spelling, places = self._lessons.lexicon.spelling(self._lessons.vocabulary[chosen])

@@ -97,7 +97,7 @@ def distances(vectors: Any, teacher: Any, axes: Any) -> tuple[Any, Any, Any]:
 
 
 def nearest(vectors: np.ndarray) -> np.ndarray:
-    """Gives int64[texts], for each text the nearest other one of its block; blocks are drawn.
+    """Returns int64[texts], for each text the nearest other one of its block; blocks are drawn.
 
     Args:
         vectors: of length 1.

@@ -26,13 +26,13 @@ SHORT_COLUMNS, COLUMNS = SHORT_BYTES + 2 + _TAIL, MAX_BYTES + 2 + _TAIL
 
 
 def split(texts: Sequence[str]) -> list[list[str]]:
-    """Gives the words of each text, punctuation marks among them."""
+    """Returns the words of each text, punctuation marks among them."""
     prepared = WordInput(TokenizerSpec(kind="words", word_split=WORD_SPLIT), None).prepare(texts)
     return [prepared.words(index)[0] for index in range(len(texts))]
 
 
 def spelled(word: str) -> np.ndarray:
-    """Gives int32[COLUMNS] ids of a word's characters, or of a boundary.
+    """Returns int32[COLUMNS] ids of a word's characters, or of a boundary.
 
     >>> spelled("at")[:6].tolist()
     [259, 98, 117, 260, 261, 261]
@@ -72,11 +72,11 @@ class Lexicon:
         return len(self._ids)
 
     def numbers(self, words: Sequence[str]) -> np.ndarray:
-        """Gives int32[words]."""
+        """Returns int32[words]."""
         return np.array([self.number_of[word] for word in words], np.int32)
 
     def spelling(self, numbers: np.ndarray) -> tuple[Spelling, np.ndarray]:
-        """Gives each distinct word once, and where in them the numbers are, int32 of their shape."""
+        """Returns each distinct word once, and where in them the numbers are, int32 of their shape."""
         distinct, places = np.unique(numbers, return_inverse=True)
         order = np.argsort(~self._is_short[distinct], kind="stable")
         ids, num_short = self._ids[distinct[order]], int(self._is_short[distinct].sum())

@@ -108,7 +108,7 @@ def assert_same(run: Run, expected: Run) -> None:
 
 
 def _sorted(run: Run, vectors: list[str]) -> tuple[list[str], np.ndarray]:
-    """Gives all but the vectors, and the vectors, in one order."""
+    """Returns all but the vectors, and the vectors, in one order."""
     others = run.rows.drop_columns([*vectors, "source"])
     lines = [json.dumps(row, sort_keys=True, default=str) for row in others.to_pylist()]
     order = sorted(range(len(lines)), key=lambda i: lines[i])

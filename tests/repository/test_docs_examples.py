@@ -27,7 +27,7 @@ SAMPLES = [
 
 
 def examples(page: str) -> dict[str, str]:
-    """Gives the code of a page by the heading above it."""
+    """Returns the code of a page by the heading above it."""
     text = (DOCS / page).read_text(encoding="utf-8")
     return {
         title: found[1]

@@ -27,7 +27,7 @@ HEAVY = {"apache_beam", "tensorflow", "transformers", "keras", "tf_keras", "tens
 
 
 def _imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Gives each import of a file, and whether it happens when the file is imported."""
+    """Returns each import of a file, and whether it happens when the file is imported."""
     tree = ast.parse(path.read_text())
     late = {
         id(node)

@@ -159,7 +159,7 @@ def test_flags_named_in_text_exist(page: Path) -> None:
 
 
 def is_of_beam(flag: str) -> bool:
-    """Tells whether Beam knows a flag; it may still want another value."""
+    """Whether Beam knows a flag; it may still want another value."""
     try:
         pipeline_options("DirectRunner", [f"{flag}=a value"], [])
     except UsageError as error:

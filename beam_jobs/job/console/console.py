@@ -52,7 +52,7 @@ class Voice(Protocol):
         ...
 
     def last_words(self, message: str) -> bytes:
-        """Gives what is written when a signal ends the process."""
+        """Returns what is written when a signal ends the process."""
         ...
 
 

@@ -23,7 +23,7 @@ _SEVERITIES: tuple[tuple[int, Severity], ...] = (
 
 @contextlib.contextmanager
 def speaking(argv: Sequence[str]) -> Iterator[Voice]:
-    """Gives the voice that ``--log_format`` asks for, and while inside lets logs speak with it.
+    """Returns the voice that ``--log_format`` asks for, and while inside lets logs speak with it.
 
     The flag is looked for before the others are understood, so that what is wrong with those is said in it,
     too. In JSON, warnings of Python and what libraries print become objects as well.
@@ -78,7 +78,7 @@ class _VoiceHandler(logging.Handler):
 
 
 def severity_of(level: int) -> Severity:
-    """Gives the severity of a logging level, those between the named ones included."""
+    """Returns the severity of a logging level, those between the named ones included."""
     return next((name for number, name in _SEVERITIES if level >= number), "DEBUG")
 
 

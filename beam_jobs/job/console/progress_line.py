@@ -31,7 +31,7 @@ class Tally:
             self._counts[name] += count
 
     def read(self) -> dict[str, int]:
-        """Gives all counters as they are now."""
+        """Returns all counters as they are now."""
         with self._lock:
             return dict(self._counts)
 

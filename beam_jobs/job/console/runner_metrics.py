@@ -30,11 +30,11 @@ class RunnerCounts:
         self._counts: dict[str, int] = {}
 
     def __call__(self) -> dict[str, int]:
-        """Gives the counters as they are now, or as they were a moment ago."""
+        """Returns the counters as they are now, or as they were a moment ago."""
         return self.ask() if time.monotonic() - self._asked >= _POLL_SECONDS else self._counts
 
     def ask(self) -> dict[str, int]:
-        """Gives the counters as they are now, as far as the runner tells."""
+        """Returns the counters as they are now, as far as the runner tells."""
         self._asked = time.monotonic()
         # A job must not end because it could not be watched; there may be counts next time.
         with contextlib.suppress(Exception):

@@ -46,14 +46,14 @@ def share_bundle(plan: JobPlan, flags: argparse.Namespace, options: Any, voice: 
 
 
 def needs_sharing(bundle: str, flags: argparse.Namespace) -> bool:
-    """Tells whether a bundle must be sent before workers can load it."""
+    """Whether a bundle must be sent before workers can load it."""
     if "://" in bundle or flags.bundle_in_image:
         return False
     return flags.bundle_store is not None or flags.runner.rpartition(".")[2].lower() == "dataflowrunner"
 
 
 def bundle_store(flags: argparse.Namespace, options: Any) -> str:
-    """Gives the folder for bundles that workers share.
+    """Returns the folder for bundles that workers share.
 
     Raises:
         UsageError: none was named, or it is not shared.

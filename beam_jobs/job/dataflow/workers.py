@@ -74,7 +74,7 @@ def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, voic
 
 
 def bundle_bytes(place: str) -> int:
-    """Gives the size of a bundle's files."""
+    """Returns the size of a bundle's files."""
     return sum(file.size for file in ModelBundle.open(place).manifest.files)
 
 
@@ -131,7 +131,7 @@ def apply_settings(settings: WorkerSettings, options: Any) -> None:
 
 
 def _in_one_process(plan: JobPlan, settings: WorkerSettings) -> JobPlan:
-    """Gives each of several processes one lane, where no other number was asked for."""
+    """Returns each of several processes one lane, where no other number was asked for."""
     if settings.num_processes == 1 or plan.encode.num_threads is not None:
         return plan
     return replace(plan, encode=replace(plan.encode, num_threads=1))
@@ -149,7 +149,7 @@ def _smallest(model_bytes: int, is_many: bool) -> str:
 
 
 def _size_of(machine: str) -> tuple[int, int] | None:
-    """Gives a machine's vCPUs and memory in bytes; None where its name does not tell.
+    """Returns a machine's vCPUs and memory in bytes; None where its name does not tell.
 
     >>> _size_of("c3-standard-4"), _size_of("a2-highgpu-1g")
     ((4, 16000000000), None)

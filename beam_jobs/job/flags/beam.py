@@ -27,7 +27,7 @@ _FLINK_FLAGS = (
 
 
 def is_in_process(runner: str) -> bool:
-    """Tells whether a runner's name means Beam's in-process Fn API runner."""
+    """Whether a runner's name means Beam's in-process Fn API runner."""
     return runner.lower() in _IN_PROCESS_NAMES
 
 

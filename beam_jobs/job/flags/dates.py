@@ -15,7 +15,7 @@ _ANY = re.compile(r"\{\s*date[^}]*\}?")
 
 
 def has_date(text: str | None) -> bool:
-    """Tells whether a pattern or id depends on the day.
+    """Whether a pattern or id depends on the day.
 
     >>> has_date("gs://b/{date-1}/*.jsonl"), has_date("gs://b/*.jsonl"), has_date(None)
     (True, False, False)

@@ -44,7 +44,7 @@ def add_rows(group: argparse._ArgumentGroup) -> None:
 
 
 def long_texts(flags: argparse.Namespace) -> LongTexts:
-    """Gives what is to become of long texts, as far as it was said."""
+    """Returns what is to become of long texts, as far as it was said."""
     from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 
     combine = getattr(flags, "combine", None)  # classes are not combined

@@ -19,13 +19,13 @@ Flags that are not listed here go to Apache Beam (--runner, --project, --region,
 
 
 def embed_parser() -> argparse.ArgumentParser:
-    """Makes the parser of ``python -m beam_jobs.embed``."""
+    """Builds the parser of ``python -m beam_jobs.embed``."""
     about = "Computes contextual embeddings of very many texts and writes them as Parquet."
     return _parser("embed", about, _add_embed_model, _add_embed_output)
 
 
 def classify_parser() -> argparse.ArgumentParser:
-    """Makes the parser of ``python -m beam_jobs.classify``."""
+    """Builds the parser of ``python -m beam_jobs.classify``."""
     about = "Judges very many texts, or their words, and writes labels and scores as Parquet."
     return _parser("classify", about, _add_classify_model, _add_classify_output)
 

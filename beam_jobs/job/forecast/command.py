@@ -98,7 +98,7 @@ def _count(
 
 
 def _num_workers(options: Any) -> int | None:
-    """Gives the number of workers that Beam's flags ask for."""
+    """Returns the number of workers that Beam's flags ask for."""
     from apache_beam.options.pipeline_options import WorkerOptions
 
     workers = options.view_as(WorkerOptions)

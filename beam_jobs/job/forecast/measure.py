@@ -82,7 +82,7 @@ def measure(settings: EncodeSettings, documents: Sequence[Document], kept: pa.Sc
 
 
 def _is_unicode(text: str) -> bool:
-    """Tells whether a text has no half of a surrogate pair, which would be a dead letter."""
+    """Whether a text has no half of a surrogate pair, which would be a dead letter."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -123,7 +123,7 @@ class _Probe:
         self._cells += encoded.num_padded_tokens
 
     def result(self, load_seconds: float) -> Measurement:
-        """Gives what was noted."""
+        """Returns what was noted."""
         num_bytes = self._sink.getbuffer().nbytes
         alive = max(self._documents - self._dead, 1)
         return Measurement(

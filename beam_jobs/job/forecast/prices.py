@@ -79,7 +79,7 @@ def read_prices(path: str | None) -> PriceTable:
 
 
 def find_machine(table: PriceTable, name: str) -> Machine:
-    """Gives a machine type such as ``n2-standard-8``.
+    """Returns a machine type such as ``n2-standard-8``.
 
     Raises:
         UsageError: the table has no such family, or no number of vCPUs follows.

@@ -86,7 +86,7 @@ def _num_rows(file: FileInfo) -> int:
 
 
 def _places(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -> Iterator[Span]:
-    """Gives a span at each place, each once."""
+    """Returns a span at each place, each once."""
     wanted = [int((index + 0.5) * total_bytes / _NUM_PLACES) for index in range(_NUM_PLACES)]
     first = 0
     for file in files:

@@ -218,7 +218,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             yield with_cost(rows, encoded, alive, milliseconds, self._model)
 
     def _table(self, documents: list[Document]) -> np.ndarray | None:
-        """Gives float64[documents, columns], what the model takes beside the text."""
+        """Returns float64[documents, columns], what the model takes beside the text."""
         if not self._settings.numeric_columns:
             return None
         return np.array([document.numbers for document in documents], dtype=np.float64)

@@ -76,7 +76,7 @@ class _CompareDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
 
 def find_changes(known: KnownDocuments, paths: Sequence[str]) -> Iterator[tuple[list[str], str]]:
-    """Gives ids and what happened to them, each id once.
+    """Returns ids and what happened to them, each id once.
 
     An id is ``added`` where only the new rows have it, ``removed`` where only the earlier ones have, and
     ``changed`` where the texts that it stands for are not the same.

@@ -128,7 +128,7 @@ class _ReadKnown(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
 
 
 def _files_of(runs: Sequence[KnownRun]) -> list[tuple[str, int, bool]]:
-    """Gives paths, how many runs ago they were written, and whether they hold rows."""
+    """Returns paths, how many runs ago they were written, and whether they hold rows."""
     found = [(path, age, True) for age, run in enumerate(runs) for path in run.row_files]
     return found + [(path, age, False) for age, run in enumerate(runs) for path in run.change_files]
 
@@ -153,7 +153,7 @@ def _as_new(name: str, digest: bytes) -> tuple[str, _Entry]:
 
 
 def _valid_digests(entries: Iterable[Any]) -> set[bytes]:
-    """Gives the texts that an id stood for before."""
+    """Returns the texts that an id stood for before."""
     entries = [entry for entry in entries if isinstance(entry, _Row | _Gone)]
     newest = min((entry.age for entry in entries if isinstance(entry, _Gone)), default=None)
     rows = [entry for entry in entries if isinstance(entry, _Row)]

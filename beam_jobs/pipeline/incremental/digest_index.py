@@ -110,12 +110,12 @@ class IndexWriter:
 
 
 def keys_of(digests: np.ndarray) -> np.ndarray:
-    """Gives uint64[n], the first eight bytes of uint8[n, 32], which sort as the digests do."""
+    """Returns uint64[n], the first eight bytes of uint8[n, 32], which sort as the digests do."""
     return np.ascontiguousarray(digests[:, :8]).view(">u8").ravel().astype(np.uint64)
 
 
 def from_hex(column: bytes | memoryview, number: int) -> np.ndarray:
-    """Gives uint8[number, 32] of as many digests written one after another in hexadecimal digits.
+    """Returns uint8[number, 32] of as many digests written one after another in hexadecimal digits.
 
     Raises:
         ValueError: something else than digits, or another number of them.

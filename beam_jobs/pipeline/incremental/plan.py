@@ -126,7 +126,7 @@ def check_flags(flags: argparse.Namespace, encode: EncodeSettings) -> None:
 
 
 def _folder(write: WriteOptions) -> str:
-    """Gives a folder on this machine; below the run where that is local, to leave nothing elsewhere."""
+    """Returns a folder on this machine; below the run where that is local, to leave nothing elsewhere."""
     if "://" in write.output:
         return tempfile.mkdtemp(prefix="beam_jobs-")
     return filesystem.join(write.output, write.run_id, STAGING_DIR, f"index-{write.attempt_id}")

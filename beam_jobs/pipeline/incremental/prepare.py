@@ -1,4 +1,4 @@
-"""Makes the indexes that a plan speaks of, on the machine that starts the job."""
+"""Builds the indexes that a plan speaks of, on the machine that starts the job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from beam_jobs.pipeline.incremental.previous_rows import build_index
 
 @contextlib.contextmanager
 def indexed(plan: ReusePlan | None) -> Iterator[None]:
-    """Makes the indexes of a plan, and removes them at the end.
+    """Builds the indexes of a plan, and removes them at the end.
 
     Raises:
         JobError: an earlier file cannot be read, or changes cannot be told.

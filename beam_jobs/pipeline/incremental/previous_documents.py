@@ -94,7 +94,7 @@ def build_known(runs: Sequence[KnownRun], folder: str, *, same_settings: bool) -
 
 
 def _valid(runs: Sequence[KnownRun]) -> Iterator[tuple[int, int, GroupDocuments]]:
-    """Gives file, row group and documents, without those that a later run has changed or removed."""
+    """Returns file, row group and documents, without those that a later run has changed or removed."""
     hidden: set[str] = set()
     file = 0
     for run in runs:
@@ -107,7 +107,7 @@ def _valid(runs: Sequence[KnownRun]) -> Iterator[tuple[int, int, GroupDocuments]
 
 
 def documents_of(path: str) -> Iterator[tuple[int, GroupDocuments]]:
-    """Gives the row groups of a file of rows, and their documents.
+    """Returns the row groups of a file of rows, and their documents.
 
     Raises:
         JobError: the file cannot be read.
@@ -118,7 +118,7 @@ def documents_of(path: str) -> Iterator[tuple[int, GroupDocuments]]:
 
 
 def changed_ids(paths: Iterable[str]) -> Iterator[str]:
-    """Gives the ids that files of changes say were changed or removed."""
+    """Returns the ids that files of changes say were changed or removed."""
     for path in paths:
         with opened(path) as parquet:
             for batch in parquet.iter_batches(columns=["doc_id", "change"]):
@@ -127,12 +127,12 @@ def changed_ids(paths: Iterable[str]) -> Iterator[str]:
 
 
 def id_digests(ids: Sequence[str]) -> np.ndarray:
-    """Gives uint8[ids, 32]."""
+    """Returns uint8[ids, 32]."""
     return _stacked(hashlib.sha256(_utf8(name)).digest() for name in ids)
 
 
 def pair_digests(ids: Sequence[str], text_digests: np.ndarray) -> np.ndarray:
-    """Gives uint8[ids, 32], of ids with the digests of their texts, uint8[ids, 32]."""
+    """Returns uint8[ids, 32], of ids with the digests of their texts, uint8[ids, 32]."""
     texts = text_digests.tobytes()
     return _stacked(
         hashlib.sha256(texts[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES] + _utf8(name)).digest()

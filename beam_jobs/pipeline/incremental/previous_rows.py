@@ -88,7 +88,7 @@ class GroupDocuments:
     ids: list[str]
 
     def only(self, wanted: list[int]) -> GroupDocuments:
-        """Gives those at some positions."""
+        """Returns those at some positions."""
         arrays = (self.starts[wanted], self.counts[wanted], self.text_digests[wanted])
         return GroupDocuments(*arrays, [self.ids[at] for at in wanted])
 
@@ -106,7 +106,7 @@ def group_documents(parquet: pq.ParquetFile, group: int, *, with_ids: bool = Tru
 
 
 def document_rows(rows: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Gives int64[documents] twice: where the rows of each document start, and how many they are."""
+    """Returns int64[documents] twice: where the rows of each document start, and how many they are."""
     counting = [name for name in _COUNTING_COLUMNS if name in rows.schema.names]
     starts = np.arange(rows.num_rows)
     if counting:
@@ -128,7 +128,7 @@ class OldRows:
         self._kept: OrderedDict[tuple[int, int], pa.RecordBatch] = OrderedDict()
 
     def group(self, file: int, group: int) -> pa.RecordBatch:
-        """Gives a row group's columns."""
+        """Returns a row group's columns."""
         key = (file, group)
         if key not in self._kept:
             with opened(self._files[file]) as parquet:

@@ -52,12 +52,12 @@ class PreviousRun:
 
     @property
     def row_files(self) -> dict[str, int]:
-        """Gives the paths of the files with rows, and their sizes in bytes."""
+        """Returns the paths of the files with rows, and their sizes in bytes."""
         return self._files(EMBEDDINGS, CLASSES)
 
     @property
     def change_files(self) -> dict[str, int]:
-        """Gives the paths of the files with changes, and their sizes in bytes."""
+        """Returns the paths of the files with changes, and their sizes in bytes."""
         return self._files(CHANGES)
 
     def _files(self, *kinds: str) -> dict[str, int]:
@@ -125,7 +125,7 @@ def _latest_below(root: str) -> PreviousRun | None:
 
 
 def chain_of(run: PreviousRun) -> tuple[PreviousRun, ...]:
-    """Gives a run and, where it holds changes only, the runs that it is complete with; the last one is whole.
+    """Returns a run and, where it holds changes only, the runs that it is complete with; the last one is whole.
 
     Raises:
         UsageError: one of them is gone.
@@ -188,5 +188,5 @@ def check_whole(run: PreviousRun) -> None:
 
 
 def kind_of(run: PreviousRun) -> str | None:
-    """Gives what the rows of a run are, ``embeddings`` or ``classes``; None where it has no rows."""
+    """Returns what the rows of a run are, ``embeddings`` or ``classes``; None where it has no rows."""
     return next((file.kind for file in run.manifest.files if file.kind in (EMBEDDINGS, CLASSES)), None)

@@ -14,7 +14,7 @@ from beam_jobs.store.run_folder import find_unfinished
 
 
 def run_to_resume(output: str, run_id: str | None) -> str:
-    """Gives the id of the run that ``--resume`` means.
+    """Returns the id of the run that ``--resume`` means.
 
     Args:
         output: root of the runs.

@@ -135,12 +135,12 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
 
 def digests_of(documents: list[Document]) -> np.ndarray:
-    """Gives uint8[documents, 32], the sha256 of each text."""
+    """Returns uint8[documents, 32], the sha256 of each text."""
     return np.frombuffer(b"".join(map(text_digest, documents)), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
 def text_digest(document: Document) -> bytes:
-    """Gives the sha256 of a document's text; half a surrogate pair matches nothing."""
+    """Returns the sha256 of a document's text; half a surrogate pair matches nothing."""
     return hashlib.sha256(document.text.encode("utf-8", errors="surrogatepass")).digest()
 
 

@@ -75,7 +75,7 @@ class JoinRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
 
 
 def places_in(path: str) -> Iterator[tuple[bytes, Place]]:
-    """Gives the digest of each document in a file of rows, and where its rows stand.
+    """Returns the digest of each document in a file of rows, and where its rows stand.
 
     Raises:
         JobError: the file cannot be read.

@@ -58,7 +58,7 @@ class RowBuilder:
         self._converters, self._num_kept = tuple(converters), len(plan.kept_schema)
 
     def position_id(self, position: int) -> str:
-        """Gives the id of a record that has none of its own."""
+        """Returns the id of a record that has none of its own."""
         return f"{self._prefix}{position}"
 
     def build(
@@ -96,14 +96,14 @@ class RowBuilder:
     def dead(
         self, doc_id: str, reason: str, message: str, text: str | None, data: bytes | None
     ) -> DeadLetter:
-        """Makes a dead letter; ``data`` are the bytes that its digest and size are of."""
+        """Builds a dead letter; ``data`` are the bytes that its digest and size are of."""
         digest = None if data is None else hashlib.sha256(data).hexdigest()
         size = None if data is None else len(data)
         shown = None if self._no_text else text
         return DeadLetter(doc_id, self._source, "read", reason, message, shown, digest, size)
 
     def undecodable(self, doc_id: str, error: UnicodeDecodeError, encoding: str) -> DeadLetter:
-        """Makes the dead letter of bytes that are not in their encoding; the error holds them."""
+        """Builds the dead letter of bytes that are not in their encoding; the error holds them."""
         message = (
             f"Expected {encoding}, but byte {error.start} of the record does not fit ({error.reason}). "
             "Give the right --encoding, or repair the record."
@@ -112,7 +112,7 @@ class RowBuilder:
         return self.dead(doc_id, "invalid_encoding", message, repaired(text), error.object)
 
     def oversized(self, doc_id: str, head: str, digest: str, size: int, hint: str = "") -> DeadLetter:
-        """Makes the dead letter of a record that is too large, of which only the head is known."""
+        """Builds the dead letter of a record that is too large, of which only the head is known."""
         message = (
             f"The record has {size:,} bytes, but --max_document_bytes allows {self._max_bytes:,}. "
             f"Raise the limit or split the record.{hint}"
@@ -140,7 +140,7 @@ def joined_text(texts: Sequence[Any], separator: str) -> str:
 
 
 def checked_unicode(text: str, what: str) -> str:
-    """Gives the text back if it is valid Unicode.
+    """Returns the text back if it is valid Unicode.
 
     Raises:
         RecordError: ``invalid_unicode``.
@@ -157,7 +157,7 @@ def checked_unicode(text: str, what: str) -> str:
 
 
 def checked_id(value: Any) -> str:
-    """Gives the document id that a value of the id column stands for.
+    """Returns the document id that a value of the id column stands for.
 
     Raises:
         RecordError: ``missing_id``, ``invalid_unicode``.

@@ -58,7 +58,7 @@ class InputSummary:
     warnings: tuple[str, ...] = ()
 
     def plan(self, options: ReadOptions) -> ReadPlan:
-        """Gives what a worker needs to read these files."""
+        """Returns what a worker needs to read these files."""
         return ReadPlan(options, self.text_columns, self.kept_schema)
 
 

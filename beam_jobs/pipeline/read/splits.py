@@ -48,7 +48,7 @@ def plan_spans(
 
 
 def is_one_span(file: FileInfo, options: ReadOptions) -> bool:
-    """Tells whether a file is read by one worker, however large it is."""
+    """Whether a file is read by one worker, however large it is."""
     return file.format != "parquet" and not _can_be_cut(file, options)
 
 

@@ -31,7 +31,7 @@ def class_fields(settings: ClassSettings) -> list[pa.Field]:
 
 
 def class_arrays(settings: ClassSettings, output: np.ndarray) -> dict[str, pa.Array]:
-    """Makes the columns of ``class_fields``, and some that are not asked for.
+    """Builds the columns of ``class_fields``, and some that are not asked for.
 
     Args:
         settings: see there.

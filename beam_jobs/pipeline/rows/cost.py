@@ -9,7 +9,7 @@ from model_bundle.inference.results import EncodedTexts
 
 
 def encoded_counts(encoded: EncodedTexts, milliseconds: int) -> dict[str, int]:
-    """Gives what a buffer adds to each counter; texts that failed count for what the model computed alone.
+    """Returns what a buffer adds to each counter; texts that failed count for what the model computed alone.
 
     Args:
         encoded: what came of the buffer.

@@ -41,7 +41,7 @@ COST_KEYS = (
 
 
 def schema_of(settings: EncodeSettings, kept: pa.Schema) -> pa.Schema:
-    """Gives the schema of a job's rows.
+    """Returns the schema of a job's rows.
 
     Raises:
         UsageError: a kept column has the name of one of the run's own.
@@ -92,7 +92,7 @@ def make_rows(
     schema: pa.Schema,
     settings: EncodeSettings,
 ) -> pa.RecordBatch:
-    """Makes the record batch of the documents that got vectors, in their order.
+    """Builds the record batch of the documents that got vectors, in their order.
 
     Args:
         alive: bool[documents], which have vectors.
@@ -126,7 +126,7 @@ def make_rows(
 def input_columns(
     documents: list[Document], texts: np.ndarray, schema: pa.Schema, places: np.ndarray | None
 ) -> dict[str, pa.Array]:
-    """Makes the columns that come from the input and not from the model.
+    """Builds the columns that come from the input and not from the model.
 
     Args:
         documents: at least one.
@@ -152,7 +152,7 @@ def input_columns(
 
 
 def _spread(values: list[Any], texts: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """Gives a document's value to each of its rows."""
+    """Returns a document's value to each of its rows."""
     array = pa.array(values, kind)
     whole = len(texts) == len(values) and bool((texts == np.arange(len(values))).all())
     return array if whole else array.take(pa.array(texts))

@@ -39,7 +39,7 @@ WORD_COLUMNS = {
 
 
 def vector_type(vector_dtype: str) -> pa.DataType:
-    """Gives ``list<element: float>``: the child name that every reader of Parquet knows."""
+    """Returns ``list<element: float>``: the child name that every reader of Parquet knows."""
     value = pa.float16() if vector_dtype == "float16" else pa.float32()
     return pa.list_(pa.field("element", value, nullable=False))
 
@@ -54,7 +54,7 @@ def row_schema(
     class_fields: Sequence[pa.Field] = (),
     metadata: Mapping[str, str],
 ) -> pa.Schema:
-    """Gives the schema of the embeddings: one row a document, a window or a word.
+    """Returns the schema of the embeddings: one row a document, a window or a word.
 
     Args:
         vector_columns: names of the vector columns.

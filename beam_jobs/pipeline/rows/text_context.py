@@ -17,7 +17,7 @@ CONTEXT_CHARACTERS = 100
 def part_texts(
     documents: list[Document], texts: np.ndarray, places: np.ndarray, schema: pa.Schema
 ) -> pa.Array:
-    """Gives the text of rows: of a window its own, of a word itself in its surroundings.
+    """Returns the text of rows: of a window its own, of a word itself in its surroundings.
 
     Args:
         documents: whose rows they are.

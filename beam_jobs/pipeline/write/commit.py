@@ -209,7 +209,7 @@ def _end(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> Run
 
 
 def failure_of(manifest: RunManifest) -> JobError:
-    """Gives the error that a failed run ends with."""
+    """Returns the error that a failed run ends with."""
     kinds = {"too_many_dead": TooManyDeadError, "no_documents": TooManyDeadError, "counts": CountsError}
     kind = kinds.get(manifest.failure_kind or "", CountsError)
     return kind(manifest.failure or "")

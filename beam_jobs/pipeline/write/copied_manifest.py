@@ -10,7 +10,7 @@ from beam_jobs.store.manifest import RunFile, RunManifest
 
 
 def without_files(manifest: RunManifest) -> RunManifest:
-    """Gives a manifest with one entry a kind, that has the rows of all: small enough for a job's request."""
+    """Returns a manifest with one entry a kind, that has the rows of all: small enough for a job's request."""
     totals: Counter[str] = Counter()
     for file in manifest.files:
         totals[file.kind] += file.num_rows
@@ -24,7 +24,7 @@ def without_files(manifest: RunManifest) -> RunManifest:
 def copied_manifest(
     first: RunManifest, run_id: str, attempt_id: str, started_at: str, files: Sequence[RunFile]
 ) -> RunManifest:
-    """Gives the manifest of a copy; a failed one where rows are missing or too many.
+    """Returns the manifest of a copy; a failed one where rows are missing or too many.
 
     Args:
         first: of the run that was copied.

@@ -53,7 +53,7 @@ def _part(total: Mapping[str, int], prefix: str) -> dict[str, int]:
 
 
 def worker_costs(receipts: Sequence[Receipt]) -> WorkerCosts:
-    """Gives the most that any worker process needed."""
+    """Returns the most that any worker process needed."""
     return WorkerCosts(
         peak_memory_bytes=max((receipt.peak_memory_bytes for receipt in receipts), default=0),
         ready_seconds=max((receipt.ready_milliseconds for receipt in receipts), default=0) / 1000,

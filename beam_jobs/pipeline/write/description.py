@@ -41,7 +41,7 @@ def new_run(output: str, run_id: str | None = None, **options: Any) -> WriteOpti
 def describe_run(
     settings: EncodeSettings, limits: Limits | None = None, config: Mapping[str, Any] | None = None
 ) -> RunDescription:
-    """Gives what the manifest says of a run that starts now.
+    """Returns what the manifest says of a run that starts now.
 
     Args:
         settings: of the encoding step.

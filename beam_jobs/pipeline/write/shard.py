@@ -143,7 +143,7 @@ def _counts(batch: pa.RecordBatch, kind: str) -> dict[str, int]:
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """Gives how the rows of a schema are written to Parquet."""
+    """Returns how the rows of a schema are written to Parquet."""
     return {
         "compression": "zstd",
         # A dictionary of float vectors or unique ids costs time and saves nothing.

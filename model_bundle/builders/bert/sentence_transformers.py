@@ -75,7 +75,7 @@ def read_sentence_model(folder: SourceFolder) -> SentenceModel | None:
 
 
 def _modules(content: Any, where: str) -> list[tuple[str, str]]:
-    """Gives kind and folder of each module; kinds are class names, whatever package they moved to."""
+    """Returns kind and folder of each module; kinds are class names, whatever package they moved to."""
     try:
         found = [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in content]
     except (TypeError, KeyError) as error:

@@ -89,7 +89,7 @@ def build_elmo_bundle(options: Path, weights: Path, choices: ElmoChoices, output
 
 
 def final_layer_weights(choices: ElmoChoices, num_layers: int) -> tuple[float, ...]:
-    """Gives the factors of the mix.
+    """Returns the factors of the mix.
 
     Raises:
         SourceError: both kinds are given, or their number is not that of the layers, or one is no number.

@@ -16,7 +16,7 @@ Weights = Mapping[str, tf.Tensor]
 
 
 def gate_arrays(kernel: np.ndarray, bias: np.ndarray) -> dict[str, np.ndarray]:
-    """Gives the weights of each gate by name, those of the forget gate with its constant.
+    """Returns the weights of each gate by name, those of the forget gate with its constant.
 
     Args:
         kernel: float32[2 * projection_dim, 4 * lstm_dim], for the input over the output of the step before.
@@ -30,7 +30,7 @@ def gate_arrays(kernel: np.ndarray, bias: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def compute_gates(inputs: tf.Tensor, output: tf.Tensor, weights: Weights) -> list[tf.Tensor]:
-    """Gives input, candidate, forget and output gate, float32[texts, lstm_dim] each.
+    """Returns input, candidate, forget and output gate, float32[texts, lstm_dim] each.
 
     A product for each gate, then bias and activation in float32 on their own: joined to the product by oneDNN
     they cost more than they save, see docs/decisions/elmo-recurrence.md.

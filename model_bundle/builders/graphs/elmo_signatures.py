@@ -12,7 +12,7 @@ from model_bundle.bundle.manifest import BOUNDARY_SIGNATURES, STATEFUL_SIGNATURE
 
 
 def signatures(elmo: Elmo) -> dict[str, Any]:
-    """Gives the concrete functions that a SavedModel of ELMo offers, by name.
+    """Returns the concrete functions that a SavedModel of ELMo offers, by name.
 
     ``default`` and ``tokens`` as google/elmo has them, each with a twin that computes in bfloat16, and
     ``tokens_stateful``; and the model without boundaries if it has them, or with them, for comparing it with

@@ -29,7 +29,7 @@ class WordCache(tf.Module):
         )
 
     def look_up(self, words: tf.Tensor, compute: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-        """Gives vectors, computing those that are not kept.
+        """Returns vectors, computing those that are not kept.
 
         Args:
             words: string[words], each once.

@@ -24,6 +24,6 @@ class ScalarMix(tf.Module):
         self._scaling = tf.Variable(gamma, dtype=tf.float32, name="scaling")
 
     def mix(self, layers: Sequence[tf.Tensor]) -> tf.Tensor:
-        """Gives float32[..., dim] from as many tensors of that shape as there are layer weights."""
+        """Returns float32[..., dim] from as many tensors of that shape as there are layer weights."""
         factors = tf.unstack(self._weights * self._scaling, num=len(layers))
         return tf.add_n([layer * factor for layer, factor in zip(layers, factors, strict=True)])

@@ -81,7 +81,7 @@ def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Ru
 
 
 def saved_model_of(source: KerasSource, choices: LoadChoices, directory: Path, run: Run) -> Exported:
-    """Gives the SavedModel of a source: itself, or one that the Keras that made it saves of it.
+    """Returns the SavedModel of a source: itself, or one that the Keras that made it saves of it.
 
     Raises:
         SourceError: it does not load; says what each Keras that was tried says.
@@ -206,7 +206,7 @@ def _manifest(
 
 
 def _digests(source: KerasSource, settled: SettledKeras) -> dict[str, str]:
-    """Gives the sha256 of every file that was read."""
+    """Returns the sha256 of every file that was read."""
     top = source.path if source.path.is_dir() else source.path.parent
     files = {path.relative_to(top).as_posix(): sha256_of(path) for path in _files(source)}
     if settled.beside is not None:

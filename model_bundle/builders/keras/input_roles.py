@@ -123,7 +123,7 @@ def _likely(name: str, spec: Any) -> tuple[Role, ...]:
 
 
 def _fit(roles: Sequence[Role]) -> bool:
-    """Tells whether inputs belong together: one kind of text, or numbers alone; nothing twice but numbers."""
+    """Whether inputs belong together: one kind of text, or numbers alone; nothing twice but numbers."""
     counts = {role: roles.count(role) for role in ROLES}
     kinds = [role for role in ("text", "words", "ids") if counts[role]]
     return (

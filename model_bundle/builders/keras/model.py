@@ -39,7 +39,7 @@ class KerasModel:
     counting: Counting | None = None
 
     def inputs(self) -> dict[str, InputSpec]:
-        """Gives the inputs for the manifest."""
+        """Returns the inputs for the manifest."""
         return {name: self._input(name, role) for name, role in sorted(self.roles.items())}
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -50,7 +50,7 @@ class KerasModel:
         return {name: value.numpy() for name, value in self.signature(**tensors).items()}
 
     def fed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Gives the arrays of a batch by the names of inputs."""
+        """Returns the arrays of a batch by the names of inputs."""
         return signature_inputs(arrays, self.inputs(), self.tokenizer.pad_id)
 
     @cached_property

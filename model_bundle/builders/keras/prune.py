@@ -6,7 +6,7 @@ from typing import Any
 
 
 def needed_parts(loaded: Any, signature: Any) -> list[Any]:
-    """Gives the objects to save with a function.
+    """Returns the objects to save with a function.
 
     Args:
         loaded: what ``tf.saved_model.load`` gave.

@@ -22,7 +22,7 @@ from model_bundle.text.words import WordInput
 def columns_of(
     function: ModuleFunction, roles: Mapping[str, Role], choices: KerasChoices, where: str
 ) -> dict[str, tuple[str, ...]]:
-    """Gives the table columns of each numeric input."""
+    """Returns the table columns of each numeric input."""
     columns = {}
     for name, role in sorted(roles.items()):
         if role != "numeric":
@@ -96,7 +96,7 @@ def max_tokens_of(
     choices: KerasChoices,
     where: str,
 ) -> int | None:
-    """Gives the limit: what was said, never more than the graph takes."""
+    """Returns the limit: what was said, never more than the graph takes."""
     lengths = {spec.length for spec in model.inputs().values() if spec.length is not None}
     if len(lengths) > 1:
         raise SourceError(

@@ -110,7 +110,7 @@ def _read(folder: Path, how: str) -> Beside:
 
 
 def _levels(source: Path) -> Iterator[list[Path]]:
-    """Gives the folders that have a tokenizer, nearest first."""
+    """Returns the folders that have a tokenizer, nearest first."""
     here = source.resolve()
     if here.is_dir() and _has_tokenizer(here):
         yield [here]

@@ -43,7 +43,7 @@ def saved_functions(loaded: LoadedModule) -> list[ModuleFunction]:
 
 
 def _constant(loaded: LoadedModule, graph: Any, name: str, signature: Any) -> ModuleFunction:
-    """Makes a function of one signature, in which weights are constants."""
+    """Builds a function of one signature, in which weights are constants."""
     tf = import_tensorflow()
     v1 = tf.compat.v1
     given, made = dict(signature.inputs), dict(signature.outputs)

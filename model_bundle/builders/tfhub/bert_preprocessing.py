@@ -82,6 +82,6 @@ def join(
 
 
 def takes_any_length(encoder: ModuleFunction) -> bool:
-    """Tells whether the encoder may be fed fewer tokens than the preprocessing module fills up to."""
+    """Whether the encoder may be fed fewer tokens than the preprocessing module fills up to."""
     shapes = [spec.shape for spec in encoder.inputs.values()]
     return all(shape.rank is None or shape[1] is None for shape in shapes)

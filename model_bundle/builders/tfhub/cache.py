@@ -18,7 +18,7 @@ _TFHUB_URL = re.compile(r"https?://(?:www\.)?tfhub\.dev/.+")
 
 
 def cache_folder(handle: str) -> str:
-    """Gives the folder that tensorflow_hub keeps a web handle in.
+    """Returns the folder that tensorflow_hub keeps a web handle in.
 
     Source: ``_module_dir`` in compressed_module_resolver.py and ``tfhub_cache_dir`` in resolver.py of
     tensorflow_hub 0.16.
@@ -55,7 +55,7 @@ _TFHUB_PATTERN = "OWNER/MODEL/tensorFlow1 or tensorFlow2/VARIATION/VERSION"
 
 
 def _kaggle_handle(handle: str) -> str | None:
-    """Gives what kagglehub calls a module that is named as Kaggle names it."""
+    """Returns what kagglehub calls a module that is named as Kaggle names it."""
     if _KAGGLE_HANDLE.fullmatch(handle):
         return handle
     match = _KAGGLE_URL.fullmatch(handle)

@@ -48,7 +48,7 @@ def _from_signature(name: str, signature: Any) -> ModuleFunction:
 
 
 def _from_callable(loaded: Any) -> Iterator[ModuleFunction]:
-    """Gives every way to call a module; those for training come last."""
+    """Returns every way to call a module; those for training come last."""
     tf = import_tensorflow()
     function = loaded.__call__ if callable(loaded) else None
     traced = list(getattr(function, "concrete_functions", None) or ())

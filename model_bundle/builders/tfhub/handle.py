@@ -125,7 +125,7 @@ def _copy_folder(tf: Any, place: str, target: Path) -> None:
 
 
 def _saved_model_folder(path: Path, handle: str, unpacked: bool) -> Path:
-    """Gives the folder that holds saved_model.pb; in an archive it may be one folder down."""
+    """Returns the folder that holds saved_model.pb; in an archive it may be one folder down."""
     if _is_saved_model(path):
         return path
     below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _is_saved_model(folder)]

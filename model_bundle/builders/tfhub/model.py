@@ -29,13 +29,13 @@ class HubModel:
     max_tokens: int | None
 
     def text_side(self) -> TextInput:
-        """Gives what makes texts into input, as the bundle's readers will."""
+        """Returns what makes texts into input, as the bundle's readers will."""
         if self.tokenizer.kind == "words":
             return WordInput(self.tokenizer, self.max_tokens)
         return PlainTextInput()
 
     def inputs(self) -> dict[str, InputSpec]:
-        """Gives the inputs for the manifest, in the types that the module asks for."""
+        """Returns the inputs for the manifest, in the types that the module asks for."""
         specs = self.function.inputs
         return {n: InputSpec(role=role, dtype=specs[n].dtype.name) for n, role in sorted(self.roles.items())}
 
@@ -47,7 +47,7 @@ class HubModel:
         return {name: value.numpy() for name, value in self._call(fed).items()}
 
     def signature(self) -> Any:
-        """Gives a concrete function with the module's own names, to export."""
+        """Returns a concrete function with the module's own names, to export."""
         tf = import_tensorflow()
         specs = {
             name: tf.TensorSpec([None] * _RANKS[role], self.function.inputs[name].dtype, name=name)

@@ -68,7 +68,7 @@ def choose_function(loaded: LoadedModule, wanted: str | None) -> tuple[ModuleFun
 
 
 def _preference(function: ModuleFunction, roles: Mapping[str, Role]) -> int:
-    """Gives the rank of a function among those that are usable; the lowest is taken."""
+    """Returns the rank of a function among those that are usable; the lowest is taken."""
     if function.is_call and function.is_named:
         return 0
     if "words" in roles.values():
@@ -106,5 +106,5 @@ def _is_int(spec: Any) -> bool:
 
 
 def _rank(spec: Any, rank: int) -> bool:
-    """Tells whether a tensor may have this many axes; old exporters often do not say."""
+    """Whether a tensor may have this many axes; old exporters often do not say."""
     return spec.shape.rank in (None, rank)

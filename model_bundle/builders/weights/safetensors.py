@@ -45,7 +45,7 @@ def open_shards(index: Path) -> StoredWeights:
 
 
 def _listed_files(index: Path) -> dict[str, str]:
-    """Gives weight name to file name; a file elsewhere than beside the index is refused."""
+    """Returns weight name to file name; a file elsewhere than beside the index is refused."""
     content = read_json(index)
     names = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(names, dict) or not names:

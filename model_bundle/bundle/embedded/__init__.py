@@ -21,7 +21,7 @@ _FOLDER = Path(__file__).parent
 
 
 def find_embedded(name: str) -> Path:
-    """Gives the folder of a bundle that ships with the package; its other files are not checked here.
+    """Returns the folder of a bundle that ships with the package; its other files are not checked here.
 
     Raises:
         SourceError: this installation was made without the bundles.

@@ -253,7 +253,7 @@ _REASONS = {name: reason for reason, names in _REFUSED.items() for name in names
 
 
 def is_text_op(name: str) -> bool:
-    """Tells whether an operation is one of tensorflow_text's."""
+    """Whether an operation is one of tensorflow_text's."""
     return name.startswith(TEXT_PREFIX) or name in TEXT_OPS
 
 

@@ -29,7 +29,7 @@ class Assets:
         self._objects = meta_graph.object_graph_def
 
     def is_bound(self, function: Any, position: int) -> bool | None:
-        """Tells whether an argument of a function is bound to an asset; None where it is not bound."""
+        """Whether an argument of a function is bound to an asset; None where it is not bound."""
         stored = self._objects.concrete_functions
         name = function.signature.name
         if name not in stored:
@@ -50,7 +50,7 @@ class AssetTrace:
         self._assets, self._calls, self._purpose, self._places = assets, calls, purpose, places
 
     def reads_asset(self, place: str, node: Any) -> bool:
-        """Tells whether a reader of tables can only be given paths of assets."""
+        """Whether a reader of tables can only be given paths of assets."""
         position = TABLE_READERS[node.op]
         return position < len(node.input) and self._is_asset(place, node.input[position], 0)
 
@@ -83,14 +83,14 @@ class AssetTrace:
         return bool(found) and all(found)
 
     def _is_given(self, place: str, call: Any, position: int, depth: int) -> bool:
-        """Tells whether a call passes an asset; of loops and branches nothing is known."""
+        """Whether a call passes an asset; of loops and branches nothing is known."""
         is_plain = call.op in _CALLS or call.op in self._calls.functions
         return (
             is_plain and position < len(call.input) and self._is_asset(place, call.input[position], depth + 1)
         )
 
     def _is_variable(self, place: str, handle: str, depth: int) -> bool:
-        """Tells whether all that is assigned to a variable of this place are paths of assets."""
+        """Whether all that is assigned to a variable of this place are paths of assets."""
         owner = self._nodes[place].get(node_of(handle))
         if owner is None or owner.op != "VarHandleOp":
             return False

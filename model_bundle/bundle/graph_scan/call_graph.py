@@ -36,7 +36,7 @@ class CallGraph:
         self._pair_interchangeable()
 
     def reached(self, purpose: Purpose) -> Places:
-        """Gives the nodes that can run for a purpose, by the function they are in.
+        """Returns the nodes that can run for a purpose, by the function they are in.
 
         In the graph itself those are the nodes that roots depend on; in a function, all of them.
         """

@@ -130,7 +130,7 @@ def read_saved_model(directory: Path) -> Any:
 
 @cache
 def message_class(name: str) -> Any:
-    """Gives the class of a message, such as ``MetaGraphDef``."""
+    """Returns the class of a message, such as ``MetaGraphDef``."""
     return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))
 
 

@@ -63,7 +63,7 @@ def find_roots(meta_graph: Any) -> dict[Purpose, Roots]:
 
 
 def node_of(tensor: str) -> str:
-    """Gives the node that makes a tensor.
+    """Returns the node that makes a tensor.
 
     >>> node_of("^scope/add"), node_of("scope/add:1")
     ('scope/add', 'scope/add')
@@ -72,7 +72,7 @@ def node_of(tensor: str) -> str:
 
 
 def tensor_name(name: str) -> str:
-    """Gives a tensor's full name: the first output of a node may be called as the node.
+    """Returns a tensor's full name: the first output of a node may be called as the node.
 
     >>> tensor_name("scope/add"), tensor_name("scope/add:1")
     ('scope/add:0', 'scope/add:1')

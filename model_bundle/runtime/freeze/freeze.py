@@ -41,7 +41,7 @@ class CannotFreezeError(Exception):
 
 
 def freeze(concrete: Any, *, optimize_first: bool = False) -> Frozen:
-    """Gives what ``concrete`` computes, on constants.
+    """Returns what ``concrete`` computes, on constants.
 
     Weights that are only cast to another type become constants of that type. Embedding tables, from which
     rows are gathered, stay variables: as constants they would cost memory and gain nothing. Whatever else is

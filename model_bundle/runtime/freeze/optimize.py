@@ -118,7 +118,7 @@ class _Skeleton:
         return placeholder
 
     def optimized(self) -> Any:
-        """Gives the graph as TensorFlow's optimisers leave it."""
+        """Returns the graph as TensorFlow's optimisers leave it."""
         import tensorflow as tf
         from tensorflow.core.protobuf import meta_graph_pb2
         from tensorflow.python.grappler import tf_optimizer
@@ -140,7 +140,7 @@ class _Skeleton:
 
 
 def _is_large(variable: Any, dtype: Any) -> bool:
-    """Tells whether a weight is a matrix whose values no pattern looks at."""
+    """Whether a weight is a matrix whose values no pattern looks at."""
     return len(variable.shape) == 2 and (variable.shape.num_elements() or 0) * dtype.size > _LARGE_BYTES
 
 

@@ -81,14 +81,14 @@ class Weights:
         return found
 
     def _is_order(self, name: str) -> bool:
-        """Tells whether an input only says "after this", of what a constant makes pointless.
+        """Whether an input only says "after this", of what a constant makes pointless.
 
         That is a read of a variable, or the handle that it was read by, where a function called inside began.
         """
         return name[0] == "^" and (base_name(name) in self._candidates or self._is_handle(base_name(name)))
 
     def _is_handle(self, name: str) -> bool:
-        """Tells whether a node gives a variable's handle, whatever happened before."""
+        """Whether a node gives a variable's handle, whatever happened before."""
         while name in self._nodes and self._nodes[name].op in _PASSING and len(self._nodes[name].input) == 1:
             name = base_name(self._nodes[name].input[0])
         return name in self._variables
@@ -103,14 +103,14 @@ class Weights:
 
 
 def _inlined(concrete: Any) -> Any:
-    """Gives the function's graph with the functions it calls put in place; variables stay captured."""
+    """Returns the function's graph with the functions it calls put in place; variables stay captured."""
     from tensorflow.python.framework import convert_to_constants as converter
 
     return converter._run_inline_graph_optimization(concrete, False, True)
 
 
 def value_of(variable: Any, dtype: Any) -> Any:
-    """Gives a variable's value as an array of a type."""
+    """Returns a variable's value as an array of a type."""
     import tensorflow as tf
 
     with tf.init_scope():  # out of the graph that is being built, where variables have no value
@@ -118,5 +118,5 @@ def value_of(variable: Any, dtype: Any) -> Any:
 
 
 def base_name(name: str) -> str:
-    """Gives the node that an input names."""
+    """Returns the node that an input names."""
     return name.removeprefix("^").split(":")[0]

@@ -47,7 +47,7 @@ def load_runtime(bundle: ModelBundle, request: EncodeRequest, num_threads: int |
 def _loaded(
     load: Any, bundle: str, request: EncodeRequest, num_threads: int | None, measures: bool
 ) -> tuple[Runtime | None, tuple[Any, ...]]:
-    """Gives the model, and what to say of it: ``("ready", facts)`` or ``("failed", kind, message)``."""
+    """Returns the model, and what to say of it: ``("ready", facts)`` or ``("failed", kind, message)``."""
     try:
         opened = ModelBundle.open(bundle)
         runtime: Runtime = load(opened, request, num_threads)

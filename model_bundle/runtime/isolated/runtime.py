@@ -139,7 +139,7 @@ class IsolatedRuntime:
                 self._load(measure_batches=False)
 
     def _load(self, *, measure_batches: bool) -> tuple[str | None, int | None]:
-        """Gives why weights stayed variables, and the fastest batches if they were measured."""
+        """Returns why weights stayed variables, and the fastest batches if they were measured."""
         variables_reason, batch_tokens = self._child.load(*self._wanted, measure_batches)
         return variables_reason, batch_tokens
 

@@ -46,7 +46,7 @@ class SharedArrays:
         return placed
 
     def views(self, placed: list[Placed]) -> dict[str, np.ndarray]:
-        """Gives the arrays where they are; they change with the next ``write`` of the other side."""
+        """Returns the arrays where they are; they change with the next ``write`` of the other side."""
         size = max((_end(entry) for entry in placed), default=0)
         memory = self._mapped(size) if size else None
         found: dict[str, np.ndarray] = {}
@@ -58,7 +58,7 @@ class SharedArrays:
         return found
 
     def _mapped(self, size: int) -> mmap.mmap:
-        """Gives at least ``size`` bytes of the memory; an older, smaller mapping ends with its last view."""
+        """Returns at least ``size`` bytes of the memory; an older, smaller mapping ends with its last view."""
         if self._memory is None or len(self._memory) < size:
             there = os.fstat(self._descriptor).st_size
             if there < size:

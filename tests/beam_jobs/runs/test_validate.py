@@ -33,7 +33,7 @@ FIRST = "embeddings/embeddings-00000-of-00002.parquet"
 
 
 def validate(path: Path) -> tuple[int, str]:
-    """Gives the exit code and what is printed."""
+    """Returns the exit code and what is printed."""
     code, stdout, stderr = runs(path, "validate")
     assert not stderr, stderr
     return code, stdout

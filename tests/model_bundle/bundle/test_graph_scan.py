@@ -232,7 +232,7 @@ def test_an_asset_outside_of_the_folder_is_refused(filename: str, tmp_path: Path
 
 
 def bind_a_constant(content: Any) -> None:
-    """Gives the initialiser a path that the graph holds, not an asset's."""
+    """Returns the initialiser a path that the graph holds, not an asset's."""
     graph = content.meta_graphs[0]
     objects = graph.object_graph_def
     constant = next(i for i, node in enumerate(objects.nodes) if node.WhichOneof("kind") == "constant")

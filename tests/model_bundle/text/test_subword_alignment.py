@@ -45,7 +45,7 @@ def test_words_are_those_that_transformers_tells(model: str) -> None:
 
 
 def unordered(found: list[list[int]], wanted: list[list[int]]) -> list[list[int]]:
-    """Gives ``found`` where both hold the same."""
+    """Returns ``found`` where both hold the same."""
     return found if sorted(found) == sorted(wanted) else wanted
 
 

@@ -70,13 +70,13 @@ def replay(google: FakeGoogle, folder: Path, job: dict[str, Any]) -> subprocess.
 
 
 def options_of(job: dict[str, Any]) -> dict[str, Any]:
-    """Gives the options that the workers of a job see."""
+    """Returns the options that the workers of a job see."""
     options: dict[str, Any] = job["environment"]["sdkPipelineOptions"]["options"]
     return options
 
 
 def pool_of(job: dict[str, Any]) -> dict[str, Any]:
-    """Gives the worker pool that a job asks for."""
+    """Returns the worker pool that a job asks for."""
     pool: dict[str, Any] = job["environment"]["workerPools"][0]
     return pool
 

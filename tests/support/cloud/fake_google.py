@@ -58,7 +58,7 @@ class FakeGoogle:
             return self.storage.answer(request)
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """Gives the variables with which a process talks to this server and to nothing else."""
+        """Returns the variables with which a process talks to this server and to nothing else."""
         key = folder / "key.json"
         key.write_text(json.dumps(_key(f"{self.url}/token")))
         return {

@@ -47,13 +47,13 @@ class CrashingRuntime:
 
 
 def vectors_of_ids(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Gives float32[texts, DIM] that tell texts apart, whatever the padding."""
+    """Returns float32[texts, DIM] that tell texts apart, whatever the padding."""
     waves = np.sin(ids[:, :, np.newaxis] * np.arange(1, DIM + 1) / 7.0)
     return np.asarray((waves * mask[:, :, np.newaxis]).sum(axis=1), dtype=np.float32)
 
 
 def expected_vectors(bundle: ModelBundle, texts: list[str]) -> np.ndarray:
-    """Gives what it makes of texts, one at a time and in this process."""
+    """Returns what it makes of texts, one at a time and in this process."""
     prepared = text_input(bundle.path, bundle.manifest, 64, "", Rows.DOCUMENT).prepare(texts)
     batches = [prepared.batch(np.array([i])) for i in range(len(texts))]
     return np.concatenate([vectors_of_ids(batch["ids"], batch["mask"]) for batch in batches])

@@ -22,7 +22,7 @@ ENGINES = ("in-process", "multi-process", "Prism", "Prism, worker pool")
 
 @cache
 def find_prism() -> str:
-    """Gives Prism's binary, built where it is not there; skips, saying so, where it cannot be had."""
+    """Returns Prism's binary, built where it is not there; skips, saying so, where it cannot be had."""
     if shutil.which("go") is None and "PRISM_LOCATION" not in os.environ:
         pytest.skip("Prism is not on this machine and there is no Go to build it (launch/prism/install.sh)")
     if "PRISM_LOCATION" in os.environ:
@@ -36,7 +36,7 @@ def find_prism() -> str:
 
 @contextlib.contextmanager
 def engine_flags(engine: str) -> Iterator[list[str]]:
-    """Gives the flags that send a job to an engine; what it needs is there while inside."""
+    """Returns the flags that send a job to an engine; what it needs is there while inside."""
     if engine == "in-process":
         yield []
     elif engine == "multi-process":
@@ -74,7 +74,7 @@ def worker_pool() -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Gives the processes that a process started, and theirs, with their command lines."""
+    """Returns the processes that a process started, and theirs, with their command lines."""
     found: dict[int, str] = {}
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):

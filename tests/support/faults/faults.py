@@ -29,7 +29,7 @@ class Place:
     pool: subprocess.Popen[str] | None
 
     def find(self, *marks: str) -> list[int]:
-        """Gives the processes of either whose command line holds a mark."""
+        """Returns the processes of either whose command line holds a mark."""
         pids = descendants(self.job.pid) | (descendants(self.pool.pid) if self.pool else {})
         return [
             pid for pid, line in pids.items() if any(mark in line for mark in marks) and "/bin/sh" not in line

@@ -18,7 +18,7 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 def stored_weights(directory: Path = TINY_BERT) -> dict[str, np.ndarray]:
-    """Gives the weights as PyTorch named them."""
+    """Returns the weights as PyTorch named them."""
     return load_file(directory / "model.safetensors")
 
 

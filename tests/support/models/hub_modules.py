@@ -27,7 +27,7 @@ class Toy(tf.Module):  # type: ignore[misc]  # TensorFlow is not typed
         self.table = tf.Variable(table(seed))
 
     def words(self, texts: Any) -> tuple[Any, Any]:
-        """Gives float32[texts, words, dim], padded with the vector of the empty word, and int64[texts]."""
+        """Returns float32[texts, words, dim], padded with the vector of the empty word, and int64[texts]."""
         split = tf.strings.split(texts)
         ids = tf.strings.to_hash_bucket_fast(split.to_tensor(""), BUCKETS)
         return tf.gather(self.table, ids), split.row_lengths()

@@ -35,7 +35,7 @@ class Case:
     outputs: dict[str, np.ndarray]
 
     def by_role(self, specs: Mapping[str, InputSpec]) -> dict[str, np.ndarray]:
-        """Gives the inputs as a runtime takes them; the only input may have got another name."""
+        """Returns the inputs as a runtime takes them; the only input may have got another name."""
         arrays = {}
         for name, spec in specs.items():
             array = self.inputs[name if name in self.inputs else next(iter(self.inputs))]
@@ -57,7 +57,7 @@ class Artefact:
         return float(self.expected["atol"])
 
     def cases(self) -> Iterator[Case]:
-        """Gives the recorded calls."""
+        """Returns the recorded calls."""
         for case in self.expected["cases"]:
             inputs = {
                 name: _array(value, case["input_shapes"][name], case["input_dtypes"][name])
@@ -70,7 +70,7 @@ class Artefact:
             yield Case(case["name"], inputs, outputs)
 
     def texts(self) -> dict[str, np.ndarray]:
-        """Gives what the original stack gave for each text: alone, or in a batch filled up to one length."""
+        """Returns what the original stack gave for each text: alone, or in a batch filled up to one length."""
         whole = self.expected["cases"][0]
         if "texts" in whole:
             (rows,) = next(self.cases()).outputs.values()
@@ -166,7 +166,7 @@ def check_number_job(bundle: ModelBundle, made: Artefact, folder: Path) -> None:
 
 
 def vector(output: np.ndarray) -> np.ndarray:
-    """Gives the mean of vectors a token, and others as they are."""
+    """Returns the mean of vectors a token, and others as they are."""
     return output if output.ndim == 1 else np.asarray(output.mean(axis=0))
 
 

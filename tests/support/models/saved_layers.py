@@ -16,7 +16,7 @@ from model_bundle.layers.keras_setup import keras, tf
 
 
 def make_model(place: Path, labels: tuple[str, ...] = ()) -> Any:
-    """Makes the model of these tests on a bundle."""
+    """Builds the model of these tests on a bundle."""
     embedding = model_bundle.layers.BundleEmbedding(place, max_tokens=20, labels=labels, trainable=True)
     inputs = embedding.make_inputs()
     pooled = keras.layers.GlobalAveragePooling1D()(embedding(inputs))

@@ -70,7 +70,7 @@ def build_tiny_bundle(output: Path, *, num_layers: int = 2, normalize: bool = Tr
 
 
 def tiny_vocabulary() -> dict[str, int]:
-    """Gives the vocabulary; the failing word comes last."""
+    """Returns the vocabulary; the failing word comes last."""
     pieces = [*_CHARACTERS, *(f"##{character}" for character in _CHARACTERS)]
     tokens = dict.fromkeys([*_SPECIAL, *_WORDS, *pieces, NAN_WORD, FAILING_WORD])
     return {token: index for index, token in enumerate(tokens)}

@@ -63,7 +63,7 @@ class Run:
         return {letter["doc_id"]: letter["reason"] for letter in self.dead}
 
     def column(self, name: str) -> list[Any]:
-        """Gives a column of the rows."""
+        """Returns a column of the rows."""
         values: list[Any] = self.rows.column(name).to_pylist()
         return values
 
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Tells whether there is a manifest."""
+        """Whether there is a manifest."""
         return (self.root / "manifest.json").exists()
 
 
@@ -140,6 +140,6 @@ def write_texts(path: Path, texts: Sequence[str]) -> Path:
 
 
 def vectors_of(rows: pa.Table, column: str = "embedding") -> np.ndarray:
-    """Gives float[rows, dim]."""
+    """Returns float[rows, dim]."""
     lists = rows.column(column).combine_chunks()
     return np.asarray(lists.flatten()).reshape(len(rows), -1)

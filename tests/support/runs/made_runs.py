@@ -122,7 +122,7 @@ def rows_table(
 
 
 def describe_file(folder: Path, name: str, kind: Any, num_rows: int) -> RunFile:
-    """Gives what a manifest says of a file."""
+    """Returns what a manifest says of a file."""
     data = (folder / name).read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     return RunFile(path=name, kind=kind, num_rows=num_rows, num_bytes=len(data), sha256=digest)

@@ -64,17 +64,17 @@ def read_checked(*patterns: Path | str, **options: Any) -> list[Outcome]:
 
 
 def texts(outcomes: Sequence[Outcome]) -> list[str]:
-    """Gives the texts of the documents."""
+    """Returns the texts of the documents."""
     return [outcome.text for outcome in outcomes if isinstance(outcome, Document)]
 
 
 def ids(outcomes: Sequence[Outcome]) -> list[str]:
-    """Gives the ids of documents and dead letters."""
+    """Returns the ids of documents and dead letters."""
     return [outcome.doc_id for outcome in outcomes if not isinstance(outcome, DeadFile)]
 
 
 def reasons(outcomes: Sequence[Outcome]) -> list[str]:
-    """Gives the reasons of what is dead, and ``ok`` for documents."""
+    """Returns the reasons of what is dead, and ``ok`` for documents."""
     return ["ok" if isinstance(outcome, Document) else outcome.reason for outcome in outcomes]
 
 
@@ -103,7 +103,7 @@ def inspect(*patterns: Path | str, **options: Any) -> InputSummary:
 
 
 def refused(*patterns: Path | str, **options: Any) -> str:
-    """Gives the message of a check that must fail."""
+    """Returns the message of a check that must fail."""
     with pytest.raises(UsageError) as caught:
         inspect(*patterns, **options)
     return str(caught.value)

@@ -18,14 +18,14 @@ _GROUPED = "_"
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Tells whether a column of this type can hold numbers; text can, since CSV holds nothing else."""
+    """Whether a column of this type can hold numbers; text can, since CSV holds nothing else."""
     kind, types = plain_type(kind), pa.types
     is_numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
     return bool(is_numeric or types.is_boolean(kind) or is_text(kind))
 
 
 def number_values(array: pa.Array) -> list[Any]:
-    """Gives a Parquet column's floats, at once; text as it is, misfits as ``MISFIT``."""
+    """Returns a Parquet column's floats, at once; text as it is, misfits as ``MISFIT``."""
     kind = plain_type(array.type)
     if not is_number(kind):
         return [MISFIT] * len(array)
@@ -45,7 +45,7 @@ def number_converters(options: ReadOptions) -> list[Callable[[Any], float]]:
 
 
 def number_converter(name: str) -> Callable[[Any], float]:
-    """Makes the function that turns a column's values into numbers.
+    """Builds the function that turns a column's values into numbers.
 
     Numbers, true and false, and text that spells a number.
 

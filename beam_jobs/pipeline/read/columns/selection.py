@@ -183,5 +183,5 @@ def _listing(columns: FileColumns, options: ReadOptions) -> str:
 
 
 def _hides_names(columns: FileColumns, options: ReadOptions) -> bool:
-    """Tells whether the names may be text: the first row of a CSV file without a header is."""
+    """Whether the names may be text: the first row of a CSV file without a header is."""
     return options.no_text and columns.file.format in ("csv", "tsv") and not options.column_names

@@ -37,7 +37,7 @@ def merge_json_types(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
 
 def json_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
-    """Makes the function that turns a column's JSON values into Python values of a type.
+    """Builds the function that turns a column's JSON values into Python values of a type.
 
     A text column takes every value: strings as they are, all others as their JSON text.
 
@@ -88,7 +88,7 @@ def _json_text(value: Any) -> str:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Gives the type that a Parquet column is kept as: of the many string types only one is."""
+    """Returns the type that a Parquet column is kept as: of the many string types only one is."""
     types = pa.types
     if types.is_dictionary(kind):
         return plain_type(kind.value_type)
@@ -102,17 +102,17 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Tells whether a column of this type can be the text (a column of nothing but nulls can)."""
+    """Whether a column of this type can be the text (a column of nothing but nulls can)."""
     return bool(pa.types.is_string(plain_type(kind)) or pa.types.is_null(kind))
 
 
 def is_id(kind: pa.DataType) -> bool:
-    """Tells whether a column of this type can be the id: strings or integers."""
+    """Whether a column of this type can be the id: strings or integers."""
     return is_text(kind) or bool(pa.types.is_integer(plain_type(kind)))
 
 
 def storage_type(kind: pa.DataType) -> pa.DataType:
-    """Gives the type whose Python values lose nothing: times become the integers they are stored as.
+    """Returns the type whose Python values lose nothing: times become the integers they are stored as.
 
     Python's own have no nanoseconds. ``pa.array`` takes the integers back, whatever the unit and time zone.
     """
@@ -138,7 +138,7 @@ MISFIT = UnfitValue()
 
 
 def arrow_values(array: pa.Array, kind: pa.DataType) -> list[Any]:
-    """Gives an array's values as ``pa.array(values, kind)`` takes them; misfits as ``MISFIT``."""
+    """Returns an array's values as ``pa.array(values, kind)`` takes them; misfits as ``MISFIT``."""
     try:
         return _cast(array, kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
@@ -165,7 +165,7 @@ def _cast(array: pa.Array, kind: pa.DataType) -> list[Any]:
 
 
 def arrow_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
-    """Makes the function that passes on what ``arrow_values`` gave, but no misfits.
+    """Builds the function that passes on what ``arrow_values`` gave, but no misfits.
 
     Raises (the function):
         RecordError: ``column_type``.
@@ -180,5 +180,5 @@ def arrow_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
 
 
 def unchanged(value: Any) -> Any:
-    """Gives the value back: CSV holds nothing but strings, and they are kept as such."""
+    """Returns the value back: CSV holds nothing but strings, and they are kept as such."""
     return value

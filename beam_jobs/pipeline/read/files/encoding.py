@@ -49,7 +49,7 @@ def check_encoding(encoding: str) -> None:
 
 
 def is_line_safe(encoding: str) -> bool:
-    """Tells whether files in this encoding can be cut at the byte 0x0A.
+    """Whether files in this encoding can be cut at the byte 0x0A.
 
     >>> [name for name in ("utf-8", "cp1252", "shift_jis", "utf-16", "cp037") if is_line_safe(name)]
     ['utf-8', 'cp1252', 'shift_jis']

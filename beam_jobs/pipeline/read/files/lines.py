@@ -112,14 +112,14 @@ def _skip_line(stream: io.BufferedReader, piece: bytes) -> tuple[Oversized, int]
 
 
 def is_splittable(file: FileInfo, encoding: str) -> bool:
-    """Tells whether a line file can be read from its middle, and its lines be named by their byte offset."""
+    """Whether a line file can be read from its middle, and its lines be named by their byte offset."""
     return file.compression is None and is_line_safe(encoding)
 
 
 def span_lines(
     span: Span, encoding: str, max_bytes: int, on_bytes: OnBytes | None = None
 ) -> Iterator[tuple[int, bytes | Oversized]]:
-    """Gives position and bytes of the lines that begin in a span.
+    """Returns position and bytes of the lines that begin in a span.
 
     The position is the byte offset where the file is splittable, elsewhere the number of the line, from 0.
 

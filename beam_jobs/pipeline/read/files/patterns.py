@@ -118,7 +118,7 @@ def _file(path: str, relative: str, size: int) -> FileInfo:
 
 
 def _common_pattern(one: str, other: str) -> str:
-    """Gives a pattern that matches both of two files with different folders."""
+    """Returns a pattern that matches both of two files with different folders."""
     folders, others = one.split("/"), other.split("/")
     common = 0
     while folders[common] == others[common]:

@@ -67,7 +67,7 @@ def _records(stream: io.BufferedReader, file: FileInfo, options: ReadOptions) ->
 
 
 def _header(records: Iterator[Record], options: ReadOptions) -> Sequence[str] | None:
-    """Gives the names of the columns, and takes the header row off the records if there is one."""
+    """Returns the names of the columns, and takes the header row off the records if there is one."""
     if options.column_names:
         return options.column_names
     first = next(records, None)

@@ -65,7 +65,7 @@ def jsonl_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType
 
 
 def _first_objects(file: FileInfo, options: ReadOptions) -> Iterator[dict[str, Any]]:
-    """Gives the first rows that can be read; the others become dead letters when they are."""
+    """Returns the first rows that can be read; the others become dead letters when they are."""
     encoding, num_bytes = line_encoding(options.encoding), 0
     try:
         for _, line in islice(_records(Span(file), options), INSPECTED_ROWS):
@@ -83,7 +83,7 @@ def _first_objects(file: FileInfo, options: ReadOptions) -> Iterator[dict[str, A
 def _records(
     span: Span, options: ReadOptions, on_bytes: OnBytes | None = None
 ) -> Iterator[tuple[int, bytes | Oversized]]:
-    """Gives the lines that are not blank, with their offset or else the number of the record."""
+    """Returns the lines that are not blank, with their offset or else the number of the record."""
     splittable, number = is_splittable(span.file, options.encoding), 0
     for position, line in span_lines(span, options.encoding, options.max_document_bytes, on_bytes):
         content = line

@@ -133,7 +133,7 @@ def _top_name(path: str, wanted: set[str]) -> bool:
 
 
 def _group_bytes(metadata: pq.FileMetaData, file_bytes: int) -> list[int]:
-    """Gives each row group's share of the file's stored bytes; together they add up to the file."""
+    """Returns each row group's share of the file's stored bytes; together they add up to the file."""
     sizes = [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
     ends = [0, *accumulate(sizes)]
     shares = [file_bytes * end // max(ends[-1], 1) for end in ends]
@@ -157,7 +157,7 @@ def _outcomes(batch: pa.RecordBatch, position: int, builder: RowBuilder, plan: R
 
 
 def _text_values(array: pa.Array) -> list[Any]:
-    """Gives a column's texts, and errors in the place of those that are not UTF-8; Parquet does not check."""
+    """Returns a column's texts, and errors in the place of those that are not UTF-8; Parquet does not check."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     try:

@@ -12,5 +12,5 @@ from pathlib import Path
 
 
 def sample_pattern() -> str:
-    """Gives the file pattern of the sample's shards: an absolute path ending in a glob, for ``--input``."""
+    """Returns the file pattern of the sample's shards: an absolute path ending in a glob, for ``--input``."""
     return str(Path(__file__).resolve().parent / "sample-*-of-*.jsonl")

@@ -56,7 +56,7 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
         return cls(settings)
 
     def take_stored(self, arrays: Mapping[str, np.ndarray], where: str) -> tuple[str, ...]:
-        """Gives our graph the stored weights. See ``read_weights`` for errors."""
+        """Returns our graph the stored weights. See ``read_weights`` for errors."""
         config, weights, notes = match_weights(self.settings, arrays, where, self.is_classifier)
         self.encoder = BertEncoder(config, weights, where)
         return notes
@@ -79,7 +79,7 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
         return self.finish(states)
 
     def shapes_only(self, ids: Any) -> Any:
-        """Gives tensors of the right shapes, for as long as there are no weights."""
+        """Returns tensors of the right shapes, for as long as there are no weights."""
         states = tf.zeros([tf.shape(ids)[0], tf.shape(ids)[1], self.settings["hidden_size"]])
         return _Encoded(
             tf.ensure_shape(states, [None, ids.shape[1], self.settings["hidden_size"]]), states[:, 0]
@@ -99,7 +99,7 @@ class Classifier(StandIn):
     is_classifier = True
 
     def shapes_only(self, ids: Any) -> Any:
-        """Gives tensors of the right shapes, for as long as there are no weights."""
+        """Returns tensors of the right shapes, for as long as there are no weights."""
         return _Judged(tf.zeros([tf.shape(ids)[0], num_labels(self.settings)]))
 
     def finish(self, states: Any) -> Any:

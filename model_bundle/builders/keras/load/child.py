@@ -63,7 +63,7 @@ def export_keras(task: LoadTask) -> LoadAnswer:
 
 
 def _cause(error: Exception) -> str:
-    """Gives the innermost error of a report, which may quote the user's code and Keras' around it."""
+    """Returns the innermost error of a report, which may quote the user's code and Keras' around it."""
     text = str(error).strip()
     inner = _INNER.findall(text)
     paragraphs = (part.strip().removeprefix("Exception encountered: ") for part in text.split("\n\n"))
@@ -95,7 +95,7 @@ def _export(task: LoadTask) -> tuple[str, ...]:
 
 
 def lambda_name(layer: str) -> str:
-    """Gives the name under which a Lambda layer's function is registered."""
+    """Returns the name under which a Lambda layer's function is registered."""
     return f"function_of_{layer}"
 
 
@@ -131,7 +131,7 @@ def _load_zip(task: LoadTask, objects: dict[str, Any], scratch: Path) -> tuple[A
 
 
 def _from_config(task: LoadTask, objects: dict[str, Any], scratch: Path) -> Any:
-    """Makes a model of an architecture; its weights come later, by name."""
+    """Builds a model of an architecture; its weights come later, by name."""
     import tensorflow as tf
 
     if not hasattr(tf.keras, "version") or not tf.keras.version().startswith("3"):

@@ -38,7 +38,7 @@ class ModelConfig:
         return "module" in self.config
 
     def layers(self) -> Iterator[dict[str, Any]]:
-        """Gives every object in it that has a class, nested ones included."""
+        """Returns every object in it that has a class, nested ones included."""
         yield from _objects(self.config)
 
 

@@ -15,7 +15,7 @@ _REMEDY = "Run the command where the module can be imported, or set PYTHONPATH."
 
 
 def object_names(specs: Sequence[str]) -> tuple[str, ...]:
-    """Gives the names under which a file finds objects.
+    """Returns the names under which a file finds objects.
 
     >>> object_names(["layers:Mix", "embed=elmo:embed_texts"])
     ('Mix', 'embed')
@@ -64,7 +64,7 @@ class Redirect:
         return _bare(handle) in self._folders or "://" in handle
 
     def __call__(self, handle: str) -> str:
-        """Gives the folder of a module.
+        """Returns the folder of a module.
 
         Raises:
             SourceError: it is neither named nor in the cache.

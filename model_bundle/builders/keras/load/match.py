@@ -22,7 +22,7 @@ _Described = Mapping[str, Sequence[tuple[str, tuple[int, ...]]]]
 
 
 def relative_name(name: str, layer: str) -> str:
-    """Gives a weight's name within its layer.
+    """Returns a weight's name within its layer.
 
     >>> relative_name("model/nested/dense_1/kernel:0", "nested")
     'dense_1/kernel'
@@ -87,7 +87,7 @@ def _pair_layers(stored: _Described, expected: _Described, where: str) -> dict[s
 
 
 def _fits(layers: Mapping[str, str], stored: _Described, expected: _Described) -> bool:
-    """Tells whether every weight finds one of its shape."""
+    """Whether every weight finds one of its shape."""
     return len(layers) == len(stored) and all(
         sorted(shape for _, shape in stored[old]) == sorted(shape for _, shape in expected[new])
         for old, new in layers.items()
@@ -186,7 +186,7 @@ def _by_base(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _base(name: str) -> str:
-    """Gives a name without its number."""
+    """Returns a name without its number."""
     match = _NUMBERED.match(name)
     assert match is not None
     return match["base"]

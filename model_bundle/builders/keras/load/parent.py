@@ -157,7 +157,7 @@ def _objects(config: ModelConfig, choices: LoadChoices) -> tuple[str, ...]:
 
 
 def _check_transformers(config: ModelConfig, source: KerasSource) -> bool:
-    """Tells whether there are models of transformers, and refuses those that nothing stands in for."""
+    """Whether there are models of transformers, and refuses those that nothing stands in for."""
     layers = transformers_layers(config)
     unknown = [name for name in layers if name not in STAND_INS]
     if unknown:

@@ -36,7 +36,7 @@ def save_inference(model: Any, directory: Path) -> None:
 
 
 def _signature(model: Any) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], Any]]:
-    """Gives the inputs of a model by name, and how it is called with them."""
+    """Returns the inputs of a model by name, and how it is called with them."""
     import tensorflow as tf
 
     given = getattr(model, "inputs", None)
@@ -93,7 +93,7 @@ def _specs_of_layer(
 
 
 def _first_spec(model: Any) -> Any:
-    """Gives the input of a subclassed model: as it was called, or as it was built."""
+    """Returns the input of a subclassed model: as it was called, or as it was built."""
     import tensorflow as tf
 
     saved = model.save_spec() if hasattr(model, "save_spec") else None
@@ -127,7 +127,7 @@ def _named(outputs: Any, names: list[str]) -> dict[str, Any]:
 
 
 def _resources(model: Any, concrete: Any) -> list[Any]:
-    """Gives the model itself where its graph uses tables or the like, which belong to its parts."""
+    """Returns the model itself where its graph uses tables or the like, which belong to its parts."""
     import tensorflow as tf
 
     known = {id(variable.handle) for variable in concrete.graph.variables}

@@ -46,7 +46,7 @@ _TABLES = {
 
 
 def stand_ins() -> dict[str, Any]:
-    """Gives the classes, for the Keras of this process."""
+    """Returns the classes, for the Keras of this process."""
     from model_bundle.builders.keras.load.bert_layers import Classifier, StandIn
 
     return {name: Classifier if name == CLASSIFIER else StandIn for name in STAND_INS}
@@ -66,7 +66,7 @@ def num_labels(settings: Mapping[str, Any]) -> int:
 
 
 def take_layers(model: Any, stored: LayerArrays, where: str) -> tuple[LayerArrays, tuple[str, ...]]:
-    """Gives stand-ins what is stored for them; returns the rest, and notes.
+    """Returns stand-ins what is stored for them; returns the rest, and notes.
 
     Raises:
         WeightsMismatchError: not all of it is what their configuration describes.
@@ -102,7 +102,7 @@ def take_values(
 
 
 def transformers_name(place: str) -> str:
-    """Gives the name that transformers has for a weight at a place.
+    """Returns the name that transformers has for a weight at a place.
 
     >>> transformers_name("layers/tf_bert_main_layer/encoder/layer/tf_bert_layer_1/bert_output/dense/vars/0")
     'bert/encoder/layer_._1/output/dense/kernel'

@@ -1,4 +1,4 @@
-"""Gives a Keras model its stored weights, every one of them, or says which do not fit."""
+"""Returns a Keras model its stored weights, every one of them, or says which do not fit."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def unzip_weights(place: Path, scratch: Path) -> Path:
 
 
 def assign_by_name(model: Any, stored: LayerArrays, where: str) -> tuple[str, ...]:
-    """Gives each weight the stored one of its name.
+    """Returns each weight the stored one of its name.
 
     Raises:
         WeightsMismatchError: a name is on one side only, or shapes differ.
@@ -93,7 +93,7 @@ def assign_by_name(model: Any, stored: LayerArrays, where: str) -> tuple[str, ..
 
 
 def _assign_modules(model: Any, stored: Mapping[str, np.ndarray], place: Path) -> tuple[str, ...]:
-    """Gives the TF-Hub modules inside layers the variables that a checkpoint holds for them.
+    """Returns the TF-Hub modules inside layers the variables that a checkpoint holds for them.
 
     Raises:
         WeightsMismatchError: it holds others.
@@ -130,7 +130,7 @@ def check_loaded(model: Any, stored: Mapping[str, np.ndarray], where: str) -> tu
 
 
 def model_values(model: Any) -> dict[str, np.ndarray]:
-    """Gives a model's weights by name; names that come twice get a number."""
+    """Returns a model's weights by name; names that come twice get a number."""
     return _values(_weights(model))
 
 
@@ -156,7 +156,7 @@ def _load_values(model: Any, place: Path, scratch: Path) -> tuple[str, ...]:
 
 
 def _variables(model: Any) -> dict[str, list[tuple[str, Any]]]:
-    """Gives a model's weights by layer; those of no layer are called as in HDF5 files."""
+    """Returns a model's weights by layer; those of no layer are called as in HDF5 files."""
     layers: dict[str, list[tuple[str, Any]]] = {}
     seen: set[int] = set()
     for layer in model.layers:

@@ -35,7 +35,7 @@ def run(tmp_path: Path, bundle: Path, texts: Sequence[str], *flags: Any, run_id:
 
 
 def counts(done: Run) -> tuple[int, int, int, int]:
-    """Gives read, written, reused and dead."""
+    """Returns read, written, reused and dead."""
     found = done.manifest.counts
     return found.num_read, found.num_written, found.num_reused, found.num_dead
 

@@ -22,7 +22,7 @@ FILE = {
 
 
 class Spelling:
-    """Gives a word's length and counts what it was asked."""
+    """Returns a word's length and counts what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[list[bytes]] = []

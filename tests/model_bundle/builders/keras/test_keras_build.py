@@ -56,7 +56,7 @@ def with_tokenizer(folder: Path) -> Path:
 
 
 def save_ids_model(path: Path, length: int | None = LENGTH, *, with_mask: bool = True) -> Path:
-    """Gives the mean of the rows of ids, over real tokens or over all."""
+    """Returns the mean of the rows of ids, over real tokens or over all."""
 
     def call(rows: Any, input_ids: Any, attention_mask: Any = None) -> dict[str, Any]:
         states = tf.gather(rows, input_ids % BUCKETS)

@@ -220,7 +220,7 @@ def run() -> Iterator[Run]:
 
 
 def opened(name: str) -> tuple[Artefact, Path]:
-    """Gives the artefact of a name, and the file to build from."""
+    """Returns the artefact of a name, and the file to build from."""
     artefact_name = "/".join(name.split("/")[:2])
     inside = name.removeprefix(f"{artefact_name}/").split(" + ")[0]
     one = artefact(artefact_name)
