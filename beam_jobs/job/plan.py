@@ -71,7 +71,7 @@ def plan_input(flags: argparse.Namespace) -> tuple[ReadOptions, InputSummary, En
 
 
 def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
-    """Returns what to read, and whether to keep text; without ``--input`` that is the sample, with its text."""
+    """Returns what to read, and whether to keep text: without ``--input``, the sample with its text."""
     common = {
         "max_document_bytes": flags.max_document_bytes,
         "limit": flags.limit,

@@ -16,7 +16,7 @@ CACHE_VARIABLE = "BEAM_JOBS_CACHE"
 
 
 def cache_dir() -> Path:
-    """Returns the cache: ``$BEAM_JOBS_CACHE``, else ``beam-embedding-jobs`` in the user's own cache folder."""
+    """Returns the cache: ``$BEAM_JOBS_CACHE``, else ``beam-embedding-jobs`` in the user's cache folder."""
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")

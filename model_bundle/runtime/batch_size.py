@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 
 def calibrated_batch_tokens(bundle: ModelBundle, runtime: Runtime) -> int:
-    """Returns the padded cells a batch should have; takes a second or two where nobody has measured it before.
+    """Returns the padded cells a batch should have; takes a second or two when not measured before.
 
     What was found is kept in the cache, by bundle, request, processor and threads, so that one machine gives
     the same vectors to the last bit from run to run. ELMo is not measured, see ``RECURRENT_BATCH_TOKENS``.

@@ -29,7 +29,7 @@ _ZERO = ("attention/output/kernel", "ffn/outer/kernel")
 
 
 def principal_axes(vectors: np.ndarray, count: int) -> np.ndarray:
-    """Returns float32[dim, count]: the directions in which vectors differ most; cosines change least there."""
+    """Returns float32[dim, count], the directions of largest variance, which preserve cosines best."""
     vectors = vectors.astype(np.float64)
     _, axes = np.linalg.eigh(vectors.T @ vectors)
     axes = axes[:, ::-1][:, :count]

@@ -125,7 +125,7 @@ def _latest_below(root: str) -> PreviousRun | None:
 
 
 def chain_of(run: PreviousRun) -> tuple[PreviousRun, ...]:
-    """Returns a run and, where it holds changes only, the runs that it is complete with; the last one is whole.
+    """Returns a run and, if it holds only changes, the runs that complete it; the last one is whole.
 
     Raises:
         UsageError: one of them is gone.

@@ -10,7 +10,7 @@ from beam_jobs.store.manifest import RunFile, RunManifest
 
 
 def without_files(manifest: RunManifest) -> RunManifest:
-    """Returns a manifest with one entry a kind, that has the rows of all: small enough for a job's request."""
+    """Returns a manifest with one entry per kind, with the rows of all: small enough for a job's request."""
     totals: Counter[str] = Counter()
     for file in manifest.files:
         totals[file.kind] += file.num_rows

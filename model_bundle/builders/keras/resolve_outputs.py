@@ -100,7 +100,7 @@ def _vectors(
 def _labels(
     scores: np.ndarray, beside: Beside | None, choices: KerasChoices, where: str
 ) -> tuple[tuple[str, ...], str]:
-    """Returns the names of the classes, and how they are known; none where the output is no classification."""
+    """Returns the names of the classes and their origin; none if the output is not a classification."""
     size = scores.shape[-1]
     if choices.labels is not None:
         labels = read_labels(choices.labels)

@@ -58,7 +58,7 @@ class SharedArrays:
         return found
 
     def _mapped(self, size: int) -> mmap.mmap:
-        """Returns at least ``size`` bytes of the memory; an older, smaller mapping ends with its last view."""
+        """Returns at least ``size`` bytes of the memory; a smaller mapping ends with its last view."""
         if self._memory is None or len(self._memory) < size:
             there = os.fstat(self._descriptor).st_size
             if there < size:

@@ -70,7 +70,7 @@ class Artefact:
             yield Case(case["name"], inputs, outputs)
 
     def texts(self) -> dict[str, np.ndarray]:
-        """Returns what the original stack gave for each text: alone, or in a batch filled up to one length."""
+        """Returns the original stack's output for each text: alone, or in a batch padded to one length."""
         whole = self.expected["cases"][0]
         if "texts" in whole:
             (rows,) = next(self.cases()).outputs.values()

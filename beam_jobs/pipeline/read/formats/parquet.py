@@ -157,7 +157,7 @@ def _outcomes(batch: pa.RecordBatch, position: int, builder: RowBuilder, plan: R
 
 
 def _text_values(array: pa.Array) -> list[Any]:
-    """Returns a column's texts, and errors in the place of those that are not UTF-8; Parquet does not check."""
+    """Returns a column's texts, with errors in place of those that are not UTF-8; Parquet does not check."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     try:
