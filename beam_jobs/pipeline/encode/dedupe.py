@@ -114,7 +114,7 @@ class RowCache:
     def find(
         self, documents: list[tuple[Document, str]]
     ) -> Iterator[tuple[pa.RecordBatch, list[Document], np.ndarray]]:
-        """Returns for each batch the documents with rows in it, and int32[documents, 4], their row locations."""
+        """Returns for each batch the documents with rows in it, and int32[documents, 4] of row locations."""
         wanted: dict[int, list[tuple[Document, int, int]]] = {}
         for document, digest in documents:
             number, start, count = self._places[digest]
