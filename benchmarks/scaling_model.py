@@ -14,8 +14,9 @@ import time
 from dataclasses import dataclass
 
 from beam_jobs.base.config import Limits
-from beam_jobs.pipeline.write.commit import RunDescription, _manifest, _plan
-from beam_jobs.pipeline.write.shard import Receipt
+from beam_jobs.pipeline.write.commit import _manifest, _plan
+from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.store.receipt import Receipt
 
 _WORKERS = (1, 10, 100, 300, 1000, 3000)
 

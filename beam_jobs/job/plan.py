@@ -7,18 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from beam_jobs.base.config import Limits, ReadOptions, WriteOptions
-from beam_jobs.errors import FinishedError, JobError, UsageError
+from beam_jobs.errors import UsageError
 from beam_jobs.job.flags.modes import long_texts
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
-from beam_jobs.pipeline.incremental.resume import run_to_resume
 from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.description import absolute, describe_run, new_run
-from beam_jobs.store import filesystem
-from beam_jobs.store.manifest import FAILED_NAME
-from beam_jobs.store.run_folder import announce, claim, find_manifest
+from beam_jobs.pipeline.write.description import describe_run, new_run
+from beam_jobs.store.filesystem import absolute
+from beam_jobs.store.run_folder import check_output, run_to_resume
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
 
 # Mean nothing without --input: the sample is what it is.
@@ -149,35 +147,6 @@ def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOption
         fail_job=not in_process,
         claim_in_job=not in_process,
         report=not flags.no_report,
-    )
-
-
-def check_output(write: WriteOptions) -> None:
-    """Proves that the run's folder can be written and holds no finished run, and claims it for this job.
-
-    Raises:
-        FinishedError: there is one.
-        UsageError: it cannot be written.
-    """
-    root = filesystem.join(write.output, write.run_id)
-    try:
-        earlier = find_manifest(root)
-        if earlier is None or earlier.failure is not None:
-            if write.claim_in_job:
-                announce(write)
-                return
-            claim(write)
-            filesystem.delete(filesystem.join(root, FAILED_NAME))
-            return
-    except JobError:
-        raise
-    except Exception as error:  # every storage has errors of its own
-        raise UsageError(
-            f"--output {write.output} cannot be written: {error}. Name a folder you may write to."
-        ) from error
-    raise FinishedError(
-        f"--run_id {write.run_id}: {root} holds a finished run, which stays as it is. Choose another id, or "
-        "leave --run_id out to have one made."
     )
 
 

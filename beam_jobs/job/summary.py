@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from beam_jobs.base.units import size
+from beam_jobs.base.units import clock, size
 from beam_jobs.job.console.console import Severity, Voice
-from beam_jobs.job.console.progress_line import clock
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (

@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions, WriteOptions
-from beam_jobs.job.console.progress_line import ProgressSink
+from beam_jobs.base.progress import ProgressSink
 from beam_jobs.pipeline.encode.transform import EncodeDocuments
+from beam_jobs.pipeline.incremental.changes_by_join import CompareRows
+from beam_jobs.pipeline.incremental.plan import ReusePlan
+from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments, ReuseRows
+from beam_jobs.pipeline.incremental.reuse_by_join import JoinRows
 from beam_jobs.pipeline.read.transform import ReadDocuments
-from beam_jobs.pipeline.reuse_steps import take_over, with_reused
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.commit import RunDescription
+from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.transform import RunInputs, WriteRun
 
 if TYPE_CHECKING:
-    from beam_jobs.pipeline.incremental.plan import ReusePlan
-    from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments
     from beam_jobs.pipeline.read.inspect import InputSummary
 
 
@@ -70,3 +72,18 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
     return run | "Write" >> WriteRun(
         plan.write, encode.schema, plan.description, known_folder
     )  # PCollection[RunManifest]
+
+
+def take_over(plan: ReusePlan, schema: pa.Schema, num_kept: int, progress: ProgressSink) -> Any:
+    """Returns the transform from documents to ``ReusedDocuments``."""
+    if plan.by_join:
+        return JoinRows(plan, schema, num_kept)
+    return ReuseRows(plan, schema, num_kept, progress)
+
+
+def with_reused(run: RunInputs, reused: ReusedDocuments, plan: ReusePlan) -> RunInputs:
+    """Adds what was taken over to what is written; by a join, also what changed."""
+    changes = None
+    if plan.by_join and plan.known is not None:
+        changes = (run.rows, reused.rows) | "Compare" >> CompareRows(plan, reused.unchanged_pairs)
+    return run._replace(reused=reused.rows, unchanged=reused.unchanged, changes=changes)

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 
-from beam_jobs.base.units import size
-from beam_jobs.job.console.progress_line import clock
+from beam_jobs.base.units import clock, size
 from beam_jobs.report.charts import Bar, bar_chart, share_bar, short
 from beam_jobs.report.markup import note, pairs, safe, section, table, tile
 from beam_jobs.report.projection import Projection, neighbours_of, spread_rows

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.store.batches import matrix, read_batches
-from beam_jobs.store.dataset import run_schema, vector_columns
+from beam_jobs.store.dataset import matrix, read_batches, run_schema, vector_columns
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.manifest import RunFile
 

@@ -18,15 +18,14 @@ from beam_jobs.base.config import Limits, WriteOptions
 from beam_jobs.base.units import size
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.job.flags.beam import is_in_process, pipeline_options
-from beam_jobs.job.plan import check_output
-from beam_jobs.pipeline.write.commit import CommitRun, RunDescription, failure_of
-from beam_jobs.pipeline.write.copied_manifest import without_files
-from beam_jobs.pipeline.write.description import absolute, new_run
+from beam_jobs.pipeline.write.commit import CommitRun, failure_of
+from beam_jobs.pipeline.write.description import RunDescription, new_run, without_files
 from beam_jobs.pipeline.write.transform import WriteShards
 from beam_jobs.store import arrow_files, filesystem
+from beam_jobs.store.filesystem import absolute
 from beam_jobs.store.finished_run import FinishedRun, find_run
 from beam_jobs.store.manifest import DEAD_LETTERS, LATEST_NAME, RunFile, RunManifest
-from beam_jobs.store.run_folder import find_manifest
+from beam_jobs.store.run_folder import check_output, find_manifest
 
 DEFAULT_SHARD_BYTES = 512_000_000
 # Files are cut by size alone: nothing is computed here that a crash could lose.

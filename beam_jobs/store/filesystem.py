@@ -224,3 +224,8 @@ def _create_object_if_absent(path: str, data: bytes) -> bool:
 def _literal(path: str) -> str:
     """Escapes what a pattern would read as a wildcard; Beam's buckets know ``*``, ``?`` and ``[``."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in path)
+
+
+def absolute(path: str) -> str:
+    """Makes a local path independent of where a worker runs."""
+    return path if "://" in path else str(Path(path).absolute())

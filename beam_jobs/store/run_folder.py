@@ -8,9 +8,10 @@ import logging
 from apache_beam.io.filesystem import BeamIOError
 
 from beam_jobs.base.config import WriteOptions
-from beam_jobs.errors import JobError
+from beam_jobs.errors import FinishedError, JobError, UsageError
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import FAILED_NAME, LATEST_NAME, MANIFEST_NAME, STAGING_DIR, RunManifest
+from beam_jobs.store.run_folder import find_unfinished
 
 # Says which job works in a run's folder: the one that was started last.
 _CLAIM = "attempt"
@@ -86,3 +87,59 @@ def finish(options: WriteOptions, manifest: RunManifest) -> RunManifest:
     except (OSError, BeamIOError) as error:
         _logger.warning("%s/%s is left over and can be removed: %s", root, STAGING_DIR, error)
     return manifest
+
+
+def check_output(write: WriteOptions) -> None:
+    """Proves that the run's folder can be written and holds no finished run, and claims it for this job.
+
+    Raises:
+        FinishedError: there is one.
+        UsageError: it cannot be written.
+    """
+    root = filesystem.join(write.output, write.run_id)
+    try:
+        earlier = find_manifest(root)
+        if earlier is None or earlier.failure is not None:
+            if write.claim_in_job:
+                announce(write)
+                return
+            claim(write)
+            filesystem.delete(filesystem.join(root, FAILED_NAME))
+            return
+    except JobError:
+        raise
+    except Exception as error:  # every storage has errors of its own
+        raise UsageError(
+            f"--output {write.output} cannot be written: {error}. Name a folder you may write to."
+        ) from error
+    raise FinishedError(
+        f"--run_id {write.run_id}: {root} holds a finished run, which stays as it is. Choose another id, or "
+        "leave --run_id out to have one made."
+    )
+
+
+def run_to_resume(output: str, run_id: str | None) -> str:
+    """Returns the id of the run that ``--resume`` means.
+
+    Args:
+        output: root of the runs.
+        run_id: as given to ``--run_id``.
+
+    Raises:
+        UsageError: no run, or more than one, is unfinished.
+    """
+    unfinished = find_unfinished(output)
+    if run_id is not None:
+        if run_id not in unfinished:
+            raise UsageError(
+                f"--resume: below {output} is no unfinished run {run_id}. Leave --resume out to start one."
+            )
+        return run_id
+    if len(unfinished) == 1:
+        return unfinished[0]
+    if not unfinished:
+        raise UsageError(f"--resume: no run below {output} is unfinished. Leave --resume out to start one.")
+    raise UsageError(
+        f"--resume: {len(unfinished)} runs below {output} are not finished: {', '.join(unfinished)}. Name "
+        "one with --run_id; one of them may be going on right now."
+    )

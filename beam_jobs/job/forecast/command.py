@@ -25,8 +25,8 @@ from beam_jobs.job.forecast.summary import describe_forecast
 from beam_jobs.job.plan import plan_input
 from beam_jobs.pipeline.read.inspect import InputSummary
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.description import absolute
 from beam_jobs.store import filesystem
+from beam_jobs.store.filesystem import absolute
 from model_bundle.base.machine import cpu_name, num_cores
 from model_bundle.bundle.bundle import ModelBundle
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from beam_jobs.base.units import size
-from beam_jobs.job.console.progress_line import clock
+from beam_jobs.base.units import clock, size
 from beam_jobs.job.forecast.estimate import Forecast
 from beam_jobs.report.sections import length_bars
 

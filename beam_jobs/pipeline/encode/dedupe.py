@@ -13,10 +13,9 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs.base import metrics
 from beam_jobs.base.records import DeadLetter, Document, text_sha256
-from beam_jobs.pipeline.encode.transform import DEAD_LETTERS, _EncodeDoFn, _unfit
-from beam_jobs.pipeline.incremental.previous_rows import PLACE_WIDTH, document_rows
-from beam_jobs.pipeline.incremental.reuse_by_index import parts_of, taken_over, with_counts
-from beam_jobs.pipeline.rows.make import REPEATED_KEY
+from beam_jobs.pipeline.encode.dofn import DEAD_LETTERS, _EncodeDoFn, _unfit
+from beam_jobs.pipeline.rows.copied import PLACE_WIDTH, document_rows, parts_of, taken_over
+from beam_jobs.pipeline.rows.cost import REPEATED_KEY, with_counts
 
 # Rows that are kept: at 384 dimensions, those of 80,000 texts.
 _KEPT_BYTES = 128_000_000

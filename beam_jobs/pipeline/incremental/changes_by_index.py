@@ -18,7 +18,7 @@ from beam_jobs.pipeline.incremental.previous_documents import (
     pair_digests,
 )
 from beam_jobs.pipeline.incremental.previous_rows import by_group
-from beam_jobs.pipeline.write.shard import Receipt
+from beam_jobs.store.receipt import Receipt
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
 CHANGES_SCHEMA = pa.schema(

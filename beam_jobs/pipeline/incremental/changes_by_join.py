@@ -12,8 +12,8 @@ from apache_beam.pvalue import TaggedOutput
 from beam_jobs.base.records import Document, UnchangedDocuments
 from beam_jobs.pipeline.incremental.changes_by_index import ADDED, CHANGED, CHANGES_SCHEMA, REMOVED
 from beam_jobs.pipeline.incremental.previous_documents import KnownRun, changed_ids, documents_of
-from beam_jobs.pipeline.incremental.previous_rows import document_rows
 from beam_jobs.pipeline.incremental.reuse_by_index import text_digest
+from beam_jobs.pipeline.rows.copied import document_rows
 
 if TYPE_CHECKING:
     from beam_jobs.pipeline.incremental.plan import ReusePlan

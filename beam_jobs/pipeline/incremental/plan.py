@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
 
 from beam_jobs.base.config import WriteOptions
-from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.incremental.previous_documents import KnownRun
-from beam_jobs.pipeline.incremental.previous_rows import opened, taken_columns
+from beam_jobs.errors import JobError, UsageError
+from beam_jobs.pipeline.incremental.previous_documents import KnownRun, build_known
+from beam_jobs.pipeline.incremental.previous_rows import build_index, opened, staged_files, taken_columns
 from beam_jobs.pipeline.incremental.previous_run import (
     LATEST,
     PreviousRun,
@@ -22,7 +25,6 @@ from beam_jobs.pipeline.incremental.previous_run import (
     find_previous,
     kind_of,
 )
-from beam_jobs.pipeline.incremental.resume import staged_files
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CLASSES, EMBEDDINGS, STAGING_DIR, PreviousEntry
@@ -174,3 +176,31 @@ def _missing(chain: tuple[PreviousRun, ...], columns: list[str]) -> str:
             if missing:
                 return f"its rows have no column {missing}"
     return ""
+
+
+@contextlib.contextmanager
+def indexed(plan: ReusePlan | None) -> Iterator[None]:
+    """Builds the indexes of a plan, and removes them at the end.
+
+    Raises:
+        JobError: an earlier file cannot be read, or changes cannot be told.
+    """
+    if plan is None or plan.by_join:
+        yield
+        return
+    try:
+        build_index(plan.paths, plan.index_folder)
+        if plan.known_folder is not None:
+            repeated = build_known(plan.known or (), plan.known_folder, same_settings=plan.same_settings)
+            _check_repeated(plan, repeated)
+        yield
+    finally:
+        shutil.rmtree(plan.folder, ignore_errors=True)
+
+
+def _check_repeated(plan: ReusePlan, repeated: int) -> None:
+    if repeated and plan.emit == "changes":
+        raise JobError(
+            f"--emit changes: {repeated} documents of the earlier run have the id of another one; whoever "
+            "replaces rows by their id would lose some. Give every document its own, or use --emit all."
+        )

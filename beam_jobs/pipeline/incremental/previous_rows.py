@@ -13,13 +13,15 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from beam_jobs.base.config import WriteOptions
 from beam_jobs.errors import JobError
 from beam_jobs.pipeline.incremental.digest_index import DigestIndex, IndexWriter, from_hex
+from beam_jobs.pipeline.incremental.previous_rows import opened
+from beam_jobs.pipeline.rows.copied import COUNTING_COLUMNS, PLACE_WIDTH, document_rows
+from beam_jobs.pipeline.settings import EncodeSettings
+from beam_jobs.store import filesystem
+from beam_jobs.store.manifest import STAGING_DIR
 
-# Where a document's rows stand: file, row group, first row in it, number of rows.
-PLACE_WIDTH = 4
-# Counts the rows of one document from 0, where a document has several.
-_COUNTING_COLUMNS = ("word_index", "window_index")
 # These columns come from the input; all others of a row are taken over.
 _OF_INPUT = ("doc_id", "source", "text_sha256", "text")
 # Row groups that stay decoded: an input in its old order reads each once.
@@ -95,7 +97,7 @@ class GroupDocuments:
 
 def group_documents(parquet: pq.ParquetFile, group: int, *, with_ids: bool = True) -> GroupDocuments:
     """Reads which documents the rows of a row group belong to."""
-    counting = [name for name in _COUNTING_COLUMNS if name in parquet.schema_arrow.names]
+    counting = [name for name in COUNTING_COLUMNS if name in parquet.schema_arrow.names]
     columns = ["text_sha256", *counting, *(["doc_id"] if with_ids else [])]
     table = parquet.read_row_group(group, columns=columns)
     starts, counts = document_rows(table)
@@ -103,15 +105,6 @@ def group_documents(parquet: pq.ParquetFile, group: int, *, with_ids: bool = Tru
     digests = b"".join(rows.column("text_sha256").cast(pa.binary()).to_pylist())
     ids = rows.column("doc_id").to_pylist() if with_ids else []
     return GroupDocuments(starts, counts, from_hex(digests, len(starts)), ids)
-
-
-def document_rows(rows: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Returns int64[documents] twice: where the rows of each document start, and how many they are."""
-    counting = [name for name in _COUNTING_COLUMNS if name in rows.schema.names]
-    starts = np.arange(rows.num_rows)
-    if counting:
-        starts = np.flatnonzero(np.asarray(rows.column(counting[0])) == 0)
-    return starts, np.diff(np.append(starts, rows.num_rows))
 
 
 class OldRows:
@@ -144,22 +137,6 @@ def _empty(table: pa.Table) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
-def row_numbers(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spreads documents to their rows.
-
-    Args:
-        places: int32[documents, 4], all in one row group.
-
-    Returns:
-        int64[rows], the rows in the group; int64[rows], the position of their document.
-    """
-    counts = places[:, 3].astype(np.int64)
-    documents = np.repeat(np.arange(len(places)), counts)
-    begun = np.cumsum(counts) - counts
-    rows = np.arange(len(documents)) - begun[documents] + places[documents, 2]
-    return rows, documents
-
-
 def by_group(places: np.ndarray) -> Mapping[tuple[int, int], np.ndarray]:
     """Groups the positions of int32[documents, 4] by file and row group, in that order."""
     order = np.lexsort((places[:, 1], places[:, 0]))
@@ -170,3 +147,46 @@ def by_group(places: np.ndarray) -> Mapping[tuple[int, int], np.ndarray]:
         for part in np.split(order, bounds)
         if len(part)
     }
+
+
+def staged_files(write: WriteOptions, kind: str, encode: EncodeSettings, columns: list[str]) -> list[str]:
+    """Lists the files of an earlier attempt at a run whose rows can be taken over.
+
+    A file counts if it was closed (a Parquet file ends with its index, so one that was cut off cannot be
+    read) and has the same bundle, settings and columns.
+
+    Args:
+        write: the run.
+        kind: of its rows.
+        encode: what is computed now.
+        columns: what a row must have.
+    """
+    root = filesystem.join(write.output, write.run_id)
+    staged = [
+        path
+        for path in filesystem.list_files(filesystem.join(root, STAGING_DIR))
+        if filesystem.base_name(path).startswith(f"{kind}-") and path.endswith(".parquet")
+    ]
+    # An attempt that failed, or was stopped while it moved its files, has them under their final names.
+    moved = [path for path in filesystem.list_files(filesystem.join(root, kind)) if path.endswith(".parquet")]
+    wanted = encode.file_metadata()
+    return sorted(path for path in [*staged, *moved] if _fits(path, wanted, columns))
+
+
+def _fits(path: str, wanted: dict[str, str], columns: list[str]) -> bool:
+    schema = _schema(path)
+    if schema is None:
+        return False
+    metadata = schema.metadata or {}
+    digests = ("beam_jobs.bundle_digest", "beam_jobs.settings_digest")
+    same = all(metadata.get(key.encode()) == wanted[key].encode() for key in digests)
+    return same and not set(columns) - set(schema.names)
+
+
+def _schema(path: str) -> pa.Schema | None:
+    """Reads the schema of a file that may have been cut off; None where it was."""
+    try:
+        with opened(path) as parquet:
+            return parquet.schema_arrow if parquet.metadata.num_rows else None
+    except JobError:
+        return None

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.write.description import absolute
 from beam_jobs.store import filesystem
+from beam_jobs.store.filesystem import absolute
 from beam_jobs.store.manifest import (
     CHANGES,
     CLASSES,

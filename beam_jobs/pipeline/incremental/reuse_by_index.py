@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from beam_jobs.base import metrics
+from beam_jobs.base.progress import ProgressSink
 from beam_jobs.base.records import Document, UnchangedDocuments
-from beam_jobs.errors import JobError
-from beam_jobs.job.console.progress_line import ProgressSink
-from beam_jobs.pipeline.encode.transform import in_global_window
+from beam_jobs.pipeline.global_window import in_global_window
 from beam_jobs.pipeline.incremental.digest_index import DIGEST_BYTES, DigestIndex
 from beam_jobs.pipeline.incremental.previous_documents import KnownDocuments
-from beam_jobs.pipeline.incremental.previous_rows import OldRows, by_group, row_numbers, taken_columns
-from beam_jobs.pipeline.rows.make import REUSED_KEY, input_columns
+from beam_jobs.pipeline.incremental.previous_rows import OldRows, by_group, taken_columns
+from beam_jobs.pipeline.rows.copied import parts_of, taken_over
+from beam_jobs.pipeline.rows.cost import REUSED_KEY, with_counts
 
 if TYPE_CHECKING:
     from beam_jobs.pipeline.incremental.plan import ReusePlan
@@ -29,8 +28,6 @@ ROWS, UNCHANGED = "rows", "unchanged"
 # Documents that are looked up together, so that input in another order reads a row group seldom.
 _BUFFER_DOCUMENTS = 1 << 16
 _BUFFER_BYTES = 64_000_000
-# Rows that leave together.
-_BATCH_BYTES = 16_000_000
 
 
 class ReusedDocuments(NamedTuple):
@@ -144,52 +141,6 @@ def text_digest(document: Document) -> bytes:
     return hashlib.sha256(document.text.encode("utf-8", errors="surrogatepass")).digest()
 
 
-def parts_of(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> Iterator[np.ndarray]:
-    """Cuts documents so that their rows fill a batch each; one text may be asked for a million times."""
-    row_bytes = max(old.nbytes // max(old.num_rows, 1), 1)
-    sizes = np.cumsum(places[positions, 3].astype(np.int64) * row_bytes)
-    bounds = np.flatnonzero(np.diff(sizes // _BATCH_BYTES)) + 1
-    yield from np.split(positions, bounds)
-
-
-def _places(taken: pa.RecordBatch) -> np.ndarray | None:
-    """int32[rows, 2], where rows stand in their documents; None where each is all of one."""
-    if "char_start" not in taken.schema.names:
-        return None
-    return np.stack([taken.column(name).to_numpy() for name in ("char_start", "char_end")], axis=1)
-
-
-def taken_over(
-    documents: list[Document], old: pa.RecordBatch, places: np.ndarray, schema: pa.Schema
-) -> tuple[pa.RecordBatch, int]:
-    """Makes rows of documents with what is taken over; also gives how many of them are truncated.
-
-    Args:
-        documents: at least one, of the new input.
-        old: a row group of an earlier run.
-        places: int32[documents, 4], where each document's rows stand in it.
-        schema: of the new rows.
-
-    Raises:
-        JobError: the rows are not those of these texts: the file has changed since it was indexed.
-    """
-    numbers, texts = row_numbers(places)
-    taken = old.take(pa.array(numbers))
-    columns = input_columns(documents, texts, schema, _places(taken))
-    if not taken.column("text_sha256").equals(columns["text_sha256"]):
-        raise JobError(
-            "A file of an earlier run has changed while this job was running; start it again, with another "
-            "--previous or none."
-        )
-    for field in schema:
-        if field.name not in columns:
-            columns[field.name] = taken.column(field.name).cast(field.type)
-    rows = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
-    first = np.flatnonzero(np.append(True, texts[1:] != texts[:-1]))
-    num_truncated = pc.sum(taken.column("was_truncated").take(pa.array(first))).as_py() or 0
-    return rows, num_truncated
-
-
 def reused_rows(
     documents: list[Document], old: pa.RecordBatch, places: np.ndarray, schema: pa.Schema
 ) -> pa.RecordBatch:
@@ -197,9 +148,3 @@ def reused_rows(
     rows, num_truncated = taken_over(documents, old, places, schema)
     counts = {"num_documents": 0, REUSED_KEY: len(documents), "num_truncated": num_truncated}
     return with_counts(rows, counts)
-
-
-def with_counts(rows: pa.RecordBatch, counts: Mapping[str, int]) -> pa.RecordBatch:
-    """Writes on a batch what it counts as, see ``COST_KEYS``."""
-    metadata = {key.encode(): str(count).encode() for key, count in counts.items()}
-    return rows.replace_schema_metadata(dict(rows.schema.metadata or {}) | metadata)

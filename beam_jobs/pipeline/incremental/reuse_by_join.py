@@ -20,7 +20,8 @@ from beam_jobs.base.records import Document
 from beam_jobs.pipeline.incremental.changes_by_join import LeaveOutUnchanged
 from beam_jobs.pipeline.incremental.previous_documents import documents_of
 from beam_jobs.pipeline.incremental.previous_rows import OldRows, taken_columns
-from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments, parts_of, reused_rows, text_digest
+from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments, reused_rows, text_digest
+from beam_jobs.pipeline.rows.copied import parts_of
 
 if TYPE_CHECKING:
     from beam_jobs.pipeline.incremental.plan import ReusePlan

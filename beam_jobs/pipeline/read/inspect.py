@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.read.columns.selection import (
+from beam_jobs.pipeline.read.column_selection import (
     FileColumns,
     check_id,
     check_numbers,
@@ -21,8 +21,7 @@ from beam_jobs.pipeline.read.columns.selection import (
     kept_schema,
     merge_jsonl,
 )
-from beam_jobs.pipeline.read.files.encoding import check_encoding
-from beam_jobs.pipeline.read.files.encoding_guess import check_head
+from beam_jobs.pipeline.read.files.encoding import check_encoding, check_head
 from beam_jobs.pipeline.read.files.open import open_decompressed
 from beam_jobs.pipeline.read.files.patterns import check_ids, match_patterns
 from beam_jobs.pipeline.read.formats.csv import delimited_columns

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
+import pyarrow as pa
 
 from beam_jobs.base import metrics
+
+if TYPE_CHECKING:
+    pass
+
 from model_bundle.inference.results import EncodedTexts
+
+# What a batch of rows cost, in the metadata of its schema: it travels with the rows and is summed by whoever
+# writes them, so it counts just what was kept.
+WEIGHTS_KEY = "weights"
+# How long the model took to load: not summed, the longest counts.
+READY_KEY = "ready_milliseconds"
+# Documents whose rows were taken over from earlier; the other keys count what was computed.
+REUSED_KEY = "num_reused"
+# Documents whose text was computed for another one.
+REPEATED_KEY = "num_repeated"
+COST_KEYS = (
+    "num_documents",
+    REUSED_KEY,
+    REPEATED_KEY,
+    "num_tokens",
+    "num_truncated",
+    "num_padded_tokens",
+    "num_lost_tokens",
+    "num_lost_words",
+    "num_windowed",
+    "num_windows",
+    "model_milliseconds",
+)
 
 
 def encoded_counts(encoded: EncodedTexts, milliseconds: int) -> dict[str, int]:
@@ -28,3 +59,44 @@ def encoded_counts(encoded: EncodedTexts, milliseconds: int) -> dict[str, int]:
         metrics.WINDOWS: windows,
         metrics.MODEL_MILLISECONDS: milliseconds,
     }
+
+
+def with_cost(
+    rows: pa.RecordBatch,
+    encoded: EncodedTexts,
+    alive: np.ndarray,
+    milliseconds: int,
+    model: Mapping[str, str],
+) -> pa.RecordBatch:
+    """Writes on a batch what it cost, and of the model ``WEIGHTS_KEY`` (their kind) and ``READY_KEY``."""
+    num_tokens, full = encoded.num_tokens[alive], encoded.num_tokens_untruncated[alive]
+    windows = np.zeros(0, np.int64) if encoded.num_windows is None else encoded.num_windows[alive]
+    cost = (
+        int(alive.sum()),
+        0,
+        0,
+        int(encoded.num_fed_tokens[alive].sum()),
+        int((num_tokens < full).sum()),
+        encoded.num_padded_tokens,
+        int((full - num_tokens).sum()),
+        _num_lost_words(encoded, alive),
+        int((windows > 1).sum()),
+        int(windows[windows > 1].sum()),
+        milliseconds,
+    )
+    metadata = dict(rows.schema.metadata or {}) | {k.encode(): v.encode() for k, v in model.items()}
+    metadata |= {k.encode(): str(v).encode() for k, v in zip(COST_KEYS, cost, strict=True)}
+    return rows.replace_schema_metadata(metadata)
+
+
+def _num_lost_words(encoded: EncodedTexts, alive: np.ndarray) -> int:
+    """Counts the words that have no row because they stand past the limit."""
+    if encoded.num_words_untruncated is None:
+        return 0
+    return int((encoded.num_words_untruncated - encoded.num_words)[alive].sum())
+
+
+def with_counts(rows: pa.RecordBatch, counts: Mapping[str, int]) -> pa.RecordBatch:
+    """Writes on a batch what it counts as, see ``COST_KEYS``."""
+    metadata = {key.encode(): str(count).encode() for key, count in counts.items()}
+    return rows.replace_schema_metadata(dict(rows.schema.metadata or {}) | metadata)

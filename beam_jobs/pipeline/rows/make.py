@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from beam_jobs.base.records import Document, text_sha256
-from beam_jobs.pipeline.rows.classes import class_arrays, class_fields
-from beam_jobs.pipeline.rows.schema import WINDOW_COLUMNS, WORD_COLUMNS, row_schema, vector_array
-from beam_jobs.pipeline.rows.text_context import part_texts
+from beam_jobs.pipeline.rows.schema import (
+    WINDOW_COLUMNS,
+    WORD_COLUMNS,
+    class_arrays,
+    class_fields,
+    row_schema,
+    vector_array,
+)
 from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.bundle.manifest import Rows
 from model_bundle.inference.results import EncodedTexts, TextFailure
 
-# What a batch of rows cost, in the metadata of its schema: it travels with the rows and is summed by whoever
-# writes them, so it counts just what was kept.
-WEIGHTS_KEY = "weights"
-# How long the model took to load: not summed, the longest counts.
-READY_KEY = "ready_milliseconds"
-# Documents whose rows were taken over from earlier; the other keys count what was computed.
-REUSED_KEY = "num_reused"
-# Documents whose text was computed for another one.
-REPEATED_KEY = "num_repeated"
-COST_KEYS = (
-    "num_documents",
-    REUSED_KEY,
-    REPEATED_KEY,
-    "num_tokens",
-    "num_truncated",
-    "num_padded_tokens",
-    "num_lost_tokens",
-    "num_lost_words",
-    "num_windowed",
-    "num_windows",
-    "model_milliseconds",
-)
+# Beside a word stand so many characters on each side.
+CONTEXT_CHARACTERS = 100
 
 
 def schema_of(settings: EncodeSettings, kept: pa.Schema) -> pa.Schema:
@@ -158,36 +142,34 @@ def _spread(values: list[Any], texts: np.ndarray, kind: pa.DataType) -> pa.Array
     return array if whole else array.take(pa.array(texts))
 
 
-def with_cost(
-    rows: pa.RecordBatch,
-    encoded: EncodedTexts,
-    alive: np.ndarray,
-    milliseconds: int,
-    model: Mapping[str, str],
-) -> pa.RecordBatch:
-    """Writes on a batch what it cost, and of the model ``WEIGHTS_KEY`` (their kind) and ``READY_KEY``."""
-    num_tokens, full = encoded.num_tokens[alive], encoded.num_tokens_untruncated[alive]
-    windows = np.zeros(0, np.int64) if encoded.num_windows is None else encoded.num_windows[alive]
-    cost = (
-        int(alive.sum()),
-        0,
-        0,
-        int(encoded.num_fed_tokens[alive].sum()),
-        int((num_tokens < full).sum()),
-        encoded.num_padded_tokens,
-        int((full - num_tokens).sum()),
-        _num_lost_words(encoded, alive),
-        int((windows > 1).sum()),
-        int(windows[windows > 1].sum()),
-        milliseconds,
+def part_texts(
+    documents: list[Document], texts: np.ndarray, places: np.ndarray, schema: pa.Schema
+) -> pa.Array:
+    """Returns the text of rows: of a window its own, of a word itself in its surroundings.
+
+    Args:
+        documents: whose rows they are.
+        texts: int64[rows], the position of the document that a row belongs to.
+        places: int[rows, 2], first character of the part and the one behind its last.
+        schema: of the rows.
+    """
+    around = CONTEXT_CHARACTERS if "word_index" in schema.names else 0
+    return pa.array(
+        [
+            documents[text].text[max(start - around, 0) : end + around]
+            for text, (start, end) in zip(texts.tolist(), places.tolist(), strict=True)
+        ],
+        pa.string(),
     )
-    metadata = dict(rows.schema.metadata or {}) | {k.encode(): v.encode() for k, v in model.items()}
-    metadata |= {k.encode(): str(v).encode() for k, v in zip(COST_KEYS, cost, strict=True)}
-    return rows.replace_schema_metadata(metadata)
 
 
-def _num_lost_words(encoded: EncodedTexts, alive: np.ndarray) -> int:
-    """Counts the words that have no row because they stand past the limit."""
-    if encoded.num_words_untruncated is None:
-        return 0
-    return int((encoded.num_words_untruncated - encoded.num_words)[alive].sum())
+def word_in(text: str, start: int, end: int) -> tuple[str, str, str]:
+    """Takes the text of a word's row apart: what stands before the word, the word, what stands behind.
+
+    Args:
+        text: of the row.
+        start, end: where the word stands in the document.
+    """
+    at = min(start, CONTEXT_CHARACTERS)
+    stop = at + end - start
+    return text[:at], text[at:stop], text[stop:]

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import apache_beam as beam
 
-from beam_jobs.base.config import Limits, WriteOptions
+from beam_jobs.base.config import WriteOptions
 from beam_jobs.base.records import DeadFile, UnchangedDocuments
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
-from beam_jobs.pipeline.write.copied_manifest import copied_manifest
 from beam_jobs.pipeline.write.counts import check_counts, sum_up, worker_costs
-from beam_jobs.pipeline.write.shard import Receipt
+from beam_jobs.pipeline.write.description import RunDescription, copied_manifest
 from beam_jobs.pipeline.write.timeline import sum_timeline
 from beam_jobs.report.writing import try_report
 from beam_jobs.store import filesystem
@@ -32,39 +31,16 @@ from beam_jobs.store.manifest import (
     MANIFEST_NAME,
     REPORT_NAME,
     DeadFileEntry,
-    PreviousEntry,
     RunFile,
     RunManifest,
 )
+from beam_jobs.store.receipt import Receipt
 from beam_jobs.store.run_folder import check_claim, claim, finish
 
 # A manifest stays readable: the rest of the dead files are counted, and listed in the log.
 _DEAD_FILES_LISTED = 1000
 _FOLDERS = (EMBEDDINGS, CLASSES, DEAD_LETTERS, CHANGES)
 _SENTINEL = "all receipts are in"
-
-
-@dataclass(frozen=True)
-class RunDescription:
-    """What the manifest says of a run beyond what its receipts count.
-
-    ``copied_from``: the run's files are those of another one, written anew; its manifest says the rest.
-
-    ``kind`` names the folder of its rows; ``settings`` are those that ``settings_digest`` is of.
-    """
-
-    started_at: str
-    bundle: dict[str, Any]
-    settings_digest: str
-    precision: str
-    config: dict[str, Any]
-    limits: Limits
-    versions: dict[str, str]
-    kind: str = EMBEDDINGS
-    settings: dict[str, Any] = field(default_factory=dict)
-    previous: PreviousEntry | None = None
-    emit: Literal["all", "changes"] = "all"
-    copied_from: RunManifest | None = None
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Literal
 
 from beam_jobs.base.config import Limits
-from beam_jobs.pipeline.rows.make import REPEATED_KEY, REUSED_KEY
-from beam_jobs.pipeline.write.shard import Receipt
+from beam_jobs.pipeline.rows.cost import REPEATED_KEY, REUSED_KEY
 from beam_jobs.pipeline.write.timeline import sum_lengths
 from beam_jobs.store.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
+from beam_jobs.store.receipt import Receipt
 
 FailureKind = Literal["too_many_dead", "counts", "precision", "no_documents"]
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from beam_jobs.base.config import Limits, WriteOptions
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.commit import RunDescription
-from beam_jobs.store.manifest import CLASSES, EMBEDDINGS
+from beam_jobs.store.filesystem import absolute
+from beam_jobs.store.manifest import (
+    CLASSES,
+    EMBEDDINGS,
+    PreviousEntry,
+    RunFile,
+    RunManifest,
+)
 
 _VERSIONS = ("apache-beam", "pyarrow", "numpy", "tensorflow", "tokenizers")
 
@@ -66,6 +73,73 @@ def _bundle(settings: EncodeSettings) -> dict[str, Any]:
     return known if settings.classes is None else known | {"labels": list(settings.classes.names)}
 
 
-def absolute(path: str) -> str:
-    """Makes a local path independent of where a worker runs."""
-    return path if "://" in path else str(Path(path).absolute())
+@dataclass(frozen=True)
+class RunDescription:
+    """What the manifest says of a run beyond what its receipts count.
+
+    ``copied_from``: the run's files are those of another one, written anew; its manifest says the rest.
+
+    ``kind`` names the folder of its rows; ``settings`` are those that ``settings_digest`` is of.
+    """
+
+    started_at: str
+    bundle: dict[str, Any]
+    settings_digest: str
+    precision: str
+    config: dict[str, Any]
+    limits: Limits
+    versions: dict[str, str]
+    kind: str = EMBEDDINGS
+    settings: dict[str, Any] = field(default_factory=dict)
+    previous: PreviousEntry | None = None
+    emit: Literal["all", "changes"] = "all"
+    copied_from: RunManifest | None = None
+
+
+def without_files(manifest: RunManifest) -> RunManifest:
+    """Returns a manifest with one entry per kind, with the rows of all: small enough for a job's request."""
+    totals: Counter[str] = Counter()
+    for file in manifest.files:
+        totals[file.kind] += file.num_rows
+    files = [
+        RunFile.model_validate({"path": kind, "kind": kind, "num_rows": rows, "num_bytes": 0, "sha256": ""})
+        for kind, rows in totals.items()
+    ]
+    return manifest.model_copy(update={"files": tuple(files)})
+
+
+def copied_manifest(
+    first: RunManifest, run_id: str, attempt_id: str, started_at: str, files: Sequence[RunFile]
+) -> RunManifest:
+    """Returns the manifest of a copy; a failed one where rows are missing or too many.
+
+    Args:
+        first: of the run that was copied.
+        run_id, attempt_id: of the copy.
+        started_at: when copying began.
+        files: of the copy.
+    """
+    rows: Counter[str] = Counter()
+    rows.update({file.kind: 0 for file in first.files})
+    for sign, some in ((1, files), (-1, first.files)):
+        for file in some:
+            rows[file.kind] += sign * file.num_rows
+    wrong = {kind: number for kind, number in sorted(rows.items()) if number}
+    failure = None
+    if wrong:
+        told = ", ".join(f"{number:+,} rows of {kind}" for kind, number in wrong.items())
+        failure = (
+            f"The copy of run {first.run_id} is not equal to it: {told}. This is a bug; please report it."
+        )
+    return first.model_copy(
+        update={
+            "run_id": run_id,
+            "attempt_id": attempt_id,
+            "failure": failure,
+            "failure_kind": None if failure is None else "counts",
+            "started_at": started_at,
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "config": first.config | {"compacted_from": first.run_id},
+            "files": tuple(files),
+        }
+    )

@@ -6,46 +6,22 @@ import contextlib
 import hashlib
 import time
 import uuid
-from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.pipeline.rows.make import COST_KEYS, READY_KEY, REUSED_KEY, WEIGHTS_KEY
-from beam_jobs.pipeline.write.timeline import Course, Span, count_lengths
+from beam_jobs.pipeline.rows.cost import COST_KEYS, READY_KEY, REUSED_KEY, WEIGHTS_KEY
+from beam_jobs.pipeline.write.timeline import Course, count_lengths
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS
+from beam_jobs.store.receipt import Receipt
 from model_bundle.base.machine import cpu_name, num_cores, peak_memory_bytes
 
 # A row group of this size keeps the writer's memory small and is large enough for scans.
 _ROW_GROUP_BYTES = 32_000_000
 # Rows that are no documents of the run are counted by what one of their columns says.
 _TOLD_COLUMNS = {DEAD_LETTERS: "reason", CHANGES: "change"}
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a worker says of a shard it wrote, and all that the run believes.
-
-    ``kind`` is the folder the shard goes to. ``opened_at`` orders shards in time. ``counts`` are sums over
-    its rows: documents, tokens, truncated documents, dead letters by reason, cost. ``peak_memory_bytes`` is
-    the most its process ever had, ``ready_milliseconds`` what loading the model took there; 0 if not known.
-    ``course`` says when it was made, ``machine`` where.
-    """
-
-    kind: str
-    path: str
-    num_rows: int
-    num_bytes: int
-    sha256: str
-    opened_at: int
-    precision: str | None
-    counts: dict[str, int] = field(default_factory=dict)
-    peak_memory_bytes: int = 0
-    ready_milliseconds: int = 0
-    course: tuple[Span, ...] = ()
-    machine: str = ""
 
 
 class Shard:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.store.manifest import Timeline
+from beam_jobs.store.receipt import Span
 
 # Upper bounds of the classes that documents are counted in: fine where models are, coarse beyond.
 _BOUNDS = np.array(
@@ -23,9 +24,6 @@ _LENGTH = "length/"
 _MAX_SPANS = 128
 _MAX_BUCKETS = 120
 _BUCKET_SECONDS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21600, 86400)
-
-# Work between two moments: nanoseconds since the epoch, documents, tokens.
-Span = tuple[int, int, int, int]
 
 
 class Course:

@@ -7,17 +7,16 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.base.records import DeadLetter
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.checkpoint import Checkpoint
-from beam_jobs.pipeline.encode.transform import require_batch
+from beam_jobs.pipeline.global_window import in_global_window, require_batch
 from beam_jobs.pipeline.incremental.changes_by_index import CHANGES_SCHEMA, FindChanges
 from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
-from beam_jobs.pipeline.write.commit import CommitRun, RunDescription
+from beam_jobs.pipeline.write.commit import CommitRun
+from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS, STAGING_DIR
@@ -164,7 +163,7 @@ class _WriteShardsDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     def finish_bundle(self) -> Iterator[Any]:
         if self._shard is not None:
             receipt, self._shard = self._shard.close(self._precision), None
-            yield WindowedValue(receipt, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+            yield in_global_window(receipt)
 
     def teardown(self) -> None:
         if self._shard is not None:
@@ -188,4 +187,4 @@ class _BatchDeadLettersDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typ
     def finish_bundle(self) -> Iterator[Any]:
         if self._letters:
             batch = dead_letter_batch(self._letters)
-            yield WindowedValue(batch, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+            yield in_global_window(batch)

@@ -19,8 +19,7 @@ from beam_jobs.errors import JobError, UsageError
 from beam_jobs.report.page import make_page
 from beam_jobs.runs.__main__ import main as runs
 from beam_jobs.runs.listing import list_runs
-from beam_jobs.store.batches import read_batches, take_rows
-from beam_jobs.store.dataset import open_run
+from beam_jobs.store.dataset import open_run, read_batches, take_rows
 from beam_jobs.store.finished_run import find_run
 from tests.beam_jobs.pipeline.read.test_read_gcs import Storage, storage
 from tests.support.runs.jobs import PROJECT, capture

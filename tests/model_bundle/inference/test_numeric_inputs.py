@@ -22,7 +22,7 @@ from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import Document
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.encode.run_inference import BundleModelHandler
-from beam_jobs.pipeline.read.columns.numeric import number_converter
+from beam_jobs.pipeline.read.column_types import number_converter
 from beam_jobs.pipeline.read.documents import RecordError
 from model_bundle.builders.assemble import LICENCE_NAME, assemble, save_module
 from model_bundle.bundle.bundle import ModelBundle

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import codecs
 import io
+from collections.abc import Callable
 from typing import Any
 
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.read.types import DamagedFileError
+
+# Longest first: the UTF-32 mark begins with the UTF-16 one.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# The most frequent characters of Chinese, simplified and traditional: about half of any text.
+_COMMON_CHINESE = frozenset(
+    "的一是不了在人有我他这這个個们們中来來上大为為和国國地到以说說时時要就出会會可也你对對生能而子那得于於着著"
+    "下自之年过過发發后後作里用道行所然家种種事成方多经經么麼去法学學如都同现現当當没沒动動面起看定天分还還进進"
+    "好小部其些主样樣理心她本前开開但因只从從想实實\uff0c。、"
+)
+
 
 BLOCK_BYTES = 1 << 16
 BOM_UTF8 = codecs.BOM_UTF8
@@ -107,3 +123,113 @@ class TranscodedFile(io.RawIOBase):
         buffer[:size] = self._ready[:size]
         self._ready = self._ready[size:]
         return size
+
+
+def _is_kana(char: str) -> bool:
+    return "\u3040" <= char <= "\u30ff" or char in "、。"
+
+
+def _is_chinese(char: str) -> bool:
+    return char in _COMMON_CHINESE
+
+
+def _is_hangul(char: str) -> bool:
+    return "\uac00" <= char <= "\ud7a3"
+
+
+# Encoding, the characters that speak for it, and the least share they have of what is not ASCII. In Japanese
+# about half are kana, in Chinese 0.4 are common characters, in Korean nearly all are syllables.
+_MULTI_BYTE: tuple[tuple[str, Callable[[str], bool], float], ...] = (
+    ("shift_jis", _is_kana, 0.2),
+    ("euc_jp", _is_kana, 0.2),
+    ("euc_kr", _is_hangul, 0.9),
+    ("gb18030", _is_chinese, 0.15),
+    ("big5", _is_chinese, 0.15),
+)
+
+
+def check_head(head: bytes, encoding: str, path: str) -> None:
+    """Refuses a file whose first lines are mostly not in the encoding it should be in.
+
+    Args:
+        head: the file's first bytes, decompressed.
+        encoding: what ``--encoding`` says.
+        path: for the message.
+
+    Raises:
+        UsageError: names an encoding that fits better.
+    """
+    marked = marked_encoding(head) if is_line_safe(encoding) else None
+    num_bad, num_lines = _bad_lines(head, encoding)
+    if marked is None and 2 * num_bad <= num_lines:
+        return
+    better = suggest_encoding(head)
+    way_out = (
+        "Repair the file." if better == encoding else f"Give --encoding {better}, which fits its beginning."
+    )
+    found = f"it is {marked}" if marked else f"{num_bad:,} of its first {num_lines:,} lines are not"
+    raise UsageError(f"Expected {path} to be {encoding}, but {found}. {way_out}")
+
+
+def _bad_lines(head: bytes, encoding: str) -> tuple[int, int]:
+    """Counts the lines that do not decode, and all lines."""
+    if not is_line_safe(encoding):
+        try:
+            text = codecs.getincrementaldecoder(encoding)(MARK_INVALID).decode(head)
+        except UnicodeError:  # UTF-16 and UTF-32 without a byte order mark
+            return 1, 1
+        head = text.encode("utf-8", "surrogatepass")
+    lines = head.split(b"\n")
+    lines = lines[:-1] or lines  # the last may be cut
+    name = line_encoding(encoding)
+    return sum(_decoded(line, name) is None for line in lines), len(lines)
+
+
+def suggest_encoding(head: bytes) -> str:
+    """Guesses what the text in a file's first bytes is encoded as; latin-1, which fits all, if need be.
+
+    >>> suggest_encoding("Ça coûte cher".encode("cp1252")), suggest_encoding("これはペン".encode("euc_jp"))
+    ('cp1252', 'euc_jp')
+    """
+    marked = marked_encoding(head)
+    if marked is not None:
+        return marked
+    if _decoded(head, "utf-8") is not None:
+        return "utf-8"
+    for name, is_typical, least in _MULTI_BYTE:
+        if _share(head, name, is_typical) >= least:
+            return name
+    if _is_cyrillic(head):
+        return "cp1251"
+    return "latin-1" if _decoded(head, "cp1252") is None else "cp1252"
+
+
+def marked_encoding(head: bytes) -> str | None:
+    """Tells UTF-16 and UTF-32 by their byte order mark, or UTF-16 by the zeros beside its Latin letters."""
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return name
+    for name, zeros, others in (("utf-16-le", head[1::2], head[0::2]), ("utf-16-be", head[0::2], head[1::2])):
+        if zeros.count(0) > 0.4 * len(zeros) > 0 and sum(byte > 31 for byte in others) > 0.8 * len(others):
+            return name
+    return None
+
+
+def _decoded(head: bytes, encoding: str) -> str | None:
+    try:
+        # Not final, because the last character may be cut.
+        return codecs.getincrementaldecoder(encoding)().decode(head, final=False)
+    except UnicodeDecodeError:
+        return None
+
+
+def _share(head: bytes, encoding: str, is_typical: Callable[[str], bool]) -> float:
+    special = [char for char in _decoded(head, encoding) or "" if not char.isascii()]
+    return sum(map(is_typical, special)) / len(special) if special else 0.0
+
+
+def _is_cyrillic(head: bytes) -> bool:
+    """Tells words of Cyrillic letters from single accented ones: their bytes stand side by side."""
+    special = [index for index, byte in enumerate(head) if byte >= 0xC0]
+    pairs = sum(head[index - 1] >= 0xC0 for index in special if index)
+    return pairs > 0.6 * len(special)

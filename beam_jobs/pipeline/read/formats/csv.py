@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadLetter
-from beam_jobs.pipeline.read.columns.numeric import number_converters
-from beam_jobs.pipeline.read.columns.types import unchanged
+from beam_jobs.pipeline.read.column_types import number_converters, unchanged
 from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
 from beam_jobs.pipeline.read.files.encoding import line_encoding
 from beam_jobs.pipeline.read.files.lines import Oversized

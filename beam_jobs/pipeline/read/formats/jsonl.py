@@ -16,8 +16,12 @@ import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadLetter
-from beam_jobs.pipeline.read.columns.numeric import number_converters
-from beam_jobs.pipeline.read.columns.types import json_converter, json_type, merge_json_types
+from beam_jobs.pipeline.read.column_types import (
+    json_converter,
+    json_type,
+    merge_json_types,
+    number_converters,
+)
 from beam_jobs.pipeline.read.documents import Outcomes, RecordError, RowBuilder
 from beam_jobs.pipeline.read.files.encoding import BOM_UTF8, line_encoding
 from beam_jobs.pipeline.read.files.lines import Oversized, is_splittable, span_lines

@@ -16,8 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
-from beam_jobs.pipeline.read.columns.numeric import number_converters, number_values
-from beam_jobs.pipeline.read.columns.types import arrow_converter, arrow_values, is_id, is_text
+from beam_jobs.pipeline.read.column_types import (
+    arrow_converter,
+    arrow_values,
+    is_id,
+    is_text,
+    number_converters,
+    number_values,
+)
 from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, StoredFile
 from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span

@@ -11,15 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.base import metrics
+from beam_jobs.base.progress import ProgressSink, close_tally, open_tally
+from beam_jobs.base.units import clock
 from beam_jobs.job.console.console import TextVoice
-from beam_jobs.job.console.progress_line import (
-    LiveLine,
-    ProgressSink,
-    clock,
-    close_tally,
-    describe,
-    open_tally,
-)
+from beam_jobs.job.console.progress_line import LiveLine, describe
 
 COUNTS = {
     metrics.DOCUMENTS_ENCODED: 1_000,

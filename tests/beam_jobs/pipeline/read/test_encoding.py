@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.read.files.encoding import check_encoding, is_line_safe, line_encoding
-from beam_jobs.pipeline.read.files.encoding_guess import suggest_encoding
+from beam_jobs.pipeline.read.files.encoding import (
+    check_encoding,
+    is_line_safe,
+    line_encoding,
+    suggest_encoding,
+)
 from tests.support.runs.reading import COMPRESS, csv_bytes, ids, read_checked, read_unchecked, reasons, texts
 
 SAMPLES = {

@@ -21,11 +21,13 @@ from beam_jobs.base.config import Limits, WriteOptions
 from beam_jobs.base.records import DeadFile, DeadLetter
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
-from beam_jobs.pipeline.write.commit import _SENTINEL, CommitRun, RunDescription, _MoveDoFn, _plan, commit
+from beam_jobs.pipeline.write.commit import _SENTINEL, CommitRun, _MoveDoFn, _plan, commit
 from beam_jobs.pipeline.write.counts import check_counts, sum_up
-from beam_jobs.pipeline.write.shard import Receipt, Shard
+from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import RunManifest
+from beam_jobs.store.receipt import Receipt
 from beam_jobs.store.run_folder import check_claim, claim, find_manifest
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"

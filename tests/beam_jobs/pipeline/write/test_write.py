@@ -22,9 +22,11 @@ from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.encode.transform import EncodeDocuments
 from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch, row_schema, vector_array
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.commit import RunDescription, _MoveDoFn, _plan, commit
-from beam_jobs.pipeline.write.shard import Receipt, Shard
+from beam_jobs.pipeline.write.commit import _MoveDoFn, _plan, commit
+from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.pipeline.write.transform import RunInputs, WriteRun, _BatchDeadLettersDoFn, _WriteShardsDoFn
+from beam_jobs.store.receipt import Receipt
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 SCHEMA = row_schema(["embedding"], "float32", pa.schema([]), keep_text=False, metadata={"made": "here"})

@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.read.columns.numeric import is_number
-from beam_jobs.pipeline.read.columns.types import is_id, is_text, merge_json_types, plain_type
+from beam_jobs.pipeline.read.column_types import is_id, is_number, is_text, merge_json_types, plain_type
 from beam_jobs.pipeline.read.types import FileInfo
 
 # Columns that a run writes itself; "embedding" is also the beginning of more of them.
