@@ -99,7 +99,7 @@ class WriteOptions:
 
 
 @dataclass(frozen=True)
-class Limits:
+class FailureLimits:
     """How much may fail before the run does.
 
     ``max_dead_fraction`` of the documents read may be dead letters, blank texts aside unless

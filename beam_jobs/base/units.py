@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 
-def size(num_bytes: int) -> str:
+def format_bytes(num_bytes: int) -> str:
     """Writes a number of bytes with the unit that fits.
 
-    >>> size(48_213), size(371_972_000), size(1_540_000_000_000)
+    >>> format_bytes(48_213), format_bytes(371_972_000), format_bytes(1_540_000_000_000)
     ('48.2 kB', '372.0 MB', '1.5 TB')
     """
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -15,10 +15,10 @@ def size(num_bytes: int) -> str:
     return f"{num_bytes} bytes"
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Writes a duration as ``m:ss`` or ``h:mm:ss``.
 
-    >>> clock(75), clock(3675)
+    >>> format_duration(75), format_duration(3675)
     ('1:15', '1:01:15')
     """
     minutes, rest = divmod(round(seconds), 60)

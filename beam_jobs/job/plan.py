@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from beam_jobs.base.config import Limits, ReadOptions, WriteOptions
+from beam_jobs.base.config import FailureLimits, ReadOptions, WriteOptions
 from beam_jobs.errors import UsageError
 from beam_jobs.job.flags.modes import long_texts
 from beam_jobs.pipeline.build import JobPlan
@@ -15,7 +15,7 @@ from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.description import describe_run, new_run
-from beam_jobs.store.filesystem import absolute
+from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.run_folder import check_output, run_to_resume
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
 
@@ -37,7 +37,7 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     Raises:
         UsageError, ModelBundleError: what is wrong, and what to do.
     """
-    limits = Limits(
+    limits = FailureLimits(
         flags.max_dead_fraction, flags.max_dead_files, flags.fail_on_blank, flags.allow_empty_input
     )
     write = write_options(flags, in_process=in_process)
@@ -86,7 +86,7 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
         )
         return sample, not flags.no_text
     options = ReadOptions(
-        patterns=tuple(absolute(pattern) for pattern in flags.input),
+        patterns=tuple(absolute_path(pattern) for pattern in flags.input),
         text_columns=split(flags.text_column),
         text_separator=flags.text_separator,
         id_column=flags.id_column,
@@ -141,7 +141,7 @@ def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOption
     """Returns where to write; a generated run id sorts by time."""
     return new_run(
         flags.output,
-        run_to_resume(absolute(flags.output), flags.run_id) if flags.resume else flags.run_id,
+        run_to_resume(absolute_path(flags.output), flags.run_id) if flags.resume else flags.run_id,
         max_shard_bytes=flags.max_shard_bytes,
         checkpoint_seconds=flags.checkpoint_seconds,
         fail_job=not in_process,

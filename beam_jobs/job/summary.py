@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from beam_jobs.base.units import clock, size
+from beam_jobs.base.units import format_bytes, format_duration
 from beam_jobs.job.console.console import Severity, Voice
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.store import filesystem
@@ -34,7 +34,7 @@ def say_plan(plan: JobPlan, voice: Voice) -> None:
         voice.say("reuse", note)
     voice.say(
         "plan",
-        f"{len(files):,} input files, {size(plan.summary.total_bytes)}, text from "
+        f"{len(files):,} input files, {format_bytes(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
         f"({encode.bundle_digest[:12]}), {what}, {encode.request.precision}; run {plan.write.run_id}",
     )
@@ -49,7 +49,7 @@ def say_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
     files = [file for file in manifest.files if file.kind in (EMBEDDINGS, CLASSES)]
     if files:
         folder = f"{root}/{files[0].kind}"
-        total = size(sum(file.num_bytes for file in files))
+        total = format_bytes(sum(file.num_bytes for file in files))
         lines += [f"  files      {len(files)} in {folder}, {total}"]
         lines += [f"  open       duckdb -c \"SELECT * FROM '{folder}/*.parquet' LIMIT 5\""]
         lines += [f"             pandas.read_parquet('{folder}')"]
@@ -76,7 +76,8 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         + f"{counts.num_dead:,} dead"
         + (f" ({reasons})" if reasons else ""),
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
-        f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",
+        f"  time       {format_duration(seconds)} with start-up, "
+        f"{format_duration(counts.model_seconds)} in the model",
     ]
     if counts.num_repeated:
         lines.append(f"  repeated   {counts.num_repeated:,} texts were computed for another document")
@@ -84,7 +85,7 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         told = ", ".join(f"{number:,} {change}" for change, number in counts.changes.items())
         lines.append(f"  changes    {told}")
     if manifest.workers.peak_memory_bytes:
-        lines.append(f"  memory     {size(manifest.workers.peak_memory_bytes)} at most in a worker")
+        lines.append(f"  memory     {format_bytes(manifest.workers.peak_memory_bytes)} at most in a worker")
     if counts.num_truncated:
         lines.append(
             f"  truncated  {counts.num_truncated:,} documents "
@@ -124,6 +125,6 @@ def _bfloat16_saving(manifest: RunManifest, plan: JobPlan) -> str | None:
     if speedup is None:
         return None
     return (
-        f"  faster     --precision bfloat16 would have taken {clock(seconds / speedup)} instead of "
-        f"{clock(seconds)} in the model (measured now: {speedup:.1f} times as fast)"
+        f"  faster     --precision bfloat16 would have taken {format_duration(seconds / speedup)} instead of "
+        f"{format_duration(seconds)} in the model (measured now: {speedup:.1f} times as fast)"
     )

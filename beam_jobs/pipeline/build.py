@@ -66,11 +66,11 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
         encoded.dead_letters,
     ) | "DeadLetters" >> beam.Flatten()  # PCollection[DeadLetter]
     run = RunInputs(encoded.rows, dead_letters, num_read, inputs.dead_files)
-    known_folder = None
+    documents_folder = None
     if plan.reuse is not None and reused is not None:
-        run, known_folder = with_reused(run, reused, plan.reuse), plan.reuse.known_folder
+        run, documents_folder = with_reused(run, reused, plan.reuse), plan.reuse.documents_folder
     return run | "Write" >> WriteRun(
-        plan.write, encode.schema, plan.description, known_folder
+        plan.write, encode.schema, plan.description, documents_folder
     )  # PCollection[RunManifest]
 
 

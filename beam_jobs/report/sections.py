@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 
-from beam_jobs.base.units import clock, size
+from beam_jobs.base.units import format_bytes, format_duration
 from beam_jobs.report.charts import Bar, bar_chart, share_bar, short
 from beam_jobs.report.markup import note, pairs, safe, section, table, tile
 from beam_jobs.report.projection import Projection, neighbours_of, spread_rows
@@ -32,13 +32,17 @@ def tiles(manifest: RunManifest) -> str:
         tile("with rows", f"{counts.num_written + counts.num_reused:,}", reused or f"{rows:,} rows"),
         tile("dead letters", f"{counts.num_dead:,}", f"{counts.num_blank:,} of them blank"),
         tile("tokens", short(counts.num_tokens), f"{rate:,.0f} a second in the model"),
-        tile("time", clock(seconds_of(manifest)), f"{clock(counts.model_seconds)} in the model, all workers"),
-        tile("files", f"{len(manifest.files):,}", size(num_bytes)),
+        tile(
+            "time",
+            format_duration(seconds_of(manifest)),
+            f"{format_duration(counts.model_seconds)} in the model, all workers",
+        ),
+        tile("files", f"{len(manifest.files):,}", format_bytes(num_bytes)),
     ]
     if counts.num_unchanged:
         found.append(tile("unchanged", f"{counts.num_unchanged:,}", "their rows are in the run before"))
     if manifest.workers.peak_memory_bytes:
-        found.append(tile("memory", size(manifest.workers.peak_memory_bytes), "at most in a worker"))
+        found.append(tile("memory", format_bytes(manifest.workers.peak_memory_bytes), "at most in a worker"))
     return f'<div class="tiles">{"".join(found)}</div>'
 
 
@@ -95,8 +99,9 @@ def course(manifest: RunManifest) -> str:
     for index, (amount, documents) in enumerate(zip(counted, timeline.documents, strict=True)):
         # The last stretch may be shorter than the others.
         lasted = max(min(width, timeline.seconds - index * width), 1e-3)
-        hint = f"from {clock(index * width)}: {amount / lasted:,.0f} {what}/s, {documents:,.0f} documents"
-        bars.append(Bar(clock(index * width), amount / lasted, hint))
+        begins = format_duration(index * width)
+        hint = f"from {begins}: {amount / lasted:,.0f} {what}/s, {documents:,.0f} documents"
+        bars.append(Bar(begins, amount / lasted, hint))
     chart = bar_chart(
         bars,
         title=f"{what} a second over time",

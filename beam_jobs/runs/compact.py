@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.runners.runner import PipelineState
 
-from beam_jobs.base.config import Limits, WriteOptions
-from beam_jobs.base.units import size
+from beam_jobs.base.config import FailureLimits, WriteOptions
+from beam_jobs.base.units import format_bytes
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.job.flags.beam import is_in_process, pipeline_options
 from beam_jobs.pipeline.write.commit import CommitRun, failure_of
 from beam_jobs.pipeline.write.description import RunDescription, new_run, without_files
 from beam_jobs.pipeline.write.transform import WriteShards
 from beam_jobs.store import arrow_files, filesystem
-from beam_jobs.store.filesystem import absolute
+from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.finished_run import FinishedRun, find_run
 from beam_jobs.store.manifest import DEAD_LETTERS, LATEST_NAME, RunFile, RunManifest
 from beam_jobs.store.run_folder import check_output, find_manifest
@@ -47,8 +47,8 @@ def compact(flags: Namespace, rest: Sequence[str], own_flags: Sequence[str], str
         UsageError: there is no finished run, or its copy would become the latest in place of a newer one.
         JobError: a file is not what the manifest says, or the copy failed.
     """
-    run = find_run(absolute(flags.place))
-    root = absolute(flags.output) if flags.output else run.folder.rpartition("/")[0]
+    run = find_run(absolute_path(flags.place))
+    root = absolute_path(flags.output) if flags.output else run.folder.rpartition("/")[0]
     _check_latest(run, root)
     in_process = is_in_process(flags.runner)
     write = new_run(
@@ -69,7 +69,8 @@ def compact(flags: Namespace, rest: Sequence[str], own_flags: Sequence[str], str
         raise failure_of(manifest)
     before, after = (sum(file.num_bytes for file in m.files) for m in (run.manifest, manifest))
     print(
-        f"{len(run.manifest.files):,} files, {size(before)} -> {len(manifest.files):,} files, {size(after)}: "
+        f"{len(run.manifest.files):,} files, {format_bytes(before)} -> "
+        f"{len(manifest.files):,} files, {format_bytes(after)}: "
         f"{filesystem.join(root, write.run_id)}\n{run.folder} is still there; what is not needed any more "
         f"goes with: python -m beam_jobs.runs {root} delete --keep 1",
         file=stream,
@@ -152,7 +153,7 @@ def _describe(manifest: RunManifest) -> RunDescription:
         settings_digest=manifest.settings_digest,
         precision=manifest.precision,
         config=manifest.config,
-        limits=Limits(),
+        limits=FailureLimits(),
         versions=manifest.versions,
         copied_from=without_files(manifest),
     )

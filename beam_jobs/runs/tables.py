@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TextIO
 
-from beam_jobs.base.units import size
+from beam_jobs.base.units import format_bytes
 from beam_jobs.errors import UsageError
 from beam_jobs.runs.deletion import Deletion, delete_run, plan_deletion
 from beam_jobs.runs.listing import RunEntry, list_runs
@@ -53,8 +53,8 @@ def _is_confirmed(plan: Deletion, stream: TextIO) -> bool:
 
 def _plan_lines(plan: Deletion) -> list[str]:
     lines = [f"stays  {run.run_id}  ({why})" for run, why in plan.stays]
-    lines += [f"goes   {run.run_id}  ({run.state}, {size(run.num_bytes)})" for run in plan.goes]
-    total = size(sum(run.num_bytes for run in plan.goes))
+    lines += [f"goes   {run.run_id}  ({run.state}, {format_bytes(run.num_bytes)})" for run in plan.goes]
+    total = format_bytes(sum(run.num_bytes for run in plan.goes))
     return [*lines, f"{len(plan.goes)} runs go, {total}; {len(plan.stays)} stay."]
 
 
@@ -78,7 +78,7 @@ def _cells(run: RunEntry) -> tuple[str, ...]:
     bundle = "" if manifest is None else str(manifest.bundle.get("name", ""))
     when = f"{run.when:%Y-%m-%d %H:%M}"
     latest = "latest" if run.is_latest else ""
-    return run.run_id, run.state, when, documents, size(run.num_bytes), bundle, latest
+    return run.run_id, run.state, when, documents, format_bytes(run.num_bytes), bundle, latest
 
 
 def _as_json(run: RunEntry) -> dict[str, Any]:

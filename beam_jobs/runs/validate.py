@@ -10,7 +10,7 @@ from typing import TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.base.units import size
+from beam_jobs.base.units import format_bytes
 from beam_jobs.errors import JobError
 from beam_jobs.runs.check_ids import DuplicateIds, find_duplicates
 from beam_jobs.runs.check_vectors import check_values
@@ -34,7 +34,7 @@ def validate(path: str, stream: TextIO) -> int:
     run = find_run(path)
     manifest = run.manifest
     num_bytes = sum(file.num_bytes for file in manifest.files)
-    print(f"{run.folder}: {len(manifest.files)} files, {size(num_bytes)}", file=stream, flush=True)
+    print(f"{run.folder}: {len(manifest.files)} files, {format_bytes(num_bytes)}", file=stream, flush=True)
     problems: list[str] = []
     # Where bytes are not those that were written, everything after would only say so again.
     damaged: set[str] = set()

@@ -226,6 +226,6 @@ def _literal(path: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in path)
 
 
-def absolute(path: str) -> str:
+def absolute_path(path: str) -> str:
     """Makes a local path independent of where a worker runs."""
     return path if "://" in path else str(Path(path).absolute())

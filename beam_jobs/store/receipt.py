@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 # Work between two moments: nanoseconds since the epoch, documents, tokens.
-Span = tuple[int, int, int, int]
+WorkInterval = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Receipt:
     ``kind`` is the folder the shard goes to. ``opened_at`` orders shards in time. ``counts`` are sums over
     its rows: documents, tokens, truncated documents, dead letters by reason, cost. ``peak_memory_bytes`` is
     the most its process ever had, ``ready_milliseconds`` what loading the model took there; 0 if not known.
-    ``course`` says when it was made, ``machine`` where.
+    ``work`` says when it was made, ``machine`` where.
     """
 
     kind: str
@@ -28,5 +28,5 @@ class Receipt:
     counts: dict[str, int] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     ready_milliseconds: int = 0
-    course: tuple[Span, ...] = ()
+    work: tuple[WorkInterval, ...] = ()
     machine: str = ""

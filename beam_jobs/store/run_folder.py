@@ -11,7 +11,6 @@ from beam_jobs.base.config import WriteOptions
 from beam_jobs.errors import FinishedError, JobError, UsageError
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import FAILED_NAME, LATEST_NAME, MANIFEST_NAME, STAGING_DIR, RunManifest
-from beam_jobs.store.run_folder import find_unfinished
 
 # Says which job works in a run's folder: the one that was started last.
 _CLAIM = "attempt"

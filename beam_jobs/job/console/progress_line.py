@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from beam_jobs.base import metrics
-from beam_jobs.base.units import clock
+from beam_jobs.base.units import format_duration
 from beam_jobs.job.console.console import Voice
 
 # Without a terminal a line a minute is enough for a log, and tells that the job lives.
@@ -25,7 +25,7 @@ def describe(counts: Mapping[str, int], seconds: float, total_bytes: int | None)
     '900 documents · 4,500 tokens/s · padding 10 % · 2 dead · 50 % read · 0:10 left'
     """
     if not counts:  # the model is loading, or workers in other processes count
-        return f"{clock(seconds)} since the start, no counts yet"
+        return f"{format_duration(seconds)} since the start, no counts yet"
     documents, tokens = counts.get(metrics.DOCUMENTS_ENCODED, 0), counts.get(metrics.TOKENS, 0)
     reused = counts.get(metrics.DOCUMENTS_REUSED, 0)
     padded = counts.get(metrics.PADDED_TOKENS, 0)
@@ -40,7 +40,7 @@ def describe(counts: Mapping[str, int], seconds: float, total_bytes: int | None)
         share = min(read / total_bytes, 1.0)
         parts.append(f"{share:.0%} read".replace("%", " %"))
         if documents or reused:
-            parts.append(f"{clock(seconds * (1 - share) / share)} left")
+            parts.append(f"{format_duration(seconds * (1 - share) / share)} left")
     return " · ".join(parts)
 
 

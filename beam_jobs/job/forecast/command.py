@@ -26,7 +26,7 @@ from beam_jobs.job.plan import plan_input
 from beam_jobs.pipeline.read.inspect import InputSummary
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.store import filesystem
-from beam_jobs.store.filesystem import absolute
+from beam_jobs.store.filesystem import absolute_path
 from model_bundle.base.machine import cpu_name, num_cores
 from model_bundle.bundle.bundle import ModelBundle
 
@@ -55,7 +55,7 @@ def forecast_job(flags: argparse.Namespace, options: Any, voice: Voice) -> int:
         output=output_of(counts, found),
         dataflow=cost_of(here, machine, table, precision, _num_workers(options)),
     )
-    place = filesystem.join(absolute(flags.output), FORECAST_NAME)
+    place = filesystem.join(absolute_path(flags.output), FORECAST_NAME)
     filesystem.replace(place, (forecast.model_dump_json(indent=2) + "\n").encode())
     voice.say(
         "forecast", describe_forecast(forecast, place), facts={"forecast": forecast.model_dump(mode="json")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from beam_jobs.base.units import clock, size
+from beam_jobs.base.units import format_bytes, format_duration
 from beam_jobs.job.forecast.estimate import Forecast
 from beam_jobs.report.sections import length_bars
 
@@ -27,9 +27,12 @@ def describe_forecast(forecast: Forecast, place: str) -> str:
             f"  here       {here.tokens_per_second:,.0f} tokens/s in {forecast.precision}, measured on "
             f"{here.num_measured_documents:,} documents ({here.machine}, {here.num_cores} cores)"
         ),
-        f"             {clock(here.seconds)} with start-up, {clock(here.model_seconds)} in the model",
         (
-            f"  output     {size(forecast.output.num_bytes)}: {forecast.output.num_rows:,} rows of "
+            f"             {format_duration(here.seconds)} with start-up, "
+            f"{format_duration(here.model_seconds)} in the model"
+        ),
+        (
+            f"  output     {format_bytes(forecast.output.num_bytes)}: {forecast.output.num_rows:,} rows of "
             f"{forecast.output.bytes_per_row:,.0f} bytes"
         ),
         (

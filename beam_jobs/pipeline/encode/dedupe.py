@@ -13,8 +13,8 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs.base import metrics
 from beam_jobs.base.records import DeadLetter, Document, text_sha256
-from beam_jobs.pipeline.encode.dofn import DEAD_LETTERS, _EncodeDoFn, _unfit
-from beam_jobs.pipeline.rows.copied import PLACE_WIDTH, document_rows, parts_of, taken_over
+from beam_jobs.pipeline.encode.dofn import DEAD_LETTERS, EncodeDoFn, rejection_reason
+from beam_jobs.pipeline.rows.copied import PLACE_WIDTH, copy_rows, document_rows, split_by_size
 from beam_jobs.pipeline.rows.cost import REPEATED_KEY, with_counts
 
 # Rows that are kept: at 384 dimensions, those of 80,000 texts.
@@ -24,24 +24,27 @@ _MAX_WAITING = 1 << 16
 _MAX_WAITING_BYTES = 64_000_000
 
 
-class _DedupingEncodeDoFn(_EncodeDoFn):
+class DedupingEncodeDoFn(EncodeDoFn):
     """Lets only the first of equal texts go to the model.
 
     What is kept is bounded: a text that comes again after very many others is computed again.
     """
 
     def setup(self) -> None:
+        """Adds the cache of rows."""
         super().setup()
         self._rows = RowCache(_KEPT_BYTES)
 
     def start_bundle(self) -> None:
+        """Forgets which texts are waiting."""
         super().start_bundle()
         self._in_buffer: set[str] = set()
         self._repeats: list[tuple[Document, str]] = []
         self._repeats_bytes = 0
 
     def process(self, document: Document) -> Iterator[Any]:
-        if _unfit(document) is not None:
+        """Buffers a document if its text is new, else lets it wait for the rows of the first one."""
+        if rejection_reason(document) is not None:
             yield from super().process(document)
             return
         digest = text_sha256(document.text)
@@ -76,9 +79,9 @@ class _DedupingEncodeDoFn(_EncodeDoFn):
     def _repeated(self, repeats: list[tuple[Document, str]]) -> Iterator[pa.RecordBatch]:
         """Makes the rows of documents whose text was computed for another one."""
         for old, documents, places in self._rows.find(repeats):
-            for part in parts_of(np.arange(len(documents)), places, old):
+            for part in split_by_size(np.arange(len(documents)), places, old):
                 some = [documents[at] for at in part]
-                rows, num_truncated = taken_over(some, old, places[part], self._schema)
+                rows, num_truncated = copy_rows(some, old, places[part], self._schema)
                 self._add(metrics.DOCUMENTS_ENCODED, len(some))
                 counts = {"num_documents": len(some), REPEATED_KEY: len(some), "num_truncated": num_truncated}
                 yield with_counts(rows, counts)

@@ -54,7 +54,7 @@ def naming_long_document(documents: Sequence[Document]) -> Iterator[None]:
         ) from error
 
 
-class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
+class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     """Owns a buffer of documents and the process's model; ``EncodeDocuments`` wires it."""
 
     def __init__(
@@ -68,6 +68,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._counters = {n: Metrics.counter(metrics.NAMESPACE, n) for n in metrics.ALL}
 
     def setup(self) -> None:
+        """Starts without a model; the first text loads it."""
         self._encoder: TextEncoder | None = None
         self._limit = BufferLimit(self._settings.buffer_documents, self._settings.buffer_seconds)
 
@@ -99,14 +100,16 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         return TextEncoder(bundle, runtime, max_batch_tokens)
 
     def start_bundle(self) -> None:
+        """Empties the buffer."""
         self._buffer: list[Document] = []
         self._buffer_size = 0
 
     def process(self, document: Document) -> Iterator[Any]:
+        """Buffers a document; yields rows and dead letters when the buffer is full."""
         self._check(document)
-        fault = _unfit(document)
+        fault = rejection_reason(document)
         if fault is not None:
-            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, self._dead(document, "prepare", *fault))
+            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, self._dead_letter(document, "prepare", *fault))
             return
         self._buffer.append(document)
         self._buffer_size += _size(document)
@@ -127,6 +130,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             )
 
     def finish_bundle(self) -> Iterator[Any]:
+        """Computes what is left in the buffer."""
         for output in self._flush():
             yield in_global_window(output)
 
@@ -150,7 +154,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             self._add(name, count)
         failures = {failure.text_index: failure for failure in encoded.failures}
         for index, failure in sorted(failures.items()):
-            letter = self._dead(documents[index], "encode", failure.reason, self._message(failure))
+            letter = self._dead_letter(documents[index], "encode", failure.reason, self._message(failure))
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, letter)
         alive = np.ones(len(documents), dtype=bool)
         alive[list(failures)] = False
@@ -164,7 +168,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             return None
         return np.array([document.numbers for document in documents], dtype=np.float64)
 
-    def _dead(self, document: Document, stage: Stage, reason: str, message: str) -> DeadLetter:
+    def _dead_letter(self, document: Document, stage: Stage, reason: str, message: str) -> DeadLetter:
         self._add(metrics.DOCUMENTS_DEAD, 1)
         return dead_letter(document, stage, reason, message, no_text=self._settings.no_text)
 
@@ -186,7 +190,7 @@ def _size(document: Document) -> int:
     return sum(len(value) if isinstance(value, str | bytes) else sys.getsizeof(value) for value in values)
 
 
-def _unfit(document: Document) -> tuple[str, str] | None:
+def rejection_reason(document: Document) -> tuple[str, str] | None:
     """Says why a text cannot go to the model: reason and message; None where it can."""
     if not document.text.strip():
         return "blank_text", "The text is empty or only white space; there is nothing to embed."

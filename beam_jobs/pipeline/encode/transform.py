@@ -9,9 +9,7 @@ import pyarrow as pa
 
 from beam_jobs.base.progress import ProgressSink
 from beam_jobs.pipeline.encode.dedupe import DedupingEncodeDoFn
-from beam_jobs.pipeline.encode.dofn import (
-    DEAD_LETTERS,
-)
+from beam_jobs.pipeline.encode.dofn import DEAD_LETTERS, EncodeDoFn
 from beam_jobs.pipeline.global_window import require_batch
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.settings import EncodeSettings

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from beam_jobs.errors import JobError
 from beam_jobs.pipeline.incremental.previous_documents import (
-    KnownDocuments,
+    PreviousDocuments,
     documents_of,
     id_digests,
     names_at,
@@ -34,12 +34,12 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
     of ``CHANGES_SCHEMA``.
 
     Args:
-        known_folder: see ``KnownDocuments``.
+        documents_folder: see ``PreviousDocuments``.
     """
 
-    def __init__(self, known_folder: str) -> None:
+    def __init__(self, documents_folder: str) -> None:
         super().__init__()
-        self._known_folder = known_folder
+        self._known_folder = documents_folder
 
     def expand(self, receipts: Any) -> Any:
         """Wires the step."""
@@ -65,17 +65,17 @@ def _to_one_key(path: str) -> tuple[int, str]:
 class _CompareDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     """Opens the index."""
 
-    def __init__(self, known_folder: str) -> None:
-        self._known_folder = known_folder
+    def __init__(self, documents_folder: str) -> None:
+        self._known_folder = documents_folder
 
     def process(self, element: tuple[int, Iterable[str]]) -> Iterator[pa.RecordBatch]:
         paths = sorted(path for path in element[1] if path != _SENTINEL)
-        for names, change in find_changes(KnownDocuments(self._known_folder), paths):
+        for names, change in find_changes(PreviousDocuments(self._known_folder), paths):
             columns = [pa.array(names, pa.string()), pa.array([change] * len(names), pa.string())]
             yield pa.RecordBatch.from_arrays(columns, schema=CHANGES_SCHEMA)
 
 
-def find_changes(known: KnownDocuments, paths: Sequence[str]) -> Iterator[tuple[list[str], str]]:
+def find_changes(known: PreviousDocuments, paths: Sequence[str]) -> Iterator[tuple[list[str], str]]:
     """Returns ids and what happened to them, each id once.
 
     An id is ``added`` where only the new rows have it, ``removed`` where only the earlier ones have, and
@@ -98,7 +98,7 @@ def find_changes(known: KnownDocuments, paths: Sequence[str]) -> Iterator[tuple[
 class _Comparison:
     """Notes which of the earlier documents were seen again."""
 
-    def __init__(self, known: KnownDocuments) -> None:
+    def __init__(self, known: PreviousDocuments) -> None:
         self._known = known
         num_pairs, num_ids = len(known.pairs), len(known.ids)
         self._pair_seen = known.skipped_pairs[:num_pairs] > 0

@@ -11,7 +11,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs.base.records import Document, UnchangedDocuments
 from beam_jobs.pipeline.incremental.changes_by_index import ADDED, CHANGED, CHANGES_SCHEMA, REMOVED
-from beam_jobs.pipeline.incremental.previous_documents import KnownRun, changed_ids, documents_of
+from beam_jobs.pipeline.incremental.previous_documents import PreviousFiles, changed_ids, documents_of
 from beam_jobs.pipeline.incremental.reuse_by_index import text_digest
 from beam_jobs.pipeline.rows.copied import document_rows
 
@@ -65,7 +65,7 @@ class LeaveOutUnchanged(beam.PTransform):  # type: ignore[misc]  # Beam is not t
     def expand(self, documents: Any) -> LeftOut:
         """Wires the step."""
         keyed = documents | "ById" >> beam.Map(_by_id)  # PCollection[tuple[str, Document]]
-        known = documents.pipeline | "Known" >> _ReadKnown(self._plan)  # PCollection[tuple[str, _Entry]]
+        known = documents.pipeline | "Known" >> _ReadPrevious(self._plan)  # PCollection[tuple[str, _Entry]]
         split = (
             (keyed, known)
             | "DocumentsAndKnown" >> beam.Flatten()  # PCollection[tuple[str, Document | _Entry]]
@@ -96,7 +96,7 @@ class CompareRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
 
     def expand(self, rows: Any) -> Any:
         """Wires the step."""
-        parts = [rows[0].pipeline | "Known" >> _ReadKnown(self._plan)]  # PCollection[tuple[str, _Entry]]
+        parts = [rows[0].pipeline | "Known" >> _ReadPrevious(self._plan)]  # PCollection[tuple[str, _Entry]]
         for number, part in enumerate(rows):
             parts.append(part | f"Pairs{number}" >> beam.FlatMap(_pairs_of))  # PCollection[tuple[str, _New]]
         if self._unchanged_pairs is not None:
@@ -111,7 +111,7 @@ class CompareRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         )
 
 
-class _ReadKnown(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
+class _ReadPrevious(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
     """Reads what earlier runs say of each id."""
 
     def __init__(self, plan: ReusePlan) -> None:
@@ -127,7 +127,7 @@ class _ReadKnown(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         )
 
 
-def _files_of(runs: Sequence[KnownRun]) -> list[tuple[str, int, bool]]:
+def _files_of(runs: Sequence[PreviousFiles]) -> list[tuple[str, int, bool]]:
     """Returns paths, how many runs ago they were written, and whether they hold rows."""
     found = [(path, age, True) for age, run in enumerate(runs) for path in run.row_files]
     return found + [(path, age, False) for age, run in enumerate(runs) for path in run.change_files]

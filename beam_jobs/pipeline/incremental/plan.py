@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.errors import JobError, UsageError
-from beam_jobs.pipeline.incremental.previous_documents import KnownRun, build_known
-from beam_jobs.pipeline.incremental.previous_rows import build_index, opened, staged_files, taken_columns
+from beam_jobs.pipeline.incremental.previous_documents import PreviousFiles, index_documents
+from beam_jobs.pipeline.incremental.previous_rows import copied_columns, index_rows, opened, staged_files
 from beam_jobs.pipeline.incremental.previous_run import (
     LATEST,
     PreviousRun,
@@ -44,7 +44,7 @@ class ReusePlan:
 
     folder: str
     paths: tuple[str, ...] = ()
-    known: tuple[KnownRun, ...] | None = None
+    known: tuple[PreviousFiles, ...] | None = None
     same_settings: bool = True
     previous: PreviousEntry | None = None
     emit: Emit = "all"
@@ -52,12 +52,12 @@ class ReusePlan:
     notes: tuple[str, ...] = ()
 
     @property
-    def index_folder(self) -> str:
+    def rows_folder(self) -> str:
         """Where rows are found by the digest of their text."""
         return f"{self.folder}/texts"
 
     @property
-    def known_folder(self) -> str | None:
+    def documents_folder(self) -> str | None:
         """Where earlier documents are found by their ids; None where nothing is compared, or by a join."""
         return None if self.known is None or self.by_join else f"{self.folder}/documents"
 
@@ -87,7 +87,7 @@ def plan_reuse(
     check_flags(flags, encode)
     if encode.numeric_columns:
         return None
-    columns = taken_columns(schema, num_kept)
+    columns = copied_columns(schema, num_kept)
     kind = EMBEDDINGS if encode.classes is None else CLASSES
     staged = staged_files(write, kind, encode, columns)
     notes = (f"{len(staged)} files of an earlier attempt at this run",) if staged else ()
@@ -103,7 +103,7 @@ def plan_reuse(
     return ReusePlan(
         folder,
         paths=(*staged, *(path for part in chain if not why for path in part.row_files)),
-        known=tuple(KnownRun(tuple(part.row_files), tuple(part.change_files)) for part in chain),
+        known=tuple(PreviousFiles(tuple(part.row_files), tuple(part.change_files)) for part in chain),
         same_settings=not why,
         previous=PreviousEntry(run_id=run.manifest.run_id, root=run.root),
         emit=flags.emit,
@@ -189,9 +189,11 @@ def indexed(plan: ReusePlan | None) -> Iterator[None]:
         yield
         return
     try:
-        build_index(plan.paths, plan.index_folder)
-        if plan.known_folder is not None:
-            repeated = build_known(plan.known or (), plan.known_folder, same_settings=plan.same_settings)
+        index_rows(plan.paths, plan.rows_folder)
+        if plan.documents_folder is not None:
+            repeated = index_documents(
+                plan.known or (), plan.documents_folder, same_settings=plan.same_settings
+            )
             _check_repeated(plan, repeated)
         yield
     finally:

@@ -19,18 +19,18 @@ _PLACE_WIDTH = 3
 
 
 @dataclass(frozen=True)
-class KnownRun:
+class PreviousFiles:
     """The files of an earlier run: its rows, and what it says has changed since the run before it."""
 
     row_files: tuple[str, ...]
     change_files: tuple[str, ...]
 
 
-class KnownDocuments:
+class PreviousDocuments:
     """Finds documents of earlier runs.
 
     Args:
-        folder: as ``build_known`` made it.
+        folder: as ``index_documents`` made it.
 
     Attributes:
         pairs: entries by ``pair_digests``, stored with their place.
@@ -60,7 +60,7 @@ class KnownDocuments:
         return np.asarray(same)
 
 
-def build_known(runs: Sequence[KnownRun], folder: str, *, same_settings: bool) -> int:
+def index_documents(runs: Sequence[PreviousFiles], folder: str, *, same_settings: bool) -> int:
     """Indexes the documents that are valid after some runs.
 
     Args:
@@ -93,7 +93,7 @@ def build_known(runs: Sequence[KnownRun], folder: str, *, same_settings: bool) -
     return number - num_ids
 
 
-def _valid(runs: Sequence[KnownRun]) -> Iterator[tuple[int, int, GroupDocuments]]:
+def _valid(runs: Sequence[PreviousFiles]) -> Iterator[tuple[int, int, GroupDocuments]]:
     """Returns file, row group and documents, without those that a later run has changed or removed."""
     hidden: set[str] = set()
     file = 0

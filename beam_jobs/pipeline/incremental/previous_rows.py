@@ -16,7 +16,6 @@ from apache_beam.io.filesystems import FileSystems
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.errors import JobError
 from beam_jobs.pipeline.incremental.digest_index import DigestIndex, IndexWriter, from_hex
-from beam_jobs.pipeline.incremental.previous_rows import opened
 from beam_jobs.pipeline.rows.copied import COUNTING_COLUMNS, PLACE_WIDTH, document_rows
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.store import filesystem
@@ -28,7 +27,7 @@ _OF_INPUT = ("doc_id", "source", "text_sha256", "text")
 _KEPT_GROUPS = 2
 
 
-def taken_columns(schema: pa.Schema, num_kept: int) -> list[str]:
+def copied_columns(schema: pa.Schema, num_kept: int) -> list[str]:
     """Lists the columns that are taken over: what the model gave."""
     own = schema.names[: len(schema) - num_kept]
     return [name for name in own if name not in _OF_INPUT]
@@ -56,7 +55,7 @@ def opened(path: str) -> Iterator[pq.ParquetFile]:
         ) from error
 
 
-def build_index(paths: Sequence[str], folder: str) -> DigestIndex:
+def index_rows(paths: Sequence[str], folder: str) -> DigestIndex:
     """Indexes the documents of Parquet files by the digest of their text.
 
     Reads two columns, a row group at a time.
@@ -107,7 +106,7 @@ def group_documents(parquet: pq.ParquetFile, group: int, *, with_ids: bool = Tru
     return GroupDocuments(starts, counts, from_hex(digests, len(starts)), ids)
 
 
-class OldRows:
+class PreviousRows:
     """Reads what is taken over of documents' rows.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 from beam_jobs.errors import UsageError
 from beam_jobs.store import filesystem
-from beam_jobs.store.filesystem import absolute
+from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.manifest import (
     CHANGES,
     CLASSES,
@@ -81,7 +81,7 @@ def find_previous(value: str, output: str) -> PreviousRun | None:
     """
     if value == LATEST:
         return _latest_below(output)
-    places = [absolute(value), filesystem.join(output, value)]
+    places = [absolute_path(value), filesystem.join(output, value)]
     for place in places:
         found = _run_at(place) or _latest_below(place)
         if found is not None:

@@ -16,9 +16,9 @@ from beam_jobs.base.progress import ProgressSink
 from beam_jobs.base.records import Document, UnchangedDocuments
 from beam_jobs.pipeline.global_window import in_global_window
 from beam_jobs.pipeline.incremental.digest_index import DIGEST_BYTES, DigestIndex
-from beam_jobs.pipeline.incremental.previous_documents import KnownDocuments
-from beam_jobs.pipeline.incremental.previous_rows import OldRows, by_group, taken_columns
-from beam_jobs.pipeline.rows.copied import parts_of, taken_over
+from beam_jobs.pipeline.incremental.previous_documents import PreviousDocuments
+from beam_jobs.pipeline.incremental.previous_rows import PreviousRows, by_group, copied_columns
+from beam_jobs.pipeline.rows.copied import copy_rows, split_by_size
 from beam_jobs.pipeline.rows.cost import REUSED_KEY, with_counts
 
 if TYPE_CHECKING:
@@ -74,16 +74,16 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     ) -> None:
         self._plan = plan
         self._schema = schema
-        self._columns = taken_columns(schema, num_kept)
+        self._columns = copied_columns(schema, num_kept)
         self._progress = progress
         self._counter = Metrics.counter(metrics.NAMESPACE, metrics.DOCUMENTS_REUSED)
 
     def setup(self) -> None:
-        self._index = DigestIndex(self._plan.index_folder)
-        self._rows = OldRows(self._index.files, self._columns)
-        self._known: KnownDocuments | None = None
-        if self._plan.emit == "changes" and self._plan.known_folder is not None:
-            self._known = KnownDocuments(self._plan.known_folder)
+        self._index = DigestIndex(self._plan.rows_folder)
+        self._rows = PreviousRows(self._index.files, self._columns)
+        self._known: PreviousDocuments | None = None
+        if self._plan.emit == "changes" and self._plan.documents_folder is not None:
+            self._known = PreviousDocuments(self._plan.documents_folder)
 
     def start_bundle(self) -> None:
         self._buffer: list[Document] = []
@@ -120,7 +120,7 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         """Makes the rows of documents that were there before, row group by row group."""
         for (file, group), positions in by_group(places).items():
             old = self._rows.group(file, group)
-            for part in parts_of(positions, places, old):
+            for part in split_by_size(positions, places, old):
                 some = [documents[at] for at in part]
                 self._count(len(some))
                 yield reused_rows(some, old, places[part], self._schema)
@@ -144,7 +144,7 @@ def text_digest(document: Document) -> bytes:
 def reused_rows(
     documents: list[Document], old: pa.RecordBatch, places: np.ndarray, schema: pa.Schema
 ) -> pa.RecordBatch:
-    """Makes rows as ``taken_over`` does, which count as taken over from an earlier run."""
-    rows, num_truncated = taken_over(documents, old, places, schema)
+    """Makes rows as ``copy_rows`` does, which count as taken over from an earlier run."""
+    rows, num_truncated = copy_rows(documents, old, places, schema)
     counts = {"num_documents": 0, REUSED_KEY: len(documents), "num_truncated": num_truncated}
     return with_counts(rows, counts)

@@ -19,9 +19,9 @@ from beam_jobs.base import metrics
 from beam_jobs.base.records import Document
 from beam_jobs.pipeline.incremental.changes_by_join import LeaveOutUnchanged
 from beam_jobs.pipeline.incremental.previous_documents import documents_of
-from beam_jobs.pipeline.incremental.previous_rows import OldRows, taken_columns
+from beam_jobs.pipeline.incremental.previous_rows import PreviousRows, copied_columns
 from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments, reused_rows, text_digest
-from beam_jobs.pipeline.rows.copied import parts_of
+from beam_jobs.pipeline.rows.copied import split_by_size
 
 if TYPE_CHECKING:
     from beam_jobs.pipeline.incremental.plan import ReusePlan
@@ -70,7 +70,7 @@ class JoinRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         rows = (
             split[_HITS]
             | "MeetByRowGroup" >> beam.GroupByKey()  # PCollection[tuple[tuple[str, int], Iterable[…]]]
-            | "Copy" >> beam.ParDo(_CopyDoFn(self._schema, taken_columns(self._schema, self._num_kept)))
+            | "Copy" >> beam.ParDo(_CopyDoFn(self._schema, copied_columns(self._schema, self._num_kept)))
         )  # PCollection[pa.RecordBatch]
         return ReusedDocuments(rows, split.documents, unchanged, unchanged_pairs)
 
@@ -121,11 +121,11 @@ class _CopyDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self, element: tuple[tuple[str, int], Iterable[tuple[int, int, Document]]]
     ) -> Iterator[pa.RecordBatch]:
         (path, group), hits = element
-        old = OldRows([path], self._columns).group(0, group)
+        old = PreviousRows([path], self._columns).group(0, group)
         for some in _chunks(hits):
             documents = [document for _, _, document in some]
             places = np.array([(0, group, start, count) for start, count, _ in some], np.int32)
-            for part in parts_of(np.arange(len(some)), places, old):
+            for part in split_by_size(np.arange(len(some)), places, old):
                 self._counter.inc(len(part))
                 yield reused_rows([documents[at] for at in part], old, places[part], self._schema)
 

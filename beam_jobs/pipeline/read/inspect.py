@@ -27,10 +27,10 @@ from beam_jobs.pipeline.read.files.patterns import check_ids, match_patterns
 from beam_jobs.pipeline.read.formats.csv import delimited_columns
 from beam_jobs.pipeline.read.formats.jsonl import jsonl_columns
 from beam_jobs.pipeline.read.formats.parquet import parquet_columns
-from beam_jobs.pipeline.read.splits import is_one_span
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span
+from beam_jobs.pipeline.read.splits import is_one_split
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
 
-__all__ = ["FileInfo", "InputSummary", "ReadPlan", "Span", "inspect_input"]
+__all__ = ["FileInfo", "FileSplit", "InputSummary", "ReadPlan", "inspect_input"]
 
 # Opening a file on remote storage takes about 0.1 s; more files than these are trusted to be like them, and
 # those that are not become dead files when they are read.
@@ -173,7 +173,7 @@ def _head(file: FileInfo) -> bytes:
 
 
 def _large_files(files: Sequence[FileInfo], options: ReadOptions) -> list[str]:
-    large = [file for file in files if file.size_bytes > LARGE_FILE_BYTES and is_one_span(file, options)]
+    large = [file for file in files if file.size_bytes > LARGE_FILE_BYTES and is_one_split(file, options)]
     if not large:
         return []
     biggest = max(large, key=lambda file: file.size_bytes)

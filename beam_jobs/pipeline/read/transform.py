@@ -1,4 +1,4 @@
-"""Reading as a transform: files to spans to documents. What reading means is in ``formats``."""
+"""Reading as a transform: files to splits to documents. What reading means is in ``formats``."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.read.files.patterns import match_pattern
 from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
-from beam_jobs.pipeline.read.splits import plan_spans, read_first, read_span
-from beam_jobs.pipeline.read.types import FileInfo, ReadPlan, Span
+from beam_jobs.pipeline.read.splits import plan_splits, read_first, read_split
+from beam_jobs.pipeline.read.types import FileInfo, FileSplit, ReadPlan
 
 __all__ = [
     "DEAD_FILES",
     "DEAD_LETTERS",
     "DOCUMENTS",
     "ReadDocuments",
-    "plan_spans",
+    "plan_splits",
     "read_first",
-    "read_span",
+    "read_split",
 ]
 
 DOCUMENTS = "documents"
@@ -55,13 +55,13 @@ class ReadResult(NamedTuple):
 class ReadDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
     """Reads documents from files: ``pipeline | ReadDocuments(ReadOptions(("data/*.jsonl",)))``.
 
-    Gives documents, dead letters (records that are no documents) and dead files (at most one for each span of
-    a file that cannot be read on). Within a span the order is the file's.
+    Yields documents, dead letters (records that are no documents) and dead files (at most one per split of
+    an unreadable file). Within a split the order is the file's.
 
     Args:
         options: what to read and how.
         summary: what ``inspect_input`` said of it; None asks it now.
-        redistribute: spreads the spans over workers. The in-process runner holds in memory what is
+        redistribute: spreads the splits over workers. The in-process runner holds in memory what is
             redistributed, and gains nothing by it. Under ``limit`` one worker reads, in order.
         progress: told now and then of the stored bytes read, as ``metrics.BYTES_READ``.
         label: name of the step.
@@ -95,19 +95,19 @@ class ReadDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
             reader: Any = _ReadFirstDoFn(plan, self._options.limit, self._progress)
         else:
             files = pbegin | "Files" >> beam.Create(sources)  # PCollection[FileInfo | str]
-            parts = files | "Spans" >> beam.FlatMap(_source_spans, self._options)  # PCollection[Span]
-            reader = _ReadSpanDoFn(plan, self._progress)
+            parts = files | "Splits" >> beam.FlatMap(_source_splits, self._options)  # PCollection[FileSplit]
+            reader = _ReadSplitDoFn(plan, self._progress)
         if self._redistribute and self._options.limit is None:
-            parts |= "SpreadSpans" >> beam.Reshuffle()  # PCollection[Span]
-        result = parts | "ReadSpans" >> beam.ParDo(reader).with_outputs(
+            parts |= "SpreadSplits" >> beam.Reshuffle()  # PCollection[FileSplit]
+        result = parts | "ReadSplits" >> beam.ParDo(reader).with_outputs(
             DEAD_LETTERS, DEAD_FILES, main=DOCUMENTS
         )  # documents: PCollection[Document]; dead_letters: PCollection[DeadLetter]; dead_files
         return ReadResult(result[DOCUMENTS], result[DEAD_LETTERS], result[DEAD_FILES])
 
 
-def _source_spans(source: _Source, options: ReadOptions) -> Iterator[Span]:
-    """Cuts a file into spans, or all files of a pattern."""
-    return plan_spans(_source_files(source), options)
+def _source_splits(source: _Source, options: ReadOptions) -> Iterator[FileSplit]:
+    """Cuts a file into splits, or all files of a pattern."""
+    return plan_splits(_source_files(source), options)
 
 
 def _source_files(source: _Source) -> list[FileInfo]:
@@ -148,13 +148,13 @@ class _ReadingDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._num_documents.inc(num_documents)
 
 
-@beam.typehints.with_input_types(Span)
+@beam.typehints.with_input_types(FileSplit)
 @beam.typehints.with_output_types(Document, dead_letters=DeadLetter, dead_files=DeadFile)
-class _ReadSpanDoFn(_ReadingDoFn):
-    """Reads one span per element."""
+class _ReadSplitDoFn(_ReadingDoFn):
+    """Reads one split per element."""
 
-    def process(self, span: Span) -> Iterator[Any]:
-        return self._tagged(read_span(span, self._plan, self._on_bytes))
+    def process(self, split: FileSplit) -> Iterator[Any]:
+        return self._tagged(read_split(split, self._plan, self._on_bytes))
 
 
 @beam.typehints.with_output_types(Document, dead_letters=DeadLetter, dead_files=DeadFile)

@@ -1,4 +1,4 @@
-"""The words of reading: a file, a span of it, the plan, and the error that gives up on a file."""
+"""The words of reading: a file, a split of it, the plan, and the error that gives up on a file."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class FileInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class FileSplit:
     """A part of a file that one worker reads.
 
     ``start`` and ``end`` are bytes of a plain line file and row groups of a Parquet file; other files are
-    read whole. A line belongs to the span that its first byte lies in. ``end`` None means the file's end.
+    read whole. A line belongs to the split that its first byte lies in. ``end`` None means the file's end.
     """
 
     file: FileInfo
@@ -54,7 +54,7 @@ class Span:
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """All that a worker must know to read a span: the options, and what the check before work settled."""
+    """All that a worker must know to read a split: the options, and what the check before work settled."""
 
     options: ReadOptions
     text_columns: tuple[str, ...]

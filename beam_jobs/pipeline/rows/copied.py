@@ -52,7 +52,7 @@ def row_numbers(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, documents
 
 
-def parts_of(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> Iterator[np.ndarray]:
+def split_by_size(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> Iterator[np.ndarray]:
     """Cuts documents so that their rows fill a batch each; one text may be asked for a million times."""
     row_bytes = max(old.nbytes // max(old.num_rows, 1), 1)
     sizes = np.cumsum(places[positions, 3].astype(np.int64) * row_bytes)
@@ -67,7 +67,7 @@ def _places(taken: pa.RecordBatch) -> np.ndarray | None:
     return np.stack([taken.column(name).to_numpy() for name in ("char_start", "char_end")], axis=1)
 
 
-def taken_over(
+def copy_rows(
     documents: list[Document], old: pa.RecordBatch, places: np.ndarray, schema: pa.Schema
 ) -> tuple[pa.RecordBatch, int]:
     """Makes rows of documents with what is taken over; also gives how many of them are truncated.

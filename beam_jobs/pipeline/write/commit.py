@@ -17,7 +17,7 @@ import apache_beam as beam
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.base.records import DeadFile, UnchangedDocuments
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
-from beam_jobs.pipeline.write.counts import check_counts, sum_up, worker_costs
+from beam_jobs.pipeline.write.counts import check_counts, sum_receipts, worker_costs
 from beam_jobs.pipeline.write.description import RunDescription, copied_manifest
 from beam_jobs.pipeline.write.timeline import sum_timeline
 from beam_jobs.report.writing import try_report
@@ -44,7 +44,7 @@ _SENTINEL = "all receipts are in"
 
 
 @dataclass(frozen=True)
-class _Plan:
+class CommitPlan:
     """Where each staged shard goes, and everything else the commit needs."""
 
     moves: tuple[tuple[Receipt, str], ...]
@@ -76,7 +76,7 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
             | "WithSentinel" >> beam.Flatten()  # PCollection[Receipt | int | DeadFile | str]
             | "ToOnePlan" >> beam.Map(_to_one_key)  # PCollection[tuple[int, …]]
             | "GatherReceipts" >> beam.GroupByKey()  # PCollection[tuple[int, Iterable[…]]]
-            | "Plan" >> beam.MapTuple(_plan)  # PCollection[_Plan]
+            | "Plan" >> beam.MapTuple(plan_commit)  # PCollection[CommitPlan]
         )
         moved = (
             plan
@@ -86,9 +86,9 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         )
         return (
             (plan, moved)
-            | "WithPlan" >> beam.Flatten()  # PCollection[_Plan | str]
-            | "ToOneCommit" >> beam.Map(_to_one_key)  # PCollection[tuple[int, _Plan | str]]
-            | "GatherMoves" >> beam.GroupByKey()  # PCollection[tuple[int, Iterable[_Plan | str]]]
+            | "WithPlan" >> beam.Flatten()  # PCollection[CommitPlan | str]
+            | "ToOneCommit" >> beam.Map(_to_one_key)  # PCollection[tuple[int, CommitPlan | str]]
+            | "GatherMoves" >> beam.GroupByKey()  # PCollection[tuple[int, Iterable[CommitPlan | str]]]
             | "WriteManifest" >> beam.ParDo(_CommitDoFn(self._options, self._description))
         )  # PCollection[RunManifest]
 
@@ -103,7 +103,7 @@ def _to_one_key(element: Any) -> tuple[int, Any]:
     return 0, element
 
 
-def _plan(_: int, entries: Iterable[Any]) -> _Plan:
+def plan_commit(_: int, entries: Iterable[Any]) -> CommitPlan:
     """Numbers the shards; the same entries in any order give the same plan."""
     entries = list(entries)
     if _SENTINEL not in entries:
@@ -116,12 +116,12 @@ def _plan(_: int, entries: Iterable[Any]) -> _Plan:
         moves += zip(ours, names, strict=True)
     dead_files = sorted((e for e in entries if isinstance(e, DeadFile)), key=lambda f: f.source)
     num_unchanged = sum(e.number for e in entries if isinstance(e, UnchangedDocuments))
-    return _Plan(
+    return CommitPlan(
         tuple(moves), sum(e for e in entries if isinstance(e, int)), num_unchanged, tuple(dead_files)
     )
 
 
-def _moves(plan: _Plan) -> tuple[tuple[Receipt, str], ...]:
+def _moves(plan: CommitPlan) -> tuple[tuple[Receipt, str], ...]:
     return plan.moves
 
 
@@ -148,14 +148,14 @@ class _CommitDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
     def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[RunManifest]:
         entries = list(element[1])
-        (plan,) = [entry for entry in entries if isinstance(entry, _Plan)]
+        (plan,) = [entry for entry in entries if isinstance(entry, CommitPlan)]
         manifest = commit(plan, self._options, self._description)
         if manifest.failure is not None and self._options.fail_job:
             raise failure_of(manifest)
         yield manifest
 
 
-def commit(plan: _Plan, options: WriteOptions, description: RunDescription) -> RunManifest:
+def commit(plan: CommitPlan, options: WriteOptions, description: RunDescription) -> RunManifest:
     """Makes the run exist, or fail for good; a retry gives what the first try wrote.
 
     Raises:
@@ -166,7 +166,7 @@ def commit(plan: _Plan, options: WriteOptions, description: RunDescription) -> R
     if earlier is not None and earlier.attempt_id == options.attempt_id:
         return _end(options, earlier, is_retry=True)
     _check_files(root, plan)
-    manifest = _manifest(plan, options, description)
+    manifest = build_manifest(plan, options, description)
     name = MANIFEST_NAME if manifest.failure is None else FAILED_NAME
     if earlier is not None:
         filesystem.delete(filesystem.join(root, FAILED_NAME))
@@ -191,7 +191,7 @@ def failure_of(manifest: RunManifest) -> JobError:
     return kind(manifest.failure or "")
 
 
-def _check_files(root: str, plan: _Plan) -> None:
+def _check_files(root: str, plan: CommitPlan) -> None:
     """Checks that every file is there whole, and removes what an earlier attempt left beside them."""
     wanted = {filesystem.join(root, *name.split("/")): receipt for receipt, name in plan.moves}
     found = [filesystem.list_files(filesystem.join(root, kind)) for kind in _FOLDERS]
@@ -207,14 +207,15 @@ def _check_files(root: str, plan: _Plan) -> None:
         filesystem.delete(path)
 
 
-def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -> RunManifest:
+def build_manifest(plan: CommitPlan, options: WriteOptions, description: RunDescription) -> RunManifest:
+    """Returns the manifest of a run whose files are in place; ``failure`` is set if it failed."""
     files = tuple(_run_file(receipt, name) for receipt, name in plan.moves)
     if description.copied_from is not None:
         started_at, first = description.started_at, description.copied_from
         return copied_manifest(first, options.run_id, options.attempt_id, started_at, files)
     receipts = [receipt for receipt, _ in plan.moves]
     num_dead_files = len({file.source for file in plan.dead_files})
-    counts = sum_up(receipts, plan.num_read, num_dead_files, plan.num_unchanged)
+    counts = sum_receipts(receipts, plan.num_read, num_dead_files, plan.num_unchanged)
     kind, failure = check_counts(counts, receipts, description.limits, description.precision)
     listed = plan.dead_files[:_DEAD_FILES_LISTED]
     return RunManifest(
@@ -233,7 +234,7 @@ def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -
         emit=description.emit,
         counts=counts,
         workers=worker_costs(receipts),
-        timeline=sum_timeline(span for receipt in receipts for span in receipt.course),
+        timeline=sum_timeline(interval for receipt in receipts for interval in receipt.work),
         files=files,
         dead_files=tuple(DeadFileEntry(**dataclasses.asdict(file)) for file in listed),
         versions=description.versions,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
-from beam_jobs.base.config import Limits
+from beam_jobs.base.config import FailureLimits
 from beam_jobs.pipeline.rows.cost import REPEATED_KEY, REUSED_KEY
 from beam_jobs.pipeline.write.timeline import sum_lengths
 from beam_jobs.store.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
@@ -16,7 +16,7 @@ from beam_jobs.store.receipt import Receipt
 FailureKind = Literal["too_many_dead", "counts", "precision", "no_documents"]
 
 
-def sum_up(
+def sum_receipts(
     receipts: Sequence[Receipt], num_read: int, num_dead_files: int, num_unchanged: int = 0
 ) -> RunCounts:
     """Adds up what receipts say."""
@@ -62,7 +62,7 @@ def worker_costs(receipts: Sequence[Receipt]) -> WorkerCosts:
 
 
 def check_counts(
-    counts: RunCounts, receipts: Sequence[Receipt], limits: Limits, precision: str
+    counts: RunCounts, receipts: Sequence[Receipt], limits: FailureLimits, precision: str
 ) -> tuple[FailureKind | None, str | None]:
     """Judges a run: what kind of failure it is and why, or None twice."""
     accounted = counts.num_written + counts.num_reused + counts.num_unchanged + counts.num_dead
@@ -91,7 +91,7 @@ def check_counts(
     return _check_dead(counts, limits)
 
 
-def _check_dead(counts: RunCounts, limits: Limits) -> tuple[FailureKind | None, str | None]:
+def _check_dead(counts: RunCounts, limits: FailureLimits) -> tuple[FailureKind | None, str | None]:
     num_dead = counts.num_dead if limits.fail_on_blank else counts.num_dead - counts.num_blank
     # As it was written down: 0.29 of 100 is 29, which binary floats miss.
     allowed = int(Decimal(str(limits.max_dead_fraction)) * counts.num_read)

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal
 
-from beam_jobs.base.config import Limits, WriteOptions
+from beam_jobs.base.config import FailureLimits, WriteOptions
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.store.filesystem import absolute
+from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.manifest import (
     CLASSES,
     EMBEDDINGS,
@@ -38,7 +38,7 @@ def new_run(output: str, run_id: str | None = None, **options: Any) -> WriteOpti
     """
     now = datetime.now(UTC)
     return WriteOptions(
-        output=absolute(output),
+        output=absolute_path(output),
         run_id=run_id or f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
         attempt_id=uuid.uuid4().hex,
         **options,
@@ -46,7 +46,7 @@ def new_run(output: str, run_id: str | None = None, **options: Any) -> WriteOpti
 
 
 def describe_run(
-    settings: EncodeSettings, limits: Limits | None = None, config: Mapping[str, Any] | None = None
+    settings: EncodeSettings, limits: FailureLimits | None = None, config: Mapping[str, Any] | None = None
 ) -> RunDescription:
     """Returns what the manifest says of a run that starts now.
 
@@ -62,7 +62,7 @@ def describe_run(
         settings=settings.relevant,
         precision=str(settings.request.precision),
         config=dict(config or {}),
-        limits=limits or Limits(),
+        limits=limits or FailureLimits(),
         versions={name: version(name) for name in _VERSIONS},
         kind=EMBEDDINGS if settings.classes is None else CLASSES,
     )
@@ -87,7 +87,7 @@ class RunDescription:
     settings_digest: str
     precision: str
     config: dict[str, Any]
-    limits: Limits
+    limits: FailureLimits
     versions: dict[str, str]
     kind: str = EMBEDDINGS
     settings: dict[str, Any] = field(default_factory=dict)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.pipeline.rows.cost import COST_KEYS, READY_KEY, REUSED_KEY, WEIGHTS_KEY
-from beam_jobs.pipeline.write.timeline import Course, count_lengths
+from beam_jobs.pipeline.write.timeline import WorkLog, count_lengths
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS
 from beam_jobs.store.receipt import Receipt
@@ -48,7 +48,7 @@ class Shard:
         self._counts: dict[str, int] = {}
         self._num_rows = 0
         self._ready_milliseconds = 0
-        self._course = Course()
+        self._work = WorkLog()
 
     @property
     def num_bytes(self) -> int:
@@ -67,7 +67,7 @@ class Shard:
             self._counts[name] = self._counts.get(name, 0) + count
         num_documents = counts["num_documents"] + counts[REUSED_KEY]
         if num_documents:
-            self._course.add(num_documents, counts["num_tokens"], counts["model_milliseconds"])
+            self._work.add(num_documents, counts["num_tokens"], counts["model_milliseconds"])
         if self._pending_bytes >= _ROW_GROUP_BYTES:
             self._write_group()
 
@@ -87,7 +87,7 @@ class Shard:
             counts=self._counts,
             peak_memory_bytes=peak_memory_bytes(),
             ready_milliseconds=self._ready_milliseconds,
-            course=self._course.spans,
+            work=self._work.intervals,
             machine=f"{cpu_name()}, {num_cores()} cores",
         )
 

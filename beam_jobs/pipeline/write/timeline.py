@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.store.manifest import Timeline
-from beam_jobs.store.receipt import Span
+from beam_jobs.store.receipt import WorkInterval
 
 # Upper bounds of the classes that documents are counted in: fine where models are, coarse beyond.
 _BOUNDS = np.array(
@@ -21,36 +21,36 @@ _BOUNDS = np.array(
 )
 _LENGTH = "length/"
 # Points in time that a receipt holds at most; more are joined two by two.
-_MAX_SPANS = 128
+_MAX_INTERVALS = 128
 _MAX_BUCKETS = 120
 _BUCKET_SECONDS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21600, 86400)
 
 
-class Course:
+class WorkLog:
     """Notes what a worker did when, for one file."""
 
     def __init__(self) -> None:
-        self._spans: list[Span] = []
+        self._intervals: list[WorkInterval] = []
 
     def add(self, num_documents: int, num_tokens: int, milliseconds: int) -> None:
         """Notes work that took so long and has just ended."""
         now = time.time_ns()
-        self._spans.append((now - milliseconds * 1_000_000, now, num_documents, num_tokens))
-        if len(self._spans) > _MAX_SPANS:
-            self._spans = [_joined(self._spans[i : i + 2]) for i in range(0, len(self._spans), 2)]
+        self._intervals.append((now - milliseconds * 1_000_000, now, num_documents, num_tokens))
+        if len(self._intervals) > _MAX_INTERVALS:
+            self._intervals = [_merged(self._intervals[i : i + 2]) for i in range(0, len(self._intervals), 2)]
 
     @property
-    def spans(self) -> tuple[Span, ...]:
+    def intervals(self) -> tuple[WorkInterval, ...]:
         """What was noted, in order."""
-        return tuple(self._spans)
+        return tuple(self._intervals)
 
 
-def _joined(spans: Sequence[Span]) -> Span:
+def _merged(intervals: Sequence[WorkInterval]) -> WorkInterval:
     return (
-        min(span[0] for span in spans),
-        max(span[1] for span in spans),
-        sum(span[2] for span in spans),
-        sum(span[3] for span in spans),
+        min(interval[0] for interval in intervals),
+        max(interval[1] for interval in intervals),
+        sum(interval[2] for interval in intervals),
+        sum(interval[3] for interval in intervals),
     )
 
 
@@ -79,12 +79,12 @@ def sum_lengths(total: Counter[str]) -> dict[int, int]:
     return dict(sorted(found.items()))
 
 
-def sum_timeline(spans: Iterable[Span]) -> Timeline | None:
+def sum_timeline(intervals: Iterable[WorkInterval]) -> Timeline | None:
     """Spreads work over stretches of equal length, at most 120; None where nothing was noted."""
-    known = list(spans)
+    known = list(intervals)
     if not known:
         return None
-    begin, end = min(span[0] for span in known), max(span[1] for span in known)
+    begin, end = min(interval[0] for interval in known), max(interval[1] for interval in known)
     seconds = max((end - begin) / 1e9, 1e-3)
     width = next((w for w in _BUCKET_SECONDS if seconds / w <= _MAX_BUCKETS), seconds / _MAX_BUCKETS)
     work = np.zeros((2, int(np.ceil(seconds / width))))

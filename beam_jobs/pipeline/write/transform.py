@@ -51,7 +51,7 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         options: where, and how files are cut.
         schema: of the rows.
         description: what the manifest says of the run.
-        known_folder: see ``KnownDocuments``: what changed since these earlier rows is written, too.
+        documents_folder: see ``PreviousDocuments``: what changed since these earlier rows is written, too.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         options: WriteOptions,
         schema: pa.Schema,
         description: RunDescription,
-        known_folder: str | None = None,
+        documents_folder: str | None = None,
     ) -> None:
         super().__init__()
-        self._known_folder = known_folder
+        self._known_folder = documents_folder
         self._options = options
         run_metadata = {b"beam_jobs.run_id": options.run_id.encode()}
         self._schema = schema.with_metadata((schema.metadata or {}) | run_metadata)

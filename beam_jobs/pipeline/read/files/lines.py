@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from beam_jobs.pipeline.read.files.encoding import is_line_safe
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, open_lines
-from beam_jobs.pipeline.read.types import FileInfo, Span
+from beam_jobs.pipeline.read.types import FileInfo, FileSplit
 
 # 1,000 characters, of which no encoding that Python has needs more than 4 bytes for one.
 MAX_HEAD_BYTES = 4_000
@@ -116,23 +116,23 @@ def is_splittable(file: FileInfo, encoding: str) -> bool:
     return file.compression is None and is_line_safe(encoding)
 
 
-def span_lines(
-    span: Span, encoding: str, max_bytes: int, on_bytes: OnBytes | None = None
+def split_lines(
+    split: FileSplit, encoding: str, max_bytes: int, on_bytes: OnBytes | None = None
 ) -> Iterator[tuple[int, bytes | Oversized]]:
-    """Returns position and bytes of the lines that begin in a span.
+    """Returns position and bytes of the lines that begin in a split.
 
     The position is the byte offset where the file is splittable, elsewhere the number of the line, from 0.
 
     Raises:
         DamagedFileError: see ``open_lines``.
     """
-    share = (span.file.size_bytes if span.end is None else span.end) - span.start
+    share = (split.file.size_bytes if split.end is None else split.end) - split.start
     # A line begins at ``start`` if and only if the byte before it is a line feed: begin to read there.
-    start = max(span.start - 1, 0)
-    with closing(open_lines(span.file, encoding, Meter(on_bytes, share), start)) as stream:
-        first = _skip_to_line(stream, start, span.end) if span.start else 0
-        lines = iter_lines(stream, max_bytes, first, span.end)
-        if is_splittable(span.file, encoding):
+    start = max(split.start - 1, 0)
+    with closing(open_lines(split.file, encoding, Meter(on_bytes, share), start)) as stream:
+        first = _skip_to_line(stream, start, split.end) if split.start else 0
+        lines = iter_lines(stream, max_bytes, first, split.end)
+        if is_splittable(split.file, encoding):
             yield from lines
         else:
             for number, (_, line) in enumerate(lines):

@@ -22,7 +22,7 @@ class Meter:
 
     Args:
         on_bytes: called with each number of bytes, or None.
-        share_bytes: what a complete reading adds up to; neighbouring spans read some bytes twice.
+        share_bytes: what a complete reading adds up to; neighbouring splits read some bytes twice.
     """
 
     def __init__(self, on_bytes: OnBytes | None, share_bytes: int) -> None:

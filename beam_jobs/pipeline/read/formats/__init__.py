@@ -2,7 +2,7 @@
 
 Reading order: ``model`` (the words), ``opening`` and ``compression`` (stored bytes), ``encodings``
 (characters), ``rows`` (one record to one outcome), then the formats ``text``, ``jsonl``, ``delimited`` and
-``parquet``, and ``spans``, which puts them together. ``matching``, ``choose`` and ``suggest`` are for the
+``parquet``, and ``splits``, which puts them together. ``matching``, ``choose`` and ``suggest`` are for the
 check before work.
 
 Without an id column a document's id is the file's path behind the fixed part of its pattern, ``#``, and its

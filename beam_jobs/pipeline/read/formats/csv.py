@@ -20,18 +20,18 @@ from beam_jobs.pipeline.read.files.encoding import line_encoding
 from beam_jobs.pipeline.read.files.lines import Oversized
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, open_lines
 from beam_jobs.pipeline.read.formats.csv_records import BadRecord, Record, iter_records
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
 
 _OVERSIZED_HINT = " If it should be many records, a quote that nothing closes may have joined them."
 
 
-def read_delimited(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
+def read_delimited(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
     """Reads a CSV or TSV file whole; records are numbered from 0 behind the header.
 
     Raises:
         DamagedFileError: the file cannot be read on, or its header does not have the needed columns.
     """
-    file, options = span.file, plan.options
+    file, options = split.file, plan.options
     with closing(open_lines(file, options.encoding, Meter(on_bytes, file.size_bytes))) as stream:
         records = _records(stream, file, options)
         header = _header(records, options)
@@ -95,7 +95,7 @@ def _outcomes(records: Iterator[Record], header: Sequence[str], file: FileInfo, 
                 number, [record[at] for at in texts_at], id_value, [record[at] for at in carried_at]
             )
         else:
-            yield _dead(builder, builder.position_id(number), record, encoding)
+            yield _dead_letter(builder, builder.position_id(number), record, encoding)
 
 
 def _index(header: Sequence[str], name: str) -> int:
@@ -108,7 +108,9 @@ def _index(header: Sequence[str], name: str) -> int:
     raise DamagedFileError(reason, f"Expected one column {name!r}, but the header has {what} of that name.")
 
 
-def _dead(builder: RowBuilder, doc_id: str, record: BadRecord | Oversized, encoding: str) -> DeadLetter:
+def _dead_letter(
+    builder: RowBuilder, doc_id: str, record: BadRecord | Oversized, encoding: str
+) -> DeadLetter:
     if isinstance(record, Oversized):
         head = record.head.decode(encoding, "replace")
         return builder.oversized(doc_id, head, record.sha256, record.num_bytes, _OVERSIZED_HINT)

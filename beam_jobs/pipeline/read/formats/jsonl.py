@@ -24,27 +24,27 @@ from beam_jobs.pipeline.read.column_types import (
 )
 from beam_jobs.pipeline.read.documents import Outcomes, RecordError, RowBuilder
 from beam_jobs.pipeline.read.files.encoding import BOM_UTF8, line_encoding
-from beam_jobs.pipeline.read.files.lines import Oversized, is_splittable, span_lines
+from beam_jobs.pipeline.read.files.lines import Oversized, is_splittable, split_lines
 from beam_jobs.pipeline.read.files.open import OnBytes
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
 
 # How many rows the types of kept columns are taken from, and how many bytes at most.
 INSPECTED_ROWS = 1_000
 INSPECTED_BYTES = 8_000_000
 
 
-def read_jsonl(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
-    """Reads the lines that begin in a span, a record each.
+def read_jsonl(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
+    """Reads the lines that begin in a split, a record each.
 
     Raises:
         DamagedFileError: the file cannot be read on.
     """
     options = plan.options
     converters = [json_converter(field.name, field.type) for field in plan.kept_schema]
-    builder = RowBuilder(span.file, plan, [*converters, *number_converters(options)])
+    builder = RowBuilder(split.file, plan, [*converters, *number_converters(options)])
     text_columns, id_column, carried_columns = plan.text_columns, options.id_column, plan.carried_columns
     encoding = line_encoding(options.encoding)
-    for position, line in _records(span, options, on_bytes):
+    for position, line in _records(split, options, on_bytes):
         record = _parsed(builder, builder.position_id(position), line, encoding)
         if isinstance(record, DeadLetter):
             yield record
@@ -72,7 +72,7 @@ def _first_objects(file: FileInfo, options: ReadOptions) -> Iterator[dict[str, A
     """Returns the first rows that can be read; the others become dead letters when they are."""
     encoding, num_bytes = line_encoding(options.encoding), 0
     try:
-        for _, line in islice(_records(Span(file), options), INSPECTED_ROWS):
+        for _, line in islice(_records(FileSplit(file), options), INSPECTED_ROWS):
             if isinstance(line, bytes):
                 num_bytes += len(line)
                 with suppress(RecordError):
@@ -85,11 +85,11 @@ def _first_objects(file: FileInfo, options: ReadOptions) -> Iterator[dict[str, A
 
 
 def _records(
-    span: Span, options: ReadOptions, on_bytes: OnBytes | None = None
+    split: FileSplit, options: ReadOptions, on_bytes: OnBytes | None = None
 ) -> Iterator[tuple[int, bytes | Oversized]]:
     """Returns the lines that are not blank, with their offset or else the number of the record."""
-    splittable, number = is_splittable(span.file, options.encoding), 0
-    for position, line in span_lines(span, options.encoding, options.max_document_bytes, on_bytes):
+    splittable, number = is_splittable(split.file, options.encoding), 0
+    for position, line in split_lines(split, options.encoding, options.max_document_bytes, on_bytes):
         content = line
         if isinstance(content, bytes):
             if position == 0:

@@ -26,7 +26,7 @@ from beam_jobs.pipeline.read.column_types import (
 )
 from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, StoredFile
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
 
 BATCH_BYTES = 8_000_000
 MAX_BATCH_ROWS = 1_024
@@ -35,24 +35,24 @@ LOCAL_BUFFER_BYTES = 1 << 20
 REMOTE_BUFFER_BYTES = 1 << 24
 
 
-def read_parquet(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
-    """Reads the row groups of a span; rows are numbered from 0 through the whole file.
+def read_parquet(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
+    """Reads the row groups of a split; rows are numbered from 0 through the whole file.
 
     Raises:
         DamagedFileError: the file is not Parquet, lacks a needed column, or is damaged inside.
     """
-    meter = Meter(on_bytes, span.file.size_bytes)
+    meter = Meter(on_bytes, split.file.size_bytes)
     converters = [arrow_converter(field.name, field.type) for field in plan.kept_schema]
-    builder = RowBuilder(span.file, plan, [*converters, *number_converters(plan.options)])
-    with _opened(span.file) as parquet:
+    builder = RowBuilder(split.file, plan, [*converters, *number_converters(plan.options)])
+    with _opened(split.file) as parquet:
         _check_columns(parquet.schema_arrow, plan)
         num_groups = parquet.metadata.num_row_groups
         first_rows = [
             0,
             *accumulate(parquet.metadata.row_group(index).num_rows for index in range(num_groups)),
         ]
-        stored_bytes = _group_bytes(parquet.metadata, span.file.size_bytes)
-        for index in range(span.start, num_groups if span.end is None else span.end):
+        stored_bytes = _group_bytes(parquet.metadata, split.file.size_bytes)
+        for index in range(split.start, num_groups if split.end is None else split.end):
             position = first_rows[index]
             for batch in _batches(parquet, index, plan):
                 yield from _outcomes(batch, position, builder, plan)

@@ -104,13 +104,13 @@ def test_every_encoding_gives_the_text_back(tmp_path: Path, name: str) -> None:
     wanted = ["plain", "", "Grüße", "Привет", "日本", "カナ", "한국", "a\rb", "c"]
     lines = [line for line in wanted if line.encode(name, "ignore").decode(name, "ignore") == line]
     content = "".join(f"{line}\n" for line in lines).encode(name)
-    assert texts(read_unchecked(tmp_path / "a.txt", content, encoding=name, span_bytes=7)) == lines
+    assert texts(read_unchecked(tmp_path / "a.txt", content, encoding=name, split_bytes=7)) == lines
 
 
 @pytest.mark.parametrize("name", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-7", "cp037"])
 def test_encodings_that_cannot_be_cut_are_one_span_named_by_number(tmp_path: Path, name: str) -> None:
     content = "a\n\u0a0a b\nc".encode(name, "ignore")
-    outcomes = read_unchecked(tmp_path / "a.txt", content, encoding=name, span_bytes=1)
+    outcomes = read_unchecked(tmp_path / "a.txt", content, encoding=name, split_bytes=1)
     assert ids(outcomes) == ["a.txt#0", "a.txt#1", "a.txt#2"]
     assert line_encoding(name) == "utf-8"
 

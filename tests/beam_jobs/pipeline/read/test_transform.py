@@ -156,7 +156,7 @@ def test_the_steps_pickle_by_reference(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x\n")
     options = ReadOptions((f"{tmp_path}/*",))
     plan = inspect_input(options).plan(options)
-    for step in (transform._ReadSpanDoFn(plan, Listener()), transform._ReadFirstDoFn(plan, 1, None)):
+    for step in (transform._ReadSplitDoFn(plan, Listener()), transform._ReadFirstDoFn(plan, 1, None)):
         copy = pickle.loads(pickle.dumps(step))
         assert type(copy) is type(step)
 
