@@ -1,4 +1,4 @@
-"""Counts of a running job, shared by its steps and its live line in one process."""
+"""Progress counts of a running job, shared by its steps and its live line within one process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 from threading import Lock
 
-# A job's steps and its live line find each other here when they share a process: steps are pickled, so they
-# can carry only a name. In another process nothing is registered and counting does nothing.
+# Connects a job's steps with its live line when they share a process: steps are pickled, so they can carry
+# only a name. In another process nothing is registered, and counting does nothing.
 _tallies: dict[str, Tally] = {}
 
 
 class Tally:
-    """Counts of one job in this process, added to by all its threads."""
+    """Counts of one job in this process, shared by all its threads."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -30,23 +30,23 @@ class Tally:
 
 
 def open_tally(job: str) -> Tally:
-    """Starts to count a job in this process."""
+    """Starts counting a job in this process."""
     return _tallies.setdefault(job, Tally())
 
 
 def close_tally(job: str) -> None:
-    """Forgets a job."""
+    """Stops counting a job."""
     _tallies.pop(job, None)
 
 
 @dataclass(frozen=True)
 class ProgressSink:
-    """What a step adds its counts to. Pickles as the job's name."""
+    """Receives the counts of a step; pickles as the name of the job."""
 
     job: str
 
     def add(self, name: str, count: int) -> None:
-        """Adds to a counter where somebody watches."""
+        """Adds to a counter; does nothing if the job is not counted in this process."""
         tally = _tallies.get(self.job)
         if tally is not None:
             tally.add(name, count)

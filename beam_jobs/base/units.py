@@ -1,10 +1,10 @@
-"""Numbers of bytes as people read them."""
+"""Formats bytes, durations and counts for people."""
 
 from __future__ import annotations
 
 
 def format_bytes(num_bytes: int) -> str:
-    """Writes a number of bytes with the unit that fits.
+    """Formats a number of bytes with a suitable unit.
 
     >>> format_bytes(48_213), format_bytes(371_972_000), format_bytes(1_540_000_000_000)
     ('48.2 kB', '372.0 MB', '1.5 TB')
@@ -16,7 +16,7 @@ def format_bytes(num_bytes: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Writes a duration as ``m:ss`` or ``h:mm:ss``.
+    """Formats a duration as ``m:ss`` or ``h:mm:ss``.
 
     >>> format_duration(75), format_duration(3675)
     ('1:15', '1:01:15')
@@ -24,3 +24,12 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def format_count(number: int, noun: str) -> str:
+    """Formats a number with its noun, which takes an "s" unless the number is 1.
+
+    >>> format_count(1, "document"), format_count(2_000, "document")
+    ('1 document', '2,000 documents')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

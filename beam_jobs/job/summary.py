@@ -76,8 +76,10 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         + f"{counts.num_dead:,} dead"
         + (f" ({reasons})" if reasons else ""),
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
-        f"  time       {format_duration(seconds)} with start-up, "
-        f"{format_duration(counts.model_seconds)} in the model",
+        (
+            f"  time       {format_duration(seconds)} with start-up, "
+            f"{format_duration(counts.model_seconds)} in the model"
+        ),
     ]
     if counts.num_repeated:
         lines.append(f"  repeated   {counts.num_repeated:,} texts were computed for another document")

@@ -1,4 +1,4 @@
-"""The whole job on one screen."""
+"""Builds the pipeline of a job from its plan."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """Everything a job is made of, resolved and checked.
+    """All resolved and validated settings of a job.
 
-    ``redistribute`` spreads documents over workers between reading and the model: a gain where files are few
-    and workers many, a loss on the in-process runner, which holds every shuffle in memory.
+    ``redistribute`` spreads documents over workers between reading and the model. That helps with few files
+    and many workers, and costs memory on the in-process runner, which holds every shuffle in memory.
     """
 
     read: ReadOptions
@@ -42,7 +42,7 @@ class JobPlan:
 
 
 def build(pipeline: Any, plan: JobPlan) -> Any:
-    """Builds the graph: read, encode, write. Gives the run manifest as a PCollection of one."""
+    """Builds the graph: read, encode, write. Returns the run manifest as a PCollection of one."""
     progress = ProgressSink(plan.write.attempt_id)
     inputs = pipeline | "Read" >> ReadDocuments(
         plan.read, plan.summary, redistribute=plan.redistribute, progress=progress
@@ -56,7 +56,7 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
     reused: ReusedDocuments | None = None
     if plan.reuse is not None:
         num_kept = len(plan.summary.kept_schema)
-        reused = documents | "Reuse" >> take_over(plan.reuse, encode.schema, num_kept, progress)
+        reused = documents | "Reuse" >> _reuse_transform(plan.reuse, encode.schema, num_kept, progress)
         documents = reused.documents  # PCollection[Document]
     if plan.redistribute:
         documents |= "Redistribute" >> beam.Reshuffle()  # PCollection[Document]
@@ -68,22 +68,22 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
     run = RunInputs(encoded.rows, dead_letters, num_read, inputs.dead_files)
     documents_folder = None
     if plan.reuse is not None and reused is not None:
-        run, documents_folder = with_reused(run, reused, plan.reuse), plan.reuse.documents_folder
+        run, documents_folder = _with_reused(run, reused, plan.reuse), plan.reuse.documents_folder
     return run | "Write" >> WriteRun(
         plan.write, encode.schema, plan.description, documents_folder
     )  # PCollection[RunManifest]
 
 
-def take_over(plan: ReusePlan, schema: pa.Schema, num_kept: int, progress: ProgressSink) -> Any:
+def _reuse_transform(plan: ReusePlan, schema: pa.Schema, num_kept: int, progress: ProgressSink) -> Any:
     """Returns the transform from documents to ``ReusedDocuments``."""
     if plan.by_join:
         return JoinRows(plan, schema, num_kept)
     return ReuseRows(plan, schema, num_kept, progress)
 
 
-def with_reused(run: RunInputs, reused: ReusedDocuments, plan: ReusePlan) -> RunInputs:
-    """Adds what was taken over to what is written; by a join, also what changed."""
+def _with_reused(run: RunInputs, reused: ReusedDocuments, plan: ReusePlan) -> RunInputs:
+    """Adds reused rows to the inputs of ``WriteRun``; with a join, also the changes."""
     changes = None
-    if plan.by_join and plan.known is not None:
+    if plan.by_join and plan.previous_files is not None:
         changes = (run.rows, reused.rows) | "Compare" >> CompareRows(plan, reused.unchanged_pairs)
     return run._replace(reused=reused.rows, unchanged=reused.unchanged, changes=changes)

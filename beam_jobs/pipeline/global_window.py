@@ -12,24 +12,24 @@ from beam_jobs.errors import UsageError
 
 
 def require_batch(collection: Any, step: str) -> None:
-    """Refuses input that never ends or stands in windows.
+    """Rejects unbounded or windowed input.
 
     Raises:
-        UsageError: says how to get to one global window.
+        UsageError: with the way to one global window.
     """
     if not collection.is_bounded:
         raise UsageError(
-            f"{step} needs bounded input: a run ends with a manifest. Read from files or a table."
+            f"{step} needs bounded input, because a run ends with a manifest. Read from files or a table."
         )
     if not isinstance(collection.windowing.windowfn, GlobalWindows):
         raise UsageError(
             f"{step} needs its input in the global window, not {collection.windowing.windowfn}; "
-            "put beam.WindowInto(beam.window.GlobalWindows()) before it."
+            "insert beam.WindowInto(beam.window.GlobalWindows()) before it."
         )
 
 
 def in_global_window(output: Any) -> Any:
-    """Wraps an output, tagged or not, as Beam wants it at the end of a bundle."""
+    """Wraps an output, tagged or not, as Beam requires in ``finish_bundle``."""
     if isinstance(output, beam.pvalue.TaggedOutput):
         return beam.pvalue.TaggedOutput(output.tag, in_global_window(output.value))
     return WindowedValue(output, GlobalWindow().max_timestamp(), (GlobalWindow(),))

@@ -1,4 +1,4 @@
-"""Files of a run as Arrow and digests need them: local without Beam, gs:// through Beam as the jobs do."""
+"""Reads the files of a run for Arrow and for digests: local ones without Beam, gs:// through Beam."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def join(root: str, *parts: str) -> str:
 
 
 def read_bytes(path: str) -> bytes | None:
-    """Reads a small file; None if it is not there."""
+    """Reads a small file; None if it does not exist."""
     if path.startswith(_GS):
         from beam_jobs.store import filesystem
 
@@ -32,7 +32,7 @@ def read_bytes(path: str) -> bytes | None:
 
 
 def open_file(path: str) -> Any:
-    """Opens a file for reading; it can be read from anywhere."""
+    """Opens a file for reading; the stream is seekable."""
     if path.startswith(_GS):
         from apache_beam.io.filesystem import CompressionTypes
         from apache_beam.io.filesystems import FileSystems
@@ -42,7 +42,7 @@ def open_file(path: str) -> Any:
 
 
 def size_of(path: str) -> int | None:
-    """Returns a file's size in bytes; None if there is no such file."""
+    """Returns a file's size in bytes; None if the file does not exist."""
     if path.startswith(_GS):
         from beam_jobs.store import filesystem
 
@@ -54,7 +54,7 @@ def size_of(path: str) -> int | None:
 
 
 def list_names(folder: str) -> list[str]:
-    """Names the files directly in a folder; none if it is not there."""
+    """Lists the names of the files directly in a folder; empty if it does not exist."""
     if folder.startswith(_GS):
         from beam_jobs.store import filesystem
 
@@ -64,10 +64,10 @@ def list_names(folder: str) -> list[str]:
 
 
 def sha256_of(path: str) -> str:
-    """Computes a file's digest, a block at a time.
+    """Computes a file's digest, block by block.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     digest = hashlib.sha256()
     with open_file(path) as stream:
@@ -77,12 +77,12 @@ def sha256_of(path: str) -> str:
 
 
 def arrow_filesystem(folder: str) -> fs.FileSystem:
-    """Returns the file system that Arrow reads a run's files through."""
+    """Returns the Arrow file system for the files of a run."""
     return fs.PyFileSystem(_BeamFiles()) if folder.startswith(_GS) else fs.LocalFileSystem()
 
 
 class _BeamFiles(fs.FileSystemHandler):  # type: ignore[misc]  # pyarrow is not typed
-    """Beam's files for Arrow, for reading alone: what the jobs can reach, with the same credentials."""
+    """Read-only Arrow file system on top of Beam's, with the same credentials as the jobs."""
 
     def get_type_name(self) -> str:
         return "beam"

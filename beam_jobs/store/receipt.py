@@ -1,21 +1,21 @@
-"""What a worker reports of a shard it wrote."""
+"""Receipts: what a worker reports about a shard it wrote."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# Work between two moments: nanoseconds since the epoch, documents, tokens.
+# Work between two points in time: start and end in nanoseconds since the epoch, documents, tokens.
 WorkInterval = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a worker says of a shard it wrote, and all that the run believes.
+    """A worker's report about a shard it wrote; the run's counts come from receipts alone.
 
-    ``kind`` is the folder the shard goes to. ``opened_at`` orders shards in time. ``counts`` are sums over
-    its rows: documents, tokens, truncated documents, dead letters by reason, cost. ``peak_memory_bytes`` is
-    the most its process ever had, ``ready_milliseconds`` what loading the model took there; 0 if not known.
-    ``work`` says when it was made, ``machine`` where.
+    ``kind`` is the folder of the shard. ``opened_at`` orders shards in time. ``counts`` are sums over its
+    rows: documents, tokens, truncated documents, dead letters by reason, cost. ``peak_memory_bytes`` is the
+    peak of the worker process, ``ready_milliseconds`` its model load time; 0 if unknown. ``work`` says when
+    the rows were computed, ``machine`` where.
     """
 
     kind: str

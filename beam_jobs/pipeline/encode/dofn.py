@@ -1,4 +1,4 @@
-"""A document that is too long, where the run was to fail then: which one it is."""
+"""``EncodeDoFn``: buffers documents, runs the model, yields rows and dead letters."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from apache_beam.metrics import Metrics
 from beam_jobs.base import metrics
 from beam_jobs.base.progress import ProgressSink
 from beam_jobs.base.records import DeadLetter, Document, Stage, dead_letter
+from beam_jobs.base.units import format_count
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.pipeline.checkpoint import BufferLimit
 from beam_jobs.pipeline.global_window import in_global_window
@@ -38,10 +39,10 @@ DEAD_LETTERS = "dead_letters"
 
 @contextlib.contextmanager
 def naming_long_document(documents: Sequence[Document]) -> Iterator[None]:
-    """Turns the encoder's error, which knows a position, into one that knows the document.
+    """Turns the encoder's error, which has the position in the batch, into one that names the document.
 
     Raises:
-        JobError: names the document, its tokens and what to do.
+        JobError: a document is too long and ``--on_long fail`` is set.
     """
     try:
         yield
@@ -49,13 +50,13 @@ def naming_long_document(documents: Sequence[Document]) -> Iterator[None]:
         document = documents[error.text_index]
         raise JobError(
             f"Document {document.doc_id} of {document.source} has {error.num_tokens} tokens, the limit is "
-            f"{error.max_tokens}, and --on_long fail ends the run there. Use --on_long windows, truncate or "
+            f"{error.max_tokens}, and --on_long fail ends the run. Use --on_long windows, truncate or "
             "dead_letter, or leave such documents out."
         ) from error
 
 
 class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Owns a buffer of documents and the process's model; ``EncodeDocuments`` wires it."""
+    """Buffers documents and runs the model of the process on them; part of ``EncodeDocuments``."""
 
     def __init__(
         self, settings: EncodeSettings, schema: pa.Schema, num_kept: int, progress: ProgressSink | None
@@ -68,12 +69,12 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._counters = {n: Metrics.counter(metrics.NAMESPACE, n) for n in metrics.ALL}
 
     def setup(self) -> None:
-        """Starts without a model; the first text loads it."""
+        """Starts without a model, which the first text loads."""
         self._encoder: TextEncoder | None = None
         self._limit = BufferLimit(self._settings.buffer_documents, self._settings.buffer_seconds)
 
     def _load(self) -> TextEncoder:
-        """Loads the model when the first text needs it: where nothing is new, none is loaded."""
+        """Loads the model for the first text: none is loaded if all rows are reused."""
         settings = self._settings
         bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
         runtime = shared_runtime(
@@ -119,13 +120,14 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     def _check(self, document: Document) -> None:
         if len(document.columns) != self._num_kept:
             raise UsageError(
-                f"A document has {len(document.columns)} kept columns, but the rows have {self._num_kept}: "
-                "give EncodeDocuments the schema that ReadDocuments keeps (kept=read.summary.kept_schema)."
+                f"A document has {format_count(len(document.columns), 'kept column')}, but the rows have "
+                f"{self._num_kept}: "
+                "pass the schema of ReadDocuments to EncodeDocuments (kept=read.summary.kept_schema)."
             )
         if len(document.numbers) != len(self._settings.numeric_columns):
             raise UsageError(
-                f"A document has {len(document.numbers)} numbers, but the model takes "
-                f"{len(self._settings.numeric_columns)}: give ReadDocuments the columns that they are in "
+                f"A document has {format_count(len(document.numbers), 'number')}, but the model takes "
+                f"{len(self._settings.numeric_columns)}: pass their columns to ReadDocuments "
                 "(ReadOptions(…, numeric_columns=settings.numeric_columns))."
             )
 
@@ -163,7 +165,7 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             yield with_cost(rows, encoded, alive, milliseconds, self._model)
 
     def _table(self, documents: list[Document]) -> np.ndarray | None:
-        """Returns float64[documents, columns], what the model takes beside the text."""
+        """Returns the numeric model inputs as float64[documents, columns]."""
         if not self._settings.numeric_columns:
             return None
         return np.array([document.numbers for document in documents], dtype=np.float64)
@@ -173,9 +175,9 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         return dead_letter(document, stage, reason, message, no_text=self._settings.no_text)
 
     def _message(self, failure: TextFailure) -> str:
-        """What a model says when it fails may quote its input."""
+        """Returns a failure's message; with ``--no_text``, without the model's own."""
         if self._settings.no_text and failure.reason == "model_error":
-            return "The model failed on this text. What it said is left out, as it may quote the text."
+            return "The model failed on this text. Its message is omitted, because it may quote the text."
         return failure.message
 
     def _add(self, name: str, count: int) -> None:
@@ -185,17 +187,17 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
 
 def _size(document: Document) -> int:
-    """Estimates what a document holds in memory, in bytes: its text, and what it takes along."""
+    """Estimates the memory of a document in bytes: its text, columns and numbers."""
     values = [document.text, *document.columns, *document.numbers]
     return sum(len(value) if isinstance(value, str | bytes) else sys.getsizeof(value) for value in values)
 
 
 def rejection_reason(document: Document) -> tuple[str, str] | None:
-    """Says why a text cannot go to the model: reason and message; None where it can."""
+    """Returns reason and message if a text cannot be passed to the model, otherwise None."""
     if not document.text.strip():
         return "blank_text", "The text is empty or only white space; there is nothing to embed."
     try:
         document.text.encode("utf-8")
     except UnicodeEncodeError as error:
-        return "invalid_unicode", f"The text holds a lone surrogate at character {error.start}."
+        return "invalid_unicode", f"The text contains a lone surrogate at character {error.start}."
     return None

@@ -1,4 +1,4 @@
-"""Documents to rows: the one place where text meets the model."""
+"""The ``EncodeDocuments`` transform: documents to rows."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from beam_jobs.pipeline.settings import EncodeSettings
 
 
 class EncodedDocuments(NamedTuple):
-    """What ``EncodeDocuments`` gives."""
+    """The outputs of ``EncodeDocuments``."""
 
     rows: Any  # PCollection[pa.RecordBatch]
     dead_letters: Any  # PCollection[DeadLetter]
 
 
 class EncodeDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
-    """Computes vectors or classes of each document; gives Arrow record batches and dead letters.
+    """Computes vectors or classes of each document; outputs Arrow record batches and dead letters.
 
     The model is loaded once per worker process. Documents are tokenized and sorted by length in buffers, run
-    in batches under a padded token budget, and leave in the order they came in. Blank texts become dead
-    letters before the model (``blank_text``); a batch that fails is halved until the culprit is alone. Where
-    the model takes numbers, documents bring them (``Document.numbers``).
+    in batches under a padded token budget, and leave in their original order. Blank texts become dead letters
+    before the model (``blank_text``); a failing batch is bisected until the failing text is alone. Numeric
+    model inputs come from ``Document.numbers``.
 
     Args:
         settings: what to compute, see ``EncodeSettings.resolve`` and ``resolve_classes``.
-        kept: schema of the columns that documents carry along.
-        progress: where to count for a live line.
+        kept: schema of the kept input columns.
+        progress: receives the counts for the live line.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class EncodeDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typ
         self._progress = progress
 
     def expand(self, documents: Any) -> EncodedDocuments:
-        """Wires the step.
+        """Builds the step.
 
         Raises:
             UsageError: the input is unbounded or windowed.

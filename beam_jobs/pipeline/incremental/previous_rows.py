@@ -1,4 +1,4 @@
-"""Rows of earlier runs: where each document's stand, and reading them again, row group by row group."""
+"""Locates and re-reads the rows of documents in earlier runs, one row group at a time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import STAGING_DIR
 
-# These columns come from the input; all others of a row are taken over.
+# Columns that come from the new input; all others are copied.
 _OF_INPUT = ("doc_id", "source", "text_sha256", "text")
-# Row groups that stay decoded: an input in its old order reads each once.
+# Decoded row groups in memory; input in the old order reads each group once.
 _KEPT_GROUPS = 2
 
 
 def copied_columns(schema: pa.Schema, num_kept: int) -> list[str]:
-    """Lists the columns that are taken over: what the model gave."""
+    """Returns the columns to copy: those computed by the model."""
     own = schema.names[: len(schema) - num_kept]
     return [name for name in own if name not in _OF_INPUT]
 
@@ -38,7 +38,7 @@ def opened(path: str) -> Iterator[pq.ParquetFile]:
     """Opens a Parquet file, local or gs://.
 
     Raises:
-        JobError: it cannot be read; says which.
+        JobError: it cannot be read.
     """
     try:
         if "://" not in path:
@@ -50,7 +50,7 @@ def opened(path: str) -> Iterator[pq.ParquetFile]:
             yield parquet
     except (pa.ArrowException, OSError) as error:
         raise JobError(
-            f"{path}, a file of an earlier run, cannot be read: {error}. Name another run, or leave "
+            f"{path}, a file of an earlier run, cannot be read: {error}. Choose another run, or leave "
             "--previous out."
         ) from error
 
@@ -58,7 +58,7 @@ def opened(path: str) -> Iterator[pq.ParquetFile]:
 def index_rows(paths: Sequence[str], folder: str) -> DigestIndex:
     """Indexes the documents of Parquet files by the digest of their text.
 
-    Reads two columns, a row group at a time.
+    Reads two columns, one row group at a time.
 
     Raises:
         JobError: a file cannot be read.
@@ -79,8 +79,8 @@ def index_rows(paths: Sequence[str], folder: str) -> DigestIndex:
 class GroupDocuments:
     """The documents of a row group.
 
-    ``starts``, ``counts``: int64[documents], their first rows and numbers of rows. ``text_digests``:
-    uint8[documents, 32]. ``ids`` is empty where they were not asked for.
+    ``starts``, ``counts``: int64[documents], first row and number of rows. ``text_digests``: uint8[documents,
+    32]. ``ids`` is empty if they were not read.
     """
 
     starts: np.ndarray
@@ -89,13 +89,13 @@ class GroupDocuments:
     ids: list[str]
 
     def only(self, wanted: list[int]) -> GroupDocuments:
-        """Returns those at some positions."""
+        """Selects documents by position."""
         arrays = (self.starts[wanted], self.counts[wanted], self.text_digests[wanted])
         return GroupDocuments(*arrays, [self.ids[at] for at in wanted])
 
 
 def group_documents(parquet: pq.ParquetFile, group: int, *, with_ids: bool = True) -> GroupDocuments:
-    """Reads which documents the rows of a row group belong to."""
+    """Reads the documents of a row group."""
     counting = [name for name in COUNTING_COLUMNS if name in parquet.schema_arrow.names]
     columns = ["text_sha256", *counting, *(["doc_id"] if with_ids else [])]
     table = parquet.read_row_group(group, columns=columns)
@@ -107,11 +107,11 @@ def group_documents(parquet: pq.ParquetFile, group: int, *, with_ids: bool = Tru
 
 
 class PreviousRows:
-    """Reads what is taken over of documents' rows.
+    """Reads row groups of earlier runs and keeps the latest ones in memory.
 
     Args:
         files: see ``DigestIndex.files``.
-        columns: what to read; ``text_sha256`` comes with it.
+        columns: columns to read, in addition to ``text_sha256``.
     """
 
     def __init__(self, files: Sequence[str], columns: Sequence[str]) -> None:
@@ -120,7 +120,7 @@ class PreviousRows:
         self._kept: OrderedDict[tuple[int, int], pa.RecordBatch] = OrderedDict()
 
     def group(self, file: int, group: int) -> pa.RecordBatch:
-        """Returns a row group's columns."""
+        """Returns the rows of a row group."""
         key = (file, group)
         if key not in self._kept:
             with opened(self._files[file]) as parquet:
@@ -137,7 +137,7 @@ def _empty(table: pa.Table) -> pa.RecordBatch:
 
 
 def by_group(places: np.ndarray) -> Mapping[tuple[int, int], np.ndarray]:
-    """Groups the positions of int32[documents, 4] by file and row group, in that order."""
+    """Groups the positions of locations, int32[documents, 4], by file and row group, in that order."""
     order = np.lexsort((places[:, 1], places[:, 0]))
     ordered = places[order, :2]
     bounds = np.flatnonzero((ordered[1:] != ordered[:-1]).any(axis=1)) + 1
@@ -149,16 +149,16 @@ def by_group(places: np.ndarray) -> Mapping[tuple[int, int], np.ndarray]:
 
 
 def staged_files(write: WriteOptions, kind: str, encode: EncodeSettings, columns: list[str]) -> list[str]:
-    """Lists the files of an earlier attempt at a run whose rows can be taken over.
+    """Returns the files of an earlier attempt at a run whose rows can be reused.
 
-    A file counts if it was closed (a Parquet file ends with its index, so one that was cut off cannot be
-    read) and has the same bundle, settings and columns.
+    A file counts if it was closed (a truncated Parquet file has no footer and cannot be read) and has the
+    same bundle, settings and columns.
 
     Args:
-        write: the run.
-        kind: of its rows.
-        encode: what is computed now.
-        columns: what a row must have.
+        write: options of the run.
+        kind: kind of its rows.
+        encode: settings of the encoding step.
+        columns: columns that rows must have.
     """
     root = filesystem.join(write.output, write.run_id)
     staged = [
@@ -166,7 +166,7 @@ def staged_files(write: WriteOptions, kind: str, encode: EncodeSettings, columns
         for path in filesystem.list_files(filesystem.join(root, STAGING_DIR))
         if filesystem.base_name(path).startswith(f"{kind}-") and path.endswith(".parquet")
     ]
-    # An attempt that failed, or was stopped while it moved its files, has them under their final names.
+    # An attempt that failed, or was stopped while moving its files, has them under their final names.
     moved = [path for path in filesystem.list_files(filesystem.join(root, kind)) if path.endswith(".parquet")]
     wanted = encode.file_metadata()
     return sorted(path for path in [*staged, *moved] if _fits(path, wanted, columns))
@@ -183,7 +183,7 @@ def _fits(path: str, wanted: dict[str, str], columns: list[str]) -> bool:
 
 
 def _schema(path: str) -> pa.Schema | None:
-    """Reads the schema of a file that may have been cut off; None where it was."""
+    """Reads the schema of a file; None if it is empty or truncated."""
     try:
         with opened(path) as parquet:
             return parquet.schema_arrow if parquet.metadata.num_rows else None

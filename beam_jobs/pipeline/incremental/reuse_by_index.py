@@ -1,4 +1,4 @@
-"""The step that takes rows over: documents whose text was there before leave as rows, the others go on."""
+"""Reuses rows of earlier runs through an index, for workers on one machine."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
     from beam_jobs.pipeline.incremental.plan import ReusePlan
 
 ROWS, UNCHANGED = "rows", "unchanged"
-# Documents that are looked up together, so that input in another order reads a row group seldom.
+# Documents looked up together, so that input in another order reads each row group only a few times.
 _BUFFER_DOCUMENTS = 1 << 16
 _BUFFER_BYTES = 64_000_000
 
 
 class ReusedDocuments(NamedTuple):
-    """What ``ReuseRows`` gives: rows that were taken over, documents to compute, counts of those left out."""
+    """The outputs of ``ReuseRows``: reused rows, documents to compute, counts of unchanged documents."""
 
     rows: Any  # PCollection[pa.RecordBatch]
     documents: Any  # PCollection[Document]
     unchanged: Any  # PCollection[UnchangedDocuments]
-    unchanged_pairs: Any = None  # PCollection[tuple[str, bytes]], their ids and digests, where workers join
+    unchanged_pairs: Any = None  # PCollection[tuple[str, bytes]], ids and text digests; only with a join
 
 
 class ReuseRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
-    """Takes rows over from files of earlier runs, found by the digest of their text.
+    """Reuses rows of earlier runs, found by the digest of their text.
 
-    For workers on the machine that the indexes are on. Documents are looked up in large buffers and read file
-    by file; what is new goes on in its order. Where only changes are written, unchanged documents end here.
+    Runs on the machine with the indexes. Documents are looked up in large buffers and their rows read file by
+    file; new documents pass through in order. If only changes are written, unchanged documents end here.
 
     Args:
-        plan: what is taken over; its indexes must be there when the job runs.
-        schema: of the rows to make.
-        num_kept: how many of its columns, the last ones, are the input's own.
-        progress: where to count for a live line.
+        plan: the reuse plan; its indexes must exist when the job runs.
+        schema: schema of the new rows.
+        num_kept: number of kept input columns, which come last.
+        progress: receives the counts for the live line.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ReuseRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         self._dofn = _ReuseDoFn(plan, schema, num_kept, progress)
 
     def expand(self, documents: Any) -> ReusedDocuments:
-        """Wires the step."""
+        """Builds the step."""
         result = documents | "TakeOver" >> beam.ParDo(self._dofn).with_outputs(
             ROWS, UNCHANGED, main="documents"
         )  # PCollection[pa.RecordBatch], PCollection[UnchangedDocuments], PCollection[Document]
@@ -67,7 +67,7 @@ class ReuseRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
 
 
 class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Owns a buffer of documents and the indexes."""
+    """Buffers documents and looks them up in the indexes."""
 
     def __init__(
         self, plan: ReusePlan, schema: pa.Schema, num_kept: int, progress: ProgressSink | None
@@ -81,9 +81,9 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     def setup(self) -> None:
         self._index = DigestIndex(self._plan.rows_folder)
         self._rows = PreviousRows(self._index.files, self._columns)
-        self._known: PreviousDocuments | None = None
+        self._previous: PreviousDocuments | None = None
         if self._plan.emit == "changes" and self._plan.documents_folder is not None:
-            self._known = PreviousDocuments(self._plan.documents_folder)
+            self._previous = PreviousDocuments(self._plan.documents_folder)
 
     def start_bundle(self) -> None:
         self._buffer: list[Document] = []
@@ -104,20 +104,20 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         if not documents:
             return
         digests = digests_of(documents)
-        if self._known is not None:
-            same = self._known.skip([document.doc_id for document in documents], digests)
+        if self._previous is not None:
+            same = self._previous.skip([document.doc_id for document in documents], digests)
             yield beam.pvalue.TaggedOutput(UNCHANGED, UnchangedDocuments(int(same.sum())))
             documents = [documents[at] for at in np.flatnonzero(~same)]
             digests = digests[~same]
         found = self._index.find(digests)
         hits = np.flatnonzero(found >= 0)
-        for batch in self._taken([documents[at] for at in hits], self._index.places[found[hits]]):
+        for batch in self._reused([documents[at] for at in hits], self._index.places[found[hits]]):
             yield beam.pvalue.TaggedOutput(ROWS, batch)
         for at in np.flatnonzero(found < 0):
             yield documents[at]
 
-    def _taken(self, documents: list[Document], places: np.ndarray) -> Iterator[pa.RecordBatch]:
-        """Makes the rows of documents that were there before, row group by row group."""
+    def _reused(self, documents: list[Document], places: np.ndarray) -> Iterator[pa.RecordBatch]:
+        """Yields the rows of earlier documents, one row group at a time."""
         for (file, group), positions in by_group(places).items():
             old = self._rows.group(file, group)
             for part in split_by_size(positions, places, old):
@@ -137,14 +137,14 @@ def digests_of(documents: list[Document]) -> np.ndarray:
 
 
 def text_digest(document: Document) -> bytes:
-    """Returns the sha256 of a document's text; half a surrogate pair matches nothing."""
+    """Returns the sha256 of a document's text; a lone surrogate matches nothing."""
     return hashlib.sha256(document.text.encode("utf-8", errors="surrogatepass")).digest()
 
 
 def reused_rows(
     documents: list[Document], old: pa.RecordBatch, places: np.ndarray, schema: pa.Schema
 ) -> pa.RecordBatch:
-    """Makes rows as ``copy_rows`` does, which count as taken over from an earlier run."""
+    """Copies rows as ``copy_rows`` does, and counts them as reused."""
     rows, num_truncated = copy_rows(documents, old, places, schema)
     counts = {"num_documents": 0, REUSED_KEY: len(documents), "num_truncated": num_truncated}
     return with_counts(rows, counts)

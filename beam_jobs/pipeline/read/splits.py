@@ -1,4 +1,4 @@
-"""From files to splits, and from a split to what is in it: the whole of reading without Beam."""
+"""Splits files and reads splits, without Beam."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def plan_splits(
 ) -> Iterator[FileSplit]:
     """Cuts files into splits, in order.
 
-    Plain .txt and .jsonl are cut into ranges of ``split_bytes``, Parquet into row groups of together about as
-    much; other files are one split each. So is a Parquet file that cannot be opened, for
-    reading to say why.
+    Plain .txt and .jsonl are cut into ranges of ``split_bytes``, Parquet into groups of row groups of about
+    that size; other files are one split each. So is a Parquet file that cannot be opened, so that reading it
+    reports the error.
     """
     for file in files:
         if file.format == "parquet":
@@ -55,16 +55,16 @@ def is_one_split(file: FileInfo, options: ReadOptions) -> bool:
 def read_split(
     split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None
 ) -> Iterator[Document | DeadLetter | DeadFile]:
-    """Reads a split, in the order of the file and in bounded memory.
+    """Reads a split in file order and in bounded memory.
 
     Args:
-        split: what to read.
+        split: the split to read.
         plan: how to read it.
         on_bytes: called with the number of stored bytes read since the last call; the splits of a file add
             up to its size.
 
     Yields:
-        What became of each record; last a ``DeadFile`` where the file could not be read on.
+        A document or dead letter per record; at the end a ``DeadFile`` if the file could not be read further.
     """
     is_whole = plan.options.whole_files and split.file.format == "txt"
     reader = read_whole_file if is_whole else _READERS[split.file.format]
@@ -81,7 +81,7 @@ def read_split(
 def read_first(
     files: Iterable[FileInfo], plan: ReadPlan, limit: int, on_bytes: OnBytes | None = None
 ) -> Iterator[Document | DeadLetter | DeadFile]:
-    """Reads the first ``limit`` documents of all files together, dead letters included, in order."""
+    """Reads the first ``limit`` documents of all files in order, counting dead letters."""
     left = limit
     for split in plan_splits(files, plan.options):
         for outcome in read_split(split, plan, on_bytes):

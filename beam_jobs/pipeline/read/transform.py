@@ -1,4 +1,4 @@
-"""Reading as a transform: files to splits to documents. What reading means is in ``formats``."""
+"""The ``ReadDocuments`` transform: files to splits to documents."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _Outcome = Document | DeadLetter | DeadFile
 
 
 class Progress(Protocol):
-    """Somebody who watches; must pickle."""
+    """Receives progress counts; must be picklable."""
 
     def add(self, name: str, count: int, /) -> None:
         """Adds to a counter."""
 
 
 class ReadResult(NamedTuple):
-    """What ``ReadDocuments`` gives."""
+    """The outputs of ``ReadDocuments``."""
 
     documents: Any  # PCollection[Document]
     dead_letters: Any  # PCollection[DeadLetter]
@@ -55,15 +55,15 @@ class ReadResult(NamedTuple):
 class ReadDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
     """Reads documents from files: ``pipeline | ReadDocuments(ReadOptions(("data/*.jsonl",)))``.
 
-    Yields documents, dead letters (records that are no documents) and dead files (at most one per split of
-    an unreadable file). Within a split the order is the file's.
+    Outputs documents, dead letters (records that are not documents) and dead files (at most one per split of
+    an unreadable file). A split keeps the order of its file.
 
     Args:
         options: what to read and how.
-        summary: what ``inspect_input`` said of it; None asks it now.
-        redistribute: spreads the splits over workers. The in-process runner holds in memory what is
-            redistributed, and gains nothing by it. Under ``limit`` one worker reads, in order.
-        progress: told now and then of the stored bytes read, as ``metrics.BYTES_READ``.
+        summary: result of ``inspect_input``; None inspects the input now.
+        redistribute: distributes the splits over workers. The in-process runner would only hold them in
+            memory. With ``limit``, one worker reads in order.
+        progress: receives the stored bytes read, as ``metrics.BYTES_READ``.
         label: name of the step.
 
     Raises:
@@ -83,7 +83,7 @@ class ReadDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         self._options, self._redistribute, self._progress = options, redistribute, progress
 
     def expand(self, pbegin: Any) -> ReadResult:
-        """Wires the steps."""
+        """Builds the steps."""
         plan = self.summary.plan(self._options)
         sources = (
             self.summary.files if len(self.summary.files) <= MAX_LISTED_FILES else self._options.patterns
@@ -106,7 +106,7 @@ class ReadDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
 
 
 def _source_splits(source: _Source, options: ReadOptions) -> Iterator[FileSplit]:
-    """Cuts a file into splits, or all files of a pattern."""
+    """Cuts a file, or all files of a pattern, into splits."""
     return plan_splits(_source_files(source), options)
 
 
@@ -115,7 +115,7 @@ def _source_files(source: _Source) -> list[FileInfo]:
 
 
 class _ReadingDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Counts what is read and sends each outcome where it belongs."""
+    """Counts what is read and tags each outcome."""
 
     def __init__(self, plan: ReadPlan, progress: Progress | None) -> None:
         self._plan, self._progress = plan, progress
@@ -159,7 +159,7 @@ class _ReadSplitDoFn(_ReadingDoFn):
 
 @beam.typehints.with_output_types(Document, dead_letters=DeadLetter, dead_files=DeadFile)
 class _ReadFirstDoFn(_ReadingDoFn):
-    """Reads the first documents of all files, which are its one element."""
+    """Reads the first documents of all files, which are one element."""
 
     def __init__(self, plan: ReadPlan, limit: int, progress: Progress | None) -> None:
         super().__init__(plan, progress)

@@ -1,4 +1,4 @@
-"""Rows copied from earlier ones: a document with the same text gets the values the model computed before."""
+"""Copies earlier rows for documents with equal texts: input columns are new, model outputs are copied."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     pass
 
 
-# Rows that leave together.
+# Size of an output batch.
 _BATCH_BYTES = 16_000_000
 
 
-# Where a document's rows stand: file, row group, first row in it, number of rows.
+# The location of a document's rows: file, row group, first row in it, number of rows.
 PLACE_WIDTH = 4
-# Counts the rows of one document from 0, where a document has several.
+# Columns that number the rows of a document from 0, if it can have several.
 COUNTING_COLUMNS = ("word_index", "window_index")
 
 
 def document_rows(rows: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Returns int64[documents] twice: where the rows of each document start, and how many they are."""
+    """Returns the first row and the number of rows of each document, both int64[documents]."""
     counting = [name for name in COUNTING_COLUMNS if name in rows.schema.names]
     starts = np.arange(rows.num_rows)
     if counting:
@@ -37,13 +37,13 @@ def document_rows(rows: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarr
 
 
 def row_numbers(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spreads documents to their rows.
+    """Expands documents to their rows.
 
     Args:
-        places: int32[documents, 4], all in one row group.
+        places: int32[documents, 4], locations in one row group.
 
     Returns:
-        int64[rows], the rows in the group; int64[rows], the position of their document.
+        int64[rows], row numbers in the group; int64[rows], the position of their document.
     """
     counts = places[:, 3].astype(np.int64)
     documents = np.repeat(np.arange(len(places)), counts)
@@ -53,7 +53,7 @@ def row_numbers(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def split_by_size(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> Iterator[np.ndarray]:
-    """Cuts documents so that their rows fill a batch each; one text may be asked for a million times."""
+    """Splits documents into parts whose rows fill one batch; one text may occur a million times."""
     row_bytes = max(old.nbytes // max(old.num_rows, 1), 1)
     sizes = np.cumsum(places[positions, 3].astype(np.int64) * row_bytes)
     bounds = np.flatnonzero(np.diff(sizes // _BATCH_BYTES)) + 1
@@ -61,7 +61,7 @@ def split_by_size(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch
 
 
 def _places(taken: pa.RecordBatch) -> np.ndarray | None:
-    """int32[rows, 2], where rows stand in their documents; None where each is all of one."""
+    """Returns the character span of each row, int32[rows, 2]; None if rows are whole documents."""
     if "char_start" not in taken.schema.names:
         return None
     return np.stack([taken.column(name).to_numpy() for name in ("char_start", "char_end")], axis=1)
@@ -70,24 +70,24 @@ def _places(taken: pa.RecordBatch) -> np.ndarray | None:
 def copy_rows(
     documents: list[Document], old: pa.RecordBatch, places: np.ndarray, schema: pa.Schema
 ) -> tuple[pa.RecordBatch, int]:
-    """Makes rows of documents with what is taken over; also gives how many of them are truncated.
+    """Builds rows of documents from earlier rows; also returns how many documents are truncated.
 
     Args:
         documents: at least one, of the new input.
         old: a row group of an earlier run.
-        places: int32[documents, 4], where each document's rows stand in it.
-        schema: of the new rows.
+        places: int32[documents, 4], the locations of the documents' rows in ``old``.
+        schema: schema of the new rows.
 
     Raises:
-        JobError: the rows are not those of these texts: the file has changed since it was indexed.
+        JobError: the rows have other texts: the file has changed since it was indexed.
     """
     numbers, texts = row_numbers(places)
     taken = old.take(pa.array(numbers))
     columns = input_columns(documents, texts, schema, _places(taken))
     if not taken.column("text_sha256").equals(columns["text_sha256"]):
         raise JobError(
-            "A file of an earlier run has changed while this job was running; start it again, with another "
-            "--previous or none."
+            "A file of an earlier run changed while this job was running; start it again, with another "
+            "--previous or without it."
         )
     for field in schema:
         if field.name not in columns:

@@ -1,4 +1,4 @@
-"""What an encoding step counts for those who watch."""
+"""The cost of a batch of rows: schema metadata that is summed on writing, and progress counters."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 from model_bundle.inference.results import EncodedTexts
 
-# What a batch of rows cost, in the metadata of its schema: it travels with the rows and is summed by whoever
-# writes them, so it counts just what was kept.
+# The cost of a batch of rows is in the metadata of its schema: it travels with the rows and is summed when
+# they are written, so it counts exactly what was kept.
 WEIGHTS_KEY = "weights"
-# How long the model took to load: not summed, the longest counts.
+# Model load time; not summed, the maximum counts.
 READY_KEY = "ready_milliseconds"
-# Documents whose rows were taken over from earlier; the other keys count what was computed.
+# Documents with rows copied from an earlier run; the other keys count what was computed.
 REUSED_KEY = "num_reused"
-# Documents whose text was computed for another one.
+# Documents whose text was computed for another document.
 REPEATED_KEY = "num_repeated"
 COST_KEYS = (
     "num_documents",
@@ -40,11 +40,11 @@ COST_KEYS = (
 
 
 def encoded_counts(encoded: EncodedTexts, milliseconds: int) -> dict[str, int]:
-    """Returns what a buffer adds to each counter; texts that failed count for what the model computed alone.
+    """Returns what a buffer adds to each counter; failed texts count only as computed cells.
 
     Args:
-        encoded: what came of the buffer.
-        milliseconds: that it took.
+        encoded: results of the buffer.
+        milliseconds: their computing time.
     """
     alive = np.ones(len(encoded.num_tokens), dtype=bool)
     alive[[failure.text_index for failure in encoded.failures]] = False
@@ -68,7 +68,7 @@ def with_cost(
     milliseconds: int,
     model: Mapping[str, str],
 ) -> pa.RecordBatch:
-    """Writes on a batch what it cost, and of the model ``WEIGHTS_KEY`` (their kind) and ``READY_KEY``."""
+    """Adds to a batch its cost and the model's ``WEIGHTS_KEY`` (kind of its weights) and ``READY_KEY``."""
     num_tokens, full = encoded.num_tokens[alive], encoded.num_tokens_untruncated[alive]
     windows = np.zeros(0, np.int64) if encoded.num_windows is None else encoded.num_windows[alive]
     cost = (
@@ -90,13 +90,13 @@ def with_cost(
 
 
 def _num_lost_words(encoded: EncodedTexts, alive: np.ndarray) -> int:
-    """Counts the words that have no row because they stand past the limit."""
+    """Counts the words without a row because they are past the token limit."""
     if encoded.num_words_untruncated is None:
         return 0
     return int((encoded.num_words_untruncated - encoded.num_words)[alive].sum())
 
 
 def with_counts(rows: pa.RecordBatch, counts: Mapping[str, int]) -> pa.RecordBatch:
-    """Writes on a batch what it counts as, see ``COST_KEYS``."""
+    """Adds counts to the metadata of a batch, see ``COST_KEYS``."""
     metadata = {key.encode(): str(count).encode() for key, count in counts.items()}
     return rows.replace_schema_metadata(dict(rows.schema.metadata or {}) | metadata)

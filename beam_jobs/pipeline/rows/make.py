@@ -1,4 +1,4 @@
-"""Documents and their vectors to Arrow rows."""
+"""Builds Arrow rows from documents and model outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.bundle.manifest import Rows
 from model_bundle.inference.results import EncodedTexts, TextFailure
 
-# Beside a word stand so many characters on each side.
+# Characters of context on each side of a word.
 CONTEXT_CHARACTERS = 100
 
 
@@ -28,7 +28,7 @@ def schema_of(settings: EncodeSettings, kept: pa.Schema) -> pa.Schema:
     """Returns the schema of a job's rows.
 
     Raises:
-        UsageError: a kept column has the name of one of the run's own.
+        UsageError: a kept column has the name of an output column.
     """
     return row_schema(
         settings.vector_columns,
@@ -42,13 +42,13 @@ def schema_of(settings: EncodeSettings, kept: pa.Schema) -> pa.Schema:
 
 
 def place_columns(settings: EncodeSettings) -> tuple[str, ...]:
-    """The columns that say which window or word a row is; a word's spelling is input text."""
+    """Returns the columns that locate a window or word; ``--no_text`` excludes the word itself."""
     columns = {Rows.DOCUMENT: {}, Rows.WINDOW: WINDOW_COLUMNS, Rows.WORD: WORD_COLUMNS}[settings.request.rows]
     return tuple(name for name in columns if not (settings.no_text and name == "word"))
 
 
 def check_words(encoded: EncodedTexts) -> None:
-    """Fails texts in which the bundle finds nothing: a vector of zeros would pass for a result."""
+    """Marks texts without any token or word as failed: a zero vector could be mistaken for a result."""
     failed = {failure.text_index for failure in encoded.failures}
     nothing = encoded.num_tokens == 0
     if encoded.words is not None:
@@ -60,7 +60,7 @@ def check_words(encoded: EncodedTexts) -> None:
 
 
 def check_range(encoded: EncodedTexts, vector_dtype: str) -> None:
-    """Fails texts whose numbers are too large for float16, where they would become infinite."""
+    """Marks texts as failed whose vectors would overflow float16."""
     if vector_dtype != "float16":
         return
     largest = np.max([np.abs(v).max(axis=1, initial=0.0) for v in encoded.vectors.values()], axis=0)
@@ -76,10 +76,14 @@ def make_rows(
     schema: pa.Schema,
     settings: EncodeSettings,
 ) -> pa.RecordBatch:
-    """Builds the record batch of the documents that got vectors, in their order.
+    """Builds the record batch of the documents with vectors, in their order.
 
     Args:
-        alive: bool[documents], which have vectors.
+        documents: the documents of a buffer.
+        encoded: their model outputs.
+        alive: bool[documents], whether a document has vectors.
+        schema: schema of the rows.
+        settings: settings of the encoding step.
     """
     kept = np.flatnonzero(alive[encoded.row_texts])
     texts = encoded.row_texts[kept]
@@ -114,9 +118,9 @@ def input_columns(
 
     Args:
         documents: at least one.
-        texts: int64[rows], the position of the document that a row belongs to.
-        schema: of the rows.
-        places: int[rows, 2], where each row stands in its document; None where it is all of it.
+        texts: int64[rows], the position of each row's document.
+        schema: schema of the rows.
+        places: int[rows, 2], character span of each row in its document; None for whole documents.
     """
     columns = {
         "doc_id": _spread([document.doc_id for document in documents], texts, pa.string()),
@@ -136,7 +140,7 @@ def input_columns(
 
 
 def _spread(values: list[Any], texts: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """Returns a document's value to each of its rows."""
+    """Repeats each document's value for all its rows."""
     array = pa.array(values, kind)
     whole = len(texts) == len(values) and bool((texts == np.arange(len(values))).all())
     return array if whole else array.take(pa.array(texts))
@@ -145,13 +149,15 @@ def _spread(values: list[Any], texts: np.ndarray, kind: pa.DataType) -> pa.Array
 def part_texts(
     documents: list[Document], texts: np.ndarray, places: np.ndarray, schema: pa.Schema
 ) -> pa.Array:
-    """Returns the text of rows: of a window its own, of a word itself in its surroundings.
+    """Returns the text of each row: the window, or the word with its context.
+
+    A document of 100,000 words has as many rows, so each has only a part of its text.
 
     Args:
-        documents: whose rows they are.
-        texts: int64[rows], the position of the document that a row belongs to.
-        places: int[rows, 2], first character of the part and the one behind its last.
-        schema: of the rows.
+        documents: the documents of the rows.
+        texts: int64[rows], the position of each row's document.
+        places: int[rows, 2], character span of each row, its end exclusive.
+        schema: schema of the rows.
     """
     around = CONTEXT_CHARACTERS if "word_index" in schema.names else 0
     return pa.array(
@@ -164,11 +170,11 @@ def part_texts(
 
 
 def word_in(text: str, start: int, end: int) -> tuple[str, str, str]:
-    """Takes the text of a word's row apart: what stands before the word, the word, what stands behind.
+    """Splits the text of a word's row into the context before, the word, and the context after.
 
     Args:
-        text: of the row.
-        start, end: where the word stands in the document.
+        text: text of the row.
+        start, end: character span of the word in the document.
     """
     at = min(start, CONTEXT_CHARACTERS)
     stop = at + end - start

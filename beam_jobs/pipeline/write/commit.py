@@ -1,7 +1,7 @@
-"""Receipts to a run that exists: number the shards, move them, check them, write the manifest last.
+"""Commits a run: numbers, moves and checks its shards, then writes the manifest.
 
-Every step may be repeated: a runner retries what it is not sure of. Receipts pass a GroupByKey, together with
-a sentinel, so the commit happens once, on all of them, even when there are none.
+Every step is idempotent, because a runner may retry it. Receipts pass a GroupByKey together with a sentinel,
+so the commit happens once with all of them, even if there are none.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from beam_jobs.store.manifest import (
 from beam_jobs.store.receipt import Receipt
 from beam_jobs.store.run_folder import check_claim, claim, finish
 
-# A manifest stays readable: the rest of the dead files are counted, and listed in the log.
+# Keeps the manifest readable; further dead files are only counted.
 _DEAD_FILES_LISTED = 1000
 _FOLDERS = (EMBEDDINGS, CLASSES, DEAD_LETTERS, CHANGES)
 _SENTINEL = "all receipts are in"
@@ -45,7 +45,7 @@ _SENTINEL = "all receipts are in"
 
 @dataclass(frozen=True)
 class CommitPlan:
-    """Where each staged shard goes, and everything else the commit needs."""
+    """The final name of each staged shard, and the counts for the commit."""
 
     moves: tuple[tuple[Receipt, str], ...]
     num_read: int
@@ -57,8 +57,8 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
     """Turns receipts, counts of documents read and dead files into a finished run.
 
     Args:
-        options: which run.
-        description: what its manifest says.
+        options: the run.
+        description: contents of its manifest.
     """
 
     def __init__(self, options: WriteOptions, description: RunDescription) -> None:
@@ -67,7 +67,7 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         self._description = description
 
     def expand(self, entries: Any) -> Any:
-        """Wires the step; gives the manifest."""
+        """Builds the step; returns the manifest as a PCollection of one."""
         sentinel = entries.pipeline | "Sentinel" >> beam.Create([_SENTINEL])  # PCollection[str]
         if self._options.claim_in_job:
             sentinel |= "Claim" >> beam.Map(_claimed, self._options)  # PCollection[str]
@@ -94,7 +94,7 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
 
 
 def _claimed(sentinel: str, options: WriteOptions) -> str:
-    """Takes the run's folder over as soon as the job runs; its receipts wait for that."""
+    """Claims the run's folder when the job starts; the receipts wait for this."""
     claim(options)
     return sentinel
 
@@ -104,7 +104,7 @@ def _to_one_key(element: Any) -> tuple[int, Any]:
 
 
 def plan_commit(_: int, entries: Iterable[Any]) -> CommitPlan:
-    """Numbers the shards; the same entries in any order give the same plan."""
+    """Numbers the shards; the plan does not depend on the order of the entries."""
     entries = list(entries)
     if _SENTINEL not in entries:
         raise AssertionError("the runner grouped receipts without their sentinel")
@@ -156,10 +156,10 @@ class _CommitDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
 
 def commit(plan: CommitPlan, options: WriteOptions, description: RunDescription) -> RunManifest:
-    """Makes the run exist, or fail for good; a retry gives what the first try wrote.
+    """Writes the manifest of a finished or failed run; a retry returns the one already written.
 
     Raises:
-        JobError: another job has finished a run of this id.
+        JobError: another job has finished a run with this id.
     """
     root = filesystem.join(options.output, options.run_id)
     earlier = check_claim(options)
@@ -171,12 +171,12 @@ def commit(plan: CommitPlan, options: WriteOptions, description: RunDescription)
     if earlier is not None:
         filesystem.delete(filesystem.join(root, FAILED_NAME))
     if not filesystem.create_if_absent(filesystem.join(root, name), manifest.to_bytes()):
-        return commit(plan, options, description)  # somebody was faster: the first one wins
+        return commit(plan, options, description)  # another worker was faster: the first one wins
     return _end(options, manifest, is_retry=False)
 
 
 def _end(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> RunManifest:
-    """Does what comes after the manifest; the run is there whatever becomes of the rest."""
+    """Updates ``latest.json`` and writes the report; the run is finished even if this fails."""
     finish(options, manifest)
     root = filesystem.join(options.output, options.run_id)
     if options.report and not (is_retry and filesystem.exists(filesystem.join(root, REPORT_NAME))):
@@ -185,14 +185,14 @@ def _end(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> Run
 
 
 def failure_of(manifest: RunManifest) -> JobError:
-    """Returns the error that a failed run ends with."""
+    """Returns the error for a failed run."""
     kinds = {"too_many_dead": TooManyDeadError, "no_documents": TooManyDeadError, "counts": CountsError}
     kind = kinds.get(manifest.failure_kind or "", CountsError)
     return kind(manifest.failure or "")
 
 
 def _check_files(root: str, plan: CommitPlan) -> None:
-    """Checks that every file is there whole, and removes what an earlier attempt left beside them."""
+    """Checks the size of every file and removes files left by an earlier attempt."""
     wanted = {filesystem.join(root, *name.split("/")): receipt for receipt, name in plan.moves}
     found = [filesystem.list_files(filesystem.join(root, kind)) for kind in _FOLDERS]
     sizes = {path: size for files in found for path, size in files.items()}
@@ -200,8 +200,8 @@ def _check_files(root: str, plan: CommitPlan) -> None:
         size = sizes.get(path)
         if size != receipt.num_bytes:
             raise JobError(
-                f"{path} should have {receipt.num_bytes} bytes and has {size}: something else changes this "
-                "folder. No manifest was written."
+                f"{path} should have {receipt.num_bytes} bytes but has {size}: something else is changing "
+                "this folder. No manifest was written."
             )
     for path in sorted(sizes.keys() - wanted.keys()):
         filesystem.delete(path)

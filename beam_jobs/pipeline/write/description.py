@@ -1,4 +1,4 @@
-"""A run that is about to start: its name, and what its manifest will say of it."""
+"""Describes a run before it starts: its options and the contents of its manifest; also those of a copy."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _VERSIONS = ("apache-beam", "pyarrow", "numpy", "tensorflow", "tokenizers")
 
 
 def new_run(output: str, run_id: str | None = None, **options: Any) -> WriteOptions:
-    """Names a run below ``output``.
+    """Creates the options of a new run below ``output``.
 
     Args:
         output: root of the runs, local or gs://.
-        run_id: the run's folder; None makes one that sorts by time.
+        run_id: name of the run's folder; None generates one that sorts by time.
         options: further fields of ``WriteOptions``.
 
     Raises:
-        UsageError: an option that cannot be meant.
+        UsageError: an option is invalid.
     """
     now = datetime.now(UTC)
     return WriteOptions(
@@ -48,12 +48,12 @@ def new_run(output: str, run_id: str | None = None, **options: Any) -> WriteOpti
 def describe_run(
     settings: EncodeSettings, limits: FailureLimits | None = None, config: Mapping[str, Any] | None = None
 ) -> RunDescription:
-    """Returns what the manifest says of a run that starts now.
+    """Describes a run that starts now.
 
     Args:
-        settings: of the encoding step.
+        settings: settings of the encoding step.
         limits: how much may fail; None allows nothing.
-        config: plain JSON data, kept as it is.
+        config: JSON data, stored in the manifest unchanged.
     """
     return RunDescription(
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -75,11 +75,10 @@ def _bundle(settings: EncodeSettings) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What the manifest says of a run beyond what its receipts count.
+    """Contents of the manifest that do not come from receipts.
 
-    ``copied_from``: the run's files are those of another one, written anew; its manifest says the rest.
-
-    ``kind`` names the folder of its rows; ``settings`` are those that ``settings_digest`` is of.
+    ``kind`` is the folder of the rows; ``settings`` are the data of ``settings_digest``. ``copied_from`` is
+    the manifest of the original if this run is a copy of another one with new files.
     """
 
     started_at: str
@@ -97,7 +96,7 @@ class RunDescription:
 
 
 def without_files(manifest: RunManifest) -> RunManifest:
-    """Returns a manifest with one entry per kind, with the rows of all: small enough for a job's request."""
+    """Merges the files of a manifest into one entry per kind, so that it fits into a job request."""
     totals: Counter[str] = Counter()
     for file in manifest.files:
         totals[file.kind] += file.num_rows
@@ -111,13 +110,13 @@ def without_files(manifest: RunManifest) -> RunManifest:
 def copied_manifest(
     first: RunManifest, run_id: str, attempt_id: str, started_at: str, files: Sequence[RunFile]
 ) -> RunManifest:
-    """Returns the manifest of a copy; a failed one where rows are missing or too many.
+    """Returns the manifest of a copy; ``failure`` is set if the number of rows differs.
 
     Args:
-        first: of the run that was copied.
-        run_id, attempt_id: of the copy.
-        started_at: when copying began.
-        files: of the copy.
+        first: manifest of the original.
+        run_id, attempt_id: ids of the copy.
+        started_at: when copying started.
+        files: files of the copy.
     """
     rows: Counter[str] = Counter()
     rows.update({file.kind: 0 for file in first.files})
@@ -127,9 +126,9 @@ def copied_manifest(
     wrong = {kind: number for kind, number in sorted(rows.items()) if number}
     failure = None
     if wrong:
-        told = ", ".join(f"{number:+,} rows of {kind}" for kind, number in wrong.items())
+        listed = ", ".join(f"{number:+,} rows of {kind}" for kind, number in wrong.items())
         failure = (
-            f"The copy of run {first.run_id} is not equal to it: {told}. This is a bug; please report it."
+            f"The copy of run {first.run_id} differs from it: {listed}. This is a bug; please report it."
         )
     return first.model_copy(
         update={

@@ -320,10 +320,10 @@ def test_steps_that_do_not_know_of_the_numbers_are_told(bundle: ModelBundle) -> 
         "size",
         "age",
     )
-    with pytest.raises(UsageError, match="takes texts alone"):
+    with pytest.raises(UsageError, match="takes only texts"):
         BundleModelHandler(settings)
     with (
-        pytest.raises(Exception, match=r"has 0 numbers, but the model takes 2: give ReadDocuments"),
+        pytest.raises(Exception, match=r"has 0 numbers, but the model takes 2: pass their columns"),
         beam.Pipeline() as p,
     ):
         p | beam.Create([Document("a", "here", "a cat")]) | EncodeDocuments(settings)

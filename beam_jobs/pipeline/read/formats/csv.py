@@ -1,7 +1,7 @@
-"""CSV and TSV by RFC 4180: a header row, then a record a row; fields may be quoted and hold line breaks.
+"""Reads CSV and TSV by RFC 4180: a header row, then one record per row.
 
-Blank lines are left out and are no records, as in Python's csv module. A byte order mark is left out. Every
-value is a string, so an empty field is an empty text, not a missing one.
+Quoted fields may contain line breaks. Blank lines are skipped, as in Python's csv module, and so is a byte
+order mark. Every value is a string, so an empty field is an empty text, not a missing one.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from beam_jobs.pipeline.read.files.open import Meter, OnBytes, open_lines
 from beam_jobs.pipeline.read.formats.csv_records import BadRecord, Record, iter_records
 from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
 
-_OVERSIZED_HINT = " If it should be many records, a quote that nothing closes may have joined them."
+_OVERSIZED_HINT = " If it should be many records, an unclosed quote may have joined them."
 
 
 def read_delimited(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
-    """Reads a CSV or TSV file whole; records are numbered from 0 behind the header.
+    """Reads a whole CSV or TSV file; records are numbered from 0 after the header.
 
     Raises:
-        DamagedFileError: the file cannot be read on, or its header does not have the needed columns.
+        DamagedFileError: the file cannot be read further, or its header lacks a required column.
     """
     file, options = split.file, plan.options
     with closing(open_lines(file, options.encoding, Meter(on_bytes, file.size_bytes))) as stream:
@@ -40,9 +40,9 @@ def read_delimited(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = 
 
 
 def delimited_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType] | None:
-    """Tells the columns of a file, all of them strings; None for an empty file, which has none.
+    """Returns the columns of a file, all of them strings; None for an empty file.
 
-    A name that the header has twice is left out, because it could mean either.
+    A name that occurs twice in the header is omitted, because it is ambiguous.
 
     Raises:
         DamagedFileError: the file has no usable header.
@@ -66,7 +66,7 @@ def _records(stream: io.BufferedReader, file: FileInfo, options: ReadOptions) ->
 
 
 def _header(records: Iterator[Record], options: ReadOptions) -> Sequence[str] | None:
-    """Returns the names of the columns, and takes the header row off the records if there is one."""
+    """Returns the column names; consumes the header row if there is one."""
     if options.column_names:
         return options.column_names
     first = next(records, None)
@@ -99,7 +99,7 @@ def _outcomes(records: Iterator[Record], header: Sequence[str], file: FileInfo, 
 
 
 def _index(header: Sequence[str], name: str) -> int:
-    """Finds a column; the message does not list the header, which may be text where a file has none."""
+    """Finds a column; the error does not show the header, which may be text in a file without one."""
     if header.count(name) == 1:
         return header.index(name)
     reason, what = (

@@ -1,7 +1,7 @@
-"""Plain text: a document a line, or a document a file.
+"""Reads plain text: one document per line, or one document per file.
 
-An empty line is a blank document; what follows the last line end is a document only if it is not empty. A
-byte order mark at the beginning of the file is left out.
+An empty line is a blank document; text after the last line end is a document only if it is not empty. A byte
+order mark at the beginning of the file is skipped.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from beam_jobs.pipeline.read.types import FileSplit, ReadPlan
 
 
 def read_text_lines(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
-    """Reads the lines that begin in a split, a document each.
+    """Reads the lines that begin in a split, one document per line.
 
     Raises:
-        DamagedFileError: the file cannot be read on.
+        DamagedFileError: the file cannot be read further.
     """
     options, builder = plan.options, RowBuilder(split.file, plan)
     encoding = line_encoding(options.encoding)
@@ -32,7 +32,7 @@ def read_text_lines(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None =
 
 
 def read_whole_file(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
-    """Reads a file as one document, whose id is the file's relative path alone.
+    """Reads a file as one document, whose id is the file's relative path.
 
     Raises:
         DamagedFileError: the file cannot be read to its end.

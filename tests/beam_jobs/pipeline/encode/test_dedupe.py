@@ -60,7 +60,7 @@ def test_dead_letters_of_equal_texts_are_one_each(tmp_path: Path, tiny_bundle: P
 
 def test_models_that_take_numbers_are_refused(tiny_bundle: Path) -> None:
     settings = EncodeSettings.resolve(str(tiny_bundle))
-    with pytest.raises(UsageError, match="--dedupe: the model takes the columns"):
+    with pytest.raises(UsageError, match="--dedupe: the model also takes the columns"):
         EncodeSettings(**(vars(settings) | {"numeric_columns": ("age",), "dedupe": True}))
 
 

@@ -112,7 +112,7 @@ def test_a_chain_of_changes_is_as_good_as_a_run(tmp_path: Path, tiny_bundle: Pat
     (tmp_path / "out" / "2" / "manifest.json").unlink()
     broken = run(tmp_path, tiny_bundle, back, "5", "--previous", "3")
     assert broken.exit_code == 2
-    assert "the run before, 2, is gone" in broken.stderr
+    assert "the previous run, 2, does not exist" in broken.stderr
 
 
 def test_the_way_to_apply_changes_that_is_documented(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -167,11 +167,11 @@ def test_ids_that_are_not_unique(tmp_path: Path, tiny_bundle: Path) -> None:
     flags = ["--emit", "changes", "--previous"]
     old = run(tmp_path, tiny_bundle, twice, "third", *flags, first.root)
     assert old.exit_code == 1
-    assert "1 documents of the earlier run have the id of another one" in old.stderr
+    assert "not unique (1 repetition)" in old.stderr
     once = run(tmp_path, tiny_bundle, twice[1:], "once")
     new = run(tmp_path, tiny_bundle, [*twice, ("b", "a cat")], "fourth", *flags, once.root)
     assert new.exit_code == 1
-    assert "stands for several documents" in new.stderr
+    assert "several documents have the id" in new.stderr
     assert not new.is_finished
 
 

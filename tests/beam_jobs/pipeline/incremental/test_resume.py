@@ -124,7 +124,7 @@ def test_which_run_is_meant(tmp_path: Path, tiny_bundle: Path) -> None:
     from beam_jobs.errors import UsageError
     from beam_jobs.store.run_folder import run_to_resume
 
-    with pytest.raises(UsageError, match=r"no run below .* is unfinished"):
+    with pytest.raises(UsageError, match=r"no unfinished run below"):
         run_to_resume(str(output), None)
     for name in ("b", "a"):
         (output / name / "_staging").mkdir(parents=True)

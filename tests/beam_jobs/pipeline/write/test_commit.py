@@ -216,7 +216,7 @@ def test_of_two_jobs_in_one_folder_the_one_started_last_goes_on(options: WriteOp
     mine = _stage(options, "a")
     claim(newer)
     theirs = _stage(newer, "b")
-    with pytest.raises(JobError, match="took over"):
+    with pytest.raises(JobError, match="claimed"):
         _finish(options, [mine, 1])
     assert not (_root(options) / "embeddings").exists()
     _finish(newer, [theirs, 1])

@@ -195,7 +195,7 @@ def test_kept_columns_that_nobody_expects_are_an_error_and_not_lost(tiny_bundle:
     pipeline = beam.Pipeline(runner=RUNNER)
     documents = pipeline | beam.Create([Document("a", "here", "a cat", ("news",))])
     documents | EncodeDocuments(EncodeSettings.resolve(str(tiny_bundle)))
-    with pytest.raises(UsageError, match="1 kept columns, but the rows have 0"):
+    with pytest.raises(UsageError, match="1 kept column, but the rows have 0"):
         pipeline.run().wait_until_finish()
 
 
