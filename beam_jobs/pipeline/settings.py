@@ -103,7 +103,7 @@ class EncodeSettings:
             ModelBundleError: the bundle is damaged, or does not support the settings.
             UsageError: contradictory options.
         """
-        opened = _opened(bundle, precision)
+        opened = _open_bundle(bundle, precision)
         request = EncodeRequest.resolve(
             opened,
             layers=layers,
@@ -116,7 +116,7 @@ class EncodeSettings:
             long_texts=long_texts,
             word_pieces=None if word_pieces is None else WordPieces(word_pieces),
         )
-        return cls._made(opened, bundle, request, **rest)
+        return cls._create(opened, bundle, request, **rest)
 
     @classmethod
     def resolve_classes(
@@ -139,7 +139,7 @@ class EncodeSettings:
             ModelBundleError: the bundle is damaged or is not a classifier.
             UsageError: an option does not fit the labels.
         """
-        opened = _opened(bundle, precision)
+        opened = _open_bundle(bundle, precision)
         request = EncodeRequest.resolve_classes(
             opened,
             max_tokens=max_tokens,
@@ -151,10 +151,10 @@ class EncodeSettings:
         classes = ClassSettings.resolve(
             opened.manifest, top_k=top_k, threshold=threshold, keep_logits=keep_logits
         )
-        return cls._made(opened, bundle, request, classes=classes, **rest)
+        return cls._create(opened, bundle, request, classes=classes, **rest)
 
     @classmethod
-    def _made(cls, opened: ModelBundle, bundle: str, request: EncodeRequest, **rest: Any) -> EncodeSettings:
+    def _create(cls, opened: ModelBundle, bundle: str, request: EncodeRequest, **rest: Any) -> EncodeSettings:
         place = bundle.split("@sha256:")[0]
         specs = [opened.spec(name) for name in request.outputs]
         return cls(
@@ -226,7 +226,7 @@ class EncodeSettings:
         )
 
 
-def _opened(bundle: str, precision: str) -> ModelBundle:
+def _open_bundle(bundle: str, precision: str) -> ModelBundle:
     """Opens and checks a bundle, which must have a graph of this precision."""
     opened = ModelBundle.open(bundle)
     if precision == "bfloat16" and opened.manifest.bfloat16_signature is None:

@@ -21,7 +21,8 @@ from beam_jobs.job.flags.beam import is_in_process, pipeline_options
 from beam_jobs.pipeline.write.commit import CommitRun, failure_of
 from beam_jobs.pipeline.write.description import RunDescription, new_run, without_files
 from beam_jobs.pipeline.write.transform import WriteShards
-from beam_jobs.store import arrow_files, filesystem
+from beam_jobs.store import filesystem
+from beam_jobs.store.arrow_files import arrow_filesystem
 from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.finished_run import FinishedRun, find_run
 from beam_jobs.store.manifest import DEAD_LETTERS, LATEST_NAME, RunFile, RunManifest
@@ -119,10 +120,10 @@ def _read_part(part: _Part) -> Iterator[pa.RecordBatch]:
     Raises:
         JobError: a file is not the one that the manifest lists.
     """
-    opened = arrow_files.arrow_filesystem(part.folder)
+    opened = arrow_filesystem(part.folder)
     for file in part.files:
-        path = arrow_files.join(part.folder, file.path)
-        if arrow_files.size_of(path) != file.num_bytes or arrow_files.sha256_of(path) != file.sha256:
+        path = filesystem.join(part.folder, file.path)
+        if filesystem.size_of(path) != file.num_bytes or filesystem.sha256_of(path) != file.sha256:
             raise JobError(
                 f"{path} is not the file that the run's manifest lists: its bytes have changed. Nothing was "
                 "written from it; see: python -m beam_jobs.runs RUN validate"
@@ -136,9 +137,9 @@ def _read_part(part: _Part) -> Iterator[pa.RecordBatch]:
 def _schema(run: FinishedRun, file: RunFile, write: WriteOptions) -> pa.Schema:
     """Returns the schema of the files, with the new run's name in it."""
     path = run.path_of(file)
-    if arrow_files.size_of(path) is None:
+    if filesystem.size_of(path) is None:
         raise JobError(f"{path} is listed in the run's manifest and is not there. The run is damaged.")
-    with arrow_files.arrow_filesystem(run.folder).open_input_file(path) as stream:
+    with arrow_filesystem(run.folder).open_input_file(path) as stream:
         schema = pq.read_schema(stream)
     metadata = dict(schema.metadata or {})
     if b"beam_jobs.run_id" in metadata:
@@ -161,7 +162,7 @@ def _describe(manifest: RunManifest) -> RunDescription:
 
 def _check_latest(run: FinishedRun, root: str) -> None:
     """Refuses a copy that would hide a newer run."""
-    data = arrow_files.read_bytes(arrow_files.join(root, LATEST_NAME))
+    data = filesystem.read_bytes(filesystem.join(root, LATEST_NAME))
     latest = None if data is None else json.loads(data)["run_id"]
     if latest not in (None, run.manifest.run_id):
         raise UsageError(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from beam_jobs.runs.listing import RunEntry
-from beam_jobs.store import arrow_files
+from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import FAILED_NAME, MANIFEST_NAME, RunManifest
 
 
@@ -84,9 +84,8 @@ def delete_run(run: RunEntry) -> None:
             Path(run.folder, name).unlink(missing_ok=True)
         shutil.rmtree(run.folder)
         return
-    from beam_jobs.store import filesystem
 
-    for path in (arrow_files.join(run.folder, name) for name in names):
+    for path in (filesystem.join(run.folder, name) for name in names):
         if filesystem.exists(path):
             filesystem.delete(path)
     filesystem.delete_folder(run.folder)

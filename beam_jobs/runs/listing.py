@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from beam_jobs.errors import JobError, UsageError
-from beam_jobs.store import arrow_files
+from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (
     CLASSES,
     DEAD_LETTERS,
@@ -62,7 +62,7 @@ def list_runs(root: str) -> list[RunEntry]:
         UsageError: there is no such folder, or it is a run itself.
     """
     root = root.rstrip("/") or "/"
-    if any(arrow_files.read_bytes(arrow_files.join(root, name)) is not None for name in _OURS):
+    if any(filesystem.read_bytes(filesystem.join(root, name)) is not None for name in _OURS):
         raise UsageError(f"{root} is a run, not the root of runs; name the folder that it is in.")
     found = {name: below for name, below in _tree(root).items() if _is_run(below)}
     latest = _latest(root)
@@ -109,12 +109,12 @@ def _is_run(below: dict[str, _File]) -> bool:
 
 
 def _latest(root: str) -> str | None:
-    data = arrow_files.read_bytes(arrow_files.join(root, LATEST_NAME))
+    data = filesystem.read_bytes(filesystem.join(root, LATEST_NAME))
     return None if data is None else str(json.loads(data)["run_id"])
 
 
 def _entry(root: str, name: str, below: dict[str, _File], latest: str | None) -> RunEntry:
-    folder = arrow_files.join(root, name)
+    folder = filesystem.join(root, name)
     state, manifest = _state(folder, below)
     written = max((file.written_at for file in below.values()), default=0.0)
     when = datetime.fromtimestamp(written, UTC)
@@ -128,9 +128,9 @@ def _state(folder: str, below: dict[str, _File]) -> tuple[State, RunManifest | N
     name = next((name for name in _OURS if name in below), None)
     if name is None:
         return "unfinished", None
-    path = arrow_files.join(folder, name)
+    path = filesystem.join(folder, name)
     try:
-        manifest = RunManifest.from_bytes(arrow_files.read_bytes(path) or b"", path)
+        manifest = RunManifest.from_bytes(filesystem.read_bytes(path) or b"", path)
     except JobError:  # a listing shows it as what it is; opening it says why
         return "unreadable", None
     return ("failed" if manifest.failure is not None else "finished"), manifest

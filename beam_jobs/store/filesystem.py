@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import uuid
@@ -14,15 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
 _GS = "gs://"
+_BLOCK_BYTES = 1 << 22
+# CompressionTypes.UNCOMPRESSED of Beam.
+_UNCOMPRESSED = "uncompressed"
 
 
 def join(root: str, *parts: str) -> str:
     """Joins a path below a root, local or remote."""
-    return str(FileSystems.join(root, *parts))
+    return (root if root.endswith("/") else f"{root}/") + "/".join(parts)
 
 
 def base_name(path: str) -> str:
@@ -32,13 +33,13 @@ def base_name(path: str) -> str:
 
 def exists(path: str) -> bool:
     """Whether a file (or local folder) exists."""
-    return bool(FileSystems.exists(path)) if path.startswith(_GS) else os.path.exists(path)
+    return bool(_beam().exists(path)) if path.startswith(_GS) else os.path.exists(path)
 
 
 def size_of(path: str) -> int | None:
     """Returns a file's size in bytes; None if it does not exist."""
     if path.startswith(_GS):
-        matches = FileSystems.match([_literal(path)])[0].metadata_list
+        matches = _beam().match([_literal(path)])[0].metadata_list
         return int(matches[0].size_in_bytes) if matches else None
     try:
         return os.path.getsize(path)
@@ -52,7 +53,7 @@ def list_files(folder: str) -> dict[str, int]:
     Needs one listing; thousands of requests for single files take minutes on remote storage.
     """
     if folder.startswith(_GS):
-        found = FileSystems.match([join(_literal(folder), "*")])[0].metadata_list
+        found = _beam().match([join(_literal(folder), "*")])[0].metadata_list
         return {metadata.path: int(metadata.size_in_bytes) for metadata in found}
     if not os.path.isdir(folder):
         return {}
@@ -62,7 +63,7 @@ def list_files(folder: str) -> dict[str, int]:
 def list_below(root: str, *parts: str) -> list[str]:
     """Returns the names of the folders directly in ``root`` that contain the file ``parts``."""
     if root.startswith(_GS):
-        found = FileSystems.match([join(_literal(root), "*", *parts)])[0].metadata_list
+        found = _beam().match([join(_literal(root), "*", *parts)])[0].metadata_list
         return sorted(metadata.path.removeprefix(f"{root.rstrip('/')}/").split("/")[0] for metadata in found)
     if not os.path.isdir(root):
         return []
@@ -74,7 +75,7 @@ def read_bytes(path: str) -> bytes | None:
     if path.startswith(_GS):
         if not exists(path):
             return None
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        with open_file(path) as stream:
             return bytes(stream.read())
     try:
         return Path(path).read_bytes()
@@ -82,10 +83,30 @@ def read_bytes(path: str) -> bytes | None:
         return None
 
 
+def open_file(path: str) -> Any:
+    """Opens a file for reading its stored bytes; the stream is seekable."""
+    return (
+        _beam().open(path, compression_type=_UNCOMPRESSED) if path.startswith(_GS) else Path(path).open("rb")
+    )
+
+
+def sha256_of(path: str) -> str:
+    """Computes a file's digest, block by block.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+    """
+    digest = hashlib.sha256()
+    with open_file(path) as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def open_new(path: str) -> Any:
     """Opens a file for writing uncompressed bytes and creates its folders."""
     make_folder(os.path.dirname(path))
-    return FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return _beam().create(path, compression_type=_UNCOMPRESSED)
 
 
 def close_safely(stream: Any, path: str) -> None:
@@ -154,7 +175,7 @@ def move(source: str, target: str, size: int) -> None:
 def delete(path: str) -> None:
     """Removes a file if it exists."""
     if path.startswith(_GS):
-        FileSystems.delete([_literal(path)])
+        _beam().delete([_literal(path)])
     else:
         Path(path).unlink(missing_ok=True)
 
@@ -162,18 +183,27 @@ def delete(path: str) -> None:
 def delete_folder(path: str) -> None:
     """Removes a folder and its contents if it exists."""
     if path.startswith(_GS):
-        FileSystems.delete([f"{path}/"])
+        _beam().delete([f"{path}/"])
     else:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
+
+
+def _beam() -> Any:
+    """Imports Beam's file systems on first use: local runs can be read without them."""
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
 
 
 def _rename(source: str, target: str) -> None:
     if not source.startswith(_GS):
         os.replace(source, target)
         return
+    from apache_beam.io.filesystem import BeamIOError
+
     try:
-        FileSystems.rename([source], [target])
+        _beam().rename([source], [target])
     except BeamIOError:
         if size_of(source) is not None:
             raise

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from beam_jobs.errors import UsageError
-from beam_jobs.store import arrow_files
+from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (
     DEAD_LETTERS,
     FAILED_NAME,
@@ -38,7 +38,7 @@ class FinishedRun:
 
     def path_of(self, file: RunFile) -> str:
         """Returns the path of a file."""
-        return arrow_files.join(self.folder, file.path)
+        return filesystem.join(self.folder, file.path)
 
 
 def find_run(path: str) -> FinishedRun:
@@ -52,24 +52,24 @@ def find_run(path: str) -> FinishedRun:
         JobError: the manifest is damaged or has an unknown version.
     """
     folder = path if path == "/" else path.rstrip("/")
-    data = arrow_files.read_bytes(arrow_files.join(folder, MANIFEST_NAME))
+    data = filesystem.read_bytes(filesystem.join(folder, MANIFEST_NAME))
     if data is not None:
-        return FinishedRun(folder, RunManifest.from_bytes(data, arrow_files.join(folder, MANIFEST_NAME)))
+        return FinishedRun(folder, RunManifest.from_bytes(data, filesystem.join(folder, MANIFEST_NAME)))
     _refuse_unfinished(folder)
-    latest = arrow_files.read_bytes(arrow_files.join(folder, LATEST_NAME))
+    latest = filesystem.read_bytes(filesystem.join(folder, LATEST_NAME))
     if latest is None:
         raise UsageError(
             f"{path} is neither a run (no {MANIFEST_NAME}) nor a root of finished runs (no {LATEST_NAME}). "
             "Give the folder that a job prints when it ends, or its --output."
         )
-    named = arrow_files.join(folder, str(json.loads(latest)["run_id"]))
-    data = arrow_files.read_bytes(arrow_files.join(named, MANIFEST_NAME))
+    named = filesystem.join(folder, str(json.loads(latest)["run_id"]))
+    data = filesystem.read_bytes(filesystem.join(named, MANIFEST_NAME))
     if data is None:
         raise UsageError(
-            f"{arrow_files.join(folder, LATEST_NAME)} names {named}, which has no {MANIFEST_NAME}: the run "
+            f"{filesystem.join(folder, LATEST_NAME)} names {named}, which has no {MANIFEST_NAME}: the run "
             "was removed or moved. Give the folder of a run."
         )
-    return FinishedRun(named, RunManifest.from_bytes(data, arrow_files.join(named, MANIFEST_NAME)))
+    return FinishedRun(named, RunManifest.from_bytes(data, filesystem.join(named, MANIFEST_NAME)))
 
 
 def find_ended_run(path: str) -> FinishedRun:
@@ -78,23 +78,23 @@ def find_ended_run(path: str) -> FinishedRun:
     Raises:
         UsageError, JobError: see ``find_run``.
     """
-    where = arrow_files.join(path if path == "/" else path.rstrip("/"), FAILED_NAME)
-    data = arrow_files.read_bytes(where)
+    where = filesystem.join(path if path == "/" else path.rstrip("/"), FAILED_NAME)
+    data = filesystem.read_bytes(where)
     if data is None:
         return find_run(path)
     return FinishedRun(where.removesuffix(f"/{FAILED_NAME}"), RunManifest.from_bytes(data, where))
 
 
 def _refuse_unfinished(folder: str) -> None:
-    path = arrow_files.join(folder, FAILED_NAME)
-    data = arrow_files.read_bytes(path)
+    path = filesystem.join(folder, FAILED_NAME)
+    data = filesystem.read_bytes(path)
     if data is not None:
         raise UsageError(
             f"{folder} failed, so it has no result: {RunManifest.from_bytes(data, path).failure} Its files "
             "are kept and can be opened one by one."
         )
     # A job writes this file first.
-    if arrow_files.read_bytes(arrow_files.join(folder, STAGING_DIR, "attempt")) is not None:
+    if filesystem.read_bytes(filesystem.join(folder, STAGING_DIR, "attempt")) is not None:
         raise UsageError(
             f"{folder} is not finished: it has no {MANIFEST_NAME}, which a job writes last. It is still "
             "running or was stopped; start it again with the same --run_id."

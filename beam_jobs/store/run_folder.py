@@ -79,7 +79,7 @@ def finish(options: WriteOptions, manifest: RunManifest) -> RunManifest:
     newest = json.loads(filesystem.read_bytes(path) or b"{}")
     if newest.get("finished_at", "") <= manifest.finished_at:
         filesystem.replace(path, (json.dumps(latest) + "\n").encode())
-    if options.fail_job:  # on workers elsewhere; here the summary says so
+    if options.fail_job:  # on remote workers; in-process jobs print a summary
         _logger.info("Run finished: %s", root)  # launch/terraform/alerts.tf counts this line
     try:
         filesystem.delete_folder(filesystem.join(root, STAGING_DIR))

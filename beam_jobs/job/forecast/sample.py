@@ -12,7 +12,7 @@ from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.read.inspect import InputSummary
 from beam_jobs.pipeline.read.splits import plan_splits, read_split
 from beam_jobs.pipeline.read.types import FileInfo, FileSplit, ReadPlan
-from beam_jobs.store.arrow_files import open_file
+from beam_jobs.store.filesystem import open_file
 
 # Places in the input, and what is read at each: 10 MB in all. Files that cannot be cut are read from their
 # beginning.

@@ -16,7 +16,12 @@ from beam_jobs.base.config import WriteOptions
 from beam_jobs.base.units import format_count
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.pipeline.incremental.previous_documents import PreviousFiles, index_documents
-from beam_jobs.pipeline.incremental.previous_rows import copied_columns, index_rows, opened, staged_files
+from beam_jobs.pipeline.incremental.previous_rows import (
+    copied_columns,
+    index_rows,
+    open_parquet,
+    staged_files,
+)
 from beam_jobs.pipeline.incremental.previous_run import (
     LATEST,
     PreviousRun,
@@ -177,7 +182,7 @@ def _missing(chain: tuple[PreviousRun, ...], columns: list[str]) -> str:
     """Returns which columns the earlier rows lack; empty if they have all."""
     for run in chain:
         for path in list(run.row_files)[:1]:
-            with opened(path) as parquet:
+            with open_parquet(path) as parquet:
                 missing = sorted(set(columns) - set(parquet.schema_arrow.names))
             if missing:
                 return f"its rows have no column {missing}"

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.pipeline.incremental.digest_index import DIGEST_BYTES, DigestIndex, IndexWriter
-from beam_jobs.pipeline.incremental.previous_rows import GroupDocuments, group_documents, opened
+from beam_jobs.pipeline.incremental.previous_rows import GroupDocuments, group_documents, open_parquet
 
 _PAIRS, _IDS, _SKIPPED_PAIRS, _SKIPPED_IDS = "pairs", "ids", "skipped_pairs.u1", "skipped_ids.u1"
 # The location of a document: file, row group, first row in it.
@@ -115,7 +115,7 @@ def documents_of(path: str) -> Iterator[tuple[int, GroupDocuments]]:
     Raises:
         JobError: the file cannot be read.
     """
-    with opened(path) as parquet:
+    with open_parquet(path) as parquet:
         for group in range(parquet.metadata.num_row_groups):
             yield group, group_documents(parquet, group)
 
@@ -123,7 +123,7 @@ def documents_of(path: str) -> Iterator[tuple[int, GroupDocuments]]:
 def changed_ids(paths: Iterable[str]) -> Iterator[str]:
     """Yields the ids that files of changes list as changed or removed."""
     for path in paths:
-        with opened(path) as parquet:
+        with open_parquet(path) as parquet:
             for batch in parquet.iter_batches(columns=["doc_id", "change"]):
                 names, kinds = (batch.column(name).to_pylist() for name in ("doc_id", "change"))
                 yield from (n for n, change in zip(names, kinds, strict=True) if change != "added")
@@ -153,7 +153,7 @@ def _utf8(name: str) -> bytes:
 
 def names_at(path: str, group: int, rows: np.ndarray) -> list[str]:
     """Reads the ids of some rows of a row group."""
-    with opened(path) as parquet:
+    with open_parquet(path) as parquet:
         column = parquet.read_row_group(group, columns=["doc_id"]).column("doc_id")
     names: list[str] = column.take(pa.array(rows)).to_pylist()
     return names

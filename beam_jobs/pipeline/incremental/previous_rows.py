@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.errors import JobError
@@ -34,7 +32,7 @@ def copied_columns(schema: pa.Schema, num_kept: int) -> list[str]:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[pq.ParquetFile]:
+def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
     """Opens a Parquet file, local or gs://.
 
     Raises:
@@ -45,8 +43,7 @@ def opened(path: str) -> Iterator[pq.ParquetFile]:
             with pq.ParquetFile(path) as parquet:
                 yield parquet
             return
-        stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-        with stream, pq.ParquetFile(stream, pre_buffer=False) as parquet:
+        with filesystem.open_file(path) as stream, pq.ParquetFile(stream, pre_buffer=False) as parquet:
             yield parquet
     except (pa.ArrowException, OSError) as error:
         raise JobError(
@@ -65,7 +62,7 @@ def index_rows(paths: Sequence[str], folder: str) -> DigestIndex:
     """
     with IndexWriter(folder, PLACE_WIDTH) as writer:
         for number, path in enumerate(paths):
-            with opened(path) as parquet:
+            with open_parquet(path) as parquet:
                 for group in range(parquet.metadata.num_row_groups):
                     found = group_documents(parquet, group, with_ids=False)
                     places = np.empty((len(found.starts), PLACE_WIDTH), np.int32)
@@ -123,17 +120,13 @@ class PreviousRows:
         """Returns the rows of a row group."""
         key = (file, group)
         if key not in self._kept:
-            with opened(self._files[file]) as parquet:
+            with open_parquet(self._files[file]) as parquet:
                 table = parquet.read_row_group(group, columns=self._columns).combine_chunks()
             while len(self._kept) >= _KEPT_GROUPS:
                 self._kept.popitem(last=False)
-            (self._kept[key],) = table.to_batches() or [_empty(table)]
+            (self._kept[key],) = table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
         self._kept.move_to_end(key)
         return self._kept[key]
-
-
-def _empty(table: pa.Table) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
 def by_group(places: np.ndarray) -> Mapping[tuple[int, int], np.ndarray]:
@@ -185,7 +178,7 @@ def _fits(path: str, wanted: dict[str, str], columns: list[str]) -> bool:
 def _schema(path: str) -> pa.Schema | None:
     """Reads the schema of a file; None if it is empty or truncated."""
     try:
-        with opened(path) as parquet:
+        with open_parquet(path) as parquet:
             return parquet.schema_arrow if parquet.metadata.num_rows else None
     except JobError:
         return None

@@ -65,7 +65,7 @@ def json_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
 
 def misfit(name: str, kind: pa.DataType, what: str) -> RecordError:
     """Builds the error of a kept value that does not fit its column."""
-    return RecordError("column_type", f"Column {name!r} is kept as {kind}, but here it holds {what}.")
+    return RecordError("column_type", f"Column {name!r} is kept as {kind}, but this record has {what}.")
 
 
 def _json_int(value: Any) -> int:
@@ -250,10 +250,10 @@ def _spelled(value: str | bytes) -> float:
 
 
 def _missing(name: str) -> RecordError:
-    return RecordError("missing_number", f"Column {name!r} is empty here, and the model needs a number.")
+    return RecordError("missing_number", f"Column {name!r} is empty, but the model requires a number.")
 
 
 def _no_number(name: str) -> RecordError:
     return RecordError(
-        "not_a_number", f"Column {name!r} holds no finite number here, and the model needs one."
+        "not_a_number", f"Column {name!r} does not hold a finite number, but the model requires one."
     )

@@ -28,9 +28,7 @@ from beam_jobs.pipeline.read.formats.csv import delimited_columns
 from beam_jobs.pipeline.read.formats.jsonl import jsonl_columns
 from beam_jobs.pipeline.read.formats.parquet import parquet_columns
 from beam_jobs.pipeline.read.splits import is_one_split
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
-
-__all__ = ["FileInfo", "FileSplit", "InputSummary", "ReadPlan", "inspect_input"]
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan
 
 # Opening a file on remote storage takes about 0.1 s. Other files are assumed to be alike; those that are not
 # become dead files when they are read.
@@ -164,7 +162,7 @@ def _file_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType
 
 
 def _head(file: FileInfo) -> bytes:
-    """Reads the first bytes of a file, up to a damage if there is one."""
+    """Reads the first bytes of a file, or those before the first damage."""
     head = io.BytesIO()
     with closing(open_decompressed(file)) as stream:
         while head.tell() < HEAD_BYTES:

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs.base import metrics
 from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.progress import ProgressSink
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.read.files.patterns import match_pattern
 from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
 from beam_jobs.pipeline.read.splits import plan_splits, read_first, read_split
 from beam_jobs.pipeline.read.types import FileInfo, FileSplit, ReadPlan
-
-__all__ = [
-    "DEAD_FILES",
-    "DEAD_LETTERS",
-    "DOCUMENTS",
-    "ReadDocuments",
-    "plan_splits",
-    "read_first",
-    "read_split",
-]
 
 DOCUMENTS = "documents"
 DEAD_LETTERS = "dead_letters"
@@ -35,13 +26,6 @@ MAX_LISTED_FILES = 20_000
 
 _Source = FileInfo | str
 _Outcome = Document | DeadLetter | DeadFile
-
-
-class Progress(Protocol):
-    """Receives progress counts; must be picklable."""
-
-    def add(self, name: str, count: int, /) -> None:
-        """Adds to a counter."""
 
 
 class ReadResult(NamedTuple):
@@ -75,7 +59,7 @@ class ReadDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         options: ReadOptions,
         summary: InputSummary | None = None,
         redistribute: bool = False,
-        progress: Progress | None = None,
+        progress: ProgressSink | None = None,
         label: str | None = None,
     ) -> None:
         super().__init__(label)
@@ -117,7 +101,7 @@ def _source_files(source: _Source) -> list[FileInfo]:
 class _ReadingDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     """Counts what is read and tags each outcome."""
 
-    def __init__(self, plan: ReadPlan, progress: Progress | None) -> None:
+    def __init__(self, plan: ReadPlan, progress: ProgressSink | None) -> None:
         self._plan, self._progress = plan, progress
         self._num_bytes = beam.metrics.Metrics.counter(metrics.NAMESPACE, metrics.BYTES_READ)
         self._num_documents = beam.metrics.Metrics.counter(metrics.NAMESPACE, metrics.DOCUMENTS_READ)
@@ -161,7 +145,7 @@ class _ReadSplitDoFn(_ReadingDoFn):
 class _ReadFirstDoFn(_ReadingDoFn):
     """Reads the first documents of all files, which are one element."""
 
-    def __init__(self, plan: ReadPlan, limit: int, progress: Progress | None) -> None:
+    def __init__(self, plan: ReadPlan, limit: int, progress: ProgressSink | None) -> None:
         super().__init__(plan, progress)
         self._limit = limit
 

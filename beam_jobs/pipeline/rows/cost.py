@@ -66,37 +66,29 @@ def with_cost(
     encoded: EncodedTexts,
     alive: np.ndarray,
     milliseconds: int,
-    model: Mapping[str, str],
+    model: dict[str, str],
 ) -> pa.RecordBatch:
     """Adds to a batch its cost and the model's ``WEIGHTS_KEY`` (kind of its weights) and ``READY_KEY``."""
-    num_tokens, full = encoded.num_tokens[alive], encoded.num_tokens_untruncated[alive]
+    lost = (encoded.num_tokens_untruncated - encoded.num_tokens)[alive]
     windows = np.zeros(0, np.int64) if encoded.num_windows is None else encoded.num_windows[alive]
-    cost = (
-        int(alive.sum()),
-        0,
-        0,
-        int(encoded.num_fed_tokens[alive].sum()),
-        int((num_tokens < full).sum()),
-        encoded.num_padded_tokens,
-        int((full - num_tokens).sum()),
-        _num_lost_words(encoded, alive),
-        int((windows > 1).sum()),
-        int(windows[windows > 1].sum()),
-        milliseconds,
-    )
-    metadata = dict(rows.schema.metadata or {}) | {k.encode(): v.encode() for k, v in model.items()}
-    metadata |= {k.encode(): str(v).encode() for k, v in zip(COST_KEYS, cost, strict=True)}
-    return rows.replace_schema_metadata(metadata)
+    lost_words = 0  # words past the token limit have no row
+    if encoded.num_words_untruncated is not None:
+        lost_words = int((encoded.num_words_untruncated - encoded.num_words)[alive].sum())
+    cost = {
+        "num_documents": int(alive.sum()),
+        "num_tokens": int(encoded.num_fed_tokens[alive].sum()),
+        "num_truncated": int((lost > 0).sum()),
+        "num_padded_tokens": encoded.num_padded_tokens,
+        "num_lost_tokens": int(lost.sum()),
+        "num_lost_words": lost_words,
+        "num_windowed": int((windows > 1).sum()),
+        "num_windows": int(windows[windows > 1].sum()),
+        "model_milliseconds": milliseconds,
+    }
+    return with_counts(rows, {**cost, **model})
 
 
-def _num_lost_words(encoded: EncodedTexts, alive: np.ndarray) -> int:
-    """Counts the words without a row because they are past the token limit."""
-    if encoded.num_words_untruncated is None:
-        return 0
-    return int((encoded.num_words_untruncated - encoded.num_words)[alive].sum())
-
-
-def with_counts(rows: pa.RecordBatch, counts: Mapping[str, int]) -> pa.RecordBatch:
+def with_counts(rows: pa.RecordBatch, counts: Mapping[str, int | str]) -> pa.RecordBatch:
     """Adds counts to the metadata of a batch, see ``COST_KEYS``."""
     metadata = {key.encode(): str(count).encode() for key, count in counts.items()}
     return rows.replace_schema_metadata(dict(rows.schema.metadata or {}) | metadata)

@@ -242,12 +242,5 @@ def build_manifest(plan: CommitPlan, options: WriteOptions, description: RunDesc
 
 
 def _run_file(receipt: Receipt, name: str) -> RunFile:
-    return RunFile.model_validate(
-        {
-            "path": name,
-            "kind": receipt.kind,
-            "num_rows": receipt.num_rows,
-            "num_bytes": receipt.num_bytes,
-            "sha256": receipt.sha256,
-        }
-    )
+    facts = {key: getattr(receipt, key) for key in ("kind", "num_rows", "num_bytes", "sha256")}
+    return RunFile.model_validate({"path": name} | facts)

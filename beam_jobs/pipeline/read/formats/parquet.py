@@ -128,14 +128,11 @@ def _check_columns(schema: pa.Schema, plan: ReadPlan) -> None:
 def _batches(parquet: pq.ParquetFile, index: int, plan: ReadPlan) -> Iterator[pa.RecordBatch]:
     group, wanted = parquet.metadata.row_group(index), set(plan.needed_columns)
     chunks = [group.column(at) for at in range(group.num_columns)]
-    size = sum(chunk.total_uncompressed_size for chunk in chunks if _top_name(chunk.path_in_schema, wanted))
+    ours = [c for c in chunks if wanted & {c.path_in_schema, c.path_in_schema.partition(".")[0]}]
+    size = sum(chunk.total_uncompressed_size for chunk in ours)
     rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * group.num_rows // max(size, 1)))
     batches: Iterator[pa.RecordBatch] = parquet.iter_batches(rows, row_groups=[index], columns=sorted(wanted))
     return batches
-
-
-def _top_name(path: str, wanted: set[str]) -> bool:
-    return path in wanted or path.partition(".")[0] in wanted
 
 
 def _group_bytes(metadata: pq.FileMetaData, file_bytes: int) -> list[int]:

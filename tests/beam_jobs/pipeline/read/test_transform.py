@@ -21,7 +21,8 @@ from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.read import transform
 from beam_jobs.pipeline.read.inspect import inspect_input
-from beam_jobs.pipeline.read.transform import ReadDocuments, read_first
+from beam_jobs.pipeline.read.splits import read_first
+from beam_jobs.pipeline.read.transform import ReadDocuments
 from tests.support.runs.reading import COMPRESS, csv_bytes, ids, read_checked, reasons, texts
 
 ODD_TEXTS = [
