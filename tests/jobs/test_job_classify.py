@@ -212,7 +212,7 @@ def test_every_column_is_on_the_page(model: str, build_head: Build) -> None:
 @pytest.mark.parametrize(
     ("model", "flags", "message"),
     [
-        ("tiny_distilbert_mood", ["--threshold", "0.5"], "tiny_distilbert_mood chooses one label"),
+        ("tiny_distilbert_mood", ["--threshold", "0.5"], "tiny_distilbert_mood assigns one label"),
         ("tiny_bert_rating", ["--threshold", "0.5"], "predicts quantities"),
         ("tiny_bert_rating", ["--top_k", "1"], "predicts quantities, which have no ranking"),
         ("tiny_distilbert_mood", ["--top_k", "4"], "has 3 labels (bad, so-so, good); give 1 to 3"),

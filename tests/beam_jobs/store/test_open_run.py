@@ -63,7 +63,7 @@ def test_vectors_of_fixed_size(tmp_path: Path, vector_dtype: str, kind: pa.DataT
 
 def test_unfinished_failed_and_absent_runs_are_refused_with_the_reason(tmp_path: Path) -> None:
     make_run(tmp_path, "failed", SHARDS, failure="3 of 5 documents are dead letters")
-    with pytest.raises(UsageError, match="failed, so it has no result: 3 of 5 documents became dead letters"):
+    with pytest.raises(UsageError, match="failed, so it has no result: 3 of 5 documents are dead letters"):
         open_run(tmp_path / "failed")
     (tmp_path / "going" / "_staging").mkdir(parents=True)
     (tmp_path / "going" / "_staging" / "attempt").write_text("a")

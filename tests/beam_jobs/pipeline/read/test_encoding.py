@@ -76,7 +76,7 @@ def test_a_few_bad_lines_are_dead_letters_not_a_refusal(tmp_path: Path) -> None:
 def test_utf8_taken_for_something_else_is_noticed(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("Ça coûte très cher\n".encode() * 20)
-    with pytest.raises(UsageError, match=r"Give --encoding utf-8,"):
+    with pytest.raises(UsageError, match=r"Try --encoding utf-8,"):
         read_checked(path, encoding=encoding)
     if encoding in ("utf-16", "utf-32"):
         (dead,) = read_unchecked(path, path.read_bytes(), encoding=encoding)
