@@ -32,7 +32,7 @@ def _refused(run: Run, *said: str) -> None:
 
 WRONG: list[tuple[list[Any], list[str]]] = [
     (["--text_column", "txet"], ["--text_column 'txet'", "Did you mean 'text'?"]),
-    (["--id_column", "ident"], ["--id_column 'ident' is no column"]),
+    (["--id_column", "ident"], ["--id_column 'ident' is not a column"]),
     (["--keep_columns", "topik"], ["--keep_columns 'topik'", "'topic'"]),
     (["--keep_columns", "topic,topic"], ["--keep_columns names ['topic'] more than once"]),
     (["--keep_columns", "text", "--keep_text"], ["'text'", "Rename it"]),

@@ -129,7 +129,7 @@ def test_which_run_is_meant(tmp_path: Path, tiny_bundle: Path) -> None:
     for name in ("b", "a"):
         (output / name / "_staging").mkdir(parents=True)
         (output / name / "_staging" / "attempt").write_text("x")
-    with pytest.raises(UsageError, match=r"2 runs below .* are not finished: a, b"):
+    with pytest.raises(UsageError, match=r"2 runs below .* are unfinished: a, b"):
         run_to_resume(str(output), None)
     shutil.rmtree(output / "a")
     assert run_to_resume(str(output), None) == "b"

@@ -245,7 +245,7 @@ def test_a_file_changed_behind_the_jobs_back_stops_the_commit(options: WriteOpti
     for receipt, name in plan.moves:
         [*_MoveDoFn(options).process((receipt, name))]
         (_root(options) / name).write_bytes(b"")
-    with pytest.raises(JobError, match=r"should have \d+ bytes and has 0"):
+    with pytest.raises(JobError, match=r"should have \d+ bytes but has 0"):
         commit(plan, options, DESCRIPTION)
     assert find_manifest(str(_root(options))) is None
 
