@@ -8,7 +8,6 @@ from typing import Any
 
 from beam_jobs.base.config import Limits, ReadOptions, WriteOptions
 from beam_jobs.errors import FinishedError, JobError, UsageError
-from beam_jobs.job.flags.modes import long_texts
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
 from beam_jobs.pipeline.incremental.resume import run_to_resume
@@ -20,6 +19,7 @@ from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import FAILED_NAME
 from beam_jobs.store.run_folder import announce, claim, find_manifest
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
+from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 
 # Mean nothing without --input: the sample is what it is.
 _FLAGS_OF_FILES = (
@@ -136,6 +136,16 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         word_pieces=flags.word_pieces,
         vector_dtype=flags.vector_dtype,
         **common,
+    )
+
+
+def long_texts(flags: argparse.Namespace) -> LongTexts:
+    """Returns what is to become of long texts, as far as it was said."""
+    combine = getattr(flags, "combine", None)  # classes are not combined
+    return LongTexts(
+        None if flags.on_long is None else OnLong(flags.on_long),
+        flags.window_overlap,
+        None if combine is None else Combine(combine),
     )
 
 

@@ -22,7 +22,7 @@ from beam_jobs.store.manifest import (
 _WORTH_MEASURING_SECONDS = 30.0
 
 
-def say_plan(plan: JobPlan, voice: Voice) -> None:
+def print_plan(plan: JobPlan, voice: Voice) -> None:
     """Says what will be done."""
     files, encode = plan.summary.files, plan.encode
     if encode.classes is None:
@@ -41,7 +41,7 @@ def say_plan(plan: JobPlan, voice: Voice) -> None:
     )
 
 
-def say_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
+def print_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
     """Says what happened, where the files are and how to open them."""
     root = filesystem.join(plan.write.output, plan.write.run_id)
     title = "Run finished" if manifest.failure is None else "Run FAILED"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from importlib.resources import files
 
 from beam_jobs.report import sections
@@ -11,8 +12,9 @@ from beam_jobs.report.markup import safe
 from beam_jobs.report.projection import project
 from beam_jobs.report.row_sample import dead_examples, sample_rows
 from beam_jobs.store.finished_run import FinishedRun
-from beam_jobs.store.manifest import RunManifest
+from beam_jobs.store.manifest import REPORT_NAME, RunManifest
 
+_logger = logging.getLogger(__name__)
 # Fewer rows than this lie on a line: no map.
 _MAP_ROWS = 3
 
@@ -51,6 +53,28 @@ def make_page(run: FinishedRun) -> str:
         )
     )
     return _document(f"Run {manifest.run_id}", body)
+
+
+def try_report(folder: str, manifest: RunManifest) -> None:
+    """Writes ``report.html`` into a run's folder, or says why it could not.
+
+    The rows are there and counted; nothing that goes wrong here may take them back. The page can be made
+    later with ``python -m beam_jobs.report``.
+    """
+    from beam_jobs.store import filesystem  # imports Beam, which building a page does not need
+
+    try:
+        page = make_page(FinishedRun(folder, manifest))
+        filesystem.replace(filesystem.join(folder, REPORT_NAME), page.encode("utf-8"))
+    except Exception as error:  # whatever it is: the run is worth more than its report
+        _logger.warning(
+            "No %s for run %s: %s. The run itself is not touched; make the report again with: python -m "
+            "beam_jobs.report %s",
+            REPORT_NAME,
+            manifest.run_id,
+            error,
+            folder,
+        )
 
 
 def _head(manifest: RunManifest) -> str:

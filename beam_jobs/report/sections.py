@@ -10,11 +10,10 @@ from itertools import pairwise
 
 from beam_jobs.base.units import size
 from beam_jobs.job.console.progress_line import clock
-from beam_jobs.report.charts import Bar, bar_chart, share_bar, short
+from beam_jobs.report.charts import Bar, bar_chart, scatter, share_bar, short
 from beam_jobs.report.markup import note, pairs, safe, section, table, tile
 from beam_jobs.report.projection import Projection, neighbours_of, spread_rows
 from beam_jobs.report.row_sample import DeadExample, Sample
-from beam_jobs.report.scatter import scatter
 from beam_jobs.store.manifest import DEAD_LETTERS, RunManifest
 
 _LABELS = 10

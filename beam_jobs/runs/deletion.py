@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TextIO
 
-from beam_jobs.runs.listing import RunEntry
+from beam_jobs.base.units import size
+from beam_jobs.errors import UsageError
+from beam_jobs.runs.listing import RunEntry, list_runs
 from beam_jobs.store import arrow_files
 from beam_jobs.store.manifest import FAILED_NAME, MANIFEST_NAME, RunManifest
 
@@ -90,3 +95,33 @@ def delete_run(run: RunEntry) -> None:
         if filesystem.exists(path):
             filesystem.delete(path)
     filesystem.delete_folder(run.folder)
+
+
+def delete(flags: Namespace, stream: TextIO) -> int:
+    """Removes what can go, after a yes."""
+    runs = list_runs(flags.place)
+    plan = plan_deletion(runs, flags.keep, timedelta(hours=flags.min_age_hours))
+    print("\n".join(_plan_lines(plan)), file=stream, flush=True)
+    if flags.print_only or not plan.goes:
+        return 0
+    if not flags.yes and not _is_confirmed(plan, stream):
+        print("Nothing was removed.", file=stream)
+        return 0
+    for run in plan.goes:
+        delete_run(run)
+        print(f"removed {run.folder}", file=stream, flush=True)
+    return 0
+
+
+def _is_confirmed(plan: Deletion, stream: TextIO) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("Nobody is there to ask: --yes removes these runs, --print_only only names them.")
+    print(f"Remove {len(plan.goes)} runs for good? [y/N] ", end="", file=stream, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _plan_lines(plan: Deletion) -> list[str]:
+    lines = [f"stays  {run.run_id}  ({why})" for run, why in plan.stays]
+    lines += [f"goes   {run.run_id}  ({run.state}, {size(run.num_bytes)})" for run in plan.goes]
+    total = size(sum(run.num_bytes for run in plan.goes))
+    return [*lines, f"{len(plan.goes)} runs go, {total}; {len(plan.stays)} stay."]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from argparse import Namespace
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TextIO
 
+from beam_jobs.base.units import size
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.store import arrow_files
 from beam_jobs.store.manifest import (
@@ -134,3 +137,54 @@ def _state(folder: str, below: dict[str, _File]) -> tuple[State, RunManifest | N
     except JobError:  # a listing shows it as what it is; opening it says why
         return "unreadable", None
     return ("failed" if manifest.failure is not None else "finished"), manifest
+
+
+def print_list(flags: Namespace, stream: TextIO) -> int:
+    """Prints the runs below a root, the oldest first."""
+    runs = list_runs(flags.place)
+    if flags.format == "json":
+        for run in runs:
+            print(json.dumps(_as_json(run), ensure_ascii=False), file=stream)
+    elif not runs:
+        print(f"There are no runs in {flags.place}.", file=stream)
+    else:
+        print("\n".join(_table(runs)), file=stream)
+    return 0
+
+
+def _table(runs: Sequence[RunEntry]) -> list[str]:
+    rows: list[tuple[str, ...]] = [("run", "state", "when", "documents", "size", "bundle", "")]
+    rows += [_cells(run) for run in runs]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    right = {3, 4}
+    return [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _cells(run: RunEntry) -> tuple[str, ...]:
+    manifest = run.manifest
+    documents = "" if manifest is None else f"{manifest.counts.num_written + manifest.counts.num_reused:,}"
+    bundle = "" if manifest is None else str(manifest.bundle.get("name", ""))
+    when = f"{run.when:%Y-%m-%d %H:%M}"
+    latest = "latest" if run.is_latest else ""
+    return run.run_id, run.state, when, documents, size(run.num_bytes), bundle, latest
+
+
+def _as_json(run: RunEntry) -> dict[str, Any]:
+    manifest = run.manifest
+    counts = None if manifest is None else manifest.counts.model_dump(mode="json")
+    return {
+        "run_id": run.run_id,
+        "folder": run.folder,
+        "state": run.state,
+        "when": run.when.isoformat(timespec="seconds"),
+        "num_bytes": run.num_bytes,
+        "is_latest": run.is_latest,
+        "bundle": None if manifest is None else manifest.bundle,
+        "counts": counts,
+    }

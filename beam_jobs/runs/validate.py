@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs.base.units import size
 from beam_jobs.errors import JobError
-from beam_jobs.runs.check_ids import DuplicateIds, find_duplicates
-from beam_jobs.runs.check_vectors import check_values
+from beam_jobs.runs.check_rows import DuplicateIds, check_values, find_duplicates
 from beam_jobs.store import arrow_files
 from beam_jobs.store.finished_run import FinishedRun, find_run
 from beam_jobs.store.manifest import DEAD_LETTERS, RunFile

@@ -7,11 +7,16 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from apache_beam.options.pipeline_options import DebugOptions, StandardOptions, WorkerOptions
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    GoogleCloudOptions,
+    StandardOptions,
+    WorkerOptions,
+)
 
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console.console import Voice
-from beam_jobs.job.dataflow.bundle_upload import share_bundle
+from beam_jobs.job.flags.beam import is_in_process
 from beam_jobs.pipeline.build import JobPlan
 from model_bundle.bundle.bundle import ModelBundle
 
@@ -29,8 +34,29 @@ _LANE_BYTES = 200_000_000
 _USABLE = 0.75
 # Image and logs, the bundle twice while it is fetched, and files that are being written.
 _DISK_BYTES = 30_000_000_000
+_GS = "gs://"
+# Below --temp_location, where no --bundle_store is named.
+_BUNDLE_FOLDER = "model_bundles"
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
 _MANY_PROCESSES = "use_multiple_sdk_containers"
+
+
+def check_schedule(flags: argparse.Namespace) -> None:
+    """Refuses flags that have no effect.
+
+    Raises:
+        UsageError: which, and what to do.
+    """
+    if is_in_process(flags.runner):
+        for name in ("bundle_store", "bundle_in_image"):
+            if getattr(flags, name):
+                raise UsageError(
+                    f"--{name} is for workers elsewhere; --runner {flags.runner} works here. Leave it out."
+                )
+    if flags.bundle_store is not None and flags.bundle_in_image:
+        raise UsageError(
+            "--bundle_store sends the bundle, --bundle_in_image says it is there: leave one out."
+        )
 
 
 @dataclass(frozen=True)
@@ -159,3 +185,57 @@ def _size_of(machine: str) -> tuple[int, int] | None:
         return None
     num_vcpus = int(match["vcpus"])
     return num_vcpus, num_vcpus * _GB_PER_VCPU[match["kind"]] * 1_000_000_000
+
+
+def share_bundle(plan: JobPlan, flags: argparse.Namespace, options: Any, voice: Voice) -> JobPlan:
+    """Sends a bundle that only this machine has to shared storage, under its digest.
+
+    Args:
+        plan: of the job.
+        flags: as given.
+        options: Beam's pipeline options.
+        voice: says where it went.
+
+    Returns:
+        The plan whose workers find the bundle.
+
+    Raises:
+        UsageError: there is no storage that workers share.
+        ModelBundleError: it cannot be sent.
+    """
+    if not needs_sharing(plan.encode.bundle, flags):
+        return plan
+    store = bundle_store(flags, options)
+    from model_bundle.bundle.transfer import push_bundle
+
+    url, num_sent = push_bundle(plan.encode.bundle, store)
+    voice.say("workers", f"bundle for the workers: {url} ({num_sent or 'no'} files sent)")
+    place = {**plan.description.bundle, "place": url}
+    return replace(
+        plan, encode=replace(plan.encode, bundle=url), description=replace(plan.description, bundle=place)
+    )
+
+
+def needs_sharing(bundle: str, flags: argparse.Namespace) -> bool:
+    """Whether a bundle must be sent before workers can load it."""
+    if "://" in bundle or flags.bundle_in_image:
+        return False
+    return flags.bundle_store is not None or flags.runner.rpartition(".")[2].lower() == "dataflowrunner"
+
+
+def bundle_store(flags: argparse.Namespace, options: Any) -> str:
+    """Returns the folder for bundles that workers share.
+
+    Raises:
+        UsageError: none was named, or it is not shared.
+    """
+    temp = options.view_as(GoogleCloudOptions).temp_location
+    store: str | None = flags.bundle_store or (f"{temp.rstrip('/')}/{_BUNDLE_FOLDER}" if temp else None)
+    if store is None or not store.startswith(_GS):
+        raise UsageError(
+            f"The bundle ({flags.bundle or 'the default one'}) is on this machine, which workers elsewhere "
+            f"cannot see: expected a place in gs://, got {store or 'none'}. Give --temp_location gs://… or "
+            "--bundle_store gs://…, name a bundle in gs://, or bake it into the workers' image "
+            "(--bundle_in_image)."
+        )
+    return store.rstrip("/")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.base.records import DeadLetter
-from beam_jobs.runs.check_ids import find_duplicates
+from beam_jobs.runs.check_rows import find_duplicates
 from beam_jobs.store.finished_run import find_run
 from tests.beam_jobs.runs.test_runs import runs
 from tests.support.runs.jobs import run_classify, run_job, write_texts

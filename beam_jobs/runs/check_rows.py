@@ -1,18 +1,27 @@
-"""What the numbers of a file must be: finite, of the length that was promised, there at all."""
+"""Checks on the rows of a run: finite vectors of the promised length, no nulls, unique ids."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 
+from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA
+from beam_jobs.store.arrow_files import arrow_filesystem
 from beam_jobs.store.batches import matrix, read_batches
-from beam_jobs.store.dataset import run_schema, vector_columns
+from beam_jobs.store.dataset import open_rows, run_schema, vector_columns
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.manifest import RunFile
 
+MEMORY_LIMIT = "1GB"
+# What tells the rows of one document apart.
+_PLACES = ("window_index", "word_index")
 # What storing a vector of length 1 in 16 bits may change, with room; float32 stays far below.
 _NORM_TOLERANCE = 5e-3
 _SHOWN_IDS = 3
@@ -79,3 +88,62 @@ def _not_finite(column: pa.Array) -> np.ndarray:
     bad = ~np.isfinite(column.flatten().to_numpy(zero_copy_only=False).astype(np.float64))
     rows = np.repeat(np.arange(len(column)), column.value_lengths().to_numpy(zero_copy_only=False))
     return np.asarray(np.bincount(rows[bad], minlength=len(column)) > 0)
+
+
+@dataclass(frozen=True)
+class DuplicateIds:
+    """What was found: ids twice, some of them, documents that have rows, and those that are dead, too."""
+
+    num_twice: int
+    examples: tuple[str, ...]
+    num_documents: int
+    num_dead_too: int
+
+
+def find_duplicates(run: FinishedRun, memory_limit: str = MEMORY_LIMIT) -> DuplicateIds:
+    """Counts the ids of a run that are not unique.
+
+    Args:
+        run: a finished run, its files whole.
+        memory_limit: what DuckDB may use before it writes to a temporary folder.
+    """
+    rows = _only_ids(open_rows(run))
+    paths = [run.path_of(file) for file in run.dead_letter_files]
+    filesystem = arrow_filesystem(run.folder)
+    dead = ds.dataset(paths, DEAD_LETTER_SCHEMA, format="parquet", filesystem=filesystem)
+    place = ", ".join(name for name in _PLACES if name in rows.schema.names) or "0"
+    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
+        connection.execute("SET memory_limit = $limit", {"limit": memory_limit})
+        connection.execute("SET temp_directory = $folder", {"folder": folder})
+        connection.execute("SET preserve_insertion_order = false")
+        connection.register("rows", rows)
+        connection.register("dead", dead)
+        # One pass groups rows, a second one the documents: each holds what the other does not need.
+        num_twice, examples = _one(
+            connection,
+            f"""
+            SELECT count(*), min(doc_id, 3) FROM (
+                SELECT doc_id FROM (
+                    SELECT doc_id, ({place}) AS place, 0 AS kind FROM rows
+                    UNION ALL SELECT doc_id, NULL, 1 FROM dead
+                ) GROUP BY doc_id, place, kind HAVING count(*) > 1
+            )
+            """,
+        )
+        (num_documents,) = _one(connection, "SELECT count(*) FROM (SELECT DISTINCT doc_id FROM rows)")
+        (num_dead_too,) = _one(
+            connection, "SELECT count(DISTINCT dead.doc_id) FROM rows JOIN dead USING (doc_id)"
+        )
+    return DuplicateIds(int(num_twice), tuple(examples or ()), int(num_documents), int(num_dead_too))
+
+
+def _only_ids(rows: ds.Dataset) -> ds.Dataset:
+    """Hides every other column: DuckDB has no type for some, such as 16-bit floats."""
+    names = [name for name in ("doc_id", *_PLACES) if name in rows.schema.names]
+    return rows.replace_schema(pa.schema([rows.schema.field(name) for name in names]))
+
+
+def _one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    row = connection.execute(query).fetchone()
+    assert row is not None, "an aggregate without groups gives one row"
+    return row
