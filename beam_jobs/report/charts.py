@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from beam_jobs.base.units import count
 from beam_jobs.report.markup import safe
 from beam_jobs.report.projection import Projection
 from beam_jobs.report.row_sample import Sample
@@ -20,7 +21,7 @@ _MAP_HEIGHT, _EDGE = 480, 14
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar: ``label`` stands below it, where there is room, and ``hint`` is shown on hover."""
+    """A bar with a ``label`` below it, if there is room, and a ``hint`` that is shown on hover."""
 
     label: str
     value: float
@@ -28,13 +29,13 @@ class Bar:
 
 
 def bar_chart(bars: Sequence[Bar], *, title: str, below: str, label_every: int = 1) -> str:
-    """Draws bars from zero, with four lines to read them by.
+    """Draws bars from zero over four grid lines.
 
     Args:
-        bars: at least one, values not negative.
-        title: what a screen reader says.
-        below: what the labels count.
-        label_every: every how many bars one is labelled.
+        bars: at least one, with non-negative values.
+        title: text for screen readers.
+        below: title of the horizontal axis.
+        label_every: label every n-th bar.
     """
     top = nice_ceiling(max((bar.value for bar in bars), default=0.0))
     width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
@@ -71,7 +72,7 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 
 
 def share_bar(parts: Sequence[tuple[str, float, str]], *, title: str) -> str:
-    """Draws one bar of parts that add up: each with its name, its amount and a class of the style sheet."""
+    """Draws one stacked bar from parts, each a name, an amount and a CSS class."""
     total = sum(amount for _, amount, _ in parts) or 1.0
     drawn, x = [], 0.0
     for name, amount, kind in parts:
@@ -94,7 +95,7 @@ def share_bar(parts: Sequence[tuple[str, float, str]], *, title: str) -> str:
 
 
 def nice_ceiling(value: float) -> float:
-    """Returns the next number that four lines divide well.
+    """Returns the next number up whose quarters are round numbers.
 
     >>> nice_ceiling(7300), nice_ceiling(0.9), nice_ceiling(0)
     (8000.0, 1.0, 1.0)
@@ -106,7 +107,7 @@ def nice_ceiling(value: float) -> float:
 
 
 def short(value: float) -> str:
-    """Writes a number with three digits and a unit of thousands.
+    """Writes a number with three significant digits and a suffix k, M or G.
 
     >>> short(1_234), short(12_345_678), short(950), short(2.5)
     ('1.23k', '12.3M', '950', '2.5')
@@ -118,7 +119,7 @@ def short(value: float) -> str:
 
 
 def scatter(sample: Sample, projection: Projection) -> str:
-    """Draws the sample on its two axes, in one scale, so that distances can be compared."""
+    """Draws the sample as points on its two axes, both to the same scale, with texts on hover."""
     places = _fit(projection.points)
     kinds = _kinds(sample)
     texts = sample.texts or [""] * len(sample.names)
@@ -131,9 +132,8 @@ def scatter(sample: Sample, projection: Projection) -> str:
             f"<title>{safe(hint)}</title></circle>"
         )
     across, up = projection.shares
-    label = (
-        f"Map of {len(points)} rows on two principal components, which hold {across + up:.0%} of the variance"
-    )
+    number = count(len(points), "row")
+    label = f"Map of {number} on two principal components, which hold {across + up:.0%} of the variance"
     return (
         f'<svg class="map" viewBox="0 0 {_WIDTH} {_MAP_HEIGHT}" role="img" aria-label="{safe(label)}">'
         f"{''.join(points)}</svg>{_map_legend(sample, kinds)}"
@@ -141,7 +141,7 @@ def scatter(sample: Sample, projection: Projection) -> str:
 
 
 def _fit(points: np.ndarray) -> np.ndarray:
-    """Scales points into the picture; a few far ones do not squeeze the others."""
+    """Scales points into the picture; outliers are clipped to its edge."""
     low, high = np.quantile(points, [0.002, 0.998], axis=0)
     middle, span = (low + high) / 2, np.maximum(high - low, 1e-12)
     room = np.array([_WIDTH, _MAP_HEIGHT]) - 2 * _EDGE
@@ -151,7 +151,7 @@ def _fit(points: np.ndarray) -> np.ndarray:
 
 
 def _kinds(sample: Sample) -> dict[str, int]:
-    """Returns each group a colour, the largest first."""
+    """Returns the colour index of each group, the largest group first."""
     if not sample.groups:
         return {"": 0}
     return {group: index for index, (group, _) in enumerate(Counter(sample.groups).most_common())}

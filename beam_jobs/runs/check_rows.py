@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from beam_jobs.base.units import count
 from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA
 from beam_jobs.store.arrow_files import arrow_filesystem
 from beam_jobs.store.batches import matrix, read_batches
@@ -20,15 +21,15 @@ from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.manifest import RunFile
 
 MEMORY_LIMIT = "1GB"
-# What tells the rows of one document apart.
+# Columns that distinguish the rows of one document.
 _PLACES = ("window_index", "word_index")
-# What storing a vector of length 1 in 16 bits may change, with room; float32 stays far below.
+# Generous bound on how far storing a unit vector in 16 bits changes its length; float32 stays far below.
 _NORM_TOLERANCE = 5e-3
 _SHOWN_IDS = 3
 
 
 def check_values(run: FinishedRun, file: RunFile) -> Iterator[str]:
-    """Reads the rows of one file; gives what is wrong with them.
+    """Reads the rows of one file and yields the problems found in them.
 
     Raises:
         JobError: the file cannot be read.
@@ -48,21 +49,21 @@ def check_values(run: FinishedRun, file: RunFile) -> Iterator[str]:
         for name, dim in vectors.items():
             numbers = matrix(rows.column(name), dim)
             finite = np.isfinite(numbers).all(axis=1)
-            _note(wrong, f"{name} holds NaN or infinity", rows, ~finite)
+            _note(wrong, f"{name} has NaN or infinity", rows, ~finite)
             norms = np.linalg.norm(numbers, axis=1)
-            _note(wrong, f"{name} holds only zeros", rows, norms == 0)
+            _note(wrong, f"{name} has only zeros", rows, norms == 0)
             if is_unit:
                 off = finite & (norms != 0) & (np.abs(norms - 1) > _NORM_TOLERANCE)
-                _note(wrong, f"{name} should have length 1 and has not", rows, off)
+                _note(wrong, f"{name} does not have length 1", rows, off)
         for name in scores:
-            _note(wrong, f"{name} holds NaN or infinity", rows, _not_finite(rows.column(name)))
+            _note(wrong, f"{name} has NaN or infinity", rows, _not_finite(rows.column(name)))
     for what, found in wrong.items():
-        yield f"{file.path}: {what} in {found.num_rows:,} rows, for example of {', '.join(found.examples)}"
+        yield f"{file.path}: {what} in {count(found.num_rows, 'row')}, such as of {', '.join(found.examples)}"
 
 
 @dataclass
 class _Wrong:
-    """Rows with one fault: how many, and some of their ids."""
+    """Rows with one problem: their number and some of their ids."""
 
     num_rows: int = 0
     examples: tuple[str, ...] = ()
@@ -82,7 +83,7 @@ def _holds_floats(kind: pa.DataType) -> bool:
 
 
 def _not_finite(column: pa.Array) -> np.ndarray:
-    """Returns bool[rows]: a number, or one of a list of numbers, is not finite."""
+    """Returns bool[rows]: whether the value, or any value of the list, is not finite."""
     if not pa.types.is_list(column.type):
         return np.asarray(~np.isfinite(column.to_numpy(zero_copy_only=False).astype(np.float64)))
     bad = ~np.isfinite(column.flatten().to_numpy(zero_copy_only=False).astype(np.float64))
@@ -92,7 +93,7 @@ def _not_finite(column: pa.Array) -> np.ndarray:
 
 @dataclass(frozen=True)
 class DuplicateIds:
-    """What was found: ids twice, some of them, documents that have rows, and those that are dead, too."""
+    """Counts of duplicate ids, of documents with rows, and of those that also have a dead letter."""
 
     num_twice: int
     examples: tuple[str, ...]
@@ -104,8 +105,8 @@ def find_duplicates(run: FinishedRun, memory_limit: str = MEMORY_LIMIT) -> Dupli
     """Counts the ids of a run that are not unique.
 
     Args:
-        run: a finished run, its files whole.
-        memory_limit: what DuckDB may use before it writes to a temporary folder.
+        run: a finished run with undamaged files.
+        memory_limit: memory that DuckDB may use before it spills to a temporary folder.
     """
     rows = _only_ids(open_rows(run))
     paths = [run.path_of(file) for file in run.dead_letter_files]
@@ -118,7 +119,7 @@ def find_duplicates(run: FinishedRun, memory_limit: str = MEMORY_LIMIT) -> Dupli
         connection.execute("SET preserve_insertion_order = false")
         connection.register("rows", rows)
         connection.register("dead", dead)
-        # One pass groups rows, a second one the documents: each holds what the other does not need.
+        # Rows and documents are grouped by separate queries, which lowers peak memory.
         num_twice, examples = _one(
             connection,
             f"""
@@ -138,12 +139,12 @@ def find_duplicates(run: FinishedRun, memory_limit: str = MEMORY_LIMIT) -> Dupli
 
 
 def _only_ids(rows: ds.Dataset) -> ds.Dataset:
-    """Hides every other column: DuckDB has no type for some, such as 16-bit floats."""
+    """Drops every other column, because DuckDB does not support some types, such as 16-bit floats."""
     names = [name for name in ("doc_id", *_PLACES) if name in rows.schema.names]
     return rows.replace_schema(pa.schema([rows.schema.field(name) for name in names]))
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     row = connection.execute(query).fetchone()
-    assert row is not None, "an aggregate without groups gives one row"
+    assert row is not None, "an aggregate without groups returns one row"
     return row

@@ -1,4 +1,4 @@
-"""What runs there are below a root, finished or not."""
+"""``runs ROOT list``: finds and prints the runs below a root, finished or not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from beam_jobs.store.manifest import (
 )
 
 State = Literal["finished", "failed", "unfinished", "unreadable"]
-# One of these is in every folder that a job has written to; a folder without is somebody else's.
+# A job writes at least one of these into its folder; other folders are not runs.
 _OURS = (MANIFEST_NAME, FAILED_NAME)
 _OUR_FOLDERS = (STAGING_DIR, EMBEDDINGS, CLASSES, DEAD_LETTERS)
 
@@ -36,8 +36,8 @@ _OUR_FOLDERS = (STAGING_DIR, EMBEDDINGS, CLASSES, DEAD_LETTERS)
 class RunEntry:
     """A run's folder.
 
-    ``when`` is when it finished, or when something was last written where it did not. ``manifest`` is None
-    where there is none, or none that can be read. ``num_bytes`` counts every file in the folder.
+    ``when`` is the time it finished, or of the last write if it did not. ``manifest`` is None if it is
+    missing or unreadable. ``num_bytes`` is the total size of all files in the folder.
     """
 
     run_id: str
@@ -59,14 +59,14 @@ def list_runs(root: str) -> list[RunEntry]:
     """Lists the runs below a root, the oldest first.
 
     Args:
-        root: local or gs://. Folders in it that no job has written to are passed over.
+        root: local or gs://. Folders that no job has written to are skipped.
 
     Raises:
-        UsageError: there is no such folder, or it is a run itself.
+        UsageError: the folder does not exist, or is itself a run.
     """
     root = root.rstrip("/") or "/"
     if any(arrow_files.read_bytes(arrow_files.join(root, name)) is not None for name in _OURS):
-        raise UsageError(f"{root} is a run, not the root of runs; name the folder that it is in.")
+        raise UsageError(f"{root} is a run, not a root of runs. Name its parent folder.")
     found = {name: below for name, below in _tree(root).items() if _is_run(below)}
     latest = _latest(root)
     entries = [_entry(root, name, below, latest) for name, below in found.items()]
@@ -74,7 +74,7 @@ def list_runs(root: str) -> list[RunEntry]:
 
 
 def _tree(root: str) -> dict[str, dict[str, _File]]:
-    """Returns the files below each folder of a root, by their path in it."""
+    """Returns the files of each folder in a root, keyed by relative path."""
     found: dict[str, dict[str, _File]] = defaultdict(dict)
     if root.startswith("gs://"):
         from apache_beam.io.filesystems import FileSystems
@@ -85,7 +85,7 @@ def _tree(root: str) -> dict[str, dict[str, _File]]:
                 found[name][path] = _File(int(item.size_in_bytes), item.last_updated_in_seconds or 0.0)
         return found
     if not Path(root).is_dir():
-        raise UsageError(f"{root} is no folder here; name the --output of the jobs.")
+        raise UsageError(f"The folder {root} does not exist. Name the --output of your jobs.")
     for folder in Path(root).iterdir():
         if folder.is_dir() and not folder.is_symlink() and _looks_like_a_run(folder):
             found[folder.name] = _local_files(folder)
@@ -93,7 +93,7 @@ def _tree(root: str) -> dict[str, dict[str, _File]]:
 
 
 def _looks_like_a_run(folder: Path) -> bool:
-    """Keeps a listing from walking through folders that are not ours."""
+    """Whether a folder may be a run; others are not searched."""
     return any((folder / name).exists() for name in (*_OURS, *_OUR_FOLDERS))
 
 
@@ -134,7 +134,7 @@ def _state(folder: str, below: dict[str, _File]) -> tuple[State, RunManifest | N
     path = arrow_files.join(folder, name)
     try:
         manifest = RunManifest.from_bytes(arrow_files.read_bytes(path) or b"", path)
-    except JobError:  # a listing shows it as what it is; opening it says why
+    except JobError:  # the listing shows the state; opening the run tells the reason
         return "unreadable", None
     return ("failed" if manifest.failure is not None else "finished"), manifest
 
