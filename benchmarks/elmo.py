@@ -81,8 +81,10 @@ def systems(flags: argparse.Namespace, corpus: Corpus, work: Path) -> list[Syste
     ]
     if flags.peers_python is None:
         return ours
-    command = (str(flags.peers_python.absolute()), "-m", "benchmarks.systems.simple_elmo_loop")
-    command += ("--texts", str(few), "--model", str(model), "--work", str(work), "--precision", "float32")
+    command = (
+        *(str(flags.peers_python.absolute()), "-m", "benchmarks.systems.simple_elmo_loop"),
+        *("--texts", str(few), "--model", str(model), "--work", str(work), "--precision", "float32"),
+    )
     return [*ours, System(_PEER, "simple-elmo 0.9.2, batch 32", command)]
 
 

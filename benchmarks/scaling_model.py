@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from beam_jobs.base.config import Limits
+from beam_jobs.base.config import Limits, WriteOptions
 from beam_jobs.pipeline.write.commit import RunDescription, _manifest, _plan
 from beam_jobs.pipeline.write.shard import Receipt
 
@@ -43,15 +43,8 @@ def commit_seconds_a_file(num_files: int = 20_000) -> float:
     description = RunDescription("2026-01-01T00:00:00+00:00", {}, "0" * 64, "float32", {}, limits, {})
     started = time.monotonic()
     plan = _plan(0, [*receipts, 25_000 * num_files, "all receipts are in"])
-    options = _options()
-    _manifest(plan, options, description).to_bytes()
+    _manifest(plan, WriteOptions("/r", "run", "attempt"), description).to_bytes()
     return (time.monotonic() - started) / num_files
-
-
-def _options():  # type: ignore[no-untyped-def]
-    from beam_jobs.base.config import WriteOptions
-
-    return WriteOptions("/r", "run", "attempt")
 
 
 def run_seconds(

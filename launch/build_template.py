@@ -1,4 +1,4 @@
-"""Writes the template's specification, which names the image and its parameters, to gs://."""
+"""Writes the specification of the template, which names the image and its parameters, to gs://."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Launches the template once, now: for a first run, and for backfills (--parameter date=2026-11-01)."""
+"""Launches the template once, for a first run or a backfill (--parameter date=2026-11-01)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from calls import DATAFLOW_URL, call, say, show
 
 
 def main() -> None:
-    """Sends one launch, or prints it."""
+    """Sends one launch request, or prints it."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add_place(parser)
     add_launch(parser)
@@ -21,7 +21,9 @@ def main() -> None:
         return
     status, answer = call("POST", f"{flags.dataflow_url}{launch_path(flags)}", body)
     if status == 404:
-        raise SystemExit(f"Dataflow finds no project {flags.project} or template {flags.template}.")
+        raise SystemExit(
+            f"Dataflow does not find the project {flags.project} or the template {flags.template}."
+        )
     job = answer["job"]["id"]
     say(f"https://console.cloud.google.com/dataflow/jobs/{flags.region}/{job}?project={flags.project}")
     print(job)

@@ -32,8 +32,8 @@ def plan_deletion(
     """Decides which runs can be deleted.
 
     Failed and unfinished runs are deleted, except unfinished ones written to within ``min_age``, whose job
-    may still be running. The newest ``keep`` finished runs are kept, and always the latest run and every run that
-    a kept run depends on.
+    may still be running. The newest ``keep`` finished runs are kept, and always the latest run and every run
+    that a kept run depends on.
 
     Args:
         runs: all runs of a root, the oldest first.
@@ -126,7 +126,4 @@ def _plan_lines(plan: Deletion) -> list[str]:
     lines = [f"keep    {run.run_id}  ({why})" for run, why in plan.stays]
     lines += [f"delete  {run.run_id}  ({run.state}, {size(run.num_bytes)})" for run in plan.goes]
     total = size(sum(run.num_bytes for run in plan.goes))
-    return [
-        *lines,
-        f"{count(len(plan.goes), 'run')} to delete, {total}; {count(len(plan.stays), 'run')} to keep.",
-    ]
+    return [*lines, f"{count(len(plan.goes), 'run')} to delete, {total}; {len(plan.stays):,} to keep."]

@@ -122,6 +122,10 @@ class Network(tf.Module):
     def _step(self, gates: Any, cell: Any, project: Any) -> tuple[Any, Any]:
         enter, candidate, forget, leave = tf.split(gates, 4, axis=-1)
         cell = tf.sigmoid(forget + _FORGET_BIAS) * cell + tf.sigmoid(enter) * tf.tanh(candidate)
-        cell = tf.clip_by_value(cell, -self.shape.cell_clip, self.shape.cell_clip)
+        cell = _clipped(cell, self.shape.cell_clip)
         output = tf.matmul(tf.sigmoid(leave) * tf.tanh(cell), project)
-        return cell, tf.clip_by_value(output, -self.shape.projection_clip, self.shape.projection_clip)
+        return cell, _clipped(output, self.shape.projection_clip)
+
+
+def _clipped(values: Any, limit: float | None) -> Any:
+    return values if limit is None else tf.clip_by_value(values, -limit, limit)
