@@ -181,7 +181,7 @@ def padded(tokens: list[list[int]]) -> tuple[Any, Any]:
 
 
 def _share(done: float) -> float:
-    """Returns the learning rate: a linear warm-up, then a cosine decay to 0."""
+    """Returns the share of the peak learning rate: a linear warm-up, then a cosine decay to 0."""
     if done < WARM_UP:
         return done / WARM_UP
     return float(0.5 + 0.5 * np.cos(np.pi * (done - WARM_UP) / (1.0 - WARM_UP)))
