@@ -58,7 +58,7 @@ def check_values(run: FinishedRun, file: RunFile) -> Iterator[str]:
         for name in scores:
             _note(wrong, f"{name} has NaN or infinity", rows, _not_finite(rows.column(name)))
     for what, found in wrong.items():
-        yield f"{file.path}: {what} in {count(found.num_rows, 'row')}, such as of {', '.join(found.examples)}"
+        yield f"{file.path}: {what} in {count(found.num_rows, 'row')}, such as {', '.join(found.examples)}"
 
 
 @dataclass

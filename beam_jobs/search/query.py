@@ -52,7 +52,7 @@ class QueryEncoder:
         opened = open_bundle(run.manifest, bundle)
         if any(spec.role == "numeric" for spec in opened.manifest.inputs.values()):
             raise UsageError(
-                f"The bundle {opened.manifest.name} takes numeric inputs besides the text; a query has none."
+                f"The bundle {opened.manifest.name} takes numeric inputs as well as text; a query has none."
             )
         request = stored_request(run.manifest)
         rows = request.rows if request.rows is Rows.WORD else Rows.DOCUMENT

@@ -78,7 +78,7 @@ class WorkerSettings:
 
 
 def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, voice: Voice) -> JobPlan:
-    """Makes the bundle reachable for remote workers and sizes them for it.
+    """Fits remote workers to the bundle and puts it where they can load it.
 
     Args:
         plan: the resolved job.

@@ -95,7 +95,7 @@ def test_only_what_never_became_a_run_goes_unless_a_number_is_given(root: Path) 
     assert {run.run_id: why for run, why in plan.stays} == {
         "r3": "one of the newest 2",
         "r4": "the latest",
-        "going": "written to lately; a job may still be at work",
+        "going": "recently written to; its job may still be running",
     }
 
 
@@ -128,7 +128,7 @@ def test_deleting_asks_says_and_does(root: Path, monkeypatch: pytest.MonkeyPatch
     everything = sorted(path.name for path in root.iterdir())
     code, stdout, _ = runs(root, "delete", "--keep", "1", "--min_age_hours", "0", "--print_only")
     assert code == 0
-    assert "goes   crashed" in stdout
+    assert "delete  crashed" in stdout
     assert sorted(path.name for path in root.iterdir()) == everything
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     code, _, stderr = runs(root, "delete")
@@ -141,7 +141,7 @@ def test_deleting_asks_says_and_does(root: Path, monkeypatch: pytest.MonkeyPatch
             return True
 
     monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
-    assert "Nothing was removed." in runs(root, "delete")[1]
+    assert "Nothing was deleted." in runs(root, "delete")[1]
     assert sorted(path.name for path in root.iterdir()) == everything
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     assert runs(root, "delete", "--keep", "3", "--min_age_hours", "0")[0] == 0
@@ -158,8 +158,8 @@ def test_an_unreadable_manifest_is_shown_and_never_removed(root: Path) -> None:
 
 
 def test_wrong_use(root: Path) -> None:
-    assert "is a run, not the root of runs" in runs(root / "r1", "list")[2]
-    assert "is no folder here" in runs(root / "nothing", "list")[2]
+    assert "is a run, not a root of runs" in runs(root / "r1", "list")[2]
+    assert "does not exist" in runs(root / "nothing", "list")[2]
     assert "at least 1" in runs(root, "delete", "--keep", "0")[2]
     assert "--keep is for delete, not for list" in runs(root, "list", "--keep", "1")[2]
     assert "--format is for list" in runs(root, "validate", "--format", "json")[2]

@@ -95,9 +95,9 @@ def with_vectors(run: Path, vectors: Any, metadata: dict[str, str] | None = None
     [
         (
             [[1, 2, 3, 4], [1, np.nan, 3, 4], [np.inf, 1, 1, 1]],
-            "NaN or infinity in 2 rows, for example of b, c",
+            "NaN or infinity in 2 rows, such as b, c",
         ),
-        ([[1, 2, 3, 4], [0, 0, 0, 0], [1, 1, 1, 1]], "holds only zeros in 1 rows, for example of b"),
+        ([[1, 2, 3, 4], [0, 0, 0, 0], [1, 1, 1, 1]], "has only zeros in 1 row, such as b"),
         ([[1, 2, 3, 4], [1, 2, 3], [1, 1, 1, 1]], "Expected 3 vectors of 4 numbers, found 11"),
     ],
 )
@@ -116,7 +116,7 @@ def test_lengths_are_checked_where_the_file_promises_them(tmp_path: Path) -> Non
     run = make_run(tmp_path, "run", shards, metadata=normalized)
     assert validate(run)[0] == 0
     with_vectors(run, [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]])
-    assert "should have length 1 and has not in 1 rows, for example of b" in validate(run)[1]
+    assert "does not have length 1 in 1 row, such as b" in validate(run)[1]
 
 
 def test_files_that_say_other_things_than_the_manifest(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_files_that_say_other_things_than_the_manifest(tmp_path: Path) -> None:
     rewritten(run, FIRST, pq.read_table(run / FIRST).slice(1))
     assert "has 2 rows, the manifest says 3" in validate(run)[1]
     rewritten(run, FIRST, pq.read_table(run / FIRST).append_column("more", pa.array([1, 2])))
-    assert "its columns are not those of" in validate(run)[1]
+    assert "its columns differ from those of" in validate(run)[1]
 
 
 def test_counts_and_settings_that_do_not_add_up(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_counts_and_settings_that_do_not_add_up(tmp_path: Path) -> None:
     counts = json.loads((run / "manifest.json").read_text())["counts"]
     rewrite_manifest(run, counts=counts | {"num_read": 9, "num_dead": 3}, settings={"pooling": "max"})
     stdout = validate(run)[1]
-    assert "9 documents read, but 8 written, reused, unchanged or dead" in stdout
+    assert "9 documents read, 8 written, reused, unchanged or dead" in stdout
     assert "2 dead letters, the manifest counts 3" in stdout
     assert "the settings are not those" in stdout
     rewrite_manifest(run, counts=counts | {"num_read": 8, "num_written": 6})
@@ -146,8 +146,8 @@ def test_ids_that_are_there_twice(tmp_path: Path) -> None:
     run = make_run(tmp_path, "run", shards, dead=[*DEAD, DeadLetter("e", "in", "encode", "no_words", "m")])
     code, stdout = validate(run)
     assert code == 1
-    assert "1 ids are there more than once, for example a:" in stdout
-    assert "1 documents have rows and a dead letter as well" in stdout
+    assert "ids that occur more than once: 1, for example a." in stdout
+    assert "documents with both rows and a dead letter: 1" in stdout
 
 
 def test_windows_and_words_of_one_document_are_no_duplicates(tmp_path: Path) -> None:
