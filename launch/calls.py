@@ -10,7 +10,7 @@ DATAFLOW_URL = "https://dataflow.googleapis.com"
 SCHEDULER_URL = "https://cloudscheduler.googleapis.com"
 
 
-def show(content: Any) -> None:
+def print_json(content: Any) -> None:
     """Prints a request body as indented JSON."""
     print(json.dumps(content, indent=2, ensure_ascii=False))
 
@@ -44,6 +44,6 @@ def call(method: str, url: str, body: Any) -> tuple[int, Any]:
     return answer.status_code, answer.json() if answer.content else {}
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Prints a message to standard error, apart from output for programs."""
     print(text, file=sys.stderr)

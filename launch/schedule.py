@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bodies import add_launch, add_place, scheduler_job
-from calls import DATAFLOW_URL, SCHEDULER_URL, call, say, show
+from calls import DATAFLOW_URL, SCHEDULER_URL, call, print_json, print_message
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     flags = parser.parse_args()
     job = scheduler_job(flags, flags.dataflow_url)
     if flags.print_only:
-        show(job)
+        print_json(job)
         return
     status, _ = call("PATCH", f"{flags.scheduler_url}/v1/{job['name']}", job)
     if status == 404:  # the job does not exist yet
@@ -31,9 +31,9 @@ def main() -> None:
         status, _ = call("POST", f"{flags.scheduler_url}/v1/{parent}/jobs", job)
         if status == 404:
             raise SystemExit(f"Cloud Scheduler does not find {parent}. Check that its API is enabled there.")
-        say(f"created {job['name']}")
+        print_message(f"created {job['name']}")
     else:
-        say(f"updated {job['name']}")
+        print_message(f"updated {job['name']}")
 
 
 if __name__ == "__main__":

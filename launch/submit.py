@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from bodies import add_launch, add_place, launch_body, launch_path
-from calls import DATAFLOW_URL, call, say, show
+from calls import DATAFLOW_URL, call, print_json, print_message
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     flags = parser.parse_args()
     body = launch_body(flags)
     if flags.print_only:
-        show(body)
+        print_json(body)
         return
     status, answer = call("POST", f"{flags.dataflow_url}{launch_path(flags)}", body)
     if status == 404:
@@ -25,7 +25,9 @@ def main() -> None:
             f"Dataflow does not find the project {flags.project} or the template {flags.template}."
         )
     job = answer["job"]["id"]
-    say(f"https://console.cloud.google.com/dataflow/jobs/{flags.region}/{job}?project={flags.project}")
+    print_message(
+        f"https://console.cloud.google.com/dataflow/jobs/{flags.region}/{job}?project={flags.project}"
+    )
     print(job)
 
 

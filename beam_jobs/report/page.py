@@ -35,19 +35,19 @@ def make_page(run: FinishedRun) -> str:
     drawn = near = ""
     if sample is not None and len(sample.names) >= _MAP_ROWS:
         projection = project(sample.vectors)
-        drawn = sections.map_of(sample, projection, reason)
-        near = sections.neighbours(sample, projection)
+        drawn = sections.vector_map(sample, projection, reason)
+        near = sections.nearest_neighbours(sample, projection)
     body = "".join(
         (
             _head(manifest),
             sections.tiles(manifest),
             drawn,
-            sections.lengths(manifest),
-            sections.course(manifest),
-            sections.shares(manifest),
-            sections.dead(manifest, examples),
+            sections.length_histogram(manifest),
+            sections.throughput(manifest),
+            sections.padding_and_truncation(manifest),
+            sections.dead_letters(manifest, examples),
             near,
-            sections.made_of(manifest),
+            sections.provenance(manifest),
         )
     )
     return _document(f"Run {manifest.run_id}", body)

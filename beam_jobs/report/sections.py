@@ -48,7 +48,7 @@ def seconds_of(manifest: RunManifest) -> float:
     return (last - first).total_seconds()
 
 
-def lengths(manifest: RunManifest) -> str:
+def length_histogram(manifest: RunManifest) -> str:
     """Builds the histogram of documents by number of tokens."""
     bars = length_bars(manifest.counts.documents_by_tokens)
     if not bars:
@@ -84,7 +84,7 @@ def length_bars(documents_by_tokens: Mapping[int, int]) -> list[Bar]:
     return bars
 
 
-def course(manifest: RunManifest) -> str:
+def throughput(manifest: RunManifest) -> str:
     """Builds the chart of tokens per second over time, or of documents if nothing was computed."""
     timeline = manifest.timeline
     if timeline is None:
@@ -108,7 +108,7 @@ def course(manifest: RunManifest) -> str:
     return section(f"Throughput: {what} per second", chart)
 
 
-def shares(manifest: RunManifest) -> str:
+def padding_and_truncation(manifest: RunManifest) -> str:
     """Builds the shares of padding in the computed tokens and of tokens lost to truncation."""
     counts = manifest.counts
     parts = []
@@ -132,7 +132,7 @@ def shares(manifest: RunManifest) -> str:
     return section("Padding and truncation", *parts) if parts else ""
 
 
-def dead(manifest: RunManifest, examples: Mapping[str, list[DeadExample]]) -> str:
+def dead_letters(manifest: RunManifest, examples: Mapping[str, list[DeadExample]]) -> str:
     """Builds the tables of dead letters, with examples of each reason, and of unreadable files."""
     counts = manifest.counts
     parts = []
@@ -147,7 +147,7 @@ def dead(manifest: RunManifest, examples: Mapping[str, list[DeadExample]]) -> st
     return section("Dead letters", *(parts or [note("None: every document has a row.")]))
 
 
-def map_of(sample: Sample, projection: Projection, reason: str) -> str:
+def vector_map(sample: Sample, projection: Projection, reason: str) -> str:
     """Builds the map of the sample; ``reason`` explains missing texts."""
     across, up = projection.shares
     said = (
@@ -159,7 +159,7 @@ def map_of(sample: Sample, projection: Projection, reason: str) -> str:
     return section("Map of the vectors", note(said), scatter(sample, projection))
 
 
-def neighbours(sample: Sample, projection: Projection) -> str:
+def nearest_neighbours(sample: Sample, projection: Projection) -> str:
     """Builds the lists of nearest neighbours of some rows that are far from each other."""
     rows = spread_rows(projection.points, _NEIGHBOUR_ROWS)
     near = zip(rows, neighbours_of(sample.vectors, rows, _NEIGHBOURS), strict=True)
@@ -181,7 +181,7 @@ def _named(sample: Sample, row: int) -> str:
     return f"<span>{text}<small><bdi>{safe(sample.names[row])}</bdi></small></span>"
 
 
-def made_of(manifest: RunManifest) -> str:
+def provenance(manifest: RunManifest) -> str:
     """Builds the section on model, settings, machines and versions."""
     bundle, settings = manifest.bundle, manifest.settings
     model = [("bundle", bundle.get("name")), ("digest", bundle.get("digest")), ("place", bundle.get("place"))]

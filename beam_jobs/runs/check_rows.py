@@ -95,10 +95,10 @@ def _not_finite(column: pa.Array) -> np.ndarray:
 class DuplicateIds:
     """Counts of duplicate ids, of documents with rows, and of those that also have a dead letter."""
 
-    num_twice: int
+    num_duplicates: int
     examples: tuple[str, ...]
     num_documents: int
-    num_dead_too: int
+    num_with_dead_letter: int
 
 
 def find_duplicates(run: FinishedRun, memory_limit: str = MEMORY_LIMIT) -> DuplicateIds:
@@ -120,7 +120,7 @@ def find_duplicates(run: FinishedRun, memory_limit: str = MEMORY_LIMIT) -> Dupli
         connection.register("rows", rows)
         connection.register("dead", dead)
         # Rows and documents are grouped by separate queries, which lowers peak memory.
-        num_twice, examples = _one(
+        num_duplicates, examples = _one(
             connection,
             f"""
             SELECT count(*), min(doc_id, 3) FROM (
@@ -132,10 +132,12 @@ def find_duplicates(run: FinishedRun, memory_limit: str = MEMORY_LIMIT) -> Dupli
             """,
         )
         (num_documents,) = _one(connection, "SELECT count(*) FROM (SELECT DISTINCT doc_id FROM rows)")
-        (num_dead_too,) = _one(
+        (num_with_dead_letter,) = _one(
             connection, "SELECT count(DISTINCT dead.doc_id) FROM rows JOIN dead USING (doc_id)"
         )
-    return DuplicateIds(int(num_twice), tuple(examples or ()), int(num_documents), int(num_dead_too))
+    return DuplicateIds(
+        int(num_duplicates), tuple(examples or ()), int(num_documents), int(num_with_dead_letter)
+    )
 
 
 def _only_ids(rows: ds.Dataset) -> ds.Dataset:

@@ -22,8 +22,8 @@ from beam_jobs.store.manifest import FAILED_NAME, MANIFEST_NAME, RunManifest
 class Deletion:
     """Runs to delete, and the reason each other run is kept for."""
 
-    goes: tuple[RunEntry, ...]
-    stays: tuple[tuple[RunEntry, str], ...]
+    deleted: tuple[RunEntry, ...]
+    kept: tuple[tuple[RunEntry, str], ...]
 
 
 def plan_deletion(
@@ -54,14 +54,14 @@ def plan_deletion(
             reasons[run.run_id] = "its manifest cannot be read; inspect it first"
         elif run.state == "unfinished" and now - run.when < min_age:
             reasons[run.run_id] = "recently written to; its job may still be running"
-    _keep_what_is_needed(runs, reasons)
+    _keep_dependencies(runs, reasons)
     return Deletion(
         tuple(run for run in runs if run.run_id not in reasons),
         tuple((run, reasons[run.run_id]) for run in runs if run.run_id in reasons),
     )
 
 
-def _keep_what_is_needed(runs: Sequence[RunEntry], reasons: dict[str, str]) -> None:
+def _keep_dependencies(runs: Sequence[RunEntry], reasons: dict[str, str]) -> None:
     """Adds the runs that kept runs depend on, transitively."""
     manifests = {run.run_id: run.manifest for run in runs}
     waiting = list(reasons)
@@ -102,12 +102,12 @@ def delete(flags: Namespace, stream: TextIO) -> int:
     runs = list_runs(flags.place)
     plan = plan_deletion(runs, flags.keep, timedelta(hours=flags.min_age_hours))
     print("\n".join(_plan_lines(plan)), file=stream, flush=True)
-    if flags.print_only or not plan.goes:
+    if flags.print_only or not plan.deleted:
         return 0
     if not flags.yes and not _is_confirmed(plan, stream):
         print("Nothing was deleted.", file=stream)
         return 0
-    for run in plan.goes:
+    for run in plan.deleted:
         delete_run(run)
         print(f"deleted {run.folder}", file=stream, flush=True)
     return 0
@@ -118,12 +118,12 @@ def _is_confirmed(plan: Deletion, stream: TextIO) -> bool:
         raise UsageError(
             "No terminal to ask for confirmation: --yes deletes these runs, --print_only only lists them."
         )
-    print(f"Permanently delete {count(len(plan.goes), 'run')}? [y/N] ", end="", file=stream, flush=True)
+    print(f"Permanently delete {count(len(plan.deleted), 'run')}? [y/N] ", end="", file=stream, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _plan_lines(plan: Deletion) -> list[str]:
-    lines = [f"keep    {run.run_id}  ({why})" for run, why in plan.stays]
-    lines += [f"delete  {run.run_id}  ({run.state}, {size(run.num_bytes)})" for run in plan.goes]
-    total = size(sum(run.num_bytes for run in plan.goes))
-    return [*lines, f"{count(len(plan.goes), 'run')} to delete, {total}; {len(plan.stays):,} to keep."]
+    lines = [f"keep    {run.run_id}  ({why})" for run, why in plan.kept]
+    lines += [f"delete  {run.run_id}  ({run.state}, {size(run.num_bytes)})" for run in plan.deleted]
+    total = size(sum(run.num_bytes for run in plan.deleted))
+    return [*lines, f"{count(len(plan.deleted), 'run')} to delete, {total}; {len(plan.kept):,} to keep."]

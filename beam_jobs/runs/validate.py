@@ -147,15 +147,15 @@ def _check_ids(run: FinishedRun, damaged: set[str]) -> Iterator[str]:
     yield from _id_problems(found)
     counts = run.manifest.counts
     expected = counts.num_written + counts.num_reused
-    if found.num_documents != expected and not found.num_twice:
+    if found.num_documents != expected and not found.num_duplicates:
         yield f"rows of {count(found.num_documents, 'document')}, the manifest counts {expected:,}"
 
 
 def _id_problems(found: DuplicateIds) -> Iterator[str]:
-    if found.num_twice:
+    if found.num_duplicates:
         yield (
-            f"ids that occur more than once: {found.num_twice:,}, for example {', '.join(found.examples)}. A "
-            "merge by doc_id would be ambiguous; use an --id_column with unique values."
+            f"ids that occur more than once: {found.num_duplicates:,}, for example {', '.join(found.examples)}. "
+            "A merge by doc_id would be ambiguous; use an --id_column with unique values."
         )
-    if found.num_dead_too:
-        yield f"documents with both rows and a dead letter: {found.num_dead_too:,}"
+    if found.num_with_dead_letter:
+        yield f"documents with both rows and a dead letter: {found.num_with_dead_letter:,}"

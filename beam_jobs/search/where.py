@@ -41,7 +41,7 @@ class Condition:
         )
         empty = pa.schema([schema.field(name) for name in self.columns]).empty_table()
         try:
-            self._judge(empty)
+            self._evaluate(empty)
         except duckdb.Error as error:
             known = ", ".join(field.name for field in readable)
             raise UsageError(
@@ -56,11 +56,11 @@ class Condition:
             UsageError: DuckDB failed on these values, for instance in a cast.
         """
         try:
-            return self._judge(pa.Table.from_batches([rows]).select(list(self.columns)))
+            return self._evaluate(pa.Table.from_batches([rows]).select(list(self.columns)))
         except duckdb.Error as error:
             raise UsageError(f"--where {self._sql}: {str(error).splitlines()[0]}") from error
 
-    def _judge(self, rows: pa.Table) -> np.ndarray:
+    def _evaluate(self, rows: pa.Table) -> np.ndarray:
         numbered = rows.append_column(_NUMBER, pa.array(np.arange(len(rows)), pa.int64()))
         self._connection.register("rows", numbered)
         query = f'SELECT "{_MASK}" FROM (SELECT *, ({self._sql}\n) AS "{_MASK}" FROM rows)'

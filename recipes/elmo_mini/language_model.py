@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from recipes.elmo_mini.batches import Batch, make_batch, plan
-from recipes.elmo_mini.keeping import Stage
 from recipes.elmo_mini.lessons import Lessons
 from recipes.elmo_mini.network import Network
 from recipes.elmo_mini.shape import SEED
 from recipes.elmo_mini.spelling import spell_all
+from recipes.elmo_mini.stage import Stage
 
 # Words that occur less often are read but not predicted.
 MIN_COUNT = 4
@@ -26,7 +26,7 @@ RATE = 4e-3
 _FIRST_KERNEL = 0.02
 
 
-class Foretold(tf.Module):
+class WordPredictor(tf.Module):
     """The predicted words, most frequent first, and the output layer, which is not part of the model.
 
     Args:
@@ -35,7 +35,7 @@ class Foretold(tf.Module):
     """
 
     def __init__(self, lessons: Lessons, network: Network) -> None:
-        super().__init__(name="foretold")
+        super().__init__(name="word_predictor")
         lexicon = lessons.lexicon
         counts = Counter(int(number) for words in lessons.sentences for number in words)
         counts[lexicon.begin] = counts[lexicon.end] = len(lessons.sentences)
@@ -105,22 +105,22 @@ def train_language_model(network: Network, lessons: Lessons, folder: Path) -> di
 
     Words stay as they are: they are spelled once, before the first step.
     """
-    foretold = Foretold(lessons, network)
+    predictor = WordPredictor(lessons, network)
     words = tf.constant(spell_all(network.spell, lessons.lexicon, np.arange(len(lessons.lexicon))))
     batches = _batches(np.array([len(sentence) for sentence in lessons.sentences]))
 
     def feed(step: int) -> tuple[Any, ...]:
         steps, which = batches[step]
         batch = make_batch(lessons.sentences, which, steps, lessons.lexicon)
-        return tuple(map(tf.constant, (batch.numbers, *foretold.asked(batch), foretold.sample(step))))
+        return tuple(map(tf.constant, (batch.numbers, *predictor.asked(batch), predictor.sample(step))))
 
     def loss(numbers: Any, where: Any, classes: Any, sampled: Any) -> tuple[Any, ...]:
         outputs = top_outputs(network, words, numbers, where)
-        return (foretold.sampled_loss(outputs, classes, sampled),)
+        return (predictor.sampled_loss(outputs, classes, sampled),)
 
-    variables = [*network.of("RNN"), foretold.kernel, foretold.bias]
-    Stage("language_model", variables, RATE, loss, foretold, folder).run(len(batches), feed)
-    return _perplexities(foretold, lessons, words)
+    variables = [*network.of("RNN"), predictor.kernel, predictor.bias]
+    Stage("language_model", variables, RATE, loss, predictor, folder).run(len(batches), feed)
+    return _perplexities(predictor, lessons, words)
 
 
 def _batches(lengths: np.ndarray) -> list[tuple[int, np.ndarray]]:
@@ -133,20 +133,20 @@ def _batches(lengths: np.ndarray) -> list[tuple[int, np.ndarray]]:
     return found[:NUM_STEPS]
 
 
-def _perplexities(foretold: Foretold, lessons: Lessons, words: Any) -> dict[str, float]:
+def _perplexities(predictor: WordPredictor, lessons: Lessons, words: Any) -> dict[str, float]:
     """Returns the perplexity of the model and that of a unigram model."""
     lengths = np.array([len(sentence) for sentence in lessons.tested])
     total, unigram, count = 0.0, 0.0, 0
     for steps, which in plan(lengths, CELLS, np.random.default_rng(SEED)):
         batch = make_batch(lessons.tested, which, steps, lessons.lexicon)
-        where, classes = foretold.asked(batch)
-        outputs = top_outputs(foretold.network, words, batch.numbers, where)
-        total += float(foretold.full_loss(outputs, classes))
-        unigram -= float(np.log(foretold.shares[classes]).sum())
+        where, classes = predictor.asked(batch)
+        outputs = top_outputs(predictor.network, words, batch.numbers, where)
+        total += float(predictor.full_loss(outputs, classes))
+        unigram -= float(np.log(predictor.shares[classes]).sum())
         count += len(classes)
     return {
         "perplexity": float(np.exp(total / count)),
         "unigram_perplexity": float(np.exp(unigram / count)),
-        "foretold_words": float(len(foretold.shares)),
+        "predicted_words": float(len(predictor.shares)),
         "asked": float(count),
     }

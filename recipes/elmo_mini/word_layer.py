@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from recipes.elmo_mini.keeping import Stage
 from recipes.elmo_mini.lessons import Lessons, text_means
 from recipes.elmo_mini.network import Network
 from recipes.elmo_mini.shape import SEED
 from recipes.elmo_mini.spelling import WordFeed, spell_all, spell_both, spelling_loss
+from recipes.elmo_mini.stage import Stage
 
 # Ridge penalty relative to the mean variance. Results are the same between 1e-3 and 1e-2.
 _RIDGE = 1e-3

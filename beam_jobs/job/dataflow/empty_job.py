@@ -30,11 +30,11 @@ def end_without_run(why: str, options: Any, voice: Voice) -> int:
         _ = (
             pipeline
             | "NothingToDo" >> beam.Create([why])  # PCollection[str]
-            | "SayWhy" >> beam.Map(_say)  # PCollection[None]
+            | "LogReason" >> beam.Map(_log_reason)  # PCollection[None]
         )
         pipeline.run()
     return 0
 
 
-def _say(why: str) -> None:
+def _log_reason(why: str) -> None:
     _logger.warning("%s", why)

@@ -62,12 +62,12 @@ def sample_input(summary: InputSummary, options: ReadOptions) -> InputSample:
 
 def _read_places(summary: InputSummary, plan: ReadPlan, sample: InputSample) -> float:
     """Reads the positions and scales up by bytes; Parquet files state their number of rows."""
-    spans = list(_places(summary.files, plan.options, summary.total_bytes))
-    most_bytes = _NUM_PLACES * _PLACE_BYTES / max(len(spans), 1)
+    spans = list(_splits(summary.files, plan.options, summary.total_bytes))
+    max_bytes = _NUM_PLACES * _PLACE_BYTES / max(len(spans), 1)
     seen = {"parquet": [0.0, 0.0], "other": [0.0, 0.0]}  # records and their bytes
     counted: set[FileInfo] = set()
     for span in spans:
-        records, num_bytes = _read(span, plan, sample, most_bytes)
+        records, num_bytes = _read(span, plan, sample, max_bytes)
         if span.file.format != "parquet":
             seen["other"][0] += records
             seen["other"][1] += num_bytes
@@ -85,7 +85,7 @@ def _num_rows(file: FileInfo) -> int:
         return int(pq.ParquetFile(stream).metadata.num_rows)
 
 
-def _places(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -> Iterator[Span]:
+def _splits(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -> Iterator[Span]:
     """Yields the split at each position, each split once."""
     wanted = [int((index + 0.5) * total_bytes / _NUM_PLACES) for index in range(_NUM_PLACES)]
     first = 0
@@ -98,8 +98,8 @@ def _places(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -
             yield from (spans[index] for index in sorted(picked))
 
 
-def _read(span: Span, plan: ReadPlan, sample: InputSample, most_bytes: float) -> tuple[int, float]:
-    """Reads a split up to ``most_bytes``; returns the number of records and their stored bytes."""
+def _read(span: Span, plan: ReadPlan, sample: InputSample, max_bytes: float) -> tuple[int, float]:
+    """Reads a split up to ``max_bytes``; returns the number of records and their stored bytes."""
     meter, text_bytes, records = _Meter(), 0, 0
     for outcome in read_span(span, plan, meter.add):
         if isinstance(outcome, DeadFile):
@@ -107,11 +107,11 @@ def _read(span: Span, plan: ReadPlan, sample: InputSample, most_bytes: float) ->
         records += 1
         meter.records = records
         sample.num_dead += isinstance(outcome, DeadLetter)
-        if isinstance(outcome, Document) and text_bytes < _room(most_bytes):
+        if isinstance(outcome, Document) and text_bytes < _max_text_bytes(max_bytes):
             sample.documents.append(outcome)
             text_bytes += len(outcome.text)
-        is_parquet = span.file.format == "parquet" and most_bytes != float("inf")
-        if meter.used_bytes >= most_bytes or (is_parquet and records >= _GROUP_DOCUMENTS):
+        is_parquet = span.file.format == "parquet" and max_bytes != float("inf")
+        if meter.used_bytes >= max_bytes or (is_parquet and records >= _GROUP_DOCUMENTS):
             sample.num_records += records
             return meter.used_records, meter.used_bytes
     sample.num_records += records
@@ -130,5 +130,5 @@ class _Meter:
         self._read_bytes += num_bytes
 
 
-def _room(most_bytes: float) -> int:
-    return _TEXT_BYTES if most_bytes == float("inf") else _PLACE_TEXT_BYTES
+def _max_text_bytes(max_bytes: float) -> int:
+    return _TEXT_BYTES if max_bytes == float("inf") else _PLACE_TEXT_BYTES

@@ -89,10 +89,10 @@ def test_every_run_is_listed_with_its_state(root: Path) -> None:
 
 def test_only_what_never_became_a_run_goes_unless_a_number_is_given(root: Path) -> None:
     plan = plan_deletion(list_runs(str(root)), None, DAY, NOW)
-    assert {run.run_id for run in plan.goes} == {"failed", "crashed"}
+    assert {run.run_id for run in plan.deleted} == {"failed", "crashed"}
     plan = plan_deletion(list_runs(str(root)), 2, DAY, NOW)
-    assert {run.run_id for run in plan.goes} == {"r1", "r2", "failed", "crashed"}
-    assert {run.run_id: why for run, why in plan.stays} == {
+    assert {run.run_id for run in plan.deleted} == {"r1", "r2", "failed", "crashed"}
+    assert {run.run_id: why for run, why in plan.kept} == {
         "r3": "one of the newest 2",
         "r4": "the latest",
         "going": "recently written to; its job may still be running",
@@ -102,10 +102,10 @@ def test_only_what_never_became_a_run_goes_unless_a_number_is_given(root: Path) 
 def test_the_latest_stays_even_if_it_is_not_the_newest(root: Path) -> None:
     (root / "latest.json").write_text(json.dumps({"run_id": "r1", "finished_at": "x"}))
     plan = plan_deletion(list_runs(str(root)), 1, DAY, NOW)
-    assert {run.run_id for run, _ in plan.stays} == {"r1", "r4", "going"}
+    assert {run.run_id for run, _ in plan.kept} == {"r1", "r4", "going"}
     (root / "latest.json").unlink()
     plan = plan_deletion(list_runs(str(root)), 1, DAY, NOW)
-    assert {run.run_id for run, _ in plan.stays} == {"r4", "going"}
+    assert {run.run_id for run, _ in plan.kept} == {"r4", "going"}
 
 
 def test_what_a_kept_run_needs_stays_and_what_that_needs(root: Path) -> None:
@@ -119,7 +119,7 @@ def test_what_a_kept_run_needs_stays_and_what_that_needs(root: Path) -> None:
     made("c2", 7, "changes", "c1")
     made("whole", 8, "all", "r2")
     plan = plan_deletion(list_runs(str(root)), 2, DAY, NOW)
-    stays = {run.run_id: why for run, why in plan.stays}
+    stays = {run.run_id: why for run, why in plan.kept}
     assert set(stays) == {"whole", "c2", "c1", "r1", "going"}
     assert (stays["c1"], stays["r1"]) == ("c2 needs it", "c1 needs it")
 
@@ -154,7 +154,7 @@ def test_an_unreadable_manifest_is_shown_and_never_removed(root: Path) -> None:
     (root / "r1" / "manifest.json").write_text("{")
     assert {run.run_id: run.state for run in list_runs(str(root))}["r1"] == "unreadable"
     plan = plan_deletion(list_runs(str(root)), 1, DAY, NOW)
-    assert "r1" in {run.run_id for run, _ in plan.stays}
+    assert "r1" in {run.run_id for run, _ in plan.kept}
 
 
 def test_wrong_use(root: Path) -> None:

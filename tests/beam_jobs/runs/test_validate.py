@@ -154,7 +154,7 @@ def test_windows_and_words_of_one_document_are_no_duplicates(tmp_path: Path) -> 
     shard = {"ids": ["a", "a", "b"], "vectors": VECTORS[:3], "window_index": [0, 1, 0]}
     assert validate(make_run(tmp_path, "run", [shard]))[0] == 0
     found = find_duplicates(find_run(str(make_run(tmp_path, "two", [shard | {"window_index": [1, 1, 0]}]))))
-    assert (found.num_twice, found.examples, found.num_documents) == (1, ("a",), 2)
+    assert (found.num_duplicates, found.examples, found.num_documents) == (1, ("a",), 2)
 
 
 @pytest.mark.slow
@@ -165,4 +165,4 @@ def test_ids_are_counted_in_bounded_memory(tmp_path: Path) -> None:
     shards = [{"ids": ids, "vectors": np.ones((num_rows, 1), np.float32), "group": 100_000}]
     run = find_run(str(make_run(tmp_path, "run", shards)))
     found = find_duplicates(run, memory_limit="200MB")
-    assert (found.num_twice, found.num_documents) == (1, num_rows - 1)
+    assert (found.num_duplicates, found.num_documents) == (1, num_rows - 1)
