@@ -146,7 +146,7 @@ def test_ids_that_are_there_twice(tmp_path: Path) -> None:
     run = make_run(tmp_path, "run", shards, dead=[*DEAD, DeadLetter("e", "in", "encode", "no_words", "m")])
     code, stdout = validate(run)
     assert code == 1
-    assert "ids that occur more than once: 1, for example a." in stdout
+    assert "ids occurring more than once: 1, for example a." in stdout
     assert "documents with both rows and a dead letter: 1" in stdout
 
 
