@@ -154,7 +154,7 @@ def _check_ids(run: FinishedRun, damaged: set[str]) -> Iterator[str]:
 def _id_problems(found: DuplicateIds) -> Iterator[str]:
     if found.num_duplicates:
         yield (
-            f"ids occurring more than once: {found.num_duplicates:,}, for example {', '.join(found.examples)}. "
+            f"ids found more than once: {found.num_duplicates:,}, for example {', '.join(found.examples)}. "
             "A merge by doc_id would be ambiguous; use an --id_column with unique values."
         )
     if found.num_with_dead_letter:

@@ -133,7 +133,7 @@ def test_deleting_asks_says_and_does(root: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     code, _, stderr = runs(root, "delete")
     assert code == 2
-    assert "--yes removes these runs" in stderr
+    assert "--yes deletes these runs" in stderr
     assert sorted(path.name for path in root.iterdir()) == everything
 
     class Terminal(io.StringIO):

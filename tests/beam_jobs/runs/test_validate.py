@@ -136,7 +136,7 @@ def test_counts_and_settings_that_do_not_add_up(tmp_path: Path) -> None:
     stdout = validate(run)[1]
     assert "9 documents read, 8 written, reused, unchanged or dead" in stdout
     assert "2 dead letters, the manifest counts 3" in stdout
-    assert "the settings are not those" in stdout
+    assert "the settings do not match" in stdout
     rewrite_manifest(run, counts=counts | {"num_read": 8, "num_written": 6})
     assert "rows of 5 documents, the manifest counts 6" in validate(run)[1]
 
@@ -146,7 +146,7 @@ def test_ids_that_are_there_twice(tmp_path: Path) -> None:
     run = make_run(tmp_path, "run", shards, dead=[*DEAD, DeadLetter("e", "in", "encode", "no_words", "m")])
     code, stdout = validate(run)
     assert code == 1
-    assert "ids occurring more than once: 1, for example a." in stdout
+    assert "ids found more than once: 1, for example a." in stdout
     assert "documents with both rows and a dead letter: 1" in stdout
 
 
