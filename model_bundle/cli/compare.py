@@ -29,9 +29,8 @@ def _add_flags(parser: ArgumentParser) -> None:
 def _run(flags: Namespace) -> int:
     from model_bundle.base.similarity import Limits
     from model_bundle.bundle.bundle import ModelBundle
-    from model_bundle.compare.compare import Asked, compare
+    from model_bundle.compare.compare import Asked, compare, report
     from model_bundle.compare.read_files import align, read_old_vectors, read_texts
-    from model_bundle.compare.report import report
 
     old = read_old_vectors(flags.expected, flags.expected_layer)
     table = read_texts(flags.texts)

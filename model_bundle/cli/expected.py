@@ -69,9 +69,8 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
     from model_bundle.builders.assemble import check_output
     from model_bundle.builders.reference_vectors import adopt_old_vectors
     from model_bundle.bundle.bundle import ModelBundle
-    from model_bundle.compare.compare import compare
+    from model_bundle.compare.compare import compare, report
     from model_bundle.compare.read_files import align, read_old_vectors, read_texts
-    from model_bundle.compare.report import report
 
     output: Path = flags.output
     check_output(output)

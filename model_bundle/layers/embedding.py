@@ -11,8 +11,7 @@ import numpy as np
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.errors import SettingsError
-from model_bundle.layers.description import describe
-from model_bundle.layers.graph import ALL_LAYERS, BundleGraph
+from model_bundle.layers.graph import ALL_LAYERS, BundleGraph, describe
 from model_bundle.layers.inputs import BundleInputs
 from model_bundle.layers.keras_setup import keras, tf
 from model_bundle.runtime.inputs import signature_inputs
@@ -163,7 +162,7 @@ class BundleEmbedding(keras.layers.Layer):
 
     @property
     def description(self) -> Any:
-        """What every way of saving keeps of the bundle: see ``model_bundle.layers.description``."""
+        """What every way of saving keeps of the bundle: see ``model_bundle.layers.graph``."""
         return self._description
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import tempfile
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from model_bundle.bundle.packed import pack_bundle, unpack_bundle
 from model_bundle.errors import SettingsError
 from model_bundle.layers.keras_setup import tf
 from model_bundle.runtime.saved_model import import_custom_ops, load_saved_model
+from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
 ALL_LAYERS = "all"
 _OWN = ("bert", "elmo")
+_KEY = "model_bundle"
 _BERT_LAYER = re.compile(r"layer_(\d+)/")
 
 
@@ -106,3 +110,35 @@ def _load_without_weights(folder: Path, manifest: BundleManifest) -> Any:
     for variable in loaded.signatures[manifest.signature].variables:
         variable.assign(tf.zeros(variable.shape, variable.dtype))
     return loaded
+
+
+def describe(packed: str, labels: Sequence[str], max_tokens: int | None) -> Any:
+    """Builds the table. Keras exports the tables of a model's layers, whether they are used or not."""
+    tf = import_tensorflow()
+    text = json.dumps({"packed": packed, "labels": list(labels), "max_tokens": max_tokens})
+    entry = tf.lookup.KeyValueTensorInitializer(tf.constant([_KEY]), tf.constant([text]))
+    return tf.lookup.StaticHashTable(entry, "", experimental_is_anonymous=True)
+
+
+def described(loaded: Any) -> dict[str, Any] | None:
+    """Finds it in a loaded SavedModel: ``packed``, ``labels``, ``max_tokens``; None where there is none."""
+    tf = import_tensorflow()
+    for part in tf.train.TrackableView(loaded).descendants():
+        if isinstance(part, tf.saved_model.experimental.TrackableResource):
+            text = _look_up(part.resource_handle)
+            if text:
+                found: dict[str, Any] = json.loads(text)
+                return found
+    return None
+
+
+def _look_up(table: Any) -> bytes:
+    tf = import_tensorflow()
+    try:
+        value = tf.raw_ops.LookupTableFindV2(
+            table_handle=table, keys=tf.constant([_KEY]), default_value=tf.constant("")
+        )
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError):
+        # A table of another type, or another resource.
+        return b""
+    return bytes(value.numpy()[0])

@@ -13,12 +13,11 @@ from model_bundle.layers import BundleEmbedding
 from model_bundle.layers.keras_setup import keras, tf
 from model_bundle.runtime.inputs import signature_inputs
 from model_bundle.text import PreparedTexts, text_input
-from model_bundle.training.class_weights import row_weights
 from model_bundle.training.examples import Examples
 from model_bundle.training.features import Notify, VectorPlan
 from model_bundle.training.head import FitResult, Head
 from model_bundle.training.options import HeadOptions
-from model_bundle.training.split import TrainingData
+from model_bundle.training.split import TrainingData, row_weights
 
 # The rate rises over this share of the steps and falls to zero over the rest, as BERT was fine-tuned.
 # Source: Devlin et al., arXiv:1810.04805, appendix A.2.

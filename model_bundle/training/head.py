@@ -10,9 +10,9 @@ import numpy as np
 
 from model_bundle.layers.keras_setup import keras
 from model_bundle.layers.mix import ScalarMix
-from model_bundle.training.class_weights import row_weights
 from model_bundle.training.features import Notify
 from model_bundle.training.options import HeadOptions
+from model_bundle.training.split import row_weights
 
 # Few rows make small batches, so that an epoch is steps enough to learn something.
 _MAX_BATCH_ROWS, _MIN_BATCH_ROWS, _STEPS = 256, 8, 25

@@ -14,13 +14,11 @@ from model_bundle.builders.assemble import check_output
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import sha256_of
 from model_bundle.inference.scores import scores_of
-from model_bundle.training.class_weights import row_weights
 from model_bundle.training.export import Classifier, write_classifier
 from model_bundle.training.features import Notify, VectorPlan, compute_vectors, plan_vectors
-from model_bundle.training.metrics import Metrics
 from model_bundle.training.options import TrainOptions
-from model_bundle.training.report import Judged, write_training
-from model_bundle.training.split import TrainingData
+from model_bundle.training.report import Judged, Metrics, write_training
+from model_bundle.training.split import TrainingData, row_weights
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.errors import ModelBundleError, ModelCrashError, ModelMemoryError, ModelRunError
 from model_bundle.runtime.isolated.child import load_runtime
 from model_bundle.runtime.isolated.process import ChildEndedError, ChildProcess
-from model_bundle.runtime.memory_gate import MemoryGate
+from model_bundle.runtime.memory import MemoryGate
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.tensorflow_runtime import Runtime
 

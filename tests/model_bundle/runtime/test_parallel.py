@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_bundle.base.parallel import run_in_lanes
-from model_bundle.runtime.memory_gate import MemoryGate
+from model_bundle.runtime.memory import MemoryGate
 
 
 @given(num_lanes=st.integers(1, 5), num_items=st.integers(0, 50))

@@ -15,12 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_bundle.errors import SettingsError
-from model_bundle.training.class_weights import row_weights
 from model_bundle.training.examples import read_examples
-from model_bundle.training.metrics import Metrics
 from model_bundle.training.options import DataOptions, HeadOptions
-from model_bundle.training.report import Judged, write_training
-from model_bundle.training.split import read_data
+from model_bundle.training.report import Judged, Metrics, write_training
+from model_bundle.training.split import read_data, row_weights
 
 ROWS = [("a cat", "no", 1.5), ("a dog", "yes", -2.0), ('he said "ran', "no", 0.0), ("home", "yes", 3.0)]
 
