@@ -14,19 +14,19 @@ from typing import TypeVar
 _Item = TypeVar("_Item")
 
 
-def run_in_lanes(num_lanes: int, items: Iterator[_Item], run: Callable[[_Item], None]) -> None:
-    """Runs items in their order, ``num_lanes`` at a time. Items are drawn one by one, when a lane is free.
+def run_parallel(parallelism: int, items: Iterator[_Item], run: Callable[[_Item], None]) -> None:
+    """Runs items in their order, ``parallelism`` at a time. Items are drawn one by one, when a lane is free.
 
     Raises:
         Exception: the first that ``run`` or ``items`` raised; nothing is started after it.
     """
-    if num_lanes == 1:
+    if parallelism == 1:
         for item in items:
             run(item)
         return
     shared = _Shared(items)
 
-    def lane() -> None:
+    def work() -> None:
         try:
             for item in shared:
                 run(item)
@@ -34,8 +34,8 @@ def run_in_lanes(num_lanes: int, items: Iterator[_Item], run: Callable[[_Item], 
             shared.close()
             raise
 
-    with ThreadPoolExecutor(num_lanes, thread_name_prefix="lane") as pool:
-        futures = [pool.submit(lane) for _ in range(num_lanes)]
+    with ThreadPoolExecutor(parallelism, thread_name_prefix="batch") as pool:
+        futures = [pool.submit(work) for _ in range(parallelism)]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         finally:

@@ -9,7 +9,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Limits:
+class Tolerance:
     """What counts as the same.
 
     ``min_cosine``: of each vector. ``max_difference``: of an element, as a share of the largest element of
@@ -38,20 +38,20 @@ def largest_element(expected: Sequence[np.ndarray]) -> float:
 
 
 def distances(
-    found: Sequence[np.ndarray], expected: Sequence[np.ndarray], limits: Limits, scale: float
+    found: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: Tolerance, scale: float
 ) -> Distances:
     """Compares vectors, or rows of vectors, text by text.
 
     Args:
         found: float[dim] or float[words, dim] of each text.
         expected: the same.
-        limits: what counts as the same.
+        tolerance: what counts as the same.
         scale: see ``largest_element``.
     """
     pairs = [_pair(one, other) for one, other in zip(found, expected, strict=True)]
     cosine = np.array([pair[0] for pair in pairs], dtype=np.float64)
     difference = np.array([pair[1] for pair in pairs], dtype=np.float64)
-    same = (cosine >= limits.min_cosine) & (difference <= limits.max_difference * scale)
+    same = (cosine >= tolerance.min_cosine) & (difference <= tolerance.max_difference * scale)
     return Distances(cosine, difference, same)
 
 

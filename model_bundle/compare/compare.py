@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.base.similarity import Distances, Limits, distances, largest_element
+from model_bundle.base.similarity import Distances, Tolerance, distances, largest_element
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Pooling, Rows
 from model_bundle.compare.reference_model import RawModel
@@ -25,7 +25,7 @@ _SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedSettings:
     """The settings that old vectors are expected to have; None leaves them to the bundle."""
 
     layer: str | None = None
@@ -62,8 +62,8 @@ def compare(
     bundle: ModelBundle,
     texts: Sequence[str],
     expected: Sequence[np.ndarray],
-    asked: Asked | None = None,
-    limits: Limits | None = None,
+    asked: RequestedSettings | None = None,
+    tolerance: Tolerance | None = None,
     columns: Mapping[str, Sequence[Any]] | None = None,
 ) -> Comparison:
     """Computes texts and compares; where vectors differ, looks for settings that explain them.
@@ -73,21 +73,21 @@ def compare(
         texts: at least one.
         expected: float[dim] of each text, or float[words, dim].
         asked: how the old vectors are thought to have been made.
-        limits: what counts as the same.
+        tolerance: what counts as the same.
         columns: of the texts' table, where a model takes numbers from some of them.
 
     Raises:
         SettingsError: there is nothing to compare, or the bundle cannot do what was asked.
         ModelRunError: the model failed on a text.
     """
-    asked, limits = asked or Asked(), limits or Limits()
+    asked, tolerance = asked or RequestedSettings(), tolerance or Tolerance()
     numeric = NumericInputs(bundle.manifest.inputs)
     numbers = numeric.table({n: v for n, v in (columns or {}).items() if n in numeric.columns}, len(texts))
     rows = _rows_of(expected)
     request = _request(bundle, asked, rows, expected[0].shape[-1])
     reading, scale = asked_reading(request, bundle), largest_element(expected)
     found, lengths = _compute(bundle, texts, request, dict(zip(numeric.columns, numbers.T, strict=True)))
-    measured = distances(found, expected, limits, scale)
+    measured = distances(found, expected, tolerance, scale)
     if measured.same.all():
         return Comparison(measured, reading, rows, tuple(lengths), scale)
     picked = pick_texts(lengths, measured.same)
@@ -98,7 +98,7 @@ def compare(
         texts=[texts[index] for index in picked],
         numbers=numbers[picked],
         expected=[expected[index] for index in picked],
-        limits=limits,
+        tolerance=tolerance,
         scale=scale,
     )
     named = {tuple(differences(settings, reading, bundle)) for settings in search.run()}
@@ -114,7 +114,7 @@ def _rows_of(expected: Sequence[np.ndarray]) -> Rows:
     return Rows.DOCUMENT if expected[0].ndim == 1 else Rows.WORD
 
 
-def _request(bundle: ModelBundle, asked: Asked, rows: Rows, dim: int) -> EncodeRequest:
+def _request(bundle: ModelBundle, asked: RequestedSettings, rows: Rows, dim: int) -> EncodeRequest:
     """What is asked for: vectors; or the scores of a classifier, where the old ones are as many as labels."""
     manifest = bundle.manifest
     no_vectors = asked.layer is None and asked.pooling is None and asked.normalize is None

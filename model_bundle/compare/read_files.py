@@ -30,7 +30,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class OldVectors:
+class ExpectedVectors:
     """What texts had: float[dim] each, or float[words, dim]. ``ids`` is None where order is all there is."""
 
     vectors: list[np.ndarray]
@@ -55,7 +55,7 @@ def read_texts(path: Path) -> Texts:
     return Texts([row["text"] for row in rows], _ids_of(rows), columns)
 
 
-def read_old_vectors(path: Path, layer: int | None = None) -> OldVectors:
+def read_expected_vectors(path: Path, layer: int | None = None) -> ExpectedVectors:
     """Reads vectors of old.
 
     ``.npy``: an array of rows. ``.npz``: one array, or several with ``ids`` beside. ``.hdf5``, ``.h5``: one
@@ -70,14 +70,14 @@ def read_old_vectors(path: Path, layer: int | None = None) -> OldVectors:
     """
     try:
         found = _read(path)
-        return OldVectors([_checked(array, layer, path) for array in found.vectors], found.ids)
+        return ExpectedVectors([_checked(array, layer, path) for array in found.vectors], found.ids)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"--expected {path} cannot be read as vectors: {error}") from error
 
 
-def _read(path: Path) -> OldVectors:
+def _read(path: Path) -> ExpectedVectors:
     if path.suffix == ".npy":
-        return OldVectors(list(np.load(path, allow_pickle=False)), None)
+        return ExpectedVectors(list(np.load(path, allow_pickle=False)), None)
     if path.suffix == ".npz":
         return _npz(path)
     if path.suffix in (".hdf5", ".h5"):
@@ -87,7 +87,7 @@ def _read(path: Path) -> OldVectors:
     raise SettingsError(f"--expected {path}: expected .npz, .npy, .hdf5, .h5, .parquet or .jsonl.")
 
 
-def _npz(path: Path) -> OldVectors:
+def _npz(path: Path) -> ExpectedVectors:
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     named = next((arrays.pop(name) for name in _ID_COLUMNS if name in arrays), None)
@@ -96,11 +96,11 @@ def _npz(path: Path) -> OldVectors:
     if chosen is None and len(arrays) == 1:
         chosen = next(iter(arrays))
     if chosen is not None:
-        return OldVectors(list(arrays[chosen]), ids)
+        return ExpectedVectors(list(arrays[chosen]), ids)
     return _numbered(arrays)
 
 
-def _hdf5(path: Path) -> OldVectors:
+def _hdf5(path: Path) -> ExpectedVectors:
     import h5py
 
     with h5py.File(path, "r") as stored:
@@ -109,23 +109,23 @@ def _hdf5(path: Path) -> OldVectors:
     named = next((arrays.pop(name) for name in _ID_COLUMNS if name in arrays), None)
     if len(arrays) == 1 and (named is not None or "0" not in arrays):
         ids = None if named is None else [_text(item) for item in named]
-        return OldVectors(list(next(iter(arrays.values()))), ids)
+        return ExpectedVectors(list(next(iter(arrays.values()))), ids)
     return _numbered(arrays)
 
 
-def _numbered(arrays: dict[str, np.ndarray]) -> OldVectors:
+def _numbered(arrays: dict[str, np.ndarray]) -> ExpectedVectors:
     """One array a text: by number, in order, or by id."""
     if not arrays:
         raise SettingsError("no arrays were found in it")
     if sorted(arrays) == sorted(map(str, range(len(arrays)))):
-        return OldVectors([arrays[str(index)] for index in range(len(arrays))], None)
-    return OldVectors(list(arrays.values()), list(arrays))
+        return ExpectedVectors([arrays[str(index)] for index in range(len(arrays))], None)
+    return ExpectedVectors(list(arrays.values()), list(arrays))
 
 
-def _table(path: Path) -> OldVectors:
+def _table(path: Path) -> ExpectedVectors:
     rows = read_rows("--expected", path)
     if not all(isinstance(row, dict) for row in rows):
-        return OldVectors([np.asarray(row, dtype=np.float64) for row in rows], None)
+        return ExpectedVectors([np.asarray(row, dtype=np.float64) for row in rows], None)
     column = next((name for name in _VECTOR_COLUMNS if rows and name in rows[0]), None)
     if column is None:
         raise SettingsError(
@@ -135,16 +135,16 @@ def _table(path: Path) -> OldVectors:
     ids = _ids_of(rows)
     if rows and "word_index" in rows[0] and ids is not None:
         return _joined_words(rows, ids, column)
-    return OldVectors([np.asarray(row[column], dtype=np.float64) for row in rows], ids)
+    return ExpectedVectors([np.asarray(row[column], dtype=np.float64) for row in rows], ids)
 
 
-def _joined_words(rows: Sequence[dict[str, Any]], ids: list[str], column: str) -> OldVectors:
+def _joined_words(rows: Sequence[dict[str, Any]], ids: list[str], column: str) -> ExpectedVectors:
     """Rows of words, as a job writes them, to an array for each text."""
     words: dict[str, list[tuple[int, Any]]] = {}
     for row, name in zip(rows, ids, strict=True):
         words.setdefault(name, []).append((row["word_index"], row[column]))
     arrays = [np.asarray([vector for _, vector in sorted(found)]) for found in words.values()]
-    return OldVectors(arrays, list(words))
+    return ExpectedVectors(arrays, list(words))
 
 
 def _ids_of(rows: Sequence[dict[str, Any]]) -> list[str] | None:
@@ -169,7 +169,7 @@ def _text(item: Any) -> str:
     return item.decode("utf-8") if isinstance(item, bytes) else str(item)
 
 
-def align(texts: Texts, old: OldVectors) -> tuple[list[str], list[str], list[np.ndarray]]:
+def align(texts: Texts, old: ExpectedVectors) -> tuple[list[str], list[str], list[np.ndarray]]:
     """Pairs texts with their vectors, by id where both have ids, else by order.
 
     Returns:

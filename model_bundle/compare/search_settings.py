@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model_bundle.base.similarity import Limits, distances
+from model_bundle.base.similarity import Tolerance, distances
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Rows
 from model_bundle.compare.reference_model import RawModel
@@ -16,7 +16,7 @@ from model_bundle.errors import ModelRunError, SettingsError
 
 # Texts that are tried: enough to tell settings apart, few enough for a model that takes a second each.
 MAX_TRIED = 6
-# Limits that people have set, tried first; the rest of a range only where it is short.
+# Tolerance that people have set, tried first; the rest of a range only where it is short.
 _USUAL_LIMITS: tuple[int, ...] = (
     *(8, 10, 12, 16, 20, 25, 30, 32, 40, 48, 50, 60, 64, 80, 96, 100, 120, 128, 150, 160, 192, 200, 220, 250),
     *(254, 256, 300, 320, 350, 384, 400, 448, 450, 500, 510, 512),
@@ -39,7 +39,7 @@ class Search:
     texts: Sequence[str]
     numbers: np.ndarray
     expected: Sequence[np.ndarray]
-    limits: Limits
+    tolerance: Tolerance
     scale: float
 
     def run(self) -> list[Settings]:
@@ -104,7 +104,7 @@ class Search:
 
     def _same(self, raws: Sequence[RawText], reading: Reading, expected: Sequence[np.ndarray]) -> np.ndarray:
         found = [reading.apply(raw, self.bundle, self.rows) for raw in raws]
-        return distances(found, expected, self.limits, self.scale).same
+        return distances(found, expected, self.tolerance, self.scale).same
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 # With more for each lane, one that idles at the end costs less than 3 % of the time.
 _MANY_BATCHES = 16
 # Fewer cells than these are not worth a batch of their own.
-_WORTH_A_LANE = 1024
+_MIN_SHARE_CELLS = 1024
 # Numbers of texts have so many significant bits: 36 and 40, not 37. oneDNN makes kernels for every shape, and
 # many of each kind are kept on each thread: hundreds of megabytes, unless shapes come again.
 _SIGNIFICANT_BITS = 4
@@ -54,7 +54,7 @@ def _round_down(number: int) -> int:
     return number >> shift << shift
 
 
-def even_budget(lengths: np.ndarray, max_batch_tokens: int, num_lanes: int) -> int:
+def balance_budget(lengths: np.ndarray, max_batch_tokens: int, parallelism: int) -> int:
     """Lowers the budget of a few batches so that every lane gets as much to do as the others.
 
     Three equal batches keep two lanes busy for as long as four, and the second lane idle for a quarter of it.
@@ -62,24 +62,24 @@ def even_budget(lengths: np.ndarray, max_batch_tokens: int, num_lanes: int) -> i
     Args:
         lengths: int[texts], as for ``plan_batches``.
         max_batch_tokens: limit on padded cells.
-        num_lanes: batches that run side by side.
+        parallelism: batches that run side by side.
 
     Returns:
         A limit of at most ``max_batch_tokens``. Many batches keep theirs, and little work is not split up.
     """
     num_cells = int(lengths.sum())
-    if num_cells > _MANY_BATCHES * num_lanes * max_batch_tokens:
+    if num_cells > _MANY_BATCHES * parallelism * max_batch_tokens:
         return max_batch_tokens
     num_batches = sum(1 for _ in plan_batches(lengths, max_batch_tokens))
-    num_batches = -(-num_batches // num_lanes) * num_lanes
-    even = max(num_cells // max(num_batches, 1), _WORTH_A_LANE)
+    num_batches = -(-num_batches // parallelism) * parallelism
+    even = max(num_cells // max(num_batches, 1), _MIN_SHARE_CELLS)
     # Padding, and texts being whole, take some more than an equal share.
     while even < max_batch_tokens and sum(1 for _ in plan_batches(lengths, even)) > num_batches:
         even += max(even // 100, 1)
     return min(even, max_batch_tokens)
 
 
-def halves(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def bisect_batch(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Splits a batch in two, to find the text that makes it fail."""
     middle = len(batch) // 2
     return batch[:middle], batch[middle:]

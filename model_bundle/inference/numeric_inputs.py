@@ -9,7 +9,7 @@ import numpy as np
 
 from model_bundle.bundle.manifest import InputSpec
 from model_bundle.errors import SettingsError
-from model_bundle.runtime.inputs import number_key
+from model_bundle.runtime.inputs import numeric_key
 
 OUT_OF_RANGE = "A number of this text does not fit the model's input: too large, not finite, or no whole one."
 
@@ -69,7 +69,7 @@ class NumericInputs:
             num_texts: how many there must be.
 
         Returns:
-            Arrays [texts, columns of the input] in its type, by ``number_key``; and bool[texts], which texts
+            Arrays [texts, columns of the input] in its type, by ``numeric_key``; and bool[texts], which texts
             have a number that the type cannot hold. Theirs are 0.
 
         Raises:
@@ -88,7 +88,7 @@ class NumericInputs:
                 part = table[:, [self.columns.index(column) for column in spec.columns]]
                 fits = _fits(part, spec.dtype)
                 is_unfit |= ~fits.all(axis=1)
-                arrays[number_key(name)] = np.where(fits, part, 0).astype(spec.dtype)
+                arrays[numeric_key(name)] = np.where(fits, part, 0).astype(spec.dtype)
         return arrays, is_unfit
 
 

@@ -93,7 +93,7 @@ class EncodedTexts:
         return np.bincount(self.row_texts, minlength=len(self.num_tokens))
 
 
-class DocumentRows:
+class DocumentRowCollector:
     """Gathers one vector for each row of a batch, which is a text.
 
     Args:
@@ -126,7 +126,7 @@ class DocumentRows:
         return EncodedTexts(self._vectors, row_texts, None, prepared.lengths, prepared.num_tokens)
 
 
-class EveryWord:
+class WordRowCollector:
     """Gathers a vector for each word of each text.
 
     Args:

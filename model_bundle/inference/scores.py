@@ -15,21 +15,21 @@ ScoreFunction = Literal["as_is", "softmax", "sigmoid"]
 DEFAULT_THRESHOLD = 0.5
 
 
-class Choice(StrEnum):
+class LabelMode(StrEnum):
     """What scores are for: one label holds, several may, or they are quantities and no label is chosen."""
 
-    ONE = "one"
-    SEVERAL = "several"
-    NONE = "none"
+    SINGLE = "one"
+    MULTI = "several"
+    REGRESSION = "none"
 
 
-def choice_of(manifest: BundleManifest) -> Choice:
+def label_mode(manifest: BundleManifest) -> LabelMode:
     """Tells what a classifier's scores are for; a single score without alternatives is a quantity."""
     if manifest.regression:
-        return Choice.NONE
+        return LabelMode.REGRESSION
     if manifest.multi_label:
-        return Choice.SEVERAL
-    return Choice.ONE if len(class_names(manifest)) > 1 else Choice.NONE
+        return LabelMode.MULTI
+    return LabelMode.SINGLE if len(class_names(manifest)) > 1 else LabelMode.REGRESSION
 
 
 def class_names(manifest: BundleManifest) -> tuple[str, ...]:

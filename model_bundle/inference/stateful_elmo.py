@@ -13,7 +13,7 @@ import numpy as np
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import STATEFUL_SIGNATURE, Pooling, Precision, Rows
 from model_bundle.errors import SettingsError
-from model_bundle.inference.results import DocumentRows, EncodedTexts, EveryWord, TextFailure
+from model_bundle.inference.results import DocumentRowCollector, EncodedTexts, TextFailure, WordRowCollector
 from model_bundle.runtime.long_texts import OnLong
 from model_bundle.runtime.pooling import normalize, pool
 from model_bundle.runtime.request import EncodeRequest
@@ -59,10 +59,10 @@ class StatefulTextEncoder:
         """See ``TextEncoder.encode_each``; nothing is sorted or tried again, and ELMo takes no numbers."""
         prepared = self._input.prepare(texts)
         by_word = self._request.rows is Rows.WORD
-        rows: DocumentRows | EveryWord = (
-            EveryWord(cast(PreparedWords, prepared), self._dims)
+        rows: DocumentRowCollector | WordRowCollector = (
+            WordRowCollector(cast(PreparedWords, prepared), self._dims)
             if by_word
-            else DocumentRows(prepared, self._dims)
+            else DocumentRowCollector(prepared, self._dims)
         )
         failures, num_cells = [], 0
         for start in range(0, len(texts), self.batch_texts):

@@ -8,14 +8,14 @@ from typing import cast
 
 import numpy as np
 
-from model_bundle.base.parallel import run_in_lanes
+from model_bundle.base.parallel import run_parallel
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Rows, WordPieces
 from model_bundle.errors import ModelCrashError, ModelMemoryError, ModelRunError, TextTooLongError
-from model_bundle.inference.batching import even_budget, halves, plan_batches
+from model_bundle.inference.batching import balance_budget, bisect_batch, plan_batches
 from model_bundle.inference.numeric_inputs import OUT_OF_RANGE, NumericInputs
-from model_bundle.inference.results import DocumentRows, EncodedTexts, EveryWord, TextFailure
-from model_bundle.inference.window_results import CombinedRows, WindowRows
+from model_bundle.inference.results import DocumentRowCollector, EncodedTexts, TextFailure, WordRowCollector
+from model_bundle.inference.window_results import CombinedRowCollector, WindowRowCollector
 from model_bundle.runtime.batch_size import calibrated_batch_tokens
 from model_bundle.runtime.inputs import fixed_length
 from model_bundle.runtime.long_texts import Combine, OnLong
@@ -52,7 +52,7 @@ class TextEncoder:
     @property
     def tokens_at_once(self) -> int:
         """Padded cells that are computed side by side; with fewer to do, lanes idle or batches are small."""
-        return self.max_batch_tokens * self._runtime.num_lanes
+        return self.max_batch_tokens * self._runtime.parallelism
 
     def encode_each(self, texts: Sequence[str], numbers: np.ndarray | None = None) -> EncodedTexts:
         """Computes what can be computed and lists what cannot.
@@ -67,27 +67,27 @@ class TextEncoder:
         """
         arrays, is_unfit = self._numeric.arrays(numbers, len(texts))
         prepared = self._input.prepare(texts)
-        work = _Work(prepared, self._rows(prepared), arrays)
+        work = _BatchRun(prepared, self._rows(prepared), arrays)
         for text in np.flatnonzero(is_unfit):
             work.fail(int(text), "number_range", OUT_OF_RANGE)
         is_unfit = is_unfit | self._too_long(prepared, work)
         batches = self._batches(self._computed(prepared.lengths), is_unfit[work.texts])
-        run_in_lanes(self._runtime.num_lanes, batches, lambda batch: self._run(batch, work))
+        run_parallel(self._runtime.parallelism, batches, lambda batch: self._run(batch, work))
         return work.finish()
 
-    def _rows(self, prepared: PreparedTexts | WindowedTexts) -> DocumentRows | EveryWord:
+    def _rows(self, prepared: PreparedTexts | WindowedTexts) -> DocumentRowCollector | WordRowCollector:
         request = self._runtime.request
         if request.rows is Rows.WORD:
             words = prepared if isinstance(prepared, WindowedTexts) else cast(PreparedWords, prepared)
-            return EveryWord(words, self._dims, first_piece=request.word_pieces is WordPieces.FIRST)
+            return WordRowCollector(words, self._dims, first_piece=request.word_pieces is WordPieces.FIRST)
         if not isinstance(prepared, WindowedTexts):
-            return DocumentRows(prepared, self._dims)
+            return DocumentRowCollector(prepared, self._dims)
         if request.rows is Rows.WINDOW:
-            return WindowRows(prepared, self._dims)
+            return WindowRowCollector(prepared, self._dims)
         combine = request.long_texts.combine or Combine.MEAN
-        return CombinedRows(prepared, self._dims, combine, normalize=request.normalize)
+        return CombinedRowCollector(prepared, self._dims, combine, normalize=request.normalize)
 
-    def _too_long(self, prepared: PreparedTexts | WindowedTexts, work: _Work) -> np.ndarray:
+    def _too_long(self, prepared: PreparedTexts | WindowedTexts, work: _BatchRun) -> np.ndarray:
         """Tells which texts have no result because of their length: bool[texts]."""
         request = self._runtime.request
         nothing = np.zeros(len(prepared.num_tokens), dtype=bool)
@@ -109,14 +109,14 @@ class TextEncoder:
         one_each = equal and self._manifest.tokenizer.kind == "text"
         while not done.all():
             waiting, budget = np.flatnonzero(~done), self.max_batch_tokens
-            even = even_budget(lengths[waiting], budget, self._runtime.num_lanes)
+            even = balance_budget(lengths[waiting], budget, self._runtime.parallelism)
             for batch in plan_batches(lengths[waiting], even, equal_lengths=equal, one_each=one_each):
                 done[waiting[batch]] = True
                 yield waiting[batch]
                 if self.max_batch_tokens < budget:
                     break
 
-    def _run(self, batch: np.ndarray, work: _Work) -> None:
+    def _run(self, batch: np.ndarray, work: _BatchRun) -> None:
         """Runs a batch; on failure halves it until the culprit is alone."""
         lengths = self._computed(work.prepared.lengths)
         filled = self._fill(batch)
@@ -146,7 +146,7 @@ class TextEncoder:
         return np.concatenate([batch, np.repeat(batch[:1], lack)]) if lack > 0 else batch
 
 
-class _Work:
+class _BatchRun:
     """Some texts on their way through the model, in several lanes; a row of a batch is a text or a window.
 
     ``texts``: int64[rows], the text of each.
@@ -155,7 +155,7 @@ class _Work:
     def __init__(
         self,
         prepared: PreparedTexts | WindowedTexts,
-        rows: DocumentRows | EveryWord,
+        rows: DocumentRowCollector | WordRowCollector,
         numbers: dict[str, np.ndarray],
     ) -> None:
         self.prepared = prepared
@@ -219,7 +219,7 @@ def _parts(batch: np.ndarray, error: ModelRunError) -> Sequence[np.ndarray]:
     """Cuts a batch that failed; finely where each failure costs loading the model anew."""
     if isinstance(error, ModelCrashError):
         return np.array_split(batch, min(len(batch), _CRASHED_PARTS))
-    return halves(batch)
+    return bisect_batch(batch)
 
 
 def _reason(error: ModelRunError) -> str:

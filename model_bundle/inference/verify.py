@@ -101,7 +101,7 @@ def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
     TensorFlowRuntime(bundle, raw)
     yield f"float32: {len(raw.outputs)} outputs give their golden vectors"
     runtime = TensorFlowRuntime(bundle, usual)
-    reason = runtime.variables_reason
+    reason = runtime.unfrozen_reason
     where = "on constants" if reason is None else f"on variables ({reason})"
     used = ", ".join(usual.outputs)
     yield f"float32: {used} as jobs use it, {where}, ready in {runtime.ready_seconds:.1f} s"

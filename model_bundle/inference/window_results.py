@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model_bundle.inference.results import DocumentRows, EncodedTexts, WindowSpans
+from model_bundle.inference.results import DocumentRowCollector, EncodedTexts, WindowSpans
 from model_bundle.runtime.long_texts import Combine
 from model_bundle.runtime.pooling import normalize as to_length_one
 from model_bundle.text.windows import WindowedTexts
 
 
-class WindowRows(DocumentRows):
+class WindowRowCollector(DocumentRowCollector):
     """Gathers one vector a window.
 
     Args:
@@ -32,7 +32,7 @@ class WindowRows(DocumentRows):
         return _encoded(windows, self._vectors, windows.texts, spans)
 
 
-class CombinedRows(DocumentRows):
+class CombinedRowCollector(DocumentRowCollector):
     """Gathers one vector a window and gives one a text.
 
     Args:

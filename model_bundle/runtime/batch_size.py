@@ -14,7 +14,7 @@ import numpy as np
 
 from model_bundle.base.cache import locked, staging
 from model_bundle.base.machine import cpu_name
-from model_bundle.base.parallel import run_in_lanes
+from model_bundle.base.parallel import run_parallel
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import canonical_json
 from model_bundle.errors import ModelRunError, SourceError
@@ -34,7 +34,7 @@ _WORTH = 1.03
 _ROUNDS = 2
 # Where the smallest candidate takes more of the processor's time on each lane, nothing is measured: it would
 # take long, and the products of such a model are large whatever the batch.
-_MAX_LANE_SECONDS = 0.15
+_MAX_THREAD_SECONDS = 0.15
 _NUM_WORDS = 40
 _WORDS = "the of market said new people team space first game science company two world"
 
@@ -75,7 +75,7 @@ def measure_batch_tokens(
     try:
         smallest = _Trial(bundle, runtime, CANDIDATES[0], clock)
         smallest.run()
-        if smallest.seconds > _MAX_LANE_SECONDS * runtime.num_lanes:
+        if smallest.seconds > _MAX_THREAD_SECONDS * runtime.parallelism:
             return DEFAULT_BATCH_TOKENS
         trials = [smallest, *(_Trial(bundle, runtime, size, clock) for size in CANDIDATES[1:])]
         for trial in trials * _ROUNDS:
@@ -101,7 +101,7 @@ class _Trial:
         num_texts = max(size // length, bundle.manifest.min_batch, 1)
         texts = np.arange(num_texts)
         self._batch = inputs.prepare([text] * num_texts).batch(texts) | example_numbers(specs, texts)
-        self.num_cells = num_texts * length * runtime.num_lanes
+        self.num_cells = num_texts * length * runtime.parallelism
 
     @property
     def seconds_a_cell(self) -> float:
@@ -109,7 +109,9 @@ class _Trial:
 
     def run(self) -> None:
         started = self._clock()
-        run_in_lanes(self._runtime.num_lanes, iter(range(self._runtime.num_lanes)), lambda _: self._run_one())
+        run_parallel(
+            self._runtime.parallelism, iter(range(self._runtime.parallelism)), lambda _: self._run_one()
+        )
         self.seconds = min(self.seconds, self._clock() - started)
 
     def _run_one(self) -> None:
@@ -121,8 +123,8 @@ def _key(bundle: ModelBundle, runtime: Runtime) -> str:
         "bundle": bundle.digest,
         "request": runtime.request.to_json(),
         "processor": cpu_name(),
-        "lanes": runtime.num_lanes,
-        "constants": runtime.variables_reason is None,
+        "lanes": runtime.parallelism,
+        "constants": runtime.unfrozen_reason is None,
         "candidates": [*CANDIDATES, DEFAULT_BATCH_TOKENS],
     }
     return hashlib.sha256(canonical_json(facts)).hexdigest()[:32]

@@ -14,7 +14,7 @@ from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import GOLDEN_NAME, Precision
 from model_bundle.errors import GoldenMismatchError
 from model_bundle.runtime.pooling import normalize, pool
-from model_bundle.runtime.reference_vectors import OldGolden, as_bytes
+from model_bundle.runtime.reference_vectors import ReferenceVectors, as_bytes
 from model_bundle.runtime.request import EncodeRequest
 
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
@@ -38,7 +38,7 @@ class Golden:
     """Inputs by role and the raw outputs they gave.
 
     ``outputs`` holds float32[texts, tokens, dim] or float32[texts, dim] by output name; ``mask`` int32[texts,
-    tokens] tells real tokens of the former. ``classes`` are the outputs that are scores. ``old`` are vectors
+    tokens] tells real tokens of the former. ``classes`` are the outputs that are scores. ``reference`` are vectors
     of another system that this one was held to.
     """
 
@@ -47,17 +47,17 @@ class Golden:
     outputs: dict[str, np.ndarray]
     mask: np.ndarray
     classes: frozenset[str] = frozenset()
-    old: OldGolden | None = None
+    reference: ReferenceVectors | None = None
 
-    def with_old(self, old: OldGolden) -> Self:
-        """Adds vectors of old."""
-        return replace(self, old=old)
+    def with_reference(self, reference: ReferenceVectors) -> Self:
+        """Adds reference vectors."""
+        return replace(self, reference=reference)
 
     def write(self, bundle_dir: Path) -> None:
         """Writes ``golden.npz``."""
         arrays = {f"input/{role}": _storable(array) for role, array in self.inputs.items()}
         arrays |= {f"output/{name}": array for name, array in self.outputs.items()}
-        arrays |= {} if self.old is None else self.old.arrays()
+        arrays |= {} if self.reference is None else self.reference.arrays()
         np.savez(
             bundle_dir / GOLDEN_NAME, texts=as_bytes(self.texts), mask=self.mask, allow_pickle=False, **arrays
         )
@@ -73,7 +73,7 @@ class Golden:
             outputs={n.removeprefix("output/"): a for n, a in arrays.items() if n.startswith("output/")},
             mask=arrays["mask"],
             classes=frozenset(n for n, spec in bundle.manifest.outputs.items() if spec.kind == "class"),
-            old=OldGolden.of(arrays),
+            reference=ReferenceVectors.of(arrays),
         )
 
     def check(self, run: Run, request: EncodeRequest) -> None:
@@ -85,8 +85,8 @@ class Golden:
         least_cosine, most_norm = _LIMITS[request.precision]
         found = run(self.inputs)
         for name in request.outputs:
-            if self.old is not None and self.old.is_of(name, request):
-                self.old.check(found[name], request.precision)
+            if self.reference is not None and self.reference.is_of(name, request):
+                self.reference.check(found[name], request.precision)
             if name in self.classes:
                 self._check_classes(name, found[name], request.precision)
                 continue

@@ -17,7 +17,7 @@ def signature_inputs(
     """Returns the arrays of a batch by the names of a signature's inputs; what the model lacks is left out.
 
     Args:
-        arrays: by role; those of ``numeric`` inputs by ``number_key``, since there can be several. Where
+        arrays: by role; those of ``numeric`` inputs by ``numeric_key``, since there can be several. Where
             ``types`` are asked for and not given they are 0: a text is one segment.
         specs: the signature's inputs.
         pad_id: what fills ids up to a fixed length.
@@ -28,7 +28,7 @@ def signature_inputs(
     return {name: _padded(name, _find(arrays, name, spec), spec, pad_id) for name, spec in specs.items()}
 
 
-def number_key(name: str) -> str:
+def numeric_key(name: str) -> str:
     """Names the array of a ``numeric`` input; no role has such a name, whatever the input is called."""
     return f"numeric/{name}"
 
@@ -49,7 +49,7 @@ def example_numbers(specs: Mapping[str, InputSpec], texts: np.ndarray) -> dict[s
         [batch, columns] for each ``numeric`` input by its key: normal float32, or 0 and 1 for whole numbers.
     """
     return {
-        number_key(name): np.stack([_example(name, spec, int(text)) for text in texts])
+        numeric_key(name): np.stack([_example(name, spec, int(text)) for text in texts])
         for name, spec in specs.items()
         if spec.role == "numeric"
     }
@@ -63,8 +63,8 @@ def _example(name: str, spec: InputSpec, text: int) -> np.ndarray:
 
 
 def _find(arrays: Mapping[str, np.ndarray], name: str, spec: InputSpec) -> np.ndarray:
-    if spec.role == "numeric" and number_key(name) in arrays:
-        return arrays[number_key(name)]
+    if spec.role == "numeric" and numeric_key(name) in arrays:
+        return arrays[numeric_key(name)]
     if spec.role in arrays:
         return arrays[spec.role]
     if spec.role == "types" and "ids" in arrays:

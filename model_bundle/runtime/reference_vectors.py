@@ -9,27 +9,27 @@ from typing import Any, Self
 
 import numpy as np
 
-from model_bundle.base.similarity import Limits, distances, largest_element
+from model_bundle.base.similarity import Tolerance, distances, largest_element
 from model_bundle.bundle.manifest import Pooling, Precision
 from model_bundle.errors import GoldenMismatchError
 from model_bundle.runtime.request import EncodeRequest
 
 # What bfloat16 may add: it keeps 8 bits of a product.
-_BFLOAT16 = Limits(min_cosine=0.999, max_difference=0.1)
+_BFLOAT16 = Tolerance(min_cosine=0.999, max_difference=0.1)
 
 
 @dataclass(frozen=True)
-class OldGolden:
+class ReferenceVectors:
     """Vectors that another system gave for the first golden texts: float32[texts, dim].
 
-    ``output``, ``pooling``, ``normalize`` say which of this model's vectors they are. ``limits``: how close.
+    ``output``, ``pooling``, ``normalize`` say which of this model's vectors they are. ``tolerance``: how close.
     """
 
     vectors: np.ndarray
     output: str
     pooling: Pooling | None
     normalize: bool
-    limits: Limits
+    tolerance: Tolerance
 
     def is_of(self, name: str, request: EncodeRequest) -> bool:
         """Whether a request asks for these vectors; one for every token of every layer does not."""
@@ -41,14 +41,14 @@ class OldGolden:
         Raises:
             GoldenMismatchError: they are further off than when the bundle was built.
         """
-        limits = self.limits
+        tolerance = self.tolerance
         if precision is Precision.BFLOAT16:
-            limits = Limits(
-                min(limits.min_cosine, _BFLOAT16.min_cosine),
-                max(limits.max_difference, _BFLOAT16.max_difference),
+            tolerance = Tolerance(
+                min(tolerance.min_cosine, _BFLOAT16.min_cosine),
+                max(tolerance.max_difference, _BFLOAT16.max_difference),
             )
         expected = list(self.vectors)
-        measured = distances(list(found[: len(expected)]), expected, limits, largest_element(expected))
+        measured = distances(list(found[: len(expected)]), expected, tolerance, largest_element(expected))
         if not measured.same.all():
             raise GoldenMismatchError(
                 f"Output {self.output} has cosine {np.min(measured.cosine):.6f} and a difference of "
@@ -63,8 +63,8 @@ class OldGolden:
             "output": self.output,
             "pooling": self.pooling,
             "normalize": self.normalize,
-            "min_cosine": self.limits.min_cosine,
-            "max_difference": self.limits.max_difference,
+            "min_cosine": self.tolerance.min_cosine,
+            "max_difference": self.tolerance.max_difference,
         }
         return {"old/vectors": self.vectors, "old/settings": as_bytes(settings)}
 
@@ -80,7 +80,7 @@ class OldGolden:
             output=settings["output"],
             pooling=None if pooling is None else Pooling(pooling),
             normalize=settings["normalize"],
-            limits=Limits(settings["min_cosine"], settings["max_difference"]),
+            tolerance=Tolerance(settings["min_cosine"], settings["max_difference"]),
         )
 
 

@@ -28,14 +28,14 @@ from model_bundle.runtime.tensorflow_setup import import_tensorflow
 class Runtime(Protocol):
     """Where the model lives is behind this: a batch of arrays in, named arrays out.
 
-    ``variables_reason`` says why weights stayed variables; None where they are constants. ``num_lanes`` is
+    ``unfrozen_reason`` says why weights stayed variables; None where they are constants. ``parallelism`` is
     how many batches it runs side by side.
     """
 
     request: EncodeRequest
-    variables_reason: str | None
+    unfrozen_reason: str | None
     ready_seconds: float
-    num_lanes: int
+    parallelism: int
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs one padded batch: arrays by input role in, arrays by output name out.
@@ -72,22 +72,22 @@ class TensorFlowRuntime:
     ) -> None:
         started = time.monotonic()
         self.request = request
-        self.num_lanes = num_threads or num_cores()
-        self._tf = import_tensorflow(self.num_lanes, operation_threads=1)
+        self.parallelism = num_threads or num_cores()
+        self._tf = import_tensorflow(self.parallelism, operation_threads=1)
         self._inputs = bundle.manifest.inputs
         self._pad_id = bundle.manifest.tokenizer.pad_id
         self._loaded = load_saved_model(bundle.path, bundle.manifest)
-        self._free_lanes = BoundedSemaphore(self.num_lanes)
+        self._free_slots = BoundedSemaphore(self.parallelism)
         self._around_calls: Callable[[], AbstractContextManager[None]] = nullcontext
         self._guard = MemoryGuard(self._tf, bundle.manifest.min_batch)
         self._keeps_signatures = keep_signatures
-        self._call, self.variables_reason = self._choose(bundle)
+        self._call, self.unfrozen_reason = self._choose(bundle)
         release_free_memory()
         self.ready_seconds = time.monotonic() - started
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See ``Runtime.run``."""
-        with self._free_lanes:
+        with self._free_slots:
             return self._run(self._call, inputs)
 
     @property
@@ -107,7 +107,7 @@ class TensorFlowRuntime:
 
     def _run(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
-            return self._guard.run(lambda part: self._feed(call, part), inputs)
+            return self._guard.run(lambda part: self._call_on(call, part), inputs)
         except (self._tf.errors.ResourceExhaustedError, MemoryError) as error:
             raise ModelMemoryError(f"The model ran out of memory on a batch of {_shape(inputs)}.") from error
         except (self._tf.errors.OpError, ValueError, TypeError) as error:
@@ -115,7 +115,7 @@ class TensorFlowRuntime:
                 f"The model failed on a batch of {_shape(inputs)}: {_cause(error)}"
             ) from error
 
-    def _feed(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _call_on(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         arrays = signature_inputs(inputs, self._inputs, self._pad_id)
         tensors = {
             name: self._tf.constant(array, dtype=self._inputs[name].dtype) for name, array in arrays.items()

@@ -34,7 +34,7 @@ _GREETINGS = (
 _lock = Lock()
 
 
-def import_tensorflow(num_lanes: int = 2, operation_threads: int | None = None) -> Any:
+def import_tensorflow(parallelism: int = 2, operation_threads: int | None = None) -> Any:
     """Imports TensorFlow and returns it; the first call in a process sets it up.
 
     Its allocator is capped below the machine's (or container's) memory, so that a batch that is too large
@@ -43,7 +43,7 @@ def import_tensorflow(num_lanes: int = 2, operation_threads: int | None = None) 
     alone.
 
     Args:
-        num_lanes: graphs that will run side by side.
+        parallelism: graphs that will run side by side.
         operation_threads: threads within one operation; None takes every core this process may use.
     """
     if "tensorflow" in sys.modules:
@@ -60,7 +60,7 @@ def import_tensorflow(num_lanes: int = 2, operation_threads: int | None = None) 
         tf.get_logger().setLevel("ERROR")
         # Before this, threads can be set; after it, devices are there and have said what they say.
         tf.config.threading.set_intra_op_parallelism_threads(operation_threads or num_cores())
-        tf.config.threading.set_inter_op_parallelism_threads(max(num_lanes, 2))
+        tf.config.threading.set_inter_op_parallelism_threads(max(parallelism, 2))
         tf.config.list_logical_devices()
         return tf
 

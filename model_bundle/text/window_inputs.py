@@ -128,13 +128,13 @@ class WordWindowInput:
     def __init__(self, whole: WordInput, max_tokens: int, overlap: int, prompt: str) -> None:
         self._whole = whole
         self._prompt_length = len(prompt)
-        (spans,) = whole.prepare(["a"]).spans
+        (spans,) = whole.prepare(["a"]).char_spans
         self._cutter = _Cutter(max_tokens, 0, self._num_prompt(spans), overlap)
 
     def prepare(self, texts: Sequence[str]) -> WindowedTexts:
         """Splits texts and cuts them."""
         whole = self._whole.prepare(texts)
-        windows = [self._cut(len(text), spans) for text, spans in zip(texts, whole.spans, strict=True)]
+        windows = [self._cut(len(text), spans) for text, spans in zip(texts, whole.char_spans, strict=True)]
         return WindowedTexts(whole, windows, num_tail=0)
 
     def _cut(self, num_characters: int, spans: Sequence[tuple[int, int]]) -> TextWindows:

@@ -87,7 +87,7 @@ class Metrics:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """The held-out rows: ``rows`` are their numbers in ``where``, ``true`` and ``scores`` go by row."""
 
     where: str
@@ -103,7 +103,7 @@ class Judged:
 
 
 def write_training(
-    folder: Path, judged: Judged, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]
+    folder: Path, judged: Evaluation, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]
 ) -> None:
     """Writes ``metrics.json``, ``predictions.csv`` and ``report.html``; no text of any row is in them."""
     target = folder / FOLDER
@@ -115,7 +115,7 @@ def write_training(
     (target / "report.html").write_text(_page(judged, settings, history), encoding="utf-8")
 
 
-def _predictions(judged: Judged) -> str:
+def _predictions(judged: Evaluation) -> str:
     labels = judged.metrics.labels
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -127,7 +127,7 @@ def _predictions(judged: Judged) -> str:
     return text.getvalue()
 
 
-def _page(judged: Judged, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
+def _page(judged: Evaluation, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
     metrics = judged.metrics
     head = f"{metrics.accuracy:.1%} of {metrics.confusion.sum():,} held-out rows are right"
     parts = [

@@ -17,7 +17,7 @@ from model_bundle.inference.scores import scores_of
 from model_bundle.training.export import Classifier, write_classifier
 from model_bundle.training.features import Notify, VectorPlan, compute_vectors, plan_vectors
 from model_bundle.training.options import TrainOptions
-from model_bundle.training.report import Judged, Metrics, write_training
+from model_bundle.training.report import Evaluation, Metrics, write_training
 from model_bundle.training.split import TrainingData, row_weights
 
 
@@ -64,7 +64,7 @@ def train_bundle(
         if options.data.dev
         else f"{options.data.held_out:g} of {options.data.data.name}"
     )
-    judged = Judged(where, data.held_out.rows, classes, scores, metrics)
+    judged = Evaluation(where, data.held_out.rows, classes, scores, metrics)
     settings = _settings(base, options, data)
     bundle = write_classifier(
         trained,

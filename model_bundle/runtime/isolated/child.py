@@ -18,18 +18,20 @@ from model_bundle.runtime.tensorflow_runtime import Runtime, TensorFlowRuntime
 
 
 def main(descriptors: list[str]) -> None:
-    """Loads what the first lane asks for, then runs batches until the other process is gone.
+    """Loads what the first channel asks for, then runs batches until the other process is gone.
 
     Args:
-        descriptors: three numbers a lane, with commas: its socket, the memory of inputs, that of outputs.
+        descriptors: three numbers a channel, with commas: its socket, the memory of inputs, that of outputs.
     """
-    lanes = [_Lane(*map(int, numbers.split(","))) for numbers in descriptors]
-    first = lanes[0].connection
+    channels = [_Channel(*map(int, numbers.split(","))) for numbers in descriptors]
+    first = channels[0].connection
     try:
         runtime, reply = _loaded(*first.recv())
         first.send(reply)
         if runtime is not None:
-            threads = [threading.Thread(target=lane.serve, args=[runtime], daemon=True) for lane in lanes]
+            threads = [
+                threading.Thread(target=channel.serve, args=[runtime], daemon=True) for channel in channels
+            ]
             for thread in threads:
                 thread.start()
             threads[0].join()
@@ -54,10 +56,10 @@ def _loaded(
         batch_tokens = calibrated_batch_tokens(opened, runtime) if measures else None
     except Exception as error:
         return None, _failure(error)
-    return runtime, ("ready", runtime.variables_reason, batch_tokens)
+    return runtime, ("ready", runtime.unfrozen_reason, batch_tokens)
 
 
-class _Lane:
+class _Channel:
     """A socket for what is said, and memory for arrays both ways."""
 
     def __init__(self, connection: int, inputs: int, outputs: int) -> None:

@@ -38,28 +38,28 @@ class ChildEndedError(Exception):
 
 
 class ChildProcess:
-    """A new process with a socket and shared memory for each lane.
+    """A new process with a socket and shared memory for each channel.
 
     Args:
-        num_lanes: batches it is asked side by side.
+        parallelism: batches it is asked side by side.
     """
 
-    def __init__(self, num_lanes: int) -> None:
+    def __init__(self, parallelism: int) -> None:
         self.returncode: int | None = None
-        self._lanes = [_Lane() for _ in range(num_lanes)]
-        self._free_lanes: SimpleQueue[_Lane] = SimpleQueue()
-        inherited = [number for lane in self._lanes for number in lane.descriptors]
+        self._channels = [_Channel() for _ in range(parallelism)]
+        self._free_channels: SimpleQueue[_Channel] = SimpleQueue()
+        inherited = [number for channel in self._channels for number in channel.descriptors]
         # Workers may have been given modules in folders of their own.
         paths = os.pathsep.join(dict.fromkeys(path or str(Path.cwd()) for path in sys.path))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _START, *(lane.argument for lane in self._lanes)],
+            [sys.executable, "-c", _START, *(channel.argument for channel in self._channels)],
             env=os.environ | {"PYTHONPATH": paths},
             stdin=subprocess.DEVNULL,
             pass_fds=inherited,
         )
-        for lane in self._lanes:
-            lane.started()
-            self._free_lanes.put(lane)
+        for channel in self._channels:
+            channel.started()
+            self._free_channels.put(channel)
 
     def load(self, *what: Any) -> tuple[Any, ...]:
         """Has the model loaded; gives what the child says of it.
@@ -68,35 +68,35 @@ class ChildProcess:
             ModelBundleError: it cannot be loaded.
             ChildEndedError: the child ended over it.
         """
-        return self._ask(self._lanes[0], what)
+        return self._ask(self._channels[0], what)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs a batch on the next free lane.
+        """Runs a batch on the next free channel.
 
         Raises:
             ModelRunError: the model failed, in a way that leaves its process alive.
             ChildEndedError: the child ended over this batch, or over another one.
         """
-        lane = self._free_lanes.get()
+        channel = self._free_channels.get()
         try:
-            (placed,) = self._ask(lane, lane.inputs.write(inputs))
-            return {name: array.copy() for name, array in lane.outputs.views(placed).items()}
+            (placed,) = self._ask(channel, channel.inputs.write(inputs))
+            return {name: array.copy() for name, array in channel.outputs.views(placed).items()}
         finally:
-            self._free_lanes.put(lane)
+            self._free_channels.put(channel)
 
     def end(self) -> None:
         """Ends the process, if it has not ended by itself; nothing of it is left."""
         self.process.kill()
         self.process.wait()
-        for lane in self._lanes:
-            lane.close()
+        for channel in self._channels:
+            channel.close()
 
-    def _ask(self, lane: _Lane, what: Any) -> tuple[Any, ...]:
+    def _ask(self, channel: _Channel, what: Any) -> tuple[Any, ...]:
         if self.returncode is not None:
             raise ChildEndedError(self.returncode)
         try:
-            lane.connection.send(what)
-            kind, *reply = lane.connection.recv()
+            channel.connection.send(what)
+            kind, *reply = channel.connection.recv()
         except (EOFError, OSError) as error:
             raise ChildEndedError(self._ended()) from error
         if kind == "failed":
@@ -111,7 +111,7 @@ class ChildProcess:
         return self.returncode
 
 
-class _Lane:
+class _Channel:
     """What two processes share: a socket, memory for what goes there and for what comes back."""
 
     def __init__(self) -> None:

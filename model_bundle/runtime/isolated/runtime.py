@@ -57,16 +57,16 @@ class IsolatedRuntime:
     ) -> None:
         started = time.monotonic()
         self.request = request
-        self.num_lanes = num_threads or num_cores()
+        self.parallelism = num_threads or num_cores()
         self.num_restarts = 0
         self._wanted = (load, f"{bundle.path}@sha256:{bundle.digest}", request, num_threads)
         self._gate = MemoryGate()
         self._own = threading.local()
         self._crashes_in_a_row = 0
-        self._child = ChildProcess(self.num_lanes)
+        self._child = ChildProcess(self.parallelism)
         self._end = weakref.finalize(self, self._child.end)
         try:
-            self.variables_reason, self.batch_tokens = self._load(measure_batches=measure_batches)
+            self.unfrozen_reason, self.batch_tokens = self._load(measure_batches=measure_batches)
         except ChildEndedError as ended:
             raise ModelBundleError(
                 f"The process that was to run the model ended {ended} while loading it. Try the bundle with: "
@@ -132,7 +132,7 @@ class IsolatedRuntime:
                     "model_bundle verify"
                 )
             self._end()
-            self._child = ChildProcess(self.num_lanes)
+            self._child = ChildProcess(self.parallelism)
             self._end = weakref.finalize(self, self._child.end)
             self.num_restarts += 1
             with contextlib.suppress(ChildEndedError):
@@ -140,8 +140,8 @@ class IsolatedRuntime:
 
     def _load(self, *, measure_batches: bool) -> tuple[str | None, int | None]:
         """Returns why weights stayed variables, and the fastest batches if they were measured."""
-        variables_reason, batch_tokens = self._child.load(*self._wanted, measure_batches)
-        return variables_reason, batch_tokens
+        unfrozen_reason, batch_tokens = self._child.load(*self._wanted, measure_batches)
+        return unfrozen_reason, batch_tokens
 
 
 def _crash(ended: ChildEndedError, num_texts: int) -> ModelRunError:

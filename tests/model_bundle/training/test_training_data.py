@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from model_bundle.errors import SettingsError
 from model_bundle.training.examples import read_examples
 from model_bundle.training.options import DataOptions, HeadOptions
-from model_bundle.training.report import Judged, Metrics, write_training
+from model_bundle.training.report import Evaluation, Metrics, write_training
 from model_bundle.training.split import read_data, row_weights
 
 ROWS = [("a cat", "no", 1.5), ("a dog", "yes", -2.0), ('he said "ran', "no", 0.0), ("home", "yes", 3.0)]
@@ -170,7 +170,7 @@ def test_the_report_needs_nothing_and_runs_nothing(tmp_path: Path) -> None:
     labels = ["<script>alert(1)</script>", "b & c"]
     metrics = Metrics.of(labels, np.array([0, 1, 1]), np.array([0, 1, 0]))
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    judged = Judged("dev.csv", [4, 5, 9], np.array([0, 1, 1]), scores, metrics)
+    judged = Evaluation("dev.csv", [4, 5, 9], np.array([0, 1, 1]), scores, metrics)
     write_training(
         tmp_path, judged, {"seed": 1}, [{"train_loss": 0.5, "held_out_loss": 0.25, "held_out_accuracy": 0.75}]
     )
