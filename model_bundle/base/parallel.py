@@ -1,7 +1,7 @@
-"""Batches side by side, one thread each.
+"""Runs batches in parallel, one thread each.
 
-A batch that several threads share waits at the end of every operation, and most operations of a small model
-are too small to share. Batches of their own need not wait for each other.
+Threads that share a batch wait for each other at the end of every operation, and most operations of a small
+model are too small to share. Threads with a batch of their own do not wait.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _Item = TypeVar("_Item")
 
 
 def run_parallel(parallelism: int, items: Iterator[_Item], run: Callable[[_Item], None]) -> None:
-    """Runs items in their order, ``parallelism`` at a time. Items are drawn one by one, when a lane is free.
+    """Runs items in order, ``parallelism`` at a time. The next item is drawn when a thread is free.
 
     Raises:
-        Exception: the first that ``run`` or ``items`` raised; nothing is started after it.
+        Exception: the first that ``run`` or ``items`` raised; no item is started after it.
     """
     if parallelism == 1:
         for item in items:
@@ -45,7 +45,7 @@ def run_parallel(parallelism: int, items: Iterator[_Item], run: Callable[[_Item]
 
 
 class _Shared(Iterator[_Item]):
-    """An iterator for several threads; a generator alone refuses two at once."""
+    """A thread-safe iterator; a generator raises when two threads draw from it at once."""
 
     def __init__(self, items: Iterator[_Item]) -> None:
         self._items = items
@@ -59,6 +59,6 @@ class _Shared(Iterator[_Item]):
             return next(self._items)
 
     def close(self) -> None:
-        """Ends it for everybody."""
+        """Ends the iteration for all threads."""
         with self._lock:
             self._is_closed = True

@@ -1,4 +1,4 @@
-"""Old vectors beside today's: how far apart, and which settings would match."""
+"""Compares reference vectors with a bundle's, searches for matching settings, and reports both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHOWN_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class RequestedSettings:
-    """The settings that old vectors are expected to have; None leaves them to the bundle."""
+    """The settings that the reference vectors are expected to have; None means the bundle's."""
 
     layer: str | None = None
     pooling: Pooling | None = None
@@ -36,12 +36,12 @@ class RequestedSettings:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of it.
+    """The result of a comparison.
 
-    ``reading``: how today's vectors were made. ``num_tokens``: of each text, before truncation. ``scale``:
-    the largest element of the old vectors.
-    ``explanations``: settings that give the old vectors, each as the list of what is otherwise; the one with
-    the fewest first. ``num_tried``: on how many texts they were found.
+    ``reading``: how the bundle's vectors were computed. ``num_tokens``: per text, before truncation.
+    ``scale``: the largest element of the reference vectors.
+    ``explanations``: settings that reproduce the reference vectors, each as a list of differences, fewest
+    first. ``num_tried``: the number of texts they were tried on.
     """
 
     distances: Distances
@@ -54,7 +54,7 @@ class Comparison:
 
     @property
     def is_same(self) -> bool:
-        """Whether every text has its old vector."""
+        """Whether every text has its reference vector."""
         return bool(self.distances.same.all())
 
 
@@ -66,18 +66,18 @@ def compare(
     tolerance: Tolerance | None = None,
     columns: Mapping[str, Sequence[Any]] | None = None,
 ) -> Comparison:
-    """Computes texts and compares; where vectors differ, looks for settings that explain them.
+    """Encodes texts and compares; if vectors differ, searches for settings that explain them.
 
     Args:
         bundle: a checked bundle.
         texts: at least one.
-        expected: float[dim] of each text, or float[words, dim].
-        asked: how the old vectors are thought to have been made.
-        tolerance: what counts as the same.
-        columns: of the texts' table, where a model takes numbers from some of them.
+        expected: float[dim] or float[words, dim] per text.
+        asked: the presumed settings of the reference vectors.
+        tolerance: when vectors count as the same.
+        columns: of the texts' table, for models with numeric inputs.
 
     Raises:
-        SettingsError: there is nothing to compare, or the bundle cannot do what was asked.
+        SettingsError: there is nothing to compare, or the bundle does not support the settings.
         ModelRunError: the model failed on a text.
     """
     asked, tolerance = asked or RequestedSettings(), tolerance or Tolerance()
@@ -108,14 +108,14 @@ def compare(
 
 def _rows_of(expected: Sequence[np.ndarray]) -> Rows:
     if not expected:
-        raise SettingsError("--texts and --expected are empty; there is nothing to compare.")
+        raise SettingsError("--texts and --expected are empty: there is nothing to compare.")
     if len({(array.ndim, array.shape[-1]) for array in expected}) > 1:
-        raise SettingsError("--expected has vectors of different dimensions; they must be of one model.")
+        raise SettingsError("--expected has vectors of different dimensions; they must come from one model.")
     return Rows.DOCUMENT if expected[0].ndim == 1 else Rows.WORD
 
 
 def _request(bundle: ModelBundle, asked: RequestedSettings, rows: Rows, dim: int) -> EncodeRequest:
-    """What is asked for: vectors; or the scores of a classifier, where the old ones are as many as labels."""
+    """Requests vectors, or a classifier's scores if the reference has as many numbers as there are labels."""
     manifest = bundle.manifest
     no_vectors = asked.layer is None and asked.pooling is None and asked.normalize is None
     if manifest.task == "classify" and no_vectors and dim == len(class_names(manifest)):
@@ -133,7 +133,7 @@ def _request(bundle: ModelBundle, asked: RequestedSettings, rows: Rows, dim: int
 def _compute(
     bundle: ModelBundle, texts: Sequence[str], request: EncodeRequest, numeric: Mapping[str, np.ndarray]
 ) -> tuple[list[np.ndarray], list[int]]:
-    """Computes texts as jobs do: an array for each text, and their lengths in tokens before truncation."""
+    """Encodes texts as jobs do: one array per text, and their lengths in tokens before truncation."""
     manifest, (output,) = bundle.manifest, request.outputs
     found: list[np.ndarray] = []
     lengths: list[int] = []
@@ -155,11 +155,11 @@ def report(comparison: Comparison, texts: Sequence[str], names: Sequence[str]) -
 
     Args:
         comparison: of these texts.
-        texts: they are quoted where they differ.
-        names: what to call each.
+        texts: quoted where vectors differ.
+        names: one per text.
     """
     measured, same = comparison.distances, comparison.distances.same
-    what = "words of each text" if comparison.rows == "word" else "a vector each"
+    what = "words of each text" if comparison.rows == "word" else "one vector each"
     yield f"texts       {len(texts)}, {what}, from the output {_reading(comparison)}"
     yield f"cosine      {_spread(measured.cosine, '.6f')}"
     yield f"difference  {_spread(measured.difference, '.2e')}; the largest element is {comparison.scale:.3g}"
@@ -174,7 +174,7 @@ def report(comparison: Comparison, texts: Sequence[str], names: Sequence[str]) -
 def _reading(comparison: Comparison) -> str:
     reading = comparison.reading
     parts = [reading.output, *([f"pooled by {reading.pooling}"] if reading.pooling else [])]
-    return ", ".join([*parts, "scaled to length 1" if reading.normalize else "as it is"])
+    return ", ".join([*parts, "scaled to length 1" if reading.normalize else "not scaled"])
 
 
 def _spread(values: np.ndarray, form: str) -> str:
@@ -200,9 +200,9 @@ def _explained(comparison: Comparison) -> Iterator[str]:
     if not comparison.explanations:
         yield (
             "No other layer, pooling, normalisation, casing, limit, prompt or boundaries matches either: the "
-            "weights may be others, or the vectors were made in a way that a bundle cannot express."
+            "weights may differ, or the vectors were computed in a way that a bundle cannot express."
         )
         return
-    yield f"These match ({comparison.num_tried} texts tried), the likeliest first:"
+    yield f"These match ({comparison.num_tried} texts tried), the most likely first:"
     for names in comparison.explanations[:_WORST]:
         yield f"  {' and '.join(names)}"

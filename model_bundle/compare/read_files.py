@@ -1,4 +1,4 @@
-"""Texts, and the vectors that they had, from the files that people keep them in."""
+"""Reads texts and their reference vectors from common file formats, and pairs them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from model_bundle.errors import SettingsError
 _TABLES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _ID_COLUMNS = ("id", "doc_id", "ids")
 _VECTOR_COLUMNS = ("embedding", "embeddings", "vector", "vectors", "scores", "logits", "features")
-# What AllenNLP's elmo command writes: which line of its input each array is of.
+# Written by AllenNLP's elmo command: the input line of each array.
 _ALLENNLP_INDEX = "sentence_to_index"
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts in their order; ``ids`` is None where they have none. ``columns`` are all of their table."""
+    """Texts in order; ``ids`` is None if they have none. ``columns``: all columns of their table."""
 
     texts: list[str]
     ids: list[str] | None
@@ -31,17 +31,17 @@ class Texts:
 
 @dataclass(frozen=True)
 class ExpectedVectors:
-    """What texts had: float[dim] each, or float[words, dim]. ``ids`` is None where order is all there is."""
+    """Reference vectors: float[dim] or float[words, dim] per text. ``ids`` is None if they are ordered."""
 
     vectors: list[np.ndarray]
     ids: list[str] | None
 
 
 def read_texts(path: Path) -> Texts:
-    """Reads texts: a line each in ``.txt``; ``text`` and, where there is one, ``id`` of a table.
+    """Reads texts: one per line in ``.txt``; the columns ``text`` and, if present, ``id`` of a table.
 
     Raises:
-        SettingsError: says what was expected.
+        SettingsError: the file has another form; the message says what was expected.
     """
     if path.suffix not in _TABLES:
         lines = read_text("--texts", path).split("\n")
@@ -56,17 +56,18 @@ def read_texts(path: Path) -> Texts:
 
 
 def read_expected_vectors(path: Path, layer: int | None = None) -> ExpectedVectors:
-    """Reads vectors of old.
+    """Reads reference vectors.
 
-    ``.npy``: an array of rows. ``.npz``: one array, or several with ``ids`` beside. ``.hdf5``, ``.h5``: one
-    array of rows, or one for each text, by its number or id, as AllenNLP's ``elmo`` command writes them.
+    ``.npy``: an array of rows. ``.npz``: one array, or several with ``ids``. ``.hdf5``, ``.h5``: one array of
+    rows, or one per text, by its number or id, as AllenNLP's ``elmo`` command writes them.
     ``.jsonl``: lists, or objects with ``embedding`` and ``id``. ``.parquet``: the same columns.
 
     Args:
-        layer: which one of arrays [layers, words, dim].
+        path: the file.
+        layer: the layer to take from arrays [layers, words, dim].
 
     Raises:
-        SettingsError: the file holds something else; says what was expected.
+        SettingsError: the file has another form; the message says what was expected.
     """
     try:
         found = _read(path)
@@ -114,7 +115,7 @@ def _hdf5(path: Path) -> ExpectedVectors:
 
 
 def _numbered(arrays: dict[str, np.ndarray]) -> ExpectedVectors:
-    """One array a text: by number, in order, or by id."""
+    """Returns one array per text: by number, in order, or by id."""
     if not arrays:
         raise SettingsError("no arrays were found in it")
     if sorted(arrays) == sorted(map(str, range(len(arrays)))):
@@ -139,7 +140,7 @@ def _table(path: Path) -> ExpectedVectors:
 
 
 def _joined_words(rows: Sequence[dict[str, Any]], ids: list[str], column: str) -> ExpectedVectors:
-    """Rows of words, as a job writes them, to an array for each text."""
+    """Joins rows of words, as a job writes them, to one array per text."""
     words: dict[str, list[tuple[int, Any]]] = {}
     for row, name in zip(rows, ids, strict=True):
         words.setdefault(name, []).append((row["word_index"], row[column]))
@@ -157,7 +158,7 @@ def _checked(array: np.ndarray, layer: int | None, path: Path) -> np.ndarray:
         array = array[layer]
     if array.ndim == 3:
         raise SettingsError(
-            f"--expected {path} has arrays [layers, words, dim] {list(array.shape)}; say which layer with "
+            f"--expected {path} has arrays [layers, words, dim] {list(array.shape)}; choose a layer with "
             f"--expected_layer 0 to {len(array) - 1}."
         )
     if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
@@ -173,23 +174,23 @@ def align(texts: Texts, old: ExpectedVectors) -> tuple[list[str], list[str], lis
     """Pairs texts with their vectors, by id where both have ids, else by order.
 
     Returns:
-        The texts, what to call each of them, and their vectors.
+        The texts, a name for each, and their vectors.
 
     Raises:
-        SettingsError: they do not pair up; names what is left over.
+        SettingsError: they do not pair up; the message names what is left over.
     """
     if texts.ids is None or old.ids is None:
         if len(texts.texts) != len(old.vectors):
             raise SettingsError(
-                f"There are {len(texts.texts)} texts and {len(old.vectors)} vectors, and no ids in both to "
-                "pair them by: they must be as many and in the same order."
+                f"There are {len(texts.texts)} texts and {len(old.vectors)} vectors, and not both have ids: "
+                "without ids they must be equally many and in the same order."
             )
         return texts.texts, texts.ids or [str(n) for n in range(len(texts.texts))], old.vectors
     for what, ids in (("texts", texts.ids), ("expected", old.ids)):
         repeated = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
         if repeated:
             raise SettingsError(
-                f"--{what}: the ids {_some(repeated)} come more than once; they must be unique."
+                f"--{what}: the ids {_some(repeated)} occur more than once; they must be unique."
             )
     by_id = dict(zip(old.ids, old.vectors, strict=True))
     lost = [name for name in texts.ids if name not in by_id] + sorted(by_id.keys() - set(texts.ids))

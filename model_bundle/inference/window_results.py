@@ -1,4 +1,4 @@
-"""Vectors of windows: as they are, or combined to one a text."""
+"""Collects vectors of windows: one row per window, or combined to one per text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model_bundle.text.windows import WindowedTexts
 
 
 class WindowRowCollector(DocumentRowCollector):
-    """Gathers one vector a window.
+    """Collects one vector per window.
 
     Args:
         windows: the texts.
@@ -25,7 +25,7 @@ class WindowRowCollector(DocumentRowCollector):
         self._windows = windows
 
     def finish(self) -> EncodedTexts:
-        """Returns what was kept, window by window."""
+        """Returns the stored rows, window by window."""
         windows = self._windows
         start, end = windows.spans.T
         spans = WindowSpans(windows.index, start, end, windows.lengths)
@@ -33,13 +33,13 @@ class WindowRowCollector(DocumentRowCollector):
 
 
 class CombinedRowCollector(DocumentRowCollector):
-    """Gathers one vector a window and gives one a text.
+    """Collects one vector per window and combines them to one per text.
 
     Args:
         windows: the texts.
         dims: dimension by output name.
         combine: see ``combine_windows``.
-        normalize: see there.
+        normalize: see ``combine_windows``.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class CombinedRowCollector(DocumentRowCollector):
         self._normalize = normalize
 
     def finish(self) -> EncodedTexts:
-        """Returns one row a text."""
+        """Returns one row per text."""
         windows = self._windows
         shares = windows.shares()
         combined = {
@@ -64,17 +64,17 @@ class CombinedRowCollector(DocumentRowCollector):
 def combine_windows(
     vectors: np.ndarray, starts: np.ndarray, shares: np.ndarray, combine: Combine, *, normalize: bool
 ) -> np.ndarray:
-    """Makes one vector of those of a text's windows.
+    """Combines the vectors of each text's windows to one.
 
     Args:
-        vectors: float32[windows, dim], those of a text side by side.
+        vectors: float32[windows, dim], those of a text in succession.
         starts: int[texts + 1], first window of each text.
-        shares: float64[windows], tokens of each, see ``WindowedTexts.shares``: what the mean is weighted by.
-        combine: the mean, or the largest of each number.
-        normalize: scale what comes of several windows to length 1.
+        shares: float64[windows], the weights of the mean, see ``WindowedTexts.shares``.
+        combine: the mean, or the element-wise maximum.
+        normalize: scale vectors combined from several windows to length 1.
 
     Returns:
-        float32[texts, dim]. A text of one window has its vector as it is.
+        float32[texts, dim]. A text with one window keeps its vector unchanged.
     """
     combined = vectors[starts[:-1]]
     for text in np.flatnonzero(np.diff(starts) > 1):

@@ -1,4 +1,4 @@
-"""How large batches should be: measured on this machine for this model, and remembered."""
+"""Measures the fastest batch size for a model on this machine, and caches it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from model_bundle.runtime.inputs import example_numbers, fixed_length
 from model_bundle.runtime.tensorflow_runtime import Runtime
 from model_bundle.text import text_input
 
-# Padded cells of a batch where nothing is measured: for models of which a batch takes long, see
+# Padded cells of a batch where nothing is measured, for models whose batches take long. See
 # docs/decisions/lanes.md.
 DEFAULT_BATCH_TOKENS = 2048
-# For ELMo, always. Every step reads all weights of a layer, so many texts should take it together: some 300
-# of ordinary length. Measured, see docs/decisions/elmo-recurrence.md.
+# Always used for ELMo. Every step reads all weights of a layer, so many texts should share it: some 300 of
+# ordinary length. Measured, see docs/decisions/elmo-recurrence.md.
 RECURRENT_BATCH_TOKENS = 12_288
 CANDIDATES = (2048, 4096, 8192)
 # A smaller batch needs less memory; a larger one has to be this much faster to be worth it.
 _WORTH = 1.03
 _ROUNDS = 2
-# Where the smallest candidate takes more of the processor's time on each lane, nothing is measured: it would
-# take long, and the products of such a model are large whatever the batch.
+# If the smallest candidate takes more processor time per thread, nothing is measured: it would take long, and
+# the matrix products of such a model are large at any batch size.
 _MAX_THREAD_SECONDS = 0.15
 _NUM_WORDS = 40
 _WORDS = "the of market said new people team space first game science company two world"
@@ -42,10 +42,10 @@ _logger = logging.getLogger(__name__)
 
 
 def calibrated_batch_tokens(bundle: ModelBundle, runtime: Runtime) -> int:
-    """Returns the padded cells a batch should have; takes a second or two when not measured before.
+    """Returns the padded cells a batch should have; takes a second or two unless cached.
 
-    What was found is kept in the cache, by bundle, request, processor and threads, so that one machine gives
-    the same vectors to the last bit from run to run. ELMo is not measured, see ``RECURRENT_BATCH_TOKENS``.
+    The result is cached by bundle, request, processor and threads, so that a machine produces bit-identical
+    vectors from run to run. ELMo is not measured, see ``RECURRENT_BATCH_TOKENS``.
     """
     if bundle.manifest.family == "elmo":
         return RECURRENT_BATCH_TOKENS
@@ -58,19 +58,19 @@ def calibrated_batch_tokens(bundle: ModelBundle, runtime: Runtime) -> int:
                 _write(path, known)
             return known
     except SourceError as error:
-        _logger.warning("The size of batches is measured anew in every process. %s", error)
+        _logger.warning("The batch size is measured again in every process. %s", error)
         return measure_batch_tokens(bundle, runtime)
 
 
 def measure_batch_tokens(
     bundle: ModelBundle, runtime: Runtime, clock: Callable[[], float] = time.process_time
 ) -> int:
-    """Times batches of several sizes, all lanes busy, on texts of ordinary length.
+    """Times batches of several sizes, all threads busy, on texts of ordinary length.
 
     Args:
-        bundle: what is measured.
-        runtime: its model, loaded.
-        clock: seconds. Processor time, since the wall clock would mostly tell what else the machine is doing.
+        bundle: the bundle to measure.
+        runtime: its loaded model.
+        clock: seconds. Processor time, since the wall clock depends on what else the machine is doing.
     """
     try:
         smallest = _Trial(bundle, runtime, CANDIDATES[0], clock)
@@ -81,13 +81,13 @@ def measure_batch_tokens(
         for trial in trials * _ROUNDS:
             trial.run()
     except ModelRunError:
-        return DEFAULT_BATCH_TOKENS  # whatever is wrong shows, with its document, when the job runs
+        return DEFAULT_BATCH_TOKENS  # the job will report the error, with its document
     fastest = min(trial.seconds_a_cell for trial in trials)
     return min(trial.size for trial in trials if trial.seconds_a_cell <= fastest * _WORTH)
 
 
 class _Trial:
-    """A batch of some size on every lane. ``seconds`` is the least time of a run."""
+    """A batch of one size on every thread. ``seconds`` is the shortest time of a run."""
 
     def __init__(self, bundle: ModelBundle, runtime: Runtime, size: int, clock: Callable[[], float]) -> None:
         self.size = size
@@ -131,7 +131,7 @@ def _key(bundle: ModelBundle, runtime: Runtime) -> str:
 
 
 def _read(path: Path) -> int | None:
-    """Returns what was found before; a file that somebody damaged is as good as none."""
+    """Returns the cached size; a damaged file counts as missing."""
     try:
         size = json.loads(path.read_bytes())["max_batch_tokens"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Vectors of another system, kept in a bundle that was held to them when it was built."""
+"""Reference vectors from another system that the bundle was verified against at build time."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from model_bundle.bundle.manifest import Pooling, Precision
 from model_bundle.errors import GoldenMismatchError
 from model_bundle.runtime.request import EncodeRequest
 
-# What bfloat16 may add: it keeps 8 bits of a product.
+# Tolerance in bfloat16, which keeps 8 bits of a product.
 _BFLOAT16 = Tolerance(min_cosine=0.999, max_difference=0.1)
 
 
 @dataclass(frozen=True)
 class ReferenceVectors:
-    """Vectors that another system gave for the first golden texts: float32[texts, dim].
+    """Another system's vectors for the first golden texts: float32[texts, dim].
 
-    ``output``, ``pooling``, ``normalize`` say which of this model's vectors they are. ``tolerance``: how close.
+    ``output``, ``pooling``, ``normalize``: which of this model's vectors they correspond to.
     """
 
     vectors: np.ndarray
@@ -32,14 +32,14 @@ class ReferenceVectors:
     tolerance: Tolerance
 
     def is_of(self, name: str, request: EncodeRequest) -> bool:
-        """Whether a request asks for these vectors; one for every token of every layer does not."""
+        """Whether a request yields these vectors; one for the raw states of all layers does not."""
         return (self.output, self.pooling, self.normalize) == (name, request.pooling, request.normalize)
 
     def check(self, found: np.ndarray, precision: Precision) -> None:
-        """Compares.
+        """Compares float32[texts, dim] with the reference vectors.
 
         Raises:
-            GoldenMismatchError: they are further off than when the bundle was built.
+            GoldenMismatchError: they are outside the tolerance of the build.
         """
         tolerance = self.tolerance
         if precision is Precision.BFLOAT16:
@@ -52,13 +52,13 @@ class ReferenceVectors:
         if not measured.same.all():
             raise GoldenMismatchError(
                 f"Output {self.output} has cosine {np.min(measured.cosine):.6f} and a difference of "
-                f"{np.max(measured.difference):.2e} against the vectors of old that the bundle was held to "
-                "when it was built. This machine or library version computes something else; do not use the "
-                "bundle here."
+                f"{np.max(measured.difference):.2e} against the reference vectors that the bundle was "
+                "verified against when it was built. This machine or library version computes different "
+                "results; do not use the bundle here."
             )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns what ``golden.npz`` keeps."""
+        """Returns the arrays to store in ``golden.npz``."""
         settings = {
             "output": self.output,
             "pooling": self.pooling,
@@ -70,7 +70,7 @@ class ReferenceVectors:
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Self | None:
-        """Reads what ``arrays`` gave; None where there is nothing."""
+        """Reads the result of ``arrays``; None if there are no reference vectors."""
         if "old/vectors" not in arrays:
             return None
         settings = json.loads(arrays["old/settings"].tobytes())
@@ -85,5 +85,5 @@ class ReferenceVectors:
 
 
 def as_bytes(value: Any) -> np.ndarray:
-    """JSON as an array: npz without pickle has nothing else for it."""
+    """Encodes JSON as uint8[bytes], since npz without pickle stores only arrays."""
     return np.frombuffer(json.dumps(value).encode("utf-8"), dtype=np.uint8)

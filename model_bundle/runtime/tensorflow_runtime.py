@@ -1,4 +1,4 @@
-"""A SavedModel loaded once: the outputs that were asked for, pooled, on constants, in one precision."""
+"""Runs a SavedModel: the requested outputs, pooled in the graph, on constant weights, in one precision."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
 
 class Runtime(Protocol):
-    """Where the model lives is behind this: a batch of arrays in, named arrays out.
+    """A loaded model, in this process or another: a batch of arrays in, named arrays out.
 
-    ``unfrozen_reason`` says why weights stayed variables; None where they are constants. ``parallelism`` is
-    how many batches it runs side by side.
+    ``unfrozen_reason``: why weights stayed variables; None if they are constants. ``parallelism``: how many
+    batches run in parallel. ``ready_seconds``: how long loading took.
     """
 
     request: EncodeRequest
@@ -48,18 +48,18 @@ class Runtime(Protocol):
 
 
 class TensorFlowRuntime:
-    """The model in this process, a batch on each thread: memory stays bounded by as many batches.
+    """The model in this process; runs at most ``num_threads`` batches at a time, which bounds memory.
 
     Args:
         bundle: a checked bundle.
-        request: what is wanted of it.
-        num_threads: batches side by side, one thread each; None takes every core. The first model of a
-            process decides that an operation has one thread.
-        keep_signatures: ``signature`` will be called. Else variables are freed once they are constants.
+        request: outputs, pooling and precision to compute.
+        num_threads: batches run in parallel, one thread each; None means one per core. The first model of a
+            process sets TensorFlow to one thread per operation.
+        keep_signatures: ``signature`` will be called. Otherwise variables are freed once they are constants.
 
     Raises:
-        GoldenMismatchError: in this precision, on this machine, the model does not give the vectors recorded
-            when its bundle was built.
+        GoldenMismatchError: in this precision, on this machine, the model does not reproduce the vectors
+            recorded when its bundle was built.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class TensorFlowRuntime:
 
     @property
     def signature_names(self) -> tuple[str, ...]:
-        """What the SavedModel can be called by."""
+        """The names of the SavedModel's signatures."""
         return tuple(self._loaded.signatures)
 
     def signature(self, name: str) -> Any:
@@ -124,10 +124,10 @@ class TensorFlowRuntime:
             return {name: value.numpy() for name, value in call(tensors).items()}
 
     def _choose(self, bundle: ModelBundle) -> tuple[Call, str | None]:
-        """Takes constants if they give the golden vectors, else variables, with the reason."""
+        """Uses constants if they reproduce the golden vectors, else variables, with the reason."""
         golden, concrete = Golden.read(bundle), self._trace(bundle)
         reason = bundle.manifest.freeze_reason or "the bundle forbids constants"
-        # What TensorFlow is to rewrite, it has to optimise itself, when it is called.
+        # A graph that TensorFlow rewrites must be optimised by TensorFlow, when it is called.
         ways = (True, False) if self._around_calls is nullcontext else (False,)
         for optimize_first in ways if bundle.manifest.freeze else ():
             try:
@@ -136,7 +136,7 @@ class TensorFlowRuntime:
                 reason = f"constants were tried: {error}"
                 continue
             if not self._keeps_signatures:
-                frozen.release_variables()  # now: the first run is where most memory is needed
+                frozen.release_variables()  # now: the first run needs the most memory
             try:
                 self._check(frozen.call, golden)
                 return frozen.call, None
@@ -155,7 +155,7 @@ class TensorFlowRuntime:
         golden.check(lambda inputs: self._run(call, inputs), self.request)
 
     def _trace(self, bundle: ModelBundle) -> Any:
-        """Builds the function that feeds the signature and pools what comes out of it."""
+        """Builds the function that calls the signature and pools its outputs."""
         tf = self._tf
         signature = self._loaded.signatures[self._signature_name(bundle)]
         specs = {name: _tensor_spec(tf, name, spec) for name, spec in self._inputs.items()}
@@ -169,7 +169,7 @@ class TensorFlowRuntime:
         return call.get_concrete_function(**specs)
 
     def _signature_name(self, bundle: ModelBundle) -> str:
-        """Chooses the graph; one that knows float32 only is rewritten to bfloat16 by TensorFlow."""
+        """Chooses the graph; a float32-only one is rewritten to bfloat16 by TensorFlow."""
         if self.request.precision is Precision.FLOAT32:
             return bundle.manifest.signature
         if bundle.manifest.bfloat16_signature is None:
@@ -194,7 +194,7 @@ class TensorFlowRuntime:
 
 @contextmanager
 def _rewritten_to_bfloat16(tf: Any) -> Iterator[None]:
-    """Lets TensorFlow rewrite float32 graphs while calls are inside, and none of this process afterwards."""
+    """Has TensorFlow rewrite float32 graphs during calls in this context, and none afterwards."""
     _change_rewriting(tf, 1)
     try:
         yield
@@ -211,7 +211,7 @@ def _change_rewriting(tf: Any, change: int) -> None:
 
 
 class _Rewriting:
-    """Calls that want it; TensorFlow's options belong to the whole process."""
+    """Counts calls that need the rewrite, since TensorFlow's options are process-wide."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -237,7 +237,7 @@ def _shape(inputs: Mapping[str, np.ndarray]) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """Returns the line of TensorFlow's report that tells what happened; a report may quote a whole graph."""
+    """Returns the informative line of TensorFlow's report, which may quote a whole graph."""
     lines = str(error).split("\n\t [[")[0].strip().split("\n")
     line = lines[-1] if lines[0].startswith("Graph execution error") else lines[0]
     return line[:_MAX_CAUSE_CHARS]

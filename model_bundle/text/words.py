@@ -1,4 +1,4 @@
-"""Text to words, for models that spell words themselves (ELMo)."""
+"""Splits text into words, for models with character-based word input (ELMo)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CharSpans = list[tuple[int, int]]
 
 @dataclass(frozen=True)
 class WordTexts:
-    """Texts and where their words stand, truncated already.
+    """Texts and the positions of their words, already truncated.
 
-    ``texts`` have the prompt in front, ``prompt_length`` characters of it. ``char_spans`` are first character and
-    the one behind the last, for each word of each text.
+    ``texts`` include the prompt, of ``prompt_length`` characters. ``char_spans``: start and end character of
+    each word of each text.
     """
 
     texts: Sequence[str]
@@ -36,7 +36,7 @@ class WordTexts:
     def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
         """Returns ``words`` object[batch, longest] of UTF-8 bytes, and ``lengths`` int32[batch].
 
-        Half a character, which UTF-8 cannot spell, is left out, as bilm does.
+        Lone surrogates, which UTF-8 cannot encode, are left out, as bilm does.
         """
         lengths = np.array([len(self.char_spans[i]) for i in texts], dtype=np.int32)
         columns = np.arange(int(lengths.max(initial=1)))
@@ -44,7 +44,7 @@ class WordTexts:
         return self.gather(texts, tokens, columns < lengths[:, np.newaxis])
 
     def gather(self, texts: np.ndarray, tokens: np.ndarray, is_real: np.ndarray) -> dict[str, np.ndarray]:
-        """See ``WholeTexts.gather``; gives what ``batch`` gives."""
+        """See ``WholeTexts.gather``; returns the same arrays as ``batch``."""
         lengths = is_real.sum(axis=1, dtype=np.int32)
         words = np.full(is_real.shape, b"", dtype=object)
         for row, index in enumerate(texts):
@@ -54,7 +54,7 @@ class WordTexts:
         return {"words": words, "lengths": lengths}
 
     def words(self, text: int) -> tuple[list[str], np.ndarray]:
-        """See ``PreparedWords.words``. Words of the prompt stand at 0 to 0."""
+        """See ``PreparedWords.words``. Words of the prompt have offsets 0 to 0."""
         places = np.array(self.char_spans[text], dtype=np.int32).reshape(-1, 2) - self.prompt_length
         return self._spell(text), np.maximum(places, 0)
 
@@ -76,16 +76,16 @@ class WordTexts:
 
 
 class WordInput:
-    """Splits texts into words as the bundle says.
+    """Splits texts into words by the bundle's rule.
 
-    ``spaces``: at the space character only, as google/elmo does: punctuation and line ends stay where they
-    are, so text should be tokenized already. ``unicode``: at white space, and every punctuation mark is a
-    word, as BertPreTokenizer of the tokenizers library does.
+    ``spaces``: at the space character only, as google/elmo does: punctuation and line ends stay attached, so
+    text should already be tokenized. ``unicode``: at white space, with every punctuation mark a word, as
+    BertPreTokenizer of the tokenizers library does.
 
     Args:
         spec: the bundle's tokenizer.
-        max_tokens: words kept of a text; None keeps all.
-        prompt: put before every text.
+        max_tokens: words kept per text; None keeps all.
+        prompt: prefix of every text.
     """
 
     def __init__(self, spec: TokenizerSpec, max_tokens: int | None, prompt: str = "") -> None:

@@ -1,4 +1,4 @@
-"""The process that holds a model for another one, which outlives it: see ``isolated_runtime``."""
+"""The child process that runs a model for its parent: see ``IsolatedRuntime``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from model_bundle.runtime.tensorflow_runtime import Runtime, TensorFlowRuntime
 
 
 def main(descriptors: list[str]) -> None:
-    """Loads what the first channel asks for, then runs batches until the other process is gone.
+    """Loads the model that the first channel requests, then runs batches until the parent is gone.
 
     Args:
-        descriptors: three numbers a channel, with commas: its socket, the memory of inputs, that of outputs.
+        descriptors: per channel three numbers with commas: its socket, input memory and output memory.
     """
     channels = [_Channel(*map(int, numbers.split(","))) for numbers in descriptors]
     first = channels[0].connection
@@ -37,7 +37,7 @@ def main(descriptors: list[str]) -> None:
             threads[0].join()
     except (EOFError, OSError):
         pass
-    # The other process is gone or wants this one to be; native threads need not be waited for.
+    # The parent is gone or wants this process to end; native threads need not be joined.
     os._exit(0)
 
 
@@ -49,7 +49,7 @@ def load_runtime(bundle: ModelBundle, request: EncodeRequest, num_threads: int |
 def _loaded(
     load: Any, bundle: str, request: EncodeRequest, num_threads: int | None, measures: bool
 ) -> tuple[Runtime | None, tuple[Any, ...]]:
-    """Returns the model, and what to say of it: ``("ready", facts)`` or ``("failed", kind, message)``."""
+    """Returns the model, and the reply: ``("ready", facts…)`` or ``("failed", kind, message)``."""
     try:
         opened = ModelBundle.open(bundle)
         runtime: Runtime = load(opened, request, num_threads)
@@ -60,7 +60,7 @@ def _loaded(
 
 
 class _Channel:
-    """A socket for what is said, and memory for arrays both ways."""
+    """A socket for messages, and shared memory for arrays in both directions."""
 
     def __init__(self, connection: int, inputs: int, outputs: int) -> None:
         self.connection = Connection(connection)

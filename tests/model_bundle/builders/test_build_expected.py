@@ -1,4 +1,4 @@
-"""Bundles that are made only if they give the vectors of old, and stay held to them."""
+"""Bundles that are made only if they reproduce reference vectors, and checked against them ever after."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_load_that_gives_others_is_refused(tmp_path: Path, build_tiny: Build) 
         first = {"states_2": golden.outputs["states_2"][:, 0]}
         assert golden.reference is not None
         golden.reference.check(first["states_2"] * fine, precision)
-        with pytest.raises(GoldenMismatchError, match="vectors of old"):
+        with pytest.raises(GoldenMismatchError, match="reference vectors"):
             golden.check(lambda _, off=off, first=first: {"states_2": first["states_2"] * off}, request)  # type: ignore[misc]
 
 

@@ -308,10 +308,10 @@ def test_what_does_not_pair_up_is_told(tmp_path: Path) -> None:
     with_ids = type(old)(old.vectors, ["x", "y"])
     with pytest.raises(SettingsError, match=r'The ids \["z", "y"\] are in one of'):
         align(Texts(["a", "b"], ["x", "z"]), with_ids)
-    with pytest.raises(SettingsError, match=r'--texts: the ids \["x"\] come more than once'):
+    with pytest.raises(SettingsError, match=r'--texts: the ids \["x"\] occur more than once'):
         align(Texts(["a", "b"], ["x", "x"]), with_ids)
     np.savez(tmp_path / "l.npz", a=np.ones((2, 3, 4, 5)))
-    with pytest.raises(SettingsError, match="say which layer with --expected_layer 0 to 2"):
+    with pytest.raises(SettingsError, match="choose a layer with --expected_layer 0 to 2"):
         read_expected_vectors(tmp_path / "l.npz")
     assert read_expected_vectors(tmp_path / "l.npz", 1).vectors[0].shape == (4, 5)
     np.save(tmp_path / "o.npy", np.array([{"a": 1}], dtype=object))

@@ -118,7 +118,7 @@ def test_what_scores_are_for(build_head: Callable[[str], ModelBundle]) -> None:
     ]
     assert label_mode(changed(mood, labels=("spam",), dim=1)) is LabelMode.REGRESSION
     assert class_names(changed(mood, labels=())) == ("LABEL_0", "LABEL_1", "LABEL_2")
-    with pytest.raises(BundleFormatError, match="names 2 labels, its output has 3"):
+    with pytest.raises(BundleFormatError, match="has 2 labels, but its output has 3"):
         class_names(changed(mood, labels=("a", "b")))
 
 
@@ -149,5 +149,5 @@ def test_what_cannot_be_classified_is_told(
     assert EncodeRequest.resolve_classes(tagger).rows is Rows.WORD
     text = tagger.manifest.tokenizer.model_copy(update={"kind": "text"})
     blind = ModelBundle(tagger.path, tagger.manifest.model_copy(update={"tokenizer": text}), tagger.digest)
-    with pytest.raises(SettingsError, match="tokens that only its graph knows"):
+    with pytest.raises(SettingsError, match="classifies tokens produced inside its graph"):
         EncodeRequest.resolve_classes(blind)

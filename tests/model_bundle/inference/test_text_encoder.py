@@ -67,7 +67,7 @@ def test_models_that_cannot_pad_get_texts_of_one_length(lengths: np.ndarray, bud
 
 
 def idle_share(costs: list[int], parallelism: int) -> float:
-    """What of the time lanes wait at the end, where each takes the next batch as soon as it is free."""
+    """The share of time that threads wait at the end, if each takes the next batch as soon as it is free."""
     ends = [0] * parallelism
     for cost in costs:
         ends[ends.index(min(ends))] += cost
@@ -80,8 +80,8 @@ def idle_share(costs: list[int], parallelism: int) -> float:
     budget=st.integers(2048, 20_000),
     parallelism=st.integers(1, 4),
 )
-def test_lanes_have_equally_much_to_do(seed: int, num_texts: int, budget: int, parallelism: int) -> None:
-    """Texts like news: a lane waits for less than a tenth of the time, whatever the numbers are."""
+def test_threads_get_equal_work(seed: int, num_texts: int, budget: int, parallelism: int) -> None:
+    """Texts like news: a thread waits for less than a tenth of the time, whatever the numbers are."""
     lengths = np.random.default_rng(seed).gamma(9, 5, num_texts).astype(np.int32) + 1
     even = balance_budget(lengths, budget, parallelism)
     batches = plan_batches(lengths, even)
@@ -89,7 +89,7 @@ def test_lanes_have_equally_much_to_do(seed: int, num_texts: int, budget: int, p
     assert idle_share([int(lengths[b].max()) * len(b) for b in batches], parallelism) < 0.1
 
 
-def test_three_batches_become_four_for_two_lanes_and_few_texts_stay_together() -> None:
+def test_three_batches_become_four_for_two_threads_and_few_texts_stay_together() -> None:
     lengths = np.full(1000, 30)
     even = balance_budget(lengths, 12_000, 2)
     assert [len(batch) for batch in plan_batches(lengths, even)] == [256, 256, 256, 232]

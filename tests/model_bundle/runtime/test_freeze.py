@@ -83,7 +83,7 @@ def test_what_is_computed_of_weights_alone_is_left_to_tensorflow() -> None:
     """It would be computed at every call, where TensorFlow does it once."""
     layer = Layer(tf.square)
     concrete = layer.function()
-    with pytest.raises(CannotFreezeError, match=r"\(Square\) is computed of weights alone"):
+    with pytest.raises(CannotFreezeError, match=r"\(Square\) is computed from weights alone"):
         freeze(concrete, optimize_first=True)
     frozen = freeze(concrete)
     np.testing.assert_allclose(

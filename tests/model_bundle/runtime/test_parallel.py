@@ -23,13 +23,13 @@ def test_each_item_runs_once(parallelism: int, num_items: int) -> None:
     assert sorted(seen) == list(range(num_items))
 
 
-def test_lanes_run_at_the_same_time() -> None:
+def test_threads_run_at_the_same_time() -> None:
     """Both items wait for each other: one after the other would never end."""
     together = threading.Barrier(2, timeout=20)
     run_parallel(2, iter(range(2)), lambda _: together.wait() and None)
 
 
-def test_items_are_drawn_when_a_lane_is_free() -> None:
+def test_items_are_drawn_when_a_thread_is_free() -> None:
     """A plan that changes on the way, as when memory runs out, must not have been read ahead."""
     num_drawn = 0
     finished: list[int] = []
@@ -51,7 +51,7 @@ def test_items_are_drawn_when_a_lane_is_free() -> None:
 
 
 @pytest.mark.parametrize("parallelism", [1, 3])
-def test_an_error_ends_all_lanes_and_is_passed_on(parallelism: int) -> None:
+def test_an_error_ends_all_threads_and_is_passed_on(parallelism: int) -> None:
     started: list[int] = []
 
     def run(item: int) -> None:

@@ -177,7 +177,7 @@ def test_words_of_windows_keep_their_places() -> None:
 
 
 def test_an_overlap_without_progress_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"--window_overlap 6: .* room for 6.* Give 0 to 5\."):
+    with pytest.raises(SettingsError, match=r"--window_overlap 6: .* room for 6.* Use 0 to 5\."):
         windows_of("tiny_bert", ["a"], 8, 6)
     with pytest.raises(SettingsError, match="--window_overlap -1"):
         windows_of("tiny_bert", ["a"], 8, -1)
