@@ -222,7 +222,7 @@ def test_dead_letters_and_failing_say_how_long_a_text_is(make: Callable[..., Enc
         ({"long_texts": windows(Combine.MEAN), "rows": "window"}, "--combine mean .* leave it out"),
         ({"long_texts": LongTexts(OnLong.TRUNCATE), "rows": "window"}, "--rows window splits"),
         ({"word_pieces": "first"}, "--word_pieces first is for --rows word"),
-        ({"long_texts": windows(), "prompt_text": "the cat " * 8}, "Give a larger --max_tokens"),
+        ({"long_texts": windows(), "prompt_text": "the cat " * 8}, "Use a larger --max_tokens"),
     ],
 )
 def test_what_has_no_effect_or_leaves_no_progress_is_refused(

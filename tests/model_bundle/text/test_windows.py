@@ -181,7 +181,7 @@ def test_an_overlap_without_progress_is_refused() -> None:
         windows_of("tiny_bert", ["a"], 8, 6)
     with pytest.raises(SettingsError, match="--window_overlap -1"):
         windows_of("tiny_bert", ["a"], 8, -1)
-    with pytest.raises(SettingsError, match=r"6 of the prompt .* Give a larger --max_tokens"):
+    with pytest.raises(SettingsError, match=r"6 of the prompt.* Use a larger --max_tokens"):
         windows_of("tiny_bert", ["a"], 8, 0, PROMPT)
 
 
