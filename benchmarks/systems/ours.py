@@ -38,7 +38,7 @@ class OurLoop:
             "import_seconds": imported - started,
             "ready_seconds": loaded - imported,
             "first_result_seconds": first - imported,
-            "variables_reason": self._encoder.runtime.variables_reason,
+            "variables_reason": self._encoder.runtime.unfrozen_reason,
         }
 
     def encode(self, texts: Sequence[str]) -> Encoded:
@@ -65,7 +65,7 @@ class OurLoop:
 
 def _setting(encoder: Any) -> str:
     """Returns the settings chosen at the start."""
-    return f"{encoder.max_batch_tokens} cells, {encoder.runtime.num_lanes} batches at once"
+    return f"{encoder.max_batch_tokens} cells, {encoder.runtime.parallelism} batches at once"
 
 
 def main() -> None:

@@ -107,7 +107,7 @@ def find_inside(loaded: Any, folder: Path, where: str) -> BundleInside | None:
     Raises:
         ModelBundleError: what is inside is no sound bundle. See ``unpack_bundle``.
     """
-    from model_bundle.layers.description import described
+    from model_bundle.layers.graph import described
 
     found = described(loaded)
     if found is None:
