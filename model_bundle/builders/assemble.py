@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from model_bundle.builders.batch_probe import DIFFERENT, largest_difference
 from model_bundle.builders.deterministic import stabilize
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import bundle_digest, list_files
@@ -106,6 +107,63 @@ def save_module(module: Any, directory: Path, signatures: dict[str, Any]) -> Non
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(directory), signatures=signatures, options=options)
     stabilize(directory / "saved_model.pb")
+
+
+def needed_parts(loaded: Any, signature: Any) -> list[Any]:
+    """Returns the objects to save with a function.
+
+    Args:
+        loaded: what ``tf.saved_model.load`` gave.
+        signature: a concrete function made of one of its functions.
+
+    Returns:
+        The variables it reads; all of ``loaded`` where it needs more than variables (tables, files), or where
+        the model is TensorFlow 1's, whose parts are not told apart.
+    """
+    import tensorflow as tf
+
+    needed = [id(capture) for capture in signature.captured_inputs]
+    variables = {
+        id(part.handle): part
+        for part in tf.train.TrackableView(loaded).descendants()
+        if isinstance(part, tf.Variable)
+    }
+    # In the order of the graph, so that equal models have equal bytes.
+    resources = {id(capture) for capture in signature.captured_inputs if capture.dtype == tf.resource}
+    if resources - variables.keys() or len(set(needed)) > len(resources):
+        return [loaded]
+    return [variables[key] for key in dict.fromkeys(needed)]
+
+
+class _Runnable(Protocol):
+    """What gives outputs by name for arrays by role."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]: ...
+
+
+def golden_check(reference: _Runnable) -> Callable[[Golden], None]:
+    """Makes the check that the exported model gives what the module gave before.
+
+    The check raises ``SourceError`` where it does not; padding does not count.
+    """
+
+    def check(golden: Golden) -> None:
+        expected = reference.run(golden.inputs)
+        for name, found in golden.outputs.items():
+            rows = _real(found, golden.mask), _real(expected[name], golden.mask)
+            difference = largest_difference({name: rows[0]}, {name: rows[1]})
+            if difference > DIFFERENT:
+                raise SourceError(
+                    f"Saved again, the module gives another {name}, off by {difference:.1g} of its size; "
+                    "expected is the same. TensorFlow cannot save this one; nothing was built."
+                )
+
+    return check
+
+
+def _real(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Drops padded positions of token states."""
+    return array[:, : mask.shape[1]][mask > 0] if array.ndim == 3 else array
 
 
 def _versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ models would have different bytes, and so different digests.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def stabilize(saved_model: Path) -> None:
         _rename(content, names)
         for function in library.function:
             _number_captures(function)
-            _forget_rewriting(function.node_def)
-        _forget_rewriting(graph.graph_def.node)
+            _clear_rewrite_option(function.node_def)
+        _clear_rewrite_option(graph.graph_def.node)
         library.function.sort(key=lambda function: function.signature.name)
     saved_model.write_bytes(content.SerializeToString(deterministic=True))
 
@@ -60,7 +61,7 @@ def _number_captures(function: Any) -> None:
             name.s = str(position).encode("ascii")
 
 
-def _forget_rewriting(nodes: Any) -> None:
+def _clear_rewrite_option(nodes: Any) -> None:
     """Drops from calls whether this process had bfloat16 rewriting on, off, or never touched it.
 
     A call keeps the options of the process that traced it; a model of another precision that ran before
@@ -111,3 +112,34 @@ def _rename_all(field: Any, values: Any, names: dict[str, str]) -> None:
         del values[key]
     for key, value in moved.items():
         values[names[key]].CopyFrom(value)
+
+
+_TABLE_NAME = "shared_name"
+_LOADED = re.compile(rb"_load_(\d+(?:_\d+)*)$")
+
+
+def stabilize_loaded(saved_model: Path) -> None:
+    """Sorts the nodes of a ``saved_model.pb``, and numbers its tables by their order."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    content = saved_model_pb2.SavedModel()
+    content.ParseFromString(saved_model.read_bytes())
+    for graph in content.meta_graphs:
+        functions = [function.node_def for function in graph.graph_def.library.function]
+        for nodes in (graph.graph_def.node, *functions):
+            nodes.sort(key=lambda node: node.name)
+        _number_loads([node for nodes in (graph.graph_def.node, *functions) for node in nodes])
+    saved_model.write_bytes(content.SerializeToString(deterministic=True))
+
+
+def _number_loads(nodes: Iterable[Any]) -> None:
+    """Replaces the numbers that loading put behind the names of tables; different ones stay different."""
+    named = [(node.attr[_TABLE_NAME], match[1]) for node in nodes if (match := _load_of(node))]
+    order = sorted({number for _, number in named}, key=lambda number: tuple(map(int, number.split(b"_"))))
+    for attribute, number in named:
+        stable = b"_load_%d" % order.index(number)
+        attribute.s = _LOADED.sub(stable, attribute.s)
+
+
+def _load_of(node: Any) -> re.Match[bytes] | None:
+    return _LOADED.search(node.attr[_TABLE_NAME].s) if _TABLE_NAME in node.attr else None

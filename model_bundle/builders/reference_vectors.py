@@ -20,7 +20,7 @@ _MAX_TEXTS = 4
 _MAX_TOKENS = 64
 
 
-def adopt_old_vectors(
+def add_reference_vectors(
     bundle: ModelBundle,
     texts: Sequence[str],
     expected: Sequence[np.ndarray],

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model_bundle.builders.bert.weight_names import GraphWeight, slashed
-from model_bundle.builders.weights.read import StoredWeights
+from model_bundle.builders.weights.stored import StoredWeights
 from model_bundle.errors import SourceError
 
 _TASKS = {"ForSequenceClassification": False, "ForTokenClassification": True}

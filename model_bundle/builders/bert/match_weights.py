@@ -12,10 +12,10 @@ from model_bundle.builders.bert.weight_names import (
     CLASSIFICATION_HEAD,
     GraphWeight,
     graph_weight,
-    left_out_as,
+    ignored_kind,
 )
 from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
-from model_bundle.builders.weights.read import StoredWeights
+from model_bundle.builders.weights.stored import StoredWeights
 from model_bundle.errors import WeightsMismatchError
 
 
@@ -45,7 +45,7 @@ def pair_names(stored: StoredWeights, *, with_head: bool = False) -> PairedNames
     left_out: dict[str, list[str]] = defaultdict(list)
     unknown: list[str] = []
     for name in sorted(stored.shapes.keys() - in_head):
-        what, weight = left_out_as(name), graph_weight(name)
+        what, weight = ignored_kind(name), graph_weight(name)
         if own_pooler and weight is not None and weight.name.startswith("pooler/"):
             left_out["pooler that the head does not use"].append(name)
         elif with_head and (twice := head_weight(name)) is not None:

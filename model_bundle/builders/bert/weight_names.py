@@ -87,10 +87,10 @@ def graph_weight(stored: str) -> GraphWeight | None:
     return _weight_of(layer[3], last, _LAYER_DENSE[tower], _LAYER_NORMS[tower], f"layer_{layer[2]}/")
 
 
-def left_out_as(stored: str) -> str | None:
+def ignored_kind(stored: str) -> str | None:
     """Tells what a stored weight is that an encoder does not need; None where that is not known.
 
-    >>> left_out_as("cls.predictions.bias")
+    >>> ignored_kind("cls.predictions.bias")
     'pre-training heads'
     """
     name = _PREFIX.sub("", slashed(stored))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -10,8 +10,6 @@ import tensorflow as tf
 from model_bundle.builders.graphs.elmo_characters import BEGIN_TOKEN, END_TOKEN, CharacterEncoder
 from model_bundle.builders.graphs.elmo_lstm import BidirectionalLstm, LayerState
 from model_bundle.builders.graphs.elmo_options import BilmOptions, check_weights
-from model_bundle.builders.graphs.elmo_word_cache import WordCache
-from model_bundle.builders.graphs.scalar_mix import ScalarMix
 
 # Room for the vectors of words, of each precision: 65,000 words of the original ELMo.
 _CACHE_BYTES = 1 << 27
@@ -151,3 +149,69 @@ def _length_checks(tokens: tf.Tensor, lengths: tf.Tensor) -> list[tf.Operation]:
         tf.debugging.assert_non_negative(lengths, message=message),
         tf.debugging.assert_less_equal(lengths, shape[1], message=message),
     ]
+
+
+class WordCache(tf.Module):
+    """Keeps the vectors of words, which do not depend on context, from call to call.
+
+    Text repeats its words: a quarter of a model's work, and more in a small one, is spelling them. The first
+    words that come are kept until there is no room; those are the frequent ones.
+
+    Args:
+        dim: numbers in a vector.
+        max_words: how many are kept.
+    """
+
+    def __init__(self, dim: int, max_words: int) -> None:
+        super().__init__(name="word_cache")
+        self._dim = dim
+        self._max_words = max_words
+        # The last number of a row tells that it is there. Anonymous, because tables of one name are one table
+        # for the whole process, and two models must not share theirs.
+        self._table = tf.lookup.experimental.MutableHashTable(
+            tf.string, tf.float32, tf.zeros([dim + 1]), experimental_is_anonymous=True
+        )
+
+    def look_up(self, words: tf.Tensor, compute: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """Returns vectors, computing those that are not kept.
+
+        Args:
+            words: string[words], each once.
+            compute: makes float32[n, dim] of string[n], n > 0; the same for a word whatever the others are.
+
+        Returns:
+            float32[words, dim].
+        """
+        rows = tf.ensure_shape(self._table.lookup(words), [None, self._dim + 1])
+        is_new = tf.equal(rows[:, -1], 0.0)
+        new = tf.boolean_mask(words, is_new)
+
+        def complete() -> tf.Tensor:
+            computed = tf.pad(compute(new), [[0, 0], [0, 1]], constant_values=1.0)
+            room = tf.maximum(self._max_words - tf.cast(self._table.size(), tf.int32), 0)
+            with tf.control_dependencies([self._table.insert(new[:room], computed[:room])]):
+                return tf.tensor_scatter_nd_update(rows, tf.where(is_new), computed)
+
+        return tf.cond(tf.size(new) > 0, complete, lambda: rows)[:, :-1]
+
+
+class ScalarMix(tf.Module):
+    """Sums layers with one factor each, and scales the sum.
+
+    Args:
+        layer_weights: final factors, one for each layer, the word vectors first. No softmax is applied.
+        gamma: the scale.
+
+    Source: Peters et al., arXiv:1802.05365, equation 1. Both are variables, as the four trainable numbers of
+    the TF-Hub modules were, so that a model built on top can train them.
+    """
+
+    def __init__(self, layer_weights: Sequence[float], gamma: float) -> None:
+        super().__init__(name="aggregation")
+        self._weights = tf.Variable(layer_weights, dtype=tf.float32, name="weights")
+        self._scaling = tf.Variable(gamma, dtype=tf.float32, name="scaling")
+
+    def mix(self, layers: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Returns float32[..., dim] from as many tensors of that shape as there are layer weights."""
+        factors = tf.unstack(self._weights * self._scaling, num=len(layers))
+        return tf.add_n([layer * factor for layer, factor in zip(layers, factors, strict=True)])

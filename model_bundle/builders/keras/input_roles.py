@@ -22,7 +22,7 @@ _REAL: dict[int, tuple[Role, ...]] = {1: ("numeric",), 2: ("numeric", "mask")}
 _NUM_LISTED = 8
 
 
-def settle_roles(inputs: Mapping[str, Any], stated: Mapping[str, Role], where: str) -> dict[str, Role]:
+def resolve_roles(inputs: Mapping[str, Any], stated: Mapping[str, Role], where: str) -> dict[str, Role]:
     """Chooses what each input is fed.
 
     Args:
@@ -73,7 +73,7 @@ def _readings(inputs: Mapping[str, Any], stated: Mapping[str, Role], where: str)
         for name in names
     ]
     for roles in product(*choices):
-        if _fit(roles):
+        if _are_consistent(roles):
             yield dict(zip(names, roles, strict=True))
 
 
@@ -122,7 +122,7 @@ def _likely(name: str, spec: Any) -> tuple[Role, ...]:
     return ("numeric",) if spec.dtype.is_floating else possible
 
 
-def _fit(roles: Sequence[Role]) -> bool:
+def _are_consistent(roles: Sequence[Role]) -> bool:
     """Whether inputs belong together: one kind of text, or numbers alone; nothing twice but numbers."""
     counts = {role: roles.count(role) for role in ROLES}
     kinds = [role for role in ("text", "words", "ids") if counts[role]]

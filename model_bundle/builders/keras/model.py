@@ -79,14 +79,14 @@ class KerasModel:
 
     def _call(self, fed: Mapping[str, Any]) -> dict[str, Any]:
         tf = import_tensorflow()
-        shaped = {name: self._as_taken(tf, name, tensor) for name, tensor in fed.items()}
-        outputs = {name: _as_given(tf, value) for name, value in self.function.call(**shaped).items()}
+        shaped = {name: self._to_function_input(tf, name, tensor) for name, tensor in fed.items()}
+        outputs = {name: _to_output(tf, value) for name, value in self.function.call(**shaped).items()}
         if self.counting is not None:
             texts = next(fed[name] for name, role in self.roles.items() if role == "text")
             outputs[LENGTHS] = count_tokens(tf, texts, self.counting)
         return outputs
 
-    def _as_taken(self, tf: Any, name: str, tensor: Any) -> Any:
+    def _to_function_input(self, tf: Any, name: str, tensor: Any) -> Any:
         """Adds or drops the axis of size 1 that Keras models often have, and casts."""
         spec, role = self.function.inputs[name], self.roles[name]
         rank = spec.shape.rank
@@ -178,7 +178,7 @@ def check_batch_axes(function: ModuleFunction, where: str) -> None:
             )
 
 
-def _as_given(tf: Any, value: Any) -> Any:
+def _to_output(tf: Any, value: Any) -> Any:
     """Makes floats float32, and one number a text a vector of one, whose axis a squeeze may have dropped."""
     if not value.dtype.is_floating:
         return value

@@ -11,7 +11,7 @@ from typing import Any
 from model_bundle.builders.assemble import LICENCE_NAME
 from model_bundle.builders.keras.input_roles import Role
 from model_bundle.builders.keras.options import KerasChoices
-from model_bundle.builders.keras.sidecar_files import Beside
+from model_bundle.builders.keras.sidecar_files import Sidecar
 from model_bundle.builders.licence import Licence
 from model_bundle.builders.source_folder import SourceFolder
 from model_bundle.builders.tokenizer import SubwordTokenizer
@@ -25,7 +25,7 @@ OWN_PREFIX = "model_bundle>"
 
 
 @dataclass(frozen=True)
-class BundleInside:
+class PackedBundle:
     """The bundle that a model stands on, unpacked without its weights, and what the layer says of it."""
 
     folder: Path
@@ -53,10 +53,10 @@ class BundleInside:
         )
 
     @property
-    def beside(self) -> Beside:
+    def sidecar(self) -> Sidecar:
         """Stands for the folder of a tokenizer that others have beside their model."""
         config = {"pad_token_id": self.manifest.tokenizer.pad_id}
-        return Beside(SourceFolder(self.folder), config, f"that of the bundle {self.manifest.name} inside")
+        return Sidecar(SourceFolder(self.folder), config, f"that of the bundle {self.manifest.name} inside")
 
     @property
     def subwords(self) -> SubwordTokenizer:
@@ -96,7 +96,7 @@ class BundleInside:
         return path
 
 
-def find_inside(loaded: Any, folder: Path, where: str) -> BundleInside | None:
+def find_packed_bundle(loaded: Any, folder: Path, where: str) -> PackedBundle | None:
     """Finds and unpacks it; None where the model was made without.
 
     Args:
@@ -114,4 +114,4 @@ def find_inside(loaded: Any, folder: Path, where: str) -> BundleInside | None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
     manifest = unpack_bundle(found["packed"], folder, where)
-    return BundleInside(folder, manifest, tuple(found["labels"]), found["max_tokens"])
+    return PackedBundle(folder, manifest, tuple(found["labels"]), found["max_tokens"])

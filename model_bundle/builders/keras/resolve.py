@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches
-from model_bundle.builders.keras.input_roles import Role, settle_roles
+from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches, unfrozen_reason
+from model_bundle.builders.keras.input_roles import Role, resolve_roles
 from model_bundle.builders.keras.model import (
     Counting,
     ExampleTexts,
@@ -18,13 +18,11 @@ from model_bundle.builders.keras.model import (
     find_counting,
 )
 from model_bundle.builders.keras.options import KerasChoices
-from model_bundle.builders.keras.packed_bundle import BundleInside, find_inside
+from model_bundle.builders.keras.packed_bundle import PackedBundle, find_packed_bundle
 from model_bundle.builders.keras.resolve_inputs import columns_of, make_text_side, max_tokens_of, tokenizer_of
-from model_bundle.builders.keras.resolve_outputs import KerasOutputs, settle_outputs
-from model_bundle.builders.keras.sidecar_files import Beside, find_beside, read_subwords
-from model_bundle.builders.keras.tf1_variables import saved_functions
-from model_bundle.builders.probe_constants import constants_fault
-from model_bundle.builders.tfhub.function import CALL, ModuleFunction
+from model_bundle.builders.keras.resolve_outputs import KerasOutputs, resolve_outputs
+from model_bundle.builders.keras.sidecar_files import Sidecar, find_sidecar, read_subwords
+from model_bundle.builders.tfhub.function import CALL, ModuleFunction, saved_functions
 from model_bundle.builders.tfhub.load import LoadedModule
 from model_bundle.builders.tokenizer import SubwordTokenizer
 from model_bundle.bundle.manifest import TokenizerSpec
@@ -39,12 +37,12 @@ _ALL = np.arange(len(GOLDEN_TEXTS))
 
 
 @dataclass(frozen=True)
-class SettledKeras:
+class ResolvedKeras:
     """A model and all that was found out about it; ``notes`` are for its user, a line each."""
 
     model: KerasModel
-    beside: Beside | None
-    inside: BundleInside | None
+    sidecar: Sidecar | None
+    packed: PackedBundle | None
     subwords: SubwordTokenizer | None
     max_tokens: int | None
     outputs: KerasOutputs
@@ -53,7 +51,7 @@ class SettledKeras:
     notes: tuple[str, ...]
 
 
-def settle_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scratch: Path) -> SettledKeras:
+def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scratch: Path) -> ResolvedKeras:
     """Chooses a function, runs it on a few texts, and draws the conclusions.
 
     Args:
@@ -68,25 +66,27 @@ def settle_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scra
     where = loaded.module.location
     function = _choose(saved_functions(loaded), choices.signature, where)
     check_batch_axes(function, where)
-    inside = find_inside(loaded.loaded, scratch / "inside", where)
-    if inside is not None:
-        choices = inside.complete(choices, function.inputs)
-    roles = settle_roles(function.inputs, _stated(choices), where)
+    packed = find_packed_bundle(loaded.loaded, scratch / "inside", where)
+    if packed is not None:
+        choices = packed.complete(choices, function.inputs)
+    roles = resolve_roles(function.inputs, _stated(choices), where)
     columns = columns_of(function, roles, choices, where)
-    beside, subwords = _tokenizer(roles, inside, source, choices, where)
-    spec = tokenizer_of(roles, subwords, beside, choices, where)
+    sidecar, subwords = _tokenizer(roles, packed, source, choices, where)
+    spec = tokenizer_of(roles, subwords, sidecar, choices, where)
     model = KerasModel(function, roles, spec, columns)
-    max_tokens = max_tokens_of(model, subwords, beside, choices, where)
+    max_tokens = max_tokens_of(model, subwords, sidecar, choices, where)
     texts = ExampleTexts(make_text_side(spec, subwords, max_tokens, scratch), model.inputs())
-    model, found = _look(model, texts, where)
-    outputs = settle_outputs(found, _num_tokens(spec, texts), beside, choices, where)
+    model, found = _inspect(model, texts, where)
+    outputs = resolve_outputs(found, _num_tokens(spec, texts), sidecar, choices, where)
     behaviour = probe_batches(model.run, texts, outputs.specs)
-    notes = [f"uses {function.describe()}", *_input_notes(model, texts, beside, subwords), *outputs.notes]
-    fault = constants_fault(model.signature, model.fed(texts.prepare(GOLDEN_TEXTS).batch(_ALL)))
+    notes = [f"uses {function.describe()}", *_input_notes(model, texts, sidecar, subwords), *outputs.notes]
+    fault = unfrozen_reason(model.signature, model.fed(texts.prepare(GOLDEN_TEXTS).batch(_ALL)))
     if subwords is not None and max_tokens is None:
         notes.append("no limit of tokens is known: say --max_tokens if the model has one")
     notes += [*_batch_notes(behaviour, spec.kind), *([f"weights stay variables: {fault}"] if fault else [])]
-    return SettledKeras(model, beside, inside, subwords, max_tokens, outputs, behaviour, fault, tuple(notes))
+    return ResolvedKeras(
+        model, sidecar, packed, subwords, max_tokens, outputs, behaviour, fault, tuple(notes)
+    )
 
 
 def _choose(functions: list[ModuleFunction], wanted: str | None, where: str) -> ModuleFunction:
@@ -102,15 +102,15 @@ def _choose(functions: list[ModuleFunction], wanted: str | None, where: str) -> 
 
 
 def _tokenizer(
-    roles: Mapping[str, Role], inside: BundleInside | None, source: Path, choices: KerasChoices, where: str
-) -> tuple[Beside | None, SubwordTokenizer | None]:
+    roles: Mapping[str, Role], packed: PackedBundle | None, source: Path, choices: KerasChoices, where: str
+) -> tuple[Sidecar | None, SubwordTokenizer | None]:
     """Finds the tokenizer of a model that takes token ids: as stated, inside it, or beside it."""
     if "ids" not in roles.values():
         return None, None
-    if inside is not None and choices.tokenizer is None and inside.manifest.tokenizer.kind == "subwords":
-        return inside.beside, inside.subwords
-    beside = find_beside(source, choices.tokenizer)
-    return beside, read_subwords(beside, choices.lowercase, where)
+    if packed is not None and choices.tokenizer is None and packed.manifest.tokenizer.kind == "subwords":
+        return packed.sidecar, packed.subwords
+    sidecar = find_sidecar(source, choices.tokenizer)
+    return sidecar, read_subwords(sidecar, choices.lowercase, where)
 
 
 def _stated(choices: KerasChoices) -> dict[str, Role]:
@@ -118,7 +118,7 @@ def _stated(choices: KerasChoices) -> dict[str, Role]:
     return {**numeric, **choices.inputs}
 
 
-def _look(model: KerasModel, texts: ExampleTexts, where: str) -> tuple[KerasModel, dict[str, np.ndarray]]:
+def _inspect(model: KerasModel, texts: ExampleTexts, where: str) -> tuple[KerasModel, dict[str, np.ndarray]]:
     """Runs the golden texts; finds out how a graph counts its tokens where only it knows."""
     tf = import_tensorflow()
     batch = texts.prepare(GOLDEN_TEXTS).batch(_ALL)
@@ -146,11 +146,11 @@ def _num_tokens(spec: TokenizerSpec, texts: ExampleTexts) -> int | None:
 
 
 def _input_notes(
-    model: KerasModel, texts: ExampleTexts, beside: Beside | None, subwords: SubwordTokenizer | None
+    model: KerasModel, texts: ExampleTexts, sidecar: Sidecar | None, subwords: SubwordTokenizer | None
 ) -> list[str]:
     notes = [f"input {name}: {role}" for name, role in sorted(model.roles.items())]
-    if subwords is not None and beside is not None:
-        notes.append(f"tokenizer: {beside.how}" + (f"; {subwords.note}" if subwords.note else ""))
+    if subwords is not None and sidecar is not None:
+        notes.append(f"tokenizer: {sidecar.how}" + (f"; {subwords.note}" if subwords.note else ""))
     if model.tokenizer.lowercase is None and model.tokenizer.kind in ("text", "words"):
         notes.append(
             "casing: text is left as it is; say --lowercase yes if the model was trained on lower case"

@@ -9,7 +9,7 @@ from typing import Any
 from model_bundle.builders.keras.input_roles import Role, describe_inputs
 from model_bundle.builders.keras.model import KerasModel
 from model_bundle.builders.keras.options import KerasChoices
-from model_bundle.builders.keras.sidecar_files import Beside
+from model_bundle.builders.keras.sidecar_files import Sidecar
 from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.builders.tokenizer import SubwordTokenizer
 from model_bundle.bundle.manifest import TokenizerSpec
@@ -45,7 +45,7 @@ def columns_of(
 def tokenizer_of(
     roles: Mapping[str, Role],
     subwords: SubwordTokenizer | None,
-    beside: Beside | None,
+    sidecar: Sidecar | None,
     choices: KerasChoices,
     where: str,
 ) -> TokenizerSpec:
@@ -56,7 +56,7 @@ def tokenizer_of(
     """
     kinds = set(roles.values())
     if subwords is not None:
-        spec = TokenizerSpec(kind="subwords", lowercase=subwords.lowercase, pad_id=_pad_id(subwords, beside))
+        spec = TokenizerSpec(kind="subwords", lowercase=subwords.lowercase, pad_id=_pad_id(subwords, sidecar))
     elif "words" in kinds:
         split = choices.word_split or "spaces"
         spec = TokenizerSpec(kind="words", word_split=split, lowercase=choices.lowercase)
@@ -78,10 +78,10 @@ def tokenizer_of(
     return spec
 
 
-def _pad_id(subwords: SubwordTokenizer, beside: Beside | None) -> int:
+def _pad_id(subwords: SubwordTokenizer, sidecar: Sidecar | None) -> int:
     from tokenizers import Tokenizer
 
-    stated = beside.config.get("pad_token_id") if beside else None
+    stated = sidecar.config.get("pad_token_id") if sidecar else None
     if isinstance(stated, int):
         return stated
     tokenizer = Tokenizer.from_str(subwords.json_text)
@@ -92,7 +92,7 @@ def _pad_id(subwords: SubwordTokenizer, beside: Beside | None) -> int:
 def max_tokens_of(
     model: KerasModel,
     subwords: SubwordTokenizer | None,
-    beside: Beside | None,
+    sidecar: Sidecar | None,
     choices: KerasChoices,
     where: str,
 ) -> int | None:
@@ -104,7 +104,7 @@ def max_tokens_of(
         )
     limits = [*lengths]
     if subwords is not None and not lengths:
-        positions = beside.config.get("max_position_embeddings") if beside else None
+        positions = sidecar.config.get("max_position_embeddings") if sidecar else None
         limits = [limit for limit in (positions, subwords.max_tokens) if isinstance(limit, int)]
     limit = min(limits, default=None)
     if choices.max_tokens is None:

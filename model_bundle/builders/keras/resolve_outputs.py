@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from model_bundle.builders.keras.options import KerasChoices
-from model_bundle.builders.keras.sidecar_files import Beside, labels_in, read_labels
+from model_bundle.builders.keras.sidecar_files import Sidecar, labels_in, read_labels
 from model_bundle.builders.tfhub.bert_preprocessing import LENGTHS
 from model_bundle.builders.tfhub.outputs import describe_outputs
 from model_bundle.bundle.manifest import OutputSpec, Pooling
@@ -35,10 +35,10 @@ class KerasOutputs:
     notes: tuple[str, ...]
 
 
-def settle_outputs(
+def resolve_outputs(
     found: Mapping[str, np.ndarray],
     num_tokens: int | None,
-    beside: Beside | None,
+    sidecar: Sidecar | None,
     choices: KerasChoices,
     where: str,
 ) -> KerasOutputs:
@@ -47,7 +47,7 @@ def settle_outputs(
     Args:
         found: arrays by name.
         num_tokens: of the longest golden text; None where only the model knows.
-        beside: may tell labels.
+        sidecar: may tell labels.
         choices: see there.
         where: what to call the model in an error.
 
@@ -56,16 +56,15 @@ def settle_outputs(
     """
     specs, notes = describe_outputs(found, len(GOLDEN_TEXTS), num_tokens, where)
     default = _default(specs, choices.default_output, where)
-    labels, why = _labels(found[default], beside, choices, where)
+    labels, why = _labels(found[default], sidecar, choices, where)
     if choices.task == "embed" or not labels:
         return _vectors(specs, default, choices, notes)
     specs[default] = specs[default].model_copy(
         update={"kind": "class", "per_token": specs[default].kind == "token"}
     )
     scores, regression = _scores(found[default], choices)
-    notes.append(
-        f"classes: {', '.join(labels[:8])}{', …' if len(labels) > 8 else ''} ({why}); {_told(scores)}"
-    )
+    listed = ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
+    notes.append(f"classes: {listed} ({why}); {_describe_scores(scores)}")
     return KerasOutputs(
         specs, default, "classify", labels, scores, choices.multi_label, regression, None, tuple(notes)
     )
@@ -98,7 +97,7 @@ def _vectors(
 
 
 def _labels(
-    scores: np.ndarray, beside: Beside | None, choices: KerasChoices, where: str
+    scores: np.ndarray, sidecar: Sidecar | None, choices: KerasChoices, where: str
 ) -> tuple[tuple[str, ...], str]:
     """Returns the names of the classes and their origin; none if the output is not a classification."""
     size = scores.shape[-1]
@@ -109,7 +108,7 @@ def _labels(
                 f"--labels {choices.labels}: {len(labels)} labels, where {where} gives {size} numbers."
             )
         return labels, f"from {choices.labels.name}"
-    config: dict[str, Any] = beside.config if beside else {}
+    config: dict[str, Any] = sidecar.config if sidecar else {}
     is_classifier = any("Classification" in str(name) for name in config.get("architectures") or ())
     if "id2label" in config and len(config["id2label"]) == size and is_classifier:
         return labels_in(config, "config.json"), "from config.json"
@@ -137,7 +136,7 @@ def _is_softmax(scores: np.ndarray) -> bool:
     )
 
 
-def _told(scores: str) -> str:
+def _describe_scores(scores: str) -> str:
     return (
         "the model gives scores" if scores == "as_is" else f"scores are the {scores} of what the model gives"
     )

@@ -17,7 +17,7 @@ _LEVELS = 2
 
 
 @dataclass(frozen=True)
-class Beside:
+class Sidecar:
     """A folder with tokenizer files, a configuration, or both. ``how`` tells how it was found."""
 
     folder: SourceFolder
@@ -25,7 +25,7 @@ class Beside:
     how: str
 
 
-def find_beside(source: Path, stated: Path | None) -> Beside | None:
+def find_sidecar(source: Path, stated: Path | None) -> Sidecar | None:
     """Finds the tokenizer and configuration of a model.
 
     Looked for in the model itself where it is a folder, in the folders above it, and in their other folders.
@@ -90,23 +90,23 @@ def labels_in(content: Any, where: str) -> tuple[str, ...]:
     raise SourceError(f"{where}: expected a list of labels, or id2label with numbers from 0.")
 
 
-def read_subwords(beside: Beside | None, lowercase: bool | None, where: str) -> SubwordTokenizer:
+def read_subwords(sidecar: Sidecar | None, lowercase: bool | None, where: str) -> SubwordTokenizer:
     """Reads the tokenizer of a model that takes token ids.
 
     Raises:
         SourceError: there is none.
     """
-    if beside is None or not _has_tokenizer(beside.folder.root):
+    if sidecar is None or not _has_tokenizer(sidecar.folder.root):
         raise SourceError(
             f"{where} takes token ids, and no tokenizer lies beside it. Name the folder of its tokenizer "
             f"({', '.join(_TOKENIZER_FILES)}): --tokenizer DIR"
         )
-    return read_tokenizer(beside.folder, lowercase)
+    return read_tokenizer(sidecar.folder, lowercase)
 
 
-def _read(folder: Path, how: str) -> Beside:
+def _read(folder: Path, how: str) -> Sidecar:
     opened = SourceFolder(folder)
-    return Beside(opened, opened.json_object("config.json") or {}, how)
+    return Sidecar(opened, opened.json_object("config.json") or {}, how)
 
 
 def _levels(source: Path) -> Iterator[list[Path]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import tempfile
 import warnings
@@ -13,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from model_bundle.builders.tfhub.archive import ENDINGS, unpack
-from model_bundle.builders.tfhub.cache import cache_folder, how_to_fetch
 from model_bundle.errors import SourceError
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
@@ -65,7 +66,7 @@ def _fetch(handle: str, scratch: Path) -> HubModule:
     place = handle.removeprefix("file://")
     path = _copied(place, scratch) if "://" in place else Path(place).expanduser()
     if not path.exists():
-        raise SourceError(f"{handle}: there is no such folder or archive.{how_to_fetch(handle)}")
+        raise SourceError(f"{handle}: there is no such folder or archive.{fetch_hint(handle)}")
     unpacked = path.is_file()
     root = _saved_model_folder(unpack(path, scratch / "unpacked") if unpacked else path, handle, unpacked)
     location = path.resolve().name if "://" not in place else place
@@ -85,7 +86,7 @@ def _from_web(handle: str, scratch: Path) -> HubModule:
     except Exception as error:
         raise SourceError(
             f"{_public(handle)} did not resolve to a module: {_summary(error)}\nNeither is it in the cache "
-            f"of tensorflow_hub; looked for: {folder}{how_to_fetch(handle)}"
+            f"of tensorflow_hub; looked for: {folder}{fetch_hint(handle)}"
         ) from error
     remedy = f"Delete {place} and {place}.descriptor.txt, and build again: the module is fetched anew."
     path = _copied(place, scratch) if "://" in place else Path(place)
@@ -155,3 +156,62 @@ def _public(handle: str) -> str:
 
 def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+
+
+_KAGGLE_URL = re.compile(
+    r"https?://(?:www\.)?kaggle\.com/models/(?P<owner>[\w.-]+)/(?P<model>[\w.-]+)"
+    r"(?:/frameworks)?/(?P<framework>[\w.-]+)(?:/variations)?/(?P<variation>[\w.-]+)"
+    r"(?:(?:/versions)?/(?P<version>\d+))?/?(?:[?#].*)?"
+)
+_KAGGLE_HANDLE = re.compile(r"[\w-]+/[\w.-]+/(?i:tensorflow[12])/[\w.-]+(/\d+)?")
+_TFHUB_URL = re.compile(r"https?://(?:www\.)?tfhub\.dev/.+")
+
+
+def cache_folder(handle: str) -> str:
+    """Returns the folder that tensorflow_hub keeps a web handle in.
+
+    Source: ``_module_dir`` in compressed_module_resolver.py and ``tfhub_cache_dir`` in resolver.py of
+    tensorflow_hub 0.16.
+    """
+    root = os.getenv("TFHUB_CACHE_DIR") or str(Path(tempfile.gettempdir()) / "tfhub_modules")
+    # A name, not a protection: this is what the library takes.
+    return f"{root.rstrip('/')}/{hashlib.sha1(handle.encode('utf-8'), usedforsecurity=False).hexdigest()}"
+
+
+def fetch_hint(handle: str) -> str:
+    """Says, in lines of its own, how to get a module some other way; empty where nothing is known of it.
+
+    >>> print(fetch_hint("https://www.kaggle.com/models/google/elmo/tensorFlow1/elmo/3").splitlines()[2])
+      python -c 'import kagglehub; print(kagglehub.model_download("google/elmo/tensorFlow1/elmo/3"))'
+    """
+    kaggle = _kaggle_handle(handle)
+    if kaggle is None and not re.match(r"https?://", handle):
+        return ""
+    if kaggle is None and not _TFHUB_URL.fullmatch(handle):
+        return (
+            "\nCheck the address and the network; or download the module elsewhere, copy it here, and run\n"
+            "  python -m model_bundle build hub DIR --output …"
+        )
+    return (
+        "\nModules of TF-Hub have moved to Kaggle. Where there is a network:\n"
+        f"  python -c 'import kagglehub; print(kagglehub.model_download(\"{kaggle or _TFHUB_PATTERN}\"))'\n"
+        "prints the folder it made (pip install kagglehub). Copy it here, and run\n"
+        "  python -m model_bundle build hub DIR --output …"
+    )
+
+
+# What Kaggle calls a module of tfhub.dev cannot be told from its address alone.
+_TFHUB_PATTERN = "OWNER/MODEL/tensorFlow1 or tensorFlow2/VARIATION/VERSION"
+
+
+def _kaggle_handle(handle: str) -> str | None:
+    """Returns what kagglehub calls a module that is named as Kaggle names it."""
+    if _KAGGLE_HANDLE.fullmatch(handle):
+        return handle
+    match = _KAGGLE_URL.fullmatch(handle)
+    if match is None:
+        return None
+    framework = re.sub(r"^tensorflow(?=\d)", "tensorFlow", match["framework"], flags=re.IGNORECASE)
+    return "/".join(
+        filter(None, (match["owner"], match["model"], framework, match["variation"], match["version"]))
+    )

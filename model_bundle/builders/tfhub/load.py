@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from model_bundle.builders.tfhub.custom_ops import CustomOps, register_ops
 from model_bundle.builders.tfhub.handle import HubModule, import_hub
-from model_bundle.builders.tfhub.source_scan import read_source
+from model_bundle.bundle.graph_scan.allowed_operations import is_text_op
 from model_bundle.bundle.graph_scan.scan import scan_saved_model
 from model_bundle.errors import SourceError
+from model_bundle.runtime.saved_model import import_custom_ops
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
+
+CustomOps = tuple[Literal["tensorflow_text"], ...]
+_NUM_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,59 @@ def _tags(saved_model: Any, module: HubModule) -> list[str] | None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def register_ops(saved_model: Any, needed_by: str) -> CustomOps:
+    """Imports what registers the operations of a SavedModel; without them it does not load.
+
+    Args:
+        saved_model: the message in ``saved_model.pb``.
+        needed_by: what to call the model in an error.
+
+    Returns:
+        The packages that were needed, for ``BundleManifest.custom_ops``.
+
+    Raises:
+        SourceError: neither TensorFlow nor a known package has an operation.
+        MissingExtraError: such a package is not installed.
+    """
+    import_tensorflow()
+    from tensorflow.python.framework import op_def_registry
+
+    used = set(_operations(saved_model))
+    packages: CustomOps = ("tensorflow_text",) if any(map(is_text_op, used)) else ()
+    import_custom_ops(packages, needed_by)
+    unknown = sorted(op for op in used if op_def_registry.get(op) is None)
+    if unknown:
+        listed = ", ".join(unknown[:_NUM_LISTED]) + (", …" if len(unknown) > _NUM_LISTED else "")
+        raise SourceError(
+            f"{needed_by} uses {len(unknown)} operations that neither TensorFlow nor tensorflow_text has: "
+            f"{listed}. They come from a library of its own, which cannot travel in a bundle; ask for an "
+            "export without them."
+        )
+    return packages
+
+
+def _operations(saved_model: Any) -> Iterator[str]:
+    """Names every operation of every graph, nested functions included; calls of functions are none."""
+    for graph in saved_model.meta_graphs:
+        library = graph.graph_def.library.function
+        functions = {function.signature.name for function in library}
+        nodes = [node for function in library for node in function.node_def]
+        yield from {node.op for node in [*graph.graph_def.node, *nodes]} - functions
+
+
+def read_source(directory: Path) -> Any:
+    """Reads the message in ``saved_model.pb`` or ``saved_model.pbtxt``, as TensorFlow will.
+
+    Raises:
+        SourceError: neither is there, or it is damaged.
+    """
+    import_tensorflow()
+    from tensorflow.python.saved_model import loader_impl
+
+    try:
+        return loader_impl.parse_saved_model(str(directory))
+    except OSError as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise SourceError(f"{directory} holds no SavedModel that can be read: {first_line}.") from error

@@ -44,7 +44,9 @@ def describe_outputs(
     for name in sorted(outputs.keys() - specs.keys()):
         kind = _kind(outputs[name], num_texts, num_tokens)
         if kind is None:
-            notes.append(f"output {name} is left out: {_why_not(outputs[name], num_texts, num_tokens)}")
+            notes.append(
+                f"output {name} is left out: {_rejection_reason(outputs[name], num_texts, num_tokens)}"
+            )
         else:
             specs[name] = OutputSpec(kind=kind, dim=outputs[name].shape[-1], layer=_layer(name))
     if not specs.keys() - {LENGTHS}:
@@ -70,7 +72,7 @@ def _kind(array: np.ndarray, num_texts: int, num_tokens: int | None) -> Literal[
     return "token" if is_token else None
 
 
-def _why_not(array: np.ndarray, num_texts: int, num_tokens: int | None) -> str:
+def _rejection_reason(array: np.ndarray, num_texts: int, num_tokens: int | None) -> str:
     shape = f"it is {array.dtype.name}{list(array.shape)} for {num_texts} texts"
     if array.ndim == 3 and array.dtype.kind == "f" and num_tokens is None:
         return f"{shape}, and the module does not tell which tokens are padding (no output {LENGTHS})"

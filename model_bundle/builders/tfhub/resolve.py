@@ -8,8 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches
-from model_bundle.builders.probe_constants import constants_fault
+from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches, unfrozen_reason
 from model_bundle.builders.tfhub.bert_preprocessing import join, preprocessing, takes_any_length
 from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.builders.tfhub.load import LoadedModule
@@ -48,7 +47,7 @@ class HubChoices:
 
 
 @dataclass(frozen=True)
-class Settled:
+class ResolvedModule:
     """A model and all that was found out about it; ``notes`` are for its user, a line each.
 
     ``reference`` gives what the module itself gives for the same texts: the model, unless it was changed.
@@ -65,7 +64,7 @@ class Settled:
     notes: tuple[str, ...]
 
 
-def settle(loaded: LoadedModule, helper: LoadedModule | None, choices: HubChoices) -> Settled:
+def resolve_module(loaded: LoadedModule, helper: LoadedModule | None, choices: HubChoices) -> ResolvedModule:
     """Chooses a function, runs it on a few texts, and draws the conclusions.
 
     Args:
@@ -80,13 +79,13 @@ def settle(loaded: LoadedModule, helper: LoadedModule | None, choices: HubChoice
     note = f"uses {function.describe()}"
     if "ids" not in roles.values():
         model = _direct(function, roles, choices)
-        return _look(model, model, loaded, choices, (note,))
+        return _inspect(model, model, loaded, choices, (note,))
     if helper is None:
         raise SourceError(
             f"{loaded.module.location} takes token ids: {function.describe()}. Name the module that makes "
             "them of texts, which its page names: --preprocess HANDLE|DIR"
         )
-    return _settle_pair(function, roles, loaded, helper, choices, note)
+    return _resolve_pair(function, roles, loaded, helper, choices, note)
 
 
 def _direct(function: ModuleFunction, roles: Mapping[str, Role], choices: HubChoices) -> HubModel:
@@ -95,20 +94,20 @@ def _direct(function: ModuleFunction, roles: Mapping[str, Role], choices: HubCho
     if "words" in roles.values():
         spec = TokenizerSpec(kind="words", word_split=choices.word_split or "spaces")
         return HubModel(function, roles, spec, choices.max_tokens)
-    _refuse_word_choices(function, choices)
+    _reject_word_options(function, choices)
     return HubModel(function, roles, TokenizerSpec(kind="text"), None)
 
 
-def _settle_pair(
+def _resolve_pair(
     encoder: ModuleFunction,
     roles: Mapping[str, Role],
     loaded: LoadedModule,
     helper: LoadedModule,
     choices: HubChoices,
     note: str,
-) -> Settled:
+) -> ResolvedModule:
     """Joins encoder and preprocessing; without the padding that no text needs, where that changes nothing."""
-    _refuse_word_choices(encoder, choices)
+    _reject_word_options(encoder, choices)
     maker, made, max_ids = preprocessing(helper)
     notes = (note, f"cuts each text at {max_ids} tokens, as {helper.module.name} does; no row will say so")
 
@@ -118,15 +117,15 @@ def _settle_pair(
 
     whole = joined(trim=False)
     if takes_any_length(encoder):
-        settled = _look(joined(trim=True), whole, loaded, choices, notes)
-        if not settled.behaviour.batch_dependent:
-            return settled
-    return _look(whole, whole, loaded, choices, notes)
+        resolved = _inspect(joined(trim=True), whole, loaded, choices, notes)
+        if not resolved.behaviour.batch_dependent:
+            return resolved
+    return _inspect(whole, whole, loaded, choices, notes)
 
 
-def _look(
+def _inspect(
     model: HubModel, reference: HubModel, loaded: LoadedModule, choices: HubChoices, notes: tuple[str, ...]
-) -> Settled:
+) -> ResolvedModule:
     """Runs a model on the golden texts and on the probe's, and describes what came out."""
     behaviour, outputs, left_out = _run(model, loaded)
     default = default_output(outputs)
@@ -137,9 +136,9 @@ def _look(
         )
     if outputs[default].kind == "token" and pooling is None:
         pooling = Pooling.MEAN
-    fault = _constants_fault(model)
+    fault = _unfrozen_reason(model)
     frozen = (f"weights stay variables: {fault}",) if fault else ()
-    return Settled(
+    return ResolvedModule(
         model=model,
         reference=reference,
         outputs=outputs,
@@ -166,9 +165,9 @@ def _run(model: HubModel, loaded: LoadedModule) -> tuple[BatchBehaviour, dict[st
     return probe_batches(model.run, text_side, outputs), outputs, left_out
 
 
-def _constants_fault(model: HubModel) -> str | None:
+def _unfrozen_reason(model: HubModel) -> str | None:
     batch = model.text_side().prepare(GOLDEN_TEXTS).batch(np.arange(len(GOLDEN_TEXTS)))
-    return constants_fault(model.signature(), {name: batch[role] for name, role in model.roles.items()})
+    return unfrozen_reason(model.signature(), {name: batch[role] for name, role in model.roles.items()})
 
 
 def _batch_notes(behaviour: BatchBehaviour) -> list[str]:
@@ -183,7 +182,7 @@ def _batch_notes(behaviour: BatchBehaviour) -> list[str]:
     return notes
 
 
-def _refuse_word_choices(function: ModuleFunction, choices: HubChoices) -> None:
+def _reject_word_options(function: ModuleFunction, choices: HubChoices) -> None:
     for flag, value in (("--word_split", choices.word_split), ("--max_tokens", choices.max_tokens)):
         if value is not None:
             raise SourceError(

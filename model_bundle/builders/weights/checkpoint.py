@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model_bundle.builders.weights.read import StoredWeights, as_float32
+from model_bundle.builders.weights.stored import StoredWeights, as_float32
 from model_bundle.errors import SourceError
 
 _USUAL = "bert_model.ckpt"

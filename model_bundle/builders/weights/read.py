@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from model_bundle.builders.source_folder import SourceFolder
+from model_bundle.builders.weights.stored import StoredWeights
 from model_bundle.errors import SourceError
 
 SAFETENSORS = "model.safetensors"
@@ -22,20 +19,6 @@ Pickled weights run code when they are read, so they are not read here. Where Py
   AutoModel.from_pretrained("OLD").save_pretrained("NEW")
   AutoTokenizer.from_pretrained("OLD").save_pretrained("NEW")
 (a sentence-transformers model: SentenceTransformer("OLD").save("NEW")), then build from NEW."""
-
-
-@dataclass(frozen=True)
-class StoredWeights:
-    """Weights in files, not yet in memory.
-
-    ``shapes`` by stored name. ``read`` gives one as float32 in its stored shape; halves are widened.
-    ``files`` are those that hold them. ``format`` is what to call it.
-    """
-
-    shapes: dict[str, tuple[int, ...]]
-    read: Callable[[str], np.ndarray]
-    files: tuple[Path, ...]
-    format: str
 
 
 def find_weights(folder: SourceFolder) -> StoredWeights:
@@ -77,20 +60,3 @@ def _no_weights(root: Path) -> str:
         "bert_model.ckpt.index. A model that offers pytorch_model.bin only needs one step first.\n"
         f"{CONVERT_PICKLES}"
     )
-
-
-def as_float32(name: str, array: np.ndarray, where: Path) -> np.ndarray:
-    """Widens half precision and narrows double.
-
-    Raises:
-        SourceError: the weight is no floating-point number (quantised), or holds NaN or infinity.
-    """
-    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
-        raise SourceError(
-            f"{where}: {name} is stored as {array.dtype}; quantised weights are not supported. "
-            "Build from the original, unquantised model."
-        )
-    widened = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(widened).all():
-        raise SourceError(f"{where}: {name} holds NaN or infinity: the model is broken. Export it again.")
-    return widened

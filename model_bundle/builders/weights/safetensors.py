@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from model_bundle.builders.source_folder import read_json
-from model_bundle.builders.weights.read import StoredWeights, as_float32
+from model_bundle.builders.weights.stored import StoredWeights, as_float32
 from model_bundle.errors import SourceError
 
 

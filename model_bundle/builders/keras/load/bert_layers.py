@@ -5,27 +5,35 @@ Import this module inside functions only: it imports TensorFlow, and is made for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from model_bundle.builders.bert.match_weights import pair_names, read_weights
+from model_bundle.builders.bert.transformers_config import encoder_config
 from model_bundle.builders.graphs.bert import BertEncoder
-from model_bundle.builders.keras.load.transformers import match_weights, num_labels, sorted_out
+from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.builders.source_folder import SourceFolder
+from model_bundle.builders.weights.stored import StoredWeights, as_float32
 from model_bundle.errors import SourceError
 
+# What stands before a name of the model's own parts: the layer, whatever it is called.
+_ABOVE = re.compile(r"^(?:.*?/)?(?=(?:bert|classifier)/)")
 
-class _Encoded(NamedTuple):
+
+class _EncoderOutput(NamedTuple):
     """What TFBertModel gives, in its order."""
 
     last_hidden_state: Any
     pooler_output: Any
 
 
-class _Judged(NamedTuple):
+class _ClassifierOutput(NamedTuple):
     """What TFBertForSequenceClassification gives."""
 
     logits: Any
@@ -55,7 +63,7 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
             raise SourceError(f"{place} has no config.json. Name the folder of the model's configuration.")
         return cls(settings)
 
-    def take_stored(self, arrays: Mapping[str, np.ndarray], where: str) -> tuple[str, ...]:
+    def assign_stored(self, arrays: Mapping[str, np.ndarray], where: str) -> tuple[str, ...]:
         """Returns our graph the stored weights. See ``read_weights`` for errors."""
         config, weights, notes = match_weights(self.settings, arrays, where, self.is_classifier)
         self.encoder = BertEncoder(config, weights, where)
@@ -68,8 +76,8 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
         token_type_ids: Any = None,
         **_: Any,
     ) -> Any:
-        """Computes what the model did; see ``sorted_out`` for its inputs."""
-        ids, mask, types = sorted_out(inputs, attention_mask, token_type_ids)
+        """Computes what the model did; see ``split_inputs`` for its inputs."""
+        ids, mask, types = split_inputs(inputs, attention_mask, token_type_ids)
         ids = tf.cast(ids, tf.int32)
         mask = tf.ones_like(ids) if mask is None else tf.cast(mask, tf.int32)
         types = None if types is None else tf.cast(types, tf.int32)
@@ -81,16 +89,16 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
     def shapes_only(self, ids: Any) -> Any:
         """Returns tensors of the right shapes, for as long as there are no weights."""
         states = tf.zeros([tf.shape(ids)[0], tf.shape(ids)[1], self.settings["hidden_size"]])
-        return _Encoded(
+        return _EncoderOutput(
             tf.ensure_shape(states, [None, ids.shape[1], self.settings["hidden_size"]]), states[:, 0]
         )
 
     def finish(self, states: Any) -> Any:
         """Makes what the model gives of the last layer's states."""
         if self.encoder.has_pooler:
-            return _Encoded(states, self.encoder.pool_first(states))
+            return _EncoderOutput(states, self.encoder.pool_first(states))
         # Nothing may depend on what was not stored: it would show at once.
-        return _Encoded(states, tf.fill(tf.shape(states[:, 0]), np.float32("nan")))
+        return _EncoderOutput(states, tf.fill(tf.shape(states[:, 0]), np.float32("nan")))
 
 
 class Classifier(StandIn):
@@ -100,8 +108,43 @@ class Classifier(StandIn):
 
     def shapes_only(self, ids: Any) -> Any:
         """Returns tensors of the right shapes, for as long as there are no weights."""
-        return _Judged(tf.zeros([tf.shape(ids)[0], num_labels(self.settings)]))
+        return _ClassifierOutput(tf.zeros([tf.shape(ids)[0], num_labels(self.settings)]))
 
     def finish(self, states: Any) -> Any:
         """Makes what the model gives of the last layer's states."""
-        return _Judged(self.encoder.classify(self.encoder.pool_first(states)))
+        return _ClassifierOutput(self.encoder.classify(self.encoder.pool_first(states)))
+
+
+def num_labels(settings: Mapping[str, Any]) -> int:
+    """Counts the classes of a configuration; transformers leaves 2 out."""
+    return len(settings.get("id2label") or ()) or int(settings.get("num_labels") or 2)
+
+
+def match_weights(
+    settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: str, is_classifier: bool
+) -> tuple[BertConfig, dict[str, np.ndarray], tuple[str, ...]]:
+    """Pairs what is stored for a model with what our graph needs; notes tell what was left out.
+
+    Raises:
+        WeightsMismatchError: they are not the same.
+    """
+    arrays = {_ABOVE.sub("", name): array for name, array in arrays.items()}
+    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+    stored = StoredWeights(shapes, lambda name: as_float32(name, arrays[name], Path(where)), (), "Keras")
+    names = pair_names(stored, with_head=is_classifier)
+    config = encoder_config({"model_type": "bert", **settings}, has_pooler=names.has_pooler, where=where)
+    if is_classifier:
+        config = replace(config, has_pooler=True, num_labels=num_labels(settings))
+    weights = read_weights(config, stored, names, where)
+    left_out = [f"left out: {what}: {', '.join(some)}" for what, some in sorted(names.left_out.items())]
+    return config, weights, (f"{len(weights)} weights of a BERT were found by name", *left_out)
+
+
+def split_inputs(inputs: Any, mask: Any, types: Any) -> tuple[Any, Any, Any]:
+    """Tells ids, mask and types apart, in the three ways that transformers' models are called."""
+    if isinstance(inputs, Mapping):
+        return inputs["input_ids"], inputs.get("attention_mask", mask), inputs.get("token_type_ids", types)
+    if isinstance(inputs, (list, tuple)):
+        ids, mask, types = [*inputs, *(mask, types)[len(inputs) - 1 :]][:3]
+        return ids, mask, types
+    return inputs, mask, types

@@ -10,14 +10,14 @@ import os
 import re
 import sys
 import warnings
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from model_bundle.builders.keras.load.custom_objects import load_object, load_objects, redirect_handles
 from model_bundle.builders.keras.load.save import save_inference
 from model_bundle.builders.keras.load.stored_weights import read_values
-from model_bundle.builders.keras.load.task import LoadAnswer, LoadTask
 from model_bundle.builders.keras.load.transformers import install_stand_ins, stand_ins
 from model_bundle.builders.keras.load.weights import check_loaded, load_weights, unzip_weights
 from model_bundle.builders.keras.packed_bundle import OWN_PREFIX
@@ -33,6 +33,38 @@ _AROUND = (
     "in user code",
 )
 _INNER = re.compile(r"^[ \t]*(\w+(?:Error|Exception): .*(?:\n(?!\s*\n).*)*)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class LoadTask:
+    """A Keras model to load, and where to save it.
+
+    ``kind``: ``zip`` (a .keras file), ``h5`` (a whole model), ``json`` (an architecture) or ``factory``.
+    ``path``: the file; empty for a factory. ``config``: the architecture in JSON, checked. ``weights``: a
+    file, or the prefix of a checkpoint; None where ``path`` holds them. ``lambdas``: ``module:function`` by
+    the names of Lambda layers. The rest is as in ``LoadChoices``. ``stand_ins``: let our own
+    graphs stand in for transformers' models. ``output``: a folder to make.
+    """
+
+    kind: Literal["zip", "h5", "json", "factory"]
+    path: str
+    config: str
+    weights: str | None
+    factory: str
+    custom_objects: tuple[str, ...]
+    hub_handles: dict[str, str]
+    lambdas: dict[str, str]
+    allow_code: bool
+    stand_ins: bool
+    output: str
+
+
+@dataclass(frozen=True)
+class LoadAnswer:
+    """What came of it: ``fault`` is None where the model was saved; ``notes`` are for its user."""
+
+    notes: tuple[str, ...] = ()
+    fault: str | None = None
 
 
 def start_keras(legacy: bool) -> None:

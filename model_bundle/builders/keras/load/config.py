@@ -86,7 +86,7 @@ def check_code(config: ModelConfig, known: Collection[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def refuse_code(config: ModelConfig, found: Collection[str]) -> None:
+def reject_code(config: ModelConfig, found: Collection[str]) -> None:
     """Refuses code.
 
     Raises:

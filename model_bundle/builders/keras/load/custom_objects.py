@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_bundle.builders.tfhub.cache import cache_folder
-from model_bundle.builders.tfhub.handle import SAVED_MODEL_FILES, import_hub
+from model_bundle.builders.tfhub.handle import SAVED_MODEL_FILES, cache_folder, import_hub
 from model_bundle.errors import SourceError
 
 _REMEDY = "Run the command where the module can be imported, or set PYTHONPATH."

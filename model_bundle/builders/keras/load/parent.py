@@ -13,17 +13,22 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
-from model_bundle.builders.keras.load.child import export_keras, lambda_name, start_keras
+from model_bundle.builders.keras.load.child import (
+    LoadAnswer,
+    LoadTask,
+    export_keras,
+    lambda_name,
+    start_keras,
+)
 from model_bundle.builders.keras.load.config import (
     ModelConfig,
     check_code,
     hub_handles,
     read_config,
-    refuse_code,
+    reject_code,
     transformers_layers,
 )
 from model_bundle.builders.keras.load.custom_objects import object_names
-from model_bundle.builders.keras.load.task import LoadAnswer, LoadTask
 from model_bundle.builders.keras.load.transformers import STAND_INS
 from model_bundle.builders.keras.options import LoadChoices
 from model_bundle.builders.keras.packed_bundle import OWN_LAYERS
@@ -72,7 +77,7 @@ def plan(
     config = replace(config, config=_with_functions(config.config, choices.lambdas))
     code = check_code(config, names)
     if not choices.allow_code:
-        refuse_code(config, code)
+        reject_code(config, code)
     task = LoadTask(
         kind={"keras_zip": "zip", "h5_model": "h5", "architecture": "json"}[source.kind],  # type: ignore[arg-type]
         path=str(source.path),

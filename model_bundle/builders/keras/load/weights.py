@@ -20,7 +20,7 @@ from model_bundle.builders.keras.load.stored_weights import (
     read_values,
     split_modules,
 )
-from model_bundle.builders.keras.load.transformers import take_layers, take_values
+from model_bundle.builders.keras.load.transformers import assign_stand_in_layers, assign_stand_in_values
 from model_bundle.errors import SourceError, WeightsMismatchError
 
 _ENDING = ".weights.h5"
@@ -56,7 +56,7 @@ def load_weights(model: Any, place: Path, scratch: Path) -> tuple[str, ...]:
     if hasattr(status, "expect_partial"):
         status.expect_partial()
     own, others = model_values(model), _values(_other_variables(model))
-    values, taken = take_values(model, values, str(place))
+    values, taken = assign_stand_in_values(model, values, str(place))
     check_values(values, own, str(place), others)
     return (f"all {len(values)} weights were found in {place.name}, by the objects they belong to", *taken)
 
@@ -81,7 +81,7 @@ def assign_by_name(model: Any, stored: LayerArrays, where: str) -> tuple[str, ..
         WeightsMismatchError: a name is on one side only, or shapes differ.
     """
     variables = _variables(model)
-    stored, taken = take_layers(model, stored, where)
+    stored, taken = assign_stand_in_layers(model, stored, where)
     pairs, notes = pair_weights(
         {layer: _described(layer, arrays) for layer, arrays in stored.items()},
         {layer: _described(layer, found) for layer, found in variables.items()},
@@ -124,7 +124,7 @@ def _other_variables(model: Any) -> list[Any]:
 def check_loaded(model: Any, stored: Mapping[str, np.ndarray], where: str) -> tuple[str, ...]:
     """See ``check_values``, for a model that Keras loaded itself."""
     own = model_values(model)
-    rest, taken = take_values(model, stored, where)
+    rest, taken = assign_stand_in_values(model, stored, where)
     check_values(rest, own, where)
     return (f"all {len(rest)} weights were found in {Path(where).name}, by the layers they belong to", *taken)
 

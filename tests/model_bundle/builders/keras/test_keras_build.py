@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from model_bundle.builders.keras.build import build_keras_bundle
-from model_bundle.builders.keras.input_roles import settle_roles
+from model_bundle.builders.keras.input_roles import resolve_roles
 from model_bundle.builders.keras.load.parent import keras_process
 from model_bundle.builders.keras.options import KerasChoices
 from model_bundle.bundle.bundle import ModelBundle
@@ -110,21 +110,21 @@ def test_inputs_are_read_in_one_way_or_not_at_all(
     inputs: dict[str, Any], roles: dict[str, str] | None
 ) -> None:
     if roles is not None:
-        assert settle_roles(inputs, {}, "it") == roles
+        assert resolve_roles(inputs, {}, "it") == roles
         return
     with pytest.raises(SourceError, match=r"can be read in \d+ ways\. Choose one:\n  --input"):
-        settle_roles(inputs, {}, "it")
+        resolve_roles(inputs, {}, "it")
 
 
 def test_what_is_said_decides_and_must_be_possible() -> None:
     inputs = {"input_1": spec("int32", None, 8), "input_2": spec("int32", None, 8)}
-    assert settle_roles(inputs, {"input_1": "mask"}, "it") == {"input_1": "mask", "input_2": "ids"}
+    assert resolve_roles(inputs, {"input_1": "mask"}, "it") == {"input_1": "mask", "input_2": "ids"}
     with pytest.raises(SourceError, match="--input input_1=text: it takes input_1 int32"):
-        settle_roles(inputs, {"input_1": "text"}, "it")
+        resolve_roles(inputs, {"input_1": "text"}, "it")
     with pytest.raises(SourceError, match="--input other: it has no such input"):
-        settle_roles(inputs, {"other": "text"}, "it")
+        resolve_roles(inputs, {"other": "text"}, "it")
     with pytest.raises(SourceError, match="no way to take texts that is known here"):
-        settle_roles({"a": spec("float32", None, 3, 4)}, {}, "it")
+        resolve_roles({"a": spec("float32", None, 3, 4)}, {}, "it")
 
 
 def test_a_list_of_words_is_not_taken_for_texts(tmp_path: Path) -> None:

@@ -15,13 +15,12 @@ import pytest
 import tensorflow as tf
 
 from model_bundle.builders.keras.build import build_keras_bundle, saved_model_of
-from model_bundle.builders.keras.load.child import export_keras
+from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask, export_keras
 from model_bundle.builders.keras.load.custom_objects import Redirect
 from model_bundle.builders.keras.load.parent import Generation, keras_process
-from model_bundle.builders.keras.load.task import LoadAnswer, LoadTask
 from model_bundle.builders.keras.options import KerasChoices, LoadChoices
 from model_bundle.builders.keras.source import find_source
-from model_bundle.builders.tfhub.cache import cache_folder
+from model_bundle.builders.tfhub.handle import cache_folder
 from model_bundle.errors import SourceError
 from model_bundle.inference.encoder import Encoder
 from tests.support.models.hub_modules import save_signatures

@@ -17,8 +17,7 @@ import tensorflow as tf
 
 from model_bundle.builders.tfhub.archive import unpack
 from model_bundle.builders.tfhub.build import build_hub_bundle
-from model_bundle.builders.tfhub.cache import cache_folder, how_to_fetch
-from model_bundle.builders.tfhub.handle import fetched_module, import_hub
+from model_bundle.builders.tfhub.handle import cache_folder, fetch_hint, fetched_module, import_hub
 from model_bundle.builders.tfhub.load import load_module
 from model_bundle.builders.tfhub.resolve import HubChoices
 from model_bundle.cli.main import main
@@ -226,7 +225,7 @@ def test_weights_that_are_missing_in_the_cache_are_named_with_what_to_delete(mod
     ],
 )
 def test_the_way_around_is_told_as_far_as_it_is_known(handle: str, expected: str) -> None:
-    found = how_to_fetch(handle)
+    found = fetch_hint(handle)
     assert expected in found
     assert ("kagglehub" in found) == ("/" in expected)
 
