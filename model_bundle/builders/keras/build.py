@@ -1,4 +1,4 @@
-"""Saved Keras and TensorFlow models, however old, to model bundles."""
+"""Builds model bundles from saved Keras and TensorFlow models of any version."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from model_bundle.bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE, Bundle
 from model_bundle.errors import SourceError
 
 _TOKENIZER_PREFIX = "tokenizer/"
-# What either Keras says of a class or function that it does not know.
+# Error messages of Keras 2 and 3 on a class or function that they do not know.
 _UNKNOWN = re.compile(
     r"Unknown (layer|activation|object)|Could not (locate|deserialize) class|Cannot deserialize object"
     r"|is not defined|Could not find|could not be found"
 )
 _OWN_CODE = (
-    "\nWhere that is a class or function of your own code, name it: --custom_objects MODULE:NAME,… "
+    "\nIf that is a class or function of your own code, name it: --custom_objects MODULE:NAME,… "
     "(under another name: OLD=MODULE:NAME), from a folder where Python finds the module."
 )
 Run = Callable[[LoadTask, Generation], LoadAnswer]
@@ -47,7 +47,7 @@ Run = Callable[[LoadTask, Generation], LoadAnswer]
 
 @dataclass(frozen=True)
 class KerasBuild:
-    """A bundle, and what its user should know of it, a line each."""
+    """A bundle, and notes for its user, one per line."""
 
     bundle: ModelBundle
     notes: tuple[str, ...]
@@ -55,23 +55,23 @@ class KerasBuild:
 
 @dataclass(frozen=True)
 class Exported:
-    """A SavedModel, made or found, and what was noticed on the way."""
+    """The SavedModel of a source, saved here or found, and notes for the user."""
 
     path: Path
     notes: tuple[str, ...] = ()
 
 
 def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Run = run_task) -> KerasBuild:
-    """Finds, loads, settles, exports and assembles.
+    """Finds and loads a model, resolves how it is used, exports it and assembles its bundle.
 
     Args:
         place: see ``find_source``.
-        choices: see there.
-        output: the folder to make.
-        run: has a task done; by default in a new process.
+        choices: settings that are not in the model.
+        output: the folder to create.
+        run: carries out a task; by default in a new process.
 
     Raises:
-        SourceError: the model cannot be loaded or used, or can be read in several ways.
+        SourceError: the model cannot be loaded or used, or its use is ambiguous.
         MissingExtraError: its graph needs a package that is not installed.
         ForbiddenOperationError: its graph could do more than compute.
     """
@@ -86,10 +86,10 @@ def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Ru
 
 
 def saved_model_of(source: KerasSource, choices: LoadChoices, directory: Path, run: Run) -> Exported:
-    """Returns the SavedModel of a source: itself, or one that the Keras that made it saves of it.
+    """Returns the SavedModel of a source: the source itself, or one saved by the Keras that made it.
 
     Raises:
-        SourceError: it does not load; says what each Keras that was tried says.
+        SourceError: it does not load; lists the error of each Keras version that was tried.
     """
     if source.kind == "saved_model":
         _reject_load_options(source, choices)
@@ -103,8 +103,8 @@ def saved_model_of(source: KerasSource, choices: LoadChoices, directory: Path, r
         faults.setdefault(answer.fault, []).append(str(generation))
         shutil.rmtree(Path(f"{directory}.scratch"), ignore_errors=True)
     hint = _OWN_CODE if any(_UNKNOWN.search(fault) for fault in faults) else ""
-    told = "\n".join(f"Keras {' and '.join(numbers)}: {fault}" for fault, numbers in faults.items())
-    raise SourceError(f"{source.path} does not load.\n{told}{hint}")
+    errors = "\n".join(f"Keras {' and '.join(numbers)}: {fault}" for fault, numbers in faults.items())
+    raise SourceError(f"{source.path} does not load.\n{errors}{hint}")
 
 
 def _reject_load_options(source: KerasSource, choices: LoadChoices) -> None:
@@ -119,7 +119,7 @@ def _reject_load_options(source: KerasSource, choices: LoadChoices) -> None:
     for flag, value in given.items():
         if value:
             raise SourceError(
-                f"{flag}: {source.path} is a SavedModel, which holds all it needs. Leave it out."
+                f"{flag}: {source.path} is a SavedModel, which needs nothing else. Omit the option."
             )
 
 
@@ -130,7 +130,7 @@ def _module(source: KerasSource, exported: Exported) -> HubModule:
 
 
 def _name(source: KerasSource) -> str:
-    """Names a model after its file or folder, or one above that says more than saved_model/1 does."""
+    """Names a model after its file or folder, or after a parent of saved_model or a version number."""
     path = source.path.resolve()
     while path.is_dir() and (path.name.isdigit() or path.name == SAVED_MODEL_DIR):
         path = path.parent
@@ -165,7 +165,7 @@ def _assemble(
 
 
 def _export(loaded: LoadedModule, resolved: ResolvedKeras, directory: Path) -> None:
-    """Saves the chosen function with what it uses: no optimizer, no other signature."""
+    """Saves the chosen function with the objects it uses, without optimizer and other signatures."""
     import tensorflow as tf
 
     signature = resolved.model.signature

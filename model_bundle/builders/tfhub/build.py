@@ -1,4 +1,4 @@
-"""TF-Hub modules, TF1's and TF2's, to model bundles."""
+"""Builds model bundles from TF-Hub modules in the formats of TensorFlow 1 and 2."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _PREPROCESS = "preprocess/"
 
 @dataclass(frozen=True)
 class HubBuild:
-    """A bundle, and what its user should know of it, a line each."""
+    """A bundle, and notes for its user, one per line."""
 
     bundle: ModelBundle
     notes: tuple[str, ...]
 
 
 def build_hub_bundle(handle: str, choices: HubChoices, output: Path) -> HubBuild:
-    """Fetches, settles, exports and assembles.
+    """Fetches a module, resolves how it is used, exports it and assembles its bundle.
 
     Args:
         handle: see ``fetched_module``.
-        choices: see there.
-        output: the folder to make.
+        choices: settings that are not in the module.
+        output: the folder to create.
 
     Raises:
-        SourceError: the module cannot be had or used, or a choice does not fit it.
+        SourceError: the module cannot be fetched or used, or a setting does not fit it.
         MissingExtraError: its graph needs a package that is not installed.
         ForbiddenOperationError: its graph could do more than compute.
     """
@@ -74,7 +74,7 @@ def _export(
 ) -> None:
     """Saves the chosen function under its name, and the module's other signatures as they are.
 
-    They have to be named: saving a loaded module alone drops them without a word.
+    They must be passed by name: saving a loaded module alone drops them silently.
     """
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Loads a TF-Hub module of either format."""
+"""Loads a TF-Hub module of either format, after a scan of what its graph could do."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _NUM_LISTED = 8
 
 @dataclass(frozen=True)
 class LoadedModule:
-    """What TensorFlow made of a module, and the packages whose operations it needs.
+    """A module as TensorFlow loaded it, and the packages whose operations it needs.
 
-    ``signatures`` are ConcreteFunctions with keyword inputs and a dict of outputs. ``allowed_ops`` are the
-    operations it has that reach beyond its graph, each allowed by name.
+    ``signatures`` are ConcreteFunctions with keyword inputs and a dict of outputs. ``allowed_ops`` are its
+    operations that reach beyond the graph, each allowed by name.
     """
 
     module: HubModule
@@ -34,15 +34,15 @@ class LoadedModule:
 
 
 def load_module(module: HubModule, allow_ops: Sequence[str] = ()) -> LoadedModule:
-    """Loads a module; this runs nothing of it but what fills its tables.
+    """Loads a module; this runs only the initialisers of its tables.
 
     Args:
         module: in a local folder.
-        allow_ops: operations that it may use although they reach beyond its graph.
+        allow_ops: operations that it may use although they reach beyond the graph.
 
     Raises:
-        SourceError: its files are damaged, it has several graphs of which none is for serving, or it uses
-            operations that are unknown here.
+        SourceError: its files are damaged, none of its several graphs is for serving, or it uses unknown
+            operations.
         MissingExtraError: it uses operations of a package that is not installed.
         ForbiddenOperationError: it could do more than compute. See ``scan_saved_model``.
     """
@@ -59,7 +59,7 @@ def load_module(module: HubModule, allow_ops: Sequence[str] = ()) -> LoadedModul
 
 
 def _read(module: HubModule) -> Any:
-    """Reads the graphs as they are, without loading a weight."""
+    """Reads the graphs without loading weights."""
     try:
         return read_source(module.path)
     except SourceError as error:
@@ -67,7 +67,7 @@ def _read(module: HubModule) -> Any:
 
 
 def _tags(saved_model: Any, module: HubModule) -> list[str] | None:
-    """Chooses a graph: in TF1's format the one without tags, else the only one or the one for serving."""
+    """Returns the tags of the graph to load: none in TF1's format, else ``serve``, else the only graph's."""
     graphs = [sorted(graph.meta_info_def.tags) for graph in saved_model.meta_graphs]
     wanted = [] if (module.path / "tfhub_module.pb").is_file() else ["serve"]
     if wanted in graphs:
@@ -85,7 +85,7 @@ def _first_line(error: Exception) -> str:
 
 
 def register_ops(saved_model: Any, needed_by: str) -> CustomOps:
-    """Imports what registers the operations of a SavedModel; without them it does not load.
+    """Imports the packages that register a SavedModel's operations; without them it does not load.
 
     Args:
         saved_model: the message in ``saved_model.pb``.
@@ -109,14 +109,14 @@ def register_ops(saved_model: Any, needed_by: str) -> CustomOps:
         listed = ", ".join(unknown[:_NUM_LISTED]) + (", …" if len(unknown) > _NUM_LISTED else "")
         raise SourceError(
             f"{needed_by} uses {len(unknown)} operations that neither TensorFlow nor tensorflow_text has: "
-            f"{listed}. They come from a library of its own, which cannot travel in a bundle; ask for an "
-            "export without them."
+            f"{listed}. They come from a library of their own, which a bundle cannot contain; ask for "
+            "an export without them."
         )
     return packages
 
 
 def _operations(saved_model: Any) -> Iterator[str]:
-    """Names every operation of every graph, nested functions included; calls of functions are none."""
+    """Yields the operations of every graph and its functions, without calls of these functions."""
     for graph in saved_model.meta_graphs:
         library = graph.graph_def.library.function
         functions = {function.signature.name for function in library}
@@ -125,10 +125,10 @@ def _operations(saved_model: Any) -> Iterator[str]:
 
 
 def read_source(directory: Path) -> Any:
-    """Reads the message in ``saved_model.pb`` or ``saved_model.pbtxt``, as TensorFlow will.
+    """Reads the message in ``saved_model.pb`` or ``saved_model.pbtxt``, the way TensorFlow does.
 
     Raises:
-        SourceError: neither is there, or it is damaged.
+        SourceError: neither file exists, or it is damaged.
     """
     import_tensorflow()
     from tensorflow.python.saved_model import loader_impl
@@ -136,5 +136,4 @@ def read_source(directory: Path) -> Any:
     try:
         return loader_impl.parse_saved_model(str(directory))
     except OSError as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise SourceError(f"{directory} holds no SavedModel that can be read: {first_line}.") from error
+        raise SourceError(f"{directory} contains no readable SavedModel: {_first_line(error)}.") from error

@@ -1,4 +1,4 @@
-"""Stored weights, whichever file format holds them."""
+"""Finds the weights of a source folder, in whichever format they are stored."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ KERAS_H5 = "tf_model.h5"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.bin.index.json")
 
 CONVERT_PICKLES = """\
-Pickled weights run code when they are read, so they are not read here. Where PyTorch is, convert them:
+Pickled weights run code when they are read, so they are not read here. With PyTorch installed, convert them:
   from transformers import AutoModel, AutoTokenizer
   AutoModel.from_pretrained("OLD").save_pretrained("NEW")
   AutoTokenizer.from_pretrained("OLD").save_pretrained("NEW")
-(a sentence-transformers model: SentenceTransformer("OLD").save("NEW")), then build from NEW."""
+(for a sentence-transformers model: SentenceTransformer("OLD").save("NEW")), then build from NEW."""
 
 
 def find_weights(folder: SourceFolder) -> StoredWeights:
-    """Opens the weights of a folder, and counts their files as read.
+    """Opens the weights of a folder, and records their files as read.
 
-    safetensors come first, then ``tf_model.h5``, then a TensorFlow checkpoint.
+    Order of preference: safetensors, ``tf_model.h5``, a TensorFlow checkpoint.
 
     Raises:
-        SourceError: there are none, only pickled ones, or they cannot be read.
+        SourceError: there are no weights, only pickled ones, or they cannot be read.
     """
     stored = _open(folder)
     if stored is None:
@@ -54,9 +54,9 @@ def _open(folder: SourceFolder) -> StoredWeights | None:
 def _no_weights(root: Path) -> str:
     pickles = sorted({path.name for pattern in _PICKLES for path in root.glob(pattern)})
     if pickles:
-        return f"{root} holds {', '.join(pickles)} only.\n{CONVERT_PICKLES}"
+        return f"{root} contains only {', '.join(pickles)}.\n{CONVERT_PICKLES}"
     return (
-        f"{root} holds no weights. Looked for {SAFETENSORS}, {SAFETENSORS_INDEX}, {KERAS_H5} and "
-        "bert_model.ckpt.index. A model that offers pytorch_model.bin only needs one step first.\n"
+        f"{root} contains no weights. Looked for {SAFETENSORS}, {SAFETENSORS_INDEX}, {KERAS_H5} and "
+        "bert_model.ckpt.index. A model that has only pytorch_model.bin must be converted first.\n"
         f"{CONVERT_PICKLES}"
     )

@@ -15,8 +15,8 @@ from model_bundle.errors import SourceError
 class StoredWeights:
     """Weights in files, not yet in memory.
 
-    ``shapes`` by stored name. ``read`` gives one as float32 in its stored shape; halves are widened.
-    ``files`` are those that hold them. ``format`` is what to call it.
+    ``shapes`` is by stored name. ``read`` returns one weight as float32 in its stored shape, converted from
+    other precisions. ``files`` contain them. ``format`` names the file format, for messages.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -26,10 +26,10 @@ class StoredWeights:
 
 
 def as_float32(name: str, array: np.ndarray, where: Path) -> np.ndarray:
-    """Widens half precision and narrows double.
+    """Converts half and double precision to float32.
 
     Raises:
-        SourceError: the weight is no floating-point number (quantised), or holds NaN or infinity.
+        SourceError: the weight is not floating-point (quantised), or contains NaN or infinity.
     """
     if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
         raise SourceError(
@@ -38,5 +38,5 @@ def as_float32(name: str, array: np.ndarray, where: Path) -> np.ndarray:
         )
     widened = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(widened).all():
-        raise SourceError(f"{where}: {name} holds NaN or infinity: the model is broken. Export it again.")
+        raise SourceError(f"{where}: {name} contains NaN or infinity: the model is broken. Export it again.")
     return widened

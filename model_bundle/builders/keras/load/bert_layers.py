@@ -1,6 +1,6 @@
-"""Keras layers that compute what transformers' TensorFlow models did, with our graph and without own weights.
+"""Keras layers that replace transformers' TensorFlow models, by our graph, without weights of their own.
 
-Import this module inside functions only: it imports TensorFlow, and is made for the Keras of the process.
+Import this module inside functions only: it imports TensorFlow and defines classes of the process's Keras.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from model_bundle.builders.source_folder import SourceFolder
 from model_bundle.builders.weights.stored import StoredWeights, as_float32
 from model_bundle.errors import SourceError
 
-# What stands before a name of the model's own parts: the layer, whatever it is called.
+# Prefix of the model's own names: the layer, whatever it is called.
 _ABOVE = re.compile(r"^(?:.*?/)?(?=(?:bert|classifier)/)")
 
 
 class _EncoderOutput(NamedTuple):
-    """What TFBertModel gives, in its order."""
+    """The outputs of TFBertModel, in its order."""
 
     last_hidden_state: Any
     pooler_output: Any
 
 
 class _ClassifierOutput(NamedTuple):
-    """What TFBertForSequenceClassification gives."""
+    """The output of TFBertForSequenceClassification."""
 
     logits: Any
 
 
 class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not typed
-    """A layer that takes what transformers' models take; ``settings`` is their ``config.json``."""
+    """A layer with the inputs of transformers' models; ``settings`` is their ``config.json``."""
 
     is_classifier = False
 
@@ -51,20 +51,20 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        """Makes a layer of transformers' configuration, to which its name was added."""
+        """Builds a layer from transformers' configuration, to which its name was added."""
         settings = dict(config)
         return cls(settings, settings.pop("name", None))
 
     @classmethod
     def from_pretrained(cls, place: str, *_: Any, **__: Any) -> Any:
-        """Reads the configuration alone: weights come from the file that is being loaded."""
+        """Reads only the configuration: weights come from the file that is being loaded."""
         settings = SourceFolder(Path(place)).json_object("config.json")
         if settings is None:
             raise SourceError(f"{place} has no config.json. Name the folder of the model's configuration.")
         return cls(settings)
 
     def assign_stored(self, arrays: Mapping[str, np.ndarray], where: str) -> tuple[str, ...]:
-        """Returns our graph the stored weights. See ``read_weights`` for errors."""
+        """Builds our graph with the stored weights; returns notes. See ``read_weights`` for errors."""
         config, weights, notes = match_weights(self.settings, arrays, where, self.is_classifier)
         self.encoder = BertEncoder(config, weights, where)
         return notes
@@ -76,7 +76,7 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
         token_type_ids: Any = None,
         **_: Any,
     ) -> Any:
-        """Computes what the model did; see ``split_inputs`` for its inputs."""
+        """Computes the model's outputs; see ``split_inputs`` for its inputs."""
         ids, mask, types = split_inputs(inputs, attention_mask, token_type_ids)
         ids = tf.cast(ids, tf.int32)
         mask = tf.ones_like(ids) if mask is None else tf.cast(mask, tf.int32)
@@ -87,46 +87,46 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
         return self.finish(states)
 
     def shapes_only(self, ids: Any) -> Any:
-        """Returns tensors of the right shapes, for as long as there are no weights."""
+        """Returns zeros of the right shapes, used before weights are assigned."""
         states = tf.zeros([tf.shape(ids)[0], tf.shape(ids)[1], self.settings["hidden_size"]])
         return _EncoderOutput(
             tf.ensure_shape(states, [None, ids.shape[1], self.settings["hidden_size"]]), states[:, 0]
         )
 
     def finish(self, states: Any) -> Any:
-        """Makes what the model gives of the last layer's states."""
+        """Computes the model's outputs from the last layer's states."""
         if self.encoder.has_pooler:
             return _EncoderOutput(states, self.encoder.pool_first(states))
-        # Nothing may depend on what was not stored: it would show at once.
+        # Nothing may depend on a pooler that was not stored; NaN makes it visible at once.
         return _EncoderOutput(states, tf.fill(tf.shape(states[:, 0]), np.float32("nan")))
 
 
 class Classifier(StandIn):
-    """The same with the head for whole texts."""
+    """A BERT with a classification head for whole texts."""
 
     is_classifier = True
 
     def shapes_only(self, ids: Any) -> Any:
-        """Returns tensors of the right shapes, for as long as there are no weights."""
+        """Returns zeros of the right shapes, used before weights are assigned."""
         return _ClassifierOutput(tf.zeros([tf.shape(ids)[0], num_labels(self.settings)]))
 
     def finish(self, states: Any) -> Any:
-        """Makes what the model gives of the last layer's states."""
+        """Computes the model's outputs from the last layer's states."""
         return _ClassifierOutput(self.encoder.classify(self.encoder.pool_first(states)))
 
 
 def num_labels(settings: Mapping[str, Any]) -> int:
-    """Counts the classes of a configuration; transformers leaves 2 out."""
+    """Returns the number of classes of a configuration; transformers does not write the default, 2."""
     return len(settings.get("id2label") or ()) or int(settings.get("num_labels") or 2)
 
 
 def match_weights(
     settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: str, is_classifier: bool
 ) -> tuple[BertConfig, dict[str, np.ndarray], tuple[str, ...]]:
-    """Pairs what is stored for a model with what our graph needs; notes tell what was left out.
+    """Pairs the stored weights of a model with those of our graph; returns its shape, weights and notes.
 
     Raises:
-        WeightsMismatchError: they are not the same.
+        WeightsMismatchError: weights are missing or unexpected.
     """
     arrays = {_ABOVE.sub("", name): array for name, array in arrays.items()}
     shapes = {name: tuple(array.shape) for name, array in arrays.items()}
@@ -141,7 +141,7 @@ def match_weights(
 
 
 def split_inputs(inputs: Any, mask: Any, types: Any) -> tuple[Any, Any, Any]:
-    """Tells ids, mask and types apart, in the three ways that transformers' models are called."""
+    """Returns ids, mask and types from any of the three call forms of transformers' models."""
     if isinstance(inputs, Mapping):
         return inputs["input_ids"], inputs.get("attention_mask", mask), inputs.get("token_type_ids", types)
     if isinstance(inputs, (list, tuple)):

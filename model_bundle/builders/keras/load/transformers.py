@@ -1,7 +1,7 @@
-"""Stands in for transformers' TensorFlow models inside Keras models: version 5 of it has none any more.
+"""Replaces transformers' TensorFlow models inside Keras models, since version 5 no longer has them.
 
-A stand-in is a layer without weights of its own. Those stored for the model it stands for are paired by name
-with our graph, which then computes what the model did. Runs where Keras loads.
+A stand-in is a layer without weights of its own. The stored weights of the model it replaces are paired by
+name with our graph. Runs in the loading process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from model_bundle.errors import SourceError
 
 CLASSIFIER = "TFBertForSequenceClassification"
 STAND_INS = ("TFBertModel", CLASSIFIER)
-# The places of weights in .keras files and checkpoints: what is before the model's parts, and the parts.
+# Paths of weights in .keras files and checkpoints: the prefix of the model, and the path within it.
 _INSIDE = re.compile(r"^(?P<above>.*?)(?:layers/tf_bert_main_layer|(?<=/)bert)/(?P<rest>.+)$")
 
 
@@ -33,21 +33,21 @@ _TABLES = {
     "embeddings/vars/2": "embeddings/position_embeddings/embeddings",
     "embeddings/weight": "embeddings/word_embeddings/weight",
     "embeddings/token_type_embeddings": "embeddings/token_type_embeddings/embeddings",
-    # The name that both tables were made under; the second one kept it.
+    # Both tables were created under this name; the second one kept it.
     "embeddings/embeddings": "embeddings/position_embeddings/embeddings",
     "embeddings/position_embeddings": "embeddings/position_embeddings/embeddings",
 }
 
 
 def stand_ins() -> dict[str, Any]:
-    """Returns the classes, for the Keras of this process."""
+    """Returns the stand-in classes by the names they replace, for the Keras of this process."""
     from model_bundle.builders.keras.load.bert_layers import Classifier, StandIn
 
     return {name: Classifier if name == CLASSIFIER else StandIn for name in STAND_INS}
 
 
 def install_stand_ins() -> None:
-    """Puts them where the user's own code imports them from."""
+    """Sets the stand-ins in ``transformers``, from where the user's code imports them."""
     import transformers
 
     for name, stand_in in stand_ins().items():
@@ -57,11 +57,11 @@ def install_stand_ins() -> None:
 def assign_stand_in_layers(
     model: Any, stored: LayerArrays, where: str
 ) -> tuple[LayerArrays, tuple[str, ...]]:
-    """Returns stand-ins what is stored for them; returns the rest, and notes.
+    """Assigns stored weights to the model's stand-ins; returns the remaining weights, and notes.
 
     Raises:
-        WeightsMismatchError: not all of it is what their configuration describes.
-        SourceError: there are more or fewer such models in the file.
+        WeightsMismatchError: the weights do not match the configuration of a stand-in.
+        SourceError: the file has more or fewer such models.
     """
     standing = [layer for layer in model.layers if hasattr(layer, "assign_stored")]
     if not standing:
@@ -77,7 +77,7 @@ def assign_stand_in_layers(
 def assign_stand_in_values(
     model: Any, values: Mapping[str, np.ndarray], where: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The same for weights by their places, as in .keras files and checkpoints."""
+    """Does the same for weights by path, as in .keras files and checkpoints."""
     standing = [layer for layer in model.layers if hasattr(layer, "assign_stored")]
     if not standing:
         return dict(values), ()
@@ -93,7 +93,7 @@ def assign_stand_in_values(
 
 
 def transformers_name(place: str) -> str:
-    """Returns the name that transformers has for a weight at a place.
+    """Converts the path of a weight to transformers' name.
 
     >>> transformers_name("layers/tf_bert_main_layer/encoder/layer/tf_bert_layer_1/bert_output/dense/vars/0")
     'bert/encoder/layer_._1/output/dense/kernel'
@@ -115,6 +115,6 @@ def transformers_name(place: str) -> str:
 def _check_number(standing: list[Any], found: list[str], where: str) -> None:
     if len(standing) != len(found):
         raise SourceError(
-            f"{where} holds the weights of {len(found)} models of transformers, the architecture has "
+            f"{where} contains the weights of {len(found)} models of transformers, the architecture has "
             f"{len(standing)}. Check that they belong together."
         )
