@@ -62,16 +62,16 @@ def find_source(place: Path) -> KerasSource:
         raise SourceError(f"{place} is not an existing folder, file or checkpoint.")
     if place.is_file():
         raise SourceError(
-            f"{place} is not a saved model: expected a zip (.keras), HDF5 (.h5), a Keras architecture in JSON, "
-            "a checkpoint (.index) or a SavedModel's folder."
+            f"{place} is not a saved model: expected a zip (.keras), HDF5 (.h5), a Keras architecture in "
+            "JSON, a checkpoint (.index) or the folder of a SavedModel."
         )
     found = [KerasSource(kind, path) for path, kind in _inside(place, _DEPTH)]
     whole = [source for source in found if source.kind in _WHOLE]
     chosen = whole or [source for source in found if source.kind == "architecture"] or found
     if not whole and (place / _CONFIG).is_file() and any((place / name).is_file() for name in _TRANSFORMERS):
         raise SourceError(
-            f"{place} is a model of transformers, not a Keras model. Build it with: "
-            f"python -m model_bundle build bert {place} --output DIR (--task classify for classes)."
+            f"{place} is a model of transformers. Build it with: "
+            f"python -m model_bundle build bert {place} --output DIR (for classes: --task classify)."
         )
     if len(chosen) == 1:
         return chosen[0]

@@ -65,7 +65,7 @@ def test_a_weight_stored_twice_is_not_chosen_from(tmp_path: Path) -> None:
 def test_pickles_are_refused_with_the_way_to_convert_them(name: str, tmp_path: Path) -> None:
     folder = copy_source(tmp_path / "s", without=("model.safetensors",))
     (folder / name).write_bytes(b"\x80\x04.")
-    error = refused(folder, f"holds {name} only")
+    error = refused(folder, f"contains only {name}")
     assert "save_pretrained" in str(error)
     assert "SentenceTransformer" in str(error)
 
@@ -145,7 +145,7 @@ def test_shards_must_be_there_and_beside_their_index(tmp_path: Path) -> None:
     refused(folder, "points outside its folder")
     index.write_text(json.dumps(content))
     (folder / "model-00002-of-00003.safetensors").unlink()
-    refused(folder, r"not there: model-00002-of-00003\.safetensors")
+    refused(folder, r"do not exist: model-00002-of-00003\.safetensors")
 
 
 def test_a_weight_that_no_index_lists_is_not_lost_sight_of(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_quantised_and_broken_weights_are_refused(tmp_path: Path) -> None:
     refused(write_weights(tmp_path / "a", weights), f"{name} is stored as int8; quantised")
     weights[name] = whole.copy()
     weights[name][3, 4] = np.nan
-    refused(write_weights(tmp_path / "b", weights), f"{name} holds NaN")
+    refused(write_weights(tmp_path / "b", weights), f"{name} contains NaN")
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
@@ -214,5 +214,5 @@ def test_several_checkpoints_are_not_chosen_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["./no/such/folder", "/no/such", "a/b/c", "name with space"])
 def test_what_is_neither_folder_nor_hub_identifier_is_said_at_once(place: str) -> None:
-    with pytest.raises(SourceError, match="is not a folder here"):
+    with pytest.raises(SourceError, match="is neither a local folder"):
         read_bert_source(place, BertOptions())

@@ -168,7 +168,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     labels.write_text("a\n\nb\n")
     refused(folder, "line 2 is empty", labels=labels)
     labels.write_text("a\nb\na\n")
-    refused(folder, r"\['a'\] come twice", labels=labels)
+    refused(folder, r"\['a'\] are repeated", labels=labels)
     refused(folder, "cannot be read", labels=tmp_path / "absent.txt")
     edit_json(folder / "config.json", id2label={"0": "a", "2": "b", "1": "c", "4": "d"})
     refused(folder, "expected 0 to 3")
@@ -275,7 +275,7 @@ def test_the_command_builds_verifies_and_describes_a_classifier(
 ) -> None:
     source, output = str(DATA_DIR / "tiny_distilbert_mood"), str(tmp_path / "b")
     assert main(["build", "bert", source, "--task", "classify", "--output", output]) == 0
-    assert "one label holds (scores: softmax); labels: bad, so-so, good" in capsys.readouterr().out
+    assert "single label (scores: softmax); labels: bad, so-so, good" in capsys.readouterr().out
     assert main(["verify", output]) == 0
     assert "5 outputs give their golden vectors" in capsys.readouterr().out
     assert main(["inspect", output]) == 0

@@ -141,7 +141,7 @@ def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
     path = tmp_path / "weights.hdf5"
     with h5py.File(path, "w") as file:
         file["model_config"] = "a Keras model"
-    with pytest.raises(SourceError, match="model_config holds object, expected floating-point weights"):
+    with pytest.raises(SourceError, match="model_config contains object, expected floating-point weights"):
         read_weights(path)
 
 

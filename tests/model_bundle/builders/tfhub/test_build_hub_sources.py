@@ -195,7 +195,7 @@ def test_a_secret_in_an_address_is_not_recorded(module: Path, no_network: Path) 
 def test_a_half_filled_cache_folder_is_named_with_what_to_delete() -> None:
     folder = Path(cache_folder(ELMO))
     (folder / "variables").mkdir(parents=True)
-    expected = rf"{folder} of {ELMO} is half-filled: .* but variables. Delete {folder} and .*descriptor.txt"
+    expected = rf"{folder} of {ELMO} is incomplete: .* but variables. Delete {folder} and .*descriptor.txt"
     with pytest.raises(SourceError, match=expected), fetched_module(ELMO):
         pass
 
@@ -246,7 +246,7 @@ def test_folders_that_are_no_modules(module: Path, tmp_path: Path) -> None:
 
 
 def test_signatures_are_listed_where_none_or_several_fit(module: Path, tmp_path: Path) -> None:
-    several = r"(?s)several signatures .* --signature:.*  answer\(inputs: string\[\?\]\)\n  question\("
+    several = r"(?s)several usable signatures .* --signature:.*  answer\(inputs: string\[\?\]\)\n  question\("
     with pytest.raises(SourceError, match=several):
         build_hub_bundle(str(module), HubChoices(), tmp_path / "bundle")
     with pytest.raises(SourceError, match=r"(?s)--signature elmo: expected one of toy.*  answer\("):
