@@ -246,7 +246,7 @@ def test_folders_that_are_no_modules(module: Path, tmp_path: Path) -> None:
 
 
 def test_signatures_are_listed_where_none_or_several_fit(module: Path, tmp_path: Path) -> None:
-    several = r"(?s)several usable signatures .* --signature:.*  answer\(inputs: string\[\?\]\)\n  question\("
+    several = r"(?s)several usable signatures.* --signature:.*  answer\(inputs: string\[\?\]\)\n  question\("
     with pytest.raises(SourceError, match=several):
         build_hub_bundle(str(module), HubChoices(), tmp_path / "bundle")
     with pytest.raises(SourceError, match=r"(?s)--signature elmo: expected one of toy.*  answer\("):
