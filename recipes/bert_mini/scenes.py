@@ -130,7 +130,7 @@ def scenes(seed: int, count: int) -> Iterator[str]:
         maker = choose.choice(makers)
         parts = maker(choose)
         for _ in range(min(choose.randint(1, 4), count - made)):
-            yield _told(parts, choose)
+            yield _describe_scores(parts, choose)
             made += 1
             other = maker(choose)
             place = choose.randrange(len(parts))
@@ -138,7 +138,7 @@ def scenes(seed: int, count: int) -> Iterator[str]:
                 parts = [*parts[:place], other[place], *parts[place + 1 :]]
 
 
-def _told(parts: list[str], choose: random.Random) -> str:
+def _describe_scores(parts: list[str], choose: random.Random) -> str:
     text = " ".join(part for part in parts if part)
     text = choose.choice(_FRAMES[:2] if choose.random() < 0.9 else _FRAMES[2:]).format(text)
     return text[0].upper() + text[1:] if choose.random() < 0.6 else text
