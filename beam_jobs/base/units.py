@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Formats a number with its noun, which is plural unless the number is 1.
+
+    >>> count(1, "document"), count(1_200, "document"), count(0, "query", "queries")
+    ('1 document', '1,200 documents', '0 queries')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def format_bytes(num_bytes: int) -> str:
     """Formats a number of bytes with a suitable unit.
 
@@ -24,12 +33,3 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def format_count(number: int, noun: str) -> str:
-    """Formats a number with its noun, which takes an "s" unless the number is 1.
-
-    >>> format_count(1, "document"), format_count(2_000, "document")
-    ('1 document', '2,000 documents')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

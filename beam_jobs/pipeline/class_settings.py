@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from beam_jobs.errors import UsageError
 from model_bundle.bundle.manifest import BundleManifest
-from model_bundle.inference.scores import DEFAULT_THRESHOLD, Choice, ScoreFunction, choice_of, class_names
+from model_bundle.inference.scores import DEFAULT_THRESHOLD, LabelMode, ScoreFunction, class_names, label_mode
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ClassSettings:
     """
 
     names: tuple[str, ...]
-    choice: Choice
+    choice: LabelMode
     function: ScoreFunction
     top_k: int | None = None
     threshold: float | None = None
@@ -37,14 +37,14 @@ class ClassSettings:
         Raises:
             UsageError: an option does not fit the labels.
         """
-        names, choice = class_names(manifest), choice_of(manifest)
+        names, choice = class_names(manifest), label_mode(manifest)
         if top_k is not None:
             _check_top_k(top_k, names, choice, manifest.name)
-        if choice is Choice.SEVERAL:
+        if choice is LabelMode.MULTI:
             threshold = DEFAULT_THRESHOLD if threshold is None else threshold
             _check_threshold(threshold, manifest)
         elif threshold is not None:
-            why = "predicts quantities" if choice is Choice.NONE else "assigns one label per text"
+            why = "predicts quantities" if choice is LabelMode.REGRESSION else "assigns one label per text"
             raise UsageError(
                 f"--threshold applies only to bundles that assign several labels; {manifest.name} {why}. "
                 "Leave it out."
@@ -64,8 +64,8 @@ class ClassSettings:
         }
 
 
-def _check_top_k(top_k: int, names: tuple[str, ...], choice: Choice, bundle: str) -> None:
-    if choice is Choice.NONE:
+def _check_top_k(top_k: int, names: tuple[str, ...], choice: LabelMode, bundle: str) -> None:
+    if choice is LabelMode.REGRESSION:
         raise UsageError(f"--top_k: {bundle} predicts quantities, which have no ranking. Leave it out.")
     if not 1 <= top_k <= len(names):
         raise UsageError(

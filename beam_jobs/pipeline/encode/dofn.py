@@ -17,7 +17,7 @@ from apache_beam.metrics import Metrics
 from beam_jobs.base import metrics
 from beam_jobs.base.progress import ProgressSink
 from beam_jobs.base.records import DeadLetter, Document, Stage, dead_letter
-from beam_jobs.base.units import format_count
+from beam_jobs.base.units import count
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.pipeline.checkpoint import BufferLimit
 from beam_jobs.pipeline.global_window import in_global_window
@@ -85,7 +85,7 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             measure_batches=settings.max_batch_tokens is None,
         )
         self._model = {
-            WEIGHTS_KEY: "constants" if runtime.variables_reason is None else runtime.variables_reason,
+            WEIGHTS_KEY: "constants" if runtime.unfrozen_reason is None else runtime.unfrozen_reason,
             READY_KEY: str(round(1000 * runtime.ready_seconds)),
         }
         if settings.request.precision is Precision.BFLOAT16 and not has_fast_bfloat16():
@@ -120,13 +120,13 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     def _check(self, document: Document) -> None:
         if len(document.columns) != self._num_kept:
             raise UsageError(
-                f"A document has {format_count(len(document.columns), 'kept column')}, but the rows have "
+                f"A document has {count(len(document.columns), 'kept column')}, but the rows have "
                 f"{self._num_kept}: "
                 "pass the schema of ReadDocuments to EncodeDocuments (kept=read.summary.kept_schema)."
             )
         if len(document.numbers) != len(self._settings.numeric_columns):
             raise UsageError(
-                f"A document has {format_count(len(document.numbers), 'number')}, but the model takes "
+                f"A document has {count(len(document.numbers), 'number')}, but the model takes "
                 f"{len(self._settings.numeric_columns)}: pass their columns to ReadDocuments "
                 "(ReadOptions(…, numeric_columns=settings.numeric_columns))."
             )
@@ -152,8 +152,8 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         tokens_each = max(int(encoded.num_tokens.sum()), 1) / len(documents)
         self._limit.computed(len(documents), seconds, round(self._encoder.tokens_at_once / tokens_each))
         milliseconds = round(1000 * seconds)
-        for name, count in encoded_counts(encoded, milliseconds).items():
-            self._add(name, count)
+        for name, number in encoded_counts(encoded, milliseconds).items():
+            self._add(name, number)
         failures = {failure.text_index: failure for failure in encoded.failures}
         for index, failure in sorted(failures.items()):
             letter = self._dead_letter(documents[index], "encode", failure.reason, self._message(failure))

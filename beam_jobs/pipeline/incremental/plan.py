@@ -13,7 +13,7 @@ from typing import Literal
 import pyarrow as pa
 
 from beam_jobs.base.config import WriteOptions
-from beam_jobs.base.units import format_count
+from beam_jobs.base.units import count
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.pipeline.incremental.previous_documents import PreviousFiles, index_documents
 from beam_jobs.pipeline.incremental.previous_rows import (
@@ -99,7 +99,7 @@ def plan_reuse(
     columns = copied_columns(schema, num_kept)
     kind = EMBEDDINGS if encode.classes is None else CLASSES
     staged = staged_files(write, kind, encode, columns)
-    notes = (f"{format_count(len(staged), 'file')} of an earlier attempt at this run",) if staged else ()
+    notes = (f"{count(len(staged), 'file')} of an earlier attempt at this run",) if staged else ()
     folder = "" if by_join else _folder(write)
     if flags.previous is None:
         return ReusePlan(folder, tuple(staged), by_join=by_join, notes=notes) if staged else None
@@ -215,6 +215,6 @@ def _check_repeated(plan: ReusePlan, repeated: int) -> None:
     if repeated and plan.emit == "changes":
         raise JobError(
             f"--emit changes: the ids of the earlier run are not unique "
-            f"({format_count(repeated, 'repetition')}), so replacing rows by id would lose some. Give every "
+            f"({count(repeated, 'repetition')}), so replacing rows by id would lose some. Give every "
             "document a unique id, or use --emit all."
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
-from beam_jobs.base.units import format_count
+from beam_jobs.base.units import count
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.read.column_types import is_id, is_number, is_text, merge_json_types, plain_type
 from beam_jobs.pipeline.read.types import FileInfo
@@ -178,7 +178,7 @@ def _listing(columns: FileColumns, options: ReadOptions) -> str:
     is_csv = columns.file.format in ("csv", "tsv") and not options.column_names
     hint = " If its first row is not a header, name the columns with --column_names." if is_csv else ""
     if _hides_names(columns, options):
-        return f"It has {format_count(len(columns.types), 'column')}; --no_text hides their names.{hint}"
+        return f"It has {count(len(columns.types), 'column')}; --no_text hides their names.{hint}"
     return f"It has: {', '.join(map(repr, columns.types)) or 'none'}.{hint}"
 
 

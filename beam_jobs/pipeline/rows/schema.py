@@ -11,7 +11,7 @@ from beam_jobs.base.records import DeadLetter
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.class_settings import ClassSettings
 from beam_jobs.pipeline.settings import MAX_NUMBERS
-from model_bundle.inference.scores import Choice, best_first, class_logits, scores_of
+from model_bundle.inference.scores import LabelMode, best_first, class_logits, scores_of
 
 _NAMES = pa.list_(pa.field("element", pa.string(), nullable=False))
 
@@ -118,13 +118,13 @@ def dead_letter_batch(letters: Iterable[DeadLetter]) -> pa.RecordBatch:
 def class_fields(settings: ClassSettings) -> list[pa.Field]:
     """Returns the fields of labels and scores for these settings."""
     kinds: dict[str, pa.DataType] = {}
-    if settings.choice is Choice.ONE:
+    if settings.choice is LabelMode.SINGLE:
         kinds["label"] = pa.string()
-    if settings.choice is Choice.SEVERAL:
+    if settings.choice is LabelMode.MULTI:
         kinds["labels"] = _NAMES
     if settings.top_k is not None:
         kinds |= {"top_labels": _NAMES, "top_scores": vector_type("float32")}
-    elif settings.choice is Choice.NONE and len(settings.names) == 1:
+    elif settings.choice is LabelMode.REGRESSION and len(settings.names) == 1:
         kinds["score"] = pa.float32()
     else:
         kinds["scores"] = vector_type("float32")

@@ -20,7 +20,7 @@ from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.pipeline.write.counts import check_counts, sum_receipts, worker_costs
 from beam_jobs.pipeline.write.description import RunDescription, copied_manifest
 from beam_jobs.pipeline.write.timeline import sum_timeline
-from beam_jobs.report.writing import try_report
+from beam_jobs.report.page import try_report
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (
     CHANGES,

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Literal
 
 from beam_jobs.base.config import FailureLimits
-from beam_jobs.base.units import format_count
+from beam_jobs.base.units import count
 from beam_jobs.pipeline.rows.cost import REPEATED_KEY, REUSED_KEY
 from beam_jobs.pipeline.write.timeline import sum_lengths
 from beam_jobs.store.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
@@ -69,7 +69,7 @@ def check_counts(
     accounted = counts.num_written + counts.num_reused + counts.num_unchanged + counts.num_dead
     if counts.num_read != accounted:
         return "counts", (
-            f"Counts do not add up: {format_count(counts.num_read, 'document')} read, but "
+            f"Counts do not add up: {count(counts.num_read, 'document')} read, but "
             f"{counts.num_written} written + {counts.num_reused} reused + {counts.num_unchanged} unchanged "
             f"+ {counts.num_dead} dead = {accounted}. This is a bug; please report it with the manifest."
         )
@@ -86,7 +86,7 @@ def check_counts(
         )
     if counts.num_dead_files > limits.max_dead_files:
         return "too_many_dead", (
-            f"{format_count(counts.num_dead_files, 'file')} could not be read to the end, --max_dead_files "
+            f"{count(counts.num_dead_files, 'file')} could not be read to the end, --max_dead_files "
             f"allows {limits.max_dead_files}; see the list in the manifest."
         )
     return _check_dead(counts, limits)
@@ -100,7 +100,7 @@ def _check_dead(counts: RunCounts, limits: FailureLimits) -> tuple[FailureKind |
         return None, None
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.dead_by_reason.items())
     return "too_many_dead", (
-        f"{num_dead:,} of {format_count(counts.num_read, 'document')} became dead letters ({reasons}); "
+        f"{num_dead:,} of {count(counts.num_read, 'document')} became dead letters ({reasons}); "
         f"--max_dead_fraction {limits.max_dead_fraction} allows {allowed}. All vectors and dead letters are "
         "kept; read the dead letters, then run again or raise the limit."
     )

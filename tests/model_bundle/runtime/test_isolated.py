@@ -86,7 +86,7 @@ def test_the_vectors_are_those_of_a_model_in_the_process(bundle: ModelBundle, ti
     assert [(f.text_index, f.reason) for f in found.failures] == [(300, "model_error")]
     assert "is not in [0, " in found.failures[0].message
     assert runtime.batch_tokens is not None
-    assert runtime.variables_reason is None
+    assert runtime.unfrozen_reason is None
     assert runtime.num_restarts == 0
 
 
@@ -170,10 +170,10 @@ def test_the_process_ends_with_its_owner(bundle: ModelBundle) -> None:
 def test_a_poisoned_document_ends_as_a_dead_letter(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import beam_jobs.pipeline.encode.transform
+    import beam_jobs.pipeline.encode.dofn
     import model_bundle.runtime.shared
 
-    for module in (model_bundle.runtime.shared, beam_jobs.pipeline.encode.transform):
+    for module in (model_bundle.runtime.shared, beam_jobs.pipeline.encode.dofn):
         monkeypatch.setattr(module, "IsolatedRuntime", crashing.CrashingIsolatedRuntime)
     texts = _texts(300)
     texts[123] = f"secret {crashing.ABORTING_WORD}"

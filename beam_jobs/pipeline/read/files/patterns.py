@@ -10,7 +10,7 @@ from pathlib import Path
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
-from beam_jobs.base.units import format_count
+from beam_jobs.base.units import count
 from beam_jobs.errors import NoInputError, UsageError
 from beam_jobs.pipeline.read.types import SUPPORTED, FileInfo, detect_format
 
@@ -42,9 +42,7 @@ def match_patterns(patterns: Sequence[str]) -> tuple[FileInfo, ...]:
             found[file.path] = pattern
             files.append(file)
     if missing and files:
-        raise UsageError(
-            f"{missing[0]} Other patterns match {format_count(len(files), 'file')}."
-        ) from missing[0]
+        raise UsageError(f"{missing[0]} Other patterns match {count(len(files), 'file')}.") from missing[0]
     if missing:
         raise missing[0]
     return tuple(files)

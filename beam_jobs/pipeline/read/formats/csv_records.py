@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from beam_jobs.base.units import format_count
+from beam_jobs.base.units import count
 from beam_jobs.pipeline.read.files.encoding import BOM_UTF8
 from beam_jobs.pipeline.read.files.lines import PIECE_BYTES, Measure, Oversized, without_line_end
 from beam_jobs.pipeline.read.types import DamagedFileError
@@ -175,7 +175,7 @@ def _checked(fields: list[str], lines: _RecordLines, num_fields: int, max_bytes:
     if not lines.is_decodable:
         return BadRecord(content, None)
     if len(fields) != num_fields:
-        return BadRecord(content, f"expected {format_count(num_fields, 'field')}, but it has {len(fields)}")
+        return BadRecord(content, f"expected {count(num_fields, 'field')}, but it has {len(fields)}")
     return fields
 
 
