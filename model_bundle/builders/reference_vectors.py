@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model_bundle.base.similarity import Limits
+from model_bundle.base.similarity import Tolerance
 from model_bundle.builders.assemble import record_golden
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import bundle_digest, list_files
 from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest, Rows
 from model_bundle.compare.compare import Comparison
 from model_bundle.runtime.golden import GOLDEN_TEXTS
-from model_bundle.runtime.reference_vectors import OldGolden
+from model_bundle.runtime.reference_vectors import ReferenceVectors
 
 # Golden vectors cover every layer of every token: with more or longer texts they would outgrow the model.
 _MAX_TEXTS = 4
@@ -25,7 +25,7 @@ def add_reference_vectors(
     texts: Sequence[str],
     expected: Sequence[np.ndarray],
     comparison: Comparison,
-    limits: Limits,
+    limits: Tolerance,
 ) -> ModelBundle:
     """Writes some reference vectors into a bundle that was just built and found equal to them.
 
@@ -39,14 +39,14 @@ def add_reference_vectors(
     chosen = _choose(comparison.num_tokens)
     golden = record_golden(bundle.path, manifest, [*(texts[index] for index in chosen), *GOLDEN_TEXTS])
     if comparison.rows is Rows.DOCUMENT and not reading.scores and _is_plain(manifest):
-        old = OldGolden(
+        old = ReferenceVectors(
             vectors=np.stack([expected[index] for index in chosen]).astype(np.float32),
             output=reading.output,
             pooling=reading.pooling,
             normalize=reading.normalize,
-            limits=limits,
+            tolerance=limits,
         )
-        golden.with_old(old).write(bundle.path)
+        golden.with_reference(old).write(bundle.path)
     manifest = manifest.model_copy(update={"files": list_files(bundle.path)})
     (bundle.path / MANIFEST_NAME).write_bytes(manifest.to_bytes())
     return ModelBundle(bundle.path, manifest, bundle_digest(manifest))

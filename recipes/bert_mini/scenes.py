@@ -1,4 +1,4 @@
-"""Training texts of our own: short sentences about everyday scenes, opinions and news, put together of words.
+"""Generates training texts: short sentences about everyday scenes, opinions and news, combined from phrases.
 
 Wikipedia tells of people, places and dates. What people do with their hands, what they think of a film
 and what a headline sounds like it does not tell. The sentences come in families: one scene, told again
@@ -117,7 +117,7 @@ _ASKED = (
     "why is the sky blue|how do i fix a leaking tap|is it better to rent or to buy|"
     "how should i prepare for an interview|what causes headaches"
 )
-# Most texts end in a full stop, or in nothing.
+# Most texts end in a full stop or without punctuation.
 _FRAMES = ("{}.", "{}", "{}, I think.", "I am not sure, but {}.", "It depends: {}.", "{}?")
 
 
@@ -145,7 +145,7 @@ def _describe_scores(parts: list[str], choose: random.Random) -> str:
 
 
 def _pick(phrases: str, choose: random.Random, share: float = 1.0) -> str:
-    """Chooses one of the phrases, or none."""
+    """Returns one of the phrases, or an empty text."""
     return choose.choice(phrases.split("|")) if choose.random() < share else ""
 
 

@@ -107,7 +107,7 @@ def find_packed_bundle(loaded: Any, folder: Path, where: str) -> PackedBundle | 
     Raises:
         ModelBundleError: the packed bundle is not valid. See ``unpack_bundle``.
     """
-    from model_bundle.layers.description import described
+    from model_bundle.layers.graph import described
 
     found = described(loaded)
     if found is None:

@@ -255,7 +255,7 @@ def name_a_file_inside(content: Any) -> None:
 def test_a_table_may_not_be_filled_from_another_file(edit: Callable[[Any], None], tmp_path: Path) -> None:
     path = change(save_sentence_encoder(tmp_path / "module", tmp_path / "vocabulary.txt"), edit)
     with pytest.raises(
-        ForbiddenOperationError, match="fills a table from a file that is none of the model's own"
+        ForbiddenOperationError, match="fills a table from a file that is not one of the model's own"
     ):
         scan_folder(path, "a model")
 
@@ -341,5 +341,5 @@ def test_damage_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
     with pytest.raises(BundleFormatError, match="does not load as a SavedModel"):
         read_saved_model(tmp_path)
-    with pytest.raises(BundleFormatError, match="Others there: none"):
+    with pytest.raises(BundleFormatError, match="Other graph files: none"):
         read_saved_model(tmp_path / "elsewhere")

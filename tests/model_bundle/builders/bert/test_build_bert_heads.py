@@ -254,7 +254,7 @@ def test_a_bundle_of_classes_alone_has_no_vectors(build_head: Callable[[str], Mo
     bundle = build_head("tiny_bert_rating")
     outputs = {"logits": bundle.manifest.outputs["logits"]}
     alone = ModelBundle(bundle.path, bundle.manifest.model_copy(update={"outputs": outputs}), bundle.digest)
-    with pytest.raises(SettingsError, match="gives classes only"):
+    with pytest.raises(SettingsError, match="only outputs classes"):
         EncodeRequest.resolve(alone)
 
 
