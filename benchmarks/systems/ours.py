@@ -14,7 +14,7 @@ from benchmarks.systems.stopwatch import Stopwatch
 
 
 class OurLoop:
-    """``Encoder`` with its defaults; only the precision is asked for."""
+    """``Encoder`` with its defaults, apart from the precision."""
 
     def __init__(self, flags: argparse.Namespace) -> None:
         started = time.perf_counter()
@@ -64,7 +64,7 @@ class OurLoop:
 
 
 def _setting(encoder: Any) -> str:
-    """Says what was chosen at the start."""
+    """Returns the settings chosen at the start."""
     return f"{encoder.max_batch_tokens} cells, {encoder.runtime.parallelism} batches at once"
 
 

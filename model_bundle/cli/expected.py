@@ -67,7 +67,7 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
         return build(flags.output)
     from model_bundle.base.similarity import Tolerance
     from model_bundle.builders.assemble import check_output
-    from model_bundle.builders.reference_vectors import adopt_old_vectors
+    from model_bundle.builders.reference_vectors import add_reference_vectors
     from model_bundle.bundle.bundle import ModelBundle
     from model_bundle.compare.compare import compare, report
     from model_bundle.compare.read_files import align, read_expected_vectors, read_texts
@@ -89,7 +89,7 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
                 "The model does not give the vectors of --expected, see above; nothing was built. Build it "
                 "as the report says, or without --expected."
             )
-        adopted = adopt_old_vectors(built, texts, expected, found, limits)
+        adopted = add_reference_vectors(built, texts, expected, found, limits)
         if output.exists():
             output.rmdir()
         adopted.path.replace(output)

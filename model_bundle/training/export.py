@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.builders.assemble import LICENCE_NAME, assemble, save_module
-from model_bundle.builders.hub_stable import stabilize_loaded
-from model_bundle.builders.keras.prune import needed_parts
+from model_bundle.builders.assemble import LICENCE_NAME, assemble, needed_parts, save_module
+from model_bundle.builders.deterministic import stabilize_loaded
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import (
     SAVED_MODEL_DIR,

@@ -55,7 +55,7 @@ def train_bundle(
         f"labels: {', '.join(data.labels)}"
     )
     row_weights(data.classes(data.train), data.labels, options.head.class_weights)
-    trained, logits, history = _fit(plan, data, options, notify)
+    trained, logits, history = _are_consistent(plan, data, options, notify)
     classes = data.classes(data.held_out)
     scores = scores_of(logits, "softmax")
     metrics = Metrics.of(data.labels, classes, logits.argmax(axis=1))
@@ -76,7 +76,7 @@ def train_bundle(
     return TrainResult(bundle, metrics)
 
 
-def _fit(
+def _are_consistent(
     plan: VectorPlan, data: TrainingData, options: TrainOptions, notify: Notify
 ) -> tuple[Classifier, np.ndarray, tuple[dict[str, float], ...]]:
     """Trains the head, then, with ``fine_tune``, head and encoder."""

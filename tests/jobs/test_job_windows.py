@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.job.flags.modes import long_texts
 from beam_jobs.job.flags.parsers import embed_parser
+from beam_jobs.job.plan import long_texts
 from beam_jobs.pipeline.rows.text_context import word_in
 from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.bundle.bundle import ModelBundle

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_bundle.builders.tfhub.build import build_hub_bundle
+from model_bundle.builders.tfhub.load import read_source
 from model_bundle.builders.tfhub.resolve import HubChoices
-from model_bundle.builders.tfhub.source_scan import scan_source
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import list_files
 from model_bundle.bundle.graph_scan.proto import message_class, read_saved_model
@@ -152,7 +152,7 @@ def test_the_text_form_is_scanned_like_the_other(tmp_path: Path) -> None:
         scan_folder(module, "a bundle")
     (module / "saved_model.pb").unlink()
     with pytest.raises(ForbiddenOperationError, match="WriteFile"):
-        scan_source(module, "a source")
+        scan_saved_model(read_source(module), "a source")
 
 
 def reads_checkpoints(text: Any) -> dict[str, Any]:
