@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from beam_jobs.errors import FinishedError, JobError, NoInputError
-from beam_jobs.job.console.console import Voice
-from beam_jobs.job.console.log_capture import speaking
-from beam_jobs.job.console.signals import Stopping, stop_on_signals
+from beam_jobs.job.console.console import Console
+from beam_jobs.job.console.log_capture import open_console
+from beam_jobs.job.console.signals import InterruptMessage, stop_on_signals
 from beam_jobs.job.flags.dates import has_date, resolve_dates
 from beam_jobs.job.flags.forecast_flags import check_forecast
 from model_bundle.errors import ModelBundleError
@@ -16,16 +16,16 @@ from model_bundle.errors import ModelBundleError
 
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
     """Runs a job and gives the exit code; an error that a user can fix is one message, not a traceback."""
-    with speaking(argv) as voice:
+    with open_console(argv) as console:
         try:
-            with stop_on_signals(voice) as stopping:
+            with stop_on_signals(console) as interrupt:
                 flags, rest = parser.parse_known_args(list(argv))
-                return _run(parser, flags, rest, stopping, voice)
+                return _run(parser, flags, rest, interrupt, console)
         except JobError as error:
-            voice.say("error", str(error), "ERROR", {"exit_code": error.exit_code})
+            console.print("error", str(error), "ERROR", {"exit_code": error.exit_code})
             return error.exit_code
         except ModelBundleError as error:
-            voice.say("error", str(error), "ERROR", {"exit_code": 2})
+            console.print("error", str(error), "ERROR", {"exit_code": 2})
             return 2
 
 
@@ -33,8 +33,8 @@ def _run(
     parser: argparse.ArgumentParser,
     flags: argparse.Namespace,
     rest: list[str],
-    stopping: Stopping,
-    voice: Voice,
+    interrupt: InterruptMessage,
+    console: Console,
 ) -> int:
     check_forecast(flags)
     is_dated_run = has_date(flags.run_id)
@@ -53,7 +53,7 @@ def _run(
     if flags.forecast is not None:
         from beam_jobs.job.forecast.command import forecast_job
 
-        return forecast_job(flags, options, voice)
+        return forecast_job(flags, options, console)
     check_schedule(flags)
     in_process = is_in_process(flags.runner)
     try:
@@ -61,22 +61,22 @@ def _run(
     except NoInputError as error:
         if flags.on_no_input == "fail":
             raise
-        return end_without_run(f"No run: {error}", options, voice)
+        return end_without_run(f"No run: {error}", options, console)
     except FinishedError:
         if not is_dated_run:
             raise
         return end_without_run(
-            f"The run {flags.run_id} was finished before; nothing is done.", options, voice
+            f"The run {flags.run_id} was finished before; nothing is done.", options, console
         )
-    plan = prepare_workers(plan, flags, options, voice)
-    voice.run_id = plan.write.run_id
-    say_plan(plan, voice)
-    stopping.started(plan.write.run_id, in_process=in_process)
-    manifest = run_plan(plan, options, voice, in_process=in_process)
+    plan = prepare_workers(plan, flags, options, console)
+    console.run_id = plan.write.run_id
+    say_plan(plan, console)
+    interrupt.started(plan.write.run_id, in_process=in_process)
+    manifest = run_plan(plan, options, console, in_process=in_process)
     if manifest is None:
         return 0
-    stopping.ended()
-    say_summary(manifest, plan, voice)
+    interrupt.ended()
+    say_summary(manifest, plan, console)
     if manifest.failure is not None:
         from beam_jobs.pipeline.write.commit import failure_of
 

@@ -9,9 +9,9 @@ from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.runner import PipelineState
 
 from beam_jobs.errors import JobError
-from beam_jobs.job.console.console import Voice
+from beam_jobs.job.console.console import Console
 from beam_jobs.job.console.progress_line import LiveLine, close_tally, open_tally
-from beam_jobs.job.console.runner_metrics import RunnerCounts, counters_line, where_to_look
+from beam_jobs.job.console.runner_metrics import RunnerMetrics, format_counters, monitoring_hint
 from beam_jobs.pipeline.build import JobPlan, build
 from beam_jobs.pipeline.incremental.prepare import indexed
 from beam_jobs.store import filesystem
@@ -19,23 +19,23 @@ from beam_jobs.store.manifest import RunManifest
 from beam_jobs.store.run_folder import find_manifest
 
 
-def run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) -> RunManifest | None:
+def run_plan(plan: JobPlan, options: Any, console: Console, *, in_process: bool) -> RunManifest | None:
     """Runs a job and gives its manifest; None where the runner does not wait (a template was written).
 
     Args:
         plan: what to do.
         options: Beam's pipeline options.
-        voice: says how far it is.
+        console: says how far it is.
         in_process: the runner works here, and returns when it has ended.
 
     Raises:
         JobError: the job failed before it could write a manifest; the cause is its first line.
     """
     with indexed(plan.reuse):
-        return _run_plan(plan, options, voice, in_process=in_process)
+        return _run_plan(plan, options, console, in_process=in_process)
 
 
-def _run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) -> RunManifest | None:
+def _run_plan(plan: JobPlan, options: Any, console: Console, *, in_process: bool) -> RunManifest | None:
     tally = open_tally(plan.write.attempt_id)
     pipeline = beam.Pipeline(options=options)
     build(pipeline, plan)
@@ -46,24 +46,24 @@ def _run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) ->
     try:
         if in_process:
             if plan.redistribute:
-                voice.say("workers", where_to_look(options))
-            with LiveLine(tally.read, total_bytes, voice):
+                console.print("workers", monitoring_hint(options))
+            with LiveLine(tally.read, total_bytes, console):
                 result = pipeline.run()
                 result.wait_until_finish()
         else:
             result = pipeline.run()
-            voice.say("workers", where_to_look(options, result))
+            console.print("workers", monitoring_hint(options, result))
             if options.view_as(StandardOptions).no_wait_until_finish:
                 return None
-            with LiveLine(RunnerCounts(result), total_bytes, voice):
+            with LiveLine(RunnerMetrics(result), total_bytes, console):
                 result.wait_until_finish()
     except Exception as caught:  # runners raise what they like; the manifest tells what really happened
         error = caught
     finally:
         close_tally(plan.write.attempt_id)
     if plan.redistribute and result is not None:
-        counts = RunnerCounts(result).ask()
-        voice.say("metrics", counters_line(counts), facts={"counters": counts})
+        counts = RunnerMetrics(result).ask()
+        console.print("metrics", format_counters(counts), facts={"counters": counts})
     manifest = find_manifest(root)
     if manifest is not None and manifest.attempt_id == plan.write.attempt_id:
         return manifest

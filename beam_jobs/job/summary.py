@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from beam_jobs.base.units import size
-from beam_jobs.job.console.console import Severity, Voice
+from beam_jobs.job.console.console import Console, Severity
 from beam_jobs.job.console.progress_line import clock
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.store import filesystem
@@ -22,7 +22,7 @@ from beam_jobs.store.manifest import (
 _WORTH_MEASURING_SECONDS = 30.0
 
 
-def say_plan(plan: JobPlan, voice: Voice) -> None:
+def say_plan(plan: JobPlan, console: Console) -> None:
     """Says what will be done."""
     files, encode = plan.summary.files, plan.encode
     if encode.classes is None:
@@ -30,10 +30,10 @@ def say_plan(plan: JobPlan, voice: Voice) -> None:
     else:
         what = f"{len(encode.classes.names)} labels"
     for warning in plan.summary.warnings:
-        voice.say("warning", warning, "WARNING")
+        console.print("warning", warning, "WARNING")
     for note in () if plan.reuse is None else plan.reuse.notes:
-        voice.say("reuse", note)
-    voice.say(
+        console.print("reuse", note)
+    console.print(
         "plan",
         f"{len(files):,} input files, {size(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
@@ -41,7 +41,7 @@ def say_plan(plan: JobPlan, voice: Voice) -> None:
     )
 
 
-def say_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
+def say_summary(manifest: RunManifest, plan: JobPlan, console: Console) -> None:
     """Says what happened, where the files are and how to open them."""
     root = filesystem.join(plan.write.output, plan.write.run_id)
     title = "Run finished" if manifest.failure is None else "Run FAILED"
@@ -62,7 +62,7 @@ def say_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
     saving = _bfloat16_saving(manifest, plan)
     facts = {"run": root, "failure": manifest.failure, "counters": manifest.counts.model_dump(mode="json")}
     severity: Severity = "INFO" if manifest.failure is None else "ERROR"
-    voice.say("summary", "\n".join(lines + ([saving] if saving else [])), severity, facts)
+    console.print("summary", "\n".join(lines + ([saving] if saving else [])), severity, facts)
 
 
 def _count_lines(manifest: RunManifest) -> list[str]:

@@ -28,7 +28,7 @@ Severity = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _PREFIXES = {"warning": "warning: ", "error": "error: ", "reuse": "taking over: ", "metrics": "metrics: "}
 
 
-class Voice(Protocol):
+class Console(Protocol):
     """Where a command speaks.
 
     ``run_id`` is set when the run has a name. ``is_live`` tells that a line may be drawn again and again.
@@ -37,7 +37,7 @@ class Voice(Protocol):
     run_id: str | None
     is_live: bool
 
-    def say(
+    def print(
         self,
         event: Event,
         message: str,
@@ -51,12 +51,12 @@ class Voice(Protocol):
         """Draws the live line anew; an empty one clears it."""
         ...
 
-    def last_words(self, message: str) -> bytes:
+    def termination_message(self, message: str) -> bytes:
         """Returns what is written when a signal ends the process."""
         ...
 
 
-class TextVoice:
+class TextConsole:
     """Lines: the summary or forecast to the standard output, all else to the standard error.
 
     Args:
@@ -68,29 +68,29 @@ class TextVoice:
         self._stream = stream or sys.stderr
         self.is_live = self._stream.isatty()
 
-    def say(
+    def print(
         self,
         event: Event,
         message: str,
         severity: Severity = "INFO",
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """See ``Voice.say``; facts are not repeated."""
+        """See ``Console.print``; facts are not repeated."""
         del severity, facts
         stream = sys.stdout if event in ("summary", "forecast") else self._stream
         print(f"{_PREFIXES.get(event, '')}{message}", file=stream, flush=True)
 
     def draw(self, line: str) -> None:
-        """See ``Voice.draw``."""
+        """See ``Console.draw``."""
         self._stream.write(f"\r\x1b[K{line}")
         self._stream.flush()
 
-    def last_words(self, message: str) -> bytes:
-        """See ``Voice.last_words``."""
+    def termination_message(self, message: str) -> bytes:
+        """See ``Console.termination_message``."""
         return f"\n{message}\n".encode()
 
 
-class JsonVoice:
+class JsonConsole:
     """One JSON object a line, with the names that Cloud Logging knows: ``time``, ``severity``, ``message``.
 
     Args:
@@ -104,14 +104,14 @@ class JsonVoice:
         self._stream = stream or sys.stderr
         self._lock = Lock()
 
-    def say(
+    def print(
         self,
         event: Event,
         message: str,
         severity: Severity = "INFO",
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """See ``Voice.say``; facts become fields."""
+        """See ``Console.print``; facts become fields."""
         line = self._line(event, message, severity, facts)
         with self._lock:
             self._stream.write(line)
@@ -120,8 +120,8 @@ class JsonVoice:
     def draw(self, line: str) -> None:
         """Does nothing: what is read later has no line that changes."""
 
-    def last_words(self, message: str) -> bytes:
-        """See ``Voice.last_words``."""
+    def termination_message(self, message: str) -> bytes:
+        """See ``Console.termination_message``."""
         return self._line("stopped", message, "ERROR", None).encode()
 
     def _line(self, event: Event, message: str, severity: Severity, facts: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""Which voice a command has, and that everything else that is said goes through it, too."""
+"""Which console a command has, and that everything else that is said goes through it, too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from beam_jobs.job.console.console import JsonVoice, Severity, TextVoice, Voice
+from beam_jobs.job.console.console import Console, JsonConsole, Severity, TextConsole
 
 LOG_FORMATS = ("text", "json")
 _SEVERITIES: tuple[tuple[int, Severity], ...] = (
@@ -22,8 +22,8 @@ _SEVERITIES: tuple[tuple[int, Severity], ...] = (
 
 
 @contextlib.contextmanager
-def speaking(argv: Sequence[str]) -> Iterator[Voice]:
-    """Returns the voice that ``--log_format`` asks for, and while inside lets logs speak with it.
+def open_console(argv: Sequence[str]) -> Iterator[Console]:
+    """Returns the console that ``--log_format`` asks for, and while inside lets logs speak with it.
 
     The flag is looked for before the others are understood, so that what is wrong with those is said in it,
     too. In JSON, warnings of Python and what libraries print become objects as well.
@@ -31,19 +31,19 @@ def speaking(argv: Sequence[str]) -> Iterator[Voice]:
     logging.getLogger("beam_jobs").setLevel(logging.INFO)
     if _asked_for(argv) != "json":
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        yield TextVoice()
+        yield TextConsole()
         return
-    voice, root = JsonVoice(), logging.getLogger()
-    handler, others, level = _VoiceHandler(voice), root.handlers[:], root.level
+    console, root = JsonConsole(), logging.getLogger()
+    handler, others, level = _ConsoleHandler(console), root.handlers[:], root.level
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     try:
-        with contextlib.redirect_stderr(_Printed(voice)):
-            yield voice
+        with contextlib.redirect_stderr(_Printed(console)):
+            yield console
     except Exception as error:  # the edge of the process: what nobody foresaw is said, then it ends
         trace = "".join(traceback.format_exception(error))
-        voice.say(
+        console.print(
             "error", f"{type(error).__name__}: {error}", "CRITICAL", {"exit_code": 1, "stack_trace": trace}
         )
         raise SystemExit(1) from error
@@ -63,18 +63,18 @@ def _asked_for(argv: Sequence[str]) -> str:
     return found
 
 
-class _VoiceHandler(logging.Handler):
+class _ConsoleHandler(logging.Handler):
     """Says what is logged."""
 
-    def __init__(self, voice: JsonVoice) -> None:
+    def __init__(self, console: JsonConsole) -> None:
         super().__init__()
-        self._voice = voice
+        self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
         facts = {"logger": record.name}
         if record.exc_info and record.exc_info[1] is not None:
             facts["stack_trace"] = "".join(traceback.format_exception(*record.exc_info))
-        self._voice.say("log", record.getMessage(), severity_of(record.levelno), facts)
+        self._console.print("log", record.getMessage(), severity_of(record.levelno), facts)
 
 
 def severity_of(level: int) -> Severity:
@@ -85,8 +85,8 @@ def severity_of(level: int) -> Severity:
 class _Printed(io.TextIOBase):
     """A standard error whose lines become objects. Threads may share it; what they print at once may mix."""
 
-    def __init__(self, voice: JsonVoice) -> None:
-        self._voice = voice
+    def __init__(self, console: JsonConsole) -> None:
+        self._console = console
         self._begun = ""
 
     def writable(self) -> bool:
@@ -99,5 +99,5 @@ class _Printed(io.TextIOBase):
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
             if line.strip():
-                self._voice.say("output", line.strip())
+                self._console.print("output", line.strip())
         return len(text)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from beam_jobs.base import metrics
-from beam_jobs.job.console.console import Voice
+from beam_jobs.job.console.console import Console
 
 # Without a terminal a line a minute is enough for a log, and tells that the job lives.
 _LOG_SECONDS = 60.0
@@ -108,7 +108,7 @@ class LiveLine:
     Args:
         read: gives the counts as they are now.
         total_bytes: size of the input, where it is known.
-        voice: says it.
+        console: says it.
         clock: seconds, of which differences count.
         pause: waits for some seconds, or until the event is set, and returns whether it was.
     """
@@ -117,13 +117,13 @@ class LiveLine:
         self,
         read: Callable[[], Mapping[str, int]],
         total_bytes: int | None,
-        voice: Voice,
+        console: Console,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[Event, float], bool] = Event.wait,
     ) -> None:
         self._read = read
         self._total_bytes = total_bytes
-        self._voice = voice
+        self._console = console
         self._clock = clock
         self._pause = pause
         self._started = clock()
@@ -144,15 +144,15 @@ class LiveLine:
         """Stops, and clears the line on a terminal."""
         self._stop.set()
         self._thread.join()
-        if self._voice.is_live:
-            self._voice.draw("")
+        if self._console.is_live:
+            self._console.draw("")
 
     def _show(self) -> None:
-        while not self._pause(self._stop, _TERMINAL_SECONDS if self._voice.is_live else _LOG_SECONDS):
+        while not self._pause(self._stop, _TERMINAL_SECONDS if self._console.is_live else _LOG_SECONDS):
             counts, seconds = self._read(), self._clock() - self._started
             line = describe(counts, seconds, self._total_bytes)
-            if self._voice.is_live:
-                self._voice.draw(line)
+            if self._console.is_live:
+                self._console.draw(line)
             else:
                 facts = {"counters": dict(counts), "elapsed_seconds": round(seconds, 1)}
-                self._voice.say("progress", line, facts=facts | {"total_bytes": self._total_bytes})
+                self._console.print("progress", line, facts=facts | {"total_bytes": self._total_bytes})

@@ -15,7 +15,7 @@ from beam_jobs.base import metrics
 _POLL_SECONDS = 5.0
 
 
-class RunnerCounts:
+class RunnerMetrics:
     """Asks a runner for the job's counters, not more often than it likes.
 
     Some runners tell them while a job runs (Dataflow), some when it has ended, some never.
@@ -52,7 +52,7 @@ def _query(result: Any) -> dict[str, int]:
     return dict(found)
 
 
-def where_to_look(options: Any, result: Any = None) -> str:
+def monitoring_hint(options: Any, result: Any = None) -> str:
     """Says on one line where the work of workers elsewhere can be seen.
 
     Args:
@@ -83,10 +83,10 @@ def _place(runner: str, options: Any, result: Any) -> str:
     return "in the runner's own page or log"
 
 
-def counters_line(counts: dict[str, int]) -> str:
+def format_counters(counts: dict[str, int]) -> str:
     """Writes counters on one line, in the order of the table of metrics.
 
-    >>> counters_line({"encoded_documents": 900, "input_bytes": 500})
+    >>> format_counters({"encoded_documents": 900, "input_bytes": 500})
     'input_bytes 500, encoded_documents 900'
     """
     named = [f"{name} {counts[name]:,}" for name in metrics.ALL if name in counts]

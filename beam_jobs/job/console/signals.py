@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from beam_jobs.job.console.console import Voice
+from beam_jobs.job.console.console import Console
 
 # What a shell gives a process that a signal ended.
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-class Stopping:
+class InterruptMessage:
     """What to say when a signal ends the process."""
 
     def __init__(self) -> None:
@@ -41,29 +41,31 @@ class Stopping:
 
 
 @contextlib.contextmanager
-def stop_on_signals(voice: Voice) -> Iterator[Stopping]:
+def stop_on_signals(console: Console) -> Iterator[InterruptMessage]:
     """While inside, SIGINT and SIGTERM end this process and its children at once.
 
     A runner's threads cannot be asked to stop, and need not be: without a manifest there is no run. Signals
     belong to the main thread; in another one this does nothing.
     """
-    stopping = Stopping()
+    interrupt = InterruptMessage()
 
     def stop(number: int, _: FrameType | None) -> None:
         # Not through sys.stderr: the signal may have come while that was being written to.
-        os.write(2, voice.last_words(f"Stopped by {signal.Signals(number).name}. {stopping.message}"))
+        os.write(
+            2, console.termination_message(f"Stopped by {signal.Signals(number).name}. {interrupt.message}")
+        )
         for child in _descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(child, signal.SIGKILL)
         os._exit(_EXIT_CODES[signal.Signals(number)])
 
     if threading.current_thread() is not threading.main_thread():
-        yield stopping
+        yield interrupt
         return
     sys.stderr.flush()
     before = {number: signal.signal(number, stop) for number in _EXIT_CODES}
     try:
-        yield stopping
+        yield interrupt
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

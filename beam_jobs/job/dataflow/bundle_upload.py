@@ -9,21 +9,21 @@ from typing import Any
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 
 from beam_jobs.errors import UsageError
-from beam_jobs.job.console.console import Voice
+from beam_jobs.job.console.console import Console
 from beam_jobs.pipeline.build import JobPlan
 
 _GS = "gs://"
 _FOLDER = "model_bundles"
 
 
-def share_bundle(plan: JobPlan, flags: argparse.Namespace, options: Any, voice: Voice) -> JobPlan:
+def share_bundle(plan: JobPlan, flags: argparse.Namespace, options: Any, console: Console) -> JobPlan:
     """Sends a bundle that only this machine has to shared storage, under its digest.
 
     Args:
         plan: of the job.
         flags: as given.
         options: Beam's pipeline options.
-        voice: says where it went.
+        console: says where it went.
 
     Returns:
         The plan whose workers find the bundle.
@@ -38,7 +38,7 @@ def share_bundle(plan: JobPlan, flags: argparse.Namespace, options: Any, voice: 
     from model_bundle.bundle.transfer import push_bundle
 
     url, num_sent = push_bundle(plan.encode.bundle, store)
-    voice.say("workers", f"bundle for the workers: {url} ({num_sent or 'no'} files sent)")
+    console.print("workers", f"bundle for the workers: {url} ({num_sent or 'no'} files sent)")
     place = {**plan.description.bundle, "place": url}
     return replace(
         plan, encode=replace(plan.encode, bundle=url), description=replace(plan.description, bundle=place)

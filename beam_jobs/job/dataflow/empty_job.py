@@ -8,12 +8,12 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 
-from beam_jobs.job.console.console import Voice
+from beam_jobs.job.console.console import Console
 
 _logger = logging.getLogger(__name__)
 
 
-def end_without_run(why: str, options: Any, voice: Voice) -> int:
+def end_without_run(why: str, options: Any, console: Console) -> int:
     """Says why there is no run, and gives the exit code 0.
 
     Where a template is launched, the launcher must leave a job, or the launch counts as failed: it leaves one
@@ -22,9 +22,9 @@ def end_without_run(why: str, options: Any, voice: Voice) -> int:
     Args:
         why: a sentence.
         options: Beam's pipeline options.
-        voice: says it.
+        console: says it.
     """
-    voice.say("summary", why)
+    console.print("summary", why)
     if options.view_as(GoogleCloudOptions).template_location:
         pipeline = beam.Pipeline(options=options)
         _ = (

@@ -10,7 +10,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import DebugOptions, StandardOptions, WorkerOptions
 
 from beam_jobs.errors import UsageError
-from beam_jobs.job.console.console import Voice
+from beam_jobs.job.console.console import Console
 from beam_jobs.job.dataflow.bundle_upload import share_bundle
 from beam_jobs.pipeline.build import JobPlan
 from model_bundle.bundle.bundle import ModelBundle
@@ -50,14 +50,14 @@ class WorkerSettings:
         return f"{self.machine_type}, {self.disk_gb} GB disk, at least {self.min_ram_gb} GB memory, {shared}"
 
 
-def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, voice: Voice) -> JobPlan:
+def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, console: Console) -> JobPlan:
     """Sees to it that workers elsewhere find the bundle and have room for it.
 
     Args:
         plan: of the job.
         flags: as given.
         options: Beam's pipeline options; what was not asked for is filled in, for Dataflow.
-        voice: says what was chosen.
+        console: says what was chosen.
 
     Returns:
         The plan for those workers.
@@ -69,8 +69,8 @@ def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, voic
         settings = fit_workers(bundle_bytes(plan.encode.bundle), options)
         plan = _in_one_process(plan, settings)
         apply_settings(settings, options)
-        voice.say("workers", f"workers: {settings.line}")
-    return share_bundle(plan, flags, options, voice)
+        console.print("workers", f"workers: {settings.line}")
+    return share_bundle(plan, flags, options, console)
 
 
 def bundle_bytes(place: str) -> int:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from beam_jobs.base.config import ReadOptions
-from beam_jobs.job.console.console import Voice
+from beam_jobs.job.console.console import Console
 from beam_jobs.job.forecast.count import LengthCounter, Pace, ReadCounts, all_documents
 from beam_jobs.job.forecast.estimate import (
     FORECAST_NAME,
@@ -31,7 +31,7 @@ from model_bundle.base.machine import cpu_name, num_cores
 from model_bundle.bundle.bundle import ModelBundle
 
 
-def forecast_job(flags: argparse.Namespace, options: Any, voice: Voice) -> int:
+def forecast_job(flags: argparse.Namespace, options: Any, console: Console) -> int:
     """Makes, saves and prints a forecast; no run is begun and none is touched.
 
     Raises:
@@ -57,7 +57,7 @@ def forecast_job(flags: argparse.Namespace, options: Any, voice: Voice) -> int:
     )
     place = filesystem.join(absolute(flags.output), FORECAST_NAME)
     filesystem.replace(place, (forecast.model_dump_json(indent=2) + "\n").encode())
-    voice.say(
+    console.print(
         "forecast", describe_forecast(forecast, place), facts={"forecast": forecast.model_dump(mode="json")}
     )
     return 0

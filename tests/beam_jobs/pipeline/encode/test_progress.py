@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.base import metrics
-from beam_jobs.job.console.console import TextVoice
+from beam_jobs.job.console.console import TextConsole
 from beam_jobs.job.console.progress_line import (
     LiveLine,
     ProgressSink,
@@ -92,7 +92,7 @@ def test_a_clock_reads_back(seconds: float) -> None:
 def test_a_terminal_gets_one_line_that_changes_and_is_cleared() -> None:
     stream = Terminal()
     ticks = Ticks(2)
-    with LiveLine(lambda: COUNTS, 1_000, TextVoice(stream), ticks.clock, ticks.pause):
+    with LiveLine(lambda: COUNTS, 1_000, TextConsole(stream), ticks.clock, ticks.pause):
         pass
     written = stream.getvalue()
     assert written.count("1,000 documents") == 2
@@ -103,7 +103,7 @@ def test_a_terminal_gets_one_line_that_changes_and_is_cleared() -> None:
 def test_elsewhere_there_are_plain_lines() -> None:
     stream = io.StringIO()
     ticks = Ticks(2)
-    with LiveLine(lambda: COUNTS, 1_000, TextVoice(stream), ticks.clock, ticks.pause):
+    with LiveLine(lambda: COUNTS, 1_000, TextConsole(stream), ticks.clock, ticks.pause):
         pass
     lines = stream.getvalue().splitlines()
     assert [line.partition(" tokens/s")[0] for line in lines] == [
@@ -116,7 +116,7 @@ def test_elsewhere_there_are_plain_lines() -> None:
 
 def test_a_short_job_says_nothing_in_a_log() -> None:
     stream = io.StringIO()
-    with LiveLine(lambda: COUNTS, 1_000, TextVoice(stream)):
+    with LiveLine(lambda: COUNTS, 1_000, TextConsole(stream)):
         pass
     assert stream.getvalue() == ""
 
