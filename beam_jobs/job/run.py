@@ -55,7 +55,7 @@ def _run_plan(plan: JobPlan, options: Any, console: Console, *, in_process: bool
             console.print("workers", monitoring_hint(options, result))
             if options.view_as(StandardOptions).no_wait_until_finish:
                 return None
-            with LiveLine(RunnerMetrics(result), total_bytes, console):
+            with LiveLine(RunnerMetrics(result), total_bytes, console, waiting_for="waiting for workers"):
                 result.wait_until_finish()
     except Exception as caught:  # runners raise what they like; the manifest tells what really happened
         error = caught

@@ -1,4 +1,4 @@
-"""``inspect``: what a bundle is, on a page."""
+"""``inspect``: describes a bundle on one page."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 
-from model_bundle.cli.command import Command
+from model_bundle.cli.command import Command, add_bundle
 
-# A pipe has no width; this holds a digest and its name.
+# A pipe has no width; this fits a digest and its name.
 _PLAIN_WIDTH = 100
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "bundle", metavar="BUNDLE", help="a folder, gs:// URL or name; @sha256:… pins its digest"
-    )
-    parser.add_argument("--json", action="store_true", help="as JSON, the whole manifest")
+    add_bundle(parser)
+    parser.add_argument("--json", action="store_true", help="print the whole manifest as JSON")
 
 
 def _run(flags: Namespace) -> None:
@@ -32,4 +30,10 @@ def _run(flags: Namespace) -> None:
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(page(bundle))
 
 
-INSPECT = Command("inspect", "describe a bundle on a page", _add_flags, _run)
+INSPECT = Command(
+    "inspect",
+    "describe a bundle on one page",
+    _add_flags,
+    _run,
+    ("python -m model_bundle inspect bert-mini", "python -m model_bundle inspect elmo-mini --json"),
+)

@@ -1,8 +1,7 @@
-"""Which console a command has, and that everything else that is said goes through it, too."""
+"""Selects text or JSON console output and routes logs, warnings and prints through it."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import logging
@@ -10,6 +9,8 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
+from beam_jobs.base.command import Parser
+from beam_jobs.errors import UsageError
 from beam_jobs.job.console.console import Console, JsonConsole, Severity, TextConsole
 
 LOG_FORMATS = ("text", "json")
@@ -23,10 +24,10 @@ _SEVERITIES: tuple[tuple[int, Severity], ...] = (
 
 @contextlib.contextmanager
 def open_console(argv: Sequence[str]) -> Iterator[Console]:
-    """Returns the console that ``--log_format`` asks for, and while inside lets logs speak with it.
+    """Yields the console that ``--log_format`` selects, and routes logs through it meanwhile.
 
-    The flag is looked for before the others are understood, so that what is wrong with those is said in it,
-    too. In JSON, warnings of Python and what libraries print become objects as well.
+    The flag is read before all others, so that errors in those are printed in its format, too. In JSON,
+    Python's warnings and what libraries print become objects as well.
     """
     logging.getLogger("beam_jobs").setLevel(logging.INFO)
     if _asked_for(argv) != "json":
@@ -41,7 +42,7 @@ def open_console(argv: Sequence[str]) -> Iterator[Console]:
     try:
         with contextlib.redirect_stderr(_Printed(console)):
             yield console
-    except Exception as error:  # the edge of the process: what nobody foresaw is said, then it ends
+    except Exception as error:  # the edge of the process: a bug is reported, then the process ends
         trace = "".join(traceback.format_exception(error))
         console.print(
             "error", f"{type(error).__name__}: {error}", "CRITICAL", {"exit_code": 1, "stack_trace": trace}
@@ -54,17 +55,17 @@ def open_console(argv: Sequence[str]) -> Iterator[Console]:
 
 
 def _asked_for(argv: Sequence[str]) -> str:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser = Parser(add_help=False)
     parser.add_argument("--log_format", default="text")
     try:
         found: str = parser.parse_known_args(list(argv))[0].log_format
-    except argparse.ArgumentError:  # said properly when all flags are read
+    except UsageError:  # reported when all flags are read
         return "text"
     return found
 
 
 class _ConsoleHandler(logging.Handler):
-    """Says what is logged."""
+    """Prints log records."""
 
     def __init__(self, console: JsonConsole) -> None:
         super().__init__()
@@ -83,7 +84,7 @@ def severity_of(level: int) -> Severity:
 
 
 class _Printed(io.TextIOBase):
-    """A standard error whose lines become objects. Threads may share it; what they print at once may mix."""
+    """A standard error whose lines become objects. Threads may share it; simultaneous prints may mix."""
 
     def __init__(self, console: JsonConsole) -> None:
         self._console = console

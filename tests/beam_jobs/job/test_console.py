@@ -25,7 +25,7 @@ from beam_jobs.job.console.log_capture import open_console, severity_of
 from beam_jobs.job.console.progress_line import LiveLine
 from beam_jobs.job.console.runner_metrics import RunnerMetrics, format_counters, monitoring_hint
 from beam_jobs.job.flags.parsers import embed_parser
-from beam_jobs.job.launch import run_command
+from beam_jobs.job.launch import launch_job
 from beam_jobs.pipeline.rows.cost import encoded_counts
 from beam_jobs.store.manifest import RunCounts
 from model_bundle.inference.results import EncodedTexts, TextFailure
@@ -81,7 +81,7 @@ def test_what_went_wrong_is_the_last_object(tiny_bundle: Path, tmp_path: Path) -
 
 def test_a_format_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for argv in (["--log_format", "xml"], ["--log_format"]):
-        assert run_command(embed_parser(), argv) == 2
+        assert launch_job(embed_parser(), argv) == 2
         assert "error: argument --log_format: " in capsys.readouterr().err
 
 
@@ -219,7 +219,7 @@ def test_counts_of_a_runner_are_those_of_now_not_its_first_answer() -> None:
         (["--runner=PortableRunner"], "PortableRunner are other processes"),
         (
             ["--runner=apache_beam.runners.FnApiRunner"],
-            "shows when they have ended.",
+            "monitor them in their logs.",
         ),
     ],
 )
@@ -233,7 +233,7 @@ def test_counters_stand_in_the_order_of_their_table() -> None:
     assert (
         format_counters({"encoded_tokens": 1200, "input_bytes": 7}) == "input_bytes 7, encoded_tokens 1,200"
     )
-    assert format_counters({}) == "the runner tells none"
+    assert format_counters({}) == "the runner reports none"
 
 
 def test_counted_is_what_came_out_alive() -> None:

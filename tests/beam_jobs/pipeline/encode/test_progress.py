@@ -62,11 +62,15 @@ def test_a_line_says_how_far_a_job_is() -> None:
 
 def test_time_left_is_only_told_where_the_total_is_known() -> None:
     assert describe(COUNTS, 10.0, None).endswith("3 dead")
-    assert describe({metrics.BYTES_READ: 10}, 10.0, 100).endswith("10 % read")
+    first = {metrics.BYTES_READ: 10, metrics.DOCUMENTS_DEAD: 1}
+    assert describe(first, 10.0, 100).endswith("1 dead · 10 % read")
 
 
 def test_a_job_that_counts_nothing_lives_all_the_same() -> None:
-    assert describe({}, 75.0, 1_000) == "1:15 since the start, no counts yet"
+    assert describe({}, 75.0, 1_000) == "importing TensorFlow and loading the model · 1:15"
+    assert describe({}, 75.0, None, "waiting for workers") == "waiting for workers · 1:15"
+    read = {metrics.DOCUMENTS_READ: 1, metrics.BYTES_READ: 10}
+    assert describe(read, 75.0, 100) == "1 document read, computing the first batch · 1:15"
 
 
 @given(
