@@ -17,6 +17,7 @@ from beam_jobs.pipeline.incremental.prepare import indexed
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import RunManifest
 from beam_jobs.store.run_folder import find_manifest
+from model_bundle.base.system_errors import explain_text
 
 
 def run_plan(plan: JobPlan, options: Any, console: Console, *, in_process: bool) -> RunManifest | None:
@@ -75,8 +76,9 @@ def _run_plan(plan: JobPlan, options: Any, console: Console, *, in_process: bool
 
 
 def _explain(what: str, plan: JobPlan) -> str:
+    cause = cause_line(what)
     return (
-        f"The job failed and wrote no run: {cause_line(what)}\n"
+        f"The job failed and wrote no run: {explain_text(cause) or cause}\n"
         f"Files under {filesystem.join(plan.write.output, plan.write.run_id)} are incomplete and are read by "
         f"nobody. To try again and go on with what was done: --run_id {plan.write.run_id}"
     )

@@ -14,7 +14,7 @@ Writes the report of a run, one HTML page that needs no network, from its manife
 rows."""
 _EXAMPLES = (
     "python -m beam_jobs.report out",
-    "python -m beam_jobs.report out/RUN --output report.html",
+    "python -m beam_jobs.report out --output report.html",
 )
 
 

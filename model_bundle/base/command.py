@@ -19,7 +19,9 @@ from model_bundle.errors import UsageError
 
 # Narrower than this, wrapping helps nobody.
 _MIN_WIDTH = 40
-_WORD = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s"'])+""")
+_WORD = r"""(?:"[^"]*"|'[^']*'|[^\s"'])+"""
+# A flag stays on the line of its value.
+_UNIT = re.compile(rf"--?[a-z_]+ (?!-){_WORD}|{_WORD}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,7 +78,28 @@ class Parser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Wraps descriptions by paragraph and list entry, where argparse runs them together or not at all."""
+    """Wraps descriptions by paragraph and list entry, and names in the usage only what is required.
+
+    argparse lists all flags there, indented by the length of the command: forty lines, wider than a terminal.
+    """
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[argparse._MutuallyExclusiveGroup],
+        prefix: str | None = None,
+    ) -> None:
+        given = list(actions)
+        required = [action for action in given if action.required]
+        words = [
+            " ".join([*action.option_strings[:1], str(action.metavar or action.dest)]) for action in required
+        ]
+        words = [self._prog, *words, *(["[flags]"] if len(required) < len(given) else [])]
+        # An empty prefix asks for the name of a command below this one.
+        width = self._width if prefix is None else sys.maxsize
+        text = textwrap.fill(" ".join(words), width - 7, break_on_hyphens=False, break_long_words=False)
+        super().add_usage(usage or text.replace("\n", "\n       ").replace("%", "%%"), given, groups, prefix)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         del indent
@@ -98,7 +121,7 @@ def _wrap_command(command: str, width: int) -> Iterator[str]:
         --top 3
     """
     line, indent = "", "  "
-    for words in re.split(r" (?=--?[a-z])", " ".join(_WORD.findall(command))):
+    for words in re.findall(_UNIT, command):
         if line and len(indent) + len(line) + len(words) + 3 > width:
             yield f"{indent}{line} \\"
             line, indent = "", "    "

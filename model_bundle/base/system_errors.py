@@ -20,7 +20,7 @@ _NETWORK = {
     errno.ETIMEDOUT,
 }
 # Libraries of the network raise errors of their own, some of them no OSError; importing them takes long.
-_CLOUD_DENIED = {"Forbidden", "Unauthorized", "DefaultCredentialsError", "RefreshError"}
+_CLOUD_DENIED = {"Forbidden", "Unauthorized"}
 _CLOUD_NETWORK = {
     "ConnectionError",
     "ConnectTimeout",
@@ -48,7 +48,8 @@ def explain_system_error(error: BaseException) -> str | None:
         if number in _DENIED:
             return _denied(where, str(one.strerror if isinstance(one, OSError) else one))
         name = type(one).__name__ if type(one).__module__.split(".")[0] in _CLOUD_PACKAGES else ""
-        if name in _CLOUD_DENIED:
+        is_login = type(one).__module__ == "google.auth.exceptions" and name not in _CLOUD_NETWORK
+        if name in _CLOUD_DENIED or is_login:
             return (
                 f"Google Cloud denied access: {_first_line(one)}. Log in with: gcloud auth "
                 "application-default login. The account needs the role Storage Object Admin on buckets that "
@@ -66,17 +67,17 @@ def explain_text(text: str) -> str | None:
     """Explains an error of which only the text is left: of another process, or of TensorFlow.
 
     >>> explain_text("RuntimeError: x; No space left on device")
-    'No space left on the device. Free some, or write to another place; then start the command again.'
+    'No space left on device. Free some, or write elsewhere; then start the command again.'
     """
     if re.search(r"No space left on device|Disk quota exceeded", text):
-        return _full(" on the device")
+        return _full("")
     match = re.search(r"(Permission denied|Read-only file system)(?:[^\n']*'([^'\n]+)')?", text)
     return _denied(f" {match[2]}" if match[2] else "", match[1]) if match else None
 
 
 def _full(where: str) -> str:
-    on = where if where.startswith(" on ") or not where else f" for{where}"
-    return f"No space left{on}. Free some, or write to another place; then start the command again."
+    on = f" for{where}" if where else ""
+    return f"No space left on device{on}. Free some, or write elsewhere; then start the command again."
 
 
 def _denied(where: str, why: str) -> str:

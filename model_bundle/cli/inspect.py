@@ -27,7 +27,11 @@ def _run(flags: Namespace) -> None:
         return
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(page(bundle))
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    # Printed here and not by rich, which ends the process by itself when the reader of a pipe has gone.
+    with console.capture() as captured:
+        console.print(page(bundle))
+    print(captured.get(), end="")
 
 
 INSPECT = Command(

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from beam_jobs.base.command import Parser
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console.console import Console, JsonConsole, Severity, TextConsole
+from model_bundle.base.system_errors import explain_system_error
 
 LOG_FORMATS = ("text", "json")
 _SEVERITIES: tuple[tuple[int, Severity], ...] = (
@@ -32,7 +33,12 @@ def open_console(argv: Sequence[str]) -> Iterator[Console]:
     logging.getLogger("beam_jobs").setLevel(logging.INFO)
     if _asked_for(argv) != "json":
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        yield TextConsole()
+        logger = logging.getLogger("apache_beam.runners.common")
+        logger.addFilter(_is_news)
+        try:
+            yield TextConsole()
+        finally:
+            logger.removeFilter(_is_news)
         return
     console, root = JsonConsole(), logging.getLogger()
     handler, others, level = _ConsoleHandler(console), root.handlers[:], root.level
@@ -62,6 +68,11 @@ def _asked_for(argv: Sequence[str]) -> str:
     except UsageError:  # reported when all flags are read
         return "text"
     return found
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a record is not Beam's traceback of a full disk or the like, of which the job's error tells."""
+    return not (record.exc_info and record.exc_info[1] and explain_system_error(record.exc_info[1]))
 
 
 class _ConsoleHandler(logging.Handler):

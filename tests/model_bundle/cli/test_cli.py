@@ -110,9 +110,7 @@ def test_wrong_flags_are_one_message_that_names_the_help(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
-    assert re.fullmatch(
-        r"error: .+\. See: python -m model_bundle[\w ]* --help\n", capsys.readouterr().err
-    )
+    assert re.fullmatch(r"error: .+\. See: python -m model_bundle[\w ]* --help\n", capsys.readouterr().err)
 
 
 def test_verify_says_what_it_checked(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.base import metrics
-from beam_jobs.job.console.console import TextConsole
+from beam_jobs.job.console.console import TextConsole, fit
 from beam_jobs.job.console.progress_line import (
     LiveLine,
     ProgressSink,
@@ -102,6 +102,45 @@ def test_a_terminal_gets_one_line_that_changes_and_is_cleared() -> None:
     assert written.count("1,000 documents") == 2
     assert "\n" not in written
     assert written.endswith("\r\x1b[K")
+
+
+@given(columns=st.integers(2, 120), numbers=st.lists(st.integers(0, 10**15), min_size=4, max_size=4))
+def test_a_terminal_of_any_width_keeps_the_line_on_one_row(columns: int, numbers: list[int]) -> None:
+    stream, ticks = Terminal(), Ticks(1)
+    counts = dict(zip(COUNTS, numbers, strict=False))
+    console = TextConsole(stream, columns=lambda _: columns)
+    with LiveLine(lambda: counts, 1_000, console, ticks.clock, ticks.pause):
+        pass
+    drawn = stream.getvalue().split("\r\x1b[K")
+    assert all(len(line) < columns for line in drawn)
+    assert any(drawn)
+
+
+@given(line=st.text("a日é\u0301·", max_size=30), columns=st.integers(0, 40))
+def test_wide_characters_take_two_columns_and_accents_none(line: str, columns: int) -> None:
+    shown = fit(line, columns)
+    assert sum({"日": 2, "\u0301": 0}.get(character, 1) for character in shown) <= columns
+    assert shown == line or shown in ("", "…") or line.startswith(shown.removesuffix("…"))
+
+
+def test_a_message_clears_the_live_line_first() -> None:
+    stream = Terminal()
+    console = TextConsole(stream)
+    console.draw("importing Apache Beam")
+    console.print("warning", "beware")
+    assert stream.getvalue() == "\r\x1b[Kimporting Apache Beam\r\x1b[Kwarning: beware\n"
+
+
+def test_a_reader_that_has_gone_does_not_end_a_job() -> None:
+    class Gone(io.StringIO):
+        """A pipe that nobody reads."""
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    console = TextConsole(Gone())
+    console.print("warning", "beware")
+    console.draw("a line")
 
 
 def test_elsewhere_there_are_plain_lines() -> None:
