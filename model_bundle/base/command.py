@@ -155,7 +155,8 @@ def run_command(command: Callable[[], int | None], report: Callable[[str, int], 
     code = 0
     try:
         code = command() or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except SystemExit as ended:  # argparse after --help and --version
         code = ended.code if isinstance(ended.code, int) else 0
     except KeyboardInterrupt:
@@ -200,6 +201,8 @@ def _settle_output() -> None:
     """Writes out what is left; what cannot be written is dropped, or Python complains of it at exit."""
     try:
         sys.stdout.flush()
+    except AttributeError:  # there is no standard output
+        return
     except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)

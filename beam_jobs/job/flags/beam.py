@@ -44,10 +44,7 @@ def pipeline_options(runner: str, rest: Sequence[str], own_flags: Sequence[str])
     """
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    # Two of Beam's option classes may share a flag.
-    parser = Parser(prog="Apache Beam", add_help=False, conflict_handler="resolve")
-    for kind in _option_classes(PipelineOptions):
-        kind._add_argparse_args(parser)
+    parser = beam_parser()
     if runner.lower().rpartition(".")[2] in ("flinkrunner", "portablerunner"):
         for name in _FLINK_FLAGS:
             parser.add_argument(f"--{name}")
@@ -60,6 +57,17 @@ def pipeline_options(runner: str, rest: Sequence[str], own_flags: Sequence[str])
         raise UsageError(_describe(flag, known))
     name = IN_PROCESS_RUNNER if is_in_process(runner) else runner
     return PipelineOptions([f"--runner={name}", *rest])
+
+
+def beam_parser() -> Parser:
+    """Builds a parser of all flags of Beam."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    # Two of Beam's option classes may share a flag.
+    parser = Parser(prog="Apache Beam", add_help=False, conflict_handler="resolve")
+    for kind in _option_classes(PipelineOptions):
+        kind._add_argparse_args(parser)
+    return parser
 
 
 def _option_classes(kind: Any) -> Iterator[Any]:
