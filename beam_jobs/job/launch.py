@@ -45,13 +45,12 @@ def _run(
     if console.is_live:
         console.draw("importing Apache Beam")
     # Beam takes seconds to import: only now, when the flags have been understood.
-    from beam_jobs.job.dataflow.checks import check_schedule
     from beam_jobs.job.dataflow.empty_job import end_without_run
-    from beam_jobs.job.dataflow.workers import prepare_workers
+    from beam_jobs.job.dataflow.workers import check_schedule, prepare_workers
     from beam_jobs.job.flags.beam import is_in_process, pipeline_options
     from beam_jobs.job.plan import plan_job
     from beam_jobs.job.run import run_plan
-    from beam_jobs.job.summary import say_plan, say_summary
+    from beam_jobs.job.summary import print_plan, print_summary
 
     options = pipeline_options(flags.runner, rest, parser.flag_names())
     if flags.forecast is not None:
@@ -76,13 +75,13 @@ def _run(
         )
     plan = prepare_workers(plan, flags, options, console)
     console.run_id = plan.write.run_id
-    say_plan(plan, console)
+    print_plan(plan, console)
     interrupt.started(plan.write.run_id, in_process=in_process)
     manifest = run_plan(plan, options, console, in_process=in_process)
     if manifest is None:
         return 0
     interrupt.ended()
-    say_summary(manifest, plan, console)
+    print_summary(manifest, plan, console)
     if manifest.failure is not None:
         from beam_jobs.pipeline.write.commit import failure_of
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from beam_jobs.base import metrics
+from beam_jobs.base.units import count
 from beam_jobs.job.console.console import Console
 
 # Counters that show that documents have come out of the job.
@@ -81,13 +82,13 @@ def describe(
     if not counts:
         return f"{waiting_for} · {clock(seconds)}"
     if not counts.keys() & _RESULTS:
-        num_read = _documents(counts.get(metrics.DOCUMENTS_READ, 0))
+        num_read = count(counts.get(metrics.DOCUMENTS_READ, 0), "document")
         return f"{num_read} read, computing the first batch · {clock(seconds)}"
     documents, tokens = counts.get(metrics.DOCUMENTS_ENCODED, 0), counts.get(metrics.TOKENS, 0)
     reused = counts.get(metrics.DOCUMENTS_REUSED, 0)
     padded = counts.get(metrics.PADDED_TOKENS, 0)
     parts = [
-        _documents(documents),
+        count(documents, "document"),
         f"{tokens / max(seconds, 1e-9):,.0f} tokens/s",
     ]
     if padded:
@@ -102,10 +103,6 @@ def describe(
         if documents or reused:
             parts.append(f"{clock(seconds * (1 - share) / share)} left")
     return " · ".join(parts)
-
-
-def _documents(count: int) -> str:
-    return f"{count:,} document" if count == 1 else f"{count:,} documents"
 
 
 def clock(seconds: float) -> str:

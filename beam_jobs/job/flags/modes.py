@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from beam_jobs.errors import UsageError
-
-if TYPE_CHECKING:
-    from model_bundle.runtime.long_texts import LongTexts
 
 
 def add_long_texts(group: argparse._ArgumentGroup) -> None:
@@ -43,18 +39,6 @@ def add_rows(group: argparse._ArgumentGroup) -> None:
         "--word_pieces",
         choices=["first", "mean"],
         help="vector of a word with several tokens: that of the first, or the mean of all (default: mean)",
-    )
-
-
-def long_texts(flags: argparse.Namespace) -> LongTexts:
-    """Returns the settings for long texts; None where the bundle decides."""
-    from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
-
-    combine = getattr(flags, "combine", None)  # classes are not combined
-    return LongTexts(
-        None if flags.on_long is None else OnLong(flags.on_long),
-        flags.window_overlap,
-        None if combine is None else Combine(combine),
     )
 
 
