@@ -23,7 +23,7 @@ def _push(flags: Namespace) -> None:
     url, num_sent = push_bundle(flags.bundle, flags.store)
     print(f"{url}@sha256:{url.rpartition('/')[2]}")
     files = "1 file" if num_sent == 1 else f"{num_sent} files"
-    print(f"{files} uploaded" if num_sent else "already there, nothing uploaded")
+    print(f"{files} uploaded" if num_sent else "it was there already; nothing was uploaded")
 
 
 def _add_pull_flags(parser: ArgumentParser) -> None:
