@@ -16,7 +16,7 @@ def add_allow_ops(parser: ArgumentParser) -> None:
         default=(),
         metavar="A,B",
         help="operations that the model may use although they reach files, the network or Python, by name; "
-        "the bundle records them (default: none, see docs/security.md)",
+        "the bundle records them (default: none, see docs/explanation/security.md)",
     )
 
 

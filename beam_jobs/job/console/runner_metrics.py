@@ -63,7 +63,7 @@ def where_to_look(options: Any, result: Any = None) -> str:
     place = _place(runner.lower(), options, result)
     return (
         f"The workers of {runner} are other processes: what they do shows {place}. Here stands what the "
-        "runner tells; some tell counts only at the end. What is counted: docs/monitoring.md."
+        "runner tells; some tell counts only at the end. What is counted: docs/how-to/monitoring.md."
     )
 
 
