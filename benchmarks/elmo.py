@@ -107,7 +107,7 @@ def render(
     vectors: Mapping[str, np.ndarray],
 ) -> str:
     """Makes the Markdown. Ratios are of words/s and of words per second of processor time, round by round."""
-    header = ["system", "words/s", "times the peer", "the same by processor time", "lowest cosine", "peak MB"]
+    header = ["system", "words/s", "relative throughput", "by processor time", "lowest cosine", "peak MB"]
     rows = []
     for name, label in labels.items():
         wall, cpu = speeds(rounds[name], "seconds"), speeds(rounds[name], "cpu_seconds")
