@@ -1,6 +1,7 @@
 """One set of jobs gives the same rows, counts and dead letters on every engine.
 
-The table of docs/reference/conformance.md is what came of it: BEAM_JOBS_CONFORMANCE=docs/reference/conformance.md writes it anew.
+The table of docs/reference/conformance.md is its result. To write it anew:
+BEAM_JOBS_CONFORMANCE=docs/reference/conformance.md
 """
 
 from __future__ import annotations
