@@ -97,5 +97,5 @@ def add_allow_ops(parser: ArgumentParser) -> None:
         default=(),
         metavar="A,B",
         help="names of operations that the model may use although they reach files, the network or Python; "
-        "recorded in the bundle (default: none, see docs/security.md)",
+        "recorded in the bundle (default: none, see docs/explanation/security.md)",
     )

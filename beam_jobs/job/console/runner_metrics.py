@@ -63,7 +63,7 @@ def monitoring_hint(options: Any, result: Any = None) -> str:
     place = _place(runner.lower(), options, result)
     return (
         f"The workers of {runner} are other processes; monitor them {place}. Shown here is what the runner "
-        "reports; some report counts only at the end. The counters: docs/monitoring.md."
+        "reports; some report counts only at the end. The counters: docs/how-to/monitoring.md."
     )
 
 
