@@ -58,7 +58,10 @@ def _is_no_run(output: Path) -> None:
     assert not [*output.glob("run/embeddings/*")]
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)],
+)
 def test_a_signal_ends_the_job_and_leaves_no_run(
     number: signal.Signals, exit_code: int, source: Path, tmp_path: Path, tiny_bundle: Path
 ) -> None:

@@ -15,6 +15,7 @@ from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.read.inspect import inspect_input
 from beam_jobs.pipeline.read.splits import plan_spans, read_span
 from beam_jobs.pipeline.read.types import Span
+from tests.support.examples import examples
 from tests.support.runs.reading import COMPRESS, ids, read_checked, read_unchecked, reasons, texts
 
 
@@ -78,7 +79,7 @@ CONTENT = st.lists(st.tuples(LINE, st.sampled_from([b"\n", b"\r\n", b""])), max_
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(content=CONTENT, span_bytes=st.integers(1, 30))
 def test_spans_of_any_size_give_the_documents_of_the_whole(content: bytes, span_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +98,7 @@ def test_spans_of_any_size_give_the_documents_of_the_whole(content: bytes, span_
                 expected.decode()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(content=CONTENT, span_bytes=st.integers(1, 30), limit=st.integers(1, 10))
 def test_lines_over_the_limit_are_measured_not_held(content: bytes, span_bytes: int, limit: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
