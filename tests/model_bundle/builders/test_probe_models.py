@@ -18,7 +18,6 @@ from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.errors import SourceError
 from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.text_encoder import TextEncoder
-from tests.support.examples import examples
 from tests.support.models.hub_modules import DIM, Toy, save_signatures
 from tests.support.models.saved_models import save
 
@@ -95,7 +94,7 @@ def test_a_text_that_fails_costs_itself_alone(model: Any, build: Build) -> None:
     """Halving ends at single texts, which some of these models fail on without a second one."""
     encoder, words = Encoder(build(model.__name__)), st.sampled_from(["a", "cat", "boom", "mat "])
 
-    @settings(max_examples=examples(15), deadline=None)
+    @settings(max_examples=15, deadline=None)
     @given(st.lists(st.lists(words, min_size=1, max_size=4).map(" ".join), min_size=1, max_size=9))
     def check(texts: list[str]) -> None:
         found = TextEncoder(encoder.bundle, encoder.runtime).encode_each(texts)

@@ -19,7 +19,6 @@ from model_bundle.bundle.bundle import ModelBundle, split_pin
 from model_bundle.bundle.digest import bundle_digest
 from model_bundle.bundle.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, BundleManifest, canonical_json
 from model_bundle.errors import BundleFormatError, BundleIntegrityError, ModelBundleError
-from tests.support.examples import examples
 
 ROOT = Path(__file__).parents[3]
 # Opens each place as an Encoder would; TensorFlow must not be imported on the way to a refusal.
@@ -62,7 +61,7 @@ def test_any_changed_byte_of_any_file_is_noticed(
     path = Path(shutil.copytree(build_tiny("tiny_bert").path, tmp_path / "bundle"))
     names = files_of(path)
 
-    @settings(max_examples=examples(60), deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(st.sampled_from(names), st.integers(min_value=0), st.integers(1, 255))
     def change(name: str, position: int, difference: int) -> None:
         whole = (path / name).read_bytes()
@@ -160,7 +159,7 @@ def test_a_file_more_or_less_anywhere_is_noticed(
     folders = sorted({file.parent for file in path.rglob("*")})
     letters = st.characters(exclude_characters="/\0", exclude_categories=("Cs", "Cc"))
 
-    @settings(max_examples=examples(40), deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(st.sampled_from(folders), st.text(letters, max_size=20), st.sampled_from(names), st.booleans())
     def change(folder: Path, new: str, name: str, link: bool) -> None:
         extra = folder / f"x{new}"

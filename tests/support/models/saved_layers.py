@@ -42,4 +42,5 @@ def _run(folder: Path) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    np.savez(Path(sys.argv[1]) / "found.npz", **_run(Path(sys.argv[1])))
+    found: dict[str, Any] = _run(Path(sys.argv[1]))
+    np.savez(Path(sys.argv[1]) / "found.npz", **found)
