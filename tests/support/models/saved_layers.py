@@ -24,7 +24,7 @@ def make_model(place: Path, labels: tuple[str, ...] = ()) -> Any:
 
 
 def make_for_weights() -> Any:
-    """Makes it for weights alone: on the bundle beside the code's folder."""
+    """Builds the model for weights alone, on the bundle beside the code's folder."""
     return make_model(Path("bundle").resolve(), ("no", "yes"))
 
 

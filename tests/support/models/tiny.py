@@ -77,7 +77,7 @@ def tiny_vocabulary() -> dict[str, int]:
 
 
 def tiny_tokenizer(vocabulary: dict[str, int]) -> Any:
-    """Makes BERT's tokenizer over a vocabulary."""
+    """Builds BERT's tokenizer over a vocabulary."""
     from tokenizers import BertWordPieceTokenizer
 
     return BertWordPieceTokenizer(vocab=vocabulary, lowercase=True)

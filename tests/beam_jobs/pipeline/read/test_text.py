@@ -1,4 +1,4 @@
-"""Plain text, a document a line or a file, and the cutting into lines and spans."""
+"""Plain text, one document per line or per file, and the cutting into lines and spans."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_no_weights_at_all_names_what_was_looked_for(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"model_type": "albert"}, "is a 'albert' model"),
-        ({"model_type": None, "architectures": None}, "does not state its architecture"),
+        ({"model_type": None, "architectures": None}, "does not say which architecture"),
         ({"hidden_act": "swish"}, "activation 'swish'"),
         ({"position_embedding_type": "relative_key"}, "absolute positions"),
         ({"is_decoder": True}, "absolute positions"),
@@ -111,9 +111,9 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     whole = (TINY_BERT / "model.safetensors").read_bytes()
     for name, content, message in (
         ("config.json", b"{", "config.json is not JSON"),
-        ("config.json", b"[]", "contains a list, expected a JSON object"),
-        ("model.safetensors", whole[:-100], "not a complete safetensors file"),
-        ("model.safetensors", b"nonsense", "not a complete safetensors file"),
+        ("config.json", b"[]", "holds a list where a JSON object belongs"),
+        ("model.safetensors", whole[:-100], "not a whole safetensors file"),
+        ("model.safetensors", b"nonsense", "not a whole safetensors file"),
         ("tokenizer.json", b'{"version": "1.0"}', "tokenizer in .* cannot be read"),
     ):
         folder = copy_source(tmp_path / "s")
@@ -125,7 +125,7 @@ def test_a_damaged_h5_or_checkpoint_is_named(tmp_path: Path) -> None:
     folder = bert_formats.write_h5(tmp_path / "h5")
     data = (folder / "tf_model.h5").read_bytes()
     (folder / "tf_model.h5").write_bytes(data[: len(data) // 2])
-    refused(folder, "not a complete HDF5 file")
+    refused(folder, "not a whole HDF5 file")
     folder = bert_formats.write_google(tmp_path / "google")
     shard = folder / "bert_model.ckpt.data-00000-of-00001"
     shard.write_bytes(shard.read_bytes()[:1000])
@@ -140,7 +140,7 @@ def test_shards_must_be_there_and_beside_their_index(tmp_path: Path) -> None:
     content = json.loads(index.read_text())
     moved = dict(content["weight_map"], **{"bert.pooler.dense.bias": "model-00001-of-00003.safetensors"})
     index.write_text(json.dumps({"weight_map": moved}))
-    refused(folder, r"not in their files: bert\.pooler\.dense\.bias")
+    refused(folder, r"they are not there: bert\.pooler\.dense\.bias")
     index.write_text(json.dumps({"weight_map": dict(moved, x="../../model.safetensors")}))
     refused(folder, "points outside its folder")
     index.write_text(json.dumps(content))
@@ -200,7 +200,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     )
     refused(folder / "config.json", "is a file; name the folder")
     edit_json(folder / "tokenizer_config.json", truncation_side="left")
-    refused(folder, "truncates texts at the start")
+    refused(folder, "cuts long texts at their start")
 
 
 def test_several_checkpoints_are_not_chosen_from(tmp_path: Path) -> None:

@@ -180,11 +180,11 @@ def test_what_is_no_classifier_is_told(tmp_path: Path) -> None:
     folder = copy_source(tmp_path / "bert")
     refused(folder, "expected one that ends in ForSequenceClassification")
     edit_json(folder / "config.json", architectures=["BertForSequenceClassification"])
-    refused(folder, "contain no classifier")
+    refused(folder, "hold no classifier")
     edit_json(folder / "config.json", architectures=["BertForQuestionAnswering"])
-    refused(folder, "Other heads cannot be built")
+    refused(folder, "Another head cannot be built")
     entities = copy_source(tmp_path / "entities", DATA_DIR / "tiny_bert_entities")
-    refused(entities, "gives each exactly one label", multi_label=True)
+    refused(entities, "gives each one label", multi_label=True)
     edit_json(entities / "config.json", architectures=None)
     refused(entities, "expected one that ends in")
     edit_json(entities / "config.json", architectures=["BertForSequenceClassification"])
@@ -200,7 +200,7 @@ def test_a_sentence_transformers_folder_is_no_classifier(tmp_path: Path) -> None
     )
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
-    refused(folder, "sentence-transformers model, which returns vectors")
+    refused(folder, "sentence-transformers model, which gives vectors")
 
 
 def test_weights_of_the_head_left_over_or_missing_are_listed(tmp_path: Path) -> None:

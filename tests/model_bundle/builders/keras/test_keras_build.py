@@ -112,7 +112,7 @@ def test_inputs_are_read_in_one_way_or_not_at_all(
     if roles is not None:
         assert settle_roles(inputs, {}, "it") == roles
         return
-    with pytest.raises(SourceError, match=r"can be used in \d+ ways\. Choose one:\n  --input"):
+    with pytest.raises(SourceError, match=r"can be read in \d+ ways\. Choose one:\n  --input"):
         settle_roles(inputs, {}, "it")
 
 
@@ -123,7 +123,7 @@ def test_what_is_said_decides_and_must_be_possible() -> None:
         settle_roles(inputs, {"input_1": "text"}, "it")
     with pytest.raises(SourceError, match="--input other: it has no such input"):
         settle_roles(inputs, {"other": "text"}, "it")
-    with pytest.raises(SourceError, match="not a known way to take texts"):
+    with pytest.raises(SourceError, match="no way to take texts that is known here"):
         settle_roles({"a": spec("float32", None, 3, 4)}, {}, "it")
 
 
@@ -169,7 +169,7 @@ def test_tokens_that_nobody_can_count_are_left_out(tmp_path: Path) -> None:
         return {"states": tf.gather(rows, tf.strings.to_hash_bucket_fast(characters, BUCKETS).to_tensor(0))}
 
     source = save(tmp_path / "model", call, text=spec("string", None))
-    with pytest.raises(SourceError, match="which tokens are padding is unknown"):
+    with pytest.raises(SourceError, match="does not tell which tokens are padding"):
         build(source, tmp_path / "bundle")
 
 
@@ -225,7 +225,7 @@ def test_the_old_recipe_s_folders_are_one_thing(tmp_path: Path) -> None:
     }
     assert manifest.inputs["input_ids"] == InputSpec(role="ids", dtype="int32", length=LENGTH)
     assert manifest.max_tokens == LENGTH
-    assert any(f"every text is padded to {LENGTH} tokens" in note for note in built.notes)
+    assert any(f"every text is computed as {LENGTH} tokens" in note for note in built.notes)
     assert f"read: SavedModel {model}" in built.notes
     # An empty text, one that is too long, and one with other letters, in one batch and alone.
     encoder = Encoder(built.bundle)
@@ -240,7 +240,7 @@ def test_the_old_recipe_s_folders_are_one_thing(tmp_path: Path) -> None:
 
 def test_a_model_without_a_mask_is_fed_none(tmp_path: Path) -> None:
     source = save_ids_model(tmp_path / "model", None, with_mask=False)
-    with pytest.raises(SourceError, match="takes token ids, but no tokenizer is next to it"):
+    with pytest.raises(SourceError, match="takes token ids, and no tokenizer lies beside it"):
         build(source, tmp_path / "none")
     bundle = build(
         source, tmp_path / "bundle", tokenizer=with_tokenizer(tmp_path / "elsewhere" / "tokenizer")
@@ -322,7 +322,7 @@ def test_a_signature_has_to_be_named_where_none_is_usual(tmp_path: Path) -> None
 
     one = tf.function(lengths, autograph=False).get_concrete_function(texts)
     tf.saved_model.save(module, str(tmp_path / "model"), signatures={"first": one, "second": one})
-    with pytest.raises(SourceError, match=r"(?s)needs --signature. It has:.*first\(.*second\("):
+    with pytest.raises(SourceError, match=r"(?s)needs --signature. Those it has:.*first\(.*second\("):
         build(tmp_path / "model", tmp_path / "none")
     assert build(tmp_path / "model", tmp_path / "bundle", signature="second").manifest.signature == "second"
 
