@@ -1,4 +1,4 @@
-"""Words of long texts: from which window each is taken."""
+"""Chooses the window that each word of a long text is taken from."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 class WordParts:
     """Words, or parts of words, whose vectors are taken from one batch row.
 
-    ``words``: int64[parts], which words of the text. ``pieces``: int[parts, 2], first token and the one
-    behind the last, in that row. ``num_pieces``: int[parts], tokens of the whole word. ``is_first``:
-    bool[parts], whether a part has its word's first token.
+    ``words``: int64[parts], indices of words in the text. ``pieces``: int[parts, 2], start and end token in
+    that row. ``num_pieces``: int[parts], tokens of the whole word. ``is_first``: bool[parts], whether a part
+    contains its word's first token.
     """
 
     words: np.ndarray
@@ -23,35 +23,35 @@ class WordParts:
 
     @classmethod
     def whole(cls, pieces: np.ndarray) -> WordParts:
-        """All words of a text that has one row."""
+        """Returns all words of a text that has a single row."""
         num_words = len(pieces)
         counts = pieces[:, 1] - pieces[:, 0]
         return cls(np.arange(num_words), pieces, counts, np.ones(num_words, dtype=bool))
 
     def first_pieces(self) -> WordParts:
-        """Takes of each word its first token alone."""
+        """Returns only the first token of each word."""
         first = self.pieces[self.is_first, 0]
         ones = np.ones(len(first), dtype=np.int64)
         return WordParts(self.words[self.is_first], np.stack([first, first + 1], axis=1), ones, ones > 0)
 
     def chosen(self, kept: np.ndarray) -> WordParts:
-        """Returns some of the parts."""
+        """Returns the parts at these positions."""
         return WordParts(self.words[kept], self.pieces[kept], self.num_pieces[kept], self.is_first[kept])
 
 
 def assign_words(pieces: np.ndarray, tokens: np.ndarray, num_fixed: int) -> tuple[WordParts, np.ndarray]:
-    """Takes each word from the window in whose middle it stands nearest, of those that hold all of it.
+    """Assigns each word to the window whose middle is nearest, of those that contain the whole word.
 
-    Of a word that no window holds whole, each token is taken from the window in whose middle that stands
-    nearest. Words of the prompt, which every window has, are taken from the first.
+    If no window contains the whole word, each of its tokens is assigned in the same way. Words of the prompt,
+    which is in every window, are taken from the first.
 
     Args:
-        pieces: int[words, 2], first token of each word and the one behind its last.
-        tokens: int64[windows, 2], the windows, counted behind ``num_fixed`` tokens.
+        pieces: int[words, 2], start and end token of each word.
+        tokens: int64[windows, 2], start and end of the windows, counted after ``num_fixed`` tokens.
         num_fixed: special tokens and those of the prompt.
 
     Returns:
-        The parts in the order of their windows, and int64[windows + 1] where those of each begin.
+        The parts in the order of their windows, and int64[windows + 1] where those of each window begin.
     """
     owner = _nearest(pieces.astype(np.int64) - num_fixed, tokens)
     counts = pieces[:, 1] - pieces[:, 0]
@@ -77,9 +77,9 @@ def assign_words(pieces: np.ndarray, tokens: np.ndarray, num_fixed: int) -> tupl
 
 
 def _nearest(spans: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """int64[spans], the window of those that hold a span in whose middle it is nearest; -1 where none does.
+    """Returns int64[spans]: of the windows containing a span, the one with the nearest middle; -1 for none.
 
-    The last window counts as if it were full: a text's end takes no context away.
+    The last window counts as if it were full: the end of a text does not reduce context.
     """
     room = int(tokens[0, 1] - tokens[0, 0])
     step = int(tokens[1, 0]) if len(tokens) > 1 else max(room, 1)

@@ -1,4 +1,4 @@
-"""Long texts as overlapping windows: which tokens and which characters each has, and how they are batched."""
+"""Long texts as overlapping windows: their tokens and characters, and how they are batched."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy as np
 from model_bundle.text.prepared import PreparedTexts
 from model_bundle.text.window_words import WordParts, assign_words
 
-# First character of a token, and the one behind its last.
+# Returns the start and end character of a token.
 Place = Callable[[int], tuple[int, int]]
 
 
 class WholeTexts(PreparedTexts, Protocol):
-    """Texts of which nothing was truncated, and of which any tokens can be put together."""
+    """Texts without truncation, whose tokens can be selected freely."""
 
     def gather(self, texts: np.ndarray, tokens: np.ndarray, is_real: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns a batch of chosen tokens.
+        """Returns a batch of selected tokens.
 
         Args:
             texts: int64[batch], which texts.
             tokens: int64[batch, longest], which tokens of each; padded cells may hold anything.
-            is_real: bool[batch, longest], False on padding, which stands at the end.
+            is_real: bool[batch, longest], False on padding, which is at the end.
         """
         ...
 
@@ -34,9 +34,9 @@ class WholeTexts(PreparedTexts, Protocol):
 class TextWindows:
     """The windows of one text.
 
-    ``tokens``: int64[windows, 2], first and the one behind the last, counted behind the special tokens and
-    the prompt; these, ``num_fixed`` of them, stand in front of every window. ``spans``: int32[windows, 2],
-    the same in characters of the text.
+    ``tokens``: int64[windows, 2], start and end, counted after the special tokens and the prompt; every
+    window begins with these ``num_fixed`` tokens. ``spans``: int32[windows, 2], the same in characters of the
+    text.
     """
 
     num_fixed: int
@@ -45,16 +45,16 @@ class TextWindows:
 
 
 def cut(num_tokens: int, room: int, overlap: int) -> np.ndarray:
-    """Cuts tokens into windows.
+    """Splits tokens into windows.
 
     Args:
         num_tokens: of the text.
-        room: tokens that a window holds.
-        overlap: tokens that a window has in common with the next one, less than ``room``.
+        room: tokens per window.
+        overlap: tokens that adjacent windows share, less than ``room``.
 
     Returns:
-        int64[windows, 2]: first token of each, and the one behind its last. Every token is in one; all but
-        the last window are full, and the last has more than ``overlap``. No tokens make one empty window.
+        int64[windows, 2]: start and end token. The windows cover every token; all but the last are full, and
+        the last has more than ``overlap``. No tokens give one empty window.
 
     >>> cut(10, room=6, overlap=2).tolist()
     [[0, 6], [4, 10]]
@@ -66,34 +66,34 @@ def cut(num_tokens: int, room: int, overlap: int) -> np.ndarray:
 
 
 def character_spans(tokens: np.ndarray, place: Place, num_characters: int) -> np.ndarray:
-    """Returns the characters of windows, so that every character of the text is in one.
+    """Returns the characters of windows, which cover the whole text.
 
-    A window begins with its first token's first character and ends where the token behind it begins: what
-    stands between tokens, and what the tokenizer drops, goes to the window before. The first begins with the
-    text, the last ends with it.
+    A window begins with its first token's first character and ends where the next token begins: characters
+    between tokens, and those that the tokenizer drops, belong to the preceding window. The first window
+    begins with the text, the last ends with it.
 
     Args:
         tokens: int64[windows, 2], see ``cut``.
-        place: gives the first character of a token, and the one behind its last.
+        place: returns the start and end character of a token.
         num_characters: of the text.
 
     Returns:
         int32[windows, 2].
     """
     begins = [0] + [place(int(first))[0] for first in tokens[1:, 0]]
-    # A character of several tokens, as bytes are, may be cut: it is in both windows then.
+    # A character of several (byte) tokens may be split; it is then in both windows.
     ends = [max(place(int(stop) - 1)[1], place(int(stop))[0]) for stop in tokens[:-1, 1]]
     ends = [max(end, begin) for end, begin in zip(ends, begins[1:], strict=True)]
     return np.array([begins, [*ends, num_characters]], dtype=np.int32).T
 
 
 class WindowedTexts:
-    """Texts whose windows are batched: what is a text in a batch of ``PreparedTexts`` is a window here.
+    """Texts batched by window: like ``PreparedTexts``, with one batch row per window.
 
     Args:
         whole: the texts.
         windows: of each text.
-        num_tail: special tokens behind every window.
+        num_tail: special tokens at the end of every window.
     """
 
     def __init__(self, whole: WholeTexts, windows: Sequence[TextWindows], num_tail: int) -> None:
@@ -109,7 +109,7 @@ class WindowedTexts:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """int32[windows], tokens that the model is given: special ones, the prompt and those of the text."""
+        """int32[windows], tokens fed to the model: special ones, the prompt's and the text's."""
         own = self._tokens[:, 1] - self._tokens[:, 0]
         return np.asarray(self._num_fixed[self.texts] + own + self._num_tail, dtype=np.int32)
 
@@ -120,22 +120,22 @@ class WindowedTexts:
 
     @property
     def num_windows(self) -> np.ndarray:
-        """int64[texts]."""
+        """int64[texts], windows per text."""
         return np.diff(self.starts)
 
     @property
     def num_fed_tokens(self) -> np.ndarray:
-        """int64[texts], tokens of the windows of each."""
+        """int64[texts], tokens in all windows of a text."""
         sums = np.bincount(self.texts, self.lengths, minlength=len(self.starts) - 1)
         return np.asarray(sums, dtype=np.int64)
 
     @property
     def index(self) -> np.ndarray:
-        """int32[windows], the number of each in its text, from 0."""
+        """int32[windows], the index of each window in its text, from 0."""
         return np.asarray(np.arange(len(self.texts)) - self.starts[self.texts], dtype=np.int32)
 
     def batch(self, windows: np.ndarray) -> dict[str, np.ndarray]:
-        """Pads the windows at these positions to the longest; arrays by input role."""
+        """Returns the windows at these positions, padded to the longest: arrays by input role."""
         texts, lengths = self.texts[windows], self.lengths[windows].astype(np.int64)[:, np.newaxis]
         columns = np.arange(int(lengths.max(initial=1)))
         own = np.where(columns < self._num_fixed[texts, np.newaxis], 0, self._tokens[windows, :1]) + columns
@@ -144,7 +144,7 @@ class WindowedTexts:
         return self.whole.gather(texts, np.where(in_tail >= 0, tail, own), columns < lengths)
 
     def shares(self) -> np.ndarray:
-        """float64[windows], the tokens of each; one that is in n windows counts 1/n in each of them."""
+        """Returns float64[windows]: the tokens of each; one that is in n windows counts 1/n in each."""
         shares = np.zeros(len(self.texts))
         for begin, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
             tokens = self._tokens[begin:stop]
@@ -156,10 +156,10 @@ class WindowedTexts:
         return shares
 
     def parts(self, window: int, pieces: Callable[[int], np.ndarray]) -> WordParts:
-        """Returns the words, and parts of words, that are taken from a window; for one thread at a time.
+        """Returns the words and word parts to take from a window; not thread-safe.
 
         Args:
-            window: which.
+            window: its position.
             pieces: see ``PreparedWords.pieces``.
         """
         text = int(self.texts[window])
@@ -172,8 +172,8 @@ class WindowedTexts:
 
 
 class WindowInput(Protocol):
-    """Makes text into windows. One object serves all threads of a process."""
+    """Converts text to windows. Thread-safe."""
 
     def prepare(self, texts: Sequence[str]) -> WindowedTexts:
-        """Tokenizes texts and cuts them; nothing is padded yet."""
+        """Tokenizes texts and splits them into windows; nothing is padded yet."""
         ...

@@ -1,4 +1,4 @@
-"""Where the name of a file comes from that a model's table is filled from: from its own assets, or not."""
+"""Checks that every lookup table is initialised from the model's own assets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model_bundle.bundle.graph_scan.call_graph import GRAPH, CallGraph, Places
 from model_bundle.bundle.graph_scan.proto import message_class
 from model_bundle.bundle.graph_scan.roots import Purpose, node_of
 
-# Operations that read a table from a file, by which of their inputs names it.
+# Operations that read a table from a file, with the position of the input that names the file.
 TABLE_READERS = {"InitializeTableFromTextFile": 1, "InitializeTableFromTextFileV2": 1}
 _ASSETS = "saved_model_assets"
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -20,7 +20,7 @@ _MAX_DEPTH = 50
 
 
 class Assets:
-    """The files under ``assets/`` that a MetaGraphDef names, and the tensors that get their paths."""
+    """The files under ``assets/`` that a MetaGraphDef names, and the tensors that hold their paths."""
 
     def __init__(self, meta_graph: Any) -> None:
         files = list(_asset_files(meta_graph))
@@ -29,7 +29,7 @@ class Assets:
         self._objects = meta_graph.object_graph_def
 
     def is_bound(self, function: Any, position: int) -> bool | None:
-        """Whether an argument of a function is bound to an asset; None where it is not bound."""
+        """Whether an argument of a function is bound to an asset; None if it is not bound."""
         stored = self._objects.concrete_functions
         name = function.signature.name
         if name not in stored:
@@ -44,13 +44,13 @@ class Assets:
 
 
 class AssetTrace:
-    """Follows names of files back through calls to where they were made, in what runs for one purpose."""
+    """Traces file names back through calls to their origin, within the nodes that run for one purpose."""
 
     def __init__(self, assets: Assets, calls: CallGraph, purpose: Purpose, places: Places) -> None:
         self._assets, self._calls, self._purpose, self._places = assets, calls, purpose, places
 
     def reads_asset(self, place: str, node: Any) -> bool:
-        """Whether a reader of tables can only be given paths of assets."""
+        """Whether a table reader can only receive paths of assets."""
         position = TABLE_READERS[node.op]
         return position < len(node.input) and self._is_asset(place, node.input[position], 0)
 
@@ -58,7 +58,7 @@ class AssetTrace:
         if depth > _MAX_DEPTH:
             return False
         name = node_of(tensor)
-        # Loading gives assets their paths where it initialises; elsewhere the tensor is what the file says.
+        # Loading sets the paths of assets when it initialises; elsewhere the tensor has its stored value.
         if place == GRAPH and self._purpose is Purpose.INITIALIZE and name in self._assets.tensors:
             return True
         node = self._nodes[place].get(name)
@@ -83,14 +83,14 @@ class AssetTrace:
         return bool(found) and all(found)
 
     def _is_given(self, place: str, call: Any, position: int, depth: int) -> bool:
-        """Whether a call passes an asset; of loops and branches nothing is known."""
+        """Whether a call passes an asset; loops and branches are not traced."""
         is_plain = call.op in _CALLS or call.op in self._calls.functions
         return (
             is_plain and position < len(call.input) and self._is_asset(place, call.input[position], depth + 1)
         )
 
     def _is_variable(self, place: str, handle: str, depth: int) -> bool:
-        """Whether all that is assigned to a variable of this place are paths of assets."""
+        """Whether every value assigned to a variable of this function is the path of an asset."""
         owner = self._nodes[place].get(node_of(handle))
         if owner is None or owner.op != "VarHandleOp":
             return False
@@ -116,7 +116,7 @@ class AssetTrace:
 
 
 def _asset_files(meta_graph: Any) -> Iterator[Any]:
-    """Lists assets as loading does: the field of today, else the collection of TF1."""
+    """Lists assets as loading does: the current field, else the collection of TF1."""
     if meta_graph.asset_file_def:
         yield from meta_graph.asset_file_def
     elif _ASSETS in meta_graph.collection_def:

@@ -146,7 +146,7 @@ def test_rows_of_words_are_not_scaled(tiny_bundle: Path) -> None:
     encoder = Encoder(tiny_bundle, rows="word")
     assert not encoder.request.normalize
     assert np.abs(np.linalg.norm(encoder.encode(["the cat"]), axis=1) - 1).max() > 0.1
-    with pytest.raises(SettingsError, match="scale the vectors afterwards"):
+    with pytest.raises(SettingsError, match="normalize the vectors afterwards"):
         Encoder(tiny_bundle, rows="word", normalize=True)
     with pytest.raises(SettingsError, match="leave --pooling out"):
         Encoder(tiny_bundle, rows="word", pooling=Pooling.MEAN)

@@ -178,11 +178,11 @@ def test_words_of_windows_keep_their_places() -> None:
 
 
 def test_an_overlap_without_progress_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"--window_overlap 6: .* room for 6.* Give 0 to 5\."):
+    with pytest.raises(SettingsError, match=r"--window_overlap 6: .* room for 6.* Use 0 to 5\."):
         windows_of("tiny_bert", ["a"], 8, 6)
     with pytest.raises(SettingsError, match="--window_overlap -1"):
         windows_of("tiny_bert", ["a"], 8, -1)
-    with pytest.raises(SettingsError, match=r"6 of the prompt .* Give a larger --max_tokens"):
+    with pytest.raises(SettingsError, match=r"6 of the prompt.* Use a larger --max_tokens"):
         windows_of("tiny_bert", ["a"], 8, 0, PROMPT)
 
 

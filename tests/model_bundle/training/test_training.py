@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.cli.main import main
 from model_bundle.errors import SettingsError, SourceError
 from model_bundle.inference.classifier import Classifier
 from model_bundle.inference.encoder import Encoder
@@ -200,10 +201,13 @@ def test_one_seed_gives_one_bundle(base: ModelBundle, table: Path, tmp_path: Pat
     assert ", batch " not in done[0].stderr
 
 
-def test_what_the_command_refuses(base: ModelBundle, table: Path, tmp_path: Path) -> None:
-    done = command(base, table, tmp_path / "none", "--class_weights", "bird=2")
-    assert done.returncode == 2
-    assert done.stderr.endswith("there is no label 'bird'; those there are: cat, dog.\n")
+def test_what_the_command_refuses(
+    base: ModelBundle, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train", "--bundle", base.path, "--data", table, "--output", tmp_path / "none"]
+    argv += ["--text_column", "text", "--label_column", "label", "--class_weights", "bird=2"]
+    assert main(list(map(str, argv))) == 2
+    assert capsys.readouterr().err.endswith("there is no label 'bird'; the labels are: cat, dog.\n")
     assert not (tmp_path / "none").exists()
 
 
@@ -229,7 +233,7 @@ def test_what_cannot_be_learned_is_told_with_its_row(
     table.write_text(f"text,label\na cat,cat\nthe {NAN_WORD},dog\na cat,cat\na dog,dog\n")
     with pytest.raises(SettingsError, match=r"train.csv, row 2: the model has no vector .*NaN"):
         train(base, table, tmp_path / "none")
-    with pytest.raises(SettingsError, match="tiny-classifier is a classifier already"):
+    with pytest.raises(SettingsError, match="tiny-classifier is already a classifier"):
         train(frozen.bundle, table, tmp_path / "none")
     with pytest.raises(SourceError, match="is there already"):
         train(base, table, frozen.bundle.path)

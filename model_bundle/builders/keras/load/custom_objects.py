@@ -1,4 +1,4 @@
-"""The user's own classes and functions, and TF-Hub modules by stored handles; runs where Keras loads."""
+"""Imports the user's classes and functions, and redirects TF-Hub handles; runs in the loading process."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_bundle.builders.tfhub.cache import cache_folder
-from model_bundle.builders.tfhub.handle import SAVED_MODEL_FILES, import_hub
+from model_bundle.builders.tfhub.handle import SAVED_MODEL_FILES, cache_folder, import_hub
 from model_bundle.errors import SourceError
 
 _REMEDY = "Run the command where the module can be imported, or set PYTHONPATH."
 
 
 def object_names(specs: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names under which a file finds objects.
+    """Returns the names under which a file refers to objects.
 
     >>> object_names(["layers:Mix", "embed=elmo:embed_texts"])
     ('Mix', 'embed')
@@ -27,7 +26,7 @@ def load_objects(specs: Sequence[str], flag: str) -> dict[str, Any]:
     """Imports objects by ``module:name``, ``NAME=module:name`` or ``NAME=module``.
 
     Raises:
-        SourceError: one cannot be imported.
+        SourceError: an object cannot be imported.
     """
     return {name: load_object(place, flag) for name, place in map(_split, specs)}
 
@@ -49,25 +48,25 @@ def load_object(place: str, flag: str) -> Any:
 
 
 def redirect_handles(folders: Mapping[str, str]) -> None:
-    """Makes tensorflow_hub find modules in folders or in its cache by their handles, never on the network."""
+    """Lets tensorflow_hub find modules by handle in folders or its cache, never on the network."""
     import_hub().registry.resolver.add_implementation(Redirect(folders))
 
 
 class Redirect:
-    """A resolver of tensorflow_hub. Handles with another query or slash at the end are the same."""
+    """A resolver for tensorflow_hub. A query or final slash of a handle is ignored."""
 
     def __init__(self, folders: Mapping[str, str]) -> None:
         self._folders = {_bare(handle): folder for handle, folder in folders.items()}
 
     def is_supported(self, handle: str) -> bool:
-        """Takes the handles it was given folders for, and all that would be fetched."""
+        """Whether it handles this: one with a given folder, or any that would be downloaded."""
         return _bare(handle) in self._folders or "://" in handle
 
     def __call__(self, handle: str) -> str:
         """Returns the folder of a module.
 
         Raises:
-            SourceError: it is neither named nor in the cache.
+            SourceError: it has no given folder and is not in the cache.
         """
         cached = Path(cache_folder(handle))
         if _bare(handle) in self._folders:
@@ -75,7 +74,7 @@ class Redirect:
         if any((cached / name).is_file() for name in SAVED_MODEL_FILES):
             return str(cached)
         raise SourceError(
-            f"The model asks TF-Hub for {handle}, which is not fetched here. Name its folder: "
+            f"The model loads {handle} from TF-Hub, which is not downloaded here. Name its folder: "
             f"--hub_handle {handle}=DIR (looked for it in tensorflow_hub's cache: {cached})"
         )
 
