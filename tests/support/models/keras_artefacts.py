@@ -100,7 +100,7 @@ def _with_code(directory: Path) -> None:
 
 
 def _code_of_keras_3(directory: Path) -> None:
-    import keras  # type: ignore[import-untyped]
+    import keras
 
     inputs = keras.Input((20,), name="digits")
     outputs = keras.layers.Lambda(lambda x: x * 2, name="double")(inputs)
