@@ -75,7 +75,7 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("way", ["whole", "exported", *map(slow, ("from_json", "weights"))])
+@pytest.mark.parametrize("way", ["whole", *map(slow, ("exported", "from_json", "weights"))])
 def test_each_way_becomes_a_bundle_by_one_command(
     saved: Path, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
