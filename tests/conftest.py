@@ -89,3 +89,13 @@ def text_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.models.tiny import build_text_bundle
 
     return build_text_bundle(tmp_path_factory.mktemp("bundles") / "text").path
+
+
+@pytest.fixture
+def denied(tmp_path: Path) -> Path:
+    """A folder that this user may not write to; root is refused by none but the kernel's own."""
+    if os.geteuid() == 0:
+        return Path("/sys")
+    folder = tmp_path / "denied"
+    folder.mkdir(mode=0o555)
+    return folder

@@ -155,6 +155,29 @@ def test_an_installation_without_models_says_where_they_are(installed: Path) -> 
         assert f"{name} ships with the package, but this installation lacks it" in done.stderr
 
 
+def test_links_of_the_readme_work_without_the_repository(wheel: Path) -> None:
+    (info,) = wheel.glob("*.dist-info")
+    text = (info / "METADATA").read_text(encoding="utf-8")
+    without_code = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\(([^)]+)\)", without_code)
+    pages = PROJECT["urls"]["Homepage"] + "/blob/main/"
+    ours = [target.removeprefix(pages) for target in targets if target.startswith(pages)]
+    assert len(ours) > 5
+    assert [page for page in ours if not (ROOT / page.partition("#")[0]).exists()] == []
+    assert [target for target in targets if not re.match(r"https?://|#", target)] == []
+    assert "Description-Content-Type: text/markdown" in text
+
+
+def test_commands_of_an_installation_are_there(wheel: Path) -> None:
+    (info,) = wheel.glob("*.dist-info")
+    found = dict(re.findall(r"^(\S+) = (\S+)$", (info / "entry_points.txt").read_text(), re.MULTILINE))
+    assert found == PROJECT["scripts"]
+    for target in found.values():
+        module, _, name = target.partition(":")
+        code = f"import {module}; assert {module}.{name}(['--help']) == 0"
+        assert "examples:" in run([sys.executable, "-c", code], wheel)
+
+
 def test_installed_package_finds_its_sample(installed: Path) -> None:
     code = (
         "import glob; from beam_jobs.pipeline.read.sample_data import sample_pattern; "

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import model_bundle.errors
 from beam_jobs.base import metrics
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console import console
@@ -32,7 +33,7 @@ from beam_jobs.report.__main__ import report_parser
 from beam_jobs.runs.__main__ import runs_parser
 from beam_jobs.search.__main__ import search_parser
 from beam_jobs.store.manifest import DeadFileEntry, RunCounts, RunFile, RunManifest
-from model_bundle.cli.main import BUILD_KINDS, COMMANDS
+from model_bundle.cli.main import BUILD_KINDS, COMMANDS, bundle_parser
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -80,21 +81,10 @@ def python_commands(text: str) -> list[tuple[str, list[str]]]:
     return [(words[2], words[3:]) for words in found if words[2] not in ("pytest", "venv")]
 
 
-def bundle_parser(arguments: list[str]) -> tuple[argparse.ArgumentParser, list[str]]:
-    """The parser of a model_bundle command, and the arguments that are its own."""
-    kinds = {("build", command.name): command for command in BUILD_KINDS}
-    kinds |= {(command.name,): command for command in COMMANDS}
-    path = next(path for path in kinds if tuple(arguments[: len(path)]) == path)
-    parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    kinds[path].add_flags(parser)
-    return parser, arguments[len(path) :]
-
-
 def check(module: str, arguments: list[str]) -> None:
     """Parses a command as it would be parsed, down to Beam's own flags; of scripts, that they are there."""
     if module == "model_bundle":
-        parser, own = bundle_parser(arguments)
-        parser.parse_args(own)
+        bundle_parser().parse_args(arguments)
     elif module in JOBS:
         flags, rest = JOBS[module]().parse_known_args(arguments)
         pipeline_options(flags.runner, rest, [])
@@ -120,8 +110,10 @@ def test_commands_parse(module: str, arguments: list[str]) -> None:
 def test_wrong_commands_would_be_noticed() -> None:
     with pytest.raises(UsageError, match="--inptu"):
         check("beam_jobs.embed", ["--inptu", "a.txt"])
-    with pytest.raises(SystemExit):
+    with pytest.raises(model_bundle.errors.UsageError, match="--outptu"):
         check("model_bundle", ["build", "bert", "source", "--output", "b", "--outptu", "c"])
+    with pytest.raises(UsageError, match="--tpo"):
+        check("beam_jobs.search", ["out", "--query", "x", "--tpo", "3"])
 
 
 @pytest.mark.parametrize(("word", "ends_with"), [("beam_jobs.embed", "--output out"), ("pytest", "pytest")])
@@ -159,7 +151,7 @@ def our_flags() -> set[str]:
 def test_every_flag_is_documented(command: str) -> None:
     page = (DOCS / FLAG_PAGES[command]).read_text(encoding="utf-8")
     flags = {option for action in (JOBS | TOOLS)[command]()._actions for option in action.option_strings}
-    assert cells(section(page, "## Flags")) == flags - {"-h", "--help"}
+    assert cells(section(page, "## Flags")) == flags - {"-h", "--help", "--version"}
 
 
 @pytest.mark.parametrize("page", DOC_PAGES, ids=lambda page: page.name)
