@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.inference.encoder import Encoder
-from tests.support.models.tiny_elmo import build_tiny_elmo
 from tests.support.runs.jobs import Run, run_job
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -44,8 +44,8 @@ def test_a_model_on_keras_layers(tiny_bundle: Path, tmp_path: Path) -> None:
     assert (tmp_path / "model.keras").is_file()
 
 
-def test_a_mix_on_elmo(tmp_path: Path) -> None:
-    scope: dict[str, Any] = {"ELMO": build_tiny_elmo(tmp_path)}
+def test_a_mix_on_elmo(tiny_elmo: Path) -> None:
+    scope: dict[str, Any] = {"ELMO": ModelBundle.open(tiny_elmo)}
     exec(examples("how-to/training.md")["The mix of ELMo"], scope)
     assert scope["model"].output_shape == (None, 2)
 

@@ -1,4 +1,4 @@
-"""What a job says: lines for people, one JSON object a line for schedulers, and where else to look."""
+"""What a job says: lines for people, one JSON object per line for schedulers, and where else to look."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Tags(HTMLParser):
 
 
 def shards(num_rows: int, **columns: Any) -> list[dict[str, Any]]:
-    """Makes one shard of points in two heaps."""
+    """Writes one shard of points in two heaps."""
     random = np.random.default_rng(0)
     vectors = random.normal(size=(num_rows, 8)) + 6 * (np.arange(num_rows) % 2)[:, None]
     return [{"ids": [f"d{i}" for i in range(num_rows)], "vectors": vectors, "group": 50, **columns}]

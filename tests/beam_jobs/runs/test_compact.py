@@ -25,7 +25,7 @@ RANDOM = np.random.default_rng(1)
 
 
 def shards(number: int) -> list[dict[str, Any]]:
-    """Makes small shards of windows: three rows, two documents."""
+    """Writes small shards of windows: three rows, two documents."""
     return [
         {
             "ids": [f"{i}a", f"{i}a", f"{i}b"],

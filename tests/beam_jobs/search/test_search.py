@@ -23,6 +23,7 @@ from beam_jobs.search.where import Condition
 from beam_jobs.store.dataset import read_batches, run_schema
 from beam_jobs.store.finished_run import find_run
 from model_bundle.inference.encoder import Encoder
+from tests.support.examples import examples
 from tests.support.runs.jobs import Run, capture, run_job, write_jsonl
 from tests.support.runs.made_runs import make_run
 
@@ -241,7 +242,7 @@ def test_a_terminal_is_not_moved_by_texts(tiny_bundle: Path, tmp_path: Path) -> 
     assert stdout.endswith("…\n")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 4), min_size=1, max_size=12),
     shards=st.integers(1, 3),

@@ -26,6 +26,7 @@ from beam_jobs.pipeline.incremental.previous_documents import (
     PreviousFiles,
     index_documents,
 )
+from tests.support.examples import examples
 from tests.support.models.tiny import FAILING_WORD
 from tests.support.runs.jobs import Run, run_job, write_jsonl
 
@@ -228,7 +229,7 @@ def found_changes(known: str, new: PreviousFiles) -> dict[str, str]:
 PAIRS = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz")), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(old=PAIRS, new=PAIRS)
 def test_changes_are_those_of_the_definition_whatever_is_repeated(
     old: list[tuple[str, str]], new: list[tuple[str, str]]
@@ -241,7 +242,7 @@ def test_changes_are_those_of_the_definition_whatever_is_repeated(
         assert found_changes(f"{folder}/known", after) == difference(old, new)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     states=st.lists(
         st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("xyz")), min_size=2, max_size=5

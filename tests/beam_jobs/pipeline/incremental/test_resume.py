@@ -53,7 +53,7 @@ def kill_at(share: float, source: Path, bundle: Path, output: Path, *flags: Any)
         assert time.monotonic() < deadline
         time.sleep(0.02)
     job.kill()
-    job.communicate(timeout=20)
+    job.communicate(timeout=100)
     return safe_rows(output / "run")
 
 

@@ -30,6 +30,7 @@ from tests.beam_jobs.pipeline.incremental.test_changes import (
     counts,
     state_of,
 )
+from tests.support.examples import examples
 from tests.support.models.tiny import FAILING_WORD
 from tests.support.runs.jobs import Run, run_job, vectors_of, write_jsonl
 
@@ -114,7 +115,7 @@ def test_a_text_with_a_million_documents_streams_through() -> None:
     assert number == 1000
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 3), st.sampled_from([b"x", b"y"]))),
     gone=st.lists(st.integers(0, 3)),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadLetter, Document
 from beam_jobs.pipeline.read.inspect import inspect_input
+from tests.support.examples import examples
 from tests.support.runs.reading import COMPRESS, ids, read_checked, read_unchecked, reasons, texts
 
 
@@ -179,7 +180,7 @@ LINE = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(content=st.lists(LINE, max_size=6).map(b"\n".join), split_bytes=st.integers(1, 40))
 def test_hostile_lines_become_documents_or_reasons_whatever_the_spans(
     content: bytes, split_bytes: int

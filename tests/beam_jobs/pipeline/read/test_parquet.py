@@ -28,7 +28,7 @@ def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
 
 
 def broken_strings(values: list[bytes | None]) -> pa.Array:
-    """Makes a string array of bytes that need not be UTF-8, as careless writers do."""
+    """Builds a string array of bytes that need not be UTF-8, as careless writers do."""
     return pa.Array.from_buffers(pa.string(), len(values), pa.array(values, pa.binary()).buffers())
 
 

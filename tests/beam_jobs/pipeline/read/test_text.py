@@ -1,4 +1,4 @@
-"""Plain text, a document a line or a file, and the cutting into lines and splits."""
+"""Plain text, one document per line or per file, and the cutting into lines and splits."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.read.inspect import inspect_input
 from beam_jobs.pipeline.read.splits import plan_splits, read_split
 from beam_jobs.pipeline.read.types import FileSplit
+from tests.support.examples import examples
 from tests.support.runs.reading import COMPRESS, ids, read_checked, read_unchecked, reasons, texts
 
 
@@ -78,9 +79,9 @@ CONTENT = st.lists(st.tuples(LINE, st.sampled_from([b"\n", b"\r\n", b""])), max_
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(content=CONTENT, split_bytes=st.integers(1, 30))
-def test_spans_of_any_size_give_the_documents_of_the_whole(content: bytes, split_bytes: int) -> None:
+def test_splits_of_any_size_give_the_documents_of_the_whole(content: bytes, split_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.txt")
         whole = read_unchecked(path, content)
@@ -97,7 +98,7 @@ def test_spans_of_any_size_give_the_documents_of_the_whole(content: bytes, split
                 expected.decode()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(content=CONTENT, split_bytes=st.integers(1, 30), limit=st.integers(1, 10))
 def test_lines_over_the_limit_are_measured_not_held(content: bytes, split_bytes: int, limit: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
