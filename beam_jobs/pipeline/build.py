@@ -18,6 +18,7 @@ from beam_jobs.pipeline.incremental.reuse_by_join import JoinRows
 from beam_jobs.pipeline.read.transform import ReadDocuments
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.pipeline.write.stop import StopWhenEnded
 from beam_jobs.pipeline.write.transform import RunInputs, WriteRun
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
         inputs.dead_letters | "CountUnreadable" >> beam.combiners.Count.Globally(),  # PCollection[int]
     ) | "NumRead" >> beam.Flatten()  # PCollection[int]
     documents = inputs.documents
+    if plan.write.claim_in_job:  # such engines may run all of it again
+        documents |= "Stop" >> StopWhenEnded(plan.write)  # PCollection[Document]
     encode = EncodeDocuments(plan.encode, plan.summary.kept_schema, progress)
     reused: ReusedDocuments | None = None
     if plan.reuse is not None:

@@ -20,6 +20,7 @@ from beam_jobs.errors import JobError, UsageError
 from beam_jobs.job.flags.beam import is_in_process, pipeline_options
 from beam_jobs.pipeline.write.commit import CommitRun, failure_of
 from beam_jobs.pipeline.write.description import RunDescription, new_run, without_files
+from beam_jobs.pipeline.write.stop import StopWhenEnded
 from beam_jobs.pipeline.write.transform import WriteShards
 from beam_jobs.store import filesystem
 from beam_jobs.store.arrow_files import arrow_filesystem
@@ -91,6 +92,7 @@ def build_compaction(pipeline: Any, run: FinishedRun, write: WriteOptions) -> An
             pipeline
             | f"Files/{kind}" >> beam.Create(parts)  # PCollection[_Part]
             | f"Spread/{kind}" >> beam.Reshuffle()  # PCollection[_Part]
+            | f"Stop/{kind}" >> StopWhenEnded(write)  # PCollection[_Part]
             | f"Read/{kind}" >> beam.FlatMap(_read_part)  # PCollection[pa.RecordBatch]
             | f"Write/{kind}" >> WriteShards(kind, _schema(run, ours[0], write), write, precision)
         )  # PCollection[Receipt]

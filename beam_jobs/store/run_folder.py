@@ -58,9 +58,7 @@ def check_claim(options: WriteOptions) -> RunManifest | None:
     if found is not None and found.attempt_id == options.attempt_id:
         return found
     if found is not None and found.failure is None:
-        raise JobError(
-            f"{root} holds a finished run of another job; nothing was changed. Choose another --run_id."
-        )
+        raise _finished_by_another(root)
     owner = filesystem.read_bytes(filesystem.join(root, STAGING_DIR, _CLAIM))
     if owner is not None and owner != options.attempt_id.encode():
         raise JobError(
@@ -68,6 +66,27 @@ def check_claim(options: WriteOptions) -> RunManifest | None:
             "nothing there. Give each job its own id, or leave --run_id out."
         )
     return found
+
+
+def has_ended(options: WriteOptions) -> bool:
+    """Whether this job has written its manifest, so that repeated work can stop early.
+
+    Raises:
+        JobError: another job finished this run.
+    """
+    root = filesystem.join(options.output, options.run_id)
+    found = find_manifest(root)
+    if found is None or found.attempt_id == options.attempt_id:
+        return found is not None
+    if found.failure is None:
+        raise _finished_by_another(root)
+    return False
+
+
+def _finished_by_another(root: str) -> JobError:
+    return JobError(
+        f"{root} holds a finished run of another job; nothing was changed. Choose another --run_id."
+    )
 
 
 def finish(options: WriteOptions, manifest: RunManifest) -> RunManifest:

@@ -1,13 +1,14 @@
 """Commits a run: numbers, moves and checks its shards, then writes the manifest.
 
-Every step is idempotent, because a runner may retry it. Receipts pass a GroupByKey together with a sentinel,
-so the commit happens once with all of them, even if there are none.
+Every step can be repeated, because a runner may retry it; so can the whole job, because a runner may run all of
+it again, even after success, with documents in other files. Receipts pass a GroupByKey together with a sentinel,
+so the commit happens once with all of them, even if there are none. The design: docs/decisions/commit.md.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -35,7 +36,7 @@ from beam_jobs.store.manifest import (
     RunManifest,
 )
 from beam_jobs.store.receipt import Receipt
-from beam_jobs.store.run_folder import check_claim, claim, finish
+from beam_jobs.store.run_folder import check_claim, claim, finish, has_ended
 
 # Keeps the manifest readable; further dead files are only counted.
 _DEAD_FILES_LISTED = 1000
@@ -94,8 +95,9 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
 
 
 def _claimed(sentinel: str, options: WriteOptions) -> str:
-    """Claims the run's folder when the job starts; the receipts wait for this."""
-    claim(options)
+    """Claims the run's folder when the job starts, unless the run has ended; the receipts wait for this."""
+    if not has_ended(options):
+        claim(options)
     return sentinel
 
 
@@ -126,7 +128,7 @@ def _moves(plan: CommitPlan) -> tuple[tuple[Receipt, str], ...]:
 
 
 class _MoveDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Moves a staged shard to its final name."""
+    """Moves a staged shard to its final name and reads it again; leaves an ended run alone."""
 
     def __init__(self, options: WriteOptions) -> None:
         self._options = options
@@ -134,8 +136,11 @@ class _MoveDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
     def process(self, element: tuple[Receipt, str]) -> Iterator[str]:
         receipt, name = element
-        check_claim(self._options)
-        filesystem.move(receipt.path, filesystem.join(self._root, *name.split("/")), receipt.num_bytes)
+        found = check_claim(self._options)
+        if found is None or found.attempt_id != self._options.attempt_id:  # else the run has ended: it stays
+            path = filesystem.join(self._root, *name.split("/"))
+            filesystem.move(receipt.path, path, receipt.num_bytes)
+            _check_digest(path, receipt.sha256)
         yield name
 
 
@@ -158,14 +163,16 @@ class _CommitDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 def commit(plan: CommitPlan, options: WriteOptions, description: RunDescription) -> RunManifest:
     """Writes the manifest of a finished or failed run; a retry returns the one already written.
 
+    A retry may come from the same receipts or from others, if the engine ran the whole job again.
+
     Raises:
-        JobError: another job has finished a run with this id.
+        JobError: another job has finished a run with this id, or a file is missing or was changed.
     """
     root = filesystem.join(options.output, options.run_id)
     earlier = check_claim(options)
     if earlier is not None and earlier.attempt_id == options.attempt_id:
         return _end(options, earlier, is_retry=True)
-    _check_files(root, plan)
+    _check_sizes(root, {name: receipt.num_bytes for receipt, name in plan.moves})
     manifest = build_manifest(plan, options, description)
     name = MANIFEST_NAME if manifest.failure is None else FAILED_NAME
     if earlier is not None:
@@ -176,9 +183,25 @@ def commit(plan: CommitPlan, options: WriteOptions, description: RunDescription)
 
 
 def _end(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> RunManifest:
-    """Updates ``latest.json`` and writes the report; the run is finished even if this fails."""
-    finish(options, manifest)
+    """Removes strays, updates ``latest.json`` and writes the report; all of it can be repeated.
+
+    Raises:
+        JobError: a file of the run is missing or was changed; the manifest is withdrawn.
+    """
     root = filesystem.join(options.output, options.run_id)
+    try:
+        sizes = _check_sizes(root, {file.path: file.num_bytes for file in manifest.files})
+        for file in manifest.files if is_retry else ():  # the first time they have just been read
+            _check_digest(filesystem.join(root, *file.path.split("/")), file.sha256)
+    except JobError:
+        # Only something other than this job can have done that. A run is absent rather than wrong.
+        filesystem.delete(filesystem.join(root, MANIFEST_NAME if manifest.failure is None else FAILED_NAME))
+        raise
+    if manifest.failure is None:  # the manifest is there, so no other attempt can finish with its files
+        listed = {filesystem.join(root, *file.path.split("/")) for file in manifest.files}
+        for path in sorted(sizes.keys() - listed):
+            filesystem.delete(path)
+    finish(options, manifest)
     if options.report and not (is_retry and filesystem.exists(filesystem.join(root, REPORT_NAME))):
         try_report(root, manifest)
     return manifest
@@ -191,20 +214,39 @@ def failure_of(manifest: RunManifest) -> JobError:
     return kind(manifest.failure or "")
 
 
-def _check_files(root: str, plan: CommitPlan) -> None:
-    """Checks the size of every file and removes files left by an earlier attempt."""
-    wanted = {filesystem.join(root, *name.split("/")): receipt for receipt, name in plan.moves}
+def _check_sizes(root: str, wanted: Mapping[str, int]) -> dict[str, int]:
+    """Checks the sizes of files by one listing per folder, and returns those of all files found, by path.
+
+    Raises:
+        JobError: a file is missing or has another size.
+    """
     found = [filesystem.list_files(filesystem.join(root, kind)) for kind in _FOLDERS]
     sizes = {path: size for files in found for path, size in files.items()}
-    for path, receipt in wanted.items():
-        size = sizes.get(path)
-        if size != receipt.num_bytes:
+    for name, num_bytes in wanted.items():
+        path = filesystem.join(root, *name.split("/"))
+        if sizes.get(path) != num_bytes:
             raise JobError(
-                f"{path} should have {receipt.num_bytes} bytes but has {size}: something else is changing "
-                "this folder. No manifest was written."
+                f"{path} should have {num_bytes} bytes but has {sizes.get(path)}: something else is changing "
+                "this folder. There is no manifest."
             )
-    for path in sorted(sizes.keys() - wanted.keys()):
-        filesystem.delete(path)
+    return sizes
+
+
+def _check_digest(path: str, sha256: str) -> None:
+    """Reads a file again and compares its digest.
+
+    Raises:
+        JobError: it is missing, or its digest differs.
+    """
+    try:
+        found = filesystem.sha256_of(path)
+    except FileNotFoundError:
+        found = "no file"
+    if found != sha256:
+        raise JobError(
+            f"{path} should have the sha256 {sha256} but has {found}: something else is changing this "
+            "folder, or the storage is damaged. Start a new run."
+        )
 
 
 def build_manifest(plan: CommitPlan, options: WriteOptions, description: RunDescription) -> RunManifest:

@@ -20,6 +20,7 @@ from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS, STAGING_DIR
+from beam_jobs.store.run_folder import has_ended
 
 _BATCH_LETTERS = 1000
 _BATCH_BYTES = 16_000_000
@@ -154,6 +155,8 @@ class _WriteShardsDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         if batch.num_rows == 0:
             return
         if self._shard is None:
+            if has_ended(self._options):  # the engine runs the whole job again: the rows are there
+                return
             self._shard = Shard(self._folder, self._kind, self._schema)
         shard = self._shard
         shard.write(batch)
