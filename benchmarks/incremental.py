@@ -25,8 +25,9 @@ from beam_jobs.base.records import text_sha256
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.rows.schema import vector_array
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.commit import CommitPlan, commit
+from beam_jobs.pipeline.write.commit import commit
 from beam_jobs.pipeline.write.description import describe_run, new_run
+from beam_jobs.pipeline.write.moves import CommitPlan
 from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.store.manifest import RunManifest
 from benchmarks.corpus import read_corpus

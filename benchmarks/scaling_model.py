@@ -14,8 +14,9 @@ import time
 from dataclasses import dataclass
 
 from beam_jobs.base.config import FailureLimits, WriteOptions
-from beam_jobs.pipeline.write.commit import build_manifest, plan_commit
+from beam_jobs.pipeline.write.commit import build_manifest
 from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.pipeline.write.moves import plan_commit
 from beam_jobs.store.receipt import Receipt
 
 _WORKERS = (1, 10, 100, 300, 1000, 3000)

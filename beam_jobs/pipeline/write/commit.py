@@ -1,25 +1,32 @@
 """Commits a run: numbers, moves and checks its shards, then writes the manifest.
 
-Every step can be repeated, because a runner may retry it; so can the whole job, because a runner may run all of
-it again, even after success, with documents in other files. Receipts pass a GroupByKey together with a sentinel,
-so the commit happens once with all of them, even if there are none. The design: docs/decisions/commit.md.
+Every step can be repeated, because a runner may retry it; so can the whole job, because a runner may run all
+of it again, even after success, with documents in other files. Receipts pass a GroupByKey together with a
+sentinel, so the commit happens once with all of them, even if there are none. The design and its invariants:
+docs/decisions/commit.md.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import apache_beam as beam
 
 from beam_jobs.base.config import WriteOptions
-from beam_jobs.base.records import DeadFile, UnchangedDocuments
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.pipeline.write.counts import check_counts, sum_receipts, worker_costs
 from beam_jobs.pipeline.write.description import RunDescription, copied_manifest
+from beam_jobs.pipeline.write.moves import (
+    SENTINEL,
+    CommitPlan,
+    MoveShards,
+    check_digest,
+    plan_commit,
+    reserve_names,
+)
 from beam_jobs.pipeline.write.timeline import sum_timeline
 from beam_jobs.report.page import try_report
 from beam_jobs.store import filesystem
@@ -41,17 +48,6 @@ from beam_jobs.store.run_folder import check_claim, claim, finish, has_ended
 # Keeps the manifest readable; further dead files are only counted.
 _DEAD_FILES_LISTED = 1000
 _FOLDERS = (EMBEDDINGS, CLASSES, DEAD_LETTERS, CHANGES)
-_SENTINEL = "all receipts are in"
-
-
-@dataclass(frozen=True)
-class CommitPlan:
-    """The final name of each staged shard, and the counts for the commit."""
-
-    moves: tuple[tuple[Receipt, str], ...]
-    num_read: int
-    num_unchanged: int
-    dead_files: tuple[DeadFile, ...]
 
 
 class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
@@ -69,7 +65,7 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
 
     def expand(self, entries: Any) -> Any:
         """Builds the step; returns the manifest as a PCollection of one."""
-        sentinel = entries.pipeline | "Sentinel" >> beam.Create([_SENTINEL])  # PCollection[str]
+        sentinel = entries.pipeline | "Sentinel" >> beam.Create([SENTINEL])  # PCollection[str]
         if self._options.claim_in_job:
             sentinel |= "Claim" >> beam.Map(_claimed, self._options)  # PCollection[str]
         plan = (
@@ -78,13 +74,9 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
             | "ToOnePlan" >> beam.Map(_to_one_key)  # PCollection[tuple[int, …]]
             | "GatherReceipts" >> beam.GroupByKey()  # PCollection[tuple[int, Iterable[…]]]
             | "Plan" >> beam.MapTuple(plan_commit)  # PCollection[CommitPlan]
+            | "Reserve" >> beam.Map(reserve_names, self._options)  # PCollection[CommitPlan]
         )
-        moved = (
-            plan
-            | "Moves" >> beam.FlatMap(_moves)  # PCollection[tuple[Receipt, str]]
-            | "SpreadMoves" >> beam.Reshuffle()  # PCollection[tuple[Receipt, str]]
-            | "Move" >> beam.ParDo(_MoveDoFn(self._options))  # PCollection[str]
-        )
+        moved = plan | "Moves" >> MoveShards(self._options)  # PCollection[str]
         return (
             (plan, moved)
             | "WithPlan" >> beam.Flatten()  # PCollection[CommitPlan | str]
@@ -103,45 +95,6 @@ def _claimed(sentinel: str, options: WriteOptions) -> str:
 
 def _to_one_key(element: Any) -> tuple[int, Any]:
     return 0, element
-
-
-def plan_commit(_: int, entries: Iterable[Any]) -> CommitPlan:
-    """Numbers the shards; the plan does not depend on the order of the entries."""
-    entries = list(entries)
-    if _SENTINEL not in entries:
-        raise AssertionError("the runner grouped receipts without their sentinel")
-    receipts = sorted((e for e in entries if isinstance(e, Receipt)), key=lambda r: (r.opened_at, r.path))
-    moves: list[tuple[Receipt, str]] = []
-    for kind in sorted({receipt.kind for receipt in receipts}):
-        ours = [receipt for receipt in receipts if receipt.kind == kind]
-        names = (f"{kind}/{kind}-{i:05}-of-{len(ours):05}.parquet" for i in range(len(ours)))
-        moves += zip(ours, names, strict=True)
-    dead_files = sorted((e for e in entries if isinstance(e, DeadFile)), key=lambda f: f.source)
-    num_unchanged = sum(e.number for e in entries if isinstance(e, UnchangedDocuments))
-    return CommitPlan(
-        tuple(moves), sum(e for e in entries if isinstance(e, int)), num_unchanged, tuple(dead_files)
-    )
-
-
-def _moves(plan: CommitPlan) -> tuple[tuple[Receipt, str], ...]:
-    return plan.moves
-
-
-class _MoveDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Moves a staged shard to its final name and reads it again; leaves an ended run alone."""
-
-    def __init__(self, options: WriteOptions) -> None:
-        self._options = options
-        self._root = filesystem.join(options.output, options.run_id)
-
-    def process(self, element: tuple[Receipt, str]) -> Iterator[str]:
-        receipt, name = element
-        found = check_claim(self._options)
-        if found is None or found.attempt_id != self._options.attempt_id:  # else the run has ended: it stays
-            path = filesystem.join(self._root, *name.split("/"))
-            filesystem.move(receipt.path, path, receipt.num_bytes)
-            _check_digest(path, receipt.sha256)
-        yield name
 
 
 class _CommitDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
@@ -190,21 +143,33 @@ def _end(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> Run
     """
     root = filesystem.join(options.output, options.run_id)
     try:
-        sizes = _check_sizes(root, {file.path: file.num_bytes for file in manifest.files})
+        _check_sizes(root, {file.path: file.num_bytes for file in manifest.files})
         for file in manifest.files if is_retry else ():  # the first time they have just been read
-            _check_digest(filesystem.join(root, *file.path.split("/")), file.sha256)
+            check_digest(filesystem.join(root, *file.path.split("/")), file.sha256)
     except JobError:
         # Only something other than this job can have done that. A run is absent rather than wrong.
         filesystem.delete(filesystem.join(root, MANIFEST_NAME if manifest.failure is None else FAILED_NAME))
         raise
-    if manifest.failure is None:  # the manifest is there, so no other attempt can finish with its files
-        listed = {filesystem.join(root, *file.path.split("/")) for file in manifest.files}
-        for path in sorted(sizes.keys() - listed):
-            filesystem.delete(path)
     finish(options, manifest)
+    if manifest.failure is None:
+        _remove_strays(root, manifest)
+    elif filesystem.exists(filesystem.join(root, MANIFEST_NAME)):  # another attempt has succeeded meanwhile
+        filesystem.delete(filesystem.join(root, FAILED_NAME))
     if options.report and not (is_retry and filesystem.exists(filesystem.join(root, REPORT_NAME))):
         try_report(root, manifest)
     return manifest
+
+
+def _remove_strays(root: str, manifest: RunManifest) -> None:
+    """Removes what other attempts left; the manifest is there, so none of them can finish with these files.
+
+    Staged files are gone by now, so no attempt that wakes up late has anything left to move.
+    """
+    listed = {filesystem.join(root, *file.path.split("/")) for file in manifest.files}
+    for kind in _FOLDERS:
+        for path in sorted(filesystem.list_files(filesystem.join(root, kind)).keys() - listed):
+            filesystem.delete(path)
+    filesystem.delete(filesystem.join(root, FAILED_NAME))
 
 
 def failure_of(manifest: RunManifest) -> JobError:
@@ -214,8 +179,8 @@ def failure_of(manifest: RunManifest) -> JobError:
     return kind(manifest.failure or "")
 
 
-def _check_sizes(root: str, wanted: Mapping[str, int]) -> dict[str, int]:
-    """Checks the sizes of files by one listing per folder, and returns those of all files found, by path.
+def _check_sizes(root: str, wanted: Mapping[str, int]) -> None:
+    """Checks the sizes of files, by path in the run, with one listing per folder.
 
     Raises:
         JobError: a file is missing or has another size.
@@ -229,24 +194,6 @@ def _check_sizes(root: str, wanted: Mapping[str, int]) -> dict[str, int]:
                 f"{path} should have {num_bytes} bytes but has {sizes.get(path)}: something else is changing "
                 "this folder. There is no manifest."
             )
-    return sizes
-
-
-def _check_digest(path: str, sha256: str) -> None:
-    """Reads a file again and compares its digest.
-
-    Raises:
-        JobError: it is missing, or its digest differs.
-    """
-    try:
-        found = filesystem.sha256_of(path)
-    except FileNotFoundError:
-        found = "no file"
-    if found != sha256:
-        raise JobError(
-            f"{path} should have the sha256 {sha256} but has {found}: something else is changing this "
-            "folder, or the storage is damaged. Start a new run."
-        )
 
 
 def build_manifest(plan: CommitPlan, options: WriteOptions, description: RunDescription) -> RunManifest:

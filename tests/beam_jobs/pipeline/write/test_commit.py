@@ -21,9 +21,10 @@ from beam_jobs.base.config import FailureLimits, WriteOptions
 from beam_jobs.base.records import DeadFile, DeadLetter
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
-from beam_jobs.pipeline.write.commit import _SENTINEL, CommitRun, _MoveDoFn, commit, plan_commit
+from beam_jobs.pipeline.write.commit import CommitRun, commit
 from beam_jobs.pipeline.write.counts import check_counts, sum_receipts
 from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.pipeline.write.moves import SENTINEL, move_shard, plan_commit, reserve_names
 from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import RunManifest
@@ -69,9 +70,9 @@ def _finish(
     options: WriteOptions, entries: Iterable[Any], limits: FailureLimits | None = None
 ) -> RunManifest:
     """What the commit's steps do, without a runner."""
-    plan = plan_commit(0, [*entries, _SENTINEL])
+    plan = reserve_names(plan_commit(0, [*entries, SENTINEL]), options)
     for element in plan.moves:
-        [*_MoveDoFn(options).process(element)]
+        move_shard(*element, options)
     return commit(plan, options, replace(DESCRIPTION, limits=limits or FailureLimits()))
 
 
@@ -98,7 +99,7 @@ RECEIPTS = st.builds(
 
 @given(receipts=st.lists(RECEIPTS, unique_by=lambda r: r.path), seed=st.integers())
 def test_receipts_in_any_order_give_one_plan(receipts: list[Receipt], seed: int) -> None:
-    entries: list[Any] = [*receipts, 3, 4, DeadFile("b", "r", "m", 1), DeadFile("a", "r", "m", 0), _SENTINEL]
+    entries: list[Any] = [*receipts, 3, 4, DeadFile("b", "r", "m", 1), DeadFile("a", "r", "m", 0), SENTINEL]
     shuffled = random.Random(seed).sample(entries, len(entries))
     plan = plan_commit(0, entries)
     assert plan_commit(0, shuffled) == plan
@@ -136,7 +137,7 @@ def test_a_commit_tried_again_changes_nothing(options: WriteOptions) -> None:
     first = _finish(options, entries)
     before = _contents(Path(options.output))
     again = replace(DESCRIPTION, started_at="2027-01-01T00:00:00+00:00")
-    assert commit(plan_commit(0, [*entries, _SENTINEL]), options, again) == first
+    assert commit(plan_commit(0, [*entries, SENTINEL]), options, again) == first
     assert _finish(options, entries) == first
     assert _contents(Path(options.output)) == before
 
@@ -182,9 +183,10 @@ def test_files_of_work_that_was_not_committed_are_not_in_the_run(options: WriteO
 
 def test_what_an_unfinished_attempt_left_is_replaced_or_removed(options: WriteOptions) -> None:
     earlier = replace(options, attempt_id="b" * 32)
-    plan = plan_commit(0, [*(_stage(earlier, name) for name in "xyz"), 3, _SENTINEL])
+    plan = plan_commit(0, [*(_stage(earlier, name) for name in "xyz"), 3, SENTINEL])
+    plan = reserve_names(plan, earlier)
     for element in plan.moves:
-        [*_MoveDoFn(earlier).process(element)]  # and then the machine was gone
+        move_shard(*element, earlier)  # and then the machine was gone
     assert _ids(options) == ["x", "y", "z"]
     manifest = _finish(options, [_stage(options, "a"), _stage(options, "b"), 2])
     assert _ids(options) == ["a", "b"]
@@ -241,9 +243,9 @@ def test_a_failed_run_may_be_tried_again(options: WriteOptions) -> None:
 
 
 def test_a_file_changed_behind_the_jobs_back_stops_the_commit(options: WriteOptions) -> None:
-    plan = plan_commit(0, [_stage(options, "a"), 1, _SENTINEL])
+    plan = plan_commit(0, [_stage(options, "a"), 1, SENTINEL])
     for receipt, name in plan.moves:
-        [*_MoveDoFn(options).process((receipt, name))]
+        move_shard(receipt, name, options)
         (_root(options) / name).write_bytes(b"")
     with pytest.raises(JobError, match=r"should have \d+ bytes but has 0"):
         commit(plan, options, DESCRIPTION)

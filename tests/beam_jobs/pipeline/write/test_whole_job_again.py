@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from beam_jobs.base.config import FailureLimits, WriteOptions
 from beam_jobs.errors import JobError
 from beam_jobs.pipeline.rows.cost import COST_KEYS
-from beam_jobs.pipeline.write.commit import _SENTINEL, _claimed, _MoveDoFn, commit, plan_commit
+from beam_jobs.pipeline.write.commit import _claimed, commit
 from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.pipeline.write.moves import SENTINEL, move_shard, plan_commit, reserve_names
 from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.pipeline.write.stop import StopWhenEnded
 from beam_jobs.pipeline.write.transform import RunInputs, WriteRun
@@ -66,9 +67,9 @@ def stage(options: WriteOptions, grouping: list[int]) -> list[Receipt]:
 def run_once(options: WriteOptions, grouping: list[int], num_moves: int | None = None) -> RunManifest | None:
     """Does what the job does; with ``num_moves`` the engine loses it after so many moves."""
     _claimed("", options)
-    plan = plan_commit(0, [*stage(options, grouping), len(IDS), _SENTINEL])
+    plan = reserve_names(plan_commit(0, [*stage(options, grouping), len(IDS), SENTINEL]), options)
     for element in plan.moves[:num_moves]:
-        [*_MoveDoFn(options).process(element)]
+        move_shard(*element, options)
     return None if num_moves is not None else commit(plan, options, DESCRIPTION)
 
 
@@ -87,7 +88,7 @@ def assert_exact(options: WriteOptions) -> None:
     assert not (root / "_staging").exists()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     before=st.lists(st.tuples(GROUPINGS, st.integers(0, 4)), max_size=2),
     first=GROUPINGS,
@@ -145,9 +146,9 @@ def test_a_commit_that_finds_its_files_changed_withdraws_the_manifest(
     options: WriteOptions, damage: Any
 ) -> None:
     grouping = [0, 0, 0, 0, 0, 0]
-    plan = plan_commit(0, [*stage(options, grouping), len(IDS), _SENTINEL])
+    plan = reserve_names(plan_commit(0, [*stage(options, grouping), len(IDS), SENTINEL]), options)
     ((receipt, name),) = plan.moves
-    [*_MoveDoFn(options).process((receipt, name))]
+    move_shard(receipt, name, options)
     commit(plan, options, DESCRIPTION)
     root = Path(options.output) / "run"
     damage(root / name)
@@ -160,7 +161,7 @@ def test_a_shard_that_the_storage_changed_is_not_committed(options: WriteOptions
     (receipt,) = stage(options, [0, 0, 0, 0, 0, 0])
     Path(receipt.path).write_bytes(bytes(receipt.num_bytes))
     with pytest.raises(JobError, match="should have the sha256"):
-        [*_MoveDoFn(options).process((receipt, "embeddings/embeddings-00000-of-00001.parquet"))]
+        move_shard(receipt, "embeddings/embeddings-00000-of-00001.parquet", options)
 
 
 def test_work_on_a_run_that_another_job_finished_stops(options: WriteOptions) -> None:

@@ -22,8 +22,9 @@ from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.encode.transform import EncodeDocuments
 from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch, row_schema, vector_array
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.commit import _MoveDoFn, commit, plan_commit
+from beam_jobs.pipeline.write.commit import commit
 from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.pipeline.write.moves import move_shard, plan_commit
 from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.pipeline.write.transform import RunInputs, WriteRun, _BatchDeadLettersDoFn, _WriteShardsDoFn
 from beam_jobs.store.receipt import Receipt
@@ -128,7 +129,7 @@ def test_a_bundle_that_runs_twice_counts_once(options: WriteOptions) -> None:
     assert first[0].path != second[0].path
     plan = plan_commit(0, [*second, 2, "all receipts are in"])
     for element in plan.moves:
-        [*_MoveDoFn(options).process(element)]
+        move_shard(*element, options)
     manifest = commit(plan, options, DESCRIPTION)
     assert manifest.counts.num_written == 2
     assert len([*Path(options.output).rglob("*.parquet")]) == 1
