@@ -7,17 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 from beam_jobs.base.config import FailureLimits, ReadOptions, WriteOptions
-from beam_jobs.errors import FinishedError, JobError, UsageError
+from beam_jobs.errors import FinishedError, UsageError
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
+from beam_jobs.pipeline.incremental.previous_run import difference
 from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.description import describe_run, new_run
 from beam_jobs.store import filesystem
 from beam_jobs.store.filesystem import absolute_path
-from beam_jobs.store.manifest import FAILED_NAME
-from beam_jobs.store.run_folder import announce, claim, find_manifest, run_to_resume
+from beam_jobs.store.manifest import RunManifest
+from beam_jobs.store.run_folder import check_output, find_manifest, run_to_resume
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
 from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 
@@ -30,6 +31,11 @@ _FLAGS_OF_FILES = (
     "column_names",
     "no_csv_quotes",
     "whole_files",
+)
+# With the bundle and the model's settings, what tells two runs of one name apart.
+_IDENTITY_FLAGS = (
+    *("task", "input", "date", "limit", "keep_text", "no_text", "emit", "encoding", "text_separator"),
+    *_FLAGS_OF_FILES,
 )
 
 
@@ -47,7 +53,7 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     schema = schema_of(encode, summary.kept_schema)  # rejects kept columns whose names the output uses
     num_kept = len(summary.kept_schema)
     reuse = plan_reuse(flags, write, encode, schema, num_kept, by_join=not in_process)
-    check_output(write)
+    check_folder(write, encode, flags)
     description = describe_run(encode, limits, dict(sorted(vars(flags).items())))
     if reuse is not None:
         description = replace(description, previous=reuse.previous, emit=reuse.emit)
@@ -162,33 +168,37 @@ def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOption
     )
 
 
-def check_output(write: WriteOptions) -> None:
-    """Proves that the run's folder can be written and holds no finished run, and claims it for this job.
+def check_folder(write: WriteOptions, encode: EncodeSettings, flags: argparse.Namespace) -> None:
+    """Claims the run's folder for this job, see ``run_folder.check_output``.
 
     Raises:
-        FinishedError: there is one.
-        UsageError: it cannot be written.
+        FinishedError: it holds a finished run of the same input, date, bundle and settings.
+        UsageError: it holds another finished run, or is not writable.
     """
-    root = filesystem.join(write.output, write.run_id)
     try:
-        earlier = find_manifest(root)
-        if earlier is None or earlier.failure is not None:
-            if write.claim_in_job:
-                announce(write)
-                return
-            claim(write)
-            filesystem.delete(filesystem.join(root, FAILED_NAME))
-            return
-    except JobError:
+        check_output(write)
+    except FinishedError as error:
+        root = filesystem.join(write.output, write.run_id)
+        found = find_manifest(root)
+        differ = [] if found is None else _differences(found, encode, flags)
+        if differ:
+            raise UsageError(
+                f"--run_id {write.run_id}: {root} holds a finished run of something else: "
+                f"{'; '.join(differ)}. Choose another id."
+            ) from error
         raise
-    except Exception as error:  # every storage has errors of its own
-        raise UsageError(
-            f"--output {write.output} cannot be written: {error}. Name a folder you may write to."
-        ) from error
-    raise FinishedError(
-        f"--run_id {write.run_id}: {root} holds a finished run, which stays as it is. Choose another id, or "
-        "leave --run_id out to have one made."
-    )
+
+
+def _differences(found: RunManifest, encode: EncodeSettings, flags: argparse.Namespace) -> list[str]:
+    """Returns how a finished run differs from what is asked for now."""
+    asked = vars(flags)
+    differ = [
+        f"--{name} was {found.config[name]!r} and is {asked.get(name)!r}"
+        for name in _IDENTITY_FLAGS
+        if name in found.config and found.config[name] != asked.get(name)
+    ]
+    settings = difference(found, encode.bundle_digest, encode.digest, asked)
+    return [*differ, settings] if settings else differ
 
 
 def split(text: str) -> tuple[str, ...]:

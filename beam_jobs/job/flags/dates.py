@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from beam_jobs.errors import UsageError
 
 _PLACE = re.compile(r"\{date(?P<days>[+-]\d{1,4})?(?::(?P<format>[^{}]+))?\}")
+# Four years, so that a leap day is among them.
+_DAYS_COMPARED = 1461
 _ANY = re.compile(r"\{\s*date[^}]*\}?")
 
 
@@ -70,7 +72,7 @@ def resolve_dates(
         The day; None where nothing depends on it.
 
     Raises:
-        UsageError: no such day or zone, or a day that nothing depends on.
+        UsageError: no such day or zone, a day that nothing depends on, or an id that names two days.
     """
     zone = _zone(flags.timezone)
     named = None if flags.date is None else _day(flags.date)
@@ -84,9 +86,30 @@ def resolve_dates(
     day = named or now().astimezone(zone).date()
     flags.input = [fill_dates(pattern, day, "--input") for pattern in flags.input]
     if flags.run_id is not None:
+        _check_each_day(flags.run_id, day)
         flags.run_id = fill_dates(flags.run_id, day, "--run_id")
     flags.date = day.isoformat()
     return day
+
+
+def _check_each_day(text: str, day: date) -> None:
+    """Checks that an id with a date names each day differently: by its name alone, a run seems to be done.
+
+    Raises:
+        UsageError: two days within four years have one name.
+    """
+    if not has_date(text):
+        return
+    names: dict[str, date] = {}
+    for number in range(min(_DAYS_COMPARED, (date.max - day).days)):
+        other = day + timedelta(days=number)
+        same = names.setdefault(fill_dates(text, other, "--run_id"), other)
+        if same != other:
+            raise UsageError(
+                f"--run_id {text}: {same} and {other} would both be the run "
+                f"{fill_dates(text, other, '--run_id')}, and the second would seem to be done. Write "
+                "{date} or {date:%Y%m%d}, with year, month and day."
+            )
 
 
 def _refuse_wrong(flags: argparse.Namespace) -> None:

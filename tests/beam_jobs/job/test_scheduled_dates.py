@@ -111,7 +111,7 @@ def test_a_day_without_files_fails_unless_it_may_not(tiny_bundle: Path, tmp_path
     both = (*missing[:2], str(tmp_path / "other.jsonl"), *missing[2:])
     partly = run_job(tmp_path / "out", tiny_bundle, *both, "--on_no_input", "succeed")
     assert partly.exit_code == 2
-    assert "Other patterns match 1 files" in partly.stderr
+    assert "Other patterns match 1 file" in partly.stderr
 
 
 def test_templates_give_switches_a_value() -> None:
@@ -126,3 +126,41 @@ def test_flags_for_workers_elsewhere_are_refused_here(flag: str, tiny_bundle: Pa
     done = run_job(tmp_path / "out", tiny_bundle, flag)
     assert done.exit_code == 2
     assert "is for remote workers" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "run_id",
+    ["night-{date:YYYY-MM-DD}", "{date:%Y-%m}", "{date:%d}", "{date:%m-%d}", "{date:%j}", "{date:%Y-%U}"],
+)
+def test_an_id_that_names_two_days_is_refused(run_id: str) -> None:
+    """The second day would find the first one's run and do nothing."""
+    with pytest.raises(UsageError, match="would both be the run"):
+        resolve_dates(_flags("--run_id", run_id), lambda: datetime(2026, 1, 3, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    "run_id", ["{date}", "{date-1}", "{date:%y%m%d}", "{date:%Y-%j}", "{date:%Y-%m}-{date:%d}"]
+)
+def test_an_id_that_names_each_day_is_taken(run_id: str) -> None:
+    resolve_dates(_flags("--run_id", run_id), lambda: datetime(2026, 1, 3, tzinfo=UTC))
+    resolve_dates(_flags("--run_id", "{date}", "--date", "9999-12-30"))
+
+
+def test_a_finished_run_is_no_success_for_another_one_of_its_name(tiny_bundle: Path, tmp_path: Path) -> None:
+    source = write_texts(tmp_path / "in.jsonl", ["the cat", "the dog"])
+    day = ["--input", source, "--date", "2026-01-03"]
+    assert run_job(tmp_path / "out", tiny_bundle, *day, run_id="night-{date}").exit_code == 0
+    same = run_job(tmp_path / "out", tiny_bundle, *day, run_id="night-{date}")
+    assert same.exit_code == 0
+    other = write_texts(tmp_path / "other.jsonl", ["a mat"])
+    for flags, said in (
+        (["--input", other, "--date", "2026-01-03"], "--input was"),
+        (["--input", source, "--date", "2026-01-04"], "--date was '2026-01-03' and is '2026-01-04'"),
+        ([*day, "--max_tokens", "7"], "--max_tokens was None and is 7"),
+        ([*day, "--id_column", "id"], "--id_column was"),
+    ):
+        run_id = "night-{date-1}" if "2026-01-04" in flags else "night-{date}"
+        again = run_job(tmp_path / "out", tiny_bundle, *flags, run_id=run_id)
+        assert again.exit_code == 2
+        assert said in again.stderr
+        assert "holds a finished run of something else" in again.stderr
