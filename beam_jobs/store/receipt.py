@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+# An empty file in the staging folder: this, and the sha256 of a shard that was closed.
+CLOSED_PREFIX = "closed-"
 # Work between two points in time: start and end in nanoseconds since the epoch, documents, tokens.
 WorkInterval = tuple[int, int, int, int]
 

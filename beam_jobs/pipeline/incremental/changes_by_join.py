@@ -11,6 +11,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs.base.records import Document, UnchangedDocuments
 from beam_jobs.pipeline.incremental.changes_by_index import ADDED, CHANGED, CHANGES_SCHEMA, REMOVED
+from beam_jobs.pipeline.incremental.digests import KnownDigests
 from beam_jobs.pipeline.incremental.previous_documents import PreviousFiles, changed_ids, documents_of
 from beam_jobs.pipeline.incremental.reuse_by_index import text_digest
 from beam_jobs.pipeline.rows.copied import document_rows
@@ -128,6 +129,7 @@ class _ReadPrevious(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
             | "Files"
             >> beam.Create(_files_of(self._plan.previous_files or ()))  # PCollection[tuple[str, int, bool]]
             | "Spread" >> beam.Reshuffle()  # PCollection[tuple[str, int, bool]]
+            | "Trusted" >> beam.Filter(_is_trusted, self._plan.digests)  # PCollection[tuple[str, int, bool]]
             | "Read" >> beam.FlatMap(_entries_of, self._plan.same_settings)  # PCollection[tuple[str, _Entry]]
         )
 
@@ -136,6 +138,10 @@ def _files_of(runs: Sequence[PreviousFiles]) -> list[tuple[str, int, bool]]:
     """Returns paths with their age in runs, and whether they hold rows."""
     found = [(path, age, True) for age, run in enumerate(runs) for path in run.row_files]
     return found + [(path, age, False) for age, run in enumerate(runs) for path in run.change_files]
+
+
+def _is_trusted(file: tuple[str, int, bool], digests: KnownDigests) -> bool:
+    return digests.check(file[0])
 
 
 def _entries_of(file: tuple[str, int, bool], same_settings: bool) -> Iterator[tuple[str, _Entry]]:

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow as pa
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.base.units import count
 from beam_jobs.errors import JobError, UsageError
+from beam_jobs.pipeline.incremental.digests import KnownDigests, digests_of_attempts, digests_of_runs
 from beam_jobs.pipeline.incremental.previous_documents import PreviousFiles, index_documents
 from beam_jobs.pipeline.incremental.previous_rows import (
     copied_columns,
@@ -45,7 +46,7 @@ class ReusePlan:
     ``folder`` is a local folder for indexes. ``paths`` are files whose rows are reused. ``previous_files``
     are those of the runs to compare with, the newest first; None without a comparison. ``same_settings`` is
     False if no earlier row can be kept. ``by_join``: workers share no disk, so there are no indexes.
-    ``notes`` are shown to the user.
+    ``notes`` are shown to the user. ``digests`` are those that the files must have.
     """
 
     folder: str
@@ -56,6 +57,7 @@ class ReusePlan:
     emit: Emit = "all"
     by_join: bool = False
     notes: tuple[str, ...] = ()
+    digests: KnownDigests = field(default_factory=KnownDigests)
 
     @property
     def rows_folder(self) -> str:
@@ -101,12 +103,18 @@ def plan_reuse(
     staged = staged_files(write, kind, encode, columns)
     notes = (f"{count(len(staged), 'file')} of an earlier attempt at this run",) if staged else ()
     folder = "" if by_join else _folder(write)
+    left = digests_of_attempts(write) if staged else frozenset()
+    known = KnownDigests(of_attempts=left)
     if flags.previous is None:
-        return ReusePlan(folder, tuple(staged), by_join=by_join, notes=notes) if staged else None
+        plan = ReusePlan(folder, tuple(staged), by_join=by_join, notes=notes, digests=known)
+        return plan if staged else None
     run = find_previous(flags.previous, write.output)
     if run is None:
         note = f"no finished run below {write.output} yet"
-        return ReusePlan(folder, tuple(staged), previous_files=(), by_join=by_join, notes=(*notes, note))
+        notes = (*notes, note)
+        return ReusePlan(
+            folder, tuple(staged), previous_files=(), by_join=by_join, notes=notes, digests=known
+        )
     chain = chain_of(run)
     why = _obstacle(chain, encode, kind, columns, flags)
     return ReusePlan(
@@ -120,6 +128,7 @@ def plan_reuse(
         emit=flags.emit,
         by_join=by_join,
         notes=(*notes, f"nothing can be reused from {run.root}: {why}" if why else run.root),
+        digests=KnownDigests(digests_of_runs(chain), left),
     )
 
 
@@ -194,13 +203,15 @@ def indexed(plan: ReusePlan | None) -> Iterator[None]:
     """Builds the indexes of a reuse plan on the launching machine, and removes them at the end.
 
     Raises:
-        JobError: an earlier file cannot be read, or changes are ambiguous.
+        JobError: an earlier file cannot be read or was changed, or changes are ambiguous.
     """
     if plan is None or plan.by_join:
         yield
         return
     try:
-        index_rows(plan.paths, plan.rows_folder)
+        compared = [path for run in plan.previous_files or () for path in (*run.row_files, *run.change_files)]
+        trusted = {path: plan.digests.check(path) for path in dict.fromkeys((*plan.paths, *compared))}
+        index_rows([path for path in plan.paths if trusted[path]], plan.rows_folder)
         if plan.documents_folder is not None:
             repeated = index_documents(
                 plan.previous_files or (), plan.documents_folder, same_settings=plan.same_settings

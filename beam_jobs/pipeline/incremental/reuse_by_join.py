@@ -58,6 +58,7 @@ class JoinRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
             documents.pipeline
             | "OldFiles" >> beam.Create(self._plan.paths)  # PCollection[str]
             | "SpreadOldFiles" >> beam.Reshuffle()  # PCollection[str]
+            | "Trusted" >> beam.Filter(self._plan.digests.check)  # PCollection[str]
             | "Places" >> beam.FlatMap(places_in)  # PCollection[tuple[bytes, Place]]
         )
         keyed = documents | "ByText" >> beam.Map(_by_text)  # PCollection[tuple[bytes, Document]]

@@ -15,7 +15,7 @@ from beam_jobs.pipeline.rows.cost import COST_KEYS, READY_KEY, REUSED_KEY, WEIGH
 from beam_jobs.pipeline.write.timeline import WorkLog, count_lengths
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS
-from beam_jobs.store.receipt import Receipt
+from beam_jobs.store.receipt import CLOSED_PREFIX, Receipt
 from model_bundle.base.machine import cpu_name, num_cores, peak_memory_bytes
 
 # Keeps the writer's memory small and is large enough for efficient scans.
@@ -34,6 +34,7 @@ class Shard:
     """
 
     def __init__(self, folder: str, kind: str, schema: pa.Schema) -> None:
+        self._folder = folder
         self._kind = kind
         self._schema = schema
         # A retried worker, or one that was given up, writes the same rows again under another name.
@@ -75,6 +76,8 @@ class Shard:
         """Finishes the file and returns its receipt."""
         self._write_group()
         self._writer.close()
+        # A later attempt trusts this file only with its digest.
+        filesystem.replace(filesystem.join(self._folder, f"{CLOSED_PREFIX}{self._sink.sha256}"), b"")
         self._sink.close()
         return Receipt(
             kind=self._kind,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +81,19 @@ def test_files_of_other_settings_or_cut_off_are_left_alone(
     source: Path, undisturbed: Run, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     shard, *_ = undisturbed.files("embeddings")
-    for name, flags, num_bytes, num_reused in (
-        ("same", [], None, 200),
-        ("other", ["--pooling", "max"], None, 0),
-        ("cut", [], -100, 0),
-        ("empty", [], 0, 0),
+    whole = shard.read_bytes()
+    flipped = whole[:400] + bytes([whole[400] ^ 1]) + whole[401:]  # within the data of a column
+    for name, flags, left, num_reused in (
+        ("same", [], whole, 200),
+        ("other", ["--pooling", "max"], whole, 0),
+        ("cut", [], whole[:-100], 0),
+        ("empty", [], b"", 0),
+        ("damaged", [], flipped, 0),
     ):
         staging = tmp_path / name / "_staging"
         staging.mkdir(parents=True)
-        (staging / "embeddings-x.parquet").write_bytes(shard.read_bytes()[:num_bytes])
+        (staging / "embeddings-x.parquet").write_bytes(left)
+        (staging / f"closed-{sha256(whole).hexdigest()}").touch()
         argv = ["--input", source, *FLAGS, "--limit", 200, *flags]
         run = run_job(tmp_path, tiny_bundle, *argv, run_id=name)
         assert run.exit_code == 0, run.stderr

@@ -203,3 +203,24 @@ def test_what_cannot_be_taken_over_is_said_before_work(tmp_path: Path, tiny_bund
     assert "was changed after it was written" in error("first")
     shutil.rmtree(first.root)
     assert "which no longer exists" in error("latest")
+
+
+@pytest.mark.parametrize("emit", ["all", "changes"])
+def test_rows_of_a_damaged_file_are_not_copied(emit: str, tmp_path: Path, tiny_bundle: Path) -> None:
+    """Its size is as before, so only its digest tells."""
+    first = run(tmp_path, tiny_bundle, ["the cat", "the dog"], run_id="first")
+    damage(first)
+    source = write_texts(tmp_path / "in.jsonl", ["the cat", "a mat"])
+    flags = ["--input", source, "--id_column", "id", "--previous", "first", "--emit", emit]
+    again = run_job(tmp_path / "out", tiny_bundle, *flags, run_id="second")
+    assert again.exit_code == 1
+    assert "should have the sha256" in again.stderr
+    assert not (tmp_path / "out" / "second" / "manifest.json").exists()
+
+
+def damage(done: Run) -> None:
+    """Changes one byte of a run's rows."""
+    (path,) = done.files("embeddings")
+    data = bytearray(path.read_bytes())
+    data[400] ^= 1
+    path.write_bytes(data)

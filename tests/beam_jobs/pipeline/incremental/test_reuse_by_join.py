@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.base.records import Document
+from beam_jobs.errors import JobError
 from beam_jobs.job.console.console import TextConsole
 from beam_jobs.job.flags.beam import pipeline_options
 from beam_jobs.job.flags.parsers import embed_parser
@@ -30,6 +31,7 @@ from tests.beam_jobs.pipeline.incremental.test_changes import (
     counts,
     state_of,
 )
+from tests.beam_jobs.pipeline.incremental.test_reuse import damage
 from tests.support.examples import examples
 from tests.support.models.tiny import FAILING_WORD
 from tests.support.runs.jobs import Run, run_job, vectors_of, write_jsonl
@@ -135,3 +137,11 @@ def test_what_a_chain_of_runs_says_of_an_id(
     assert told.get("a") == (
         None if before == after else "added" if not before else "changed" if after else "removed"
     )
+
+
+@pytest.mark.parametrize("emit", ["all", "changes"])
+def test_rows_of_a_damaged_file_are_not_copied(emit: str, tmp_path: Path, tiny_bundle: Path) -> None:
+    damage(joined(tmp_path, tiny_bundle, LAST.items(), "first"))
+    with pytest.raises(JobError, match="should have the sha256"):
+        joined(tmp_path, tiny_bundle, NEXT.items(), "second", "--previous", "latest", "--emit", emit)
+    assert not (tmp_path / "out" / "second" / "manifest.json").exists()
