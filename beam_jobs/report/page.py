@@ -81,6 +81,8 @@ def _head(manifest: RunManifest) -> str:
     what = " · ".join(
         filter(None, (str(bundle.get("name", "")), layers, manifest.precision, manifest.finished_at))
     )
+    if manifest.emit == "changes" and manifest.previous is not None:
+        what += f" · only what changed since {manifest.previous.run_id}"
     failed = f'<p class="failed"><b>FAILED.</b> {safe(manifest.failure)}</p>' if manifest.failure else ""
     return f"<header><h1>Run {safe(manifest.run_id)}</h1><p>{safe(what)}</p>{failed}</header>"
 

@@ -62,6 +62,11 @@ def runs_parser() -> Parser:
     parser.add_argument(
         "--max_shard_bytes", type=int, metavar="N", help="compact: size of the new files (default: 512 MB)"
     )
+    parser.add_argument(
+        "--only_this_run",
+        action="store_true",
+        help="compact, validate: a run that holds only changes (--emit changes), without the runs before it",
+    )
     parser.add_argument("--runner", metavar="NAME", help="compact: Beam runner (default: DirectRunner)")
     return parser
 
@@ -88,7 +93,7 @@ def _run(argv: Sequence[str]) -> int:
     if flags.verb == "validate":
         from beam_jobs.runs.validate import validate
 
-        return validate(flags.place, sys.stdout)
+        return validate(flags.place, sys.stdout, only_this_run=flags.only_this_run)
     if flags.verb == "list":
         from beam_jobs.runs.listing import print_list
 
@@ -105,6 +110,8 @@ def _check(flags: Namespace, rest: Sequence[str]) -> None:
     for name in ("output", "run_id", "max_shard_bytes", "runner"):
         if getattr(flags, name) is not None and flags.verb != "compact":
             raise UsageError(f"--{name} is for compact, not for {flags.verb}.")
+    if flags.only_this_run and flags.verb not in ("compact", "validate"):
+        raise UsageError(f"--only_this_run is for compact and validate, not for {flags.verb}.")
     deleting = {"--keep": flags.keep is not None, "--yes": flags.yes, "--print_only": flags.print_only}
     for flag, is_given in deleting.items():
         if is_given and flags.verb != "delete":

@@ -25,7 +25,7 @@ from beam_jobs.pipeline.write.transform import WriteShards
 from beam_jobs.store import filesystem
 from beam_jobs.store.arrow_files import arrow_filesystem
 from beam_jobs.store.filesystem import absolute_path
-from beam_jobs.store.finished_run import FinishedRun, find_run
+from beam_jobs.store.finished_run import FinishedRun, find_whole_run
 from beam_jobs.store.manifest import DEAD_LETTERS, LATEST_NAME, RunFile, RunManifest
 from beam_jobs.store.run_folder import check_output, find_manifest
 
@@ -49,7 +49,7 @@ def compact(flags: Namespace, rest: Sequence[str], own_flags: Sequence[str], str
         UsageError: there is no finished run, or its copy would replace a newer run as the latest.
         JobError: a file differs from the manifest, or the copy failed.
     """
-    run = find_run(absolute_path(flags.place))
+    run = find_whole_run(absolute_path(flags.place), only_this_run=flags.only_this_run)
     root = absolute_path(flags.output) if flags.output else run.folder.rpartition("/")[0]
     _check_latest(run, root)
     in_process = is_in_process(flags.runner)

@@ -15,7 +15,7 @@ from beam_jobs.errors import JobError
 from beam_jobs.runs.check_rows import DuplicateIds, check_values, find_duplicates
 from beam_jobs.store import filesystem
 from beam_jobs.store.arrow_files import arrow_filesystem
-from beam_jobs.store.finished_run import FinishedRun, find_run
+from beam_jobs.store.finished_run import FinishedRun, chain_of_runs, find_run
 from beam_jobs.store.manifest import DEAD_LETTERS, RunFile
 from model_bundle.bundle.manifest import canonical_json
 
@@ -23,15 +23,22 @@ _SHOWN_PROBLEMS = 20
 _Check = Callable[[FinishedRun], Iterator[str]]
 
 
-def validate(path: str, stream: TextIO) -> int:
+def validate(path: str, stream: TextIO, *, only_this_run: bool = False) -> int:
     """Checks a run and prints the problems; returns 0 if it is valid, else 1.
+
+    If the run holds only changes, the runs that it needs are checked, too, unless ``only_this_run``.
 
     Memory is bounded: files are read in parts, and DuckDB counts many ids on disk.
 
     Raises:
-        UsageError: there is no finished run.
+        UsageError: there is no finished run, or one that it needs is missing.
     """
     run = find_run(path)
+    chain = (run,) if only_this_run else chain_of_runs(run)
+    return max([_validate(part, stream) for part in chain])
+
+
+def _validate(run: FinishedRun, stream: TextIO) -> int:
     manifest = run.manifest
     num_bytes = sum(file.num_bytes for file in manifest.files)
     print(

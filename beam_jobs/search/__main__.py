@@ -41,6 +41,9 @@ def search_parser() -> Parser:
     parser.add_argument(
         "--where", metavar="SQL", help="search only rows that satisfy a condition, such as: topic = 'birds'"
     )
+    parser.add_argument(
+        "--only_this_run", action="store_true", help="search a run that holds only changes (--emit changes)"
+    )
     parser.add_argument("--column", metavar="NAME", help="vector column, if the run has several")
     parser.add_argument(
         "--bundle",

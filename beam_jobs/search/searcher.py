@@ -15,7 +15,7 @@ from beam_jobs.search.nearest import Neighbour, nearest
 from beam_jobs.search.query import Prompt, QueryEncoder, choose_column
 from beam_jobs.search.where import Condition
 from beam_jobs.store.dataset import run_schema, take_rows, vector_columns
-from beam_jobs.store.finished_run import find_run
+from beam_jobs.store.finished_run import find_whole_run
 from model_bundle.errors import ModelRunError
 
 _SHOWN_CHARACTERS = 200
@@ -67,7 +67,7 @@ class Searcher:
     """
 
     def __init__(self, flags: Namespace) -> None:
-        self._run = find_run(flags.run)
+        self._run = find_whole_run(flags.run, only_this_run=flags.only_this_run)
         choose_column(self._run, flags.column)
         schema = run_schema(self._run)
         self._condition = Condition(flags.where, schema) if flags.where is not None else None

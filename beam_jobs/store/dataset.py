@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs.errors import JobError
 from beam_jobs.store.arrow_files import arrow_filesystem
-from beam_jobs.store.finished_run import FinishedRun, find_run
+from beam_jobs.store.finished_run import FinishedRun, find_whole_run
 
 # 25 MB of vectors with 384 dimensions.
 _BATCH_ROWS = 16_384
@@ -34,7 +34,9 @@ _EMPTY = pa.schema(
 )
 
 
-def open_run(path: str | os.PathLike[str], fixed_size: bool = False) -> ds.Dataset:
+def open_run(
+    path: str | os.PathLike[str], fixed_size: bool = False, only_this_run: bool = False
+) -> ds.Dataset:
     """Opens the rows of a finished run through its manifest; files not listed there are ignored.
 
     Reads only the manifest and the schema of one file; ``to_table``, ``to_batches`` and ``scanner`` read
@@ -43,15 +45,16 @@ def open_run(path: str | os.PathLike[str], fixed_size: bool = False) -> ds.Datas
     Args:
         path: a run's folder, local or gs://, or the root of runs, which selects the latest finished one.
         fixed_size: vectors as ``fixed_size_list[dim]``, which Parquet does not have; else as ``list``.
+        only_this_run: whether a run that holds only changes may be opened, which is not the collection.
 
     Returns:
         The dataset, its files in the order of the manifest; without vector columns if the run has no rows.
 
     Raises:
-        UsageError: there is no run, it has not finished, or it failed.
+        UsageError: there is no run, it has not finished, it failed, or it holds only changes.
         JobError: a file of the run is missing.
     """
-    return open_rows(find_run(os.fspath(path)), fixed_size=fixed_size)
+    return open_rows(find_whole_run(os.fspath(path), only_this_run=only_this_run), fixed_size=fixed_size)
 
 
 def open_rows(run: FinishedRun, *, fixed_size: bool = False) -> ds.Dataset:

@@ -72,6 +72,46 @@ def find_run(path: str) -> FinishedRun:
     return FinishedRun(named, RunManifest.from_bytes(data, filesystem.join(named, MANIFEST_NAME)))
 
 
+def find_whole_run(path: str, *, only_this_run: bool) -> FinishedRun:
+    """Finds a finished run whose rows are a whole collection.
+
+    Args:
+        path: see ``find_run``.
+        only_this_run: also take a run that holds only changes, for these rows alone.
+
+    Raises:
+        UsageError, JobError: see ``find_run``; also if the run holds only changes.
+    """
+    run = find_run(path)
+    if run.manifest.emit == "changes" and not only_this_run:
+        before = "another run" if run.manifest.previous is None else run.manifest.previous.run_id
+        raise UsageError(
+            f"{run.folder} holds only what changed since {before}, so most rows may be missing. For a whole "
+            f"run, start its job again with --previous {run.manifest.run_id} --emit all, which copies every "
+            "row. For the rows of this run alone: --only_this_run (open_run: only_this_run=True)."
+        )
+    return run
+
+
+def chain_of_runs(run: FinishedRun) -> tuple[FinishedRun, ...]:
+    """Returns a run and, if it holds only changes, the runs that complete it; the last one is complete.
+
+    Raises:
+        UsageError: one of them is missing.
+    """
+    chain = [run]
+    while chain[-1].manifest.emit == "changes" and (entry := chain[-1].manifest.previous) is not None:
+        sibling = filesystem.join(chain[-1].folder.rpartition("/")[0], entry.run_id)
+        places = [p for p in (sibling, entry.root) if filesystem.exists(filesystem.join(p, MANIFEST_NAME))]
+        if not places:
+            raise UsageError(
+                f"{chain[-1].folder} holds only changes, and the previous run, {entry.run_id}, does not "
+                f"exist. Looked for it at {sibling} and {entry.root}. Restore it, or use --only_this_run."
+            )
+        chain.append(find_run(places[0]))
+    return tuple(chain)
+
+
 def find_ended_run(path: str) -> FinishedRun:
     """Finds a run that has finished or failed, for commands that describe runs and do not read results.
 
