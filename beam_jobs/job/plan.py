@@ -18,7 +18,7 @@ from beam_jobs.pipeline.write.description import describe_run, new_run
 from beam_jobs.store import filesystem
 from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.manifest import RunManifest
-from beam_jobs.store.run_folder import check_output, find_manifest, run_to_resume
+from beam_jobs.store.run_folder import check_output, find_manifest, record_needs, run_to_resume
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
 from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 
@@ -54,6 +54,8 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     num_kept = len(summary.kept_schema)
     reuse = plan_reuse(flags, write, encode, schema, num_kept, by_join=not in_process)
     check_folder(write, encode, flags)
+    if reuse is not None and reuse.needs:
+        record_needs(write, reuse.needs)
     description = describe_run(encode, limits, dict(sorted(vars(flags).items())))
     if reuse is not None:
         description = replace(description, previous=reuse.previous, emit=reuse.emit)

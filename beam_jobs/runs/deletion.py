@@ -32,8 +32,8 @@ def plan_deletion(
     """Decides which runs can be deleted.
 
     Failed and unfinished runs are deleted, except unfinished ones written to within ``min_age``, whose job
-    may still be running. The newest ``keep`` finished runs are kept, and always the latest run and every run
-    that a kept run depends on.
+    may still be running; these note which runs they read. The newest ``keep`` finished runs are kept, and always
+    the latest run and every run that a kept run depends on.
 
     Args:
         runs: all runs of a root, the oldest first.
@@ -63,15 +63,15 @@ def plan_deletion(
 
 def _keep_dependencies(runs: Sequence[RunEntry], reasons: dict[str, str]) -> None:
     """Adds the runs that kept runs depend on, transitively."""
-    manifests = {run.run_id: run.manifest for run in runs}
+    known = {run.run_id: run for run in runs}
     waiting = list(reasons)
     while waiting:
-        run_id = waiting.pop()
-        manifest = manifests[run_id]
-        base = None if manifest is None else needed_run(manifest)
-        if base is not None and base in manifests and base not in reasons:
-            reasons[base] = f"{run_id} needs it"
-            waiting.append(base)
+        run = known[waiting.pop()]
+        base = None if run.manifest is None else needed_run(run.manifest)
+        for needed in (*run.needs, *(() if base is None else (base,))):
+            if needed in known and needed not in reasons:
+                reasons[needed] = f"{run.run_id} needs it"
+                waiting.append(needed)
 
 
 def needed_run(manifest: RunManifest) -> str | None:
@@ -98,15 +98,20 @@ def delete_run(run: RunEntry) -> None:
 
 def delete(flags: Namespace, stream: TextIO) -> int:
     """Prints which runs can be deleted and deletes them after confirmation."""
-    runs = list_runs(flags.place)
-    plan = plan_deletion(runs, flags.keep, timedelta(hours=flags.min_age_hours))
+    min_age = timedelta(hours=flags.min_age_hours)
+    plan = plan_deletion(list_runs(flags.place), flags.keep, min_age)
     print("\n".join(_plan_lines(plan)), file=stream, flush=True)
     if flags.print_only or not plan.deleted:
         return 0
     if not flags.yes and not _is_confirmed(plan, stream):
         print("Nothing was deleted.", file=stream)
         return 0
+    # While somebody made up their mind, a job may have started that reads one of these runs.
+    now = {run.run_id for run in plan_deletion(list_runs(flags.place), flags.keep, min_age).deleted}
     for run in plan.deleted:
+        if run.run_id not in now:
+            print(f"kept {run.folder}, which is needed by now", file=stream, flush=True)
+            continue
         delete_run(run)
         print(f"deleted {run.folder}", file=stream, flush=True)
     return 0

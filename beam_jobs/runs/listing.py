@@ -22,6 +22,7 @@ from beam_jobs.store.manifest import (
     FAILED_NAME,
     LATEST_NAME,
     MANIFEST_NAME,
+    NEEDS_PREFIX,
     STAGING_DIR,
     RunManifest,
 )
@@ -37,7 +38,8 @@ class RunEntry:
     """A run's folder.
 
     ``when`` is the time it finished, or of the last write if it did not. ``manifest`` is None if it is
-    missing or unreadable. ``num_bytes`` is the total size of all files in the folder.
+    missing or unreadable. ``needs`` are the ids of runs that an unfinished one reads. ``num_bytes``
+    is the total size of all files in the folder.
     """
 
     run_id: str
@@ -47,6 +49,7 @@ class RunEntry:
     num_bytes: int
     manifest: RunManifest | None
     is_latest: bool
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,18 @@ def _entry(root: str, name: str, below: dict[str, _File], latest: str | None) ->
     if manifest is not None:
         when = datetime.fromisoformat(manifest.finished_at)
     num_bytes = sum(file.num_bytes for file in below.values())
-    return RunEntry(name, folder, state, when, num_bytes, manifest, name == latest)
+    needs = _needs(folder, below) if state == "unfinished" else ()
+    return RunEntry(name, folder, state, when, num_bytes, manifest, name == latest, needs)
+
+
+def _needs(folder: str, below: dict[str, _File]) -> tuple[str, ...]:
+    """Returns the ids of the runs that attempts at an unfinished run have noted."""
+    needs: set[str] = set()
+    for path in below:
+        if path.startswith(f"{STAGING_DIR}/{NEEDS_PREFIX}"):
+            data = filesystem.read_bytes(filesystem.join(folder, path))  # gone if the run finishes now
+            needs.update([] if data is None else json.loads(data))
+    return tuple(sorted(needs))
 
 
 def _state(folder: str, below: dict[str, _File]) -> tuple[State, RunManifest | None]:

@@ -15,6 +15,8 @@ FAILED_NAME = "manifest.failed.json"
 LATEST_NAME = "latest.json"
 REPORT_NAME = "report.html"
 STAGING_DIR = "_staging"
+# In the staging folder, followed by an attempt's id: the runs that it reads, as JSON.
+NEEDS_PREFIX = "needs-"
 EMBEDDINGS = "embeddings"
 CLASSES = "classes"
 DEAD_LETTERS = "dead_letters"

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 
 from apache_beam.io.filesystem import BeamIOError
 
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.errors import FinishedError, JobError, UsageError
 from beam_jobs.store import filesystem
-from beam_jobs.store.manifest import FAILED_NAME, LATEST_NAME, MANIFEST_NAME, STAGING_DIR, RunManifest
+from beam_jobs.store.manifest import (
+    FAILED_NAME,
+    LATEST_NAME,
+    MANIFEST_NAME,
+    NEEDS_PREFIX,
+    STAGING_DIR,
+    RunManifest,
+)
 
 # Holds the id of the job that owns the run's folder: the one started last.
 _CLAIM = "attempt"
@@ -66,6 +74,25 @@ def check_claim(options: WriteOptions) -> RunManifest | None:
             "nothing there. Give each job its own id, or leave --run_id out."
         )
     return found
+
+
+def record_needs(options: WriteOptions, folders: Sequence[str]) -> None:
+    """Notes that an unfinished run reads earlier runs, so that ``runs ROOT delete`` keeps them.
+
+    Args:
+        options: the unfinished run.
+        folders: those of the earlier runs.
+
+    Raises:
+        UsageError: one of them was deleted before it was noted.
+    """
+    ids = [filesystem.base_name(folder) for folder in folders]
+    name = f"{NEEDS_PREFIX}{options.attempt_id}"
+    path = filesystem.join(options.output, options.run_id, STAGING_DIR, name)
+    filesystem.replace(path, json.dumps(ids).encode())
+    for folder in folders:
+        if not filesystem.exists(filesystem.join(folder, MANIFEST_NAME)):
+            raise UsageError(f"--previous: {folder} was deleted just now. Choose another run.")
 
 
 def has_ended(options: WriteOptions) -> bool:

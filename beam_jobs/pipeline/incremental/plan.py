@@ -46,7 +46,8 @@ class ReusePlan:
     ``folder`` is a local folder for indexes. ``paths`` are files whose rows are reused. ``previous_files``
     are those of the runs to compare with, the newest first; None without a comparison. ``same_settings`` is
     False if no earlier row can be kept. ``by_join``: workers share no disk, so there are no indexes.
-    ``notes`` are shown to the user. ``digests`` are those that the files must have.
+    ``notes`` are shown to the user. ``needs`` are the folders of the earlier runs,
+    ``digests`` are those that their files must have.
     """
 
     folder: str
@@ -57,6 +58,7 @@ class ReusePlan:
     emit: Emit = "all"
     by_join: bool = False
     notes: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     digests: KnownDigests = field(default_factory=KnownDigests)
 
     @property
@@ -128,6 +130,7 @@ def plan_reuse(
         emit=flags.emit,
         by_join=by_join,
         notes=(*notes, f"nothing can be reused from {run.root}: {why}" if why else run.root),
+        needs=tuple(part.root for part in chain),
         digests=KnownDigests(digests_of_runs(chain), left),
     )
 

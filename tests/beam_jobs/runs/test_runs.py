@@ -13,11 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from beam_jobs.base.config import WriteOptions
+from beam_jobs.errors import UsageError
+from beam_jobs.job.flags.beam import pipeline_options
+from beam_jobs.job.flags.parsers import embed_parser
+from beam_jobs.job.plan import plan_job
 from beam_jobs.runs.__main__ import main
 from beam_jobs.runs.deletion import plan_deletion
 from beam_jobs.runs.listing import list_runs
 from beam_jobs.store.manifest import PreviousEntry
-from tests.support.runs.jobs import capture
+from beam_jobs.store.run_folder import record_needs
+from tests.support.runs.jobs import capture, run_job, write_texts
 from tests.support.runs.made_runs import make_run
 
 SHARDS = [{"ids": ["a", "b"], "vectors": np.eye(2)}]
@@ -164,3 +170,27 @@ def test_wrong_use(root: Path) -> None:
     assert "--keep is for delete, not for list" in runs(root, "list", "--keep", "1")[2]
     assert "--format is for list" in runs(root, "validate", "--format", "json")[2]
     assert runs(root, "remove")[0] == 2
+
+
+def test_what_a_running_job_reads_stays(root: Path) -> None:
+    """The job writes changes since a run that does not hold all rows itself."""
+    entry = PreviousEntry(run_id="r1", root=str(root / "r1"))
+    make_run(root, "c1", SHARDS, finished_at="2026-11-06T10:00:00+00:00", emit="changes", previous=entry)
+    options = WriteOptions(str(root), "going", "a" * 32)
+    record_needs(options, [str(root / "c1"), str(root / "r1")])
+    make_run(root, "newest", SHARDS, finished_at="2026-11-07T10:00:00+00:00")
+    stays = {run.run_id: why for run, why in plan_deletion(list_runs(str(root)), 1, DAY, NOW).kept}
+    assert (stays["c1"], stays["r1"]) == ("going needs it", "going needs it")
+    with pytest.raises(UsageError, match="was deleted just now"):
+        record_needs(options, [str(root / "gone")])
+
+
+def test_a_job_with_previous_notes_what_it_reads(tmp_path: Path, tiny_bundle: Path) -> None:
+    source = write_texts(tmp_path / "in.jsonl", ["the cat"])
+    flags = ["--input", source, "--id_column", "id"]
+    assert run_job(tmp_path / "out", tiny_bundle, *flags, run_id="first").exit_code == 0
+    argv = ["--bundle", tiny_bundle, "--output", tmp_path / "out", "--run_id", "second", *flags]
+    parsed = embed_parser().parse_args([*map(str, argv), "--previous", "first", "--emit", "changes"])
+    plan_job(parsed, pipeline_options("DirectRunner", [], []), in_process=True)  # and has not finished
+    (going,) = (run for run in list_runs(str(tmp_path / "out")) if run.run_id == "second")
+    assert going.needs == ("first",)
