@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from beam_jobs.errors import UsageError
 
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class WriteOptions:
             raise UsageError(f"--max_shard_bytes must be at least 1, not {self.max_shard_bytes}.")
         if not self.checkpoint_seconds > 0:
             raise UsageError(f"--checkpoint_seconds must be above 0, not {self.checkpoint_seconds}.")
-        if not _RUN_ID.fullmatch(self.run_id):
+        if not RUN_ID.fullmatch(self.run_id):
             raise UsageError(
                 f"--run_id {self.run_id!r}: expected at most 128 letters, digits, '.', '_' and '-', "
                 "starting with a letter or digit; it names a folder."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from beam_jobs.store import filesystem
 from beam_jobs.store.arrow_files import arrow_filesystem
 from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.finished_run import FinishedRun, find_whole_run
-from beam_jobs.store.manifest import DEAD_LETTERS, LATEST_NAME, RunFile, RunManifest
+from beam_jobs.store.latest import read_latest
+from beam_jobs.store.manifest import DEAD_LETTERS, RunFile, RunManifest
 from beam_jobs.store.run_folder import check_output, find_manifest
 
 DEFAULT_SHARD_BYTES = 512_000_000
@@ -164,12 +164,11 @@ def _describe(manifest: RunManifest) -> RunDescription:
 
 def _check_latest(run: FinishedRun, root: str) -> None:
     """Rejects a copy that would replace a newer run as the latest."""
-    data = filesystem.read_bytes(filesystem.join(root, LATEST_NAME))
-    latest = None if data is None else json.loads(data)["run_id"]
-    if latest not in (None, run.manifest.run_id):
+    latest = read_latest(root)
+    if latest is not None and latest.run_id != run.manifest.run_id:
         raise UsageError(
-            f"{root} has a newer run, {latest}: a copy of {run.manifest.run_id} would become its latest. "
-            "Compact the newer one, or name another --output."
+            f"{root} has a newer run, {latest.run_id}: a copy of {run.manifest.run_id} would become its "
+            "latest. Compact the newer one, or name another --output."
         )
 
 

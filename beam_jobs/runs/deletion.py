@@ -32,7 +32,7 @@ def plan_deletion(
     """Decides which runs can be deleted.
 
     Failed and unfinished runs are deleted, except unfinished ones written to within ``min_age``, whose job
-    may still be running; these note which runs they read. The newest ``keep`` finished runs are kept, and always
+    may still be running, and what these read. The newest ``keep`` finished runs are kept, and always
     the latest run and every run that a kept run depends on.
 
     Args:

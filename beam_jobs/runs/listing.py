@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from argparse import Namespace
 from collections import defaultdict
@@ -15,18 +16,19 @@ from typing import Any, Literal, TextIO
 from beam_jobs.base.units import format_bytes
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.store import filesystem
+from beam_jobs.store.latest import read_latest
 from beam_jobs.store.manifest import (
     CLASSES,
     DEAD_LETTERS,
     EMBEDDINGS,
     FAILED_NAME,
-    LATEST_NAME,
     MANIFEST_NAME,
     NEEDS_PREFIX,
     STAGING_DIR,
     RunManifest,
 )
 
+_logger = logging.getLogger(__name__)
 State = Literal["finished", "failed", "unfinished", "unreadable"]
 # A job writes at least one of these into its folder; other folders are not runs.
 _OURS = (MANIFEST_NAME, FAILED_NAME)
@@ -115,8 +117,12 @@ def _is_run(below: dict[str, _File]) -> bool:
 
 
 def _latest(root: str) -> str | None:
-    data = filesystem.read_bytes(filesystem.join(root, LATEST_NAME))
-    return None if data is None else str(json.loads(data)["run_id"])
+    try:
+        latest = read_latest(root)
+    except UsageError as error:  # a listing helps to repair that
+        _logger.warning("%s", error)
+        return None
+    return None if latest is None else latest.run_id
 
 
 def _entry(root: str, name: str, below: dict[str, _File], latest: str | None) -> RunEntry:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from beam_jobs.errors import UsageError
 from beam_jobs.store import filesystem
+from beam_jobs.store.latest import read_latest
 from beam_jobs.store.manifest import (
     DEAD_LETTERS,
     FAILED_NAME,
@@ -56,13 +56,13 @@ def find_run(path: str) -> FinishedRun:
     if data is not None:
         return FinishedRun(folder, RunManifest.from_bytes(data, filesystem.join(folder, MANIFEST_NAME)))
     _refuse_unfinished(folder)
-    latest = filesystem.read_bytes(filesystem.join(folder, LATEST_NAME))
+    latest = read_latest(folder)
     if latest is None:
         raise UsageError(
             f"{path} is neither a run (no {MANIFEST_NAME}) nor a root of finished runs (no {LATEST_NAME}). "
             "Give the folder that a job prints when it ends, or its --output."
         )
-    named = filesystem.join(folder, str(json.loads(latest)["run_id"]))
+    named = filesystem.join(folder, latest.run_id)
     data = filesystem.read_bytes(filesystem.join(named, MANIFEST_NAME))
     if data is None:
         raise UsageError(
@@ -118,9 +118,10 @@ def find_ended_run(path: str) -> FinishedRun:
     Raises:
         UsageError, JobError: see ``find_run``.
     """
-    where = filesystem.join(path if path == "/" else path.rstrip("/"), FAILED_NAME)
+    folder = path if path == "/" else path.rstrip("/")
+    where = filesystem.join(folder, FAILED_NAME)
     data = filesystem.read_bytes(where)
-    if data is None:
+    if data is None or filesystem.exists(filesystem.join(folder, MANIFEST_NAME)):
         return find_run(path)
     return FinishedRun(where.removesuffix(f"/{FAILED_NAME}"), RunManifest.from_bytes(data, where))
 

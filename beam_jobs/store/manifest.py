@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from beam_jobs.base.config import RUN_ID
 from beam_jobs.errors import JobError
 
 FORMAT_VERSION = 1
@@ -35,6 +36,15 @@ class RunFile(_Part):
     num_rows: int = Field(ge=0)
     num_bytes: int = Field(ge=0)
     sha256: str
+
+    @field_validator("path")
+    @classmethod
+    def _is_inside(cls, path: str) -> str:
+        """Rejects a path that leads out of the run's folder."""
+        parts = path.split("/")
+        if any(part in ("", ".", "..") for part in parts) or any(c in path for c in "\\:\0"):
+            raise ValueError(f"the file {path!r} is not inside the run's folder")
+        return path
 
 
 class RunCounts(_Part):
@@ -80,6 +90,14 @@ class PreviousEntry(_Part):
 
     run_id: str
     root: str
+
+    @field_validator("run_id")
+    @classmethod
+    def _is_name(cls, run_id: str) -> str:
+        """Rejects an id that is not the name of a folder."""
+        if not RUN_ID.fullmatch(run_id):
+            raise ValueError(f"the run id {run_id!r} is not the name of a folder")
+        return run_id
 
 
 class DeadFileEntry(_Part):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from beam_jobs.errors import UsageError
 from beam_jobs.store import filesystem
 from beam_jobs.store.filesystem import absolute_path
+from beam_jobs.store.latest import read_latest
 from beam_jobs.store.manifest import (
     CHANGES,
     CLASSES,
@@ -108,18 +108,15 @@ def _run_at(root: str) -> PreviousRun | None:
 
 
 def _latest_below(root: str) -> PreviousRun | None:
-    path = filesystem.join(root, LATEST_NAME)
-    data = filesystem.read_bytes(path)
-    if data is None:
+    latest = read_latest(root)
+    if latest is None:
         return None
-    try:
-        run_id = str(json.loads(data)["run_id"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} does not name a run: {error}. Give the folder of the run.") from error
-    found = _run_at(filesystem.join(root, run_id))
+    found = _run_at(filesystem.join(root, latest.run_id))
     if found is None:
+        path = filesystem.join(root, LATEST_NAME)
         raise UsageError(
-            f"{path} names the run {run_id}, which no longer exists. Choose another run, or remove the file."
+            f"{path} names the run {latest.run_id}, which no longer exists. Choose another run, or remove "
+            "the file."
         )
     return replace(found, is_named=False)
 

@@ -150,7 +150,7 @@ def _end(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> Run
         # Only something other than this job can have done that. A run is absent rather than wrong.
         filesystem.delete(filesystem.join(root, MANIFEST_NAME if manifest.failure is None else FAILED_NAME))
         raise
-    finish(options, manifest)
+    finish(options, manifest, is_retry=is_retry)
     if manifest.failure is None:
         _remove_strays(root, manifest)
     elif filesystem.exists(filesystem.join(root, MANIFEST_NAME)):  # another attempt has succeeded meanwhile
