@@ -13,9 +13,10 @@ import sys
 import time
 from dataclasses import dataclass
 
-from beam_jobs.base.config import Limits, WriteOptions
-from beam_jobs.pipeline.write.commit import RunDescription, _manifest, _plan
-from beam_jobs.pipeline.write.shard import Receipt
+from beam_jobs.base.config import FailureLimits, WriteOptions
+from beam_jobs.pipeline.write.commit import build_manifest, plan_commit
+from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.store.receipt import Receipt
 
 _WORKERS = (1, 10, 100, 300, 1000, 3000)
 
@@ -39,11 +40,11 @@ def commit_seconds_a_file(num_files: int = 20_000) -> float:
                 {"num_documents": 25_000, "num_tokens": 1_250_000})
         for i in range(num_files)
     ]  # fmt: skip
-    limits = Limits(allow_empty_input=True)
+    limits = FailureLimits(allow_empty_input=True)
     description = RunDescription("2026-01-01T00:00:00+00:00", {}, "0" * 64, "float32", {}, limits, {})
     started = time.monotonic()
-    plan = _plan(0, [*receipts, 25_000 * num_files, "all receipts are in"])
-    _manifest(plan, WriteOptions("/r", "run", "attempt"), description).to_bytes()
+    plan = plan_commit(0, [*receipts, 25_000 * num_files, "all receipts are in"])
+    build_manifest(plan, WriteOptions("/r", "run", "attempt"), description).to_bytes()
     return (time.monotonic() - started) / num_files
 
 

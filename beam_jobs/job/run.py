@@ -8,12 +8,13 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.runner import PipelineState
 
+from beam_jobs.base.progress import close_tally, open_tally
 from beam_jobs.errors import JobError
 from beam_jobs.job.console.console import Voice
-from beam_jobs.job.console.progress_line import LiveLine, close_tally, open_tally
+from beam_jobs.job.console.progress_line import LiveLine
 from beam_jobs.job.console.runner_metrics import RunnerCounts, counters_line, where_to_look
 from beam_jobs.pipeline.build import JobPlan, build
-from beam_jobs.pipeline.incremental.prepare import indexed
+from beam_jobs.pipeline.incremental.plan import indexed
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import RunManifest
 from beam_jobs.store.run_folder import find_manifest

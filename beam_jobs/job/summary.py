@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from beam_jobs.base.units import count, size
+from beam_jobs.base.units import count, format_bytes, format_duration
 from beam_jobs.job.console.console import Severity, Voice
-from beam_jobs.job.console.progress_line import clock
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (
@@ -35,7 +34,7 @@ def print_plan(plan: JobPlan, voice: Voice) -> None:
         voice.say("reuse", note)
     voice.say(
         "plan",
-        f"{count(len(files), 'input file')}, {size(plan.summary.total_bytes)}, text from "
+        f"{count(len(files), 'input file')}, {format_bytes(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
         f"({encode.bundle_digest[:12]}), {what}, {encode.request.precision}; run {plan.write.run_id}",
     )
@@ -50,7 +49,7 @@ def print_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
     files = [file for file in manifest.files if file.kind in (EMBEDDINGS, CLASSES)]
     if files:
         folder = f"{root}/{files[0].kind}"
-        total = size(sum(file.num_bytes for file in files))
+        total = format_bytes(sum(file.num_bytes for file in files))
         lines += [f"  files      {len(files)} in {folder}, {total}"]
         lines += [f"  open       duckdb -c \"SELECT * FROM '{folder}/*.parquet' LIMIT 5\""]
         lines += [f"             pandas.read_parquet('{folder}')"]
@@ -77,7 +76,10 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         + f"{counts.num_dead:,} dead"
         + (f" ({reasons})" if reasons else ""),
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
-        f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",
+        (
+            f"  time       {format_duration(seconds)} with start-up, "
+            f"{format_duration(counts.model_seconds)} in the model"
+        ),
     ]
     if counts.num_repeated:
         lines.append(
@@ -87,7 +89,7 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         changes = ", ".join(f"{number:,} {change}" for change, number in counts.changes.items())
         lines.append(f"  changes    {changes}")
     if manifest.workers.peak_memory_bytes:
-        lines.append(f"  memory     {size(manifest.workers.peak_memory_bytes)} peak of one worker")
+        lines.append(f"  memory     {format_bytes(manifest.workers.peak_memory_bytes)} peak of one worker")
     if counts.num_truncated:
         lines.append(
             f"  truncated  {count(counts.num_truncated, 'document')} "
@@ -127,6 +129,6 @@ def _bfloat16_saving(manifest: RunManifest, plan: JobPlan) -> str | None:
     if speedup is None:
         return None
     return (
-        f"  faster     --precision bfloat16 would have taken {clock(seconds / speedup)} instead of "
-        f"{clock(seconds)} in the model (measured now: {speedup:.1f} times as fast)"
+        f"  faster     --precision bfloat16 would have taken {format_duration(seconds / speedup)} instead of "
+        f"{format_duration(seconds)} in the model (measured now: {speedup:.1f} times as fast)"
     )

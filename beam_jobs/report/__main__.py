@@ -34,7 +34,7 @@ def _report(argv: Sequence[str]) -> int:
 
     from beam_jobs.errors import JobError
     from beam_jobs.report.page import make_page
-    from beam_jobs.store import arrow_files
+    from beam_jobs.store import filesystem
     from beam_jobs.store.finished_run import find_ended_run
     from beam_jobs.store.manifest import REPORT_NAME
 
@@ -45,7 +45,7 @@ def _report(argv: Sequence[str]) -> int:
         raise JobError(
             f"A file of {run.folder} cannot be read: {error}. Check it: python -m beam_jobs.runs RUN validate"
         ) from error
-    output = flags.output or arrow_files.join(run.folder, REPORT_NAME)
+    output = flags.output or filesystem.join(run.folder, REPORT_NAME)
     if output.startswith("gs://"):
         from beam_jobs.store import filesystem
 

@@ -12,8 +12,7 @@ from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import bundle_digest, list_files
 from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest, Rows
 from model_bundle.compare.compare import Comparison
-from model_bundle.runtime.golden import GOLDEN_TEXTS
-from model_bundle.runtime.reference_vectors import ReferenceVectors
+from model_bundle.runtime.golden import GOLDEN_TEXTS, ReferenceVectors
 
 # Golden vectors cover every layer of every token: with more or longer texts they would outgrow the model.
 _MAX_TEXTS = 4

@@ -10,8 +10,7 @@ import numpy as np
 
 from model_bundle.errors import ModelRunError
 from model_bundle.text.prepared import PreparedTexts, PreparedWords
-from model_bundle.text.window_words import WordParts
-from model_bundle.text.windows import WindowedTexts
+from model_bundle.text.windows import WindowedTexts, WordParts
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,9 @@ class MemoryGuard:
         batch = _describe(inputs)
         needed = self._known_bound(batch)
         if needed <= self._idle_free:
-            with self._gate.beside(needed, self._idle_free):
+            with self._gate.shared(needed, self._idle_free):
                 return run(inputs)
-        with self._gate.alone():
+        with self._gate.exclusive():
             try:
                 return self._run_alone(run, inputs, batch)
             finally:
@@ -205,7 +205,7 @@ class MemoryGate:
         self._reserved_bytes = 0.0
 
     @contextmanager
-    def beside(self, needed_bytes: float, free_bytes: float) -> Iterator[None]:
+    def shared(self, needed_bytes: float, free_bytes: float) -> Iterator[None]:
         """Waits until the batch fits next to the running ones.
 
         Args:
@@ -227,7 +227,7 @@ class MemoryGate:
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Waits until nothing runs, and keeps others from starting."""
         with self._changed:
             self._changed.wait_for(lambda: self._num_alone == 0)

@@ -63,7 +63,7 @@ def test_too_many_dead_keeps_everything_but_is_no_run(tmp_path: Path, tiny_bundl
     flags = ["--input", source, "--id_column", "id"]
     failed = run_job(tmp_path / "out", tiny_bundle, *flags)
     assert failed.exit_code == 3
-    assert "1 of 3 documents are dead letters (1 model_error)" in failed.stderr
+    assert "1 of 3 documents became dead letters (1 model_error)" in failed.stderr
     assert "--max_dead_fraction" in failed.stderr
     assert "Run FAILED" in failed.stdout
     assert (failed.root / "manifest.failed.json").exists()
@@ -113,7 +113,7 @@ def test_a_file_cut_short_is_named_and_the_others_are_read(tmp_path: Path, tiny_
     flags = ["--input", tmp_path / "*.txt*", "--max_tokens", 3, "--buffer_documents", 20_000]
     run = run_job(tmp_path / "out", tiny_bundle, *flags)
     assert run.exit_code == 3
-    assert "1 files could not be read to their end" in run.stderr
+    assert "1 file could not be read to the end" in run.stderr
     (dead,) = run.manifest.dead_files
     assert dead.source.endswith("cut.txt.gz")
     assert dead.num_documents + 1 == run.manifest.counts.num_read == run.rows.num_rows

@@ -189,7 +189,7 @@ def reasons_in_code() -> set[str]:
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             found += node.args[REASON_AT[name] :][:1] if name in REASON_AT else []
-        elif isinstance(node, ast.FunctionDef) and node.name in ("_unfit", "_reason"):
+        elif isinstance(node, ast.FunctionDef) and node.name in ("rejection_reason", "_reason"):
             found += [
                 child.value for child in ast.walk(node) if isinstance(child, ast.Return) and child.value
             ]

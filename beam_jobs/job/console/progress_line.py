@@ -3,65 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
 from beam_jobs.base import metrics
+from beam_jobs.base.units import format_duration
 from beam_jobs.job.console.console import Voice
 
 # Without a terminal a line a minute is enough for a log, and tells that the job lives.
 _LOG_SECONDS = 60.0
 _TERMINAL_SECONDS = 0.5
-
-
-class Tally:
-    """Counts of one job in this process, added to by all its threads."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._lock = Lock()
-
-    def add(self, name: str, count: int) -> None:
-        """Adds to a counter."""
-        with self._lock:
-            self._counts[name] += count
-
-    def read(self) -> dict[str, int]:
-        """Returns all counters as they are now."""
-        with self._lock:
-            return dict(self._counts)
-
-
-# A job's steps and its live line find each other here when they share a process: steps are pickled, so they
-# can carry only a name. In another process nothing is registered and counting does nothing.
-_tallies: dict[str, Tally] = {}
-
-
-def open_tally(job: str) -> Tally:
-    """Starts to count a job in this process."""
-    return _tallies.setdefault(job, Tally())
-
-
-def close_tally(job: str) -> None:
-    """Forgets a job."""
-    _tallies.pop(job, None)
-
-
-@dataclass(frozen=True)
-class ProgressSink:
-    """What a step adds its counts to. Pickles as the job's name."""
-
-    job: str
-
-    def add(self, name: str, count: int) -> None:
-        """Adds to a counter where somebody watches."""
-        tally = _tallies.get(self.job)
-        if tally is not None:
-            tally.add(name, count)
 
 
 def describe(counts: Mapping[str, int], seconds: float, total_bytes: int | None) -> str:
@@ -72,7 +25,7 @@ def describe(counts: Mapping[str, int], seconds: float, total_bytes: int | None)
     '900 documents · 4,500 tokens/s · padding 10 % · 2 dead · 50 % read · 0:10 left'
     """
     if not counts:  # the model is loading, or workers in other processes count
-        return f"{clock(seconds)} since the start, no counts yet"
+        return f"{format_duration(seconds)} since the start, no counts yet"
     documents, tokens = counts.get(metrics.DOCUMENTS_ENCODED, 0), counts.get(metrics.TOKENS, 0)
     reused = counts.get(metrics.DOCUMENTS_REUSED, 0)
     padded = counts.get(metrics.PADDED_TOKENS, 0)
@@ -87,19 +40,8 @@ def describe(counts: Mapping[str, int], seconds: float, total_bytes: int | None)
         share = min(read / total_bytes, 1.0)
         parts.append(f"{share:.0%} read".replace("%", " %"))
         if documents or reused:
-            parts.append(f"{clock(seconds * (1 - share) / share)} left")
+            parts.append(f"{format_duration(seconds * (1 - share) / share)} left")
     return " · ".join(parts)
-
-
-def clock(seconds: float) -> str:
-    """Writes a duration as ``m:ss`` or ``h:mm:ss``.
-
-    >>> clock(75), clock(3675)
-    ('1:15', '1:01:15')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class LiveLine:

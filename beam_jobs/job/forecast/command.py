@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from beam_jobs.base.config import ReadOptions
-from beam_jobs.base.units import count, size
+from beam_jobs.base.units import count, format_bytes, format_duration
 from beam_jobs.job.console.console import Voice
-from beam_jobs.job.console.progress_line import clock
 from beam_jobs.job.forecast.count import LengthCounter, Pace, ReadCounts, all_documents
 from beam_jobs.job.forecast.estimate import (
     FORECAST_NAME,
@@ -26,9 +25,9 @@ from beam_jobs.job.forecast.sample import InputSample, sample_input
 from beam_jobs.job.plan import plan_input
 from beam_jobs.pipeline.read.inspect import InputSummary
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.description import absolute
 from beam_jobs.report.sections import length_bars
 from beam_jobs.store import filesystem
+from beam_jobs.store.filesystem import absolute_path
 from model_bundle.base.machine import cpu_name, num_cores
 from model_bundle.bundle.bundle import ModelBundle
 
@@ -60,7 +59,7 @@ def forecast_job(flags: argparse.Namespace, options: Any, voice: Voice) -> int:
         output=output_of(counts, found),
         dataflow=cost_of(here, machine, table, precision, _num_workers(options)),
     )
-    place = filesystem.join(absolute(flags.output), FORECAST_NAME)
+    place = filesystem.join(absolute_path(flags.output), FORECAST_NAME)
     filesystem.replace(place, (forecast.model_dump_json(indent=2) + "\n").encode())
     voice.say(
         "forecast", describe_forecast(forecast, place), facts={"forecast": forecast.model_dump(mode="json")}
@@ -128,10 +127,13 @@ def describe_forecast(forecast: Forecast, place: str) -> str:
             f"{count(here.num_measured_documents, 'document')} ("
             f"{here.machine}, {count(here.num_cores, 'core')})"
         ),
-        f"             {clock(here.seconds)} with start-up, {clock(here.model_seconds)} in the model",
         (
-            f"  output     {size(forecast.output.num_bytes)}: {count(forecast.output.num_rows, 'row')} of "
-            f"{forecast.output.bytes_per_row:,.0f} bytes"
+            f"             {format_duration(here.seconds)} with start-up, "
+            f"{format_duration(here.model_seconds)} in the model"
+        ),
+        (
+            f"  output     {format_bytes(forecast.output.num_bytes)}: "
+            f"{count(forecast.output.num_rows, 'row')} of {forecast.output.bytes_per_row:,.0f} bytes"
         ),
         (
             f"  Dataflow   {cloud.machine_type}, {cloud.vcpu_hours:,.2f} vCPU hours if its cores are as fast "

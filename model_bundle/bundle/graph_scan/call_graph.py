@@ -30,9 +30,9 @@ class CallGraph:
         self.functions = {function.signature.name: function for function in library.function}
         self._named = {name: name for name in self.functions}
         self._named |= {g.registered_op_type: g.gradient_func for g in library.registered_gradients}
-        self._beside: dict[str, set[str]] = defaultdict(set)
+        self._related: dict[str, set[str]] = defaultdict(set)
         for gradient in library.gradient:
-            self._beside[gradient.function_name].add(gradient.gradient_func)
+            self._related[gradient.function_name].add(gradient.gradient_func)
         self._pair_interchangeable()
 
     def reached(self, purpose: Purpose) -> Places:
@@ -50,7 +50,7 @@ class CallGraph:
             if function is None or name in places:
                 continue
             places[name] = list(function.node_def)
-            waiting += [*self._beside[name], *self._named_in(function.attr.values())]
+            waiting += [*self._related[name], *self._named_in(function.attr.values())]
             waiting += self._called(places[name])
         return places
 
@@ -109,4 +109,4 @@ class CallGraph:
                 alike[function.attr[_INTERCHANGEABLE].s].add(name)
         for names in alike.values():
             for name in names:
-                self._beside[name] |= names
+                self._related[name] |= names

@@ -82,10 +82,10 @@ class IsolatedRuntime:
             ModelBundleError: the process keeps crashing, whatever is computed.
         """
         if not self._num_suspects:
-            with contextlib.suppress(ChildEndedError), self._gate.beside(0.0, 0.0):
+            with contextlib.suppress(ChildEndedError), self._gate.shared(0.0, 0.0):
                 return self._run(inputs)
         # Running each of the affected batches alone shows which one is at fault.
-        with self._gate.alone():
+        with self._gate.exclusive():
             if self._child.returncode is not None:
                 self._restart()
             return self._run_alone(inputs, num_texts=len(next(iter(inputs.values()))))

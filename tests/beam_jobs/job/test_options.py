@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from beam_jobs.base.config import Limits, WriteOptions
+from beam_jobs.base.config import FailureLimits, WriteOptions
 from beam_jobs.errors import UsageError
 from beam_jobs.job.flags.beam import (
     IN_PROCESS_RUNNER,
@@ -84,8 +84,8 @@ def test_a_negative_layer_is_a_value() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [(Limits, {"max_dead_fraction": -0.1}), (Limits, {"max_dead_fraction": float("nan")}),
-     (Limits, {"max_dead_files": -1}), (WriteOptions, {"max_shard_bytes": 0}),
+    [(FailureLimits, {"max_dead_fraction": -0.1}), (FailureLimits, {"max_dead_fraction": float("nan")}),
+     (FailureLimits, {"max_dead_files": -1}), (WriteOptions, {"max_shard_bytes": 0}),
      (WriteOptions, {"checkpoint_seconds": 0}), (WriteOptions, {"checkpoint_seconds": float("nan")}),
      (WriteOptions, {"run_id": "a/b"}), (WriteOptions, {"run_id": ".."}), (WriteOptions, {"output": "s3://b"})],
 )  # fmt: skip

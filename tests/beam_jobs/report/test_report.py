@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.base.records import DeadLetter
-from beam_jobs.pipeline.write.timeline import Course, count_lengths, sum_lengths, sum_timeline
+from beam_jobs.pipeline.write.timeline import WorkLog, count_lengths, sum_lengths, sum_timeline
 from beam_jobs.report import page, projection
 from beam_jobs.report.__main__ import main
 from beam_jobs.report.charts import Bar, bar_chart
@@ -251,7 +251,7 @@ def test_work_stands_where_it_was_done() -> None:
 
 
 def test_a_worker_keeps_few_points_of_much_work() -> None:
-    course = Course()
+    course = WorkLog()
     for _ in range(5000):
         course.add(2, 30, 5)
     assert len(course.spans) <= 128

@@ -21,8 +21,7 @@ from beam_jobs.search.__main__ import main
 from beam_jobs.search.nearest import nearest
 from beam_jobs.search.stdin_lines import waiting_lines
 from beam_jobs.search.where import Condition
-from beam_jobs.store import batches
-from beam_jobs.store.dataset import run_schema
+from beam_jobs.store.dataset import read_batches, run_schema
 from beam_jobs.store.finished_run import find_run
 from model_bundle.inference.encoder import Encoder
 from tests.support.examples import examples
@@ -272,7 +271,7 @@ def test_nearest_equals_a_plain_search(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "beam_jobs.search.nearest.read_batches",
-            lambda run, columns: batches.read_batches(run, columns, batch_rows=batch),
+            lambda run, columns: read_batches(run, columns, batch_rows=batch),
         )
         found = nearest(run, queries, top, column="embedding")
     for query, own in zip(queries, found, strict=True):

@@ -85,7 +85,7 @@ def test_what_the_user_can_mend_is_one_message_and_exit_code_2(
         (["verify", str(tmp_path)], "is not a model bundle: it has no bundle.json"),
         (["inspect", "nonsense"], "minilm. Build one with"),
         (["build", "bert", str(tmp_path), "--output", str(tmp_path / "new")], "no config.json"),
-        (["build", "bert", "x", "--output", str(tmp_path / "taken")], "is there already"),
+        (["build", "bert", "x", "--output", str(tmp_path / "taken")], "already exists"),
     ):
         assert main(arguments) == 2
         printed = capsys.readouterr()

@@ -171,10 +171,10 @@ def test_the_process_ends_with_its_owner(bundle: ModelBundle) -> None:
 def test_a_poisoned_document_ends_as_a_dead_letter(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import beam_jobs.pipeline.encode.transform
+    import beam_jobs.pipeline.encode.dofn
     import model_bundle.runtime.shared
 
-    for module in (model_bundle.runtime.shared, beam_jobs.pipeline.encode.transform):
+    for module in (model_bundle.runtime.shared, beam_jobs.pipeline.encode.dofn):
         monkeypatch.setattr(module, "IsolatedRuntime", crashing.CrashingIsolatedRuntime)
     texts = _texts(300)
     texts[123] = f"secret {crashing.ABORTING_WORD}"

@@ -83,7 +83,7 @@ def test_what_runs_together_fits(needs: list[int], alone: set[int]) -> None:
     crowded: list[int] = []
 
     def run(number: int) -> None:
-        enter = gate.alone() if number in alone else gate.beside(needs[number], 10)
+        enter = gate.exclusive() if number in alone else gate.shared(needs[number], 10)
         with enter:
             with lock:
                 running[number] = needs[number]

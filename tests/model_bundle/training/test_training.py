@@ -235,5 +235,5 @@ def test_what_cannot_be_learned_is_told_with_its_row(
         train(base, table, tmp_path / "none")
     with pytest.raises(SettingsError, match="tiny-classifier is already a classifier"):
         train(frozen.bundle, table, tmp_path / "none")
-    with pytest.raises(SourceError, match="is there already"):
+    with pytest.raises(SourceError, match="already exists"):
         train(base, table, frozen.bundle.path)

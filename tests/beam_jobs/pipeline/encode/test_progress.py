@@ -11,15 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.base import metrics
+from beam_jobs.base.progress import ProgressSink, close_tally, open_tally
+from beam_jobs.base.units import format_duration
 from beam_jobs.job.console.console import TextVoice
-from beam_jobs.job.console.progress_line import (
-    LiveLine,
-    ProgressSink,
-    clock,
-    close_tally,
-    describe,
-    open_tally,
-)
+from beam_jobs.job.console.progress_line import LiveLine, describe
 
 COUNTS = {
     metrics.DOCUMENTS_ENCODED: 1_000,
@@ -84,7 +79,7 @@ def test_whatever_has_been_counted_is_one_line(
 
 @given(seconds=st.floats(0, 1e6))
 def test_a_clock_reads_back(seconds: float) -> None:
-    parts = [int(part) for part in clock(seconds).split(":")]
+    parts = [int(part) for part in format_duration(seconds).split(":")]
     assert sum(part * 60**i for i, part in enumerate(reversed(parts))) == round(seconds)
     assert all(part < 60 for part in parts[1:])
 

@@ -302,7 +302,7 @@ def test_classes_get_names_and_scores(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(json.dumps({"id2label": {"0": "no", "1": "yes"}}))
     either = build(source, tmp_path / "either", default_output="logits", labels=tmp_path / "labels.json")
     assert (either.manifest.labels, either.manifest.scores) == (("no", "yes"), "softmax")
-    with pytest.raises(SourceError, match=r"3 labels, where model gives 2 numbers"):
+    with pytest.raises(SourceError, match=r"3 labels, but model returns 2 numbers"):
         build(source, tmp_path / "none", default_output="logits", labels=labels)
 
 

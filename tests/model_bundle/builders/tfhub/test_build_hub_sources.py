@@ -234,7 +234,7 @@ def test_the_way_around_is_told_as_far_as_it_is_known(handle: str, expected: str
 
 def test_folders_that_are_no_modules(module: Path, tmp_path: Path) -> None:
     with (
-        pytest.raises(SourceError, match=r"there is no such folder or archive\.$"),
+        pytest.raises(SourceError, match=r"is not an existing folder or archive\.$"),
         fetched_module(str(tmp_path / "none")),
     ):
         pass

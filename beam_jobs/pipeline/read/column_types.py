@@ -1,21 +1,27 @@
-"""Types of columns: what they are called in the output, and how a format's values become them."""
+"""Column types of the output, and converters from the values of each format, numeric inputs included."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_jobs.base.config import ReadOptions
 from beam_jobs.pipeline.read.documents import RecordError, checked_unicode
+
+# Python accepts underscores between digits; other programs do not write them.
+_GROUPED = "_"
+
 
 _INT64_RANGE = range(-(2**63), 2**63)
 
 
 def json_type(value: Any) -> pa.DataType:
-    """Tells the type that a JSON value has as a column: nested ones become JSON text."""
+    """Returns the column type of a JSON value; nested values become JSON text."""
     if value is None:
         return pa.null()
     if type(value) is bool:
@@ -28,7 +34,7 @@ def json_type(value: Any) -> pa.DataType:
 
 
 def merge_json_types(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """Finds the type that holds the values of both: null gives way, integers become floats, others text."""
+    """Returns the common type: null yields to any type, integers become floats, all else becomes text."""
     if one == other or pa.types.is_null(other):
         return one
     if pa.types.is_null(one):
@@ -58,8 +64,8 @@ def json_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
 
 
 def misfit(name: str, kind: pa.DataType, what: str) -> RecordError:
-    """Makes the error of a kept value that does not fit its column."""
-    return RecordError("column_type", f"Column {name!r} is kept as {kind}, but here it holds {what}.")
+    """Builds the error of a kept value that does not fit its column."""
+    return RecordError("column_type", f"Column {name!r} is kept as {kind}, but this record has {what}.")
 
 
 def _json_int(value: Any) -> int:
@@ -88,7 +94,7 @@ def _json_text(value: Any) -> str:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Returns the type that a Parquet column is kept as: of the many string types only one is."""
+    """Returns the output type of a Parquet column: all string types become one, dictionaries their values."""
     types = pa.types
     if types.is_dictionary(kind):
         return plain_type(kind.value_type)
@@ -102,7 +108,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type can be the text (a column of nothing but nulls can)."""
+    """Whether a column of this type can be the text; a column of nulls can."""
     return bool(pa.types.is_string(plain_type(kind)) or pa.types.is_null(kind))
 
 
@@ -112,9 +118,9 @@ def is_id(kind: pa.DataType) -> bool:
 
 
 def storage_type(kind: pa.DataType) -> pa.DataType:
-    """Returns the type whose Python values lose nothing: times become the integers they are stored as.
+    """Returns the type with lossless Python values: times become the integers they are stored as.
 
-    Python's own have no nanoseconds. ``pa.array`` takes the integers back, whatever the unit and time zone.
+    Python's times have no nanoseconds. ``pa.array`` accepts the integers for every unit and time zone.
     """
     types = pa.types
     if types.is_date32(kind) or types.is_time32(kind):
@@ -131,14 +137,14 @@ def storage_type(kind: pa.DataType) -> pa.DataType:
 
 
 class UnfitValue:
-    """Stands for a value that does not fit its column."""
+    """Marks a value that does not fit its column."""
 
 
 MISFIT = UnfitValue()
 
 
 def arrow_values(array: pa.Array, kind: pa.DataType) -> list[Any]:
-    """Returns an array's values as ``pa.array(values, kind)`` takes them; misfits as ``MISFIT``."""
+    """Returns an array's values for ``pa.array(values, kind)``; ``MISFIT`` for those that do not fit."""
     try:
         return _cast(array, kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
@@ -165,7 +171,7 @@ def _cast(array: pa.Array, kind: pa.DataType) -> list[Any]:
 
 
 def arrow_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
-    """Builds the function that passes on what ``arrow_values`` gave, but no misfits.
+    """Builds the function that passes on values of ``arrow_values`` and rejects misfits.
 
     Raises (the function):
         RecordError: ``column_type``.
@@ -180,5 +186,74 @@ def arrow_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
 
 
 def unchanged(value: Any) -> Any:
-    """Returns the value back: CSV holds nothing but strings, and they are kept as such."""
+    """Returns the value unchanged: CSV has only strings, which are kept as they are."""
     return value
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column of this type can hold numbers; text can, because CSV has no other type."""
+    kind, types = plain_type(kind), pa.types
+    is_numeric = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    return bool(is_numeric or types.is_boolean(kind) or is_text(kind))
+
+
+def number_values(array: pa.Array) -> list[Any]:
+    """Returns the floats of a Parquet column; text as bytes, other types as ``MISFIT``."""
+    kind = plain_type(array.type)
+    if not is_number(kind):
+        return [MISFIT] * len(array)
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if is_text(kind):
+        # Parquet does not validate UTF-8, and bytes are enough to parse numbers.
+        values: list[Any] = pc.cast(pc.cast(array, pa.string(), safe=False), pa.binary()).to_pylist()
+        return values
+    floats: list[Any] = pc.cast(pc.cast(array, kind), pa.float64(), safe=False).to_pylist()
+    return floats
+
+
+def number_converters(options: ReadOptions) -> list[Callable[[Any], float]]:
+    """Returns the converters of all numeric input columns, in order."""
+    return [number_converter(name) for name in options.numeric_columns]
+
+
+def number_converter(name: str) -> Callable[[Any], float]:
+    """Builds the function that converts a column's values to floats.
+
+    Accepts numbers, true and false, and text that spells a number.
+
+    Raises (the function):
+        RecordError: ``missing_number``, ``not_a_number``; the message does not quote the cell.
+    """
+
+    def convert(value: Any) -> float:
+        if value is None or (isinstance(value, str | bytes) and not value.strip()):
+            raise _missing(name)
+        if value is MISFIT or not isinstance(value, float | int | str | bytes):
+            raise _no_number(name)
+        try:
+            number = _spelled(value) if isinstance(value, str | bytes) else float(value)
+        except (ValueError, OverflowError) as error:
+            raise _no_number(name) from error
+        if math.isfinite(number):
+            return number
+        raise _missing(name) if math.isnan(number) else _no_number(name)
+
+    return convert
+
+
+def _spelled(value: str | bytes) -> float:
+    text = value if isinstance(value, str) else value.decode("ascii")  # its error is a ValueError
+    if _GROUPED in text:
+        raise ValueError(_GROUPED)
+    return float(text)
+
+
+def _missing(name: str) -> RecordError:
+    return RecordError("missing_number", f"Column {name!r} is empty, but the model requires a number.")
+
+
+def _no_number(name: str) -> RecordError:
+    return RecordError(
+        "not_a_number", f"Column {name!r} does not hold a finite number, but the model requires one."
+    )

@@ -1,4 +1,4 @@
-"""Which columns are the text, the id and the kept ones, settled before any work."""
+"""Selects the columns of text, id, kept values and numeric inputs before any work."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.units import count
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.read.columns.numeric import is_number
-from beam_jobs.pipeline.read.columns.types import is_id, is_text, merge_json_types, plain_type
+from beam_jobs.pipeline.read.column_types import is_id, is_number, is_text, merge_json_types, plain_type
 from beam_jobs.pipeline.read.types import FileInfo
 
-# Columns that a run writes itself; "embedding" is also the beginning of more of them.
+# Output columns of a run; further ones begin with "embedding".
 OUTPUT_COLUMNS = frozenset(
     [
         *("doc_id", "source", "text", "text_sha256", "num_tokens", "was_truncated", "label", "scores"),
@@ -25,17 +25,17 @@ OUTPUT_COLUMNS = frozenset(
 
 @dataclass(frozen=True)
 class FileColumns:
-    """What is known of a file's columns before it is read."""
+    """The columns of an inspected file."""
 
     file: FileInfo
     types: dict[str, pa.DataType]
 
 
 def check_output_names(keep_columns: Sequence[str]) -> None:
-    """Refuses kept columns that would clash with the output's own.
+    """Rejects kept columns that clash with output columns.
 
     Raises:
-        UsageError: names the column.
+        UsageError: with the column.
     """
     for name in keep_columns:
         if name in OUTPUT_COLUMNS or name.startswith("embedding"):
@@ -45,7 +45,7 @@ def check_output_names(keep_columns: Sequence[str]) -> None:
 
 
 def merge_jsonl(found: Sequence[FileColumns]) -> list[FileColumns]:
-    """Takes the JSON Lines files together, since a line need not have every column; the others stay apart."""
+    """Merges the columns of all JSON Lines files, as a line need not have every column."""
     apart = [columns for columns in found if columns.file.format != "jsonl"]
     jsonl = [columns for columns in found if columns.file.format == "jsonl" and columns.types]
     merged: dict[str, pa.DataType] = {}
@@ -56,15 +56,15 @@ def merge_jsonl(found: Sequence[FileColumns]) -> list[FileColumns]:
 
 
 def choose_text(found: Sequence[FileColumns], options: ReadOptions) -> tuple[str, ...]:
-    """Settles the text columns.
+    """Selects the text columns.
 
     Args:
-        found: one entry per inspected file with columns; may be empty where all files are.
-        options: names the columns, or leaves the choice: ``text``, else the only one that is not id, kept or
-            a number for the model.
+        found: one entry per inspected file with columns; empty if all files are empty.
+        options: names the columns; otherwise it is ``text``, or the only column that is not id, kept or a
+            numeric input.
 
     Raises:
-        UsageError: there is no such column, it is no text, or the choice is not obvious.
+        UsageError: there is no such column, it is not text, or the choice is ambiguous.
     """
     names = options.text_columns or _obvious_text(found, options)
     for columns in found:
@@ -78,10 +78,10 @@ def choose_text(found: Sequence[FileColumns], options: ReadOptions) -> tuple[str
 
 
 def check_id(found: Sequence[FileColumns], options: ReadOptions) -> None:
-    """Refuses an id column that is not there or holds neither strings nor integers.
+    """Rejects an id column that does not exist or holds neither strings nor integers.
 
     Raises:
-        UsageError: names the file.
+        UsageError: with the file.
     """
     if options.id_column is None:
         return
@@ -95,10 +95,10 @@ def check_id(found: Sequence[FileColumns], options: ReadOptions) -> None:
 
 
 def check_numbers(found: Sequence[FileColumns], options: ReadOptions) -> None:
-    """Refuses input without the columns that the model takes as numbers, or whose type holds none.
+    """Rejects numeric input columns that do not exist or cannot hold numbers.
 
     Raises:
-        UsageError: names the column and the file.
+        UsageError: with the column and the file.
     """
     for columns in found:
         for name in options.numeric_columns:
@@ -110,7 +110,7 @@ def check_numbers(found: Sequence[FileColumns], options: ReadOptions) -> None:
 
 
 def kept_schema(found: Sequence[FileColumns], options: ReadOptions) -> pa.Schema:
-    """Settles the types of the kept columns; strings where nothing is known of them.
+    """Returns the schema of the kept columns; strings if their type is unknown.
 
     Raises:
         UsageError: there is no such column, or files disagree on its type.
@@ -137,7 +137,7 @@ def _obvious_text(found: Sequence[FileColumns], options: ReadOptions) -> tuple[s
     if len(choices) > 1:
         listed = " and ".join(f"{name!r} in {columns.file.path}" for name, columns in choices.items())
         raise UsageError(
-            f"The text could be {listed}. Read them in two runs, or name a column with --text_column."
+            f"The text could be {listed}. Read them in two runs, or choose a column with --text_column."
         )
     return tuple(choices) or ("text",)
 
@@ -152,14 +152,14 @@ def _obvious_in(columns: FileColumns, options: ReadOptions) -> str:
     ]
     if len(others) != 1:
         raise UsageError(
-            f"Which column is the text? Name it with --text_column. {_listing(columns, options)}"
+            f"Which column is the text? Choose it with --text_column. {_listing(columns, options)}"
         )
     is_plain_csv = columns.file.format == "csv" and options.delimiter is None
     guess = next((char for char in ";\t|" if char in others[0]), None)
     if is_plain_csv and guess is not None:
         raise UsageError(
-            f"{columns.file.path} has a single column by commas, but its header holds {guess!r}. If that "
-            f"separates the columns, give --delimiter {guess!r}; else name the column with --text_column."
+            f"{columns.file.path} has no comma in its header, but {guess!r}. If that separates the columns, "
+            f"give --delimiter {guess!r}; otherwise choose the column with --text_column."
         )
     return others[0]
 
@@ -170,18 +170,18 @@ def _type_of(name: str, columns: FileColumns, flag: str, options: ReadOptions) -
     near = difflib.get_close_matches(name, columns.types, n=1)
     hint = f" Did you mean {near[0]!r}?" if near and not _hides_names(columns, options) else ""
     raise UsageError(
-        f"{flag} {name!r} is no column of {columns.file.path}.{hint} {_listing(columns, options)}"
+        f"{flag} {name!r} is not a column of {columns.file.path}.{hint} {_listing(columns, options)}"
     )
 
 
 def _listing(columns: FileColumns, options: ReadOptions) -> str:
     is_csv = columns.file.format in ("csv", "tsv") and not options.column_names
-    hint = " If its first row is no header, name the columns with --column_names." if is_csv else ""
+    hint = " If its first row is not a header, name the columns with --column_names." if is_csv else ""
     if _hides_names(columns, options):
-        return f"It has {len(columns.types)} columns, whose names --no_text does not show.{hint}"
+        return f"It has {count(len(columns.types), 'column')}; --no_text hides their names.{hint}"
     return f"It has: {', '.join(map(repr, columns.types)) or 'none'}.{hint}"
 
 
 def _hides_names(columns: FileColumns, options: ReadOptions) -> bool:
-    """Whether the names may be text: the first row of a CSV file without a header is."""
+    """Whether column names may be input text, as in a CSV file without a header row."""
     return options.no_text and columns.file.format in ("csv", "tsv") and not options.column_names
