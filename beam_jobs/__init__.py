@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from model_bundle import __version__ as __version__
+
 if TYPE_CHECKING:
     from beam_jobs.base.config import ReadOptions as ReadOptions
     from beam_jobs.base.config import WriteOptions as WriteOptions

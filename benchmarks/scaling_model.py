@@ -25,8 +25,8 @@ _WORKERS = (1, 10, 100, 300, 1000, 3000)
 class Costs:
     """Costs in seconds: ``a_document`` on one worker, ``a_move`` of one file on object storage."""
 
-    a_document: float = 1 / 90  # MiniLM in float32, a core: docs/scaling.md
-    a_start: float = 60.0  # image, imports, model: docs/scaling.md
+    a_document: float = 1 / 90  # MiniLM in float32, a core: docs/explanation/scaling.md
+    a_start: float = 60.0  # image, imports, model: docs/explanation/scaling.md
     a_move: float = 0.15  # a copy inside a bucket and a delete
     a_file: float = 0.0  # of the commit, which is one worker's: measured
     a_listing: float = 0.2  # of a thousand names
@@ -68,7 +68,7 @@ def run_seconds(
 
 
 def main() -> int:
-    """Prints the table of docs/scaling.md."""
+    """Prints the table of docs/explanation/scaling.md."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--documents", type=float, default=1e9)
     parser.add_argument("--spans", type=int, default=24_000, help="number of splits, of 64 MB of text each")

@@ -160,3 +160,13 @@ def allennlp_elmo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_once(
         tmp_path_factory, "allennlp-elmo", lambda folder: build_elmo_bundle(*files, ElmoChoices(), folder)
     )
+
+
+@pytest.fixture
+def denied(tmp_path: Path) -> Path:
+    """A folder that this user may not write to; root is refused by none but the kernel's own."""
+    if os.geteuid() == 0:
+        return Path("/sys")
+    folder = tmp_path / "denied"
+    folder.mkdir(mode=0o555)
+    return folder

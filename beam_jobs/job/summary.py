@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from beam_jobs.base.units import count, format_bytes, format_duration
-from beam_jobs.job.console.console import Severity, Voice
+from beam_jobs.job.console.console import Console, Severity
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (
@@ -21,7 +21,7 @@ from beam_jobs.store.manifest import (
 _WORTH_MEASURING_SECONDS = 30.0
 
 
-def print_plan(plan: JobPlan, voice: Voice) -> None:
+def print_plan(plan: JobPlan, console: Console) -> None:
     """Prints warnings, reuse notes, and what will be read and computed."""
     files, encode = plan.summary.files, plan.encode
     if encode.classes is None:
@@ -29,10 +29,10 @@ def print_plan(plan: JobPlan, voice: Voice) -> None:
     else:
         what = count(len(encode.classes.names), "label")
     for warning in plan.summary.warnings:
-        voice.say("warning", warning, "WARNING")
+        console.print("warning", warning, "WARNING")
     for note in () if plan.reuse is None else plan.reuse.notes:
-        voice.say("reuse", note)
-    voice.say(
+        console.print("reuse", note)
+    console.print(
         "plan",
         f"{count(len(files), 'input file')}, {format_bytes(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
@@ -40,7 +40,7 @@ def print_plan(plan: JobPlan, voice: Voice) -> None:
     )
 
 
-def print_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
+def print_summary(manifest: RunManifest, plan: JobPlan, console: Console) -> None:
     """Prints counts, where the files are and how to open them."""
     root = filesystem.join(plan.write.output, plan.write.run_id)
     title = "Run finished" if manifest.failure is None else "Run FAILED"
@@ -61,7 +61,7 @@ def print_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
     saving = _bfloat16_saving(manifest, plan)
     facts = {"run": root, "failure": manifest.failure, "counters": manifest.counts.model_dump(mode="json")}
     severity: Severity = "INFO" if manifest.failure is None else "ERROR"
-    voice.say("summary", "\n".join(lines + ([saving] if saving else [])), severity, facts)
+    console.print("summary", "\n".join(lines + ([saving] if saving else [])), severity, facts)
 
 
 def _count_lines(manifest: RunManifest) -> list[str]:

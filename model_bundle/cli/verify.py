@@ -1,16 +1,10 @@
-"""``verify``: is this bundle whole, and does it give its golden vectors here?"""
+"""``verify``: checks that a bundle is complete and reproduces its golden vectors here."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 
-from model_bundle.cli.command import Command
-
-
-def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "bundle", metavar="BUNDLE", help="a folder, gs:// URL or name; @sha256:… pins its digest"
-    )
+from model_bundle.cli.command import Command, add_bundle
 
 
 def _run(flags: Namespace) -> None:
@@ -20,4 +14,10 @@ def _run(flags: Namespace) -> None:
         print(f"ok  {line}", flush=True)
 
 
-VERIFY = Command("verify", "check a bundle's files, signatures and golden vectors", _add_flags, _run)
+VERIFY = Command(
+    "verify",
+    "check a bundle's files, signatures and golden vectors",
+    add_bundle,
+    _run,
+    ("python -m model_bundle verify bert-mini", "python -m model_bundle verify bundles/l12"),
+)

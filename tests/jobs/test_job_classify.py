@@ -29,7 +29,7 @@ from tests.support.models import heads
 from tests.support.runs.jobs import PROJECT, Run, run_classify, run_job, write_jsonl, write_texts
 
 Build = Callable[[str], ModelBundle]
-PAGE = PROJECT / "docs" / "classify.md"
+PAGE = PROJECT / "docs" / "how-to" / "classify.md"
 TEXTS = ["the cat sat on the mat.", "a", "one of the two cities", "unbelievably long " * 30, "it's 3 cats"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.units import count, format_bytes, format_duration
-from beam_jobs.job.console.console import Voice
+from beam_jobs.job.console.console import Console
 from beam_jobs.job.forecast.count import LengthCounter, Pace, ReadCounts, all_documents
 from beam_jobs.job.forecast.estimate import (
     FORECAST_NAME,
@@ -35,7 +35,7 @@ _BAR_CHARACTERS = 40
 _MAX_LINES = 16
 
 
-def forecast_job(flags: argparse.Namespace, options: Any, voice: Voice) -> int:
+def forecast_job(flags: argparse.Namespace, options: Any, console: Console) -> int:
     """Computes, saves and prints a forecast without starting or changing a run.
 
     Raises:
@@ -61,7 +61,7 @@ def forecast_job(flags: argparse.Namespace, options: Any, voice: Voice) -> int:
     )
     place = filesystem.join(absolute_path(flags.output), FORECAST_NAME)
     filesystem.replace(place, (forecast.model_dump_json(indent=2) + "\n").encode())
-    voice.say(
+    console.print(
         "forecast", describe_forecast(forecast, place), facts={"forecast": forecast.model_dump(mode="json")}
     )
     return 0

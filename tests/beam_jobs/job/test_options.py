@@ -8,7 +8,6 @@ import pytest
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     GoogleCloudOptions,
-    PipelineOptions,
     StandardOptions,
 )
 
@@ -16,8 +15,7 @@ from beam_jobs.base.config import FailureLimits, WriteOptions
 from beam_jobs.errors import UsageError
 from beam_jobs.job.flags.beam import (
     IN_PROCESS_RUNNER,
-    _option_classes,
-    _Parser,
+    beam_parser,
     is_in_process,
     pipeline_options,
 )
@@ -25,14 +23,11 @@ from beam_jobs.job.flags.parsers import embed_parser
 
 
 def _own() -> list[str]:
-    return [option for action in embed_parser()._actions for option in action.option_strings]
+    return embed_parser().flag_names()
 
 
 def _beams() -> set[str]:
-    parser = _Parser(allow_abbrev=False, add_help=False)
-    for kind in _option_classes(PipelineOptions):
-        kind._add_argparse_args(parser)
-    return {option for action in parser._actions for option in action.option_strings}
+    return set(beam_parser().flag_names())
 
 
 def test_no_flag_of_ours_is_one_of_beams() -> None:

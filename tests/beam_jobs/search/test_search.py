@@ -17,9 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.errors import UsageError
-from beam_jobs.search.__main__ import main
+from beam_jobs.search.__main__ import main, waiting_lines
 from beam_jobs.search.nearest import nearest
-from beam_jobs.search.stdin_lines import waiting_lines
 from beam_jobs.search.where import Condition
 from beam_jobs.store.dataset import read_batches, run_schema
 from beam_jobs.store.finished_run import find_run

@@ -332,7 +332,7 @@ def test_what_does_not_pair_up_is_told(tmp_path: Path) -> None:
 
 
 def test_every_flag_is_on_the_page() -> None:
-    page = (DATA_DIR.parents[1] / "docs" / "compare.md").read_text(encoding="utf-8")
+    page = (DATA_DIR.parents[1] / "docs" / "how-to" / "compare.md").read_text(encoding="utf-8")
     parser = ArgumentParser()
     COMPARE.add_flags(parser)
     flags = {option for action in parser._actions for option in action.option_strings}

@@ -118,7 +118,7 @@ def test_a_chain_of_changes_is_as_good_as_a_run(tmp_path: Path, tiny_bundle: Pat
 
 def test_the_way_to_apply_changes_that_is_documented(tmp_path: Path, tiny_bundle: Path) -> None:
     duckdb = import_module("duckdb")
-    page = (Path(__file__).parents[4] / "docs" / "incremental.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[4] / "docs" / "how-to" / "incremental.md").read_text(encoding="utf-8")
     first = run(tmp_path, tiny_bundle, LAST, "first")
     database = duckdb.connect()
     database.execute(

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.base.records import Document
-from beam_jobs.job.console.console import TextVoice
+from beam_jobs.job.console.console import TextConsole
 from beam_jobs.job.flags.beam import pipeline_options
 from beam_jobs.job.flags.parsers import embed_parser
 from beam_jobs.job.plan import plan_job
@@ -44,7 +44,7 @@ def joined(tmp_path: Path, bundle: Path, pairs: Iterable[tuple[str, str]], run_i
     options = pipeline_options("DirectRunner", [], [])
     plan = plan_job(parsed, options, in_process=False)
     assert plan.reuse is None or plan.reuse.by_join
-    manifest = run_plan(plan, options, TextVoice(io.StringIO()), in_process=True)
+    manifest = run_plan(plan, options, TextConsole(io.StringIO()), in_process=True)
     assert manifest is not None
     assert manifest.failure is None
     return Run(0, tmp_path / "out" / run_id, "", "")

@@ -81,7 +81,7 @@ CONTENT = st.lists(st.tuples(LINE, st.sampled_from([b"\n", b"\r\n", b""])), max_
 
 @settings(max_examples=examples(300), deadline=None)
 @given(content=CONTENT, split_bytes=st.integers(1, 30))
-def test_spans_of_any_size_give_the_documents_of_the_whole(content: bytes, split_bytes: int) -> None:
+def test_splits_of_any_size_give_the_documents_of_the_whole(content: bytes, split_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.txt")
         whole = read_unchecked(path, content)
