@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from functools import partial
 from pathlib import Path
 
+from model_bundle.base.flags import add_flag
 from model_bundle.cli.command import Command, add_labels_of_bundle, add_output
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 
@@ -18,39 +20,29 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--options", required=True, type=Path, metavar="FILE", help="the model's options.json"
-    )
-    parser.add_argument(
-        "--weights", required=True, type=Path, metavar="FILE", help="the model's weights.hdf5"
-    )
+    add = partial(add_flag, parser)
+    add("--options FILE", "the model's options.json", required=True, parse=Path)
+    add("--weights FILE", "the model's weights.hdf5", required=True, parse=Path)
     add_output(parser)
     mix = parser.add_mutually_exclusive_group()
-    mix.add_argument(
-        "--layer_weights",
-        type=_numbers,
-        metavar="A,B,C",
-        help="final weight of each layer, word vectors first (default: their mean)",
+    add_mix = partial(add_flag, mix)
+    add_mix(
+        "--layer_weights A,B,C",
+        "final weight of each layer, word vectors first (default: their mean)",
+        parse=_numbers,
     )
-    mix.add_argument(
-        "--layer_logits",
-        type=_numbers,
-        metavar="A,B,C",
-        help="layer weights before the softmax, as bilm and AllenNLP train them",
+    add_mix(
+        "--layer_logits A,B,C",
+        "layer weights before the softmax, as bilm and AllenNLP train them",
+        parse=_numbers,
     )
-    parser.add_argument(
-        "--gamma", type=float, default=1.0, metavar="G", help="scale of the mixed vector (default: 1)"
-    )
-    parser.add_argument(
-        "--no_boundaries",
-        action="store_true",
-        help="do not add begin- and end-of-sentence markers around the words",
-    )
-    parser.add_argument(
+    add("--gamma G", "scale of the mixed vector (default: 1)", default=1.0)
+    add("--no_boundaries", "do not add begin- and end-of-sentence markers around the words")
+    add(
         "--word_split",
+        "split words at spaces only, as in google/elmo (default), or also at punctuation",
         choices=["spaces", "unicode"],
         default="spaces",
-        help="split words at spaces only, as in google/elmo (default), or also at punctuation",
     )
     add_labels_of_bundle(parser, default_name="elmo")
     add_expected_flags(parser)

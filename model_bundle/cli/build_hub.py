@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from pathlib import Path
 
+from model_bundle.base.flags import add_flag
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import (
     Command,
@@ -20,40 +22,28 @@ _MODULE = "folder, archive of one (.tar.gz, .tgz, .tar, .zip), or file://, gs://
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument("module", metavar="HANDLE|DIR", help=f"module: {_MODULE}")
+    add = partial(add_flag, parser)
+    add("module HANDLE|DIR", f"module: {_MODULE}")
     add_output(parser)
-    parser.add_argument(
-        "--signature",
-        metavar="NAME",
-        help="signature to use; call means the module's __call__ (default: the one for words, if any, else "
+    add(
+        "--signature NAME",
+        "signature to use; call means the module's __call__ (default: the one for words, if any, else "
         "the standard one)",
     )
-    parser.add_argument(
-        "--preprocess",
-        metavar="HANDLE|DIR",
-        help="for BERT encoders: the preprocessing module that produces token ids",
-    )
-    parser.add_argument(
+    add("--preprocess HANDLE|DIR", "for BERT encoders: the preprocessing module that produces token ids")
+    add(
         "--word_split",
-        choices=["spaces", "unicode"],
-        help="for modules that take words: split at spaces only, as in google/elmo (default), or also at "
+        "for modules that take words: split at spaces only, as in google/elmo (default), or also at "
         "punctuation",
+        choices=["spaces", "unicode"],
     )
-    parser.add_argument(
-        "--max_tokens", type=positive, metavar="N", help="for modules that take words: maximum words per text"
-    )
-    parser.add_argument(
+    add("--max_tokens N", "for modules that take words: maximum words per text", parse=positive)
+    add(
         "--pooling",
+        "how token states become one vector (default: mean)",
         choices=[p.value for p in Pooling if p is not Pooling.POOLER],
-        help="how token states become one vector (default: mean)",
     )
-    parser.add_argument(
-        "--normalize",
-        type=yes_no,
-        default=False,
-        metavar="yes|no",
-        help="scale vectors to length 1 (default: no)",
-    )
+    add("--normalize yes|no", "scale vectors to length 1 (default: no)", parse=yes_no, default=False)
     add_labels_of_bundle(parser, default_name="that of the module")
     add_allow_ops(parser)
     add_expected_flags(parser)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from functools import partial
 
+from model_bundle.base.flags import add_flag
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import Command, add_bundle, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags
@@ -12,21 +14,11 @@ from model_bundle.cli.expected import add_expected_flags
 def _add_flags(parser: ArgumentParser) -> None:
     add_bundle(parser)
     add_expected_flags(parser, required=True)
-    parser.add_argument(
-        "--layer", metavar="L", help="layer of the reference vectors (default: that of the bundle)"
-    )
-    parser.add_argument(
-        "--pooling", choices=[p.value for p in Pooling], help="their pooling (default: that of the bundle)"
-    )
-    parser.add_argument(
-        "--normalize",
-        type=yes_no,
-        metavar="yes|no",
-        help="whether they have length 1 (default: that of the bundle)",
-    )
-    parser.add_argument(
-        "--max_tokens", type=positive, metavar="N", help="their token limit (default: that of the bundle)"
-    )
+    add = partial(add_flag, parser)
+    add("--layer L", "layer of the reference vectors (default: that of the bundle)")
+    add("--pooling", "their pooling (default: that of the bundle)", choices=[p.value for p in Pooling])
+    add("--normalize yes|no", "whether they have length 1 (default: that of the bundle)", parse=yes_no)
+    add("--max_tokens N", "their token limit (default: that of the bundle)", parse=positive)
 
 
 def _run(flags: Namespace) -> int:

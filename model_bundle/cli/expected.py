@@ -5,9 +5,11 @@ from __future__ import annotations
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model_bundle.base.flags import add_flag
 from model_bundle.errors import GoldenMismatchError, SettingsError
 
 if TYPE_CHECKING:
@@ -16,41 +18,33 @@ if TYPE_CHECKING:
 
 def add_expected_flags(parser: ArgumentParser, *, required: bool = False) -> None:
     """Adds the flags that name reference vectors and their texts."""
-    parser.add_argument(
-        "--texts",
-        type=Path,
+    add = partial(add_flag, parser)
+    add(
+        "--texts F",
+        "texts of the reference vectors: .txt (one per line), .jsonl, .csv or .parquet",
+        parse=Path,
         required=required,
-        metavar="F",
-        help="texts of the reference vectors: .txt (one per line), .jsonl, .csv or .parquet",
     )
-    parser.add_argument(
-        "--expected",
-        type=Path,
-        required=required,
-        metavar="OLD",
-        help="reference vectors: .npz, .npy, .hdf5, .parquet or .jsonl; matched by id if both files have "
+    add(
+        "--expected OLD",
+        "reference vectors: .npz, .npy, .hdf5, .parquet or .jsonl; matched by id if both files have "
         "ids, else by order",
+        parse=Path,
+        required=required,
     )
-    parser.add_argument(
-        "--expected_layer",
-        type=int,
-        metavar="N",
-        help="layer to read from reference arrays [layers, words, dim], from 0",
-    )
-    parser.add_argument(
-        "--min_cosine",
-        type=float,
+    add("--expected_layer N", "layer to read from reference arrays [layers, words, dim], from 0", parse=int)
+    add(
+        "--min_cosine C",
+        "minimum cosine similarity that counts as equal (default: 0.9999)",
+        parse=float,
         default=0.9999,
-        metavar="C",
-        help="minimum cosine similarity that counts as equal (default: 0.9999)",
     )
-    parser.add_argument(
-        "--max_difference",
-        type=float,
-        default=0.01,
-        metavar="D",
-        help="maximum element-wise difference that counts as equal, relative to the largest reference value "
+    add(
+        "--max_difference D",
+        "maximum element-wise difference that counts as equal, relative to the largest reference value "
         "(default: 0.01)",
+        parse=float,
+        default=0.01,
     )
 
 
