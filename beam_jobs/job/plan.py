@@ -7,17 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from beam_jobs.base.config import FailureLimits, ReadOptions, WriteOptions
-from beam_jobs.errors import FinishedError, JobError, UsageError
+from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
 from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.description import describe_run, new_run
-from beam_jobs.store import filesystem
 from beam_jobs.store.filesystem import absolute_path
-from beam_jobs.store.manifest import FAILED_NAME
-from beam_jobs.store.run_folder import announce, claim, find_manifest, run_to_resume
+from beam_jobs.store.run_folder import check_output, run_to_resume
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
 from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 
@@ -159,35 +157,6 @@ def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOption
         fail_job=not in_process,
         claim_in_job=not in_process,
         report=not flags.no_report,
-    )
-
-
-def check_output(write: WriteOptions) -> None:
-    """Proves that the run's folder can be written and holds no finished run, and claims it for this job.
-
-    Raises:
-        FinishedError: there is one.
-        UsageError: it cannot be written.
-    """
-    root = filesystem.join(write.output, write.run_id)
-    try:
-        earlier = find_manifest(root)
-        if earlier is None or earlier.failure is not None:
-            if write.claim_in_job:
-                announce(write)
-                return
-            claim(write)
-            filesystem.delete(filesystem.join(root, FAILED_NAME))
-            return
-    except JobError:
-        raise
-    except Exception as error:  # every storage has errors of its own
-        raise UsageError(
-            f"--output {write.output} cannot be written: {error}. Name a folder you may write to."
-        ) from error
-    raise FinishedError(
-        f"--run_id {write.run_id}: {root} holds a finished run, which stays as it is. Choose another id, or "
-        "leave --run_id out to have one made."
     )
 
 
