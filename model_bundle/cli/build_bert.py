@@ -8,7 +8,7 @@ from pathlib import Path
 
 from model_bundle.base.flags import add_flag
 from model_bundle.bundle.manifest import Pooling
-from model_bundle.cli.command import Command, add_labels_of_bundle, add_output, positive, yes_no
+from model_bundle.cli.command import Command, add_labels_of_bundle, add_output, choices_of, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 from model_bundle.errors import SettingsError
 
@@ -52,7 +52,7 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.builders.assemble import check_output
+    from model_bundle.builders.assemble import Built, check_output
     from model_bundle.builders.bert.build import build_encoder_bundle
     from model_bundle.builders.bert.heads import HeadOptions
     from model_bundle.builders.bert.source import BertOptions, read_bert_source
@@ -63,22 +63,16 @@ def _run(flags: Namespace) -> None:
         raise SettingsError(
             "--labels and --multi_label have no effect without --task classify. Add it, or omit them."
         )
-    options = BertOptions(
-        revision=flags.revision,
-        name=flags.name,
-        max_tokens=flags.max_tokens,
+    options = choices_of(
+        BertOptions,
+        flags,
         pooling=None if flags.pooling is None else Pooling(flags.pooling),
-        normalize=flags.normalize,
-        lowercase=flags.lowercase,
-        origin=flags.origin,
-        licence=flags.licence,
         head=HeadOptions(flags.labels, flags.multi_label) if classifies else None,
     )
     read = read_bert_source(flags.source, options)
     for note in read.notes:
         print(note, flush=True)
-    bundle = build_held_to_old(flags, lambda output: build_encoder_bundle(read.source, output))
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    build_held_to_old(flags, lambda output: Built(build_encoder_bundle(read.source, output)))
 
 
 BUILD_BERT = Command(

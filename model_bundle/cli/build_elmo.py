@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from model_bundle.base.flags import add_flag
-from model_bundle.cli.command import Command, add_labels_of_bundle, add_output
+from model_bundle.cli.command import Command, add_labels_of_bundle, add_output, choices_of
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 
 
@@ -49,22 +49,13 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
+    from model_bundle.builders.assemble import Built
     from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle
 
-    choices = ElmoChoices(
-        layer_weights=flags.layer_weights,
-        layer_logits=flags.layer_logits,
-        gamma=flags.gamma,
-        boundaries=not flags.no_boundaries,
-        word_split=flags.word_split,
-        name=flags.name,
-        licence=flags.licence,
-        origin=flags.origin,
+    choices = choices_of(ElmoChoices, flags, boundaries=not flags.no_boundaries)
+    build_held_to_old(
+        flags, lambda output: Built(build_elmo_bundle(flags.options, flags.weights, choices, output))
     )
-    bundle = build_held_to_old(
-        flags, lambda output: build_elmo_bundle(flags.options, flags.weights, choices, output)
-    )
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 
 BUILD_ELMO = Command(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from functools import partial
-from pathlib import Path
 
 from model_bundle.base.flags import add_flag
 from model_bundle.bundle.manifest import Pooling
@@ -13,6 +12,7 @@ from model_bundle.cli.command import (
     add_allow_ops,
     add_labels_of_bundle,
     add_output,
+    choices_of,
     positive,
     yes_no,
 )
@@ -52,29 +52,10 @@ def _add_flags(parser: ArgumentParser) -> None:
 def _run(flags: Namespace) -> None:
     from model_bundle.builders.tfhub.build import build_hub_bundle
     from model_bundle.builders.tfhub.resolve import HubChoices
-    from model_bundle.bundle.bundle import ModelBundle
 
-    choices = HubChoices(
-        signature=flags.signature,
-        preprocess=flags.preprocess,
-        word_split=flags.word_split,
-        max_tokens=flags.max_tokens,
-        pooling=None if flags.pooling is None else Pooling(flags.pooling),
-        normalize=flags.normalize,
-        name=flags.name,
-        licence=flags.licence,
-        origin=flags.origin,
-        allow_ops=flags.allow_ops,
-    )
-
-    def build(output: Path) -> ModelBundle:
-        built = build_hub_bundle(flags.module, choices, output)
-        for note in built.notes:
-            print(note)
-        return built.bundle
-
-    bundle = build_held_to_old(flags, build)
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    pooling = None if flags.pooling is None else Pooling(flags.pooling)
+    choices = choices_of(HubChoices, flags, pooling=pooling)
+    build_held_to_old(flags, lambda output: build_hub_bundle(flags.module, choices, output))
 
 
 BUILD_HUB = Command(

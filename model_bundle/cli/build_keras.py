@@ -16,6 +16,7 @@ from model_bundle.cli.command import (
     add_allow_ops,
     add_labels_of_bundle,
     add_output,
+    choices_of,
     names,
     positive,
     yes_no,
@@ -113,46 +114,17 @@ def _add_meaning(parser: ArgumentParser) -> None:
 def _run(flags: Namespace) -> None:
     from model_bundle.builders.keras.build import build_keras_bundle
     from model_bundle.builders.keras.options import KerasChoices, LoadChoices
-    from model_bundle.bundle.bundle import ModelBundle
 
-    loading = LoadChoices(
-        weights=flags.weights,
-        model_factory=flags.model_factory,
-        custom_objects=flags.custom_objects,
-        lambdas=dict(flags.lambda_function),
-        hub_handles={old: Path(folder) for old, folder in flags.hub_handle},
-        allow_code=flags.allow_code,
-    )
-    choices = KerasChoices(
-        loading=loading,
-        signature=flags.signature,
+    hub_handles = {old: Path(folder) for old, folder in flags.hub_handle}
+    choices = choices_of(
+        KerasChoices,
+        flags,
+        loading=choices_of(LoadChoices, flags, lambdas=dict(flags.lambda_function), hub_handles=hub_handles),
         inputs=dict(flags.input),
         extra_inputs=dict(flags.extra_input),
-        tokenizer=flags.tokenizer,
-        max_tokens=flags.max_tokens,
-        labels=flags.labels,
-        lowercase=flags.lowercase,
-        word_split=flags.word_split,
-        task=flags.task,
-        default_output=flags.default_output,
-        scores=flags.scores,
-        multi_label=flags.multi_label,
         pooling=None if flags.pooling is None else Pooling(flags.pooling),
-        normalize=flags.normalize,
-        allow_ops=flags.allow_ops,
-        name=flags.name,
-        licence=flags.licence,
-        origin=flags.origin,
     )
-
-    def build(output: Path) -> ModelBundle:
-        built = build_keras_bundle(Path(flags.source), choices, output)
-        for note in built.notes:
-            print(note)
-        return built.bundle
-
-    bundle = build_held_to_old(flags, build)
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    build_held_to_old(flags, lambda output: build_keras_bundle(Path(flags.source), choices, output))
 
 
 def _pair(text: str) -> tuple[str, str]:

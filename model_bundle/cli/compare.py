@@ -7,7 +7,7 @@ from functools import partial
 
 from model_bundle.base.flags import add_flag
 from model_bundle.bundle.manifest import Pooling
-from model_bundle.cli.command import Command, add_bundle, positive, yes_no
+from model_bundle.cli.command import Command, add_bundle, choices_of, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags
 
 
@@ -30,12 +30,8 @@ def _run(flags: Namespace) -> int:
     old = read_expected_vectors(flags.expected, flags.expected_layer)
     table = read_texts(flags.texts)
     texts, names, expected = align(table, old)
-    asked = RequestedSettings(
-        layer=flags.layer,
-        pooling=None if flags.pooling is None else Pooling(flags.pooling),
-        normalize=flags.normalize,
-        max_tokens=flags.max_tokens,
-    )
+    pooling = None if flags.pooling is None else Pooling(flags.pooling)
+    asked = choices_of(RequestedSettings, flags, pooling=pooling)
     limits = Tolerance(flags.min_cosine, flags.max_difference)
     found = compare(ModelBundle.open(flags.bundle), texts, expected, asked, limits, table.columns)
     for line in report(found, texts, names):

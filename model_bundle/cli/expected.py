@@ -13,6 +13,7 @@ from model_bundle.base.flags import add_flag
 from model_bundle.errors import GoldenMismatchError, SettingsError
 
 if TYPE_CHECKING:
+    from model_bundle.builders.assemble import Built
     from model_bundle.bundle.bundle import ModelBundle
 
 
@@ -48,10 +49,10 @@ def add_expected_flags(parser: ArgumentParser, *, required: bool = False) -> Non
     )
 
 
-def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) -> ModelBundle:
+def build_held_to_old(flags: Namespace, build: Callable[[Path], Built]) -> None:
     """Builds to ``--output``; with ``--expected``, only if the bundle reproduces the reference vectors.
 
-    They become golden vectors of the bundle.
+    They become golden vectors of the bundle. Prints the builder's notes, and where the bundle is.
 
     Args:
         flags: with those of ``add_expected_flags``, and ``output``.
@@ -65,8 +66,18 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
         raise SettingsError(
             "--texts and --expected must be given together: reference vectors, and their texts."
         )
-    if flags.expected is None:
-        return build(flags.output)
+    bundle = _noted(build, flags.output) if flags.expected is None else _build_checked(flags, build)
+    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+
+
+def _noted(build: Callable[[Path], Built], output: Path) -> ModelBundle:
+    built = build(output)
+    for note in built.notes:
+        print(note)
+    return built.bundle
+
+
+def _build_checked(flags: Namespace, build: Callable[[Path], Built]) -> ModelBundle:
     from model_bundle.base.similarity import Tolerance
     from model_bundle.builders.assemble import check_output
     from model_bundle.builders.reference_vectors import add_reference_vectors
@@ -82,7 +93,7 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
     limits = Tolerance(flags.min_cosine, flags.max_difference)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
-        built = build(Path(folder) / output.name)
+        built = _noted(build, Path(folder) / output.name)
         found = compare(built, texts, expected, tolerance=limits, columns=table.columns)
         for line in report(found, texts, names):
             print(line, flush=True)

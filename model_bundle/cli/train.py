@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from model_bundle.base.flags import add_flag
-from model_bundle.cli.command import Command, add_output, names, positive
+from model_bundle.cli.command import Command, add_output, choices_of, names, positive
 
 _EXAMPLE = (
     "python -m model_bundle train --bundle bert-mini --data mood.csv --text_column text --label_column mood"
@@ -79,28 +79,9 @@ def _run(flags: Namespace) -> None:
     from model_bundle.training.options import DataOptions, HeadOptions, TrainOptions
     from model_bundle.training.split import read_data
 
-    data = DataOptions(
-        data=flags.data,
-        text_column=flags.text_column,
-        label_column=flags.label_column,
-        dev=flags.dev,
-        held_out=flags.held_out,
-        column_names=flags.column_names,
-        csv_quotes=not flags.no_csv_quotes,
-        numeric_columns=flags.numeric_columns,
-    )
-    head = HeadOptions(
-        hidden=flags.hidden or 0,
-        epochs=flags.epochs,
-        learning_rate=flags.learning_rate,
-        l2=flags.l2,
-        batch_texts=flags.batch_texts,
-        patience=flags.patience,
-        class_weights=flags.class_weights or "",
-        mix=flags.mix,
-        fine_tune=flags.fine_tune,
-        seed=flags.seed,
-    )
+    data = choices_of(DataOptions, flags, csv_quotes=not flags.no_csv_quotes)
+    class_weights = flags.class_weights or ""
+    head = choices_of(HeadOptions, flags, hidden=flags.hidden or 0, class_weights=class_weights)
     options = TrainOptions(data, head, flags.max_tokens, flags.name)
     base = ModelBundle.open(flags.bundle)
     # Errors in the table are reported before TensorFlow is imported.

@@ -69,7 +69,8 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
     packed = find_packed_bundle(loaded.loaded, scratch / "inside", where)
     if packed is not None:
         choices = packed.complete(choices, function.inputs)
-    roles = resolve_roles(function.inputs, _stated(choices), where)
+    numeric: dict[str, Role] = dict.fromkeys(choices.extra_inputs, "numeric")
+    roles = resolve_roles(function.inputs, numeric | dict(choices.inputs), where)
     columns = columns_of(function, roles, choices, where)
     sidecar, subwords = _tokenizer(roles, packed, source, choices, where)
     spec = tokenizer_of(roles, subwords, sidecar, choices, where)
@@ -111,11 +112,6 @@ def _tokenizer(
         return packed.sidecar, packed.subwords
     sidecar = find_sidecar(source, choices.tokenizer)
     return sidecar, read_subwords(sidecar, choices.lowercase, where)
-
-
-def _stated(choices: KerasChoices) -> dict[str, Role]:
-    numeric: dict[str, Role] = dict.fromkeys(choices.extra_inputs, "numeric")
-    return {**numeric, **choices.inputs}
 
 
 def _inspect(model: KerasModel, texts: ExampleTexts, where: str) -> tuple[KerasModel, dict[str, np.ndarray]]:

@@ -46,7 +46,10 @@ def load_module(module: HubModule, allow_ops: Sequence[str] = ()) -> LoadedModul
         MissingExtraError: it uses operations of a package that is not installed.
         ForbiddenOperationError: it could do more than compute. See ``scan_saved_model``.
     """
-    saved_model = _read(module)
+    try:
+        saved_model = read_source(module.path)
+    except SourceError as error:
+        raise SourceError(f"{error} {module.remedy}") from error
     custom_ops = register_ops(saved_model, module.location)
     allowed_ops = scan_saved_model(saved_model, module.location, allow_ops)
     tags = _tags(saved_model, module)
@@ -56,14 +59,6 @@ def load_module(module: HubModule, allow_ops: Sequence[str] = ()) -> LoadedModul
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise SourceError(f"{module.path} does not load: {_first_line(error)}. {module.remedy}") from error
     return LoadedModule(module, loaded, dict(getattr(loaded, "signatures", {})), custom_ops, allowed_ops)
-
-
-def _read(module: HubModule) -> Any:
-    """Reads the graphs without loading weights."""
-    try:
-        return read_source(module.path)
-    except SourceError as error:
-        raise SourceError(f"{error} {module.remedy}") from error
 
 
 def _tags(saved_model: Any, module: HubModule) -> list[str] | None:

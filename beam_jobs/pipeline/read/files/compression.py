@@ -51,7 +51,7 @@ class _GzipDecoder(_Decoder):
         self._inner = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
 
     def decode(self, data: bytes) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + data, MAX_OUTPUT_BYTES)
+        return bytes(self._inner.decompress(self._inner.unconsumed_tail + data, MAX_OUTPUT_BYTES))
 
     @property
     def hungry(self) -> bool:
@@ -63,11 +63,11 @@ class _Bzip2Decoder(_Decoder):
         self._inner = bz2.BZ2Decompressor()
 
     def decode(self, data: bytes) -> bytes:
-        return self._inner.decompress(data, MAX_OUTPUT_BYTES)
+        return bytes(self._inner.decompress(data, MAX_OUTPUT_BYTES))
 
     @property
     def hungry(self) -> bool:
-        return self._inner.needs_input
+        return bool(self._inner.needs_input)
 
 
 class _ZstdDecoder(_Decoder):
