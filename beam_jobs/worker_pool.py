@@ -30,7 +30,7 @@ def worker_pool_parser() -> Parser:
         prog="python -m beam_jobs.worker_pool",
         description="Starts worker processes with this Python for runners that request them: "
         "--environment_type EXTERNAL --environment_config HOST:PORT.",
-        examples=("python -m beam_jobs.worker_pool --service_port 50000",),
+        examples=("--service_port 50000",),
         has_version=True,
     )
     add_flag(parser, "--service_port N", "port to listen on; 0 takes any free one", parse=int, required=True)

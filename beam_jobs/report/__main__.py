@@ -14,10 +14,7 @@ from model_bundle.base.flags import add_flag
 _ABOUT = """\
 Writes the report of a run, one HTML page that needs no network, from its manifest and a sample of its
 rows."""
-_EXAMPLES = (
-    "python -m beam_jobs.report out",
-    "python -m beam_jobs.report out --output report.html",
-)
+_EXAMPLES = ("out", "out --output report.html")
 
 
 def report_parser() -> Parser:

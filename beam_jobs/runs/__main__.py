@@ -24,11 +24,7 @@ _VERBS = ("list", "delete", "validate", "compact")
 _EPILOG = """\
 With compact, flags that are not listed here go to Apache Beam.
 Exit codes: 0 done or valid, 1 not valid or an error, 2 wrong use."""
-_EXAMPLES = (
-    "python -m beam_jobs.runs out list",
-    "python -m beam_jobs.runs out delete --keep 3 --print_only",
-    "python -m beam_jobs.runs out validate",
-)
+_EXAMPLES = ("out list", "out delete --keep 3 --print_only", "out validate")
 
 
 def runs_parser() -> Parser:

@@ -24,10 +24,7 @@ _ABOUT = """\
 Embeds queries with the model and settings of a run, and prints the documents nearest to each by cosine
 similarity: one line per document, ranked by its best window or word. Without --query, queries are read
 from standard input, one per line; the model is loaded once."""
-_EXAMPLES = (
-    'python -m beam_jobs.search out --query "planets of other suns" --top 2',
-    "python -m beam_jobs.search out --format json < queries.txt",
-)
+_EXAMPLES = ('out --query "planets of other suns" --top 2', "out --format json < queries.txt")
 
 
 def search_parser() -> Parser:

@@ -1,10 +1,13 @@
-"""Adds a flag to a parser as it is typed; ``beam_jobs`` uses it, too."""
+"""Adds flags to a parser as they are typed, and fills dataclasses from them. ``beam_jobs`` uses it, too."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
+
+_Choices = TypeVar("_Choices")
 
 
 def add_flag(
@@ -49,3 +52,15 @@ def add_flag(
     if required:
         given["required"] = True
     group.add_argument(name, help=text, **given)
+
+
+def choices_of(kind: type[_Choices], flags: argparse.Namespace, **others: Any) -> _Choices:
+    """Builds a dataclass of choices from the flags that its fields are named after.
+
+    Args:
+        kind: the dataclass.
+        flags: the parsed flags.
+        others: the fields that are no flag, or another value than the flag's.
+    """
+    wanted = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in vars(flags).items() if name in wanted} | others)

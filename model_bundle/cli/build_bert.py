@@ -6,9 +6,9 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
 
-from model_bundle.base.flags import add_flag
+from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.bundle.manifest import Pooling
-from model_bundle.cli.command import Command, add_labels_of_bundle, add_output, choices_of, positive, yes_no
+from model_bundle.cli.command import Command, add_labels_of_bundle, add_output, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 from model_bundle.errors import SettingsError
 
@@ -81,7 +81,7 @@ BUILD_BERT = Command(
     _add_flags,
     _run,
     (
-        "python -m model_bundle build bert sentence-transformers/all-MiniLM-L12-v2 --output bundles/l12",
-        "python -m model_bundle build bert checkpoints/mood --task classify --output bundles/mood",
+        "sentence-transformers/all-MiniLM-L12-v2 --output bundles/l12",
+        "checkpoints/mood --task classify --output bundles/mood",
     ),
 )

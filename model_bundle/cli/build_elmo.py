@@ -6,8 +6,8 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from functools import partial
 from pathlib import Path
 
-from model_bundle.base.flags import add_flag
-from model_bundle.cli.command import Command, add_labels_of_bundle, add_output, choices_of
+from model_bundle.base.flags import add_flag, choices_of
+from model_bundle.cli.command import Command, add_labels_of_bundle, add_output
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 
 
@@ -64,7 +64,7 @@ BUILD_ELMO = Command(
     _add_flags,
     _run,
     (
-        "python -m model_bundle build elmo --options o.json --weights w.hdf5 --output bundles/elmo",
-        "python -m model_bundle build elmo --options o.json --weights w.hdf5 --gamma 2 --output bundles/elmo",
+        "--options o.json --weights w.hdf5 --output bundles/elmo",
+        "--options o.json --weights w.hdf5 --gamma 2 --output bundles/elmo",
     ),
 )

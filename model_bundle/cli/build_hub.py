@@ -5,14 +5,13 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from model_bundle.base.flags import add_flag
+from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import (
     Command,
     add_allow_ops,
     add_labels_of_bundle,
     add_output,
-    choices_of,
     positive,
     yes_no,
 )
@@ -64,7 +63,7 @@ BUILD_HUB = Command(
     _add_flags,
     _run,
     (
-        "python -m model_bundle build hub modules/elmo_3.tar.gz --output bundles/elmo",
-        "python -m model_bundle build hub modules/bert --preprocess modules/pre --output bundles/bert",
+        "modules/elmo_3.tar.gz --output bundles/elmo",
+        "modules/bert --preprocess modules/pre --output bundles/bert",
     ),
 )

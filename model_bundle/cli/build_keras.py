@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from model_bundle.base.flags import add_flag
+from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.builders.keras.input_roles import Role
 from model_bundle.builders.keras.options import expand_columns
 from model_bundle.bundle.manifest import Pooling
@@ -16,7 +16,6 @@ from model_bundle.cli.command import (
     add_allow_ops,
     add_labels_of_bundle,
     add_output,
-    choices_of,
     names,
     positive,
     yes_no,
@@ -157,7 +156,7 @@ BUILD_KERAS = Command(
     _add_flags,
     _run,
     (
-        "python -m model_bundle build keras models/topics.keras --labels topics.txt --output bundles/topics",
-        "python -m model_bundle build keras models/export --signature default --output bundles/export",
+        "models/topics.keras --labels topics.txt --output bundles/topics",
+        "models/export --signature default --output bundles/export",
     ),
 )

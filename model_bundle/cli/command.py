@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 from model_bundle.base.flags import add_flag
 
-_Choices = TypeVar("_Choices")
 _OPERATION = re.compile(r"[A-Za-z][A-Za-z0-9_>.]*")
 
 
@@ -25,7 +23,7 @@ class Command:
         summary: one line of help.
         add_flags: adds the flags to a parser.
         run: prints its result and returns the exit code, None meaning 0; raises ``ModelBundleError``.
-        examples: commands at the end of its help.
+        examples: at the end of its help, without the command itself.
     """
 
     name: str
@@ -33,18 +31,6 @@ class Command:
     add_flags: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], int | None]
     examples: tuple[str, ...]
-
-
-def choices_of(kind: type[_Choices], flags: Namespace, **others: Any) -> _Choices:
-    """Builds a dataclass of choices from the flags that its fields are named after.
-
-    Args:
-        kind: the dataclass.
-        flags: the parsed flags.
-        others: the fields that are no flag, or another value than the flag's.
-    """
-    names_of_kind = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in vars(flags).items() if name in names_of_kind} | others)
 
 
 def yes_no(text: str) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
-from model_bundle.base.flags import add_flag
+from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.bundle.manifest import Pooling
-from model_bundle.cli.command import Command, add_bundle, choices_of, positive, yes_no
+from model_bundle.cli.command import Command, add_bundle, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags
 
 
@@ -45,7 +45,7 @@ COMPARE = Command(
     _add_flags,
     _run,
     (
-        "python -m model_bundle compare bundles/l12 --texts texts.txt --expected old.npy",
-        "python -m model_bundle compare bert-mini --texts texts.jsonl --expected old.jsonl --layer -2",
+        "bundles/l12 --texts texts.txt --expected old.npy",
+        "bert-mini --texts texts.jsonl --expected old.jsonl --layer -2",
     ),
 )

@@ -40,5 +40,5 @@ INSPECT = Command(
     "describe a bundle on one page",
     _add_flags,
     _run,
-    ("python -m model_bundle inspect bert-mini", "python -m model_bundle inspect elmo-mini --json"),
+    ("bert-mini", "elmo-mini --json"),
 )

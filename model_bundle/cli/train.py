@@ -9,12 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from model_bundle.base.flags import add_flag
-from model_bundle.cli.command import Command, add_output, choices_of, names, positive
+from model_bundle.base.flags import add_flag, choices_of
+from model_bundle.cli.command import Command, add_output, names, positive
 
-_EXAMPLE = (
-    "python -m model_bundle train --bundle bert-mini --data mood.csv --text_column text --label_column mood"
-)
+_EXAMPLE = "--bundle bert-mini --data mood.csv --text_column text --label_column mood"
 
 
 def _add_flags(parser: ArgumentParser) -> None:
@@ -141,8 +139,5 @@ TRAIN = Command(
     "train a classifier on a bundle, from a table of texts and labels",
     _add_flags,
     _run,
-    (
-        f"{_EXAMPLE} --output bundles/mood",
-        f"{_EXAMPLE} --fine_tune --epochs 3 --output bundles/tuned",
-    ),
+    (f"{_EXAMPLE} --output bundles/mood", f"{_EXAMPLE} --fine_tune --epochs 3 --output bundles/tuned"),
 )

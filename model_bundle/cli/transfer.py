@@ -44,15 +44,12 @@ PUSH = Command(
     "upload a bundle to shared storage, under its digest",
     _add_push_flags,
     _push,
-    ("python -m model_bundle push bundles/l12 gs://my-bucket/bundles",),
+    ("bundles/l12 gs://my-bucket/bundles",),
 )
 PULL = Command(
     "pull",
     "download a bundle to a folder",
     _add_pull_flags,
     _pull,
-    (
-        "python -m model_bundle pull bert-mini bundles/bert-mini",
-        "python -m model_bundle pull gs://my-bucket/bundles/DIGEST bundles/l12",
-    ),
+    ("bert-mini bundles/bert-mini", "gs://my-bucket/bundles/DIGEST bundles/l12"),
 )

@@ -17,7 +17,6 @@ from model_bundle.runtime.request import EncodeRequest
 from model_bundle.text import text_input
 
 _OUTPUT_RANKS = {"token": (3,), "text": (2,), "class": (2, 3), "length": (1,)}
-_INPUT_RANKS = {"text": 1, "lengths": 1}
 
 
 def verify(place: str | Path) -> Iterator[str]:
@@ -144,11 +143,10 @@ def _signature_faults(signatures: Any, name: str, manifest: BundleManifest) -> I
 
 
 def _input_faults(what: str, found: Any, spec: InputSpec) -> Iterator[str]:
-    rank = spec.rank or _INPUT_RANKS.get(spec.role, 2)
     if found.dtype.name != spec.dtype:
         yield f"{what} is {found.dtype.name}, listed {spec.dtype}"
-    if found.shape.rank not in (None, rank):
-        yield f"{what} has {found.shape.rank} axes, listed {rank}"
+    if found.shape.rank not in (None, spec.num_axes):
+        yield f"{what} has {found.shape.rank} axes, listed {spec.num_axes}"
 
 
 def _output_faults(what: str, found: Any, spec: OutputSpec) -> Iterator[str]:

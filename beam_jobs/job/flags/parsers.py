@@ -19,13 +19,13 @@ Flags that are not listed here go to Apache Beam (--runner, --project, --region,
 Exit codes: 0 done, 2 wrong use, 3 more dead letters or dead files than allowed, 4 counts that do not add \
 up, 1 anything else, 130 and 143 after SIGINT and SIGTERM."""
 _EMBED_EXAMPLES = (
-    "python -m beam_jobs.embed --output out",
-    "python -m beam_jobs.embed --input 'news/*.csv' --text_column title,body --id_column id --keep_text",
-    "python -m beam_jobs.embed --input 'news/*.csv' --text_column body --forecast sample",
+    "--output out",
+    "--input 'news/*.csv' --text_column title,body --id_column id --keep_text",
+    "--input 'news/*.csv' --text_column body --forecast sample",
 )
 _CLASSIFY_EXAMPLES = (
-    "python -m beam_jobs.classify --bundle bundles/mood --input 'reviews/*.jsonl' --output moods",
-    "python -m beam_jobs.classify --bundle bundles/topics --input 'news/*.csv' --text_column body --top_k 3",
+    "--bundle bundles/mood --input 'reviews/*.jsonl' --output moods",
+    "--bundle bundles/topics --input 'news/*.csv' --text_column body --top_k 3",
 )
 
 
