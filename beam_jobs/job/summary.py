@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from beam_jobs.base.units import count, format_bytes, format_duration
 from beam_jobs.job.console.console import Console, Severity
 from beam_jobs.pipeline.build import JobPlan
@@ -65,8 +63,8 @@ def print_summary(manifest: RunManifest, plan: JobPlan, console: Console) -> Non
 
 def _count_lines(manifest: RunManifest) -> list[str]:
     counts = manifest.counts
-    started, finished = (datetime.fromisoformat(t) for t in (manifest.started_at, manifest.finished_at))
     rate = counts.num_tokens / counts.model_seconds if counts.model_seconds else 0
+    in_model = format_duration(counts.model_seconds)
     cells = counts.num_padded_tokens
     padding = f"{100 * (1 - counts.num_tokens / cells):.1f} %" if cells else "none"
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in counts.dead_by_reason.items())
@@ -77,10 +75,7 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         + f"{counts.num_dead:,} dead"
         + (f" ({reasons})" if reasons else ""),
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {padding}",
-        (
-            f"  time       {format_duration((finished - started).total_seconds())} with start-up, "
-            f"{format_duration(counts.model_seconds)} in the model"
-        ),
+        f"  time       {format_duration(manifest.seconds)} with start-up, {in_model} in the model",
     ]
     if counts.num_repeated:
         lines.append(

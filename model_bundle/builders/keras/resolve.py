@@ -84,7 +84,10 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
     fault = unfrozen_reason(model.signature, model.fed(texts.prepare(GOLDEN_TEXTS).batch(_ALL)))
     if subwords is not None and max_tokens is None:
         notes.append("no token limit is known: set --max_tokens if the model has one")
-    notes += [*_batch_notes(behaviour, spec.kind), *([f"weights stay variables: {fault}"] if fault else [])]
+    notes += [
+        *behaviour.notes(one_each=spec.kind == "text"),
+        *([f"weights stay variables: {fault}"] if fault else []),
+    ]
     return ResolvedKeras(
         model, sidecar, packed, subwords, max_tokens, outputs, behaviour, fault, tuple(notes)
     )
@@ -158,20 +161,4 @@ def _input_notes(
             f"every text is padded to {length} tokens: of the golden texts {real:.0%} is real, "
             "the rest padding"
         )
-    return notes
-
-
-def _batch_notes(behaviour: BatchBehaviour, kind: str) -> list[str]:
-    notes = []
-    if behaviour.batch_dependent:
-        how = "texts are run one at a time" if kind == "text" else "batches contain texts of equal length"
-        why = (
-            f"with a longer text in the batch, values change by up to {behaviour.difference:.1g} of their "
-            "size"
-        )
-        if np.isinf(behaviour.difference):
-            why = "the model fails if their lengths differ"
-        notes.append(f"{how}: {why}")
-    if behaviour.min_batch > 1:
-        notes.append("no text is run alone: the model fails on a batch of one")
     return notes
