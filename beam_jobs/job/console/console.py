@@ -44,15 +44,12 @@ class Console(Protocol):
 
     def print(self, event: Event, message: str, severity: Severity = "INFO", facts: Facts = None) -> None:
         """Prints a message; ``facts`` are the same as plain JSON data."""
-        ...
 
     def draw(self, line: str) -> None:
         """Redraws the live line, cut to the terminal's width; an empty one clears it."""
-        ...
 
     def termination_message(self, message: str) -> bytes:
         """Returns the bytes written when a signal ends the process."""
-        ...
 
 
 class TextConsole:
