@@ -87,14 +87,7 @@ def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
     from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 
     usual = _usual(bundle, Precision.FLOAT32)
-    raw = EncodeRequest(
-        outputs=tuple(golden.outputs),
-        pooling=None,
-        normalize=False,
-        max_tokens=usual.max_tokens,
-        prompt="",
-        precision=Precision.FLOAT32,
-    )
+    raw = _raw(tuple(golden.outputs), usual.max_tokens, Precision.FLOAT32)
     TensorFlowRuntime(bundle, raw)
     yield f"float32: {len(raw.outputs)} outputs give their golden vectors"
     runtime = TensorFlowRuntime(bundle, usual)
@@ -116,14 +109,11 @@ def _usual(bundle: ModelBundle, precision: Precision) -> EncodeRequest:
     manifest = bundle.manifest
     if manifest.task == "embed":
         return EncodeRequest.resolve(bundle, precision=precision)
-    return EncodeRequest(
-        outputs=(manifest.default_output,),
-        pooling=None,
-        normalize=False,
-        max_tokens=manifest.max_tokens,
-        prompt="",
-        precision=precision,
-    )
+    return _raw((manifest.default_output,), manifest.max_tokens, precision)
+
+
+def _raw(outputs: tuple[str, ...], max_tokens: int | None, precision: Precision) -> EncodeRequest:
+    return EncodeRequest(outputs, None, False, max_tokens, "", precision)
 
 
 def _signature_faults(signatures: Any, name: str, manifest: BundleManifest) -> Iterator[str]:
