@@ -50,10 +50,10 @@ def explain_system_error(error: BaseException) -> str | None:
         name = type(one).__name__ if type(one).__module__.split(".")[0] in _CLOUD_PACKAGES else ""
         is_login = type(one).__module__ == "google.auth.exceptions" and name not in _CLOUD_NETWORK
         if name in _CLOUD_DENIED or is_login:
-            return _NO_ACCESS.format(_first_line(one))
+            return _NO_ACCESS.format(first_line(one))
         is_network = isinstance(one, ConnectionError | socket.gaierror)
         if system.errno in _NETWORK or name in _CLOUD_NETWORK or is_network:
-            return _NO_NETWORK.format(_first_line(one))
+            return _NO_NETWORK.format(first_line(one))
     return explain_text(str(error))
 
 
@@ -92,5 +92,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [other for other in others if isinstance(other, BaseException)]
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Returns the first line of a message, without its full stop; the name of an error that has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
