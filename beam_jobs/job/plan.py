@@ -19,6 +19,7 @@ from beam_jobs.store import filesystem
 from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.manifest import RunManifest
 from beam_jobs.store.run_folder import check_output, find_manifest, record_needs, run_to_resume
+from model_bundle.base.flags import choices_of
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
 from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 
@@ -37,6 +38,11 @@ _IDENTITY_FLAGS = (
     *("task", "input", "date", "limit", "keep_text", "no_text", "emit", "encoding", "text_separator"),
     *_FLAGS_OF_FILES,
 )
+# The settings of the same names.
+_FLAGS_OF_MODEL = (
+    *("max_tokens", "prompt", "prompt_text", "precision", "no_text", "max_batch_tokens", "buffer_documents"),
+    *("dedupe", "num_threads", "isolate_model"),
+)
 
 
 def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> JobPlan:
@@ -45,9 +51,7 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     Raises:
         UsageError, ModelBundleError: a flag, the input, the bundle or the output cannot be used.
     """
-    limits = FailureLimits(
-        flags.max_dead_fraction, flags.max_dead_files, flags.fail_on_blank, flags.allow_empty_input
-    )
+    limits = choices_of(FailureLimits, flags)
     write = write_options(flags, in_process=in_process)
     read, summary, encode = plan_input(flags)
     schema = schema_of(encode, summary.kept_schema)  # rejects kept columns whose names the output uses
@@ -80,11 +84,6 @@ def plan_input(flags: argparse.Namespace) -> tuple[ReadOptions, InputSummary, En
 
 def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
     """Returns the read options and whether to keep text; without ``--input``, the sample with its text."""
-    common = {
-        "max_document_bytes": flags.max_document_bytes,
-        "limit": flags.limit,
-        "no_text": flags.no_text,
-    }
     if not flags.input:
         named = [name for name in _FLAGS_OF_FILES if getattr(flags, name)]
         if named:
@@ -92,40 +91,32 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
         from beam_jobs.pipeline.read.sample_data import sample_pattern
 
         sample = ReadOptions(
-            (sample_pattern(),), ("text",), id_column="id", keep_columns=("topic",), **common
+            (sample_pattern(),),
+            ("text",),
+            id_column="id",
+            keep_columns=("topic",),
+            max_document_bytes=flags.max_document_bytes,
+            limit=flags.limit,
+            no_text=flags.no_text,
         )
         return sample, not flags.no_text
-    options = ReadOptions(
+    options = choices_of(
+        ReadOptions,
+        flags,
         patterns=tuple(absolute_path(pattern) for pattern in flags.input),
         text_columns=split(flags.text_column),
-        text_separator=flags.text_separator,
-        id_column=flags.id_column,
         keep_columns=split(flags.keep_columns),
-        delimiter=flags.delimiter,
         column_names=split(flags.column_names),
         csv_quotes=not flags.no_csv_quotes,
-        encoding=flags.encoding,
-        whole_files=flags.whole_files,
-        **common,
     )
     return options, flags.keep_text
 
 
 def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSettings:
     """Resolves model, outputs and batching against the bundle."""
-    common = {
-        "max_tokens": flags.max_tokens,
-        "prompt": flags.prompt,
-        "prompt_text": flags.prompt_text,
-        "precision": flags.precision,
+    common = {name: getattr(flags, name) for name in _FLAGS_OF_MODEL} | {
         "keep_text": keep_text,
-        "no_text": flags.no_text,
-        "max_batch_tokens": flags.max_batch_tokens,
-        "buffer_documents": flags.buffer_documents,
-        "dedupe": flags.dedupe,
         "buffer_seconds": flags.checkpoint_seconds / 2,
-        "num_threads": flags.num_threads,
-        "isolate_model": flags.isolate_model,
         "long_texts": long_texts(flags),
     }
     if flags.task == "classify":
