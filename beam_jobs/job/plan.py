@@ -8,6 +8,7 @@ from typing import Any
 
 from beam_jobs.base.config import FailureLimits, ReadOptions, WriteOptions
 from beam_jobs.errors import FinishedError, UsageError
+from beam_jobs.job.own_output import check_no_own_output
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
 from beam_jobs.pipeline.incremental.previous_run import difference
@@ -54,6 +55,7 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     limits = choices_of(FailureLimits, flags)
     write = write_options(flags, in_process=in_process)
     read, summary, encode = plan_input(flags)
+    check_no_own_output(summary.files, write.output)
     schema = schema_of(encode, summary.kept_schema)  # rejects kept columns whose names the output uses
     num_kept = len(summary.kept_schema)
     reuse = plan_reuse(flags, write, encode, schema, num_kept, by_join=not in_process)
