@@ -13,17 +13,24 @@ from model_bundle.bundle.graph_scan.allowed_operations import (
     is_text_op,
     why_refused,
 )
-from model_bundle.bundle.graph_scan.assets import TABLE_READERS, Assets, AssetTrace
+from model_bundle.bundle.graph_scan.assets import (
+    CHECKPOINT_PATHS,
+    TABLE_READERS,
+    Assets,
+    PathTrace,
+    changes_text_in_place,
+)
 from model_bundle.bundle.graph_scan.call_graph import GRAPH, CallGraph
 from model_bundle.bundle.graph_scan.proto import read_saved_model
 from model_bundle.bundle.graph_scan.roots import Purpose
 from model_bundle.errors import BundleIntegrityError, ForbiddenOperationError
 
 _ALSO_ALLOWED = {Purpose.RESTORE: RESTORING, Purpose.SAVE: SAVING}
+_IN_PLACE = ("InplaceAdd", "InplaceSub", "InplaceUpdate")
 _PRINT = "PrintV2"
 # Where printing may go; it can also append to a file.
 _STREAMS = (b"", b"stderr", b"stdout", b"log(info)", b"log(warning)", b"log(error)")
-_CONDITIONAL = frozenset((_PRINT, *TABLE_READERS))
+_CONDITIONAL = frozenset((_PRINT, *_IN_PLACE, *TABLE_READERS, *CHECKPOINT_PATHS))
 _NUM_PLACES = 3
 
 
@@ -36,8 +43,8 @@ def scan_saved_model(saved_model: Any, what: str, allowed: Sequence[str] = ()) -
     """Checks everything that a SavedModel can run against the list of operations that stay within it.
 
     Followed are signatures, initialisers, and every function that the saved object offers, through nested
-    functions. What only saving or restoring a checkpoint runs may save or restore one. Tables may be filled
-    from files under ``assets/``.
+    functions. Only the graph's saver may read or write a checkpoint, and only the one that it is given.
+    Tables may be filled from files under ``assets/``.
 
     Args:
         saved_model: the message in ``saved_model.pb``, TensorFlow's or that of ``read_saved_model``.
@@ -70,22 +77,27 @@ def scan_saved_model(saved_model: Any, what: str, allowed: Sequence[str] = ()) -
 def _faults(calls: CallGraph, assets: Assets) -> Iterator[tuple[str, str]]:
     """Names operations that do not stay within the model, and the functions they are in."""
     for purpose in Purpose:
-        usual = (ALLOWED | _ALSO_ALLOWED.get(purpose, frozenset()) | calls.functions.keys()) - _CONDITIONAL
+        usual = (ALLOWED | calls.functions.keys()) - _CONDITIONAL
         places = calls.reached(purpose)
-        trace = AssetTrace(assets, calls, purpose, places)
+        trace = PathTrace(assets, calls, purpose, places)
         for place, nodes in places.items():
             # Most functions hold nothing of note: their operations are compared as a set, which is fast.
             if {node.op for node in nodes} <= usual:
                 continue
             for node in nodes:
-                if node.op not in usual and not _is_fine(node, place, trace):
+                if node.op not in usual and not _is_fine(node, place, trace, purpose):
                     yield node.op, place
 
 
-def _is_fine(node: Any, place: str, trace: AssetTrace) -> bool:
+def _is_fine(node: Any, place: str, trace: PathTrace, purpose: Purpose) -> bool:
     """Judges what is allowed on a condition only."""
     if node.op in TABLE_READERS:
         return trace.reads_asset(place, node)
+    if node.op in CHECKPOINT_PATHS:
+        is_meant = node.op in _ALSO_ALLOWED.get(purpose, ())
+        return is_meant and trace.uses_given_prefix(place, node)
+    if node.op in _IN_PLACE:
+        return not changes_text_in_place(node)
     if node.op == _PRINT:
         return "output_stream" not in node.attr or node.attr["output_stream"].s in _STREAMS
     return is_text_op(node.op)
@@ -95,6 +107,8 @@ def _describe(operation: str, places: set[str]) -> str:
     """Says what is wrong with an operation and where it is."""
     if operation in TABLE_READERS:
         reason = "fills a table from a file that is none of the model's own assets"
+    elif operation in _IN_PLACE:
+        reason = "changes strings in place, which may be the path of a file"
     elif operation == _PRINT:
         reason = "writes what it prints to a file"
     else:
