@@ -52,7 +52,7 @@ class ForbiddenOperationError(ModelBundleError):
         ]
         lines += [f"  {operations[name]}" for name in self.operations]
         lines.append(
-            "If you trust whoever made it, allow these operations by name when the bundle is built: "
+            "If you trust whoever made it, allow these operations by name, where you build or open it: "
             f"--allow_ops {','.join(self.operations)}"
         )
         super().__init__("\n".join(lines))

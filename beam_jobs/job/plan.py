@@ -119,6 +119,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         "num_threads": flags.num_threads,
         "isolate_model": flags.isolate_model,
         "long_texts": long_texts(flags),
+        "allow_ops": flags.allow_ops,
     }
     if flags.task == "classify":
         return EncodeSettings.resolve_classes(

@@ -31,6 +31,9 @@ def say_plan(plan: JobPlan, voice: Voice) -> None:
         what = f"{len(encode.classes.names)} labels"
     for warning in plan.summary.warnings:
         voice.say("warning", warning, "WARNING")
+    if encode.allowed_ops:
+        reaching = ", ".join(encode.allowed_ops)
+        voice.say("warning", f"allowed by --allow_ops or the pin: the model may use {reaching}", "WARNING")
     for note in () if plan.reuse is None else plan.reuse.notes:
         voice.say("reuse", note)
     voice.say(

@@ -34,6 +34,7 @@ class EncodeSettings:
     texts are computed once. ``isolate_model``: the model is in a child of the worker, see
     ``IsolatedRuntime``. ``classes``: rows hold labels and scores instead of vectors. ``numeric_columns`` are
     the columns of the input that the model takes as numbers: ``ReadOptions`` must name them, too.
+    ``allowed_ops`` are operations of the graph that reach beyond it, allowed by whoever submits.
     """
 
     bundle: str
@@ -54,6 +55,7 @@ class EncodeSettings:
     isolate_model: bool = False
     classes: ClassSettings | None = None
     numeric_columns: tuple[str, ...] = ()
+    allowed_ops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses options that cannot be meant, or not together."""
@@ -94,6 +96,7 @@ class EncodeSettings:
         rows: str = "document",
         long_texts: LongTexts = DEFAULT_LONG_TEXTS,
         word_pieces: str | None = None,
+        allow_ops: tuple[str, ...] = (),
         **rest: Any,
     ) -> EncodeSettings:
         """Opens and checks a bundle, and fills from it what was not asked for.
@@ -102,7 +105,7 @@ class EncodeSettings:
             ModelBundleError: the bundle is damaged, or cannot do what was asked.
             UsageError: options that contradict each other.
         """
-        opened = _opened(bundle, precision)
+        opened = _opened(bundle, precision, allow_ops)
         request = EncodeRequest.resolve(
             opened,
             layers=layers,
@@ -130,6 +133,7 @@ class EncodeSettings:
         prompt_text: str | None = None,
         precision: str = "float32",
         long_texts: LongTexts = DEFAULT_LONG_TEXTS,
+        allow_ops: tuple[str, ...] = (),
         **rest: Any,
     ) -> EncodeSettings:
         """The same for the labels and scores of a classifier.
@@ -138,7 +142,7 @@ class EncodeSettings:
             ModelBundleError: the bundle is damaged, or no classifier.
             UsageError: options that do not fit its labels.
         """
-        opened = _opened(bundle, precision)
+        opened = _opened(bundle, precision, allow_ops)
         request = EncodeRequest.resolve_classes(
             opened,
             max_tokens=max_tokens,
@@ -165,8 +169,13 @@ class EncodeSettings:
             dims=tuple(spec.dim or 0 for spec in specs),
             layers=tuple(spec.layer or name for spec, name in zip(specs, request.outputs, strict=True)),
             numeric_columns=NumericInputs(opened.manifest.inputs).columns,
+            allowed_ops=opened.allowed_ops,
             **rest,
         )
+
+    def open_bundle(self) -> ModelBundle:
+        """Opens the bundle that was resolved, on whichever machine."""
+        return ModelBundle.open(f"{self.bundle}@sha256:{self.bundle_digest}", self.allowed_ops)
 
     @property
     def vector_columns(self) -> tuple[str, ...]:
@@ -225,9 +234,9 @@ class EncodeSettings:
         )
 
 
-def _opened(bundle: str, precision: str) -> ModelBundle:
+def _opened(bundle: str, precision: str, allow_ops: tuple[str, ...]) -> ModelBundle:
     """Opens and checks a bundle that must have a graph of this precision."""
-    opened = ModelBundle.open(bundle)
+    opened = ModelBundle.open(bundle, allow_ops)
     if precision == "bfloat16" and opened.manifest.bfloat16_signature is None:
         raise UsageError(
             f"--precision bfloat16: the bundle {opened.manifest.name} has no bfloat16 graph; use float32."

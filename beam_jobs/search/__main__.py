@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from beam_jobs.base.tools import ToolParser, run_tool
 from beam_jobs.errors import UsageError
+from model_bundle.cli.allow_ops import add_allow_ops
 
 if TYPE_CHECKING:
     from beam_jobs.search.searcher import Searcher
@@ -38,6 +39,7 @@ def search_parser() -> ToolParser:
     )
     parser.add_argument("--prompt", metavar="NAME", help="a prompt of the bundle, instead of the run's own")
     parser.add_argument("--prompt_text", metavar="S", help="a prompt of your own, instead of the run's")
+    add_allow_ops(parser)
     parser.add_argument(
         "--format", choices=["text", "json"], default="text", help="json: one object a question, on a line"
     )

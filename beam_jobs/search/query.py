@@ -13,6 +13,7 @@ from beam_jobs.store.manifest import CLASSES, RunManifest
 from model_bundle.bundle.bundle import ModelBundle, split_pin
 from model_bundle.bundle.manifest import Rows
 from model_bundle.bundle.resolve import NAMED_BUNDLES
+from model_bundle.cli.allow_ops import print_allowed
 from model_bundle.errors import BundleFormatError, BundleIntegrityError
 from model_bundle.inference.encoder import Encoder
 from model_bundle.runtime.long_texts import TRUNCATE
@@ -35,6 +36,7 @@ class QueryEncoder:
         bundle: where its bundle is; None looks where the run found it.
         column: the vector column to search in; None means the only one.
         prompt: instead of the run's.
+        allow_ops: operations that the bundle's graph may use although they reach beyond it.
 
     Raises:
         UsageError: the run has no vectors, several columns and none named, or a model that takes numbers.
@@ -47,9 +49,11 @@ class QueryEncoder:
         bundle: str | None = None,
         column: str | None = None,
         prompt: Prompt | None = None,
+        allow_ops: tuple[str, ...] = (),
     ) -> None:
         self.column, index = choose_column(run, column)
-        opened = open_bundle(run.manifest, bundle)
+        opened = open_bundle(run.manifest, bundle, allow_ops)
+        print_allowed(opened)
         if any(spec.role == "numeric" for spec in opened.manifest.inputs.values()):
             raise UsageError(
                 f"The bundle {opened.manifest.name} takes numbers beside the text, which a query has not."
@@ -112,23 +116,26 @@ def stored_request(manifest: RunManifest) -> EncodeRequest:
     return EncodeRequest.from_json(settings)
 
 
-def open_bundle(manifest: RunManifest, place: str | None) -> ModelBundle:
+def open_bundle(manifest: RunManifest, place: str | None, allow_ops: tuple[str, ...] = ()) -> ModelBundle:
     """Opens the bundle of a run and compares its digest.
 
     Args:
         manifest: of the run.
         place: where it is; None looks where the run found it, then for its name among those known.
+        allow_ops: operations that its graph may use although they reach beyond it. Those that the bundle
+            records count where ``place`` is pinned: the digest in the run is not that of whoever searches.
 
     Raises:
         ModelBundleError: the bundle is not there, or it is another one.
     """
     digest, name = manifest.bundle["digest"], manifest.bundle["name"]
-    where = split_pin(place)[0] if place else manifest.bundle["place"]
+    where, pinned = split_pin(place) if place else (manifest.bundle["place"], None)
+    is_pinned = pinned == digest
     try:
-        return ModelBundle.open(f"{where}@sha256:{digest}")
+        return ModelBundle.open(f"{where}@sha256:{digest}", allow_ops, allow_recorded=is_pinned)
     except BundleFormatError as error:
         if place is None and name in NAMED_BUNDLES:
-            return ModelBundle.open(f"{name}@sha256:{digest}")
+            return ModelBundle.open(f"{name}@sha256:{digest}", allow_ops, allow_recorded=False)
         raise BundleFormatError(
             f"The bundle {name} of run {manifest.run_id} is not at {where}: name its folder with --bundle. "
             f"It must have the digest {digest}. ({error})"

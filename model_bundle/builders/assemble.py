@@ -61,7 +61,7 @@ def assemble(
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    return ModelBundle(output, manifest, bundle_digest(manifest))
+    return ModelBundle(output, manifest, bundle_digest(manifest), manifest.allowed_ops)
 
 
 def check_output(output: Path) -> None:
@@ -83,7 +83,9 @@ def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[st
     prepared = text_input(bundle_dir, manifest, manifest.max_tokens, prompt="").prepare(texts)
     numbers = np.arange(len(texts))
     inputs = prepared.batch(numbers) | example_numbers(manifest.inputs, numbers)
-    signature = load_saved_model(bundle_dir, manifest).signatures[manifest.signature]
+    # Whoever builds has allowed what the manifest records.
+    loaded = load_saved_model(bundle_dir, manifest, manifest.allowed_ops)
+    signature = loaded.signatures[manifest.signature]
     arrays = signature_inputs(inputs, manifest.inputs, manifest.tokenizer.pad_id)
     fed = {name: tf.constant(array, dtype=manifest.inputs[name].dtype) for name, array in arrays.items()}
     outputs = {name: value.numpy() for name, value in signature(**fed).items()}

@@ -22,7 +22,7 @@ def pull_bundle(place: str, folder: Path) -> ModelBundle:
     """
     if folder.exists():
         raise SourceError(f"{folder} exists. Name a folder that does not; nothing is written over.")
-    found = ModelBundle.open(place)
+    found = ModelBundle.open(place, allow_recorded=True)  # nothing is loaded
     with staging(folder.absolute().parent) as work:
         shutil.copytree(found.path, work / "bundle")
         (work / "bundle").replace(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from model_bundle.bundle.manifest import Pooling
+from model_bundle.cli.allow_ops import add_allow_ops, print_allowed
 from model_bundle.cli.command import Command, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags
 
@@ -14,6 +15,7 @@ def _add_flags(parser: ArgumentParser) -> None:
         "bundle", metavar="BUNDLE", help="a folder, gs:// URL or name; @sha256:… pins its digest"
     )
     add_expected_flags(parser, required=True)
+    add_allow_ops(parser)
     parser.add_argument("--layer", metavar="L", help="layer the old vectors are of (default: the bundle's)")
     parser.add_argument(
         "--pooling", choices=[p.value for p in Pooling], help="how they were pooled (default: the bundle's)"
@@ -43,7 +45,9 @@ def _run(flags: Namespace) -> int:
         max_tokens=flags.max_tokens,
     )
     limits = Limits(flags.min_cosine, flags.max_difference)
-    found = compare(ModelBundle.open(flags.bundle), texts, expected, asked, limits, table.columns)
+    bundle = ModelBundle.open(flags.bundle, flags.allow_ops)
+    print_allowed(bundle)
+    found = compare(bundle, texts, expected, asked, limits, table.columns)
     for line in report(found, texts, names):
         print(line, flush=True)
     return 0 if found.is_same else 1

@@ -94,4 +94,4 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
         if output.exists():
             output.rmdir()
         adopted.path.replace(output)
-    return ModelBundle(output, adopted.manifest, adopted.digest)
+    return ModelBundle(output, adopted.manifest, adopted.digest, adopted.allowed_ops)

@@ -55,7 +55,7 @@ def check_signatures(bundle: ModelBundle) -> tuple[str, ...]:
     tf = import_tensorflow()
     directory = bundle.path / SAVED_MODEL_DIR
     try:
-        signatures = load_saved_model(bundle.path, bundle.manifest).signatures
+        signatures = load_saved_model(bundle.path, bundle.manifest, bundle.allowed_ops).signatures
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise BundleFormatError(f"{directory} does not load as a SavedModel: {error}") from error
     manifest = bundle.manifest

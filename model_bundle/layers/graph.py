@@ -35,7 +35,7 @@ class BundleGraph:
             self.manifest: BundleManifest = bundle.manifest
             self.packed = pack_bundle(bundle)
             self.folder = bundle.path
-            self.loaded = load_saved_model(bundle.path, bundle.manifest)
+            self.loaded = load_saved_model(bundle.path, bundle.manifest, bundle.allowed_ops)
         else:
             # Kept as long as the layer: its tokenizer and the vocabularies of its tables are here.
             self.folder = Path(tempfile.mkdtemp(prefix="model-bundle-"))

@@ -16,8 +16,13 @@ from model_bundle.runtime.tensorflow_setup import import_tensorflow
 _EXTRAS = {"tensorflow_text": "text"}
 
 
-def load_saved_model(bundle_dir: Path, manifest: BundleManifest) -> Any:
-    """Loads ``saved_model/``; the result has ``signatures``.
+def load_saved_model(bundle_dir: Path, manifest: BundleManifest, allow_ops: Sequence[str] = ()) -> Any:
+    """Loads ``saved_model/`` of a bundle; the result has ``signatures``.
+
+    Args:
+        bundle_dir: the bundle.
+        manifest: its manifest. The operations that it calls allowed count for nothing here.
+        allow_ops: operations that its graph may use although they reach beyond it.
 
     Raises:
         ForbiddenOperationError: the graph could do more than compute. See ``scan_folder``.
@@ -25,7 +30,7 @@ def load_saved_model(bundle_dir: Path, manifest: BundleManifest) -> Any:
     """
     directory = bundle_dir / SAVED_MODEL_DIR
     # Loading runs initialisers, so this comes first.
-    scan_folder(directory, f"The model {manifest.name}", manifest.allowed_ops)
+    scan_folder(directory, f"The model {manifest.name}", allow_ops)
     tf = import_tensorflow()
     import_custom_ops(manifest.custom_ops, manifest.name)
     return tf.saved_model.load(str(directory))

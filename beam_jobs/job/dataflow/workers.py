@@ -13,7 +13,7 @@ from beam_jobs.errors import UsageError
 from beam_jobs.job.console.console import Voice
 from beam_jobs.job.dataflow.bundle_upload import share_bundle
 from beam_jobs.pipeline.build import JobPlan
-from model_bundle.bundle.bundle import ModelBundle
+from beam_jobs.pipeline.settings import EncodeSettings
 
 # AMX, which --precision bfloat16 uses, and 4 GB a vCPU.
 DEFAULT_MACHINE = "c3-standard-4"
@@ -66,16 +66,16 @@ def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, voic
         UsageError: there is no storage that workers share, or the model does not fit into the machine named.
     """
     if options.view_as(StandardOptions).runner.rpartition(".")[2].lower() == "dataflowrunner":
-        settings = fit_workers(bundle_bytes(plan.encode.bundle), options)
+        settings = fit_workers(bundle_bytes(plan.encode), options)
         plan = _in_one_process(plan, settings)
         apply_settings(settings, options)
         voice.say("workers", f"workers: {settings.line}")
     return share_bundle(plan, flags, options, voice)
 
 
-def bundle_bytes(place: str) -> int:
-    """Returns the size of a bundle's files."""
-    return sum(file.size for file in ModelBundle.open(place).manifest.files)
+def bundle_bytes(settings: EncodeSettings) -> int:
+    """Returns the size of the files of a bundle."""
+    return sum(file.size for file in settings.open_bundle().manifest.files)
 
 
 def process_bytes(model_bytes: int, num_threads: int) -> int:

@@ -10,6 +10,7 @@ from beam_jobs.job.console.log_capture import LOG_FORMATS
 from beam_jobs.job.flags.forecast_flags import add_forecast
 from beam_jobs.job.flags.modes import add_long_texts, add_rows
 from beam_jobs.job.flags.schedule_flags import add_schedule
+from model_bundle.cli.allow_ops import add_allow_ops
 
 _EPILOG = """\
 Flags that are not listed here go to Apache Beam (--runner, --project, --region, --temp_location, ...).
@@ -189,6 +190,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         default="float32",
         help="of the matrix products. bfloat16 is faster where the processor has it (AMX, AVX512-BF16)",
     )
+    add_allow_ops(group)
 
 
 def _add_output(group: argparse._ArgumentGroup, folder: str) -> None:

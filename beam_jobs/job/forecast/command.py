@@ -28,7 +28,6 @@ from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.description import absolute
 from beam_jobs.store import filesystem
 from model_bundle.base.machine import cpu_name, num_cores
-from model_bundle.bundle.bundle import ModelBundle
 
 
 def forecast_job(flags: argparse.Namespace, options: Any, voice: Voice) -> int:
@@ -72,7 +71,7 @@ def _count(
     found: Measurement,
 ) -> ForecastCounts:
     """Counts lengths, of the sample or of everything."""
-    bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
+    bundle = settings.open_bundle()
     pace = Pace(settings, found.cells_per_second, from_start=mode == "full" or sample.is_whole)
     counter = LengthCounter(bundle, settings.request, found.max_batch_tokens, pace)
     if mode == "sample":

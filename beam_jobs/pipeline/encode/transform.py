@@ -33,7 +33,6 @@ from beam_jobs.pipeline.rows.make import (
 )
 from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.base.machine import cpu_name, has_fast_bfloat16
-from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Precision
 from model_bundle.inference.results import TextFailure
 from model_bundle.inference.text_encoder import TextEncoder
@@ -133,7 +132,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     def _load(self) -> TextEncoder:
         """Loads the model when the first text needs it: where nothing is new, none is loaded."""
         settings = self._settings
-        bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
+        bundle = settings.open_bundle()
         runtime = shared_runtime(
             bundle,
             settings.request,
