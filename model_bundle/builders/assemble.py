@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from model_bundle.base.cache import staging
 from model_bundle.builders.deterministic import stabilize
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import bundle_digest, list_files
@@ -43,25 +42,26 @@ def assemble(
         SourceError: ``output`` is there already or cannot be written.
     """
     check_output(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        write_files(staging)
+    with staging(output.parent) as work:
+        folder = work / "bundle"
+        folder.mkdir()
+        write_files(folder)
         # TensorFlow adds a random number here, which would give equal models different digests.
-        (staging / SAVED_MODEL_DIR / "fingerprint.pb").unlink(missing_ok=True)
-        golden = record_golden(staging, manifest, golden_texts)
+        (folder / SAVED_MODEL_DIR / "fingerprint.pb").unlink(missing_ok=True)
+        golden = record_golden(folder, manifest, golden_texts)
         if check_golden is not None:
             check_golden(golden)
-        manifest = manifest.model_copy(update={"versions": _versions(), "files": list_files(staging)})
-        (staging / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-        staging.chmod(0o755)
-        if output.exists():
-            output.rmdir()
-        staging.replace(output)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+        manifest = manifest.model_copy(update={"versions": _versions(), "files": list_files(folder)})
+        (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+        move_bundle(folder, output)
     return ModelBundle(output, manifest, bundle_digest(manifest), manifest.allowed_ops)
+
+
+def move_bundle(folder: Path, output: Path) -> None:
+    """Renames a whole bundle to its place, which is not there or empty."""
+    if output.exists():
+        output.rmdir()
+    folder.replace(output)
 
 
 def check_output(output: Path) -> None:

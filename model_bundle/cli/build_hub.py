@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.allow_ops import add_allow_ops
 from model_bundle.cli.command import Command, positive, yes_no
-from model_bundle.cli.expected import add_expected_flags, build_held_to_old
+from model_bundle.cli.expected import add_expected_flags, build_held_to_old, old_files
+
+if TYPE_CHECKING:
+    from model_bundle.builders.tfhub.handle import HubModule
+    from model_bundle.builders.tfhub.resolve import HubChoices
+    from model_bundle.bundle.bundle import ModelBundle
 
 _MODULE = "a folder, an archive of one (.tar.gz, .tgz, .tar, .zip), file://, gs:// or http(s)://"
 
@@ -52,9 +58,9 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.builders.tfhub.build import build_hub_bundle
+    from model_bundle.builders.tfhub.build import fetched_modules
     from model_bundle.builders.tfhub.resolve import HubChoices
-    from model_bundle.bundle.bundle import ModelBundle
+    from model_bundle.cli.sandboxed import build_sandboxed
 
     choices = HubChoices(
         signature=flags.signature,
@@ -69,14 +75,30 @@ def _run(flags: Namespace) -> None:
         allow_ops=flags.allow_ops,
     )
 
+    with fetched_modules(flags.module, choices) as modules:
+        bundle = build_sandboxed(
+            flags.output,
+            _build,
+            flags,
+            modules,
+            choices,
+            readable=[*(module.path for module in modules), *old_files(flags)],
+            allow_ops=flags.allow_ops,
+        )
+    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+
+
+def _build(folder: Path, flags: Namespace, modules: tuple[HubModule, ...], choices: HubChoices) -> None:
+    """Builds, in the confined process."""
+    from model_bundle.builders.tfhub.build import build_fetched
+
     def build(output: Path) -> ModelBundle:
-        built = build_hub_bundle(flags.module, choices, output)
+        built = build_fetched(modules, choices, output)
         for note in built.notes:
             print(note)
         return built.bundle
 
-    bundle = build_held_to_old(flags, build)
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    build_held_to_old(Namespace(**vars(flags) | {"output": folder}), build)
 
 
 BUILD_HUB = Command("hub", "modules of TF-Hub: ELMo, Universal Sentence Encoders, BERT", _add_flags, _run)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from model_bundle.builders.keras.columns import expand_columns
 from model_bundle.builders.keras.input_roles import Role
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.allow_ops import add_allow_ops
 from model_bundle.cli.command import Command, positive, yes_no
-from model_bundle.cli.expected import add_expected_flags, build_held_to_old
+from model_bundle.cli.expected import add_expected_flags, build_held_to_old, old_files
+
+if TYPE_CHECKING:
+    from model_bundle.builders.keras.build import Exported
+    from model_bundle.builders.keras.options import KerasChoices
+    from model_bundle.builders.keras.source import KerasSource
+    from model_bundle.bundle.bundle import ModelBundle
 
 
 def _add_flags(parser: ArgumentParser) -> None:
@@ -126,9 +132,11 @@ def _add_meaning(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.builders.keras.build import build_keras_bundle
+    from model_bundle.builders.assemble import check_output
+    from model_bundle.builders.keras.build import exported_model
     from model_bundle.builders.keras.options import KerasChoices, LoadChoices
-    from model_bundle.bundle.bundle import ModelBundle
+    from model_bundle.builders.keras.sidecar_files import files_beside, folders_beside
+    from model_bundle.cli.sandboxed import build_sandboxed
 
     loading = LoadChoices(
         weights=flags.weights,
@@ -160,14 +168,36 @@ def _run(flags: Namespace) -> None:
         origin=flags.origin,
     )
 
+    check_output(flags.output)
+    with exported_model(Path(flags.source), choices) as (source, exported):
+        named = [path for path in (flags.tokenizer, flags.labels) if path is not None]
+        bundle = build_sandboxed(
+            flags.output,
+            _build,
+            flags,
+            source,
+            exported,
+            choices,
+            readable=[exported.path, *files_beside(source.path), *named, *old_files(flags)],
+            listed=folders_beside(source.path),
+            allow_ops=flags.allow_ops,
+        )
+    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+
+
+def _build(
+    folder: Path, flags: Namespace, source: KerasSource, exported: Exported, choices: KerasChoices
+) -> None:
+    """Builds, in the confined process."""
+    from model_bundle.builders.keras.build import build_exported
+
     def build(output: Path) -> ModelBundle:
-        built = build_keras_bundle(Path(flags.source), choices, output)
+        built = build_exported(source, exported, choices, output)
         for note in built.notes:
             print(note)
         return built.bundle
 
-    bundle = build_held_to_old(flags, build)
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    build_held_to_old(Namespace(**vars(flags) | {"output": folder}), build)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -50,6 +50,11 @@ def add_expected_flags(parser: ArgumentParser, *, required: bool = False) -> Non
     )
 
 
+def old_files(flags: Namespace) -> list[Path]:
+    """Lists the files that these flags name."""
+    return [path for path in (flags.texts, flags.expected) if path is not None]
+
+
 def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) -> ModelBundle:
     """Builds to ``--output``; with ``--expected``, only what gives the old vectors, which become golden.
 

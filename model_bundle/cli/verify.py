@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import tempfile
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from model_bundle.cli.allow_ops import add_allow_ops
 from model_bundle.cli.command import Command
+
+if TYPE_CHECKING:
+    from model_bundle.bundle.bundle import ModelBundle
 
 
 def _add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "bundle", metavar="BUNDLE", help="a folder, gs:// URL or name; @sha256:… pins its digest"
     )
+    add_allow_ops(parser)
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.inference.verify import verify
+    from model_bundle.base.confined import run_confined
+    from model_bundle.base.sandbox import Limits
+    from model_bundle.bundle.bundle import ModelBundle
+    from model_bundle.inference.verify import describe_opened
 
-    for line in verify(flags.bundle):
+    bundle = ModelBundle.open(flags.bundle, flags.allow_ops)
+    for line in describe_opened(bundle):
+        print(f"ok  {line}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="verify-") as own:
+        run_confined(Limits(Path(own), (bundle.path.resolve(),)), _check, bundle)
+
+
+def _check(bundle: ModelBundle) -> None:
+    """Loads and checks, in the confined process."""
+    from model_bundle.inference.verify import check_loaded
+
+    for line in check_loaded(bundle):
         print(f"ok  {line}", flush=True)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Pooling
-from model_bundle.errors import SettingsError
+from model_bundle.errors import BundleFormatError, SettingsError
 from model_bundle.layers.description import describe
 from model_bundle.layers.graph import ALL_LAYERS, BundleGraph
 from model_bundle.layers.inputs import BundleInputs
@@ -158,7 +158,17 @@ class BundleEmbedding(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Makes the layer again; its weights are zero until they are loaded."""
+        """Makes the layer again; its weights are zero until they are loaded.
+
+        Raises:
+            BundleFormatError: the file names a bundle instead of holding it; that one is not opened.
+        """
+        if not isinstance(config.get("bundle"), Mapping):
+            raise BundleFormatError(
+                f"The layer {config.get('name', cls.__name__)} names a model bundle by its place, "
+                f"{config.get('bundle')!r}, instead of holding it. This package saves none such: do not "
+                "trust the file. If it is yours, build the model again with that bundle and save it."
+            )
         return cls(**config)
 
     @property

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import warnings
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ _AROUND = (
     "in user code",
 )
 _INNER = re.compile(r"^[ \t]*(\w+(?:Error|Exception): .*(?:\n(?!\s*\n).*)*)", re.MULTILINE)
+
+
+def load_in_child(task: LoadTask, legacy: bool) -> dict[str, Any]:
+    """Does a task in a process that has done nothing yet, and returns the fields of the answer."""
+    start_keras(legacy)
+    return asdict(export_keras(task))
 
 
 def start_keras(legacy: bool) -> None:
@@ -73,7 +80,7 @@ def _cause(error: Exception) -> str:
 
 
 def _export(task: LoadTask) -> tuple[str, ...]:
-    redirect_handles(task.hub_handles)
+    redirect_handles(task.hub_handles, task.allow_ops)
     if OWN_PREFIX in task.config:
         # Importing them is what makes Keras know them.
         import_module("model_bundle.layers")

@@ -9,6 +9,7 @@ from typing import Any
 
 from model_bundle.builders.tfhub.cache import cache_folder
 from model_bundle.builders.tfhub.handle import SAVED_MODEL_FILES, import_hub
+from model_bundle.builders.tfhub.source_scan import scan_source
 from model_bundle.errors import SourceError
 
 _REMEDY = "Run the command where the module can be imported, or set PYTHONPATH."
@@ -48,32 +49,47 @@ def load_object(place: str, flag: str) -> Any:
     return value
 
 
-def redirect_handles(folders: Mapping[str, str]) -> None:
-    """Makes tensorflow_hub find modules in folders or in its cache by their handles, never on the network."""
-    import_hub().registry.resolver.add_implementation(Redirect(folders))
+def redirect_handles(folders: Mapping[str, str], allow_ops: Sequence[str] = ()) -> None:
+    """Makes tensorflow_hub find modules in folders or in its cache, never on the network, and scanned."""
+    import_hub().registry.resolver.add_implementation(Redirect(folders, allow_ops))
 
 
 class Redirect:
-    """A resolver of tensorflow_hub. Handles with another query or slash at the end are the same."""
+    """A resolver of tensorflow_hub. Handles with another query or slash at the end are the same.
 
-    def __init__(self, folders: Mapping[str, str]) -> None:
+    Args:
+        folders: by the handle of a module.
+        allow_ops: operations that a module's graph may use although they reach beyond it.
+    """
+
+    def __init__(self, folders: Mapping[str, str], allow_ops: Sequence[str] = ()) -> None:
         self._folders = {_bare(handle): folder for handle, folder in folders.items()}
+        self._allow_ops = allow_ops
 
     def is_supported(self, handle: str) -> bool:
-        """Takes the handles it was given folders for, and all that would be fetched."""
-        return _bare(handle) in self._folders or "://" in handle
+        """Takes every handle, plain paths too: whatever is loaded is scanned before."""
+        del handle
+        return True
 
     def __call__(self, handle: str) -> str:
-        """Returns the folder of a module.
+        """Returns the folder of a module, once its graph has been scanned.
 
         Raises:
-            SourceError: it is neither named nor in the cache.
+            SourceError: it is neither named nor in the cache, or holds no SavedModel.
+            ForbiddenOperationError: its graph could do more than compute.
         """
+        folder = self._find(handle)
+        scan_source(Path(folder), f"The TF-Hub module {handle}", self._allow_ops)
+        return folder
+
+    def _find(self, handle: str) -> str:
         cached = Path(cache_folder(handle))
         if _bare(handle) in self._folders:
             return self._folders[_bare(handle)]
         if any((cached / name).is_file() for name in SAVED_MODEL_FILES):
             return str(cached)
+        if "://" not in handle and Path(handle).is_dir():
+            return handle
         raise SourceError(
             f"The model asks TF-Hub for {handle}, which is not fetched here. Name its folder: "
             f"--hub_handle {handle}=DIR (looked for it in tensorflow_hub's cache: {cached})"

@@ -14,7 +14,8 @@ class LoadTask:
     ``path``: the file; empty for a factory. ``config``: the architecture in JSON, checked. ``weights``: a
     file, or the prefix of a checkpoint; None where ``path`` holds them. ``lambdas``: ``module:function`` by
     the names of Lambda layers. The rest is as in ``LoadChoices``. ``stand_ins``: let our own
-    graphs stand in for transformers' models. ``output``: a folder to make.
+    graphs stand in for transformers' models. ``output``: a folder to make. ``allow_ops``: operations that
+    TF-Hub modules in it may use although they reach beyond their graphs.
     """
 
     kind: Literal["zip", "h5", "json", "factory"]
@@ -28,6 +29,7 @@ class LoadTask:
     allow_code: bool
     stand_ins: bool
     output: str
+    allow_ops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

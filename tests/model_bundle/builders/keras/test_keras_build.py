@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from model_bundle.builders.keras.build import build_keras_bundle
 from model_bundle.builders.keras.input_roles import settle_roles
-from model_bundle.builders.keras.load.parent import keras_process
 from model_bundle.builders.keras.options import KerasChoices
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import InputSpec
@@ -25,6 +24,7 @@ from model_bundle.inference.verify import verify
 from tests.conftest import DATA_DIR
 from tests.support.models.hub_modules import BUCKETS, DIM, table
 from tests.support.models.keras_artefacts import make_keras_3
+from tests.support.models.keras_processes import keras_process
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 LENGTH = 12

@@ -17,7 +17,7 @@ import tensorflow as tf
 from model_bundle.builders.keras.build import build_keras_bundle, saved_model_of
 from model_bundle.builders.keras.load.child import export_keras
 from model_bundle.builders.keras.load.custom_objects import Redirect
-from model_bundle.builders.keras.load.parent import Generation, keras_process
+from model_bundle.builders.keras.load.parent import Generation
 from model_bundle.builders.keras.load.task import LoadAnswer, LoadTask
 from model_bundle.builders.keras.options import KerasChoices, LoadChoices
 from model_bundle.builders.keras.source import find_source
@@ -26,6 +26,7 @@ from model_bundle.errors import SourceError
 from model_bundle.inference.encoder import Encoder
 from tests.support.models.hub_modules import save_signatures
 from tests.support.models.keras_artefacts import NUMBERS, TEXTS, make_all, make_keras_3
+from tests.support.models.keras_processes import keras_process
 
 HERE, OBJECTS = "tests.support.models.keras_artefacts:", "tests.support.models.legacy_objects:"
 Load = Callable[..., tuple[np.ndarray, tuple[str, ...]]]
