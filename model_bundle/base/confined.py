@@ -16,15 +16,17 @@ from model_bundle.base.sandbox import Limits, confine, missing_line
 from model_bundle.errors import ModelBundleError, ModelCrashError
 
 _SAID, _DONE, _FAILED = "said", "done", "failed"
+_NOT_CONFINED = "no sandbox: the operations that you allowed need to reach beyond the model"
 # What is said and what comes back are lines of text.
 _MAX_MESSAGE_BYTES = 64_000_000
 
 
-def run_confined(limits: Limits, work: Callable[..., Any], *arguments: Any) -> Any:
+def run_confined(limits: Limits | None, work: Callable[..., Any], *arguments: Any) -> Any:
     """Calls a function in a new process that is confined before anything else happens in it.
 
     Args:
-        limits: what the process may do with files; it has no network and starts no program.
+        limits: what the process may do with files; it has no network and starts no program. None: the
+            process is not confined, because its user allowed the model to reach beyond it.
         work: a function of a module; it and its arguments must pickle. What it prints on standard output is
             printed here.
         arguments: for it.
@@ -67,10 +69,10 @@ def _listen(connection: Connection, process: Any) -> Any:
 
 
 def _serve(
-    connection: Connection, limits: Limits, work: Callable[..., Any], arguments: tuple[Any, ...]
+    connection: Connection, limits: Limits | None, work: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
     """Runs in the new process."""
-    line = missing_line(confine(limits))
+    line = _NOT_CONFINED if limits is None else missing_line(confine(limits))
     if line is not None:
         print(line, file=sys.stderr, flush=True)
     sys.stdout = _Said(connection)

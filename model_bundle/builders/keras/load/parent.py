@@ -29,6 +29,7 @@ from model_bundle.builders.keras.packed_bundle import OWN_LAYERS
 from model_bundle.builders.keras.source import KerasSource, kind_of
 from model_bundle.builders.tfhub.cache import cache_folder
 from model_bundle.builders.tfhub.handle import is_saved_model
+from model_bundle.bundle.graph_scan.allowed_operations import reaches_outside
 from model_bundle.errors import ModelCrashError, SourceError
 
 Generation = Literal[2, 3]
@@ -38,8 +39,9 @@ HUB_OBJECT = f"tensorflow_hub:{_HUB_LAYER}"
 
 def run_task(task: LoadTask, generation: Generation) -> LoadAnswer:
     """Loads a model in a confined process of its own, in which ``tf.keras`` is Keras 2 or Keras 3."""
+    limits = None if any(map(reaches_outside, task.allow_ops)) else _limits(task)
     try:
-        answer = run_confined(_limits(task), load_in_child, task, generation == 2)
+        answer = run_confined(limits, load_in_child, task, generation == 2)
     except ModelCrashError as error:
         return LoadAnswer(fault=str(error))
     return LoadAnswer(tuple(map(str, answer["notes"])), answer["fault"])
