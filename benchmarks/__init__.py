@@ -1,1 +1,1 @@
-"""Measures this project beside its peers; see README.md. Run from the root of a checkout."""
+"""Benchmarks of this project and its peers; see README.md. Run from the root of a checkout."""

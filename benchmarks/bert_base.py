@@ -1,4 +1,4 @@
-"""BERT-base's shape beside MiniLM's: share of the machine's peak, memory, time to the first result."""
+"""Compares BERT-base's shape with MiniLM's: share of peak FLOP/s, memory, time to the first result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmarks.summary import column, peaks, precision_of
 from benchmarks.worker import System, run_rounds, started
 
 NAME = "bert_base"
-# Long enough for a steady speed, short enough that float32 at this size is no half hour.
+# Long enough for a steady speed, short enough that float32 at this size stays below half an hour.
 _DOCUMENTS = 1024
 _BERT_BASE = EncoderShape(num_layers=12, dim=768, inner_dim=3072)
 
@@ -69,7 +69,7 @@ def _system(name: str, model: Model, precision: str, texts: Path, work: Path) ->
 
 
 def render(results: Mapping[str, Any]) -> str:
-    """Makes the Markdown."""
+    """Returns the Markdown tables."""
     best = peaks(results["rounds"])
     header = [
         *("model", "tokens/s in the model", "of peak, model's shape", "of peak, large"),

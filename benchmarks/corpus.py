@@ -1,4 +1,4 @@
-"""The texts that everything is measured on."""
+"""The texts used by all benchmarks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from benchmarks.worker import ROOT
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents, one line each. ``name`` says where they are from."""
+    """Documents, one line each; ``name`` is their origin."""
 
     name: str
     texts: list[str]
 
     def describe(self) -> dict[str, Any]:
-        """Returns what identifies the texts."""
+        """Returns name, number and digest of the texts."""
         joined = "\n".join(self.texts).encode()
         return {
             "name": self.name,
@@ -34,32 +34,32 @@ class Corpus:
         }
 
     def repeated(self, num_documents: int) -> Corpus:
-        """Returns so many documents; repeats the texts where there are fewer, takes the first where more."""
+        """Returns the first ``num_documents`` documents, repeating the texts if there are fewer."""
         if num_documents < 1:
             raise BenchmarkError(f"At least one document is needed, not {num_documents}.")
         times = -(-num_documents // len(self.texts))
         return Corpus(self.name, (self.texts * times)[:num_documents])
 
     def write_json(self, path: Path) -> Path:
-        """Writes a JSON list."""
+        """Writes the texts as a JSON list."""
         path.write_text(json.dumps(self.texts, ensure_ascii=False), encoding="utf-8")
         return path
 
     def write_lines(self, path: Path) -> Path:
-        """Writes a document a line."""
+        """Writes one document per line."""
         path.write_text("".join(f"{text}\n" for text in self.texts), encoding="utf-8")
         return path
 
 
 def read_corpus(path: Path | None) -> Corpus:
-    """Reads ``.csv`` (all columns but the first, joined) or ``.txt`` (a document a line), also ``.gz``.
+    """Reads ``.csv`` (all columns but the first, joined) or ``.txt`` (one document per line), also ``.gz``.
 
     Args:
-        path: None takes the AG News test set where it lies beside the checkout, as the tests do, and else the
+        path: None means the AG News test set if it lies next to the checkout, as in the tests, or else the
             sample text of the package.
 
     Raises:
-        BenchmarkError: no such file, another format, or nothing in it.
+        BenchmarkError: the file does not exist, has another format, or is empty.
     """
     if path is None:
         shared = Path(os.environ.get("SHARED_DIR", ROOT.parent / "shared"))
@@ -67,10 +67,10 @@ def read_corpus(path: Path | None) -> Corpus:
         if not path.is_file():
             return _sample()
     if not path.is_file():
-        raise BenchmarkError(f"{path} is not there; --corpus names a .csv or .txt file, also .gz.")
+        raise BenchmarkError(f"{path} does not exist. Give --corpus a .csv or .txt file, also .gz.")
     texts = _one_line_each(_read(path))
     if not texts:
-        raise BenchmarkError(f"{path} holds no text.")
+        raise BenchmarkError(f"{path} contains no text.")
     return Corpus(path.name, texts)
 
 
@@ -92,6 +92,6 @@ def _read(path: Path) -> list[str]:
 
 
 def _one_line_each(texts: list[str]) -> list[str]:
-    """Puts every text on one line, so that all systems, whatever they read, get the same documents."""
+    """Replaces line breaks, so that systems that read lines get the same documents."""
     lines = (" ".join(text.split()) for text in texts)
     return [line for line in lines if line]

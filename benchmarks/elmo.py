@@ -1,9 +1,8 @@
-"""ELMo beside simple-elmo: random weights of the published shapes, mean vectors of documents, words/s.
+"""Compares ELMo with simple-elmo: random weights of the published shapes, mean vectors of documents, words/s.
 
 Run: ``python -m benchmarks.elmo --peers_python PYTHON [--size original] [--documents 400] [--rounds 3]``,
 where PYTHON has ``simple-elmo==0.9.2``, ``tensorflow`` and ``tf-keras``. Prints a Markdown table. The peer
-runs the first of the documents only, ``--peer_documents``: it is slow, and its speed does not depend on how
-many there are.
+runs only the first ``--peer_documents``, because it is slow and its speed does not depend on their number.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def write_model(size: str, folder: Path) -> None:
 
 
 def systems(flags: argparse.Namespace, corpus: Corpus, work: Path) -> list[System]:
-    """Returns ours in both precisions, and the peer."""
+    """Returns our system in both precisions, and the peer."""
     model = work / "model"
     texts = corpus.write_json(work / "texts.json")
     few = corpus.repeated(flags.peer_documents).write_json(work / "few.json")
@@ -81,13 +80,15 @@ def systems(flags: argparse.Namespace, corpus: Corpus, work: Path) -> list[Syste
     ]
     if flags.peers_python is None:
         return ours
-    command = (str(flags.peers_python.absolute()), "-m", "benchmarks.systems.simple_elmo_loop")
-    command += ("--texts", str(few), "--model", str(model), "--work", str(work), "--precision", "float32")
+    command = (
+        *(str(flags.peers_python.absolute()), "-m", "benchmarks.systems.simple_elmo_loop"),
+        *("--texts", str(few), "--model", str(model), "--work", str(work), "--precision", "float32"),
+    )
     return [*ours, System(_PEER, "simple-elmo 0.9.2, batch 32", command)]
 
 
 def measure(flags: argparse.Namespace, work: Path) -> str:
-    """Measures one size and gives the table."""
+    """Measures one size and returns the table."""
     write_model(flags.size, work / "model")
     corpus = read_corpus(flags.corpus).repeated(flags.documents)
     chosen = systems(flags, corpus, work)
@@ -106,7 +107,7 @@ def render(
     rounds: Mapping[str, Sequence[Mapping[str, Any]]],
     vectors: Mapping[str, np.ndarray],
 ) -> str:
-    """Makes the Markdown. Ratios are of words/s and of words per second of processor time, round by round."""
+    """Returns the Markdown table, with ratios of words/s by wall time and by processor time, per round."""
     header = ["system", "words/s", "times the peer", "the same by processor time", "lowest cosine", "peak MB"]
     rows = []
     for name, label in labels.items():
@@ -134,19 +135,21 @@ def render(
 
 
 def speeds(answers: Sequence[Mapping[str, Any]], key: str) -> list[float]:
-    """Returns words a second of every round, by ``seconds`` or ``cpu_seconds``."""
+    """Returns the words per second of every round, by ``seconds`` or ``cpu_seconds``."""
     return [answer["num_tokens"] / answer[key] for answer in answers]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and prints."""
+    """Measures and prints the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.elmo", description=__doc__)
     parser.add_argument("--size", choices=sorted(_SIZES), default="original")
     parser.add_argument("--documents", type=int, default=400)
     parser.add_argument("--peer_documents", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--corpus", type=Path, help="as in python -m benchmarks.run")
-    parser.add_argument("--peers_python", type=Path, help="left out: ours alone")
+    parser.add_argument(
+        "--peers_python", type=Path, help="interpreter with the peer (default: measure only ours)"
+    )
     flags = parser.parse_args(argv)
     try:
         check_quiet()

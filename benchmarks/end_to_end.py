@@ -1,4 +1,4 @@
-"""Text file to Parquet: whole commands in fresh processes, start-up taken apart."""
+"""Measures text to Parquet: whole commands in fresh processes, with start-up reported separately."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from benchmarks.processes import Timed, run_timed
 from benchmarks.registry import Job
 from benchmarks.worker import Worker
 
-# Sleeps before each command, so that what the one before left to do is done.
+# Sleep before each command, to let background work of the previous one finish.
 _PAUSE_SECONDS = 2.0
 _MANIFEST = "*/manifest.json"
 
 
 @dataclass(frozen=True)
 class JobInput:
-    """All documents, and one of them: what a job of one document takes is its start-up."""
+    """Files with all documents and with one; the time for one document is the start-up."""
 
     all_lines: Path
     one_line: Path
@@ -36,12 +36,12 @@ class JobInput:
 
 
 def measure_job(job: Job, lines: JobInput, work: Path) -> dict[str, Any]:
-    """Runs a job twice, on one document and on all; leaves the rows in ``work/NAME``.
+    """Runs a job on one document and on all; leaves the rows in ``work/NAME``.
 
     Returns:
         ``seconds``: the second run without start-up. ``startup_seconds``: the first run. ``commit_seconds``:
-        the second run until its manifest was written, less the same of the first; None where there is no
-        manifest. What it says is under ``manifest``.
+        the second run until its manifest was written, minus the same for the first; None without a
+        manifest. ``manifest`` has its counts.
     """
     startup, startup_commit = run_job(job, lines.one_line, work)
     run, commit = run_job(job, lines.all_lines, work)
@@ -55,7 +55,7 @@ def measure_job(job: Job, lines: JobInput, work: Path) -> dict[str, Any]:
 
 
 def run_job(job: Job, lines: Path, work: Path) -> tuple[Timed, float | None]:
-    """Runs a job once; gives also the seconds until its manifest was there."""
+    """Runs a job once; also returns the seconds until its manifest was written."""
     folder = work / job.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -69,7 +69,7 @@ def run_job(job: Job, lines: Path, work: Path) -> tuple[Timed, float | None]:
 def run_job_rounds(
     jobs: Sequence[Job], loops: Mapping[str, Worker], lines: JobInput, num_rounds: int, work: Path
 ) -> dict[str, list[dict[str, Any]]]:
-    """Measures jobs A B C, A B C, …; each of ours right after the loop that it is held against.
+    """Measures jobs in turns A B C, A B C, …; each of ours right after the loop it is compared with.
 
     Args:
         loops: our own model loops, by precision; they sleep while a job runs.
@@ -95,7 +95,7 @@ def run_job_rounds(
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Returns the counts and file sizes of the run in a folder of ours; None where others wrote."""
+    """Returns the counts and file sizes of a run of ours; None for other output."""
     for path in folder.glob(_MANIFEST):
         manifest = json.loads(path.read_text(encoding="utf-8"))
         return {"counts": manifest["counts"], "files": manifest["files"]}

@@ -1,5 +1,5 @@
-"""What ends a benchmark early."""
+"""The error of all benchmarks."""
 
 
 class BenchmarkError(Exception):
-    """Something could not be measured; the message says what and what to do."""
+    """Something could not be measured; the message says what it was and how to fix it."""

@@ -1,4 +1,4 @@
-"""How close vectors are to the reference's."""
+"""Compares vectors with those of the reference."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from benchmarks.errors import BenchmarkError
 
 @dataclass(frozen=True)
 class Fidelity:
-    """``min_cosine``: the worst text. ``max_difference``: the worst single number."""
+    """``min_cosine``: of the worst text. ``max_difference``: of the worst single element."""
 
     min_cosine: float
     max_difference: float
 
 
 def compare(vectors: np.ndarray, reference: np.ndarray) -> Fidelity:
-    """Compares row by row.
+    """Compares vectors row by row.
 
     Args:
         vectors: float32[texts, dim].
         reference: the same shape.
 
     Raises:
-        BenchmarkError: another shape, or something that is no number: that is no result at all.
+        BenchmarkError: the shapes differ, or a value is NaN or infinite.
     """
     if vectors.shape != reference.shape:
         raise BenchmarkError(f"The vectors are {vectors.shape}, the reference's {reference.shape}.")
     if not np.isfinite(vectors).all():
-        raise BenchmarkError("There are NaN or infinite numbers among the vectors.")
+        raise BenchmarkError("The vectors contain NaN or infinity.")
     wide, exact = vectors.astype(np.float64), reference.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1) * np.linalg.norm(exact, axis=1)
     cosines = (wide * exact).sum(axis=1) / norms
@@ -40,17 +40,17 @@ def compare(vectors: np.ndarray, reference: np.ndarray) -> Fidelity:
 
 
 def read_vectors(folder: Path, texts: Sequence[str]) -> np.ndarray:
-    """Reads what a job wrote, in the order of its input.
+    """Reads the rows of a job in the order of its input.
 
     Args:
         folder: searched for ``.parquet`` files with columns ``text`` and ``embedding``.
-        texts: the input. Equal texts have equal rows, whichever is which.
+        texts: the input. Rows of equal texts are interchangeable.
 
     Returns:
         float32[texts, dim].
 
     Raises:
-        BenchmarkError: not one row a text.
+        BenchmarkError: there is not exactly one row per text.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

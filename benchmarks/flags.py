@@ -20,14 +20,14 @@ def run_parser(parts: Sequence[str]) -> argparse.ArgumentParser:
     """Builds the parser; defaults are those of the tables in the README."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run",
-        description="Measures this project beside its peers, and by itself.",
+        description="Benchmarks this project alone and against its peers.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--parts", default=",".join(parts), help="what to measure")
     parser.add_argument(
         "--systems", default=",".join([*LOOP_NAMES, *JOB_NAMES]), help="which systems, in the part 'peers'"
     )
-    parser.add_argument("--documents", type=int, default=7600, help="documents a round of the model loops")
+    parser.add_argument("--documents", type=int, default=7600, help="documents per round of the model loops")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the model loops")
     parser.add_argument("--job_documents", type=int, default=76_000, help="documents of a job to Parquet")
     parser.add_argument("--job_rounds", type=int, default=3, help="rounds of the jobs")
@@ -35,23 +35,25 @@ def run_parser(parts: Sequence[str]) -> argparse.ArgumentParser:
         "--scale_documents", type=int, default=1_000_000, help="documents of the largest job in 'scale'"
     )
     parser.add_argument(
-        "--corpus", type=Path, help=".csv or .txt, also .gz (AG News test where it is, else the sample text)"
+        "--corpus",
+        type=Path,
+        help=".csv or .txt, also .gz (default: the AG News test set if found, else the sample text)",
     )
     parser.add_argument(
-        "--peers_python", type=Path, default=DEFAULT_PEERS_PYTHON, help="interpreter that has the peers"
+        "--peers_python", type=Path, default=DEFAULT_PEERS_PYTHON, help="interpreter with the peers installed"
     )
     parser.add_argument(
         "--output",
         type=Path,
         default=DEFAULT_OUTPUT,
-        help="folder of the results; only with the default one are the tables of the README replaced",
+        help="folder of the results; the README's tables are only updated with the default",
     )
-    parser.add_argument("--work", type=Path, help="where temporary folders go (default: the system's place)")
+    parser.add_argument("--work", type=Path, help="parent of temporary folders (default: the system's)")
     return parser
 
 
 def check_quiet() -> None:
-    """Warns where something else is running: figures from a busy machine mislead."""
+    """Warns if other processes are busy, which would distort the figures."""
     before = BusySeconds.now()
     time.sleep(_LISTEN_SECONDS)
     share = before.others_since(0.0, _LISTEN_SECONDS)

@@ -1,7 +1,7 @@
-"""How much arithmetic an encoder does, by formula; so that speed can be held against the machine's limit.
+"""Computes the arithmetic operations of an encoder, to relate speed to the machine's limit.
 
 A multiplication and an addition are two operations. Only matrix products are counted: layer norms, softmax,
-GELU, embeddings and pooling are below 1 % of them. Padding is not counted: it is no use to anybody.
+GELU, embeddings and pooling are below 1 % of them. Padding is not counted.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Rows x inner x columns. ``model``: the widest product of MiniLM at a full batch; ``large``: where the
-# machine does best.
+# Rows x inner x columns. ``model``: the widest product of MiniLM at a full batch; ``large``: the fastest
+# shape of the machine.
 PEAK_SHAPES = {"model": (4096, 384, 1536), "large": (4096, 4096, 4096)}
 
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """What the arithmetic depends on."""
+    """The dimensions that determine the number of operations."""
 
     num_layers: int
     dim: int
@@ -31,7 +31,7 @@ def product_flops(shape: tuple[int, int, int]) -> int:
 
 
 def token_flops(shape: EncoderShape) -> int:
-    """Counts the operations of one token, attention between tokens apart.
+    """Counts the operations of one token without attention between tokens.
 
     A layer has four products of dim x dim (query, key, value, output) and two of dim x inner_dim.
     """

@@ -1,4 +1,4 @@
-"""What a second run costs: a hundredth changed, killed half-way, a million rows to take over.
+"""Measures second runs: 1 % changed, killed half-way, a million rows to reuse.
 
 ``python -m benchmarks.incremental changed|killed|million --work DIR``. Prints figures; nothing is published.
 """
@@ -40,7 +40,7 @@ _MILLION = 1_000_000
 
 
 def main(argv: Sequence[str]) -> None:
-    """Runs one part."""
+    """Runs one benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.incremental")
     parser.add_argument("part", choices=["changed", "killed", "million"])
     parser.add_argument("--work", type=Path, required=True)
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _changed(work: Path, number: int | None) -> None:
-    """A hundredth of the documents changes: what the second run computes, and its share of the time."""
+    """Changes 1 % of the documents; prints what the second run computes and its share of the time."""
     texts = _texts(number or 7600)
     first = _timed(work, _write(work / "first.jsonl", texts), "first")
     for at in range(0, len(texts), 100):
@@ -64,7 +64,7 @@ def _changed(work: Path, number: int | None) -> None:
 
 
 def _killed(work: Path, number: int | None) -> None:
-    """A run is killed when about half of the documents are done, and goes on."""
+    """Kills a run when about half of the documents are done, and resumes it."""
     size = number or _KILLED_DOCUMENTS
     source = _write(work / "in.jsonl", _texts(size))
     whole = _timed(work, source, "whole")
@@ -90,7 +90,7 @@ def _killed(work: Path, number: int | None) -> None:
 def _estimated_documents(staging: Path) -> float:
     """Estimates how many documents a job has done, from the files that it closed and the time since then.
 
-    By time alone it could not be told: somebody else may use the machine.
+    Time alone would not do, because other processes may use the machine.
     """
     closed = [(path.stat().st_mtime, _num_rows(path)) for path in staging.glob("embeddings-*.parquet")]
     closed = sorted((when, rows) for when, rows in closed if rows)
@@ -108,7 +108,7 @@ def _num_rows(path: Path) -> int:
 
 
 def _million(work: Path, number: int | None) -> None:
-    """A run of a million rows is there; a hundredth of the documents has changed since."""
+    """Measures a run after one of a million rows, with 1 % of the documents changed."""
     size = number or _MILLION
     generator = random.Random(_SEED)
     words = sorted({word for text in _texts(2000) for word in text.split()})
@@ -123,7 +123,7 @@ def _million(work: Path, number: int | None) -> None:
 
 
 def _make_run(work: Path, texts: Sequence[str]) -> None:
-    """Writes a run with random vectors, as the job would have written it."""
+    """Writes a run with random vectors in the format of a job."""
     settings = EncodeSettings.resolve(BUNDLE)
     schema = schema_of(settings, pa.schema([]))
     options: WriteOptions = new_run(str(work / "out"), "first")
@@ -158,7 +158,7 @@ def _print_counts(work: Path) -> None:
 
 
 def _texts(number: int) -> list[str]:
-    """Returns different texts: equal ones would be taken over from each other."""
+    """Returns distinct texts, because equal ones would reuse each other's rows."""
     return [f"{text} {at}" for at, text in enumerate(read_corpus(None).repeated(number).texts)]
 
 

@@ -1,4 +1,4 @@
-"""What was measured on, and whether anything else ran there."""
+"""Describes the machine and measures how busy other processes keep it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from model_bundle.base.machine import cpu_name, has_fast_bfloat16, memory_bytes, num_cores
 
-# The instructions that decide how fast a matrix product is.
+# The instruction sets that determine the speed of matrix products.
 _FLAGS = (
     "avx2",
     "avx512f",
@@ -29,7 +29,7 @@ _STAT = Path("/proc/stat")
 
 
 def describe_machine() -> dict[str, Any]:
-    """Returns the processor, its instructions, the memory and the system."""
+    """Returns processor, instruction sets, memory and operating system."""
     words = set(_CPUINFO.read_text().split()) if _CPUINFO.is_file() else set()
     return {
         "cpu": cpu_name(),
@@ -43,13 +43,13 @@ def describe_machine() -> dict[str, Any]:
 
 
 def our_versions() -> dict[str, str]:
-    """Returns the versions of what this project stands on."""
+    """Returns the versions of the main dependencies."""
     return {name: version(name) for name in _PACKAGES}
 
 
 @dataclass(frozen=True)
 class BusySeconds:
-    """Seconds that all cores of the machine have been busy since it started; None where nobody tells."""
+    """Seconds that all cores have been busy since boot; None if the system does not report them."""
 
     seconds: float | None
 
@@ -62,11 +62,11 @@ class BusySeconds:
         return cls((user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK"))
 
     def others_since(self, cpu_seconds: float, wall_seconds: float) -> float | None:
-        """Returns the share of the machine that others used: 0 is a quiet machine, 1 is all cores.
+        """Returns the share of the machine used by other processes: 0 is a quiet machine, 1 is all cores.
 
         Args:
-            cpu_seconds: what the measured process itself used since then.
-            wall_seconds: how long ago this was taken.
+            cpu_seconds: processor time of the measured process since then.
+            wall_seconds: time since this snapshot.
         """
         now = BusySeconds.now().seconds
         if now is None or self.seconds is None:

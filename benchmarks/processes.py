@@ -1,4 +1,4 @@
-"""Whole commands, measured from outside: time, processor, memory."""
+"""Runs commands and measures their time, processor time and memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Timed:
-    """What one run of a command cost. ``others_share``: how much of the machine somebody else used."""
+    """Cost of one run of a command. ``others_share``: share of the machine used by other processes."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -37,7 +37,7 @@ def run_timed(command: Sequence[str], log: Path) -> Timed:
         log: where its standard error goes.
 
     Raises:
-        BenchmarkError: it failed; the end of its log is in the message.
+        BenchmarkError: the command failed; the message has the end of its log.
     """
     before, started = BusySeconds.now(), time.perf_counter()
     with log.open("wb") as errors, log.with_suffix(".out").open("w+b") as output:
@@ -57,10 +57,10 @@ def run_timed(command: Sequence[str], log: Path) -> Timed:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> tuple[resource.struct_rusage, int]:
-    """Waits for the end; gives what the process used, children included, and its peak memory.
+    """Waits for a process; returns its usage, children included, and its peak memory.
 
-    Memory is looked at all the time, because the system's own account of it starts with what the parent had
-    when it started the process.
+    Memory is polled, because the system's own figure starts with the memory of the parent at the start of
+    the process.
     """
     peak = 0
     try:

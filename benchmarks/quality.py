@@ -1,14 +1,14 @@
-"""What the vectors of bundles are worth, and how fast they come.
+"""Measures the quality and speed of bundles.
 
 Run: ``python -m benchmarks.quality --bundles bert-mini,minilm [--data DIR] [--rounds 3]``. Prints a Markdown
 table:
 
-- STS benchmark, development: Spearman's correlation of cosines with what people said.
+- STS benchmark, development: Spearman's correlation of cosines with human scores.
 - SST-2, development: accuracy of a logistic regression on the vectors of the training sentences.
-- AG News, test: share of texts whose five nearest others mostly have their class.
-- documents/s on AG News, texts to vectors, by turns in one process, the median of the rounds.
+- AG News, test: accuracy of a 5-nearest-neighbour classifier.
+- documents/s on AG News, texts to vectors, in turns in one process, the median of the rounds.
 
-Any bundle that gives vectors will do: a name, or a folder. ``--data`` holds stsb_en_dev.csv.gz,
+Bundles with vectors are given by name or folder. ``--data`` contains stsb_en_dev.csv.gz,
 sst2_train.tsv.gz, sst2_dev.tsv.gz and ag_news_test.csv.gz.
 """
 
@@ -35,7 +35,7 @@ _SETS = ("sts", "sst2", "ag_news", "speed")
 
 
 def read_sts(data: Path, part: str = "dev") -> tuple[list[str], list[str], np.ndarray]:
-    """Returns both sides of the pairs, and their scores, float64[pairs]."""
+    """Returns the first texts, the second texts, and their scores, float64[pairs]."""
     rows = list(csv.reader(_opened(data / f"stsb_en_{part}.csv.gz")))
     first, second, scores = zip(*rows, strict=True)
     return list(first), list(second), np.array(scores, np.float64)
@@ -76,7 +76,7 @@ def ag_news(encoder: Encoder, data: Path) -> float:
 
 
 def speeds(encoders: dict[str, Encoder], data: Path, rounds: int) -> dict[str, list[float]]:
-    """Returns the documents/s of each bundle, round by round, after one that is not counted."""
+    """Returns the documents/s of each bundle per round, after a warm-up round."""
     texts = read_ag_news(data)[0][:_SPEED_TEXTS]
     found: dict[str, list[float]] = {name: [] for name in encoders}
     for _ in range(rounds + 1):
@@ -88,7 +88,7 @@ def speeds(encoders: dict[str, Encoder], data: Path, rounds: int) -> dict[str, l
 
 
 def measure(bundles: Sequence[str], sets: Sequence[str], data: Path, rounds: int) -> list[list[str]]:
-    """Returns the rows of the table, its head first."""
+    """Returns the rows of the table, the header first."""
     encoders = {}
     for name in bundles:
         print(f"loading {name}", file=sys.stderr, flush=True)
@@ -108,7 +108,7 @@ def measure(bundles: Sequence[str], sets: Sequence[str], data: Path, rounds: int
 
 
 def _speed_columns(found: dict[str, list[float]]) -> dict[str, dict[str, str]]:
-    """Ratios are taken round by round, to the bundle that was named last."""
+    """Returns the cells with ratios per round to the last bundle."""
     last = list(found)[-1]
     times = {
         name: np.median([own / other for own, other in zip(values, found[last], strict=True)])
@@ -124,10 +124,10 @@ def _opened(path: Path) -> list[str]:
     """Returns the lines of a text file, gzipped.
 
     Raises:
-        BenchmarkError: it is not there.
+        BenchmarkError: it does not exist.
     """
     if not path.is_file():
-        raise BenchmarkError(f"{path} is not there; --data names the folder that has it.")
+        raise BenchmarkError(f"{path} does not exist. Give the folder that contains it with --data.")
     with gzip.open(path, "rt", encoding="utf-8", newline="") as stream:
         return list(stream)
 
@@ -141,11 +141,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
-        "--bundles", default="bert-mini,minilm", help="names or folders; the last is the measure"
+        "--bundles", default="bert-mini,minilm", help="names or folders; ratios are to the last one"
     )
-    parser.add_argument("--sets", default=",".join(_SETS), help="what to measure")
+    parser.add_argument("--sets", default=",".join(_SETS), help="data sets to measure")
     parser.add_argument("--data", type=Path, default=shared / "data", help="folder of the sets")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of the speed")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the speed measurement")
     flags = parser.parse_args(argv)
     sets = flags.sets.split(",")
     if unknown := sorted(set(sets) - set(_SETS)):

@@ -40,13 +40,13 @@ _JOB_LABELS = {
 
 
 def is_ours(name: str) -> bool:
-    """Whether a system runs in this project's own environment."""
+    """Whether a system runs in the environment of this project."""
     return name.startswith(("ours_", "job_"))
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command from a text file to Parquet; ``command`` gets the input file and a new folder."""
+    """A command from text to Parquet; ``command`` is called with the input file and a new folder."""
 
     name: str
     label: str
@@ -54,15 +54,15 @@ class Job:
 
 
 def check_names(names: Sequence[str], peers_python: Path) -> None:
-    """Refuses names that nobody has, and peers without their environment.
+    """Rejects unknown names, and peers without their environment.
 
     Raises:
-        BenchmarkError: says what there is, or how to make it.
+        BenchmarkError: lists the known names, or how to create the environment.
     """
     unknown = sorted(set(names) - {*LOOP_NAMES, *JOB_NAMES})
     if unknown:
         known = ", ".join([*LOOP_NAMES, *JOB_NAMES])
-        raise BenchmarkError(f"--systems: no system is called {', '.join(unknown)}. There are: {known}.")
+        raise BenchmarkError(f"--systems: unknown: {', '.join(unknown)}. The systems are: {known}.")
     if not all(is_ours(name) for name in names) and not peers_python.is_file():
         raise BenchmarkError(
             f"{peers_python} is not there. Peers have an environment of their own:\n"
@@ -88,18 +88,18 @@ def loop_system(
 
 
 def peak_system() -> System:
-    """Returns the one that measures matrix products."""
+    """Returns the system that measures matrix products."""
     return System(PEAK, "matrix products alone", (sys.executable, "-m", "benchmarks.systems.matrix_peak"))
 
 
 def find_job(name: str, model: Model, peers_python: Path, batch_size: int) -> Job:
-    """Returns a job.
+    """Returns the job of a name.
 
     Args:
         name: one of ``JOB_NAMES``.
-        model: what it runs.
-        peers_python: the interpreter of those that are not ours.
-        batch_size: the best one of sentence-transformers, which MLTransform hands on.
+        model: the model it runs.
+        peers_python: the interpreter of the peers.
+        batch_size: the best one of sentence-transformers, used for MLTransform.
     """
     label = _JOB_LABELS[name]
     if is_ours(name):

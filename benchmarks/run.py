@@ -1,4 +1,4 @@
-"""One command for all: ``python -m benchmarks.run``. See README.md."""
+"""Runs all benchmarks: ``python -m benchmarks.run``. See README.md."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PARTS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures every part and gives the exit code."""
+    """Runs the selected parts and returns the exit code."""
     parser = run_parser(tuple(_PARTS))
     flags = parser.parse_args(argv)
     parts = flags.parts.split(",")

@@ -1,6 +1,6 @@
-"""The job from a thousand documents to a million: cost a document, memory, files.
+"""Measures jobs from a thousand documents to a million: cost per document, memory, files.
 
-With the smallest model there is: whatever grows with the number of documents shows most beside it.
+Uses the smallest model, to make costs that grow with the number of documents most visible.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SEED = 3
 
 
 def run(flags: argparse.Namespace, work: Path) -> None:
-    """Measures jobs of growing size and publishes."""
+    """Measures jobs of growing size and publishes the results."""
     precision = "bfloat16" if has_fast_bfloat16() else "float32"
     job = Job("job", "job", lambda lines, output: our_job(lines, output, BUNDLE, precision))
     corpus = read_corpus(flags.corpus)
@@ -57,7 +57,7 @@ def _corpora(corpus: Corpus, num_synthetic: int, num_real: int) -> list[tuple[st
 
 
 def short_texts(corpus: Corpus, num_documents: int) -> Corpus:
-    """Makes short documents out of a corpus' words; the same ones every time."""
+    """Generates short documents from the words of a corpus, deterministically."""
     words = sorted({word for text in corpus.texts for word in re.findall(r"[a-z]+", text.lower())})
     generator = random.Random(_SEED)
     texts = [" ".join(generator.choices(words, k=generator.randint(*_WORDS))) for _ in range(num_documents)]
@@ -72,7 +72,7 @@ def _checked(measured: dict[str, Any], num_documents: int) -> dict[str, Any]:
 
 
 def render(results: Mapping[str, Any]) -> str:
-    """Makes the Markdown."""
+    """Returns the Markdown table."""
     header = [
         *("documents", "tokens", "seconds without start-up", "ms a document", "µs a token", "start-up s"),
         *("peak MB", "files", "MB a file", "others' load"),

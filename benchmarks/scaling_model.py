@@ -1,7 +1,7 @@
-"""How a run speeds up with its workers, from measured costs: python -m benchmarks.scaling_model.
+"""Simulates how a run scales with its workers: python -m benchmarks.scaling_model.
 
-Measures what the end of a run costs for each file on this machine, then plays a run: workers start, take
-spans of the input one by one, and wait for the last one; then one worker commits.
+Measures the cost of the commit per file on this machine, then simulates a run: workers start, take splits of
+the input one by one, and wait for the last one; then one worker commits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from beam_jobs.base.config import Limits
+from beam_jobs.base.config import Limits, WriteOptions
 from beam_jobs.pipeline.write.commit import RunDescription, _manifest, _plan
 from beam_jobs.pipeline.write.shard import Receipt
 
@@ -22,7 +22,7 @@ _WORKERS = (1, 10, 100, 300, 1000, 3000)
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds. ``a_document`` is one worker's; ``a_move`` is one file renamed on object storage."""
+    """Costs in seconds: ``a_document`` on one worker, ``a_move`` of one file on object storage."""
 
     a_document: float = 1 / 90  # MiniLM in float32, a core: docs/scaling.md
     a_start: float = 60.0  # image, imports, model: docs/scaling.md
@@ -33,7 +33,7 @@ class Costs:
 
 
 def commit_seconds_a_file(num_files: int = 20_000) -> float:
-    """Measures numbering, adding up and writing down receipts."""
+    """Measures the commit of receipts: numbering, summing and writing the manifest, in seconds per file."""
     receipts = [
         Receipt("embeddings", f"/r/_staging/e-{i:032x}.parquet", 25_000, 38_000_000, "0" * 64, i, "float32",
                 {"num_documents": 25_000, "num_tokens": 1_250_000})
@@ -43,21 +43,14 @@ def commit_seconds_a_file(num_files: int = 20_000) -> float:
     description = RunDescription("2026-01-01T00:00:00+00:00", {}, "0" * 64, "float32", {}, limits, {})
     started = time.monotonic()
     plan = _plan(0, [*receipts, 25_000 * num_files, "all receipts are in"])
-    options = _options()
-    _manifest(plan, options, description).to_bytes()
+    _manifest(plan, WriteOptions("/r", "run", "attempt"), description).to_bytes()
     return (time.monotonic() - started) / num_files
-
-
-def _options():  # type: ignore[no-untyped-def]
-    from beam_jobs.base.config import WriteOptions
-
-    return WriteOptions("/r", "run", "attempt")
 
 
 def run_seconds(
     num_documents: float, num_workers: int, num_spans: int, costs: Costs, seed: int = 1
 ) -> tuple[float, float, float]:
-    """Plays a run; gives the seconds until the last span is done, those of waiting for it, and of the end."""
+    """Simulates a run; returns the seconds to the last split, of waiting for it, and of the commit."""
     chance = random.Random(seed)
     free = [costs.a_start * chance.uniform(0.8, 1.2) for _ in range(num_workers)]
     heapq.heapify(free)
@@ -77,10 +70,10 @@ def main() -> int:
     """Prints the table of docs/scaling.md."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--documents", type=float, default=1e9)
-    parser.add_argument("--spans", type=int, default=24_000, help="64 MB of text each")
+    parser.add_argument("--spans", type=int, default=24_000, help="number of splits, of 64 MB of text each")
     given = parser.parse_args()
     costs = Costs(a_file=commit_seconds_a_file())
-    print(f"commit: {1e6 * costs.a_file:.0f} µs a file\n")
+    print(f"commit: {1e6 * costs.a_file:.0f} µs per file\n")
     print(
         "| workers | hours | speed-up | of ideal | start | last span | end |\n|---|---|---|---|---|---|---|"
     )

@@ -1,4 +1,4 @@
-"""This project and its peers on the same texts: model loops, then jobs from text to Parquet."""
+"""Runs this project and its peers on the same texts: model loops, then jobs from text to Parquet."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from benchmarks.registry import (
 )
 from benchmarks.worker import Worker, run_rounds, started
 
-# What MLTransform is given where sentence-transformers itself was not measured: its default.
+# Batch size of MLTransform if sentence-transformers was not measured: its default.
 _DEFAULT_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a comparison is made of. ``work`` is a folder for everything on the way."""
+    """Settings of a comparison. ``work`` is a folder for intermediate files."""
 
     systems: tuple[str, ...]
     model: Model
@@ -43,12 +43,12 @@ class Setup:
 
     @property
     def loops(self) -> list[str]:
-        """The model loops asked for, in the order of the registry."""
+        """The selected model loops, in the order of the registry."""
         return [name for name in LOOP_NAMES if name in self.systems]
 
     @property
     def jobs(self) -> list[str]:
-        """The jobs asked for."""
+        """The selected jobs."""
         return [name for name in JOB_NAMES if name in self.systems]
 
 
@@ -56,7 +56,7 @@ def compare_loops(setup: Setup, corpus: Corpus, num_rounds: int) -> dict[str, An
     """Measures the model loops and the machine's peak, interleaved.
 
     Returns:
-        ``systems``: label and what each said when ready. ``warm_up`` and ``rounds``: answers by system.
+        ``systems``: label and details of each. ``warm_up`` and ``rounds``: answers by system.
         ``fidelity`` by system. ``num_documents``, ``num_tokens``, ``flops`` of one round.
     """
     texts = corpus.write_json(setup.work / "texts.json")
@@ -98,10 +98,10 @@ def _as_data(fidelity: Mapping[str, Fidelity]) -> dict[str, dict[str, float]]:
 
 
 def try_jobs(setup: Setup, corpus: Corpus) -> None:
-    """Runs every job on one document and reads its row, before hours go into the others.
+    """Runs every job on one document and reads its row, to find broken jobs before the long runs.
 
     Raises:
-        BenchmarkError: a job does not work.
+        BenchmarkError: a job failed.
     """
     one = corpus.repeated(1)
     lines = JobInput.write(one, setup.work)
@@ -119,11 +119,11 @@ def _jobs(setup: Setup, batch_size: int | None) -> list[Job]:
 def compare_jobs(
     setup: Setup, loop_corpus: Corpus, corpus: Corpus, num_rounds: int, batch_size: int | None
 ) -> dict[str, Any]:
-    """Measures jobs from text to Parquet, and our own loops between them.
+    """Measures jobs from text to Parquet, with our own loops between them.
 
     Args:
-        loop_corpus: what the loops encode; must start with the same texts as ``corpus``.
-        corpus: what the jobs read.
+        loop_corpus: texts of the loops; must start with the same texts as ``corpus``.
+        corpus: texts of the jobs.
         batch_size: the best one of sentence-transformers, if it was measured.
 
     Returns:
@@ -152,7 +152,7 @@ def compare_jobs(
 
 
 def _job_fidelity(setup: Setup, corpus: Corpus) -> dict[str, Fidelity]:
-    """Holds the rows of every job against the reference loop's vectors, of which repeated texts share one."""
+    """Compares the rows of every job with the reference loop's vectors; repeated texts share one."""
     path = setup.work / f"{REFERENCE}.npy"
     found = {name: read_vectors(setup.work / name, corpus.texts) for name in setup.jobs}
     if not path.is_file():
@@ -163,7 +163,7 @@ def _job_fidelity(setup: Setup, corpus: Corpus) -> dict[str, Fidelity]:
 
 
 def best_batch_size(loops: Mapping[str, Any] | None) -> int | None:
-    """Reads which batch size sentence-transformers was fastest with."""
+    """Returns the batch size that sentence-transformers was fastest with."""
     chosen: Sequence[str] = ()
     if loops is not None and REFERENCE in loops["systems"]:
         chosen = loops["systems"][REFERENCE]["ready"]["details"]["setting"].split()

@@ -1,4 +1,4 @@
-"""Times ways to write LayerNorm and attention scores, and tells which kernels TensorFlow made of them.
+"""Times implementations of LayerNorm and attention scores and lists the kernels that TensorFlow runs.
 
 Run: ``python -m benchmarks.spellings [--rows 4096] [--rounds 20]``. Prints a Markdown table.
 """
@@ -22,7 +22,7 @@ EPSILON = 1e-12
 
 
 def layer_norms(tf: Any, dtype: Any) -> dict[str, Callable[[Any], Any]]:
-    """Returns each spelling by name; all take [rows, DIM] of ``dtype`` and give the same."""
+    """Returns each implementation by name; all map [rows, DIM] of ``dtype`` to the same result."""
     generator = np.random.default_rng(0)
     gamma, beta = generator.normal(size=(2, DIM)).astype(np.float32).astype(dtype.as_numpy_dtype)
 
@@ -72,7 +72,7 @@ def layer_norms(tf: Any, dtype: Any) -> dict[str, Callable[[Any], Any]]:
 
 
 def attention_scores(tf: Any, dtype: Any) -> dict[str, Callable[[Any], Any]]:
-    """Returns ways from queries and keys to probabilities; all take [2, texts, HEADS, TOKENS, HEAD_SIZE]."""
+    """Returns attention functions by name; all take queries and keys [2, texts, HEADS, TOKENS, HEAD_SIZE]."""
     bias = np.zeros((1, 1, 1, TOKENS), np.float32)
     bias[..., -2:] = -1e9
     factor = 1 / np.sqrt(HEAD_SIZE)
@@ -89,7 +89,7 @@ def attention_scores(tf: Any, dtype: Any) -> dict[str, Callable[[Any], Any]]:
 
 
 def kernels(tf: Any, spelling: Callable[[Any], Any], shape: tuple[int | None, ...], dtype: Any) -> str:
-    """Names the kernels that run, in a graph as the runtime has it."""
+    """Returns the kernels that run in a graph optimised as in the runtime."""
     fed = np.ones([4 if size is None else size for size in shape], np.float32).astype(dtype.as_numpy_dtype)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         placeholder = tf.compat.v1.placeholder(dtype, shape)
@@ -107,7 +107,7 @@ def kernels(tf: Any, spelling: Callable[[Any], Any], shape: tuple[int | None, ..
 def measure(
     tf: Any, spellings: dict[str, Callable[[Any], Any]], shape: tuple[int | None, ...], data: Any, rounds: int
 ) -> dict[str, float]:
-    """Returns the median milliseconds of each spelling, measured in turns."""
+    """Returns the median milliseconds of each implementation, measured in turns."""
     spec = [tf.TensorSpec(shape, data.dtype)]
     functions = {
         name: tf.function(lambda x, s=spelling: s(x + x), input_signature=spec, autograph=False)

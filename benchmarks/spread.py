@@ -1,4 +1,4 @@
-"""Medians and what lies around them."""
+"""Medians with their range."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Sums up one figure per round.
+        """Summarises one figure per round.
 
         Raises:
             ValueError: there are none.
@@ -26,9 +26,9 @@ class Spread:
 
 
 def ratios(dividends: Sequence[float], divisors: Sequence[float]) -> Spread:
-    """Divides round by round: what slows the whole machine in one round cancels out.
+    """Divides round by round, so that the machine's speed in a round cancels out.
 
     Raises:
-        ValueError: not the same number of rounds, or none.
+        ValueError: the numbers of rounds differ, or are 0.
     """
     return Spread.of([a / b for a, b in zip(dividends, divisors, strict=True)])

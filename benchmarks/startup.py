@@ -1,4 +1,4 @@
-"""How long a user waits before anything happens: help, the first row, the graph."""
+"""Measures start-up: help, the first row, the graph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = "startup"
 
 
 def run(flags: argparse.Namespace, work: Path) -> None:
-    """Measures and publishes; one round before the others warms the caches of files and of bundles."""
+    """Measures and publishes; a first round warms the caches of files and bundles."""
     line = read_corpus(flags.corpus).repeated(1).write_lines(work / "one_document.txt")
     seconds: dict[str, list[float]] = {}
     for number in range(flags.rounds + 1):
@@ -46,14 +46,14 @@ def _round(line: Path, work: Path) -> dict[str, float]:
 
 
 def _graph(line: Path, work: Path) -> dict[str, Any]:
-    """Builds the graph in a process of its own and tells what that imported."""
+    """Builds the graph in a separate process; returns the time and the heavy imports."""
     command = [sys.executable, "-m", "benchmarks.systems.graph_imports", str(line), str(work / "graph")]
     found: dict[str, Any] = json.loads(run_timed(command, work / "log").output.splitlines()[-1])
     return found
 
 
 def render(results: dict[str, Any]) -> str:
-    """Makes the Markdown."""
+    """Returns the Markdown table."""
     rows = [[what, tables.spread(Spread.of(values))] for what, values in results["seconds"].items()]
     graph = results["graph"]
     rows.append(["checking flags and building the graph, imports included", tables.number(graph["seconds"])])

@@ -1,4 +1,4 @@
-"""Rounds to figures: what the tables show, as plain data."""
+"""Summarises rounds as the figures of the tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OURS = ("ours_float32", "ours_bfloat16")
 
 @dataclass(frozen=True)
 class LoopRow:
-    """One model loop. Shares of the peak are of useful arithmetic, against this run's own peak."""
+    """One model loop. Shares of the peak relate useful operations to the peak measured in the same run."""
 
     name: str
     documents_per_second: Spread
@@ -31,7 +31,7 @@ class LoopRow:
 
 @dataclass(frozen=True)
 class RatioRow:
-    """How many times as fast ours are; by our name, over everything and inside the model alone."""
+    """Speed of our systems relative to a peer, by our name: in all and inside the model."""
 
     name: str
     whole: dict[str, Spread]
@@ -51,7 +51,7 @@ class JobRow:
 
 
 def column(rounds: Sequence[Mapping[str, Any]], key: str) -> list[float]:
-    """Returns one figure of every round."""
+    """Returns one figure per round."""
     return [float(answer[key]) for answer in rounds]
 
 
@@ -62,12 +62,12 @@ def peaks(rounds: Rounds) -> dict[str, Spread]:
 
 
 def loop_rows(rounds: Rounds, num_documents: int, flops: int) -> list[LoopRow]:
-    """Sums up every loop.
+    """Summarises every loop.
 
     Args:
-        rounds: answers by system, the matrix products among them.
-        num_documents: encoded in a round.
-        flops: useful operations of a round.
+        rounds: answers by system, including the matrix products.
+        num_documents: documents per round.
+        flops: useful operations per round.
     """
     best = peaks(rounds)
     return [
@@ -103,12 +103,12 @@ def _loop_row(
 
 
 def precision_of(name: str) -> str:
-    """Reads the precision off a system's name."""
+    """Returns the precision in a system's name."""
     return name.rpartition("_")[2]
 
 
 def worst_share(answers: Sequence[Mapping[str, Any]]) -> float | None:
-    """Returns the most that others used of the machine in any round."""
+    """Returns the largest share of the machine that other processes used in any round."""
     shares = [answer["others_share"] for answer in answers if answer["others_share"] is not None]
     return max(shares, default=None)
 
@@ -125,7 +125,7 @@ def ratio_rows(rounds: Rounds) -> list[RatioRow]:
 
 
 def job_rows(rounds: Rounds, num_documents: int) -> list[JobRow]:
-    """Sums up every job, and compares it with ours."""
+    """Summarises every job and compares it with ours."""
     ours = [name for name in ("job_float32", "job_bfloat16") if name in rounds]
     return [
         JobRow(
@@ -144,10 +144,10 @@ def job_rows(rounds: Rounds, num_documents: int) -> list[JobRow]:
 def job_overheads(
     rounds: Rounds, job_documents: int, loop_documents: int, key: str = "seconds"
 ) -> dict[str, Spread]:
-    """Returns what a job costs a document over the model loop with tokenizing; 0.05 is 5 %. By precision.
+    """Returns the relative overhead per document of a job over the model loop, by precision; 0.05 is 5 %.
 
     Args:
-        key: ``seconds`` for the whole command, ``commit_seconds`` for it until the manifest is there.
+        key: ``seconds`` for the whole command, ``commit_seconds`` until the manifest is written.
     """
     overheads = {}
     for name, answers in rounds.items():

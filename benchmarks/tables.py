@@ -1,4 +1,4 @@
-"""Figures to Markdown."""
+"""Formats figures as Markdown."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Builds a table; every row must have as many cells as the header."""
     lines = [header, ["---"] * len(header), *rows]
     if any(len(line) != len(header) for line in lines):
-        raise ValueError(f"a row has not {len(header)} cells")
+        raise ValueError(f"a row does not have {len(header)} cells")
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def number(value: float) -> str:
-    """Writes a figure with three digits that count, and thousands apart."""
+    """Formats a figure with three significant digits and thousands separators."""
     if value == 0:
         return "0"
     size = abs(value)
@@ -30,17 +30,17 @@ def number(value: float) -> str:
 
 
 def spread(value: Spread) -> str:
-    """Writes a median and what it lies between."""
+    """Formats a median with its range."""
     return f"{number(value.median)} ({number(value.lowest)}-{number(value.highest)})"
 
 
 def percent(value: float | None) -> str:
-    """Writes a share."""
+    """Formats a share as a percentage."""
     return _NONE if value is None else f"{100 * value:.1f} %"
 
 
 def machine_lines(results: Mapping[str, Any]) -> str:
-    """Says what it was measured on and with."""
+    """Returns the line about machine and versions."""
     machine, versions = results["machine"], dict(results["versions"])
     for system in results.get("systems", {}).values():
         versions |= system["ready"].get("versions", {})
@@ -54,7 +54,7 @@ def machine_lines(results: Mapping[str, Any]) -> str:
 
 
 def peak_line(best: Mapping[str, Spread]) -> str:
-    """Says how fast matrix products alone were."""
+    """Returns the line about the speed of matrix products."""
     parts = [f"{name.replace('/', ', ')} {value.median / 1e9:,.0f}" for name, value in best.items()]
     return "Matrix products alone, in GFLOP/s: " + "; ".join(parts) + "."
 
@@ -95,7 +95,7 @@ def loop_table(
 
 
 def ratio_table(rows: Sequence[RatioRow], labels: Mapping[str, str]) -> str:
-    """Builds the table of how many times as fast ours are."""
+    """Builds the table of relative speed."""
     ours = list(rows[0].whole)
     header = ["against"]
     for our in ours:
@@ -130,7 +130,7 @@ def job_table(rows: Sequence[JobRow], labels: Mapping[str, str], fidelity: Mappi
 
 
 def overhead_line(overheads: Mapping[str, Spread], until: str) -> str:
-    """Says what the job adds to the model loop."""
+    """Returns the line about the overhead of a job over the model loop."""
     parts = [
         f"{precision} {percent(overheads[precision].median)} ({percent(overheads[precision].lowest)} to "
         f"{percent(overheads[precision].highest)})"

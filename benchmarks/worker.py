@@ -1,4 +1,4 @@
-"""The measuring side of a benchmark: a process that is asked, and blocks in between."""
+"""The measuring side of a benchmark: drives systems in processes that block between requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STOP_SECONDS = 20
 
 @dataclass(frozen=True)
 class System:
-    """Something to measure: how to start it, and what to call it in tables."""
+    """Something to measure: its command and its label in tables."""
 
     name: str
     label: str
@@ -29,20 +29,20 @@ class System:
 
 
 def environment() -> dict[str, str]:
-    """Returns what measured processes run in: quiet, offline, and with this checkout to import from."""
+    """Returns the environment of measured processes: quiet, offline, with this checkout on the path."""
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     return {**os.environ, **quiet, "PYTHONPATH": str(ROOT)}
 
 
 class Worker:
-    """A system's process.
+    """The process of a system.
 
     Args:
         system: what to start; it must speak ``benchmarks.systems.protocol``.
         log: where its standard error goes.
 
     Raises:
-        BenchmarkError: it ended, or answered with an error; the end of the log is in the message.
+        BenchmarkError: it ended or reported an error; the message has the end of its log.
     """
 
     def __init__(self, system: System, log: Path) -> None:
@@ -74,7 +74,7 @@ class Worker:
         return self._read()
 
     def measure(self) -> dict[str, Any]:
-        """Asks for one pass; adds ``others_share``, how much of the machine somebody else used meanwhile."""
+        """Requests one pass; adds ``others_share``, the share of the machine used by other processes."""
         before, started = BusySeconds.now(), time.perf_counter()
         answer = self.ask("encode")
         wall_seconds = time.perf_counter() - started
@@ -82,7 +82,7 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        """Ends the process: it stops when nobody can ask any more; if it does not, it is killed."""
+        """Ends the process by closing its input, or kills it if that does not work."""
         with self._process as process:
             if process.stdin is not None:
                 process.stdin.close()
@@ -105,7 +105,7 @@ class Worker:
 
 @contextmanager
 def started(systems: Sequence[System], logs: Path) -> Iterator[dict[str, Worker]]:
-    """Starts systems one after another, so that none disturbs another's set-up; gives them by name."""
+    """Starts systems one after another, to not slow each other's set-up; returns them by name."""
     with ExitStack() as stack:
         workers: dict[str, Worker] = {}
         for system in systems:
@@ -120,9 +120,9 @@ def started(systems: Sequence[System], logs: Path) -> Iterator[dict[str, Worker]
 def run_rounds(
     workers: Mapping[str, Worker], num_rounds: int, *, pause_seconds: float = 1.0
 ) -> dict[str, list[dict[str, Any]]]:
-    """Measures A B C, A B C, …: what changes on the machine over minutes meets all of them.
+    """Measures in turns A B C, A B C, …, so that slow changes of the machine affect all systems.
 
-    The pause lets threads of the system before, which may spin for a moment after work, fall asleep.
+    The pause lets threads of the previous system, which may spin after work, go to sleep.
     """
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
     for number in range(num_rounds):

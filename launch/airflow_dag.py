@@ -1,7 +1,7 @@
-"""The nightly run as a DAG for Composer or any Airflow, instead of Cloud Scheduler, where other tasks wait.
+"""The nightly run as an Airflow DAG, for use instead of Cloud Scheduler if other tasks depend on it.
 
-Settings come from environment variables (Composer has a page for them), so that the file stays as it is.
-A retry names the same run id and goes on with what was done; a fixed job name keeps two from running at once.
+Settings come from environment variables (Composer has a page for them), so this file needs no edits.
+A retry uses the same run id and continues the run; a fixed job name prevents two jobs at the same time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ with DAG(
                 "parameters": {
                     "input": INPUT,
                     "output": f"gs://{BUCKET}/embeddings",
-                    # The day of the schedule, not of the clock: a backfill computes the day that it is for.
+                    # The scheduled day rather than today, so that a backfill computes the right day.
                     "date": "{{ logical_date | ds }}",
                     "run_id": "night-{date}",
                     "previous": "latest",

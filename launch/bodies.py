@@ -1,4 +1,4 @@
-"""What Google's services are sent: template, launch and schedule, as plain JSON data."""
+"""Request bodies for Google's services: template, launch and schedule, as plain JSON data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-# Fields of the launch's environment that have a flag here; all others can be given with --parameter.
+# Fields of the launch environment that have a flag here. Flags of the job are given with --parameter.
 _ENVIRONMENT = {
     "image": "sdkContainerImage",
     "machine_type": "machineType",
@@ -20,48 +20,55 @@ _ENVIRONMENT = {
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that every script has."""
+    """Adds the flags that all scripts share."""
     parser.add_argument("--project", required=True, metavar="ID")
-    parser.add_argument("--region", required=True, metavar="NAME", help="of jobs, schedule and image")
+    parser.add_argument("--region", required=True, metavar="NAME", help="region of jobs, schedule and image")
     parser.add_argument("--template", required=True, metavar="gs://FILE", help="the template's specification")
-    parser.add_argument(
-        "--print_only", action="store_true", help="print what would be sent, and send nothing"
-    )
+    parser.add_argument("--print_only", action="store_true", help="print the request without sending it")
 
 
 def add_launch(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of a launch."""
     parser.add_argument(
-        "--job_name", default="embed-nightly", metavar="NAME", help="fixed: a second job of it is refused"
+        "--job_name",
+        default="embed-nightly",
+        metavar="NAME",
+        help="fixed, so that a second job of that name is rejected",
     )
-    parser.add_argument("--image", required=True, metavar="IMAGE", help="of the workers: the template's own")
+    parser.add_argument(
+        "--image", required=True, metavar="IMAGE", help="container image of the workers: that of the template"
+    )
     parser.add_argument("--temp_location", required=True, metavar="gs://DIR")
-    parser.add_argument("--service_account", metavar="EMAIL", help="of the workers")
+    parser.add_argument("--service_account", metavar="EMAIL", help="service account of the workers")
     parser.add_argument("--machine_type", metavar="TYPE", help="default: chosen from the bundle's size")
     parser.add_argument("--num_workers", type=int, metavar="N")
-    parser.add_argument("--max_workers", type=int, metavar="N", help="bounds the bill: N machines at most")
-    parser.add_argument("--subnetwork", metavar="URL")
-    parser.add_argument("--private_ip", action="store_true", help="workers without public addresses")
-    parser.add_argument("--spot", action="store_true", help="FlexRS: cheaper, may start up to six hours late")
     parser.add_argument(
-        "--label", action="append", default=[], metavar="K=V", help="on the bill; repeat for more"
+        "--max_workers", type=int, metavar="N", help="maximum number of machines, which bounds the cost"
+    )
+    parser.add_argument("--subnetwork", metavar="URL")
+    parser.add_argument("--private_ip", action="store_true", help="use workers without public IP addresses")
+    parser.add_argument(
+        "--spot", action="store_true", help="use FlexRS: cheaper, may start up to six hours later"
+    )
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="K=V", help="billing label; may be repeated"
     )
     parser.add_argument(
         "--parameter",
         action="append",
         default=[],
         metavar="FLAG=VALUE",
-        help="a flag of the job, without dashes: input=gs://…/{date-1}/*.jsonl; repeat for more",
+        help="a flag of the job, without dashes: input=gs://…/{date-1}/*.jsonl; may be repeated",
     )
 
 
 def template_spec(image: str, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Returns the specification that a flex template is."""
+    """Returns the specification file of a flex template."""
     return {"image": image, "sdkInfo": {"language": "PYTHON"}, "metadata": metadata}
 
 
 def launch_body(flags: argparse.Namespace) -> dict[str, Any]:
-    """Returns what ``flexTemplates:launch`` is sent."""
+    """Returns the body of a ``flexTemplates:launch`` request."""
     environment: dict[str, Any] = {
         field: getattr(flags, name)
         for name, field in _ENVIRONMENT.items()
@@ -85,7 +92,7 @@ def launch_body(flags: argparse.Namespace) -> dict[str, Any]:
 
 
 def launch_path(flags: argparse.Namespace) -> str:
-    """Returns where a launch is sent, below Dataflow's address."""
+    """Returns the URL path of a launch request."""
     return f"/v1b3/projects/{flags.project}/locations/{flags.region}/flexTemplates:launch"
 
 
@@ -110,13 +117,13 @@ def scheduler_job(flags: argparse.Namespace, dataflow_url: str) -> dict[str, Any
 
 
 def pairs(texts: list[str], flag: str) -> dict[str, str]:
-    """Splits ``name=value`` texts; a value may hold further equals signs."""
+    """Splits ``name=value`` texts; a value may contain further equals signs."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name or name.startswith("-"):
             raise SystemExit(f"{flag} {text}: expected NAME=VALUE, without dashes.")
         if name in found:
-            raise SystemExit(f"{flag} {name} is given twice; a launch has one value for each.")
+            raise SystemExit(f"{flag} {name} is given twice; expected one value per name.")
         found[name] = value
     return found

@@ -1,4 +1,4 @@
-"""Writes the template's specification, which names the image and its parameters, to gs://."""
+"""Writes the specification of the template, which names the image and its parameters, to gs://."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from bodies import add_place, template_spec
-from calls import say, show
+from calls import print_json, print_message
 
 
 def main() -> None:
@@ -19,14 +19,14 @@ def main() -> None:
     metadata = json.loads((Path(__file__).parent / "metadata.json").read_text(encoding="utf-8"))
     spec = template_spec(flags.image, metadata)
     if flags.print_only:
-        show(spec)
+        print_json(spec)
         return
     from google.cloud import storage
 
     bucket, _, name = flags.template.removeprefix("gs://").partition("/")
     blob = storage.Client(project=flags.project).bucket(bucket).blob(name)
     blob.upload_from_string(json.dumps(spec, indent=2), content_type="application/json")
-    say(f"wrote {flags.template}")
+    print_message(f"wrote {flags.template}")
 
 
 if __name__ == "__main__":

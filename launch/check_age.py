@@ -1,4 +1,4 @@
-"""Whether the last good run is recent: exit code 0, or 1 with what is wrong. For cron and monitors."""
+"""Checks that the last finished run is recent, for cron and monitoring: exit code 0 if it is, else 1."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from datetime import UTC, datetime
 
 
 def main() -> int:
-    """Reads ``latest.json`` below the root of the runs."""
+    """Checks ``latest.json`` in the root of the runs and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("output", metavar="ROOT", help="as --output of the job, local or gs://")
+    parser.add_argument("output", metavar="ROOT", help="the job's --output, local or gs://")
     parser.add_argument(
-        "--max_hours", type=float, default=30.0, metavar="H", help="default: 30, for nightly runs"
+        "--max_hours",
+        type=float,
+        default=30.0,
+        metavar="H",
+        help="maximum age of the run (default: 30, for nightly runs)",
     )
     flags = parser.parse_args()
 
@@ -20,12 +24,12 @@ def main() -> int:
 
     data = filesystem.read_bytes(filesystem.join(flags.output, "latest.json"))
     if data is None:
-        print(f"No run below {flags.output} was ever finished.")
+        print(f"There is no finished run in {flags.output}.")
         return 1
     latest = json.loads(data)
     hours = (datetime.now(UTC) - datetime.fromisoformat(latest["finished_at"])).total_seconds() / 3600
     print(
-        f"The last good run, {latest['run_id']}, is {hours:.1f} hours old; allowed are {flags.max_hours:g}."
+        f"The last finished run, {latest['run_id']}, is {hours:.1f} hours old (maximum: {flags.max_hours:g})."
     )
     return 0 if hours <= flags.max_hours else 1
 

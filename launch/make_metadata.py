@@ -1,4 +1,4 @@
-"""Writes ``metadata.json``, the parameters of the template, from the flags of the job itself."""
+"""Writes ``metadata.json``, the template's parameters, from the flags of the embed job."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 PATH = Path(__file__).parent / "metadata.json"
-# Not for a template: it has a runner, and no terminal.
+# Flags without use in a template, which has its runner and no terminal.
 _LEFT_OUT = {"help", "runner", "forecast", "forecast_machine_type", "prices", "limit"}
 _REQUIRED = {"input", "output"}
 
 
 def metadata() -> dict[str, Any]:
-    """Returns the description of every flag of the embed job that a template can be given."""
+    """Returns the metadata of every flag of the embed job that a template accepts."""
     from beam_jobs.job.flags.parsers import embed_parser
 
     parser = embed_parser()
@@ -50,7 +50,7 @@ def _help(action: argparse.Action) -> str:
 
 
 def main() -> None:
-    """Writes the file."""
+    """Writes ``metadata.json`` next to this script."""
     PATH.write_text(json.dumps(metadata(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

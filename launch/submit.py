@@ -1,15 +1,15 @@
-"""Launches the template once, now: for a first run, and for backfills (--parameter date=2026-11-01)."""
+"""Launches the template once, for a first run or a backfill (--parameter date=2026-11-01)."""
 
 from __future__ import annotations
 
 import argparse
 
 from bodies import add_launch, add_place, launch_body, launch_path
-from calls import DATAFLOW_URL, call, say, show
+from calls import DATAFLOW_URL, call, print_json, print_message
 
 
 def main() -> None:
-    """Sends one launch, or prints it."""
+    """Sends one launch request, or prints it."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add_place(parser)
     add_launch(parser)
@@ -17,13 +17,17 @@ def main() -> None:
     flags = parser.parse_args()
     body = launch_body(flags)
     if flags.print_only:
-        show(body)
+        print_json(body)
         return
     status, answer = call("POST", f"{flags.dataflow_url}{launch_path(flags)}", body)
     if status == 404:
-        raise SystemExit(f"Dataflow finds no project {flags.project} or template {flags.template}.")
+        raise SystemExit(
+            f"Dataflow does not find the project {flags.project} or the template {flags.template}."
+        )
     job = answer["job"]["id"]
-    say(f"https://console.cloud.google.com/dataflow/jobs/{flags.region}/{job}?project={flags.project}")
+    print_message(
+        f"https://console.cloud.google.com/dataflow/jobs/{flags.region}/{job}?project={flags.project}"
+    )
     print(job)
 
 

@@ -5,19 +5,19 @@
     ModelBundleError
     ├── BundleFormatError       bundle.json is missing, unreadable or of an unknown version
     ├── BundleIntegrityError    a file is changed, added, missing or outside; a pinned digest differs
-    ├── ForbiddenOperationError the model's graph reaches beyond it: files, network, Python
-    ├── GoldenMismatchError     the model runs, but not to the vectors it was built with
+    ├── ForbiddenOperationError the model's graph can access files, the network or Python
+    ├── GoldenMismatchError     the model no longer computes the vectors recorded at build time
     ├── SourceError             a saved model that cannot become a bundle
-    │   └── WeightsMismatchError    weights left over or missing, or of another shape
+    │   └── WeightsMismatchError    weights are unused, missing or of the wrong shape
     ├── SettingsError           an option that does not fit this model bundle
     ├── MissingExtraError       a package that this model bundle needs is not installed
-    ├── TextTooLongError        a text has more tokens than the limit, and was not to be truncated
+    ├── TextTooLongError        a text exceeds the token limit and the request forbids truncation
     └── ModelRunError           the model failed on a batch
-        ├── ModelMemoryError    it ran out of memory: a smaller batch may pass
-        ├── ModelCrashError     it ended the process it ran in
-        └── NonFiniteError      it gave NaN or infinity
+        ├── ModelMemoryError    it ran out of memory; a smaller batch may succeed
+        ├── ModelCrashError     it crashed its process
+        └── NonFiniteError      it returned NaN or infinity
 
-Every message says what was expected, what came and what to do.
+Every message states what was expected, what was found and what to do.
 """
 
 from __future__ import annotations
@@ -38,28 +38,26 @@ class BundleIntegrityError(ModelBundleError):
 
 
 class ForbiddenOperationError(ModelBundleError):
-    """A model's graph uses operations that reach beyond it.
+    """A model's graph uses operations with effects outside the model.
 
     Args:
         what: the model.
-        operations: what each does and where it is, by its name.
+        operations: for each operation name, what it does and where it occurs.
     """
 
     def __init__(self, what: str, operations: Mapping[str, str]) -> None:
         self.operations = tuple(sorted(operations))
-        lines = [
-            f"{what} was not opened: a SavedModel is a program, and this one could do more than compute."
-        ]
+        lines = [f"{what} was not opened: a SavedModel is a program, and this one can do more than compute."]
         lines += [f"  {operations[name]}" for name in self.operations]
         lines.append(
-            "If you trust whoever made it, allow these operations by name, where you build or open it: "
+            "If you trust its author, allow these operations by name when building or opening it: "
             f"--allow_ops {','.join(self.operations)}"
         )
         super().__init__("\n".join(lines))
 
 
 class GoldenMismatchError(ModelBundleError):
-    """A model bundle no longer gives the vectors recorded when it was built."""
+    """A model bundle no longer produces the vectors recorded at build time."""
 
 
 class SourceError(ModelBundleError):
@@ -67,13 +65,13 @@ class SourceError(ModelBundleError):
 
 
 class WeightsMismatchError(SourceError):
-    """Stored weights and the weights a graph expects do not pair up.
+    """Stored weights do not match the weights a graph expects.
 
     Args:
         source: where the weights came from.
         missing: expected names that the source lacks.
-        unused: stored names that nothing asked for.
-        wrong_shapes: one line each, with both shapes.
+        unused: stored names that the graph does not use.
+        wrong_shapes: one line per weight, with both shapes.
     """
 
     def __init__(
@@ -107,11 +105,11 @@ class MissingExtraError(ModelBundleError):
 
 
 class TextTooLongError(ModelBundleError):
-    """A text has more tokens than the limit, and the request says to fail then.
+    """A text has more tokens than the limit, and the request is to fail on such texts.
 
     Args:
         text_index: position of the first such text.
-        num_tokens: its tokens.
+        num_tokens: its number of tokens.
         max_tokens: the limit.
     """
 
@@ -125,12 +123,12 @@ class ModelRunError(ModelBundleError):
 
 
 class ModelMemoryError(ModelRunError):
-    """The model ran out of memory; a smaller batch may pass."""
+    """The model ran out of memory; a smaller batch may succeed."""
 
 
 class ModelCrashError(ModelRunError):
-    """The model ended the process it ran in; a part of the batch may pass."""
+    """The model crashed its process; part of the batch may succeed."""
 
 
 class NonFiniteError(ModelRunError):
-    """The model gave NaN or infinity."""
+    """The model returned NaN or infinity."""

@@ -1,1 +1,1 @@
-"""How the models that ship with the package were made. Part of the repository, not of the package."""
+"""Recipes of the models that ship with the package. Part of the repository, not of the package."""

@@ -1,4 +1,4 @@
-"""What no model may be trained on: texts of the sets that models are measured on.
+"""Texts that no model may be trained on, because they are in the evaluation sets.
 
 A recipe's texts are made in the same way each time, so those of them that are also in a development or
 test set are known: they are listed here by digest, and left out. A test goes through the sets themselves.
@@ -10,12 +10,12 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-# Digests of texts that recipes would make and that a measured set holds.
+# Digests of texts that the recipes would generate and that an evaluation set contains.
 HELD_OUT = frozenset({"65f3fc101b0c1a4e", "c2e6db94edd571a1"})
 
 
 def normalized(text: str) -> str:
-    """Makes texts equal that differ in case, spaces and punctuation only.
+    """Normalises case, spaces and punctuation of a text.
 
     >>> normalized("A man , a plan ."), normalized("a man, a plan")
     ('a man a plan', 'a man a plan')
@@ -24,10 +24,10 @@ def normalized(text: str) -> str:
 
 
 def digest(text: str) -> str:
-    """Returns 16 hexadecimal digits that equal texts share."""
+    """Returns a digest of 16 hexadecimal digits of the normalised text."""
     return hashlib.sha256(normalized(text).encode()).hexdigest()[:16]
 
 
 def without_held_out(texts: Iterable[str]) -> list[str]:
-    """Drops texts that are measured with, and repetitions."""
+    """Removes evaluation texts and duplicates."""
     return [text for text in dict.fromkeys(texts) if digest(text) not in HELD_OUT]

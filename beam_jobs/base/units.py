@@ -1,6 +1,15 @@
-"""Numbers of bytes as people read them."""
+"""Numbers as people read them."""
 
 from __future__ import annotations
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Writes a number with its noun, which is plural unless the number is 1.
+
+    >>> count(1, "document"), count(1_200, "document"), count(0, "query", "queries")
+    ('1 document', '1,200 documents', '0 queries')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def size(num_bytes: int) -> str:

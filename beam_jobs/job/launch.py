@@ -40,13 +40,12 @@ def _run(
     is_dated_run = has_date(flags.run_id)
     resolve_dates(flags)
     # Beam takes seconds to import: only now, when the flags have been understood.
-    from beam_jobs.job.dataflow.checks import check_schedule
     from beam_jobs.job.dataflow.empty_job import end_without_run
-    from beam_jobs.job.dataflow.workers import prepare_workers
+    from beam_jobs.job.dataflow.workers import check_schedule, prepare_workers
     from beam_jobs.job.flags.beam import is_in_process, pipeline_options
     from beam_jobs.job.plan import plan_job
     from beam_jobs.job.run import run_plan
-    from beam_jobs.job.summary import say_plan, say_summary
+    from beam_jobs.job.summary import print_plan, print_summary
 
     own_flags = [option for action in parser._actions for option in action.option_strings]
     options = pipeline_options(flags.runner, rest, own_flags)
@@ -70,13 +69,13 @@ def _run(
         )
     plan = prepare_workers(plan, flags, options, voice)
     voice.run_id = plan.write.run_id
-    say_plan(plan, voice)
+    print_plan(plan, voice)
     stopping.started(plan.write.run_id, in_process=in_process)
     manifest = run_plan(plan, options, voice, in_process=in_process)
     if manifest is None:
         return 0
     stopping.ended()
-    say_summary(manifest, plan, voice)
+    print_summary(manifest, plan, voice)
     if manifest.failure is not None:
         from beam_jobs.pipeline.write.commit import failure_of
 

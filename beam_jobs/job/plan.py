@@ -1,4 +1,4 @@
-"""Flags to a checked plan: everything that can be wrong is found here, before any work."""
+"""Resolves flags to a checked plan, so that every user error is found before any work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from beam_jobs.base.config import Limits, ReadOptions, WriteOptions
 from beam_jobs.errors import FinishedError, JobError, UsageError
-from beam_jobs.job.flags.modes import long_texts
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
 from beam_jobs.pipeline.incremental.resume import run_to_resume
@@ -20,8 +19,9 @@ from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import FAILED_NAME
 from beam_jobs.store.run_folder import announce, claim, find_manifest
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
+from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 
-# Mean nothing without --input: the sample is what it is.
+# Rejected without --input: the sample's format is known.
 _FLAGS_OF_FILES = (
     "text_column",
     "id_column",
@@ -37,14 +37,14 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     """Resolves flags against the bundle, the input and the output.
 
     Raises:
-        UsageError, ModelBundleError: what is wrong, and what to do.
+        UsageError, ModelBundleError: a flag, the input, the bundle or the output cannot be used.
     """
     limits = Limits(
         flags.max_dead_fraction, flags.max_dead_files, flags.fail_on_blank, flags.allow_empty_input
     )
     write = write_options(flags, in_process=in_process)
     read, summary, encode = plan_input(flags)
-    schema = schema_of(encode, summary.kept_schema)  # refuses kept columns that the rows have themselves
+    schema = schema_of(encode, summary.kept_schema)  # rejects kept columns whose names the output uses
     num_kept = len(summary.kept_schema)
     reuse = plan_reuse(flags, write, encode, schema, num_kept, by_join=not in_process)
     check_output(write)
@@ -56,13 +56,13 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
 
 
 def plan_input(flags: argparse.Namespace) -> tuple[ReadOptions, InputSummary, EncodeSettings]:
-    """Resolves what to read and what to compute of it; nothing is written.
+    """Resolves the input and the encoding settings without writing anything.
 
     Raises:
-        UsageError, ModelBundleError: what is wrong, and what to do.
+        UsageError, ModelBundleError: a flag, the input or the bundle cannot be used.
     """
     read, keep_text = read_options(flags)
-    if flags.bundle is None:  # the default one takes texts alone: what is wrong with them is said first
+    if flags.bundle is None:  # the default needs no numeric columns, so input errors can come first
         summary = inspect_input(read)
         return read, summary, encode_settings(flags, keep_text=keep_text)
     encode = encode_settings(flags, keep_text=keep_text)
@@ -71,7 +71,7 @@ def plan_input(flags: argparse.Namespace) -> tuple[ReadOptions, InputSummary, En
 
 
 def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
-    """Returns what to read, and whether to keep text: without ``--input``, the sample with its text."""
+    """Returns the read options and whether to keep text; without ``--input``, the sample with its text."""
     common = {
         "max_document_bytes": flags.max_document_bytes,
         "limit": flags.limit,
@@ -104,7 +104,7 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
 
 
 def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSettings:
-    """Resolves what to compute against the bundle."""
+    """Resolves model, outputs and batching against the bundle."""
     common = {
         "max_tokens": flags.max_tokens,
         "prompt": flags.prompt,
@@ -140,8 +140,18 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
     )
 
 
+def long_texts(flags: argparse.Namespace) -> LongTexts:
+    """Returns how to handle long texts; None for flags that were not given."""
+    combine = getattr(flags, "combine", None)  # classify has no --combine
+    return LongTexts(
+        None if flags.on_long is None else OnLong(flags.on_long),
+        flags.window_overlap,
+        None if combine is None else Combine(combine),
+    )
+
+
 def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOptions:
-    """Returns where to write; a generated run id sorts by time."""
+    """Returns the write options; a generated run id sorts by time."""
     return new_run(
         flags.output,
         run_to_resume(absolute(flags.output), flags.run_id) if flags.resume else flags.run_id,

@@ -1,4 +1,4 @@
-"""Runs a plan on its runner and watches it."""
+"""Runs a job plan on its runner and reports progress."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from beam_jobs.store.run_folder import find_manifest
 
 
 def run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) -> RunManifest | None:
-    """Runs a job and gives its manifest; None where the runner does not wait (a template was written).
+    """Runs a job and returns its manifest, or None if the runner does not wait (as with a template).
 
     Args:
-        plan: what to do.
+        plan: the resolved job.
         options: Beam's pipeline options.
-        voice: says how far it is.
-        in_process: the runner works here, and returns when it has ended.
+        voice: where progress is printed.
+        in_process: whether the runner works in this process and returns once the job has ended.
 
     Raises:
-        JobError: the job failed before it could write a manifest; the cause is its first line.
+        JobError: the job failed before it could write a manifest; its first line names the cause.
     """
     with indexed(plan.reuse):
         return _run_plan(plan, options, voice, in_process=in_process)
@@ -57,7 +57,7 @@ def _run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) ->
                 return None
             with LiveLine(RunnerCounts(result), total_bytes, voice):
                 result.wait_until_finish()
-    except Exception as caught:  # runners raise what they like; the manifest tells what really happened
+    except Exception as caught:  # runners raise any type; the manifest decides whether the run succeeded
         error = caught
     finally:
         close_tally(plan.write.attempt_id)
@@ -70,20 +70,20 @@ def _run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) ->
     if error is not None:
         raise JobError(_explain(str(error), plan)) from error
     if result.state in (PipelineState.FAILED, PipelineState.CANCELLED):
-        raise JobError(_explain(f"the runner says {result.state}.", plan))
+        raise JobError(_explain(f"the runner reported the state {result.state}.", plan))
     return None
 
 
 def _explain(what: str, plan: JobPlan) -> str:
     return (
         f"The job failed and wrote no run: {cause_line(what)}\n"
-        f"Files under {filesystem.join(plan.write.output, plan.write.run_id)} are incomplete and are read by "
-        f"nobody. To try again and go on with what was done: --run_id {plan.write.run_id}"
+        f"Files under {filesystem.join(plan.write.output, plan.write.run_id)} are incomplete and no "
+        f"reader opens them. To retry and reuse what was completed: --run_id {plan.write.run_id}"
     )
 
 
 def cause_line(what: str) -> str:
-    r"""Finds the line of a runner's error that tells what happened.
+    r"""Returns the line of a runner's error that names the cause.
 
     >>> cause_line("no space left\nwhile writing")
     'no space left'
@@ -92,7 +92,7 @@ def cause_line(what: str) -> str:
     >>> cause_line("<_Rendezvous of RPC that terminated with:\n\tstatus = UNAVAILABLE\n\tdetails = gone\n>")
     'status = UNAVAILABLE details = gone'
     """
-    lines = [line.strip() for line in what.splitlines() if line.strip()] or ["the runner does not say why"]
+    lines = [line.strip() for line in what.splitlines() if line.strip()] or ["the runner gave no reason"]
     if lines[0].startswith("Traceback"):
         return lines[-1]
     if lines[0].endswith("terminated with:") and len(lines) > 2:

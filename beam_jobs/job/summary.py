@@ -1,10 +1,10 @@
-"""What a job says before it starts and when it has ended."""
+"""Prints a job's plan before it starts and its summary after it has ended."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from beam_jobs.base.units import size
+from beam_jobs.base.units import count, size
 from beam_jobs.job.console.console import Severity, Voice
 from beam_jobs.job.console.progress_line import clock
 from beam_jobs.pipeline.build import JobPlan
@@ -18,17 +18,17 @@ from beam_jobs.store.manifest import (
     RunManifest,
 )
 
-# Measuring takes about ten seconds: worth it only where there is something to save.
+# Measuring takes about ten seconds, which pays only for runs that spent longer than this in the model.
 _WORTH_MEASURING_SECONDS = 30.0
 
 
-def say_plan(plan: JobPlan, voice: Voice) -> None:
-    """Says what will be done."""
+def print_plan(plan: JobPlan, voice: Voice) -> None:
+    """Prints warnings, reuse notes, and what will be read and computed."""
     files, encode = plan.summary.files, plan.encode
     if encode.classes is None:
         what = f"{', '.join(map(str, encode.dims))} dimensions"
     else:
-        what = f"{len(encode.classes.names)} labels"
+        what = count(len(encode.classes.names), "label")
     for warning in plan.summary.warnings:
         voice.say("warning", warning, "WARNING")
     if encode.allowed_ops:
@@ -38,18 +38,18 @@ def say_plan(plan: JobPlan, voice: Voice) -> None:
         voice.say("reuse", note)
     voice.say(
         "plan",
-        f"{len(files):,} input files, {size(plan.summary.total_bytes)}, text from "
+        f"{count(len(files), 'input file')}, {size(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
         f"({encode.bundle_digest[:12]}), {what}, {encode.request.precision}; run {plan.write.run_id}",
     )
 
 
-def say_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
-    """Says what happened, where the files are and how to open them."""
+def print_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
+    """Prints counts, where the files are and how to open them."""
     root = filesystem.join(plan.write.output, plan.write.run_id)
     title = "Run finished" if manifest.failure is None else "Run FAILED"
     lines = [f"{title}: {root}", *_count_lines(manifest)]
-    lines += [f"  taken over {note}" for note in (() if plan.reuse is None else plan.reuse.notes)]
+    lines += [f"  reused     {note}" for note in (() if plan.reuse is None else plan.reuse.notes)]
     files = [file for file in manifest.files if file.kind in (EMBEDDINGS, CLASSES)]
     if files:
         folder = f"{root}/{files[0].kind}"
@@ -72,7 +72,7 @@ def _count_lines(manifest: RunManifest) -> list[str]:
     counts = manifest.counts
     seconds = _seconds(manifest)
     rate = counts.num_tokens / counts.model_seconds if counts.model_seconds else 0
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.dead_by_reason.items())
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in counts.dead_by_reason.items())
     lines = [
         f"  documents  {counts.num_read:,} read = {counts.num_written:,} written + "
         + (f"{counts.num_reused:,} reused + " if counts.num_reused else "")
@@ -83,23 +83,25 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",
     ]
     if counts.num_repeated:
-        lines.append(f"  repeated   {counts.num_repeated:,} texts were computed for another document")
+        lines.append(
+            f"  repeated   {count(counts.num_repeated, 'document')} reused the result of an identical text"
+        )
     if counts.changes:
-        told = ", ".join(f"{number:,} {change}" for change, number in counts.changes.items())
-        lines.append(f"  changes    {told}")
+        changes = ", ".join(f"{number:,} {change}" for change, number in counts.changes.items())
+        lines.append(f"  changes    {changes}")
     if manifest.workers.peak_memory_bytes:
-        lines.append(f"  memory     {size(manifest.workers.peak_memory_bytes)} at most in a worker")
+        lines.append(f"  memory     {size(manifest.workers.peak_memory_bytes)} peak of one worker")
     if counts.num_truncated:
         lines.append(
-            f"  truncated  {counts.num_truncated:,} documents "
-            f"({counts.num_lost_tokens:,} tokens past the limit)"
+            f"  truncated  {count(counts.num_truncated, 'document')} "
+            f"({count(counts.num_lost_tokens, 'token')} past the limit)"
         )
     if counts.num_windowed:
         lines.append(
-            f"  windows    {counts.num_windows:,} of {counts.num_windowed:,} documents past the limit"
+            f"  windows    {counts.num_windows:,} of {count(counts.num_windowed, 'document')} past the limit"
         )
     if counts.num_dead_files:
-        lines.append(f"  dead files {counts.num_dead_files:,} could not be read to their end")
+        lines.append(f"  dead files {counts.num_dead_files:,} could not be read to the end")
     return lines
 
 
@@ -115,7 +117,7 @@ def _seconds(manifest: RunManifest) -> float:
 
 
 def _bfloat16_saving(manifest: RunManifest, plan: JobPlan) -> str | None:
-    """Says what the faster precision would have saved: measured, where the run was long enough to matter."""
+    """Returns the line on what bfloat16 would have saved, measured if the run was long enough to matter."""
     from model_bundle.base.machine import has_fast_bfloat16
     from model_bundle.inference.bfloat16_speedup import measure_bfloat16_speedup
 

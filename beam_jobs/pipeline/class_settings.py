@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from beam_jobs.errors import UsageError
 from model_bundle.bundle.manifest import BundleManifest
-from model_bundle.inference.scores import DEFAULT_THRESHOLD, Choice, ScoreFunction, choice_of, class_names
+from model_bundle.inference.scores import DEFAULT_THRESHOLD, LabelMode, ScoreFunction, class_names, label_mode
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ClassSettings:
     """
 
     names: tuple[str, ...]
-    choice: Choice
+    choice: LabelMode
     function: ScoreFunction
     top_k: int | None = None
     threshold: float | None = None
@@ -37,14 +37,14 @@ class ClassSettings:
         Raises:
             UsageError: names the flag, what the bundle offers and what to do.
         """
-        names, choice = class_names(manifest), choice_of(manifest)
+        names, choice = class_names(manifest), label_mode(manifest)
         if top_k is not None:
             _check_top_k(top_k, names, choice, manifest.name)
-        if choice is Choice.SEVERAL:
+        if choice is LabelMode.MULTI:
             threshold = DEFAULT_THRESHOLD if threshold is None else threshold
             _check_threshold(threshold, manifest)
         elif threshold is not None:
-            why = "gives quantities" if choice is Choice.NONE else "chooses one label for each text"
+            why = "gives quantities" if choice is LabelMode.REGRESSION else "chooses one label for each text"
             raise UsageError(
                 f"--threshold is for bundles where several labels may hold; {manifest.name} {why}. Leave it "
                 "out."
@@ -64,8 +64,8 @@ class ClassSettings:
         }
 
 
-def _check_top_k(top_k: int, names: tuple[str, ...], choice: Choice, bundle: str) -> None:
-    if choice is Choice.NONE:
+def _check_top_k(top_k: int, names: tuple[str, ...], choice: LabelMode, bundle: str) -> None:
+    if choice is LabelMode.REGRESSION:
         raise UsageError(f"--top_k: {bundle} gives quantities, of which none is best. Leave it out.")
     if not 1 <= top_k <= len(names):
         raise UsageError(

@@ -1,5 +1,5 @@
-"""The report of a run: one HTML page that needs no network, made from the manifest and a sample of the rows.
+"""The report of a run: one self-contained HTML page, built from the manifest and a sample of the rows.
 
-``sample`` reads, ``projection`` computes, ``charts`` and ``scatter`` draw, ``sections`` and ``page`` put it
-together, ``writing`` writes it without ever endangering the run.
+``row_sample`` reads, ``projection`` computes, ``charts`` draws, ``sections`` builds the parts, ``page`` joins
+and writes them; an error there never fails the run.
 """

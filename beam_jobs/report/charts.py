@@ -1,20 +1,27 @@
-"""Bars, as SVG: no library, no network."""
+"""Bars and the map of vectors as SVG, without a library or network access."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from beam_jobs.base.units import count
 from beam_jobs.report.markup import safe
+from beam_jobs.report.projection import Projection
+from beam_jobs.report.row_sample import Sample
 
 _WIDTH, _HEIGHT = 720, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 8, 12, 40
+_MAP_HEIGHT, _EDGE = 480, 14
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar: ``label`` stands below it, where there is room, and ``hint`` is shown on hover."""
+    """A bar with a ``label`` below it, if there is room, and a ``hint`` that is shown on hover."""
 
     label: str
     value: float
@@ -22,13 +29,13 @@ class Bar:
 
 
 def bar_chart(bars: Sequence[Bar], *, title: str, below: str, label_every: int = 1) -> str:
-    """Draws bars from zero, with four lines to read them by.
+    """Draws bars from zero over four grid lines.
 
     Args:
-        bars: at least one, values not negative.
-        title: what a screen reader says.
-        below: what the labels count.
-        label_every: every how many bars one is labelled.
+        bars: at least one, with non-negative values.
+        title: text for screen readers.
+        below: title of the horizontal axis.
+        label_every: label every n-th bar.
     """
     top = nice_ceiling(max((bar.value for bar in bars), default=0.0))
     width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
@@ -65,7 +72,7 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 
 
 def share_bar(parts: Sequence[tuple[str, float, str]], *, title: str) -> str:
-    """Draws one bar of parts that add up: each with its name, its amount and a class of the style sheet."""
+    """Draws one stacked bar from parts, each a name, an amount and a CSS class."""
     total = sum(amount for _, amount, _ in parts) or 1.0
     drawn, x = [], 0.0
     for name, amount, kind in parts:
@@ -88,7 +95,7 @@ def share_bar(parts: Sequence[tuple[str, float, str]], *, title: str) -> str:
 
 
 def nice_ceiling(value: float) -> float:
-    """Returns the next number that four lines divide well.
+    """Returns the next number up whose quarters are round numbers.
 
     >>> nice_ceiling(7300), nice_ceiling(0.9), nice_ceiling(0)
     (8000.0, 1.0, 1.0)
@@ -100,7 +107,7 @@ def nice_ceiling(value: float) -> float:
 
 
 def short(value: float) -> str:
-    """Writes a number with three digits and a unit of thousands.
+    """Writes a number with three significant digits and a suffix k, M or G.
 
     >>> short(1_234), short(12_345_678), short(950), short(2.5)
     ('1.23k', '12.3M', '950', '2.5')
@@ -109,3 +116,54 @@ def short(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.3g}{unit}"
     return f"{value:.3g}"
+
+
+def scatter(sample: Sample, projection: Projection) -> str:
+    """Draws the sample as points on its two axes, both to the same scale, with texts on hover."""
+    places = _fit(projection.points)
+    kinds = _kinds(sample)
+    texts = sample.texts or [""] * len(sample.names)
+    groups = sample.groups or [""] * len(sample.names)
+    points = []
+    for (x, y), name, text, group in zip(places, sample.names, texts, groups, strict=True):
+        hint = "\n".join(filter(None, (f"{name} · {group}" if group else name, text)))
+        points.append(
+            f'<circle class="point g{kinds[group]}" cx="{x:.1f}" cy="{y:.1f}" r="3.4">'
+            f"<title>{safe(hint)}</title></circle>"
+        )
+    across, up = projection.shares
+    number = count(len(points), "row")
+    label = f"Map of {number} on two principal components, which hold {across + up:.0%} of the variance"
+    return (
+        f'<svg class="map" viewBox="0 0 {_WIDTH} {_MAP_HEIGHT}" role="img" aria-label="{safe(label)}">'
+        f"{''.join(points)}</svg>{_map_legend(sample, kinds)}"
+    )
+
+
+def _fit(points: np.ndarray) -> np.ndarray:
+    """Scales points into the picture; outliers are clipped to its edge."""
+    low, high = np.quantile(points, [0.002, 0.998], axis=0)
+    middle, span = (low + high) / 2, np.maximum(high - low, 1e-12)
+    room = np.array([_WIDTH, _MAP_HEIGHT]) - 2 * _EDGE
+    scaled = (points - middle) * float((room / span).min()) * np.array([1, -1])
+    size = np.array([_WIDTH, _MAP_HEIGHT])
+    return np.asarray(np.clip(scaled + size / 2, _EDGE / 2, size - _EDGE / 2))
+
+
+def _kinds(sample: Sample) -> dict[str, int]:
+    """Returns the colour index of each group, the largest group first."""
+    if not sample.groups:
+        return {"": 0}
+    return {group: index for index, (group, _) in enumerate(Counter(sample.groups).most_common())}
+
+
+def _map_legend(sample: Sample, kinds: dict[str, int]) -> str:
+    if not sample.groups:
+        return ""
+    counts = Counter(sample.groups)
+    items = "".join(
+        f'<li><i class="g{kind}"></i><bdi>{safe(group)}</bdi> <small>{counts[group]:,}</small></li>'
+        for group, kind in kinds.items()
+    )
+    name = safe(sample.group_column)
+    return f'<ul class="legend" aria-label="{name}"><li>{name}:</li>{items}</ul>'

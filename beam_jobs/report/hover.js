@@ -1,5 +1,5 @@
 "use strict";
-// Shows a mark's title at once beside the pointer; without this script browsers show it after a while.
+// Shows a mark's title next to the pointer immediately; without this script browsers show it after a delay.
 (() => {
   const hint = document.createElement("div");
   hint.id = "hint";

@@ -1,4 +1,4 @@
-"""Text into HTML: everything that comes from data passes here."""
+"""Escapes values and builds HTML; everything that comes from data passes through here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def safe(value: Any) -> str:
-    """Writes a value so that a page shows it and never obeys it.
+    """Escapes a value for HTML.
 
     Control characters, which HTML does not allow, become spaces.
 
@@ -20,7 +20,7 @@ def safe(value: Any) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[int] = ()) -> str:
-    """Builds a table. Cells are escaped; ``numbers`` are the columns that stand on the right."""
+    """Builds a table with escaped cells; ``numbers`` are the right-aligned columns."""
     titles = "".join(
         f'<th scope="col"{_class(column in numbers)}>{safe(title)}</th>' for column, title in enumerate(head)
     )
@@ -33,12 +33,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequen
     return f'<div class="wide"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _row(cells: Sequence[Any], numbers: Sequence[int]) -> str:
-    return "".join(f"<td{_class(i in numbers)}>{_cell(cell)}</td>" for i, cell in enumerate(cells))
-
-
 def pairs(rows: Iterable[tuple[str, Any]]) -> str:
-    """Builds a list of names and values."""
+    """Builds a list of names and values; empty values are left out."""
     return (
         "<dl>"
         + "".join(
@@ -49,23 +45,23 @@ def pairs(rows: Iterable[tuple[str, Any]]) -> str:
 
 
 def tile(label: str, value: str, note: str = "") -> str:
-    """Makes a figure with its name."""
+    """Builds a tile: a figure with its label and an optional note."""
     small = f"<small>{safe(note)}</small>" if note else ""
     return f'<div class="tile"><span>{safe(label)}</span><b>{safe(value)}</b>{small}</div>'
 
 
 def section(title: str, *parts: str) -> str:
-    """Makes a part of the page."""
+    """Builds a section of the page."""
     return f"<section><h2>{safe(title)}</h2>{''.join(parts)}</section>"
 
 
 def note(text: str) -> str:
-    """Makes a line of explanation."""
+    """Builds a line of explanation."""
     return f'<p class="note">{safe(text)}</p>'
 
 
 def _cell(value: Any) -> str:
-    # Text of any script keeps to its own cell.
+    # Isolates right-to-left text from the other cells.
     return f'<bdi dir="auto">{safe(value)}</bdi>' if isinstance(value, str) else safe(value)
 
 

@@ -1,9 +1,10 @@
-"""The whole page. It asks for nothing from a network, and a policy in it forbids that it could."""
+"""Builds and writes the page; its content security policy forbids any network access."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from importlib.resources import files
 
 from beam_jobs.report import sections
@@ -11,16 +12,17 @@ from beam_jobs.report.markup import safe
 from beam_jobs.report.projection import project
 from beam_jobs.report.row_sample import dead_examples, sample_rows
 from beam_jobs.store.finished_run import FinishedRun
-from beam_jobs.store.manifest import RunManifest
+from beam_jobs.store.manifest import REPORT_NAME, RunManifest
 
-# Fewer rows than this lie on a line: no map.
+_logger = logging.getLogger(__name__)
+# Fewer rows than this lie on a line, which makes no map.
 _MAP_ROWS = 3
 
 
 def make_page(run: FinishedRun) -> str:
-    """Builds the report of a run, in bounded memory: it reads some row groups, whatever the run's size.
+    """Builds the report of a run in bounded memory from some of its row groups.
 
-    Under ``--no_text`` nothing but ids is read of the rows.
+    Under ``--no_text`` only ids and vectors are read from the rows.
 
     Raises:
         Exception: a file cannot be read.
@@ -29,28 +31,48 @@ def make_page(run: FinishedRun) -> str:
     with_text = not manifest.config.get("no_text", False)
     sample = sample_rows(run, with_text=with_text)
     examples = dead_examples(run, with_text=with_text)
-    reason = (
-        "the run holds none, make it with --keep_text." if with_text else "the run was made with --no_text."
-    )
+    reason = "the run stores none (add --keep_text)." if with_text else "the run was made with --no_text."
     drawn = near = ""
     if sample is not None and len(sample.names) >= _MAP_ROWS:
         projection = project(sample.vectors)
-        drawn = sections.map_of(sample, projection, reason)
-        near = sections.neighbours(sample, projection)
+        drawn = sections.vector_map(sample, projection, reason)
+        near = sections.nearest_neighbours(sample, projection)
     body = "".join(
         (
             _head(manifest),
             sections.tiles(manifest),
             drawn,
-            sections.lengths(manifest),
-            sections.course(manifest),
-            sections.shares(manifest),
-            sections.dead(manifest, examples),
+            sections.length_histogram(manifest),
+            sections.throughput(manifest),
+            sections.padding_and_truncation(manifest),
+            sections.dead_letters(manifest, examples),
             near,
-            sections.made_of(manifest),
+            sections.provenance(manifest),
         )
     )
     return _document(f"Run {manifest.run_id}", body)
+
+
+def try_report(folder: str, manifest: RunManifest) -> None:
+    """Writes ``report.html`` into a run's folder, or logs a warning with the reason it could not.
+
+    The rows are complete at this point, so no error here may fail the run; ``python -m beam_jobs.report`` can
+    make the page later.
+    """
+    from beam_jobs.store import filesystem  # imports Beam, which building a page does not need
+
+    try:
+        page = make_page(FinishedRun(folder, manifest))
+        filesystem.replace(filesystem.join(folder, REPORT_NAME), page.encode("utf-8"))
+    except Exception as error:  # of any type: the run must not fail for its report
+        _logger.warning(
+            "No %s for run %s: %s. The run itself is not affected; make the report again with: python -m "
+            "beam_jobs.report %s",
+            REPORT_NAME,
+            manifest.run_id,
+            error,
+            folder,
+        )
 
 
 def _head(manifest: RunManifest) -> str:
@@ -65,7 +87,7 @@ def _head(manifest: RunManifest) -> str:
 
 def _document(title: str, body: str) -> str:
     style, script = _resource("style.css"), _resource("hover.js")
-    # Only this very script may run, and nothing may be fetched: text that slipped through would do nothing.
+    # Only this script may run and nothing may be fetched, so markup that escaped escaping has no effect.
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
     return (

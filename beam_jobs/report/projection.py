@@ -1,4 +1,4 @@
-"""Vectors to two numbers each, and who is near to whom."""
+"""Projects vectors to two dimensions and finds nearest neighbours."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 
 _TINY = 1e-30
-# Rows that the axes are made of: a second or two at 4,096 dimensions.
+# Rows that the axes are computed from: a second or two at 4,096 dimensions.
 _AXES_ROWS = 1000
 
 
 @dataclass(frozen=True)
 class Projection:
-    """``points``: float64[rows, 2]. ``shares``: of the variance, along each axis."""
+    """``points``: float64[rows, 2]. ``shares``: share of the variance along each axis."""
 
     points: np.ndarray
     shares: tuple[float, float]
 
 
 def project(vectors: np.ndarray) -> Projection:
-    """Puts vectors on the plane of their two first principal components.
+    """Projects vectors on their first two principal components.
 
     Args:
         vectors: float[rows, dim], finite.
 
     Returns:
-        The same points for the same vectors: the sign of an axis is that of its largest part.
+        Deterministic points: the largest component of each axis is positive.
     """
     centred = np.asarray(vectors, np.float64) - vectors.mean(axis=0, dtype=np.float64)
     some = centred[:: -(-len(centred) // _AXES_ROWS)]
@@ -41,15 +41,15 @@ def project(vectors: np.ndarray) -> Projection:
 
 
 def neighbours_of(vectors: np.ndarray, rows: list[int], number: int) -> list[list[tuple[int, float]]]:
-    """Finds the rows nearest to some rows, by cosine.
+    """Finds the nearest neighbours of some rows by cosine similarity.
 
     Args:
         vectors: float[rows, dim].
-        rows: which to look from.
-        number: neighbours of each, itself left out.
+        rows: the rows whose neighbours are wanted.
+        number: neighbours per row, not counting itself.
 
     Returns:
-        For each, row and cosine, the nearest first.
+        For each row, pairs of row and cosine, the nearest first.
     """
     norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)
     unit = vectors / norms
@@ -62,11 +62,11 @@ def neighbours_of(vectors: np.ndarray, rows: list[int], number: int) -> list[lis
 
 
 def spread_rows(points: np.ndarray, number: int) -> list[int]:
-    """Picks rows far from each other: the one nearest to the middle, then ever the farthest.
+    """Picks rows far from each other: the most central one, then repeatedly the farthest from those picked.
 
     Args:
         points: float[rows, 2].
-        number: at most so many.
+        number: maximum number of rows.
     """
     if not len(points):
         return []

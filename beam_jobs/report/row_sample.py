@@ -1,4 +1,4 @@
-"""A few rows and dead letters of a run, read in bounded memory whatever its size."""
+"""Samples rows and dead letters of a run of any size in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from beam_jobs.store.batches import matrix
 from beam_jobs.store.dataset import vector_columns
 from beam_jobs.store.finished_run import FinishedRun
 
-# Enough to show how a collection lies, few enough for a page that opens at once.
+# Enough to show the shape of a collection, few enough for a page that opens quickly.
 SAMPLE_ROWS = 2000
-# Row groups that are read for it, of 32 MB at most each.
+# Row groups read for the sample, of at most 32 MB each.
 _SAMPLE_GROUPS = 20
-# Decoded together.
+# Rows decoded at a time.
 _ROWS_AT_ONCE = 1024
 _EXAMPLES_PER_REASON = 3
-# Dead letters that are looked at for examples of every reason.
+# Dead letters searched for examples of every reason.
 _DEAD_ROWS = 20_000
 _TEXT_CHARACTERS = 240
-# A kept column colours the map if it has no more values than there are colours.
+# The number of colours: a kept column with more values does not colour the map.
 _MAX_GROUPS = 8
 _GROUP_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of a run: ``vectors`` float32[rows, dim], ``names`` and ``texts`` of each; texts may be missing.
+    """Rows of a run: ``vectors`` float32[rows, dim], with the name and, if stored, the text of each.
 
-    ``group_column`` is a kept column of few values, ``groups`` its value in each row.
+    ``group_column`` is a kept column with few values, ``groups`` its value in each row.
     """
 
     vectors: np.ndarray
@@ -46,7 +46,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class DeadExample:
-    """A dead letter, as far as it may be shown."""
+    """A dead letter; ``text`` is None if it may not be shown."""
 
     doc_id: str
     source: str
@@ -55,15 +55,15 @@ class DeadExample:
 
 
 def sample_rows(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROWS) -> Sample | None:
-    """Picks rows from all over a run: the same ones each time.
+    """Picks rows spread over a run, the same ones each time.
 
     Args:
-        run: its files are those of its manifest.
+        run: a run whose files match its manifest.
         with_text: whether texts and kept columns may be read.
-        num_rows: at most so many.
+        num_rows: approximate maximum number of rows.
 
     Returns:
-        None where the run has no vectors.
+        The sample, or None if the run has no vectors.
     """
     parts = list(_pick(run, num_rows, with_text=with_text))
     if not parts:
@@ -77,7 +77,7 @@ def sample_rows(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROW
 
 
 def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Table]:
-    """Reads some row groups, spread over the run, and some rows of each, spread over the group."""
+    """Yields some rows of some row groups, both at equal distances."""
     files = [file for file in run.row_files if file.num_rows]
     total = sum(file.num_rows for file in files)
     if not total:
@@ -100,13 +100,13 @@ def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Ta
                     continue
                 seen.add((file.path, group))
                 in_group = parquet.metadata.row_group(group).num_rows
-                # Few rows in all: every group gives all it has.
+                # Of a small run every row is taken.
                 share = max(num_rows // _SAMPLE_GROUPS, 1) if total > num_rows else in_group
                 yield from _take(parquet, group, columns, np.array(_spread(in_group, share)))
 
 
 def _take(parquet: pq.ParquetFile, group: int, columns: list[str], rows: np.ndarray) -> Iterator[pa.Table]:
-    """Returns some rows of a row group, without decoding all of it at once: it is 32 MB, and one of many."""
+    """Yields some rows of a row group, which is decoded batch by batch to bound memory."""
     first = 0
     for batch in parquet.iter_batches(_ROWS_AT_ONCE, [group], columns, use_threads=False):
         here = rows[(rows >= first) & (rows < first + batch.num_rows)] - first
@@ -116,7 +116,7 @@ def _take(parquet: pq.ParquetFile, group: int, columns: list[str], rows: np.ndar
 
 
 def _spread(total: int, number: int) -> list[int]:
-    """Picks positions at equal distances.
+    """Returns positions at equal distances.
 
     >>> _spread(10, 3), _spread(2, 5)
     ([1, 5, 8], [0, 1])
@@ -126,7 +126,7 @@ def _spread(total: int, number: int) -> list[int]:
 
 
 def _groups(metadata: Any, rows: Sequence[int]) -> list[int]:
-    """Returns the row groups that some rows of a file are in."""
+    """Returns the indexes of the row groups that contain the given rows of a file."""
     ends = np.cumsum([metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)])
     return sorted({int(np.searchsorted(ends, row, side="right")) for row in rows})
 
@@ -160,7 +160,7 @@ def _texts(table: pa.Table) -> list[str] | None:
 
 
 def _group_column(table: pa.Table, vector: str) -> str | None:
-    """Finds the first kept column with at least two values, and few."""
+    """Returns the first kept column with two to eight distinct values, if any."""
     names = table.schema.names
     behind = names.index(vector) + 1
     for name in names[behind:]:
@@ -179,12 +179,12 @@ def _shown(value: Any) -> str:
 
 
 def shorten(text: str) -> str:
-    """Cuts a text to what a page shows of it."""
+    """Cuts a text to the length that the page shows."""
     return text if len(text) <= _TEXT_CHARACTERS else text[: _TEXT_CHARACTERS - 1] + "…"
 
 
 def dead_examples(run: FinishedRun, *, with_text: bool) -> dict[str, list[DeadExample]]:
-    """Returns some dead letters of each reason, from the first 20,000."""
+    """Returns up to three dead letters per reason, from about the first 20,000."""
     found: dict[str, list[DeadExample]] = {}
     seen = 0
     filesystem = arrow_filesystem(run.folder)

@@ -1,4 +1,4 @@
-"""The parts of a report, each from the manifest or from a sample."""
+"""The sections of a report, each built from the manifest or the sample."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 
-from beam_jobs.base.units import size
+from beam_jobs.base.units import count, size
 from beam_jobs.job.console.progress_line import clock
-from beam_jobs.report.charts import Bar, bar_chart, share_bar, short
+from beam_jobs.report.charts import Bar, bar_chart, scatter, share_bar, short
 from beam_jobs.report.markup import note, pairs, safe, section, table, tile
 from beam_jobs.report.projection import Projection, neighbours_of, spread_rows
 from beam_jobs.report.row_sample import DeadExample, Sample
-from beam_jobs.report.scatter import scatter
 from beam_jobs.store.manifest import DEAD_LETTERS, RunManifest
 
 _LABELS = 10
@@ -22,70 +21,71 @@ _NEIGHBOUR_ROWS, _NEIGHBOURS = 6, 4
 
 
 def tiles(manifest: RunManifest) -> str:
-    """The figures that a reader looks for first."""
+    """Builds the tiles with the key figures."""
     counts = manifest.counts
     rate = counts.num_tokens / counts.model_seconds if counts.model_seconds else 0.0
     rows = sum(file.num_rows for file in manifest.files if file.kind != DEAD_LETTERS)
-    reused = f"{counts.num_reused:,} of them taken over" if counts.num_reused else ""
+    reused = f"{counts.num_reused:,} of them reused" if counts.num_reused else ""
     num_bytes = sum(file.num_bytes for file in manifest.files)
     found = [
         tile("documents read", f"{counts.num_read:,}"),
-        tile("with rows", f"{counts.num_written + counts.num_reused:,}", reused or f"{rows:,} rows"),
+        tile("with rows", f"{counts.num_written + counts.num_reused:,}", reused or count(rows, "row")),
         tile("dead letters", f"{counts.num_dead:,}", f"{counts.num_blank:,} of them blank"),
-        tile("tokens", short(counts.num_tokens), f"{rate:,.0f} a second in the model"),
+        tile("tokens", short(counts.num_tokens), f"{rate:,.0f} per second in the model"),
         tile("time", clock(seconds_of(manifest)), f"{clock(counts.model_seconds)} in the model, all workers"),
         tile("files", f"{len(manifest.files):,}", size(num_bytes)),
     ]
     if counts.num_unchanged:
-        found.append(tile("unchanged", f"{counts.num_unchanged:,}", "their rows are in the run before"))
+        found.append(tile("unchanged", f"{counts.num_unchanged:,}", "their rows are in the previous run"))
     if manifest.workers.peak_memory_bytes:
-        found.append(tile("memory", size(manifest.workers.peak_memory_bytes), "at most in a worker"))
+        found.append(tile("memory", size(manifest.workers.peak_memory_bytes), "peak of one worker"))
     return f'<div class="tiles">{"".join(found)}</div>'
 
 
 def seconds_of(manifest: RunManifest) -> float:
-    """How long a run took."""
+    """Returns how long a run took, in seconds."""
     first, last = (datetime.fromisoformat(moment) for moment in (manifest.started_at, manifest.finished_at))
     return (last - first).total_seconds()
 
 
-def lengths(manifest: RunManifest) -> str:
-    """Documents by their tokens."""
+def length_histogram(manifest: RunManifest) -> str:
+    """Builds the histogram of documents by number of tokens."""
     bars = length_bars(manifest.counts.documents_by_tokens)
     if not bars:
         return ""
     chart = bar_chart(
         bars,
         title="Documents by number of tokens",
-        below="tokens of a document, as the model saw it (upper end of each class)",
+        below="tokens per document after truncation (upper bound of each class)",
         label_every=max(math.ceil(len(bars) / _LABELS), 1),
     )
-    return section("How long the documents are", chart)
+    return section("Document lengths", chart)
 
 
 def length_bars(documents_by_tokens: Mapping[int, int]) -> list[Bar]:
-    """Joins the classes of a manifest to bars that mean equally much each.
+    """Merges the length classes of a manifest to bars.
 
-    Classes of equal width where texts are short; from 1,024 tokens on, each twice as wide as the one before.
+    The classes are of equal width if no text has more than 1,024 tokens; else each is twice as wide as the
+    one before.
     """
     if not documents_by_tokens:
         return []
     longest = max(documents_by_tokens)
     if longest <= 1024:
-        # As wide as the widest class of a manifest up to there.
+        # The width of the manifest's widest class up to that length.
         step = next(step for top, step in ((128, 8), (256, 16), (512, 32), (1024, 128)) if longest <= top)
         bounds = list(range(0, math.ceil(longest / step) * step + 1, step))
     else:
         bounds = [0, *(2**power for power in range(5, math.ceil(math.log2(longest)) + 1))]
     bars = []
     for low, high in pairwise(bounds):
-        number = sum(count for bound, count in documents_by_tokens.items() if low < bound <= high)
-        bars.append(Bar(f"{high:,}", number, f"{low + 1:,} to {high:,} tokens: {number:,} documents"))
+        number = sum(documents for bound, documents in documents_by_tokens.items() if low < bound <= high)
+        bars.append(Bar(f"{high:,}", number, f"{low + 1:,} to {high:,} tokens: {count(number, 'document')}"))
     return bars
 
 
-def course(manifest: RunManifest) -> str:
-    """Tokens a second over time; documents where nothing was computed."""
+def throughput(manifest: RunManifest) -> str:
+    """Builds the chart of tokens per second over time, or of documents if nothing was computed."""
     timeline = manifest.timeline
     if timeline is None:
         return ""
@@ -94,28 +94,29 @@ def course(manifest: RunManifest) -> str:
     width = timeline.bucket_seconds
     bars = []
     for index, (amount, documents) in enumerate(zip(counted, timeline.documents, strict=True)):
-        # The last stretch may be shorter than the others.
+        # The last bucket may be shorter than the others.
         lasted = max(min(width, timeline.seconds - index * width), 1e-3)
-        hint = f"from {clock(index * width)}: {amount / lasted:,.0f} {what}/s, {documents:,.0f} documents"
+        number = count(round(documents), "document")
+        hint = f"from {clock(index * width)}: {amount / lasted:,.0f} {what}/s, {number}"
         bars.append(Bar(clock(index * width), amount / lasted, hint))
     chart = bar_chart(
         bars,
-        title=f"{what} a second over time",
-        below=f"time since the first row was begun, in steps of {width:g} s",
+        title=f"{what} per second over time",
+        below=f"time since the first batch was started, in steps of {width:g} s",
         label_every=max(math.ceil(len(bars) / _LABELS), 1),
     )
-    return section(f"Throughput: {what} a second", chart)
+    return section(f"Throughput: {what} per second", chart)
 
 
-def shares(manifest: RunManifest) -> str:
-    """What the model computed that no document needed, and what documents lost."""
+def padding_and_truncation(manifest: RunManifest) -> str:
+    """Builds the shares of padding in the computed tokens and of tokens lost to truncation."""
     counts = manifest.counts
     parts = []
     if counts.num_padded_tokens:
         filler = max(counts.num_padded_tokens - counts.num_tokens, 0)
         drawn = share_bar(
             [("tokens of documents", counts.num_tokens, "main"), ("padding", filler, "second")],
-            title="Share of padding in what the model computed",
+            title="Share of padding in the tokens computed",
         )
         parts.append(f"<h3>Padding</h3>{drawn}")
     whole = counts.num_tokens + counts.num_lost_tokens
@@ -124,47 +125,48 @@ def shares(manifest: RunManifest) -> str:
             [("kept", counts.num_tokens, "main"), ("cut off", counts.num_lost_tokens, "second")],
             title="Share of tokens that truncation cut off",
         )
-        told = note(f"Documents longer than the limit, and cut off there: {counts.num_truncated:,}.")
+        told = note(f"{count(counts.num_truncated, 'document')} truncated at the limit.")
         parts.append(f"<h3>Truncation</h3>{drawn}{told}")
     elif counts.num_padded_tokens:
-        parts.append("<h3>Truncation</h3>" + note("No document was cut off."))
+        parts.append("<h3>Truncation</h3>" + note("No document was truncated."))
     return section("Padding and truncation", *parts) if parts else ""
 
 
-def dead(manifest: RunManifest, examples: Mapping[str, list[DeadExample]]) -> str:
-    """Dead letters by reason, with some of each, and files that could not be read."""
+def dead_letters(manifest: RunManifest, examples: Mapping[str, list[DeadExample]]) -> str:
+    """Builds the tables of dead letters, with examples of each reason, and of unreadable files."""
     counts = manifest.counts
     parts = []
     for reason, number in sorted(counts.dead_by_reason.items(), key=lambda item: -item[1]):
         shown = [(e.doc_id, e.message, e.text or "") for e in examples.get(reason, ())]
         parts.append(f"<h3>{safe(reason)} · {number:,}</h3>")
-        parts.append(table(("document", "what happened", "text"), shown) if shown else "")
+        parts.append(table(("document", "message", "text"), shown) if shown else "")
     if manifest.dead_files:
         rows = [(f.source, f.reason, f.message, f"{f.num_documents:,}") for f in manifest.dead_files[:20]]
-        head = ("file", "reason", "what happened", "documents before")
-        parts.append(f"<h3>Files not read to their end · {counts.num_dead_files:,}</h3>" + table(head, rows))
+        head = ("file", "reason", "message", "documents before")
+        parts.append(f"<h3>Files not read to the end · {counts.num_dead_files:,}</h3>" + table(head, rows))
     return section("Dead letters", *(parts or [note("None: every document has a row.")]))
 
 
-def map_of(sample: Sample, projection: Projection, reason: str) -> str:
-    """A map of the sample; ``reason`` says why there are no texts."""
+def vector_map(sample: Sample, projection: Projection, reason: str) -> str:
+    """Builds the map of the sample; ``reason`` explains missing texts."""
     across, up = projection.shares
     said = (
-        f"{len(sample.names):,} rows from all over the run, on the two directions in which their vectors "
-        f"differ most ({across:.0%} and {up:.0%} of the variance): what is near here may be far in others. "
+        f"{count(len(sample.names), 'row')} spread over the run, projected on their two principal components "
+        f"({across:.0%} and {up:.0%} of the variance). Points close to each other may differ in other "
+        "dimensions. "
     )
-    said += "Point at a mark to read it." if sample.texts else f"No texts: {reason}"
+    said += "Hover over a point to see its text." if sample.texts else f"No texts: {reason}"
     return section("Map of the vectors", note(said), scatter(sample, projection))
 
 
-def neighbours(sample: Sample, projection: Projection) -> str:
-    """Some rows that are far from each other, and who is near to them."""
+def nearest_neighbours(sample: Sample, projection: Projection) -> str:
+    """Builds the lists of nearest neighbours of some rows that are far from each other."""
     rows = spread_rows(projection.points, _NEIGHBOUR_ROWS)
     near = zip(rows, neighbours_of(sample.vectors, rows, _NEIGHBOURS), strict=True)
     blocks = "".join(_near(sample, row, found) for row, found in near)
     return section(
         "Nearest neighbours",
-        note("By cosine, within the sample of the map."),
+        note("By cosine similarity, among the rows of the map."),
         f'<div class="columns">{blocks}</div>',
     )
 
@@ -179,24 +181,24 @@ def _named(sample: Sample, row: int) -> str:
     return f"<span>{text}<small><bdi>{safe(sample.names[row])}</bdi></small></span>"
 
 
-def made_of(manifest: RunManifest) -> str:
-    """What ran on what."""
+def provenance(manifest: RunManifest) -> str:
+    """Builds the section on model, settings, machines and versions."""
     bundle, settings = manifest.bundle, manifest.settings
     model = [("bundle", bundle.get("name")), ("digest", bundle.get("digest")), ("place", bundle.get("place"))]
     model += [(name, _plain(value)) for name, value in settings.items() if value is not None]
     where = [("machine", machine) for machine in manifest.workers.machines]
-    where += [("until a model was ready", f"{manifest.workers.ready_seconds:.1f} s")]
+    where += [("model load time", f"{manifest.workers.ready_seconds:.1f} s")]
     where += [("started", manifest.started_at), ("finished", manifest.finished_at)]
     if manifest.previous is not None:
-        where.append(("rows taken over from", manifest.previous.run_id))
+        where.append(("rows reused from", manifest.previous.run_id))
     versions = list(manifest.versions.items())
-    weights = [(name, f"{count:,}") for name, count in manifest.counts.rows_by_weights.items()]
+    weights = [(name, f"{rows:,}") for name, rows in manifest.counts.rows_by_weights.items()]
     flags = [(name, _plain(value)) for name, value in manifest.config.items() if value not in (None, [], "")]
-    flag_list = f"<details><summary>Every flag</summary>{pairs(flags)}</details>" if flags else ""
-    held = f"<h3>Rows by how weights were held</h3>{pairs(weights)}" if weights else ""
+    flag_list = f"<details><summary>All flags</summary>{pairs(flags)}</details>" if flags else ""
+    held = f"<h3>Rows by weight storage</h3>{pairs(weights)}" if weights else ""
     left = f"<div><h3>Model and settings</h3>{pairs(model)}</div>"
     right = f"<div><h3>Run</h3>{pairs(where)}<h3>Versions</h3>{pairs(versions)}{held}</div>"
-    return section("What ran on what", f'<div class="columns">{left}{right}</div>', flag_list)
+    return section("Model, machines and settings", f'<div class="columns">{left}{right}</div>', flag_list)
 
 
 def _plain(value: object) -> str:

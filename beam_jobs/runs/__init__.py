@@ -1,1 +1,1 @@
-"""Looking after runs: what there is, what can go, whether one is whole, fewer and larger files."""
+"""Management of runs: list, delete, validate, compact."""

@@ -70,9 +70,13 @@ def _run(argv: Sequence[str]) -> int:
         from beam_jobs.runs.validate import validate
 
         return validate(flags.place, sys.stdout)
-    from beam_jobs.runs.tables import delete, print_list
+    if flags.verb == "list":
+        from beam_jobs.runs.listing import print_list
 
-    return print_list(flags, sys.stdout) if flags.verb == "list" else delete(flags, sys.stdout)
+        return print_list(flags, sys.stdout)
+    from beam_jobs.runs.deletion import delete
+
+    return delete(flags, sys.stdout)
 
 
 def _check(flags: Namespace, rest: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""``runs RUN compact``: the same rows in few files of good size, as a new run."""
+"""``runs RUN compact``: copies a run into fewer, larger files, as a new run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from apache_beam.runners.runner import PipelineState
 
 from beam_jobs.base.config import Limits, WriteOptions
-from beam_jobs.base.units import size
+from beam_jobs.base.units import count, size
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.job.flags.beam import is_in_process, pipeline_options
 from beam_jobs.job.plan import check_output
@@ -29,24 +29,24 @@ from beam_jobs.store.manifest import DEAD_LETTERS, LATEST_NAME, RunFile, RunMani
 from beam_jobs.store.run_folder import find_manifest
 
 DEFAULT_SHARD_BYTES = 512_000_000
-# Files are cut by size alone: nothing is computed here that a crash could lose.
+# Files are split only by size, since no computed work could be lost in a crash.
 _NO_CHECKPOINT = 1e9
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Files that one worker copies: where they are, and what they must be."""
+    """Files that one worker copies: their run's folder and their manifest entries."""
 
     folder: str
     files: tuple[RunFile, ...]
 
 
 def compact(flags: Namespace, rest: Sequence[str], own_flags: Sequence[str], stream: TextIO) -> int:
-    """Copies a run into fewer files and gives the exit code.
+    """Copies a run into fewer files and returns the exit code.
 
     Raises:
-        UsageError: there is no finished run, or its copy would become the latest in place of a newer one.
-        JobError: a file is not what the manifest says, or the copy failed.
+        UsageError: there is no finished run, or its copy would replace a newer run as the latest.
+        JobError: a file differs from the manifest, or the copy failed.
     """
     run = find_run(absolute(flags.place))
     root = absolute(flags.output) if flags.output else run.folder.rpartition("/")[0]
@@ -65,21 +65,21 @@ def compact(flags: Namespace, rest: Sequence[str], own_flags: Sequence[str], str
     build_compaction(pipeline, run, write)
     manifest = _run(pipeline, write)
     if manifest is None:
-        return 0  # the runner does not wait
+        return 0  # submitted to a runner that does not wait
     if manifest.failure is not None:
         raise failure_of(manifest)
     before, after = (sum(file.num_bytes for file in m.files) for m in (run.manifest, manifest))
     print(
-        f"{len(run.manifest.files):,} files, {size(before)} -> {len(manifest.files):,} files, {size(after)}: "
-        f"{filesystem.join(root, write.run_id)}\n{run.folder} is still there; what is not needed any more "
-        f"goes with: python -m beam_jobs.runs {root} delete --keep 1",
+        f"{count(len(run.manifest.files), 'file')}, {size(before)} -> {count(len(manifest.files), 'file')}, "
+        f"{size(after)}: {filesystem.join(root, write.run_id)}\n{run.folder} was kept. To delete old runs: "
+        f"python -m beam_jobs.runs {root} delete --keep 1",
         file=stream,
     )
     return 0
 
 
 def build_compaction(pipeline: Any, run: FinishedRun, write: WriteOptions) -> Any:
-    """Builds the graph: files to rows to files, and the commit that every run has. Gives the manifest."""
+    """Builds the graph: read files, write larger ones, commit. Returns a PCollection of the manifest."""
     manifest = run.manifest
     receipts = []
     for kind in sorted({file.kind for file in manifest.files}):
@@ -99,9 +99,9 @@ def build_compaction(pipeline: Any, run: FinishedRun, write: WriteOptions) -> An
 
 
 def plan_parts(ours: Sequence[RunFile], max_bytes: int) -> Iterator[tuple[RunFile, ...]]:
-    """Gathers files, in order, so that each part is one file of the size that is wanted.
+    """Groups files, in order, so that each group fits into one file of ``max_bytes``.
 
-    A file that is larger on its own is a part alone, and is cut when it is written.
+    A larger file is a group of its own and is split when written.
     """
     part: list[RunFile] = []
     for file in ours:
@@ -117,15 +117,15 @@ def _read_part(part: _Part) -> Iterator[pa.RecordBatch]:
     """Reads files row group by row group, so that the rows of a document stay together.
 
     Raises:
-        JobError: a file is not the one that the manifest lists.
+        JobError: a file differs from its entry in the manifest.
     """
     opened = arrow_files.arrow_filesystem(part.folder)
     for file in part.files:
         path = arrow_files.join(part.folder, file.path)
         if arrow_files.size_of(path) != file.num_bytes or arrow_files.sha256_of(path) != file.sha256:
             raise JobError(
-                f"{path} is not the file that the run's manifest lists: its bytes have changed. Nothing was "
-                "written from it; see: python -m beam_jobs.runs RUN validate"
+                f"{path} has changed since the run's manifest was written, so it was not copied. "
+                "Check the run: python -m beam_jobs.runs RUN validate"
             )
         with opened.open_input_file(path) as stream:
             parquet = pq.ParquetFile(stream)
@@ -134,10 +134,10 @@ def _read_part(part: _Part) -> Iterator[pa.RecordBatch]:
 
 
 def _schema(run: FinishedRun, file: RunFile, write: WriteOptions) -> pa.Schema:
-    """Returns the schema of the files, with the new run's name in it."""
+    """Returns the schema of the files, with the new run's id in its metadata."""
     path = run.path_of(file)
     if arrow_files.size_of(path) is None:
-        raise JobError(f"{path} is listed in the run's manifest and is not there. The run is damaged.")
+        raise JobError(f"{path} is listed in the run's manifest but is missing: the run is damaged.")
     with arrow_files.arrow_filesystem(run.folder).open_input_file(path) as stream:
         schema = pq.read_schema(stream)
     metadata = dict(schema.metadata or {})
@@ -160,7 +160,7 @@ def _describe(manifest: RunManifest) -> RunDescription:
 
 
 def _check_latest(run: FinishedRun, root: str) -> None:
-    """Refuses a copy that would hide a newer run."""
+    """Rejects a copy that would replace a newer run as the latest."""
     data = arrow_files.read_bytes(arrow_files.join(root, LATEST_NAME))
     latest = None if data is None else json.loads(data)["run_id"]
     if latest not in (None, run.manifest.run_id):
@@ -177,13 +177,13 @@ def _run(pipeline: Any, write: WriteOptions) -> RunManifest | None:
         result = pipeline.run()
         result.wait_until_finish()
         if result.state in (PipelineState.FAILED, PipelineState.CANCELLED):
-            error = JobError(f"the runner says {result.state}")
-    except Exception as caught:  # runners raise what they like; the manifest tells what really happened
+            error = JobError(f"the runner reported the state {result.state}")
+    except Exception as caught:  # runners raise any type; the manifest decides whether the copy succeeded
         error = caught
     manifest = find_manifest(root)
     if manifest is not None and manifest.attempt_id == write.attempt_id:
         return manifest
     if error is not None:
         first = str(error).strip().split("\n")[0]
-        raise JobError(f"The copy was not made: {first}\n{root} is no run and can be removed.") from error
+        raise JobError(f"The copy failed: {first}\n{root} is incomplete and can be removed.") from error
     return None

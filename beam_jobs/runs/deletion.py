@@ -1,40 +1,45 @@
-"""Which runs can go, and their removal."""
+"""``runs ROOT delete``: decides which runs can be deleted, asks, and deletes them."""
 
 from __future__ import annotations
 
 import shutil
+import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TextIO
 
-from beam_jobs.runs.listing import RunEntry
+from beam_jobs.base.units import count, size
+from beam_jobs.errors import UsageError
+from beam_jobs.runs.listing import RunEntry, list_runs
 from beam_jobs.store import arrow_files
 from beam_jobs.store.manifest import FAILED_NAME, MANIFEST_NAME, RunManifest
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """Runs that go, and why each of the others stays."""
+    """Runs to delete, and the reason each other run is kept for."""
 
-    goes: tuple[RunEntry, ...]
-    stays: tuple[tuple[RunEntry, str], ...]
+    deleted: tuple[RunEntry, ...]
+    kept: tuple[tuple[RunEntry, str], ...]
 
 
 def plan_deletion(
     runs: Sequence[RunEntry], keep: int | None, min_age: timedelta, now: datetime | None = None
 ) -> Deletion:
-    """Decides which runs can go.
+    """Decides which runs can be deleted.
 
-    Failed and unfinished runs go, unless something was written to them within ``min_age``: a job may still be
-    at work. Of the finished ones the newest ``keep`` stay, and always the latest and every run that one that
-    stays needs.
+    Failed and unfinished runs are deleted, except unfinished ones written to within ``min_age``, whose job
+    may still be running. The newest ``keep`` finished runs are kept, and always the latest run and every run
+    that a kept run depends on.
 
     Args:
-        runs: all of a root, the oldest first.
-        keep: finished runs that stay; None keeps all of them.
-        min_age: of runs without a manifest.
-        now: the time to count from.
+        runs: all runs of a root, the oldest first.
+        keep: number of finished runs to keep; None keeps all.
+        min_age: age from which an unfinished run is deleted.
+        now: the current time, by default that of the clock.
     """
     now = now or datetime.now(UTC)
     reasons: dict[str, str] = {}
@@ -46,18 +51,18 @@ def plan_deletion(
         if run.is_latest or (finished and not any(r.is_latest for r in runs) and run is finished[-1]):
             reasons[run.run_id] = "the latest"
         elif run.state == "unreadable":
-            reasons[run.run_id] = "its manifest cannot be read; look at it first"
+            reasons[run.run_id] = "its manifest cannot be read; inspect it first"
         elif run.state == "unfinished" and now - run.when < min_age:
-            reasons[run.run_id] = "written to lately; a job may still be at work"
-    _keep_what_is_needed(runs, reasons)
+            reasons[run.run_id] = "recently written to; its job may still be running"
+    _keep_dependencies(runs, reasons)
     return Deletion(
         tuple(run for run in runs if run.run_id not in reasons),
         tuple((run, reasons[run.run_id]) for run in runs if run.run_id in reasons),
     )
 
 
-def _keep_what_is_needed(runs: Sequence[RunEntry], reasons: dict[str, str]) -> None:
-    """Adds the runs that others cannot be read without, and those that these need."""
+def _keep_dependencies(runs: Sequence[RunEntry], reasons: dict[str, str]) -> None:
+    """Adds the runs that kept runs depend on, transitively."""
     manifests = {run.run_id: run.manifest for run in runs}
     waiting = list(reasons)
     while waiting:
@@ -70,14 +75,14 @@ def _keep_what_is_needed(runs: Sequence[RunEntry], reasons: dict[str, str]) -> N
 
 
 def needed_run(manifest: RunManifest) -> str | None:
-    """Returns the id of the run that another one, which holds changes only, cannot be read without."""
+    """Returns the id of the run that a run of changes depends on; None for a complete run."""
     if manifest.previous is None or manifest.emit != "changes":
         return None
     return manifest.previous.run_id
 
 
 def delete_run(run: RunEntry) -> None:
-    """Removes a run: its manifest first, so that it has stopped to exist when its files go."""
+    """Deletes a run, its manifest first, so that no reader finds a run with missing files."""
     names = (MANIFEST_NAME, FAILED_NAME)
     if not run.folder.startswith("gs://"):
         for name in names:
@@ -90,3 +95,35 @@ def delete_run(run: RunEntry) -> None:
         if filesystem.exists(path):
             filesystem.delete(path)
     filesystem.delete_folder(run.folder)
+
+
+def delete(flags: Namespace, stream: TextIO) -> int:
+    """Prints which runs can be deleted and deletes them after confirmation."""
+    runs = list_runs(flags.place)
+    plan = plan_deletion(runs, flags.keep, timedelta(hours=flags.min_age_hours))
+    print("\n".join(_plan_lines(plan)), file=stream, flush=True)
+    if flags.print_only or not plan.deleted:
+        return 0
+    if not flags.yes and not _is_confirmed(plan, stream):
+        print("Nothing was deleted.", file=stream)
+        return 0
+    for run in plan.deleted:
+        delete_run(run)
+        print(f"deleted {run.folder}", file=stream, flush=True)
+    return 0
+
+
+def _is_confirmed(plan: Deletion, stream: TextIO) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "No terminal to ask for confirmation: --yes deletes these runs, --print_only only lists them."
+        )
+    print(f"Permanently delete {count(len(plan.deleted), 'run')}? [y/N] ", end="", file=stream, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _plan_lines(plan: Deletion) -> list[str]:
+    lines = [f"keep    {run.run_id}  ({why})" for run, why in plan.kept]
+    lines += [f"delete  {run.run_id}  ({run.state}, {size(run.num_bytes)})" for run in plan.deleted]
+    total = size(sum(run.num_bytes for run in plan.deleted))
+    return [*lines, f"{count(len(plan.deleted), 'run')} to delete, {total}; {len(plan.kept):,} to keep."]

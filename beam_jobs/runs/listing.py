@@ -1,15 +1,18 @@
-"""What runs there are below a root, finished or not."""
+"""``runs ROOT list``: finds and prints the runs below a root, finished or not."""
 
 from __future__ import annotations
 
 import json
 import os
+from argparse import Namespace
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TextIO
 
+from beam_jobs.base.units import size
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.store import arrow_files
 from beam_jobs.store.manifest import (
@@ -24,7 +27,7 @@ from beam_jobs.store.manifest import (
 )
 
 State = Literal["finished", "failed", "unfinished", "unreadable"]
-# One of these is in every folder that a job has written to; a folder without is somebody else's.
+# A job writes at least one of these into its folder; other folders are not runs.
 _OURS = (MANIFEST_NAME, FAILED_NAME)
 _OUR_FOLDERS = (STAGING_DIR, EMBEDDINGS, CLASSES, DEAD_LETTERS)
 
@@ -33,8 +36,8 @@ _OUR_FOLDERS = (STAGING_DIR, EMBEDDINGS, CLASSES, DEAD_LETTERS)
 class RunEntry:
     """A run's folder.
 
-    ``when`` is when it finished, or when something was last written where it did not. ``manifest`` is None
-    where there is none, or none that can be read. ``num_bytes`` counts every file in the folder.
+    ``when`` is the time it finished, or of the last write if it did not. ``manifest`` is None if it is
+    missing or unreadable. ``num_bytes`` is the total size of all files in the folder.
     """
 
     run_id: str
@@ -56,14 +59,14 @@ def list_runs(root: str) -> list[RunEntry]:
     """Lists the runs below a root, the oldest first.
 
     Args:
-        root: local or gs://. Folders in it that no job has written to are passed over.
+        root: local or gs://. Folders that no job has written to are skipped.
 
     Raises:
-        UsageError: there is no such folder, or it is a run itself.
+        UsageError: the folder does not exist, or is itself a run.
     """
     root = root.rstrip("/") or "/"
     if any(arrow_files.read_bytes(arrow_files.join(root, name)) is not None for name in _OURS):
-        raise UsageError(f"{root} is a run, not the root of runs; name the folder that it is in.")
+        raise UsageError(f"{root} is a run, not a root of runs. Name its parent folder.")
     found = {name: below for name, below in _tree(root).items() if _is_run(below)}
     latest = _latest(root)
     entries = [_entry(root, name, below, latest) for name, below in found.items()]
@@ -71,7 +74,7 @@ def list_runs(root: str) -> list[RunEntry]:
 
 
 def _tree(root: str) -> dict[str, dict[str, _File]]:
-    """Returns the files below each folder of a root, by their path in it."""
+    """Returns the files of each folder in a root, keyed by relative path."""
     found: dict[str, dict[str, _File]] = defaultdict(dict)
     if root.startswith("gs://"):
         from apache_beam.io.filesystems import FileSystems
@@ -82,7 +85,7 @@ def _tree(root: str) -> dict[str, dict[str, _File]]:
                 found[name][path] = _File(int(item.size_in_bytes), item.last_updated_in_seconds or 0.0)
         return found
     if not Path(root).is_dir():
-        raise UsageError(f"{root} is no folder here; name the --output of the jobs.")
+        raise UsageError(f"The folder {root} does not exist. Name the --output of your jobs.")
     for folder in Path(root).iterdir():
         if folder.is_dir() and not folder.is_symlink() and _looks_like_a_run(folder):
             found[folder.name] = _local_files(folder)
@@ -90,7 +93,7 @@ def _tree(root: str) -> dict[str, dict[str, _File]]:
 
 
 def _looks_like_a_run(folder: Path) -> bool:
-    """Keeps a listing from walking through folders that are not ours."""
+    """Whether a folder may be a run; others are not searched."""
     return any((folder / name).exists() for name in (*_OURS, *_OUR_FOLDERS))
 
 
@@ -131,6 +134,57 @@ def _state(folder: str, below: dict[str, _File]) -> tuple[State, RunManifest | N
     path = arrow_files.join(folder, name)
     try:
         manifest = RunManifest.from_bytes(arrow_files.read_bytes(path) or b"", path)
-    except JobError:  # a listing shows it as what it is; opening it says why
+    except JobError:  # the listing shows the state; opening the run tells the reason
         return "unreadable", None
     return ("failed" if manifest.failure is not None else "finished"), manifest
+
+
+def print_list(flags: Namespace, stream: TextIO) -> int:
+    """Prints the runs below a root, the oldest first."""
+    runs = list_runs(flags.place)
+    if flags.format == "json":
+        for run in runs:
+            print(json.dumps(_as_json(run), ensure_ascii=False), file=stream)
+    elif not runs:
+        print(f"There are no runs in {flags.place}.", file=stream)
+    else:
+        print("\n".join(_table(runs)), file=stream)
+    return 0
+
+
+def _table(runs: Sequence[RunEntry]) -> list[str]:
+    rows: list[tuple[str, ...]] = [("run", "state", "when", "documents", "size", "bundle", "")]
+    rows += [_cells(run) for run in runs]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    right = {3, 4}
+    return [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _cells(run: RunEntry) -> tuple[str, ...]:
+    manifest = run.manifest
+    documents = "" if manifest is None else f"{manifest.counts.num_written + manifest.counts.num_reused:,}"
+    bundle = "" if manifest is None else str(manifest.bundle.get("name", ""))
+    when = f"{run.when:%Y-%m-%d %H:%M}"
+    latest = "latest" if run.is_latest else ""
+    return run.run_id, run.state, when, documents, size(run.num_bytes), bundle, latest
+
+
+def _as_json(run: RunEntry) -> dict[str, Any]:
+    manifest = run.manifest
+    counts = None if manifest is None else manifest.counts.model_dump(mode="json")
+    return {
+        "run_id": run.run_id,
+        "folder": run.folder,
+        "state": run.state,
+        "when": run.when.isoformat(timespec="seconds"),
+        "num_bytes": run.num_bytes,
+        "is_latest": run.is_latest,
+        "bundle": None if manifest is None else manifest.bundle,
+        "counts": counts,
+    }

@@ -1,4 +1,4 @@
-"""Reads a run again and compares it with what its manifest says."""
+"""``runs RUN validate``: re-reads a run and compares it with its manifest."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.base.units import size
+from beam_jobs.base.units import count, size
 from beam_jobs.errors import JobError
-from beam_jobs.runs.check_ids import DuplicateIds, find_duplicates
-from beam_jobs.runs.check_vectors import check_values
+from beam_jobs.runs.check_rows import DuplicateIds, check_values, find_duplicates
 from beam_jobs.store import arrow_files
 from beam_jobs.store.finished_run import FinishedRun, find_run
 from beam_jobs.store.manifest import DEAD_LETTERS, RunFile
@@ -24,9 +23,9 @@ _Check = Callable[[FinishedRun], Iterator[str]]
 
 
 def validate(path: str, stream: TextIO) -> int:
-    """Checks a run and prints what was found; gives 0 if it is whole, else 1.
+    """Checks a run and prints the problems; returns 0 if it is valid, else 1.
 
-    Memory is bounded: files are read in parts, and ids are counted on disk where they are many.
+    Memory is bounded: files are read in parts, and DuckDB counts many ids on disk.
 
     Raises:
         UsageError: there is no finished run.
@@ -34,9 +33,9 @@ def validate(path: str, stream: TextIO) -> int:
     run = find_run(path)
     manifest = run.manifest
     num_bytes = sum(file.num_bytes for file in manifest.files)
-    print(f"{run.folder}: {len(manifest.files)} files, {size(num_bytes)}", file=stream, flush=True)
+    print(f"{run.folder}: {count(len(manifest.files), 'file')}, {size(num_bytes)}", file=stream, flush=True)
     problems: list[str] = []
-    # Where bytes are not those that were written, everything after would only say so again.
+    # Files whose bytes have changed; later checks skip them, as they would only report the same again.
     damaged: set[str] = set()
     checks: tuple[tuple[str, _Check], ...] = (
         ("digests", partial(_check_digests, damaged=damaged)),
@@ -47,16 +46,16 @@ def validate(path: str, stream: TextIO) -> int:
     )
     for name, check in checks:
         found = list(check(run))
-        print(f"  {name:<9}{'good' if not found else f'{len(found):,} problems'}", file=stream, flush=True)
+        print(f"  {name:<9}{'good' if not found else count(len(found), 'problem')}", file=stream, flush=True)
         for problem in found[:_SHOWN_PROBLEMS]:
             print(f"    {problem}", file=stream)
         problems += found
-    print("valid" if not problems else f"NOT VALID: {len(problems):,} problems", file=stream)
+    print("valid" if not problems else f"NOT VALID: {count(len(problems), 'problem')}", file=stream)
     return 1 if problems else 0
 
 
 def _check_digests(run: FinishedRun, damaged: set[str]) -> Iterator[str]:
-    """Compares the bytes of every file, and finds files that the run does not have."""
+    """Compares the digest of every file and finds files that the manifest does not list."""
     for file in run.manifest.files:
         problem = _bytes_problem(run.path_of(file), file)
         if problem is not None:
@@ -66,7 +65,7 @@ def _check_digests(run: FinishedRun, damaged: set[str]) -> Iterator[str]:
     for folder in sorted({path.rpartition("/")[0] for path in listed}):
         for name in arrow_files.list_names(arrow_files.join(run.folder, folder)):
             if f"{folder}/{name}" not in listed:
-                yield f"{folder}/{name}: not a file of this run; readers that list the folder would read it"
+                yield f"{folder}/{name}: not a file of this run, but readers of the folder would read it"
 
 
 def _bytes_problem(path: str, file: RunFile) -> str | None:
@@ -74,13 +73,13 @@ def _bytes_problem(path: str, file: RunFile) -> str | None:
     if found is None:
         return "missing"
     if found != file.num_bytes:
-        return f"has {found:,} bytes, the manifest says {file.num_bytes:,}"
+        return f"has {count(found, 'byte')}, the manifest says {file.num_bytes:,}"
     digest = arrow_files.sha256_of(path)
     return None if digest == file.sha256 else f"has the sha256 {digest}, the manifest says {file.sha256}"
 
 
 def _check_schemas(run: FinishedRun, damaged: set[str]) -> Iterator[str]:
-    """Compares what the files say of themselves with each other and with the manifest."""
+    """Compares schemas, row counts and metadata of the files with each other and with the manifest."""
     filesystem = arrow_files.arrow_filesystem(run.folder)
     first: dict[str, tuple[str, pa.Schema]] = {}
     for file in run.manifest.files:
@@ -91,9 +90,9 @@ def _check_schemas(run: FinishedRun, damaged: set[str]) -> Iterator[str]:
             schema, num_rows = parquet.schema_arrow, parquet.metadata.num_rows
         name, expected = first.setdefault(file.kind, (file.path, schema))
         if not schema.equals(expected):
-            yield f"{file.path}: its columns are not those of {name}"
+            yield f"{file.path}: its columns differ from those of {name}"
         if num_rows != file.num_rows:
-            yield f"{file.path}: has {num_rows:,} rows, the manifest says {file.num_rows:,}"
+            yield f"{file.path}: has {count(num_rows, 'row')}, the manifest says {file.num_rows:,}"
         if file.kind != DEAD_LETTERS:
             yield from _metadata_problems(run, file, schema)
 
@@ -124,39 +123,39 @@ def _check_all_values(run: FinishedRun, damaged: set[str]) -> Iterator[str]:
 
 
 def _check_counts(run: FinishedRun) -> Iterator[str]:
-    """Adds up what the manifest says."""
+    """Checks that the counts in the manifest add up."""
     manifest, counts = run.manifest, run.manifest.counts
     accounted = counts.num_written + counts.num_reused + counts.num_unchanged + counts.num_dead
     if counts.num_read != accounted:
-        yield f"{counts.num_read:,} documents read, but {accounted:,} written, reused, unchanged or dead"
+        yield f"{count(counts.num_read, 'document')} read, {accounted:,} written, reused, unchanged or dead"
     num_dead = sum(file.num_rows for file in run.dead_letter_files)
     if num_dead != counts.num_dead:
-        yield f"{num_dead:,} dead letters, the manifest counts {counts.num_dead:,}"
+        yield f"{count(num_dead, 'dead letter')}, the manifest counts {counts.num_dead:,}"
     if sum(counts.dead_by_reason.values()) != counts.num_dead:
         yield f"dead letters by reason add up to {sum(counts.dead_by_reason.values()):,}"
     settings = manifest.settings
     if settings and hashlib.sha256(canonical_json(settings)).hexdigest() != manifest.settings_digest:
-        yield "the settings are not those that settings_digest is of"
+        yield "the settings do not match settings_digest"
 
 
 def _check_ids(run: FinishedRun, damaged: set[str]) -> Iterator[str]:
-    """Looks for documents that are there twice."""
+    """Checks that ids are unique and that the number of documents is right."""
     if damaged:
-        yield "not checked, since files are damaged"
+        yield "not checked, because files are damaged"
         return
     found = find_duplicates(run)
     yield from _id_problems(found)
     counts = run.manifest.counts
     expected = counts.num_written + counts.num_reused
-    if found.num_documents != expected and not found.num_twice:
-        yield f"rows of {found.num_documents:,} documents, the manifest counts {expected:,}"
+    if found.num_documents != expected and not found.num_duplicates:
+        yield f"rows of {count(found.num_documents, 'document')}, the manifest counts {expected:,}"
 
 
 def _id_problems(found: DuplicateIds) -> Iterator[str]:
-    if found.num_twice:
+    if found.num_duplicates:
         yield (
-            f"{found.num_twice:,} ids are there more than once, for example {', '.join(found.examples)}: a "
-            "merge by doc_id would not know which row to take. Give --id_column values that are unique."
+            f"ids found more than once: {found.num_duplicates:,}, for example {', '.join(found.examples)}. "
+            "A merge by doc_id would be ambiguous; use an --id_column with unique values."
         )
-    if found.num_dead_too:
-        yield f"{found.num_dead_too:,} documents have rows and a dead letter as well"
+    if found.num_with_dead_letter:
+        yield f"documents with both rows and a dead letter: {found.num_with_dead_letter:,}"

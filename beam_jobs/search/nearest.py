@@ -1,4 +1,4 @@
-"""The rows nearest to some vectors, found in one pass over a run."""
+"""Finds the rows nearest to query vectors in one pass over a run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from beam_jobs.search.where import Condition
 from beam_jobs.store.batches import matrix, read_batches
 from beam_jobs.store.finished_run import FinishedRun
 
-# A norm below this is that of a vector of zeros, which is near to nothing.
+# Lower bound on norms, so that a zero vector has the cosine 0 with everything.
 _TINY = 1e-30
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A document near to a query by its best row: which file of the run, which row of it."""
+    """A document with the cosine and ``place`` (file index, row index) of its best row."""
 
     doc_id: str
     cosine: float
@@ -36,17 +36,17 @@ def nearest(
 ) -> list[list[Neighbour]]:
     """Finds the documents nearest to each query by cosine, reading the run once.
 
-    Memory holds a few batches of rows, whatever the size of the run.
+    Memory is bounded by a few batches of rows, whatever the size of the run.
 
     Args:
         run: a finished run.
         queries: float32[queries, dim].
-        top: documents for each query; each once, by its best window or word.
+        top: number of documents per query, each ranked by its best window or word.
         column: the vector column.
-        condition: rows that it does not hold for are passed over.
+        condition: only rows that satisfy it are considered.
 
     Returns:
-        For each query, the best first; fewer than ``top`` where there are fewer documents.
+        For each query, its neighbours, the nearest first; fewer than ``top`` if there are fewer documents.
 
     Raises:
         JobError: a file of the run is missing or damaged.
@@ -74,19 +74,19 @@ def nearest(
 
 
 def _cosines(vectors: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Returns float32[queries, rows]."""
+    """Returns the cosines as float32[queries, rows]."""
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     return np.asarray((units.astype(np.float32) @ vectors.T) / np.maximum(norms, _TINY))
 
 
 def _documents(ids: pa.Array) -> np.ndarray:
-    """Returns where each document's rows begin; they stand together."""
+    """Returns the index of each document's first row; its rows are contiguous."""
     changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
     return np.concatenate([[0], np.flatnonzero(changes) + 1])
 
 
 def _order(neighbour: Neighbour) -> tuple[float, tuple[int, int]]:
-    """The nearest first; of equals, the one that stands first in the run."""
+    """Sort key: the nearest first, ties by position in the run."""
     return -neighbour.cosine, neighbour.place
 
 
@@ -99,7 +99,7 @@ class _Best:
         self._worst = -np.inf
 
     def candidates(self, scores: np.ndarray, starts: np.ndarray) -> Iterator[int]:
-        """Returns the rows of a batch that may be among the best: one a document, the best first."""
+        """Yields the rows of a batch that may be among the best: one per document, the best first."""
         by_document = np.maximum.reduceat(scores, starts)
         hopeful = np.flatnonzero(by_document > self._worst)
         if len(hopeful) > self._top:
@@ -110,7 +110,7 @@ class _Best:
             yield start + int(np.argmax(scores[start : int(ends[document])]))
 
     def add(self, neighbour: Neighbour) -> None:
-        """Takes a document in, once, by its best row."""
+        """Adds a document, or replaces its row by a better one."""
         known = self._found.get(neighbour.doc_id)
         if known is not None and known.cosine >= neighbour.cosine:
             return
@@ -121,5 +121,5 @@ class _Best:
             self._worst = min(neighbour.cosine for neighbour in self._found.values())
 
     def sorted(self) -> list[Neighbour]:
-        """Returns them, the nearest first."""
+        """Returns the documents, the nearest first."""
         return sorted(self._found.values(), key=_order)

@@ -1,4 +1,4 @@
-"""Queries to vectors, with the model and the settings that made a run."""
+"""Embeds queries with the model and the settings of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from model_bundle.runtime.request import EncodeRequest
 
 @dataclass(frozen=True)
 class Prompt:
-    """What stands before a query instead of the run's own prompt: a name of the bundle's, or a text."""
+    """A prompt for queries that replaces the run's own: one of the bundle's by name, or a text."""
 
     name: str | None = None
     text: str | None = None
@@ -33,14 +33,14 @@ class QueryEncoder:
 
     Args:
         run: a finished run of vectors.
-        bundle: where its bundle is; None looks where the run found it.
+        bundle: location of its bundle; None means the location stored in the manifest.
         column: the vector column to search in; None means the only one.
-        prompt: instead of the run's.
+        prompt: replaces the run's prompt.
         allow_ops: operations that the bundle's graph may use although they reach beyond it.
 
     Raises:
-        UsageError: the run has no vectors, several columns and none named, or a model that takes numbers.
-        ModelBundleError: the bundle is not there, or it is another one.
+        UsageError: the run has no vectors, or several columns and none was named, or its model takes numbers.
+        ModelBundleError: the bundle was not found, or has another digest.
     """
 
     def __init__(
@@ -56,40 +56,40 @@ class QueryEncoder:
         print_allowed(opened)
         if any(spec.role == "numeric" for spec in opened.manifest.inputs.values()):
             raise UsageError(
-                f"The bundle {opened.manifest.name} takes numbers beside the text, which a query has not."
+                f"The bundle {opened.manifest.name} takes numeric inputs as well as text; a query has none."
             )
         request = stored_request(run.manifest)
         rows = request.rows if request.rows is Rows.WORD else Rows.DOCUMENT
-        # A question past the limit is cut off, as a window would end there.
+        # A query over the token limit is truncated, like the first window of a document.
         request = replace(request, outputs=(request.outputs[index],), rows=rows, long_texts=TRUNCATE)
         if prompt is not None:
             asked = EncodeRequest.resolve(opened, prompt=prompt.name, prompt_text=prompt.text)
             request = replace(request, prompt=asked.prompt)
-        # One query at a time: a token budget need not be measured for it.
+        # One query at a time needs no measured token budget.
         self._encoder = Encoder.of_request(opened, request, max_batch_tokens=4096)
 
     def encode(self, query: str) -> np.ndarray:
-        """Returns float32[dim]; where rows are words, the mean of the query's words.
+        """Embeds a query as float32[dim]; if rows are words, the mean over the query's words.
 
         Raises:
             ModelRunError: the model failed on it.
-            UsageError: there is nothing in it to embed.
+            UsageError: it contains no word.
         """
         found = self._encoder.encode([query])
         if not len(found):
-            raise UsageError(f"The query {query!r} has no word in it; there is nothing to search for.")
+            raise UsageError(f"The query {query!r} contains no word, so there is nothing to search for.")
         return np.asarray(found.mean(axis=0))
 
 
 def choose_column(run: FinishedRun, column: str | None) -> tuple[str, int]:
-    """Returns a vector column and which of the run's it is.
+    """Returns the name of the vector column and its index among the run's vector columns.
 
     Raises:
-        UsageError: there is none, or several and none was named, or not the one that was.
+        UsageError: there is none, or several and none was named, or the named one does not exist.
     """
     if not run.row_files or run.row_files[0].kind == CLASSES:
-        what = "has no rows" if not run.row_files else "holds labels and scores, not vectors"
-        raise UsageError(f"{run.folder} {what}; searching needs a run of python -m beam_jobs.embed.")
+        what = "has no rows" if not run.row_files else "contains labels and scores, not vectors"
+        raise UsageError(f"{run.folder} {what}; search needs a run of python -m beam_jobs.embed.")
     columns = list(vector_columns(run_schema(run)))
     if column is None and len(columns) == 1:
         return columns[0], 0
@@ -102,16 +102,16 @@ def choose_column(run: FinishedRun, column: str | None) -> tuple[str, int]:
 
 
 def stored_request(manifest: RunManifest) -> EncodeRequest:
-    """Returns what a run asked of its model.
+    """Returns the request that a run made of its model.
 
     Raises:
-        UsageError: the manifest does not say.
+        UsageError: the manifest does not contain it.
     """
     settings = manifest.settings
     if not settings:
         raise UsageError(
-            f"The manifest of run {manifest.run_id} does not hold its settings: an older release wrote it. "
-            "Make the run again."
+            f"The manifest of run {manifest.run_id} does not contain its settings: an older release "
+            "wrote it. Repeat the run."
         )
     return EncodeRequest.from_json(settings)
 
@@ -120,13 +120,13 @@ def open_bundle(manifest: RunManifest, place: str | None, allow_ops: tuple[str, 
     """Opens the bundle of a run and compares its digest.
 
     Args:
-        manifest: of the run.
-        place: where it is; None looks where the run found it, then for its name among those known.
+        manifest: the run's manifest.
+        place: location of the bundle; None means that in the manifest, then a known bundle of its name.
         allow_ops: operations that its graph may use although they reach beyond it. Those that the bundle
-            records count where ``place`` is pinned: the digest in the run is not that of whoever searches.
+            records count only if ``place`` is pinned: the digest in the run is not the searcher's own.
 
     Raises:
-        ModelBundleError: the bundle is not there, or it is another one.
+        ModelBundleError: the bundle was not found, or has another digest.
     """
     digest, name = manifest.bundle["digest"], manifest.bundle["name"]
     where, pinned = split_pin(place) if place else (manifest.bundle["place"], None)
@@ -137,11 +137,11 @@ def open_bundle(manifest: RunManifest, place: str | None, allow_ops: tuple[str, 
         if place is None and name in NAMED_BUNDLES:
             return ModelBundle.open(f"{name}@sha256:{digest}", allow_ops, allow_recorded=False)
         raise BundleFormatError(
-            f"The bundle {name} of run {manifest.run_id} is not at {where}: name its folder with --bundle. "
-            f"It must have the digest {digest}. ({error})"
+            f"The bundle {name} of run {manifest.run_id} was not found at {where}: name its folder with "
+            f"--bundle. It must have the digest {digest}. ({error})"
         ) from error
     except BundleIntegrityError as error:
         raise BundleIntegrityError(
             f"The vectors of run {manifest.run_id} were made by the bundle {name} with the digest {digest}; "
-            f"queries embedded by another one would be compared with nothing. {error}"
+            f"vectors of another bundle are not comparable. {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""Questions to answers: embeds, looks for the nearest, fetches what is shown."""
+"""Answers queries: embeds them, finds the nearest rows and fetches the columns to show."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from beam_jobs.store.finished_run import find_run
 from model_bundle.errors import ModelRunError
 
 _SHOWN_CHARACTERS = 200
-# Of a word's line, beside the word.
+# Characters of context shown on each side of a word.
 _CONTEXT_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A document that was found. ``columns`` are those of its best row, vectors apart."""
+    """A document that was found; ``columns`` are those of its best row, without vectors."""
 
     cosine: float
     columns: dict[str, Any]
@@ -34,19 +34,19 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found for a question; ``hint`` says why there are no texts."""
+    """The documents found for a query; ``hint`` explains missing texts."""
 
     query: str
     hits: list[Hit]
     hint: str | None
 
     def as_json(self) -> str:
-        """One line of JSON; what JSON has no type for is written as text."""
+        """Returns one line of JSON; values without a JSON type are written as strings."""
         hits = [{"cosine": round(hit.cosine, 6), "row": hit.columns} for hit in self.hits]
         return json.dumps({"query": self.query, "hits": hits}, ensure_ascii=False, default=str)
 
     def as_text(self) -> str:
-        """A line for the question, and one for each document."""
+        """Returns a line for the query and one per document."""
         names = [_one_line(hit.columns["doc_id"]) for hit in self.hits]
         width = min(max(map(len, names), default=0), 40)
         lines = [_one_line(self.query)]
@@ -58,13 +58,13 @@ class Answer:
 
 
 class Searcher:
-    """A run, its model and the flags of a search.
+    """Searches a run with its own model.
 
     Args:
-        flags: of ``python -m beam_jobs.search``.
+        flags: parsed flags of ``python -m beam_jobs.search``.
 
     Raises:
-        UsageError, ModelBundleError: what is wrong, and what to do.
+        UsageError, ModelBundleError: the run, a flag or the bundle cannot be used.
     """
 
     def __init__(self, flags: Namespace) -> None:
@@ -80,10 +80,10 @@ class Searcher:
         self._encoder = QueryEncoder(self._run, flags.bundle, flags.column, prompt, flags.allow_ops)
 
     def answer(self, queries: list[str]) -> tuple[list[Answer], list[str]]:
-        """Answers questions in one pass over the run.
+        """Answers queries in one pass over the run.
 
         Returns:
-            The answers, and the errors of questions that cannot be embedded.
+            The answers, and the error messages of queries that cannot be embedded.
 
         Raises:
             JobError: a file of the run is missing or damaged.
@@ -115,12 +115,12 @@ class Searcher:
 
 def _text_hint(config: dict[str, Any]) -> str:
     if config.get("no_text"):
-        return "The run was made with --no_text and holds no texts."
-    return "The run holds no texts: make it with --keep_text to see them here."
+        return "The run was made with --no_text, so there are no texts to show."
+    return "The run stores no texts; make it with --keep_text to see them here."
 
 
 def _shown(columns: dict[str, Any]) -> str:
-    """Returns the part of a text that was found: a word in its context, a window, or the beginning."""
+    """Returns the part of a text to show: a word in its context, a window, or the beginning."""
     text, start, end = (columns.get(name) for name in ("text", "char_start", "char_end"))
     if text is None:
         place = f"characters {start} to {end}" if start is not None else ""
@@ -132,5 +132,5 @@ def _shown(columns: dict[str, Any]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Keeps line breaks, and what would move a terminal's cursor, out of a line."""
+    """Replaces line breaks and control characters with spaces."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

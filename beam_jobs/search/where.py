@@ -1,4 +1,4 @@
-"""``--where``: a condition in SQL on the rows of a batch, judged by DuckDB."""
+"""``--where``: an SQL condition that DuckDB evaluates on the rows of a batch."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from beam_jobs.errors import UsageError
 from beam_jobs.store.dataset import vector_columns
 
 _MASK = "condition"
-# A table needs a column, also where the condition names none.
+# A table needs a column even if the condition names none.
 _NUMBER = "__row_of_batch"
 
 
 class Condition:
-    """A condition in SQL on one row, such as ``topic = 'trains' AND year >= 2020``.
+    """An SQL condition on one row, such as ``topic = 'trains' AND year >= 2020``.
 
-    DuckDB sees the columns that the condition names and nothing else: no file, no other table. Vectors
-    are too large to show it, and it has no type for 16-bit floats.
+    DuckDB has access only to the columns that the condition names: to no file and no other table. Vectors and
+    16-bit floats are excluded, as too large and as a type that DuckDB does not have.
 
     Args:
-        sql: what stands behind WHERE.
-        schema: of the rows.
+        sql: the expression after WHERE.
+        schema: the schema of the rows.
 
     Raises:
-        UsageError: not a condition on these columns; says what DuckDB says.
+        UsageError: not a condition on these columns; the message includes DuckDB's.
     """
 
     def __init__(self, sql: str, schema: pa.Schema) -> None:
@@ -41,38 +41,35 @@ class Condition:
         )
         empty = pa.schema([schema.field(name) for name in self.columns]).empty_table()
         try:
-            self._judge(empty)
+            self._evaluate(empty)
         except duckdb.Error as error:
             known = ", ".join(field.name for field in readable)
             raise UsageError(
-                f"--where {sql}: {str(error).splitlines()[0]} It is a condition on the columns of a row, "
-                f"like: num_tokens > 10. There are: {known}."
+                f"--where {sql}: {str(error).splitlines()[0]} Expected a condition on the columns of a row, "
+                f"such as: num_tokens > 10. The columns are: {known}."
             ) from error
 
     def mask(self, rows: pa.RecordBatch) -> np.ndarray:
-        """Judges rows.
-
-        Returns:
-            bool[rows], False also where the condition is null.
+        """Returns bool[rows]: whether each row satisfies the condition; False where it is null.
 
         Raises:
-            UsageError: DuckDB fails on these values, a cast for instance.
+            UsageError: DuckDB failed on these values, for instance in a cast.
         """
         try:
-            return self._judge(pa.Table.from_batches([rows]).select(list(self.columns)))
+            return self._evaluate(pa.Table.from_batches([rows]).select(list(self.columns)))
         except duckdb.Error as error:
             raise UsageError(f"--where {self._sql}: {str(error).splitlines()[0]}") from error
 
-    def _judge(self, rows: pa.Table) -> np.ndarray:
+    def _evaluate(self, rows: pa.Table) -> np.ndarray:
         numbered = rows.append_column(_NUMBER, pa.array(np.arange(len(rows)), pa.int64()))
         self._connection.register("rows", numbered)
         query = f'SELECT "{_MASK}" FROM (SELECT *, ({self._sql}\n) AS "{_MASK}" FROM rows)'
         result: Any = self._connection.execute(query).fetchnumpy()[_MASK]
         if result.dtype != np.bool_:
-            raise duckdb.BinderException(f"it gives {result.dtype}, not true or false.")
+            raise duckdb.BinderException(f"It returns {result.dtype}, not true or false.")
         return np.ma.filled(result, fill_value=False) if np.ma.isMaskedArray(result) else np.asarray(result)
 
 
 def _names(sql: str, name: str) -> bool:
-    """Whether a condition may name a column; too many only cost time."""
+    """Whether a condition may name a column; false positives only cost time."""
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql, re.IGNORECASE) is not None

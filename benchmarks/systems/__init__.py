@@ -1,1 +1,1 @@
-"""What is measured: one script a system, run by its own interpreter. Only ours may import this project."""
+"""The measured systems: one script each, run by its own interpreter. Only ours may import this project."""

@@ -15,7 +15,7 @@ _SCHEMA = pa.schema([("text", pa.string()), ("embedding", pa.list_(pa.float32())
 
 
 def _columns(line: str) -> dict[str, str]:
-    """Doubles the text: the transform puts the vector in the place of what it reads."""
+    """Duplicates the text, because the transform replaces the column it reads by the vector."""
     return {"text": line, "embedding": line}
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--input", required=True)
     parser.add_argument("--output", required=True, help="prefix of the files")
     parser.add_argument("--model", required=True, help="a sentence-transformers folder")
-    parser.add_argument("--batch_size", type=int, default=32, help="of the model, inside one call of it")
+    parser.add_argument("--batch_size", type=int, default=32, help="batch size inside one call of the model")
     flags = parser.parse_args()
     options: dict[str, Any] = {"inference_args": {"batch_size": flags.batch_size, "show_progress_bar": False}}
     embeddings = SentenceTransformerEmbeddings(model_name=flags.model, columns=["embedding"], **options)

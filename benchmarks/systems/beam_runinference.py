@@ -22,7 +22,7 @@ _SCHEMA = pa.schema([("text", pa.string()), ("embedding", pa.list_(pa.float32())
 
 @dataclass
 class _Model:
-    """What is loaded once. An object of a class, because Beam shares models through weak references."""
+    """The loaded model. Its own class, because Beam shares models through weak references."""
 
     tokenizer: Any
     loaded: Any
@@ -31,7 +31,7 @@ class _Model:
 
 
 class _SavedModelHandler(ModelHandler[str, PredictionResult, _Model]):  # type: ignore[misc]  # Beam is not typed
-    """Tokenizes a batch, pads it to its longest text, calls the signature, takes the mean."""
+    """Tokenizes a batch, pads it to its longest text, calls the signature and takes the mean."""
 
     def __init__(self, bundle: str, signature: str) -> None:
         self._bundle = Path(bundle)
@@ -54,7 +54,7 @@ class _SavedModelHandler(ModelHandler[str, PredictionResult, _Model]):  # type: 
         import tensorflow as tf
 
         if inference_args:
-            raise ValueError(f"no argument is known, these came: {inference_args}")
+            raise ValueError(f"expected no inference arguments, got {inference_args}")
 
         encodings = model.tokenizer.encode_batch_fast(list(batch))
         ids = np.array([encoding.ids for encoding in encodings], np.int32)
@@ -62,7 +62,7 @@ class _SavedModelHandler(ModelHandler[str, PredictionResult, _Model]):  # type: 
         outputs = model.signature(input_ids=tf.constant(ids), attention_mask=tf.constant(mask))
         states = outputs[model.output].numpy()
         sums = np.einsum("btd,bt->bd", states, mask.astype(np.float32))
-        # The mean's divisor drops out of a vector of length 1.
+        # Normalisation cancels the divisor of the mean.
         vectors = sums / np.linalg.norm(sums, axis=1, keepdims=True)
         for text, vector in zip(batch, vectors, strict=True):
             yield PredictionResult(text, vector)

@@ -14,7 +14,7 @@ from benchmarks.systems.stopwatch import Stopwatch
 
 
 class OurElmo:
-    """``Encoder`` with its defaults; the bundle is built once, and both precisions use it."""
+    """``Encoder`` with its defaults; the bundle is built once for both precisions."""
 
     def __init__(self, flags: argparse.Namespace) -> None:
         from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle

@@ -1,4 +1,4 @@
-"""The model as one ONNX graph, pooling and normalisation included, for the engines that read ONNX."""
+"""Exports the model with pooling and normalisation as one ONNX graph, for engines that read ONNX."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAME = "model.onnx"
 
 
 def export_once(model: Path, work: Path) -> Path:
-    """Returns the ONNX file, exported by a process of its own, so that PyTorch is not in the one measured."""
+    """Returns the ONNX file, exported by a separate process to keep PyTorch out of the measured one."""
     path = work / "onnx" / NAME
     if not path.is_file():
         command = [sys.executable, "-m", "benchmarks.systems.export_onnx", str(model), str(path)]
@@ -25,7 +25,7 @@ def _export(model: Path, path: Path) -> None:
 
     ids = torch.arange(5, 56).reshape(3, 17)
     axes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")}
-    # Under a temporary name: a file that is there is taken for whole.
+    # Under a temporary name, because an existing file is assumed to be complete.
     partial = path.parent.with_name("onnx.partial")
     partial.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def _export(model: Path, path: Path) -> None:
 
 
 def _pooled(model: Path) -> Any:
-    """Wraps the encoder: mean of real tokens, length 1; attention spelled out, which engines fuse best."""
+    """Wraps the encoder with mean pooling and normalisation; engines fuse explicit attention best."""
     import torch
     from transformers import AutoModel
 

@@ -1,4 +1,4 @@
-"""Checks flags and builds the job's graph without running it; says how long that took, what it imported."""
+"""Builds the job's graph without running it; prints how long that took and what it imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all model loops share: texts in memory to vectors in memory, timed in the same way."""
+"""Shared code of the model loops: texts to vectors in memory, timed in the same way."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import numpy as np
 from benchmarks.systems.protocol import claim_stdout, peak_memory_bytes, serve
 
 BATCH_SIZES = (16, 32, 64)
-# Texts that settings are chosen on: enough for several batches of the largest size.
+# Texts for choosing settings: enough for several batches of the largest size.
 _SAMPLE_TEXTS = 512
 
 
 @dataclass
 class Encoded:
-    """What one pass over all texts gave.
+    """Result of one pass over all texts.
 
     ``vectors``: float32[texts, dim]. ``num_tokens``: real tokens; ``num_padded_tokens``: cells computed.
     ``tokenize_seconds``, ``model_seconds``: time inside the tokenizer and inside the model; the rest of the
@@ -37,7 +37,7 @@ class Encoded:
 
 
 class Loop(Protocol):
-    """A loaded model. ``details`` says what it runs with, for the results."""
+    """A loaded model. ``details`` are its settings, for the results."""
 
     details: dict[str, Any]
 
@@ -48,25 +48,25 @@ class Loop(Protocol):
 
 @dataclass
 class _Pass:
-    """The last pass, kept to be saved."""
+    """The vectors of the last pass, to be saved on request."""
 
     encoded: Encoded | None = None
 
 
 @dataclass
 class Choice:
-    """The fastest of several settings, measured. ``seconds`` are by setting."""
+    """The fastest of several settings; ``seconds`` is by setting."""
 
     best: str
     seconds: dict[str, float] = field(default_factory=dict)
 
 
 def loop_parser() -> argparse.ArgumentParser:
-    """Builds a parser with what every loop is told."""
+    """Builds a parser with the flags of all loops."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--texts", type=Path, required=True, help="a JSON list of strings")
     parser.add_argument("--model", type=Path, required=True, help="a sentence-transformers folder")
-    parser.add_argument("--work", type=Path, required=True, help="a folder for files made on the way")
+    parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], required=True)
     return parser
 
@@ -76,7 +76,7 @@ def run_loop(
     load: Callable[[argparse.Namespace, Sequence[str]], Loop],
     packages: Sequence[str],
 ) -> None:
-    """Loads a model and obeys: ``encode`` runs all texts, ``save`` writes the last vectors to ``path``.
+    """Loads a model and serves requests: ``encode`` runs all texts, ``save`` writes vectors to ``path``.
 
     Args:
         flags: from ``loop_parser``.
@@ -100,7 +100,7 @@ def run_loop(
 
     def save(request: Mapping[str, Any]) -> Mapping[str, Any]:
         if last.encoded is None:
-            raise ValueError("nothing was encoded yet")
+            raise ValueError("nothing has been encoded yet")
         np.save(request["path"], last.encoded.vectors)
         return {"shape": list(last.encoded.vectors.shape)}
 
@@ -123,7 +123,7 @@ def _timed(loop: Loop, texts: Sequence[str]) -> tuple[dict[str, Any], Encoded]:
 
 
 def sample(texts: Sequence[str], count: int) -> list[str]:
-    """Takes at most ``count`` texts, evenly spread over the whole."""
+    """Returns at most ``count`` texts at equal distances."""
     step = max(len(texts) // count, 1)
     return list(texts[::step][:count])
 
@@ -131,7 +131,7 @@ def sample(texts: Sequence[str], count: int) -> list[str]:
 def choose(
     settings: Mapping[str, Callable[[], object]], clock: Callable[[], float] = time.perf_counter
 ) -> Choice:
-    """Runs every setting three times, alternating, and takes the fastest; the first run only warms up."""
+    """Runs every setting three times in turns and returns the fastest; the first run is a warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in settings}
     for _ in range(3):
         for name, run in settings.items():

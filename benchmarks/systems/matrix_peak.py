@@ -1,4 +1,4 @@
-"""The machine's own limit: TensorFlow's matrix product with a constant weight, alone."""
+"""Measures the machine's limit: TensorFlow's matrix product with a constant weight."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from benchmarks.flops import PEAK_SHAPES, product_flops
 from benchmarks.systems.protocol import claim_stdout, peak_memory_bytes, serve
 
-# A block of products takes about this long; the best of several blocks is the peak.
+# Duration of a block of products in seconds; the best of several blocks is the peak.
 _BLOCK_SECONDS = 0.3
 _BLOCKS = 4
 
 
 def _prepare(name: str, dtype: str) -> Callable[[], float]:
-    """Builds one product; the returned function gives FLOP/s of the best block."""
+    """Builds one product; returns a function that measures the FLOP/s of the best block."""
     import tensorflow as tf
 
     rows, inner, columns = PEAK_SHAPES[name]

@@ -16,7 +16,7 @@ from benchmarks.systems.sorted_texts import SortedTexts
 
 
 class OnnxRuntimeLoop:
-    """One session; threads as it chooses itself, which is one a core."""
+    """One session with its default number of threads, one per core."""
 
     def __init__(self, flags: argparse.Namespace, some_texts: Sequence[str]) -> None:
         import onnxruntime

@@ -19,7 +19,7 @@ _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVinoLoop:
-    """One compiled model, fed through its queue of as many requests as it asks for."""
+    """One compiled model with a queue of its optimal number of requests."""
 
     def __init__(self, flags: argparse.Namespace, some_texts: Sequence[str]) -> None:
         import openvino

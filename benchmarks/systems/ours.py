@@ -14,7 +14,7 @@ from benchmarks.systems.stopwatch import Stopwatch
 
 
 class OurLoop:
-    """``Encoder`` with its defaults; only the precision is asked for."""
+    """``Encoder`` with its defaults, apart from the precision."""
 
     def __init__(self, flags: argparse.Namespace) -> None:
         started = time.perf_counter()
@@ -38,7 +38,7 @@ class OurLoop:
             "import_seconds": imported - started,
             "ready_seconds": loaded - imported,
             "first_result_seconds": first - imported,
-            "variables_reason": self._encoder.runtime.variables_reason,
+            "variables_reason": self._encoder.runtime.unfrozen_reason,
         }
 
     def encode(self, texts: Sequence[str]) -> Encoded:
@@ -64,8 +64,8 @@ class OurLoop:
 
 
 def _setting(encoder: Any) -> str:
-    """Says what was chosen at the start."""
-    return f"{encoder.max_batch_tokens} cells, {encoder.runtime.num_lanes} batches at once"
+    """Returns the settings chosen at the start."""
+    return f"{encoder.max_batch_tokens} cells, {encoder.runtime.parallelism} batches at once"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The measured side of a benchmark: a process that obeys JSON lines. Needs the standard library only."""
+"""The measured side of a benchmark: serves requests in JSON lines, with the standard library only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Command = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 def claim_stdout() -> TextIO:
-    """Takes standard output for answers; whatever libraries print goes to standard error from now on."""
+    """Reserves standard output for answers and redirects all other output to standard error."""
     sys.stdout.flush()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -23,7 +23,7 @@ def claim_stdout() -> TextIO:
 
 
 def serve(answers: TextIO, ready: Mapping[str, Any], commands: Mapping[str, Command]) -> None:
-    """Says that it is ready, then waits without using the processor for one request a line.
+    """Reports that it is ready, then serves one request per line and blocks in between.
 
     A request is ``{"cmd": NAME, …}``; the answer is one line, ``{"error": …}`` if the command raised. Ends
     when standard input does, so that no process outlives who started it.
@@ -39,14 +39,14 @@ def serve(answers: TextIO, ready: Mapping[str, Any], commands: Mapping[str, Comm
 
 
 def peak_memory_bytes() -> int:
-    """Returns the largest resident memory this process has had."""
+    """Returns the peak resident memory of this process in bytes."""
     if Path("/proc/self/status").is_file():
         return peak_memory_of(os.getpid())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
 
 
 def peak_memory_of(pid: int) -> int:
-    """Returns the largest resident memory of a process so far; 0 where it is gone or the system is not Linux.
+    """Returns the peak resident memory of a process in bytes; 0 if it is gone or the system is not Linux.
 
     Not from ``getrusage``: Linux counts there what the parent had when it started the process.
     """

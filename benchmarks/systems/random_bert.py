@@ -30,7 +30,7 @@ def main() -> None:
     tokenizer_bundle, output = map(Path, sys.argv[1:])
     random = np.random.default_rng(1)
     weights = {
-        # Not ones: TensorFlow leaves products with ones out, and with them the kernel of trained models.
+        # Not ones, because TensorFlow removes products with ones and with them the kernel of trained models.
         name: (float(name.endswith("gamma")) + _DEVIATION * random.standard_normal(shape, np.float32)).astype(
             np.float32
         )
@@ -40,7 +40,7 @@ def main() -> None:
         name="random-bert-base",
         config=BERT_BASE,
         weights=weights,
-        # The vocabulary is that of bert-base-uncased, too.
+        # The vocabulary is also that of bert-base-uncased.
         tokenizer_json=(tokenizer_bundle / TOKENIZER_FILE).read_text(encoding="utf-8"),
         lowercase=True,
         max_tokens=256,

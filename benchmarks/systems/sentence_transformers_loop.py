@@ -1,4 +1,4 @@
-"""sentence-transformers on PyTorch: its own ``encode``, its own sort by length, the best batch size."""
+"""sentence-transformers on PyTorch: its own ``encode`` and sorting by length, the best batch size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""simple-elmo 0.9.2: bilm's own graph, kept running on TensorFlow 2."""
+"""simple-elmo 0.9.2: bilm's own graph on TensorFlow 2."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SimpleElmo:
     """``get_elmo_vector_average`` in batches of 32, sorted by length, in one session."""
 
     def __init__(self, flags: argparse.Namespace) -> None:
-        # Its graph is of Keras 2.
+        # Its graph needs Keras 2.
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
         from simple_elmo import ElmoModel
 
@@ -26,7 +26,7 @@ class SimpleElmo:
         import tensorflow as tf
         from simple_elmo.elmo import weight_layers
 
-        # As it does itself where it makes the session; a session for each call would load the weights again.
+        # One session, initialised like its own; a session per call would reload the weights.
         self._model.elmo_sentence_input = weight_layers(
             "input", self._model.sentence_embeddings_op, use_layers="average"
         )
@@ -35,7 +35,7 @@ class SimpleElmo:
         self.details: dict[str, Any] = {"setting": "batch 32"}
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """See ``Loop.encode``. Shorter texts are beside shorter ones, so that padding is as small as ours."""
+        """See ``Loop.encode``. Texts are sorted by length, to keep padding as low as ours."""
         started = time.perf_counter()
         words = [text.split() for text in texts]
         order = sorted(range(len(words)), key=lambda index: -len(words[index]))
@@ -47,7 +47,7 @@ class SimpleElmo:
         vectors = np.zeros((len(words), rows.shape[1]), np.float32)
         vectors[order] = rows
         num_words = sum(map(len, words))
-        # It does not tell what it padded.
+        # It does not report padding.
         return Encoded(vectors, num_words, num_words, prepared - started, seconds)
 
 

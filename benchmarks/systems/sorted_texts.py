@@ -1,4 +1,4 @@
-"""Texts to padded batches for engines without a text side: one tokenizer call, sorted by length."""
+"""Padded batches of texts sorted by length, for engines without tokenizers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class PaddedBatch:
-    """``texts``: positions. ``ids``, ``mask``: int64[batch, longest]."""
+    """``texts``: positions of the texts. ``ids``, ``mask``: int64[batch, longest]."""
 
     texts: np.ndarray
     ids: np.ndarray
@@ -21,7 +21,7 @@ class PaddedBatch:
 
 
 class SortedTexts:
-    """All texts, tokenized and truncated as the model folder says.
+    """All texts, tokenized and truncated by the settings of the model folder.
 
     Args:
         model: a sentence-transformers folder.
@@ -43,7 +43,7 @@ class SortedTexts:
 
     @property
     def num_tokens(self) -> int:
-        """Counts real tokens."""
+        """Returns the number of tokens without padding."""
         return sum(len(ids) for ids in self._ids)
 
     def batches(self, batch_size: int) -> Iterator[PaddedBatch]:

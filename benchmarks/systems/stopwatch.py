@@ -1,4 +1,4 @@
-"""Adds up the time spent inside one function of somebody else's code."""
+"""Sums the time spent inside one function of a library."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ class Stopwatch:
                 self.seconds += self._clock() - self._since
 
     def reset(self) -> float:
-        """Returns the seconds so far and starts again from 0."""
+        """Returns the accumulated seconds and resets them to 0."""
         seconds, self.seconds = self.seconds, 0.0
         return seconds

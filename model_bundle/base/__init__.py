@@ -1,1 +1,4 @@
-"""What every part of this package may use: cache, machine, similarity, tables, threads."""
+"""Helpers without knowledge of bundles: cache folder, machine facts, threads, vector similarity, table files.
+
+The files do not import each other; read them in any order.
+"""

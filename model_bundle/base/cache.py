@@ -1,4 +1,4 @@
-"""A folder for what was fetched once, shared by all processes of a user."""
+"""The download cache, shared by all processes of a user."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def cache_dir() -> Path:
 
 @contextmanager
 def locked(name: str) -> Iterator[Path]:
-    """Holds the cache's lock of this name; others wait. The system frees it if this process dies.
+    """Holds the cache's lock of this name; others wait. The system releases it if this process dies.
 
     Yields:
-        The cache folder, made if need be.
+        The cache folder, created if needed.
 
     Raises:
         SourceError: the cache cannot be written.
@@ -49,7 +49,7 @@ def locked(name: str) -> Iterator[Path]:
 
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """Returns a temporary folder inside ``folder``: a rename out of it is atomic. It is removed after."""
+    """Yields a temporary folder inside ``folder``: a rename out of it is atomic. Removed afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     path = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
     try:
@@ -59,6 +59,6 @@ def staging(folder: Path) -> Iterator[Path]:
 
 
 def clear_partial(folder: Path) -> None:
-    """Removes what killed processes left behind. Only for the holder of the folder's lock."""
+    """Removes leftovers of killed processes. The caller must hold the folder's lock."""
     for path in folder.glob(".partial-*"):
         shutil.rmtree(path, ignore_errors=True)

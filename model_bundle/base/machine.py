@@ -1,4 +1,4 @@
-"""What this machine offers: cores, memory, fast bfloat16."""
+"""Cores, memory and bfloat16 support of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def num_cores() -> int:
 
 
 def memory_bytes() -> int:
-    """Returns the memory this process may use: the host's, or its container's if that is less."""
+    """Returns the memory this process may use: the smaller of the host's and the container's."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for name in _CGROUP_LIMITS:
         try:
@@ -30,19 +30,19 @@ def memory_bytes() -> int:
 
 
 def cpu_name() -> str:
-    """Names the processor, or its architecture where the system does not tell."""
+    """Returns the processor's name, or its architecture where the system does not report a name."""
     return _cpuinfo().get("model name", os.uname().machine)
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware; without, it is slower than float32."""
+    """Whether the processor multiplies bfloat16 in hardware; otherwise it is slower than float32."""
     return not _BFLOAT16_FLAGS.isdisjoint(_cpuinfo().get("flags", "").split())
 
 
 def peak_memory_bytes() -> int:
-    """Returns the most memory this process has had, with its children's; 0 where the system does not tell.
+    """Returns the peak memory of this process and its children; 0 where the system does not report it.
 
-    Not from ``getrusage``: Linux counts there what the parent had when it started the process.
+    Not from ``getrusage``: on Linux it includes what the parent had when it started the process.
     """
     return sum(map(_peak_bytes, ["self", *_children()]))
 
@@ -64,11 +64,11 @@ def _children() -> list[str]:
 
 
 def release_free_memory(*, collect: bool = False) -> None:
-    """Returns memory that was freed back to the system; preparing a model leaves hundreds of megabytes.
+    """Returns freed memory to the operating system; preparing a model leaves hundreds of megabytes.
 
     Args:
-        collect: have Python look for graphs that nobody needs, first. They refer to themselves in circles. It
-            takes some tenths of a second.
+        collect: run the garbage collector first: unused graphs are reference cycles. It takes some tenths of
+            a second.
     """
     if collect:
         gc.collect()

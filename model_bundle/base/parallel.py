@@ -1,7 +1,7 @@
-"""Batches side by side, one thread each.
+"""Runs batches in parallel, one thread each.
 
-A batch that several threads share waits at the end of every operation, and most operations of a small model
-are too small to share. Batches of their own need not wait for each other.
+Threads that share a batch wait for each other at the end of every operation, and most operations of a small
+model are too small to share. Threads with a batch of their own do not wait.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import TypeVar
 _Item = TypeVar("_Item")
 
 
-def run_in_lanes(num_lanes: int, items: Iterator[_Item], run: Callable[[_Item], None]) -> None:
-    """Runs items in their order, ``num_lanes`` at a time. Items are drawn one by one, when a lane is free.
+def run_parallel(parallelism: int, items: Iterator[_Item], run: Callable[[_Item], None]) -> None:
+    """Runs items in order, ``parallelism`` at a time. The next item is drawn when a thread is free.
 
     Raises:
-        Exception: the first that ``run`` or ``items`` raised; nothing is started after it.
+        Exception: the first that ``run`` or ``items`` raised; no item is started after it.
     """
-    if num_lanes == 1:
+    if parallelism == 1:
         for item in items:
             run(item)
         return
     shared = _Shared(items)
 
-    def lane() -> None:
+    def work() -> None:
         try:
             for item in shared:
                 run(item)
@@ -34,8 +34,8 @@ def run_in_lanes(num_lanes: int, items: Iterator[_Item], run: Callable[[_Item], 
             shared.close()
             raise
 
-    with ThreadPoolExecutor(num_lanes, thread_name_prefix="lane") as pool:
-        futures = [pool.submit(lane) for _ in range(num_lanes)]
+    with ThreadPoolExecutor(parallelism, thread_name_prefix="batch") as pool:
+        futures = [pool.submit(work) for _ in range(parallelism)]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         finally:
@@ -45,7 +45,7 @@ def run_in_lanes(num_lanes: int, items: Iterator[_Item], run: Callable[[_Item], 
 
 
 class _Shared(Iterator[_Item]):
-    """An iterator for several threads; a generator alone refuses two at once."""
+    """A thread-safe iterator; a generator raises when two threads draw from it at once."""
 
     def __init__(self, items: Iterator[_Item]) -> None:
         self._items = items
@@ -59,6 +59,6 @@ class _Shared(Iterator[_Item]):
             return next(self._items)
 
     def close(self) -> None:
-        """Ends it for everybody."""
+        """Ends the iteration for all threads."""
         with self._lock:
             self._is_closed = True

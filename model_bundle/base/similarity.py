@@ -1,4 +1,4 @@
-"""How far apart vectors are, and what counts as the same."""
+"""Compares vectors: cosine, largest difference, and a tolerance for both."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What counts as the same.
+class Tolerance:
+    """When vectors count as the same.
 
-    ``min_cosine``: of each vector. ``max_difference``: of an element, as a share of the largest element of
-    all expected vectors; what is stored in 16 bits is off by 0.001, another layer by more than 0.1.
+    ``min_cosine``: of each vector. ``max_difference``: of an element, relative to the largest element of
+    all expected vectors; storing in 16 bits costs 0.001, another layer differs by more than 0.1.
     """
 
     min_cosine: float = 0.9999
@@ -22,7 +22,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Distances:
-    """``cosine``: the lowest of each text's rows. ``difference``: its largest difference of elements.
+    """``cosine``: the lowest of each text's rows. ``difference``: the largest difference between elements.
 
     Both float64[texts]; NaN where the shapes differ. ``same``: bool[texts].
     """
@@ -33,25 +33,25 @@ class Distances:
 
 
 def largest_element(expected: Sequence[np.ndarray]) -> float:
-    """Returns the largest element of vectors, which differences are a share of; never 0."""
+    """Returns the largest absolute element, which differences are relative to; never 0."""
     return max((float(np.abs(array).max(initial=0.0)) for array in expected), default=0.0) or 1.0
 
 
 def distances(
-    found: Sequence[np.ndarray], expected: Sequence[np.ndarray], limits: Limits, scale: float
+    found: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: Tolerance, scale: float
 ) -> Distances:
     """Compares vectors, or rows of vectors, text by text.
 
     Args:
-        found: float[dim] or float[words, dim] of each text.
+        found: float[dim] or float[words, dim] per text.
         expected: the same.
-        limits: what counts as the same.
+        tolerance: when vectors count as the same.
         scale: see ``largest_element``.
     """
     pairs = [_pair(one, other) for one, other in zip(found, expected, strict=True)]
     cosine = np.array([pair[0] for pair in pairs], dtype=np.float64)
     difference = np.array([pair[1] for pair in pairs], dtype=np.float64)
-    same = (cosine >= limits.min_cosine) & (difference <= limits.max_difference * scale)
+    same = (cosine >= tolerance.min_cosine) & (difference <= tolerance.max_difference * scale)
     return Distances(cosine, difference, same)
 
 
@@ -63,7 +63,7 @@ def _pair(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
         return 1.0, 0.0
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     products = (one * other).sum(axis=1)
-    # Two vectors of zeros are the same; a number alone has no direction, only its size counts.
+    # Two zero vectors are the same; a single number has no direction, only its size counts.
     cosines = np.where(norms > 0, products / np.maximum(norms, 1e-300), np.abs(one - other).max(axis=1) == 0)
     cosine = 1.0 if one.shape[1] == 1 else float(cosines.min())
     return cosine, float(np.abs(one - other).max())

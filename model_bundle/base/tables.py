@@ -1,4 +1,4 @@
-"""Rows of the files that people keep texts and vectors in: JSON Lines, CSV, Parquet."""
+"""Reads tables of texts and vectors: JSON Lines, CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Row = Mapping[str, Any]
 
 
 def read_rows(flag: str, path: Path) -> list[Any]:
-    """Reads a table: one mapping by column a row; in JSON Lines, whatever stands on a line.
+    """Reads a table: one mapping by column name per row; in JSON Lines, any JSON value per line.
 
     Args:
-        flag: what named the file, for errors.
+        flag: the flag that named the file, for errors.
         path: ``.jsonl``, ``.ndjson``, ``.csv``, ``.tsv`` or ``.parquet``.
 
     Raises:
-        SettingsError: it cannot be read as what its name says.
+        SettingsError: the content does not match the file's suffix.
     """
     if path.suffix in (".jsonl", ".ndjson"):
         return [_json(flag, path, number, line) for number, line in enumerate(_lines(flag, path), 1) if line]
@@ -31,14 +31,14 @@ def read_rows(flag: str, path: Path) -> list[Any]:
     try:
         return list(rows)
     except csv.Error as error:
-        raise SettingsError(f"{flag} {path}, line {rows.line_num}: no CSV ({error}).") from error
+        raise SettingsError(f"{flag} {path}, line {rows.line_num}: not valid CSV ({error}).") from error
 
 
 def read_text(flag: str, path: Path) -> str:
     """Reads a file as UTF-8.
 
     Raises:
-        SettingsError: it is not there, or holds something else.
+        SettingsError: the file is missing or not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def read_text(flag: str, path: Path) -> str:
 
 
 def _lines(flag: str, path: Path) -> list[str]:
-    # Only a line feed ends a line: splitlines would cut at characters that texts may hold.
+    # Only a line feed ends a line: splitlines also cuts at characters that texts may contain.
     lines = read_text(flag, path).split("\n")
     return [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
 
@@ -56,7 +56,7 @@ def _json(flag: str, path: Path, number: int, line: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
-        raise SettingsError(f"{flag} {path}, line {number}: no JSON ({error}).") from error
+        raise SettingsError(f"{flag} {path}, line {number}: not valid JSON ({error}).") from error
 
 
 def _parquet(flag: str, path: Path) -> list[Any]:

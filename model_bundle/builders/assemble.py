@@ -1,15 +1,16 @@
-"""What every origin ends with: a folder of checked files that appears whole or not at all."""
+"""The last step of every builder: writes and checks a bundle's files, and publishes them in one rename."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from model_bundle.base.cache import staging
+from model_bundle.builders.batch_probe import DIFFERENT, largest_difference
 from model_bundle.builders.deterministic import stabilize
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import bundle_digest, list_files
@@ -29,24 +30,24 @@ def assemble(
     golden_texts: Sequence[str] = GOLDEN_TEXTS,
     check_golden: Callable[[Golden], None] | None = None,
 ) -> ModelBundle:
-    """Writes a bundle under a temporary name, proves that it loads, and renames it.
+    """Writes a bundle under a temporary name, checks that it loads, and renames it.
 
     Args:
-        output: the folder to make; it must not exist, or be empty.
-        manifest: all but ``files`` and ``versions``.
+        output: the folder to create; it must not exist, or be empty.
+        manifest: everything except ``files`` and ``versions``.
         write_files: writes ``saved_model/``, ``tokenizer/`` and ``LICENSE`` into the folder it is given.
-        golden_texts: what the golden vectors are made of.
-        check_golden: raises where they are not what the source gives.
+        golden_texts: the texts that golden vectors are recorded for.
+        check_golden: raises if the golden vectors differ from those of the source.
 
     Raises:
-        SourceError: ``output`` is there already or cannot be written.
+        SourceError: ``output`` already exists, or ``check_golden`` found a difference.
     """
     check_output(output)
     with staging(output.parent) as work:
         folder = work / "bundle"
         folder.mkdir()
         write_files(folder)
-        # TensorFlow adds a random number here, which would give equal models different digests.
+        # TensorFlow writes a random number here, which would give equal models different digests.
         (folder / SAVED_MODEL_DIR / "fingerprint.pb").unlink(missing_ok=True)
         golden = record_golden(folder, manifest, golden_texts)
         if check_golden is not None:
@@ -65,17 +66,17 @@ def move_bundle(folder: Path, output: Path) -> None:
 
 
 def check_output(output: Path) -> None:
-    """Refuses a place where something is already, before any work.
+    """Rejects an output folder that is already in use, before any work is done.
 
     Raises:
         SourceError: ``output`` exists and is not an empty folder.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise SourceError(f"{output} is there already; name a new folder, or remove that one first.")
+        raise SourceError(f"{output} already exists. Name a new folder, or remove that one first.")
 
 
 def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[str]) -> Golden:
-    """Runs the exported float32 signature, freshly loaded and unfrozen, and keeps what it gives."""
+    """Runs the exported float32 signature, freshly loaded and unfrozen, and stores its outputs."""
     from model_bundle.runtime.saved_model import load_saved_model
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
@@ -108,6 +109,63 @@ def save_module(module: Any, directory: Path, signatures: dict[str, Any]) -> Non
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(directory), signatures=signatures, options=options)
     stabilize(directory / "saved_model.pb")
+
+
+def needed_parts(loaded: Any, signature: Any) -> list[Any]:
+    """Returns the objects to save with a function, without a Keras model's optimizer and metrics.
+
+    Args:
+        loaded: the result of ``tf.saved_model.load``.
+        signature: a concrete function traced from one of its functions.
+
+    Returns:
+        The variables it reads; all of ``loaded`` if it needs more than variables (tables, files), or if it
+        is a TensorFlow 1 graph, whose parts cannot be separated.
+    """
+    import tensorflow as tf
+
+    needed = [id(capture) for capture in signature.captured_inputs]
+    variables = {
+        id(part.handle): part
+        for part in tf.train.TrackableView(loaded).descendants()
+        if isinstance(part, tf.Variable)
+    }
+    # In the order of the graph, so that equal models have equal bytes.
+    resources = {id(capture) for capture in signature.captured_inputs if capture.dtype == tf.resource}
+    if resources - variables.keys() or len(set(needed)) > len(resources):
+        return [loaded]
+    return [variables[key] for key in dict.fromkeys(needed)]
+
+
+class _Runnable(Protocol):
+    """A model that maps arrays by role to outputs by name."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]: ...
+
+
+def golden_check(reference: _Runnable) -> Callable[[Golden], None]:
+    """Builds the check that the exported model returns what the loaded one returned.
+
+    The check raises ``SourceError`` if it does not. Padding is not compared.
+    """
+
+    def check(golden: Golden) -> None:
+        expected = reference.run(golden.inputs)
+        for name, found in golden.outputs.items():
+            rows = _real(found, golden.mask), _real(expected[name], golden.mask)
+            difference = largest_difference({name: rows[0]}, {name: rows[1]})
+            if difference > DIFFERENT:
+                raise SourceError(
+                    f"Output {name} of the saved model differs from the source's by {difference:.1g} of its "
+                    "size; expected no difference. TensorFlow cannot save this model; nothing was built."
+                )
+
+    return check
+
+
+def _real(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Removes padded positions from token states."""
+    return array[:, : mask.shape[1]][mask > 0] if array.ndim == 3 else array
 
 
 def _versions() -> dict[str, str]:

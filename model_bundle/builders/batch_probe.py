@@ -1,34 +1,38 @@
-"""Finds out whether a model gives a text the same vector alone and in company."""
+"""Checks by running a model whether vectors depend on the batch, and whether its weights may be constants."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from model_bundle.bundle.manifest import OutputSpec
 from model_bundle.errors import SourceError
+from model_bundle.runtime.freeze.freeze import CannotFreezeError, freeze
 from model_bundle.text.prepared import TextInput
 
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 _Vectors = Callable[..., dict[str, np.ndarray]]
 
-# The text that is watched, one of as many words, a longer one, and one shorter than any length models cut at.
+# The text under test, one with as many words, a longer one, and one shorter than any limit of a model.
 _TEXTS = (
     "A cat sat on the mat.",
     "We ran home in the rain.",
     "It was not the best of times; it was a batch of many, many words, and one of them was longer.",
     "Go on.",
 )
-# Sums in another order differ by less; a padded row that gets into a mean differs by much more.
+# Summing in a different order changes less than this; a padded row that enters a mean changes much more.
 _SAME = 1e-5
 DIFFERENT = 1e-4
+# TensorFlow fuses some graphs of constants inexactly: layer norms with its own epsilon are off by up to 1e-3.
+_SAME_FROZEN = 5e-6
 
 
 @dataclass(frozen=True)
 class BatchBehaviour:
-    """What ``BundleManifest`` says of batches, and the largest difference that a longer neighbour made."""
+    """The batching fields of ``BundleManifest``, and the largest difference caused by a longer neighbour."""
 
     batch_dependent: bool
     min_batch: int
@@ -36,26 +40,25 @@ class BatchBehaviour:
 
 
 def probe_batches(run: Run, text_side: TextInput, outputs: Mapping[str, OutputSpec]) -> BatchBehaviour:
-    """Runs a text alone, twice, beside a text of its length, and beside a longer one.
+    """Runs a text alone, twice, with a text of the same length, and with a longer one.
 
-    A model that fails on texts of several lengths is as dependent on its batch as one that gives other
-    numbers there. Where the graph itself splits texts, nobody else knows which have one length; such a model,
-    if it is dependent, is given one text at a time.
+    A model that fails on mixed lengths counts as batch-dependent, like one whose numbers change there. If the
+    graph itself tokenizes, token counts are unknown outside, so a dependent model gets one text per batch.
 
     Args:
-        run: arrays by role in, arrays by output name out; may raise whatever TensorFlow raises.
-        text_side: how texts become input.
-        outputs: what the model gives.
+        run: maps arrays by role to arrays by output name; may raise any TensorFlow error.
+        text_side: converts texts to model inputs.
+        outputs: specifications of the model's outputs.
 
     Raises:
-        SourceError: it fails on two texts, too; it is random; or a text of the same length changes a vector,
-            so that no choice of batches would make it a vector of its text.
+        SourceError: the model also fails on two texts, is random, or changes a vector when a text of the same
+            length is in the batch, so that no batching makes a vector depend on its text alone.
     """
     prepared = text_side.prepare(_TEXTS)
     splits_itself = "text" in prepared.batch(np.array([0]))
 
     def vectors(*texts: int) -> dict[str, np.ndarray]:
-        """The first text's share of each output."""
+        """Returns the rows of the first text in each output."""
         found = run(prepared.batch(np.array(texts)))
         length = int(prepared.lengths[texts[0]])
         if "sequence_len" in found:
@@ -71,20 +74,20 @@ def probe_batches(run: Run, text_side: TextInput, outputs: Mapping[str, OutputSp
     if splits_itself:
         pairs.append((alone, (0, 1)))
     elif prepared.lengths[0] == prepared.lengths[1]:
-        _check_equal(_beside(vectors, alone, (0, 1)))
-    difference = max(_beside(vectors, expected, texts) for expected, texts in pairs)
+        _check_equal(_change(vectors, alone, (0, 1)))
+    difference = max(_change(vectors, expected, texts) for expected, texts in pairs)
     return BatchBehaviour(difference > _SAME, min_batch, difference)
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Lists what TensorFlow raises when a graph fails, and what numpy does with what it gave."""
+    """Returns the errors of a failing graph, and those of numpy on unexpected output shapes."""
     import tensorflow as tf
 
     return tf.errors.OpError, ValueError, TypeError
 
 
 def _alone(vectors: _Vectors) -> tuple[dict[str, np.ndarray], int]:
-    """Runs one text; where that fails, the same text twice."""
+    """Runs a batch of one text; if that fails, the same text twice. Returns vectors and batch size."""
     try:
         return vectors(0), 1
     except _failures():
@@ -94,8 +97,8 @@ def _alone(vectors: _Vectors) -> tuple[dict[str, np.ndarray], int]:
             raise SourceError(f"The model fails on a plain text: {str(error).strip()[:500]}") from error
 
 
-def _beside(vectors: _Vectors, expected: Mapping[str, np.ndarray], texts: tuple[int, int]) -> float:
-    """Returns what the second text changes in the vectors of the first; infinite where the model fails."""
+def _change(vectors: _Vectors, expected: Mapping[str, np.ndarray], texts: tuple[int, int]) -> float:
+    """Returns how much the second text changes the vectors of the first; infinity if the model fails."""
     try:
         return largest_difference(expected, vectors(*texts))
     except _failures():
@@ -105,14 +108,14 @@ def _beside(vectors: _Vectors, expected: Mapping[str, np.ndarray], texts: tuple[
 def _check_equal(difference: float) -> None:
     if difference > DIFFERENT:
         raise SourceError(
-            "The model gives a text other vectors beside another one of the same length (off by "
-            f"{difference:.1g} of their size): it mixes the texts of a batch, or is random. Export it for "
-            "inference: dropout and batch statistics off."
+            "The vectors of a text change with another text of the same length in the batch (by "
+            f"{difference:.1g} of their size): the model mixes the texts of a batch, or is random. Export it "
+            "for inference, with dropout and batch statistics off."
         )
 
 
 def largest_difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
-    """Returns the largest difference, as a share of values above 1; infinite where shapes differ."""
+    """Returns the largest difference, relative to values above 1; infinity if shapes differ."""
     largest = 0.0
     for name, array in one.items():
         if array.shape != other[name].shape:
@@ -121,3 +124,28 @@ def largest_difference(one: Mapping[str, np.ndarray], other: Mapping[str, np.nda
         differences = np.nan_to_num(np.abs(array - other[name]) / scale, nan=np.inf)
         largest = max(largest, float(differences.max(initial=0.0)))
     return largest
+
+
+def unfrozen_reason(concrete: Any, arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Compares a function's results with its weights as constants and as variables.
+
+    Args:
+        concrete: a ConcreteFunction with keyword inputs and a dict of outputs.
+        arrays: a batch, by input name.
+
+    Returns:
+        Why the weights must stay variables; None if constants give the same result.
+    """
+    import tensorflow as tf
+
+    specs = concrete.structured_input_signature[1]
+    tensors = {name: tf.constant(array, dtype=specs[name].dtype) for name, array in arrays.items()}
+    expected = {name: value.numpy() for name, value in concrete(**tensors).items()}
+    try:
+        found = {name: value.numpy() for name, value in freeze(concrete).call(tensors).items()}
+    except (CannotFreezeError, tf.errors.OpError, ValueError, TypeError) as error:
+        return f"constants do not work here: {str(error).strip().splitlines()[0]}"
+    difference = largest_difference(found, expected)
+    if difference <= _SAME_FROZEN:
+        return None
+    return f"on constants TensorFlow computes it otherwise, off by {difference:.1g} of its size"

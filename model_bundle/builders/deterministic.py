@@ -1,24 +1,25 @@
-"""Returns the functions of a saved graph names that do not tell what its process did before.
+"""Removes process history from a ``saved_model.pb``, so that equal models have equal bytes.
 
-TensorFlow ends each with a number that counts up for as long as the process lives, and sorts by name. Equal
-models would have different bytes, and so different digests.
+TensorFlow ends function names with a number that counts up while the process lives, and sorts by name.
+Without this, equal models would have different digests.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 _CAPTURE_NAME = "_user_specified_name"
 _OPTIONS = "config_proto"
-# Named for its function, which is "…_cond_774" one time and "…_cond_901" another.
+# Named after its function, which is "…_cond_774" in one process and "…_cond_901" in another.
 _UNUSED_ARGUMENT = re.compile(r"_\d+(?=___redundant_placeholder\d+$)")
 _COUNTED = re.compile(r"^(?P<base>.+)_(?P<number>\d+)$")
 
 
 def stabilize(saved_model: Path) -> None:
-    """Renames the functions in a ``saved_model.pb`` by their order among those of the same name."""
+    """Renames the functions in a ``saved_model.pb`` by their order among those with the same base name."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     content = saved_model_pb2.SavedModel()
@@ -29,14 +30,14 @@ def stabilize(saved_model: Path) -> None:
         _rename(content, names)
         for function in library.function:
             _number_captures(function)
-            _forget_rewriting(function.node_def)
-        _forget_rewriting(graph.graph_def.node)
+            _clear_rewrite_option(function.node_def)
+        _clear_rewrite_option(graph.graph_def.node)
         library.function.sort(key=lambda function: function.signature.name)
     saved_model.write_bytes(content.SerializeToString(deterministic=True))
 
 
 def _stable_names(names: list[str]) -> dict[str, str]:
-    """Numbers anew, from 0 within each base name, in the order in which the functions were made.
+    """Renumbers from 0 within each base name, in the order in which the functions were created.
 
     >>> _stable_names(["f_90", "g_77", "f_103"])
     {'f_90': 'f_0', 'f_103': 'f_1', 'g_77': 'g_0'}
@@ -53,18 +54,18 @@ def _stable_names(names: list[str]) -> dict[str, str]:
 
 
 def _number_captures(function: Any) -> None:
-    """Calls captured weights by their position; TensorFlow takes a number that counts up, too."""
+    """Names captured weights by position, where TensorFlow uses a process-wide counter."""
     for position, attributes in function.arg_attr.items():
         name = attributes.attr.get(_CAPTURE_NAME)
         if name is not None and name.s.isdigit():
             name.s = str(position).encode("ascii")
 
 
-def _forget_rewriting(nodes: Any) -> None:
-    """Drops from calls whether this process had bfloat16 rewriting on, off, or never touched it.
+def _clear_rewrite_option(nodes: Any) -> None:
+    """Clears the bfloat16 rewriting option from function calls.
 
-    A call keeps the options of the process that traced it; a model of another precision that ran before
-    would show.
+    A call stores the options of the process that traced it, so a model of another precision that ran there
+    before would change the bytes.
     """
     from tensorflow.core.protobuf import config_pb2
 
@@ -76,7 +77,7 @@ def _forget_rewriting(nodes: Any) -> None:
 
 
 def _rename(message: Any, names: dict[str, str]) -> None:
-    """Replaces names wherever they stand in a protocol message: fields, lists, keys of maps."""
+    """Replaces names everywhere in a protocol message: fields, lists, keys of maps."""
     for field, value in message.ListFields():
         if hasattr(value, "ListFields"):
             _rename(value, names)
@@ -89,12 +90,12 @@ def _rename(message: Any, names: dict[str, str]) -> None:
 
 
 def _new_name(name: str, names: dict[str, str]) -> str:
-    """Returns the new name of a function, or of an argument that the condition of a loop does not use."""
+    """Returns the new name of a function, or of an argument unused by a loop's condition."""
     return names.get(name) or _UNUSED_ARGUMENT.sub("", name)
 
 
 def _rename_all(field: Any, values: Any, names: dict[str, str]) -> None:
-    """The same in a list of messages, or in a map."""
+    """Replaces names in a list of messages, or in a map."""
     if not field.message_type.GetOptions().map_entry:
         for value in values:
             _rename(value, names)
@@ -111,3 +112,38 @@ def _rename_all(field: Any, values: Any, names: dict[str, str]) -> None:
         del values[key]
     for key, value in moved.items():
         values[names[key]].CopyFrom(value)
+
+
+_TABLE_NAME = "shared_name"
+_LOADED = re.compile(rb"_load_(\d+(?:_\d+)*)$")
+
+
+def stabilize_loaded(saved_model: Path) -> None:
+    """Sorts the nodes of a ``saved_model.pb`` that was loaded and saved again, and renumbers its tables.
+
+    TensorFlow names tables by a count of loads, and rebuilds TF1 graphs in no fixed order; neither changes
+    results. What it makes of TF1 loops still differs from one load to the next.
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    content = saved_model_pb2.SavedModel()
+    content.ParseFromString(saved_model.read_bytes())
+    for graph in content.meta_graphs:
+        functions = [function.node_def for function in graph.graph_def.library.function]
+        for nodes in (graph.graph_def.node, *functions):
+            nodes.sort(key=lambda node: node.name)
+        _number_loads([node for nodes in (graph.graph_def.node, *functions) for node in nodes])
+    saved_model.write_bytes(content.SerializeToString(deterministic=True))
+
+
+def _number_loads(nodes: Iterable[Any]) -> None:
+    """Replaces the load counts in table names; different counts stay different."""
+    named = [(node.attr[_TABLE_NAME], match[1]) for node in nodes if (match := _load_of(node))]
+    order = sorted({number for _, number in named}, key=lambda number: tuple(map(int, number.split(b"_"))))
+    for attribute, number in named:
+        stable = b"_load_%d" % order.index(number)
+        attribute.s = _LOADED.sub(stable, attribute.s)
+
+
+def _load_of(node: Any) -> re.Match[bytes] | None:
+    return _LOADED.search(node.attr[_TABLE_NAME].s) if _TABLE_NAME in node.attr else None

@@ -11,7 +11,7 @@ from model_bundle.builders.source_folder import SourceFolder
 UNKNOWN = "unknown"
 _README = "README.md"
 _FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING")
-# The Hub writes identifiers in lower case; these are the SPDX forms of the common ones.
+# The Hugging Face Hub writes identifiers in lower case; these are the SPDX forms of the common ones.
 _SPDX = {
     "apache-2.0": "Apache-2.0",
     "mit": "MIT",
@@ -23,7 +23,7 @@ _SPDX = {
     "gpl-3.0": "GPL-3.0",
     "afl-3.0": "AFL-3.0",
 }
-# The front matter is YAML, of which one key is wanted: a word, quoted or not, or the first of a list.
+# The front matter is YAML, of which one key is read: a word, quoted or not, or the first item of a list.
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
 _LICENCE = re.compile(r"^license:\s*(?:-\s*)?[\"']?([A-Za-z0-9][\w.+-]*)[\"']?\s*$", re.MULTILINE)
 _TITLES = (
@@ -34,7 +34,7 @@ _TITLES = (
 
 @dataclass(frozen=True)
 class Licence:
-    """``identifier`` is an SPDX one where the source tells; ``text`` is what the bundle's LICENSE holds."""
+    """``identifier`` is the SPDX one if known, else ``unknown``; ``text`` goes into the bundle's LICENSE."""
 
     identifier: str
     text: str
@@ -46,7 +46,7 @@ def licence_files(folder: Path) -> list[Path]:
 
 
 def read_licence(folder: SourceFolder, location: str, stated: str | None) -> Licence:
-    """Finds a licence: as stated, by the front matter of ``README.md``, by the title of a licence file."""
+    """Finds a licence: ``stated``, else the front matter of ``README.md``, else a licence file's title."""
     text = _text(folder)
     identifier = stated or _front_matter(folder) or _title(text) or UNKNOWN
     if text is None:

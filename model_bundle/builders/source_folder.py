@@ -1,4 +1,4 @@
-"""A source folder: its JSON files, and a record of every file that was read."""
+"""A source folder: reads its JSON files and records every file that was read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model_bundle.errors import SourceError
 
 
 class SourceFolder:
-    """Files of a source by their path relative to it; remembers which were read, for the manifest.
+    """The files of a source by relative path; records which were read, for the manifest.
 
     Args:
         root: an existing folder.
@@ -22,7 +22,7 @@ class SourceFolder:
         self._read: set[str] = set()
 
     def find(self, *names: str) -> Path | None:
-        """Returns the first of these files that is there, and counts it as read."""
+        """Returns the first of these files that exists, and records it as read."""
         for name in names:
             path = self.root / name
             if path.is_file():
@@ -31,25 +31,25 @@ class SourceFolder:
         return None
 
     def has(self, *names: str) -> bool:
-        """Whether one of these files is there."""
+        """Whether one of these files exists."""
         return any((self.root / name).is_file() for name in names)
 
     def json_object(self, name: str) -> dict[str, Any] | None:
-        """Reads a JSON object; None where there is no such file.
+        """Reads a JSON object; None if there is no such file.
 
         Raises:
-            SourceError: the file holds something else.
+            SourceError: the file contains something else.
         """
         path = self.find(name)
         if path is None:
             return None
         value = read_json(path)
         if not isinstance(value, dict):
-            raise SourceError(f"{path} holds a {type(value).__name__} where a JSON object belongs.")
+            raise SourceError(f"{path} contains a {type(value).__name__}, expected a JSON object.")
         return value
 
     def mark(self, paths: tuple[Path, ...]) -> None:
-        """Counts files as read that something else opened."""
+        """Records files as read that were opened elsewhere."""
         self._read |= {path.relative_to(self.root).as_posix() for path in paths}
 
     def digests(self) -> dict[str, str]:

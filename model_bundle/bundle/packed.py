@@ -1,4 +1,4 @@
-"""A bundle without its weights in a few hundred kilobytes: what a saved Keras model carries along."""
+"""Packs a bundle without its weights into a few hundred kilobytes, to embed it in a saved Keras model."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from model_bundle.bundle.manifest import GOLDEN_NAME, MANIFEST_NAME, SAVED_MODEL
 from model_bundle.errors import BundleFormatError, BundleIntegrityError
 
 _VARIABLES = f"{SAVED_MODEL_DIR}/variables/"
-# Zip has no earlier date; a real one would give equal models different files.
+# The earliest date of the Zip format; the current date would make files of equal models differ.
 _DATE = (1980, 1, 1, 0, 0, 0)
-# Graph, tokenizer and vocabularies of any model are smaller; a bomb is not.
+# Larger than graph, tokenizer and vocabularies of any model; stops a Zip bomb.
 _MAX_BYTES = 1_000_000_000
 
 
 def pack_bundle(bundle: ModelBundle) -> str:
-    """Packs manifest, graph, assets, tokenizer and licence; base64 of a zip, the same for equal bundles."""
+    """Packs manifest, graph, assets, tokenizer and licence as base64 of a zip; deterministic."""
     names = [file.path for file in bundle.manifest.files if _is_packed(file.path)]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -37,23 +37,23 @@ def unpack_bundle(packed: str, folder: Path, where: str, allowed_ops: Sequence[s
     """Unpacks into an empty folder, checks every file against the manifest, and scans the graph.
 
     Args:
-        packed: what ``pack_bundle`` gave.
-        folder: gets ``bundle.json``, ``saved_model/`` without variables, and ``tokenizer/``.
-        where: what holds it, for errors.
-        allowed_ops: operations that its graph may use although they reach beyond it. What the bundle itself
-            allows does not count: whoever made the file could have written it.
+        packed: the result of ``pack_bundle``.
+        folder: receives ``bundle.json``, ``saved_model/`` without variables, and ``tokenizer/``.
+        where: the file that contains it, for errors.
+        allowed_ops: operations with outside effects that its graph may use. What the bundle itself allows
+            does not count: the author of the file could have written it.
 
     Raises:
-        BundleFormatError: it is no packed bundle.
+        BundleFormatError: it is not a packed bundle.
         BundleIntegrityError: a file is missing, changed or not listed.
-        ForbiddenOperationError: its graph could do more than compute.
+        ForbiddenOperationError: its graph can do more than compute.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(base64.b64decode(packed, validate=True))) as archive:
             manifest = _extract(archive, folder, where)
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BundleFormatError(
-            f"{where} holds no whole model bundle ({error}). Save the model again."
+            f"{where} does not contain a complete model bundle ({error}). Save the model again."
         ) from error
     scan_folder(folder / SAVED_MODEL_DIR, f"The model bundle inside {where}", allowed_ops)
     return manifest
@@ -75,7 +75,7 @@ def _extract(archive: zipfile.ZipFile, folder: Path, where: str) -> BundleManife
     ]
     if faults:
         raise BundleIntegrityError(
-            f"{where}: files of the bundle inside are missing or surplus: {', '.join(faults)}"
+            f"{where}: files of the bundle inside are missing or unexpected: {', '.join(faults)}"
         )
     (folder / MANIFEST_NAME).write_bytes(data)
     for name, sha256 in listed.items():
@@ -83,5 +83,5 @@ def _extract(archive: zipfile.ZipFile, folder: Path, where: str) -> BundleManife
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(archive.read(name))
         if sha256_of(path) != sha256:
-            raise BundleIntegrityError(f"{where}: {name} is not the file that its manifest lists.")
+            raise BundleIntegrityError(f"{where}: {name} differs from the file that its manifest lists.")
     return manifest

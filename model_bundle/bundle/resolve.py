@@ -1,4 +1,4 @@
-"""Where a bundle is, by what a user calls it: a folder, a URL or a name."""
+"""Resolves a folder, URL or known name to a local bundle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model_bundle.bundle.minilm import NAME as MINILM
 from model_bundle.bundle.minilm import find_minilm
 from model_bundle.errors import BundleFormatError
 
-# What runs where no bundle is named: it is there at once, without a network.
+# Used where no bundle is named: it ships with the package and needs no network.
 DEFAULT_BUNDLE = "bert-mini"
 
 NAMED_BUNDLES: dict[str, Callable[[], Path]] = {
@@ -23,11 +23,11 @@ NAMED_BUNDLES: dict[str, Callable[[], Path]] = {
 
 
 def find_bundle(place: str) -> Path:
-    """Finds the folder of a bundle, fetching it first where it is elsewhere. Its files are not checked here.
+    """Returns the local folder of a bundle, fetching it if it is remote. Its files are not checked here.
 
     Args:
-        place: a folder, a ``file://`` or ``gs://`` URL of one, or a known name. A folder that holds a bundle
-            goes before a name.
+        place: a folder, a ``file://`` or ``gs://`` URL of one, or a known name. A folder that contains a
+            bundle takes precedence over a name.
 
     Raises:
         BundleFormatError: there is no such folder and no such name.
@@ -43,8 +43,8 @@ def find_bundle(place: str) -> Path:
     if path.is_dir():
         return path
     raise BundleFormatError(
-        f"{place} is no folder here, and no model bundle is known by that name. Known: "
-        f"{', '.join(sorted(NAMED_BUNDLES))}. Make one with: python -m model_bundle build"
+        f"{place} is neither a local folder nor a known model bundle. Known: "
+        f"{', '.join(sorted(NAMED_BUNDLES))}. Build one with: python -m model_bundle build"
     )
 
 
@@ -53,7 +53,7 @@ def _local(place: str) -> Path:
         return Path(place).expanduser()
     url = urlsplit(place)
     if url.netloc not in ("", "localhost"):
-        raise BundleFormatError(f"{place} is on another machine; write file:///FOLDER for a folder here.")
+        raise BundleFormatError(f"{place} is on another machine; write file:///FOLDER for a local folder.")
     return Path(unquote(url.path))
 
 

@@ -1,10 +1,12 @@
-"""A bundle to Google Cloud Storage, under its digest, so that workers anywhere find exactly this one."""
+"""Uploads a bundle to Google Cloud Storage under its digest, and copies a bundle into a new folder."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+from model_bundle.base.cache import staging
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.gcs import call_storage, split_url
 from model_bundle.bundle.manifest import MANIFEST_NAME
@@ -12,22 +14,22 @@ from model_bundle.errors import SourceError
 
 
 def push_bundle(place: str, store: str) -> tuple[str, int]:
-    """Sends a bundle to ``store/DIGEST``; what is there already is not sent again.
+    """Uploads a bundle to ``store/DIGEST``; files that are already there are not sent again.
 
-    ``bundle.json`` goes last: until it is there, nobody takes the folder for a bundle.
+    ``bundle.json`` is sent last: without it the folder is not a bundle.
 
     Args:
         place: a folder, URL or name, as for ``ModelBundle.open``.
         store: ``gs://bucket/folder``.
 
     Returns:
-        The bundle's URL with its digest as a pin left out, and how many files were sent.
+        The bundle's URL, without a pin, and the number of files sent.
 
     Raises:
-        ModelBundleError: the bundle is damaged, or the storage refuses.
+        ModelBundleError: the bundle is damaged, or the upload fails.
     """
     if not store.startswith("gs://"):
-        raise SourceError(f"{store} is no place that workers share; write gs://BUCKET/FOLDER.")
+        raise SourceError(f"{store} is not storage that workers share; write gs://BUCKET/FOLDER.")
     bundle = ModelBundle.open(place, allow_recorded=True)  # nothing is loaded
     url = f"{store.rstrip('/')}/{bundle.digest}"
     bucket, prefix = split_url(url)
@@ -46,7 +48,7 @@ def _sizes(url: str, bucket: Any, prefix: str) -> dict[str, int]:
 
 
 def _send(url: str, bucket: Any, prefix: str, folder: Path, files: list[str]) -> None:
-    """Sends files beside each other; each is checked on arrival by its md5."""
+    """Uploads files in parallel; the storage checks each by its md5."""
     from google.cloud.storage import transfer_manager
 
     if not files:
@@ -62,3 +64,22 @@ def _send(url: str, bucket: Any, prefix: str, folder: Path, files: list[str]) ->
         ),
         "written",
     )
+
+
+def pull_bundle(place: str, folder: Path) -> ModelBundle:
+    """Copies a bundle into a new folder, atomically, and opens it there.
+
+    Args:
+        place: a folder, URL or name, as for ``ModelBundle.open``.
+        folder: must not exist.
+
+    Raises:
+        ModelBundleError: there is no such bundle, it is damaged, or the folder exists.
+    """
+    if folder.exists():
+        raise SourceError(f"{folder} already exists and will not be overwritten. Choose a new folder.")
+    found = ModelBundle.open(place, allow_recorded=True)  # nothing is loaded
+    with staging(folder.absolute().parent) as work:
+        shutil.copytree(found.path, work / "bundle")
+        (work / "bundle").replace(folder)
+    return ModelBundle.open(f"{folder}@sha256:{found.digest}")

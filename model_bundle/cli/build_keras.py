@@ -6,8 +6,8 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from model_bundle.builders.keras.columns import expand_columns
 from model_bundle.builders.keras.input_roles import Role
+from model_bundle.builders.keras.options import expand_columns
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.allow_ops import add_allow_ops
 from model_bundle.cli.command import Command, positive, yes_no

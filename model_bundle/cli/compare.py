@@ -29,22 +29,21 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> int:
-    from model_bundle.base.similarity import Limits
+    from model_bundle.base.similarity import Tolerance
     from model_bundle.bundle.bundle import ModelBundle
-    from model_bundle.compare.compare import Asked, compare
-    from model_bundle.compare.read_files import align, read_old_vectors, read_texts
-    from model_bundle.compare.report import report
+    from model_bundle.compare.compare import RequestedSettings, compare, report
+    from model_bundle.compare.read_files import align, read_expected_vectors, read_texts
 
-    old = read_old_vectors(flags.expected, flags.expected_layer)
+    old = read_expected_vectors(flags.expected, flags.expected_layer)
     table = read_texts(flags.texts)
     texts, names, expected = align(table, old)
-    asked = Asked(
+    asked = RequestedSettings(
         layer=flags.layer,
         pooling=None if flags.pooling is None else Pooling(flags.pooling),
         normalize=flags.normalize,
         max_tokens=flags.max_tokens,
     )
-    limits = Limits(flags.min_cosine, flags.max_difference)
+    limits = Tolerance(flags.min_cosine, flags.max_difference)
     bundle = ModelBundle.open(flags.bundle, flags.allow_ops)
     print_allowed(bundle)
     found = compare(bundle, texts, expected, asked, limits, table.columns)

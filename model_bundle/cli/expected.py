@@ -70,24 +70,23 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
         raise SettingsError("--texts and --expected belong together: vectors of old, and what they are of.")
     if flags.expected is None:
         return build(flags.output)
-    from model_bundle.base.similarity import Limits
+    from model_bundle.base.similarity import Tolerance
     from model_bundle.builders.assemble import check_output
-    from model_bundle.builders.reference_vectors import adopt_old_vectors
+    from model_bundle.builders.reference_vectors import add_reference_vectors
     from model_bundle.bundle.bundle import ModelBundle
-    from model_bundle.compare.compare import compare
-    from model_bundle.compare.read_files import align, read_old_vectors, read_texts
-    from model_bundle.compare.report import report
+    from model_bundle.compare.compare import compare, report
+    from model_bundle.compare.read_files import align, read_expected_vectors, read_texts
 
     output: Path = flags.output
     check_output(output)
-    old = read_old_vectors(flags.expected, flags.expected_layer)
+    old = read_expected_vectors(flags.expected, flags.expected_layer)
     table = read_texts(flags.texts)
     texts, names, expected = align(table, old)
-    limits = Limits(flags.min_cosine, flags.max_difference)
+    limits = Tolerance(flags.min_cosine, flags.max_difference)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
         built = build(Path(folder) / output.name)
-        found = compare(built, texts, expected, limits=limits, columns=table.columns)
+        found = compare(built, texts, expected, tolerance=limits, columns=table.columns)
         for line in report(found, texts, names):
             print(line, flush=True)
         if not found.is_same:
@@ -95,7 +94,7 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
                 "The model does not give the vectors of --expected, see above; nothing was built. Build it "
                 "as the report says, or without --expected."
             )
-        adopted = adopt_old_vectors(built, texts, expected, found, limits)
+        adopted = add_reference_vectors(built, texts, expected, found, limits)
         if output.exists():
             output.rmdir()
         adopted.path.replace(output)

@@ -31,7 +31,7 @@ def _add_pull_flags(parser: ArgumentParser) -> None:
 
 
 def _pull(flags: Namespace) -> None:
-    from model_bundle.bundle.pull import pull_bundle
+    from model_bundle.bundle.transfer import pull_bundle
 
     bundle = pull_bundle(flags.bundle, flags.folder)
     print(f"{bundle.path}@sha256:{bundle.digest}")

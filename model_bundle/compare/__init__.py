@@ -1,1 +1,4 @@
-"""Vectors of old beside today's: are they the same, and if not, which setting would make them so."""
+"""Compares reference vectors with a bundle's, and finds settings that explain a difference.
+
+Read ``read_files``, ``compare``, then ``search_settings`` with ``settings`` and ``reference_model``.
+"""

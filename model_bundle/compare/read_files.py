@@ -1,4 +1,4 @@
-"""Texts, and the vectors that they had, from the files that people keep them in."""
+"""Reads texts and their reference vectors from common file formats, and pairs them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from model_bundle.errors import SettingsError
 _TABLES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _ID_COLUMNS = ("id", "doc_id", "ids")
 _VECTOR_COLUMNS = ("embedding", "embeddings", "vector", "vectors", "scores", "logits", "features")
-# What AllenNLP's elmo command writes: which line of its input each array is of.
+# Written by AllenNLP's elmo command: the input line of each array.
 _ALLENNLP_INDEX = "sentence_to_index"
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts in their order; ``ids`` is None where they have none. ``columns`` are all of their table."""
+    """Texts in order; ``ids`` is None if they have none. ``columns``: all columns of their table."""
 
     texts: list[str]
     ids: list[str] | None
@@ -30,18 +30,18 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class OldVectors:
-    """What texts had: float[dim] each, or float[words, dim]. ``ids`` is None where order is all there is."""
+class ExpectedVectors:
+    """Reference vectors: float[dim] or float[words, dim] per text. ``ids`` is None if they are ordered."""
 
     vectors: list[np.ndarray]
     ids: list[str] | None
 
 
 def read_texts(path: Path) -> Texts:
-    """Reads texts: a line each in ``.txt``; ``text`` and, where there is one, ``id`` of a table.
+    """Reads texts: one per line in ``.txt``; the columns ``text`` and, if present, ``id`` of a table.
 
     Raises:
-        SettingsError: says what was expected.
+        SettingsError: the file has another form; the message says what was expected.
     """
     if path.suffix not in _TABLES:
         lines = read_text("--texts", path).split("\n")
@@ -55,29 +55,30 @@ def read_texts(path: Path) -> Texts:
     return Texts([row["text"] for row in rows], _ids_of(rows), columns)
 
 
-def read_old_vectors(path: Path, layer: int | None = None) -> OldVectors:
-    """Reads vectors of old.
+def read_expected_vectors(path: Path, layer: int | None = None) -> ExpectedVectors:
+    """Reads reference vectors.
 
-    ``.npy``: an array of rows. ``.npz``: one array, or several with ``ids`` beside. ``.hdf5``, ``.h5``: one
-    array of rows, or one for each text, by its number or id, as AllenNLP's ``elmo`` command writes them.
+    ``.npy``: an array of rows. ``.npz``: one array, or several with ``ids``. ``.hdf5``, ``.h5``: one array of
+    rows, or one per text, by its number or id, as AllenNLP's ``elmo`` command writes them.
     ``.jsonl``: lists, or objects with ``embedding`` and ``id``. ``.parquet``: the same columns.
 
     Args:
-        layer: which one of arrays [layers, words, dim].
+        path: the file.
+        layer: the layer to take from arrays [layers, words, dim].
 
     Raises:
-        SettingsError: the file holds something else; says what was expected.
+        SettingsError: the file has another form; the message says what was expected.
     """
     try:
         found = _read(path)
-        return OldVectors([_checked(array, layer, path) for array in found.vectors], found.ids)
+        return ExpectedVectors([_checked(array, layer, path) for array in found.vectors], found.ids)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"--expected {path} cannot be read as vectors: {error}") from error
 
 
-def _read(path: Path) -> OldVectors:
+def _read(path: Path) -> ExpectedVectors:
     if path.suffix == ".npy":
-        return OldVectors(list(np.load(path, allow_pickle=False)), None)
+        return ExpectedVectors(list(np.load(path, allow_pickle=False)), None)
     if path.suffix == ".npz":
         return _npz(path)
     if path.suffix in (".hdf5", ".h5"):
@@ -87,7 +88,7 @@ def _read(path: Path) -> OldVectors:
     raise SettingsError(f"--expected {path}: expected .npz, .npy, .hdf5, .h5, .parquet or .jsonl.")
 
 
-def _npz(path: Path) -> OldVectors:
+def _npz(path: Path) -> ExpectedVectors:
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     named = next((arrays.pop(name) for name in _ID_COLUMNS if name in arrays), None)
@@ -96,11 +97,11 @@ def _npz(path: Path) -> OldVectors:
     if chosen is None and len(arrays) == 1:
         chosen = next(iter(arrays))
     if chosen is not None:
-        return OldVectors(list(arrays[chosen]), ids)
+        return ExpectedVectors(list(arrays[chosen]), ids)
     return _numbered(arrays)
 
 
-def _hdf5(path: Path) -> OldVectors:
+def _hdf5(path: Path) -> ExpectedVectors:
     import h5py
 
     with h5py.File(path, "r") as stored:
@@ -109,23 +110,23 @@ def _hdf5(path: Path) -> OldVectors:
     named = next((arrays.pop(name) for name in _ID_COLUMNS if name in arrays), None)
     if len(arrays) == 1 and (named is not None or "0" not in arrays):
         ids = None if named is None else [_text(item) for item in named]
-        return OldVectors(list(next(iter(arrays.values()))), ids)
+        return ExpectedVectors(list(next(iter(arrays.values()))), ids)
     return _numbered(arrays)
 
 
-def _numbered(arrays: dict[str, np.ndarray]) -> OldVectors:
-    """One array a text: by number, in order, or by id."""
+def _numbered(arrays: dict[str, np.ndarray]) -> ExpectedVectors:
+    """Returns one array per text: by number, in order, or by id."""
     if not arrays:
         raise SettingsError("no arrays were found in it")
     if sorted(arrays) == sorted(map(str, range(len(arrays)))):
-        return OldVectors([arrays[str(index)] for index in range(len(arrays))], None)
-    return OldVectors(list(arrays.values()), list(arrays))
+        return ExpectedVectors([arrays[str(index)] for index in range(len(arrays))], None)
+    return ExpectedVectors(list(arrays.values()), list(arrays))
 
 
-def _table(path: Path) -> OldVectors:
+def _table(path: Path) -> ExpectedVectors:
     rows = read_rows("--expected", path)
     if not all(isinstance(row, dict) for row in rows):
-        return OldVectors([np.asarray(row, dtype=np.float64) for row in rows], None)
+        return ExpectedVectors([np.asarray(row, dtype=np.float64) for row in rows], None)
     column = next((name for name in _VECTOR_COLUMNS if rows and name in rows[0]), None)
     if column is None:
         raise SettingsError(
@@ -135,16 +136,16 @@ def _table(path: Path) -> OldVectors:
     ids = _ids_of(rows)
     if rows and "word_index" in rows[0] and ids is not None:
         return _joined_words(rows, ids, column)
-    return OldVectors([np.asarray(row[column], dtype=np.float64) for row in rows], ids)
+    return ExpectedVectors([np.asarray(row[column], dtype=np.float64) for row in rows], ids)
 
 
-def _joined_words(rows: Sequence[dict[str, Any]], ids: list[str], column: str) -> OldVectors:
-    """Rows of words, as a job writes them, to an array for each text."""
+def _joined_words(rows: Sequence[dict[str, Any]], ids: list[str], column: str) -> ExpectedVectors:
+    """Joins rows of words, as a job writes them, to one array per text."""
     words: dict[str, list[tuple[int, Any]]] = {}
     for row, name in zip(rows, ids, strict=True):
         words.setdefault(name, []).append((row["word_index"], row[column]))
     arrays = [np.asarray([vector for _, vector in sorted(found)]) for found in words.values()]
-    return OldVectors(arrays, list(words))
+    return ExpectedVectors(arrays, list(words))
 
 
 def _ids_of(rows: Sequence[dict[str, Any]]) -> list[str] | None:
@@ -157,7 +158,7 @@ def _checked(array: np.ndarray, layer: int | None, path: Path) -> np.ndarray:
         array = array[layer]
     if array.ndim == 3:
         raise SettingsError(
-            f"--expected {path} has arrays [layers, words, dim] {list(array.shape)}; say which layer with "
+            f"--expected {path} has arrays [layers, words, dim] {list(array.shape)}; choose a layer with "
             f"--expected_layer 0 to {len(array) - 1}."
         )
     if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
@@ -169,27 +170,27 @@ def _text(item: Any) -> str:
     return item.decode("utf-8") if isinstance(item, bytes) else str(item)
 
 
-def align(texts: Texts, old: OldVectors) -> tuple[list[str], list[str], list[np.ndarray]]:
+def align(texts: Texts, old: ExpectedVectors) -> tuple[list[str], list[str], list[np.ndarray]]:
     """Pairs texts with their vectors, by id where both have ids, else by order.
 
     Returns:
-        The texts, what to call each of them, and their vectors.
+        The texts, a name for each, and their vectors.
 
     Raises:
-        SettingsError: they do not pair up; names what is left over.
+        SettingsError: they do not pair up; the message names what is left over.
     """
     if texts.ids is None or old.ids is None:
         if len(texts.texts) != len(old.vectors):
             raise SettingsError(
-                f"There are {len(texts.texts)} texts and {len(old.vectors)} vectors, and no ids in both to "
-                "pair them by: they must be as many and in the same order."
+                f"There are {len(texts.texts)} texts and {len(old.vectors)} vectors, and not both have ids: "
+                "without ids they must be equally many and in the same order."
             )
         return texts.texts, texts.ids or [str(n) for n in range(len(texts.texts))], old.vectors
     for what, ids in (("texts", texts.ids), ("expected", old.ids)):
         repeated = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
         if repeated:
             raise SettingsError(
-                f"--{what}: the ids {_some(repeated)} come more than once; they must be unique."
+                f"--{what}: the ids {_some(repeated)} occur more than once; they must be unique."
             )
     by_id = dict(zip(old.ids, old.vectors, strict=True))
     lost = [name for name in texts.ids if name not in by_id] + sorted(by_id.keys() - set(texts.ids))

@@ -1,4 +1,4 @@
-"""A model that gives all it has for one text at a time, prepared as one likes: slow, and sure."""
+"""Runs a model on one text at a time, with any preparation, and returns all outputs: slow, but reliable."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class RawModel:
 
     Args:
         bundle: a checked bundle.
-        rows: whether the words of texts are wanted.
-        max_tokens: the limit, where a preparation does not say otherwise.
+        rows: whether the words of texts are needed.
+        max_tokens: the limit, unless a preparation sets another.
     """
 
     def __init__(self, bundle: ModelBundle, rows: Rows, max_tokens: int | None) -> None:
@@ -40,7 +40,7 @@ class RawModel:
         self._inputs: dict[Preparation, TextInput] = {}
 
     def run(self, text: str, preparation: Preparation, numbers: np.ndarray) -> RawText:
-        """Computes every output for a text.
+        """Computes every output for one text.
 
         Args:
             text: any string.
@@ -49,7 +49,7 @@ class RawModel:
 
         Raises:
             SettingsError: the bundle has no such input or graph.
-            ModelRunError: the model failed, as it does on more tokens than it has positions.
+            ModelRunError: the model failed, for example on more tokens than it has positions.
         """
         manifest = self._bundle.manifest
         prepared = self._input(preparation).prepare([text.lower() if preparation.lowercase else text])
@@ -75,7 +75,7 @@ class RawModel:
         if preparation.boundaries is not None:
             name = BOUNDARY_SIGNATURES[preparation.boundaries]
         if name not in self._loaded.signatures:
-            raise SettingsError(f"The bundle was built without the signature {name}; build it again.")
+            raise SettingsError(f"The bundle was built without the signature {name}; rebuild it.")
         return self._loaded.signatures[name]
 
     def _input(self, preparation: Preparation) -> TextInput:
@@ -103,7 +103,7 @@ class RawModel:
 
 
 def _write_cased(bundle_dir: Path, folder: Path) -> None:
-    """Copies a tokenizer without what lower-cases text."""
+    """Copies a tokenizer without its lower-casing."""
     content = json.loads((bundle_dir / TOKENIZER_FILE).read_text(encoding="utf-8"))
     content["normalizer"] = _cased(content["normalizer"])
     target = folder / TOKENIZER_FILE

@@ -1,4 +1,4 @@
-"""Which settings would give the old vectors."""
+"""Searches for settings that reproduce reference vectors."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model_bundle.base.similarity import Limits, distances
+from model_bundle.base.similarity import Tolerance, distances
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Rows
 from model_bundle.compare.reference_model import RawModel
 from model_bundle.compare.settings import Preparation, RawText, Reading, Settings, preparations, readings
 from model_bundle.errors import ModelRunError, SettingsError
 
-# Texts that are tried: enough to tell settings apart, few enough for a model that takes a second each.
+# Number of texts tried: enough to distinguish settings, few enough for a model that takes a second per text.
 MAX_TRIED = 6
-# Limits that people have set, tried first; the rest of a range only where it is short.
+# Common limits, tried first; the rest of a range only if it is short.
 _USUAL_LIMITS: tuple[int, ...] = (
     *(8, 10, 12, 16, 20, 25, 30, 32, 40, 48, 50, 60, 64, 80, 96, 100, 120, 128, 150, 160, 192, 200, 220, 250),
     *(254, 256, 300, 320, 350, 384, 400, 448, 450, 500, 510, 512),
@@ -27,10 +27,10 @@ _MAX_PARTIAL = 4
 
 @dataclass(frozen=True)
 class Search:
-    """Old vectors to be explained, shortest text first, and the model to try.
+    """Reference vectors to explain, shortest text first, and the model to try.
 
-    ``numbers``: float64[texts, columns], what a model takes beside the texts. ``scale``: the largest element
-    of all old vectors.
+    ``numbers``: float64[texts, columns], the numeric inputs. ``scale``: the largest element of all reference
+    vectors.
     """
 
     bundle: ModelBundle
@@ -39,11 +39,11 @@ class Search:
     texts: Sequence[str]
     numbers: np.ndarray
     expected: Sequence[np.ndarray]
-    limits: Limits
+    tolerance: Tolerance
     scale: float
 
     def run(self) -> list[Settings]:
-        """Returns the settings under which every text has its old vector; may be none."""
+        """Returns the settings that reproduce every text's reference vector; may be none."""
         dim = self.expected[0].shape[-1]
         tried: list[_Tried] = []
         for preparation in preparations(self.bundle):
@@ -58,7 +58,7 @@ class Search:
         return matching or self._other_limits(tried)
 
     def _other_limits(self, tried: Sequence[_Tried]) -> list[Settings]:
-        """Short texts that match beside long ones that do not speak for another limit."""
+        """Tries other limits, which are likely if short texts match and long ones do not."""
         partial = sorted((one for one in tried if one.is_cut), key=lambda one: -int(one.same.sum()))
         found = [match for one in partial[:_MAX_PARTIAL] for match in self._limits_between(one)]
         if found or partial:
@@ -74,7 +74,7 @@ class Search:
         return found
 
     def _limits_between(self, one: _Tried) -> list[Settings]:
-        """Tries limits from the longest text that matches up to the shortest that does not, and beyond."""
+        """Tries limits from the longest matching text to the shortest that differs, then larger ones."""
         low, high = int(one.lengths[one.same].max()), int(one.lengths[~one.same].min())
         between: Iterable[int] = range(low, high)
         if high - low > _SHORT_RANGE:
@@ -95,21 +95,21 @@ class Search:
         return True
 
     def _raws(self, preparation: Preparation, texts: Sequence[int] | None = None) -> list[RawText] | None:
-        """Runs the texts at these positions, or all; None where the model cannot be run so."""
+        """Runs the texts at these positions, or all; None if the model does not support it."""
         chosen = range(len(self.texts)) if texts is None else texts
         try:
             return [self.model.run(self.texts[i], preparation, self.numbers[i]) for i in chosen]
         except (ModelRunError, SettingsError):
-            return None  # more tokens than positions, or a graph that the bundle does not have
+            return None  # more tokens than positions, or a signature that the bundle lacks
 
     def _same(self, raws: Sequence[RawText], reading: Reading, expected: Sequence[np.ndarray]) -> np.ndarray:
         found = [reading.apply(raw, self.bundle, self.rows) for raw in raws]
-        return distances(found, expected, self.limits, self.scale).same
+        return distances(found, expected, self.tolerance, self.scale).same
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """Settings, which texts they explain, and how many tokens these have."""
+    """Settings, bool[texts] that they explain, and int[texts] lengths in tokens."""
 
     settings: Settings
     same: np.ndarray
@@ -127,8 +127,8 @@ def pick_texts(num_tokens: Sequence[int], same: np.ndarray) -> list[int]:
     """Picks texts to try, shortest first: those that differ, of all lengths, and one that does not.
 
     Args:
-        num_tokens: length of each text, by any measure.
-        same: bool[texts], which ones have their old vector already.
+        num_tokens: length of each text, in any unit.
+        same: bool[texts], which ones already match.
     """
     by_length: Callable[[int], int] = num_tokens.__getitem__
     unlike = sorted(np.flatnonzero(~same).tolist(), key=by_length)

@@ -1,4 +1,4 @@
-"""The settings that decide what a vector is, as far as old vectors may differ in them."""
+"""The settings that determine a vector and in which reference vectors may differ."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from model_bundle.inference.results import word_states
 from model_bundle.inference.scores import class_logits, class_names, scores_of
 from model_bundle.runtime.pooling import normalize, pool
 from model_bundle.runtime.request import EncodeRequest
-from model_bundle.text.window_words import WordParts
+from model_bundle.text.windows import WordParts
 
 _POOLINGS = (Pooling.MEAN, Pooling.FIRST, Pooling.MAX, Pooling.LAST)
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a text becomes the model's input. None is as the bundle says.
+    """How a text becomes the model's input. None means the bundle's setting.
 
-    ``lowercase``: text is lower-cased first, or capitals reach the vocabulary. ``max_tokens`` 0 is no limit.
-    ``boundaries``, ``word_split``: of ELMo.
+    ``lowercase``: text is lower-cased first, or casing is kept. ``max_tokens`` 0 means no limit.
+    ``boundaries``, ``word_split``: for ELMo.
     """
 
     lowercase: bool | None = None
@@ -35,10 +35,10 @@ class Preparation:
 
 @dataclass(frozen=True)
 class RawText:
-    """What a model gave for one text, padding cut off.
+    """A model's outputs for one text, without padding.
 
-    ``outputs``: float32[tokens, dim] or float32[dim] by name. ``pieces``: int32[words, 2], where words were
-    asked for. ``num_tokens``: before truncation.
+    ``outputs``: float32[tokens, dim] or float32[dim] by name. ``pieces``: int32[words, 2], if words were
+    requested. ``num_tokens``: before truncation.
     """
 
     outputs: Mapping[str, np.ndarray]
@@ -48,10 +48,10 @@ class RawText:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a text's vector, or its words' vectors, are made of the model's outputs.
+    """How the vector of a text, or those of its words, are computed from the model's outputs.
 
-    ``pooling`` is None where the output is one vector a text, or rows are words. ``scores`` makes scores of
-    logits.
+    ``pooling`` is None if the output is one vector per text, or rows are words. ``scores``: convert logits to
+    scores.
     """
 
     output: str
@@ -79,21 +79,21 @@ class Reading:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that was tried at once."""
+    """One combination to try."""
 
     preparation: Preparation
     reading: Reading
 
 
 def asked_reading(request: EncodeRequest, bundle: ModelBundle) -> Reading:
-    """Returns the reading that a request means."""
+    """Returns the reading that corresponds to a request."""
     (output,) = request.outputs
     is_class = bundle.spec(output).kind == "class"
     return Reading(output, request.pooling, request.normalize, scores=is_class)
 
 
 def readings(bundle: ModelBundle, dim: int, rows: Rows) -> Iterator[Reading]:
-    """Lists every way to get vectors of this size from a bundle."""
+    """Yields every way to get vectors of this size from a bundle."""
     for name, spec in bundle.manifest.outputs.items():
         if spec.kind == "class":
             if spec.per_token == (rows is Rows.WORD) and dim in (spec.dim, len(class_names(bundle.manifest))):
@@ -108,7 +108,7 @@ def readings(bundle: ModelBundle, dim: int, rows: Rows) -> Iterator[Reading]:
 
 
 def preparations(bundle: ModelBundle) -> Iterator[Preparation]:
-    """Lists the bundle's own preparation of texts, and those that differ in one thing but the limit."""
+    """Yields the bundle's own preparation, and those that differ in one setting other than the limit."""
     manifest = bundle.manifest
     yield Preparation()
     spec = manifest.tokenizer
@@ -123,7 +123,7 @@ def preparations(bundle: ModelBundle) -> Iterator[Preparation]:
 
 
 def differences(settings: Settings, asked: Reading, bundle: ModelBundle) -> list[str]:
-    """Names what settings have otherwise than was asked for, as flags where there are any."""
+    """Returns how settings differ from the requested ones, as flags where flags exist."""
     return [*_reading_differences(settings.reading, asked, bundle), *_input_differences(settings, bundle)]
 
 

@@ -1,1 +1,6 @@
-"""Texts to results in memory, without Beam: encoders, classifiers, batches."""
+"""Texts to results in memory, without Beam.
+
+Read ``encoder`` or ``classifier`` (the API), then ``text_encoder`` with ``batching``, ``results``,
+``window_results`` and ``numeric_inputs``; ``scores`` for classes. ``stateful_elmo``, ``verify`` and
+``bfloat16_speedup`` are separate tools.
+"""

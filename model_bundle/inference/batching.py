@@ -1,4 +1,4 @@
-"""Lengths to batches under a padded token budget."""
+"""Plans batches from text lengths under a padded token budget."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# With more for each lane, one that idles at the end costs less than 3 % of the time.
+# With more batches per thread, a thread that idles at the end costs less than 3 % of the time.
 _MANY_BATCHES = 16
 # Fewer cells than these are not worth a batch of their own.
-_WORTH_A_LANE = 1024
-# Numbers of texts have so many significant bits: 36 and 40, not 37. oneDNN makes kernels for every shape, and
-# many of each kind are kept on each thread: hundreds of megabytes, unless shapes come again.
+_MIN_SHARE_CELLS = 1024
+# Significant bits of the number of texts in a batch: 36 and 40, not 37. oneDNN builds kernels for every shape
+# and keeps many of them per thread: hundreds of megabytes unless shapes recur.
 _SIGNIFICANT_BITS = 4
 
 
@@ -22,14 +22,14 @@ def plan_batches(
 
     Args:
         lengths: int[texts], tokens of each text after truncation.
-        max_batch_tokens: limit on padded cells, longest x count. A text that is longer on its own still gets
-            a batch, alone.
+        max_batch_tokens: limit on padded cells, longest x count. A text that exceeds it gets a batch of its
+            own.
         equal_lengths: never pad, for models whose result depends on padding.
-        one_each: a batch for each text, for such models where only their graph knows lengths.
+        one_each: one batch per text, for such models whose lengths only the graph knows.
 
     Yields:
         int64[batch], positions in ``lengths``. Each text is in exactly one batch; longest texts come first,
-        so that running out of memory shows at once.
+        so that a lack of memory shows at once.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -45,7 +45,7 @@ def plan_batches(
 
 
 def _round_down(number: int) -> int:
-    """Returns the number or a little less, of a few numbers.
+    """Rounds down to ``_SIGNIFICANT_BITS`` significant bits.
 
     >>> [_round_down(number) for number in (1, 15, 17, 39, 290)]
     [1, 15, 16, 36, 288]
@@ -54,32 +54,32 @@ def _round_down(number: int) -> int:
     return number >> shift << shift
 
 
-def even_budget(lengths: np.ndarray, max_batch_tokens: int, num_lanes: int) -> int:
-    """Lowers the budget of a few batches so that every lane gets as much to do as the others.
+def balance_budget(lengths: np.ndarray, max_batch_tokens: int, parallelism: int) -> int:
+    """Lowers the budget for a small number of batches so that all threads get equal work.
 
-    Three equal batches keep two lanes busy for as long as four, and the second lane idle for a quarter of it.
+    On two threads, three equal batches take as long as four, and one thread idles for a quarter of it.
 
     Args:
         lengths: int[texts], as for ``plan_batches``.
         max_batch_tokens: limit on padded cells.
-        num_lanes: batches that run side by side.
+        parallelism: batches that run in parallel.
 
     Returns:
-        A limit of at most ``max_batch_tokens``. Many batches keep theirs, and little work is not split up.
+        A limit of at most ``max_batch_tokens``; unchanged for many batches. Little work is not split up.
     """
     num_cells = int(lengths.sum())
-    if num_cells > _MANY_BATCHES * num_lanes * max_batch_tokens:
+    if num_cells > _MANY_BATCHES * parallelism * max_batch_tokens:
         return max_batch_tokens
     num_batches = sum(1 for _ in plan_batches(lengths, max_batch_tokens))
-    num_batches = -(-num_batches // num_lanes) * num_lanes
-    even = max(num_cells // max(num_batches, 1), _WORTH_A_LANE)
-    # Padding, and texts being whole, take some more than an equal share.
+    num_batches = -(-num_batches // parallelism) * parallelism
+    even = max(num_cells // max(num_batches, 1), _MIN_SHARE_CELLS)
+    # Padding and whole texts need somewhat more than an equal share.
     while even < max_batch_tokens and sum(1 for _ in plan_batches(lengths, even)) > num_batches:
         even += max(even // 100, 1)
     return min(even, max_batch_tokens)
 
 
-def halves(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Splits a batch in two, to find the text that makes it fail."""
+def bisect_batch(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Splits a batch in two, to isolate the text that makes it fail."""
     middle = len(batch) // 2
     return batch[:middle], batch[middle:]

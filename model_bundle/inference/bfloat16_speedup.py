@@ -1,4 +1,4 @@
-"""How much faster bfloat16 is here, for this model: measured, not looked up."""
+"""Measures how much faster bfloat16 is on this machine for a model."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _WORDS = 40
 
 
 def measure_bfloat16_speedup(place: str | Path, request: EncodeRequest) -> float | None:
-    """Times a batch of ordinary length in both precisions, one model after the other in memory.
+    """Times a batch of ordinary length in both precisions, with one model in memory at a time.
 
     Returns:
-        float32 time over bfloat16 time, or None where the bundle cannot run in bfloat16.
+        float32 time divided by bfloat16 time, or None if the bundle cannot run in bfloat16.
     """
     bundle = ModelBundle.open(place)
     try:
@@ -40,7 +40,7 @@ def measure_bfloat16_speedup(place: str | Path, request: EncodeRequest) -> float
 
 
 def _seconds(bundle: ModelBundle, request: EncodeRequest) -> float:
-    """Returns the median seconds of a batch; frees the model, unless somebody else holds it."""
+    """Returns the median seconds per batch; frees the model unless it is in use elsewhere."""
     runtime = shared_runtime(bundle, request)
     words = "the of market said new people team space first game science company two world"
     text = " ".join((words.split() * _WORDS)[:_WORDS])

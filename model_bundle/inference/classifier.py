@@ -1,4 +1,4 @@
-"""Texts to classes in memory, without Beam: what a job computes, and the reference it is held to."""
+"""Classifies texts in memory, without Beam: the same results as a job, and the reference for its tests."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from model_bundle.runtime.request import EncodeRequest
 
 @dataclass(frozen=True)
 class Classes:
-    """What a classifier says of some texts.
+    """The result of a classifier.
 
-    ``logits``: float32[rows, labels] as the model gave them. ``scores``: the same after the bundle's
-    function. ``row_texts``: int64[rows], the position of each row's text. ``words``: of each row, where rows
-    are words.
+    ``logits``: float32[rows, labels], the model's output. ``scores``: the same after the bundle's score
+    function. ``row_texts``: int64[rows], the position of each row's text. ``words``: the word of each row,
+    where rows are words.
     """
 
     names: tuple[str, ...]
@@ -47,7 +47,7 @@ class Classifier:
         max_batch_tokens, buffer_texts, num_threads: see ``Encoder``.
 
     Raises:
-        SettingsError: the bundle is no classifier, or an option does not fit it.
+        SettingsError: the bundle is not a classifier, or an option does not fit it.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Classifier:
         self.names = class_names(self.bundle.manifest)
 
     def classify(self, texts: Sequence[str], numeric: Numeric = None) -> Classes:
-        """Judges texts, or the words of texts, in their order.
+        """Classifies texts, or the words of texts, in order.
 
         Args:
             texts: any strings.
@@ -109,7 +109,7 @@ class Classifier:
 
 
 def join_words(parts: Sequence[WordRows]) -> WordRows:
-    """Puts words behind each other; at least one part."""
+    """Concatenates words; at least one part."""
     return WordRows(
         index=np.concatenate([part.index for part in parts]),
         words=[word for part in parts for word in part.words],

@@ -1,4 +1,4 @@
-"""Texts to vectors in memory, without Beam: what a job computes, and the reference it is held to."""
+"""Encodes texts in memory, without Beam: the same results as a job, and the reference for its tests."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 
 _ERRORS = {"out_of_memory": ModelMemoryError, "non_finite": NonFiniteError}
-# Numbers by the name of their column.
+# Numbers by column name.
 Numeric = Mapping[str, Sequence[float] | np.ndarray] | None
-# Texts that are sorted by length together: enough to keep padding near 1 %.
+# Texts sorted by length together: enough to keep padding near 1 %.
 DEFAULT_BUFFER_TEXTS = 4096
 
 
@@ -36,14 +36,14 @@ class Encoder:
     Args:
         bundle: a folder, a known name, or an opened bundle.
         layers, pooling, normalize, max_tokens, prompt, prompt_text, precision, rows, long_texts, word_pieces:
-            see ``EncodeRequest.resolve``. With ``OnLong.DEAD_LETTER`` a text that is too long is one that
+            see ``EncodeRequest.resolve``. With ``OnLong.DEAD_LETTER`` a text that is too long counts as
             failed; with ``OnLong.FAIL`` nothing of its buffer is computed.
-        max_batch_tokens: limit on padded cells of a batch; None means what is fastest here.
+        max_batch_tokens: limit on padded cells of a batch; None means the fastest measured on this machine.
         buffer_texts: texts sorted by length together; bounds memory.
-        num_threads: batches side by side, one thread each; None takes every core.
+        num_threads: batches run in parallel, one thread each; None means one per core.
         stateful: ELMo only: carry the LSTMs' state from batch to batch, as AllenNLP and bilm did. Vectors
-            then depend on the texts before; it is for getting old vectors again.
-        batch_texts: texts of such a batch, as in the run that is replayed.
+            then depend on the preceding texts; use it to reproduce old vectors.
+        batch_texts: texts per stateful batch, as in the run to reproduce.
     """
 
     _texts: TextEncoder | StatefulTextEncoder
@@ -87,7 +87,7 @@ class Encoder:
         self._load(opened, runtime, max_batch_tokens, buffer_texts)
         if stateful:
             self._texts = StatefulTextEncoder(opened, self.runtime, batch_texts)
-            # Batches must not be cut short at the end of a buffer.
+            # The end of a buffer must not cut a batch short.
             self._buffer_texts = max(buffer_texts // batch_texts, 1) * batch_texts
 
     @classmethod
@@ -100,7 +100,7 @@ class Encoder:
         buffer_texts: int = DEFAULT_BUFFER_TEXTS,
         num_threads: int | None = None,
     ) -> Self:
-        """Makes an encoder of settings that have been resolved already."""
+        """Builds an encoder from resolved settings."""
         encoder = cls.__new__(cls)
         runtime = TensorFlowRuntime(bundle, request, num_threads)
         encoder._load(bundle, runtime, max_batch_tokens, buffer_texts)
@@ -118,35 +118,35 @@ class Encoder:
 
     @property
     def max_batch_tokens(self) -> int:
-        """The limit on padded cells of a batch, as it is now."""
+        """The current limit on padded cells of a batch."""
         return self._texts.max_batch_tokens
 
     def encode(self, texts: Sequence[str], numeric: Numeric = None) -> np.ndarray:
-        """Returns the vectors of texts, in their order.
+        """Returns the vectors of texts, in order.
 
         Args:
-            texts: any strings; an empty one gets what the model makes of its special tokens.
-            numeric: where the model takes numbers, those of each of its columns by name, one a text.
+            texts: any strings; an empty one gets the vector of its special tokens.
+            numeric: where the model takes numbers, those of each column by name, one per text.
 
         Returns:
             float32[texts, dim] of the first output asked for; float32[words, dim] or float32[windows, dim]
             where these are rows.
 
         Raises:
-            ModelRunError: the model failed on a text, whose number is named; ``ModelMemoryError`` and
-                ``NonFiniteError`` where that is known.
+            ModelRunError: the model failed on a text, which the message numbers; ``ModelMemoryError`` or
+                ``NonFiniteError`` where that is the cause.
             SettingsError: the columns are not those that the model takes.
-            TextTooLongError: a text is too long, and ``long_texts`` says to fail.
+            TextTooLongError: a text is too long, and ``long_texts`` is set to fail.
         """
         return self.encode_outputs(texts, numeric)[self.request.outputs[0]]
 
     def encode_outputs(self, texts: Sequence[str], numeric: Numeric = None) -> dict[str, np.ndarray]:
-        """The same for every output asked for, by output name."""
+        """Returns the same for every requested output, by output name."""
         parts = [part.vectors for part in self.encode_buffers(texts, numeric)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.request.outputs}
 
     def encode_buffers(self, texts: Sequence[str], numeric: Numeric = None) -> Iterator[EncodedTexts]:
-        """Encodes some texts at a time, so that results need not all be in memory.
+        """Encodes a buffer of texts at a time, so that results need not all fit in memory.
 
         Yields:
             Results of at most ``buffer_texts`` texts; one empty result for no texts.

@@ -1,4 +1,4 @@
-"""Model outputs to rows: one a text, or one a word."""
+"""Converts model outputs to rows: one per text or one per word."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import numpy as np
 
 from model_bundle.errors import ModelRunError
 from model_bundle.text.prepared import PreparedTexts, PreparedWords
-from model_bundle.text.window_words import WordParts
-from model_bundle.text.windows import WindowedTexts
+from model_bundle.text.windows import WindowedTexts, WordParts
 
 
 @dataclass(frozen=True)
 class TextFailure:
-    """A text without a result: its position, a stable word to count by, and what happened."""
+    """A text without a result: its position, a stable reason code, and a message."""
 
     text_index: int
     reason: str
@@ -27,8 +26,8 @@ class TextFailure:
 class WordRows:
     """The words that rows stand for.
 
-    ``index``: int32[rows], counted from 0 in each text. ``words``: what stands there. ``start``, ``end``:
-    int32[rows], characters of the text.
+    ``index``: int32[rows], counted from 0 in each text. ``words``: their spelling. ``start``, ``end``:
+    int32[rows], character offsets in the text.
     """
 
     index: np.ndarray
@@ -41,8 +40,8 @@ class WordRows:
 class WindowSpans:
     """The windows that rows stand for: all int32[rows].
 
-    ``index`` counts from 0 in each text. ``start``, ``end`` are characters of the text. ``num_tokens`` are
-    those of the window, special ones and the prompt's included.
+    ``index`` counts from 0 in each text. ``start``, ``end`` are character offsets in the text. ``num_tokens``
+    counts the window's tokens, including special tokens and the prompt.
     """
 
     index: np.ndarray
@@ -53,14 +52,14 @@ class WindowSpans:
 
 @dataclass
 class EncodedTexts:
-    """What came of some texts.
+    """The results of some texts.
 
     ``vectors``: float32[rows, dim] by output name. ``row_texts``: int64[rows], the position of the text that
-    a row belongs to, ascending; rows of failed texts hold zeros or are missing. ``words``, ``windows``: of
-    each row, where rows are words or windows. ``num_tokens``, ``num_tokens_untruncated``: int32[texts].
-    ``num_words_untruncated``: int32[texts], where rows are words. ``num_padded_tokens``: cells that were
-    computed. ``num_windows``: int64[texts], where long texts became windows. ``window_tokens``:
-    int64[texts], those of their windows.
+    a row belongs to, ascending; rows of failed texts are zero or missing. ``words``, ``windows``: one per
+    row, where rows are words or windows. ``num_tokens``, ``num_tokens_untruncated``: int32[texts].
+    ``num_words_untruncated``: int32[texts], where rows are words. ``num_padded_tokens``: computed cells,
+    padding included. ``num_windows``: int64[texts], where long texts became windows. ``window_tokens``:
+    int64[texts], tokens in all windows of a text.
     """
 
     vectors: dict[str, np.ndarray]
@@ -77,12 +76,12 @@ class EncodedTexts:
 
     @property
     def num_fed_tokens(self) -> np.ndarray:
-        """int[texts], tokens that the model was given, as often as it was."""
+        """int[texts], tokens fed to the model; those in several windows count several times."""
         return self.num_tokens if self.window_tokens is None else self.window_tokens
 
     @property
     def was_truncated(self) -> np.ndarray:
-        """bool[texts]."""
+        """bool[texts], texts that lost tokens."""
         return np.asarray(self.num_tokens < self.num_tokens_untruncated)
 
     @property
@@ -93,8 +92,8 @@ class EncodedTexts:
         return np.bincount(self.row_texts, minlength=len(self.num_tokens))
 
 
-class DocumentRows:
-    """Gathers one vector for each row of a batch, which is a text.
+class DocumentRowCollector:
+    """Collects one vector per row of a batch; a row is a text.
 
     Args:
         prepared: the texts.
@@ -107,7 +106,7 @@ class DocumentRows:
         self._vectors = {name: np.zeros((num_texts, dim), np.float32) for name, dim in dims.items()}
 
     def keep(self, outputs: Mapping[str, np.ndarray], batch: np.ndarray) -> np.ndarray:
-        """Takes float32[batch, dim] by output name; gives bool[batch], which texts are finite.
+        """Stores float32[batch, dim] by output name; returns bool[batch], which texts are finite.
 
         Raises:
             ModelRunError: an output has another shape.
@@ -120,19 +119,19 @@ class DocumentRows:
         return np.asarray(finite)
 
     def finish(self) -> EncodedTexts:
-        """Returns what was kept."""
+        """Returns the stored rows."""
         prepared = self._prepared
         row_texts = np.arange(len(prepared.lengths))
         return EncodedTexts(self._vectors, row_texts, None, prepared.lengths, prepared.num_tokens)
 
 
-class EveryWord:
-    """Gathers a vector for each word of each text.
+class WordRowCollector:
+    """Collects a vector for each word of each text.
 
     Args:
         prepared: the texts, split into words.
         dims: dimension by output name.
-        first_piece: a word of several tokens gets what its first one got, else the mean over them.
+        first_piece: a word of several tokens gets the vector of its first token, else the mean over them.
     """
 
     def __init__(
@@ -145,7 +144,7 @@ class EveryWord:
         self._states: dict[int, dict[str, np.ndarray]] = {}
 
     def keep(self, outputs: Mapping[str, np.ndarray], batch: np.ndarray) -> np.ndarray:
-        """Takes float32[batch, longest, dim] by output name; gives bool[batch], which rows are finite.
+        """Stores float32[batch, longest, dim] by output name; returns bool[batch], which rows are finite.
 
         Raises:
             ModelRunError: an output has another shape.
@@ -163,7 +162,7 @@ class EveryWord:
         return finite
 
     def _parts(self, item: int) -> tuple[int, WordParts]:
-        """Returns the text of a row, and what is taken of it."""
+        """Returns the text of a row, and the word parts to take from it."""
         if self._windows is None:
             text, parts = item, WordParts.whole(self._prepared.pieces(item))
         else:
@@ -178,7 +177,7 @@ class EveryWord:
         return self._states[text]
 
     def finish(self) -> EncodedTexts:
-        """Returns what was kept, text by text."""
+        """Returns the stored rows, text by text."""
         prepared, texts = self._prepared, sorted(self._states)
         words = [prepared.words(text) for text in texts]
         lengths = [len(spelled) for spelled, _ in words]
@@ -206,11 +205,11 @@ class EveryWord:
 
 
 def word_states(states: np.ndarray, parts: WordParts) -> np.ndarray:
-    """Makes one vector of the tokens of each word, the mean; of a part of a word its share in that.
+    """Averages the tokens of each word; a part of a word gives its share of that mean.
 
     Args:
-        states: float32[tokens, dim], of one row of a batch; padding may follow.
-        parts: what is taken of it.
+        states: float32[tokens, dim], one row of a batch; padding may follow.
+        parts: the words or word parts to take from it.
 
     Returns:
         float32[parts, dim], a copy.
@@ -218,7 +217,7 @@ def word_states(states: np.ndarray, parts: WordParts) -> np.ndarray:
     pieces = parts.pieces
     if not (parts.num_pieces > 1).any():
         return np.asarray(states[pieces[:, 0]], dtype=np.float32)
-    # One row more, because a word may end with the last token. Sums stand at even places.
+    # One extra row, because a word may end with the last token. Sums are at even positions.
     padded = np.concatenate([states, np.zeros_like(states[:1])])
     sums = np.add.reduceat(padded, pieces.reshape(-1), axis=0, dtype=np.float64)[::2]
     return np.asarray(sums / parts.num_pieces[:, np.newaxis], dtype=np.float32)
@@ -227,6 +226,6 @@ def word_states(states: np.ndarray, parts: WordParts) -> np.ndarray:
 def _check_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
     if found != expected:
         raise ModelRunError(
-            f"Output {name} has shape {list(found)}, expected {list(expected)}: the model does not give what "
-            "its manifest says. Check its outputs with: python -m model_bundle inspect"
+            f"Output {name} has shape {list(found)}, expected {list(expected)}: the model does not match its "
+            "manifest. Check its outputs with: python -m model_bundle inspect"
         )

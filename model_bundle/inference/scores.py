@@ -1,4 +1,4 @@
-"""Logits to scores, and scores to labels."""
+"""Converts logits to scores, and scores to labels."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from model_bundle.bundle.manifest import BundleManifest
 from model_bundle.errors import BundleFormatError
 
 ScoreFunction = Literal["as_is", "softmax", "sigmoid"]
-# Where a text is as likely as not to have a label.
+# The score at which a text is as likely as not to have a label.
 DEFAULT_THRESHOLD = 0.5
 
 
-class Choice(StrEnum):
-    """What scores are for: one label holds, several may, or they are quantities and no label is chosen."""
+class LabelMode(StrEnum):
+    """How scores select labels: exactly one, any number, or none because they are quantities."""
 
-    ONE = "one"
-    SEVERAL = "several"
-    NONE = "none"
+    SINGLE = "one"
+    MULTI = "several"
+    REGRESSION = "none"
 
 
-def choice_of(manifest: BundleManifest) -> Choice:
-    """Tells what a classifier's scores are for; a single score without alternatives is a quantity."""
+def label_mode(manifest: BundleManifest) -> LabelMode:
+    """Returns how scores select labels; a single score is a quantity."""
     if manifest.regression:
-        return Choice.NONE
+        return LabelMode.REGRESSION
     if manifest.multi_label:
-        return Choice.SEVERAL
-    return Choice.ONE if len(class_names(manifest)) > 1 else Choice.NONE
+        return LabelMode.MULTI
+    return LabelMode.SINGLE if len(class_names(manifest)) > 1 else LabelMode.REGRESSION
 
 
 def class_names(manifest: BundleManifest) -> tuple[str, ...]:
-    """Names the classes of a classifier, in the order of its scores; numbered where it knows no names.
+    """Returns the class names in the order of the scores; ``LABEL_0``, … if the bundle has none.
 
     Raises:
-        BundleFormatError: there are other names than scores.
+        BundleFormatError: the number of names differs from the number of scores.
     """
     dim = manifest.outputs[manifest.default_output].dim or 0
     names = manifest.labels or tuple(f"LABEL_{index}" for index in range(dim))
     if len(names) != dim and not _is_yes_or_no(manifest):
         raise BundleFormatError(
-            f"The bundle {manifest.name} names {len(names)} labels, its output has {dim} scores. Build it "
-            "again with as many labels."
+            f"The bundle {manifest.name} has {len(names)} labels, but its output has {dim} scores. Rebuild "
+            "it with as many labels as scores."
         )
     return names
 
 
 def class_logits(output: np.ndarray, num_labels: int, function: ScoreFunction) -> np.ndarray:
-    """Returns one number a label: float32[rows, labels] of float32[rows, dim].
+    """Returns one logit per label: float32[rows, labels] from float32[rows, dim].
 
-    These are the same, but for a model with one output for two labels: the second's score is what it gives,
-    the first's the rest.
+    They are the same unless the model has one output for two labels: it is the second label's, and the first
+    gets the complement.
     """
     if output.shape[1] == num_labels:
         return output
@@ -66,11 +66,11 @@ def _is_yes_or_no(manifest: BundleManifest) -> bool:
 
 
 def scores_of(logits: np.ndarray, function: ScoreFunction) -> np.ndarray:
-    """Makes scores of what a classifier gives.
+    """Computes scores from logits.
 
     Args:
         logits: float32[rows, labels], finite.
-        function: ``softmax`` over the labels, ``sigmoid`` of each, or ``as_is``.
+        function: ``softmax`` over the labels, ``sigmoid`` per label, or ``as_is``.
 
     Returns:
         float32[rows, labels].
@@ -87,8 +87,8 @@ def scores_of(logits: np.ndarray, function: ScoreFunction) -> np.ndarray:
 
 
 def best_first(logits: np.ndarray, count: int) -> np.ndarray:
-    """Returns the numbers of the best labels: int64[rows, count]; of equal ones the first stands first.
+    """Returns the indices of the best labels: int64[rows, count]; ties keep the order of labels.
 
-    By logits, since scores of float32 may be equal where logits are not.
+    By logits, since float32 scores may be equal where logits differ.
     """
     return np.argsort(-logits, axis=1, kind="stable")[:, :count]

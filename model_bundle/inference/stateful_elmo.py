@@ -1,6 +1,6 @@
-"""ELMo as AllenNLP and bilm ran it: the LSTMs' state goes from batch to batch.
+"""ELMo as AllenNLP and bilm ran it: the LSTMs' state is carried from batch to batch.
 
-A vector then depends on what was run before. It is here to get old vectors again, in their old order.
+A vector then depends on the preceding texts. Use it to reproduce old vectors, in their original order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import STATEFUL_SIGNATURE, Pooling, Precision, Rows
 from model_bundle.errors import SettingsError
-from model_bundle.inference.results import DocumentRows, EncodedTexts, EveryWord, TextFailure
+from model_bundle.inference.results import DocumentRowCollector, EncodedTexts, TextFailure, WordRowCollector
 from model_bundle.runtime.long_texts import OnLong
 from model_bundle.runtime.pooling import normalize, pool
 from model_bundle.runtime.request import EncodeRequest
@@ -21,22 +21,22 @@ from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 from model_bundle.text import text_input
 from model_bundle.text.prepared import PreparedWords
 
-# What `allennlp elmo` took where nothing was said.
+# The default of `allennlp elmo`.
 DEFAULT_STATEFUL_BATCH = 64
 
 
 class StatefulTextEncoder:
-    """Runs texts in their order, ``batch_texts`` at a time; row i of a batch begins where row i ended before.
+    """Runs texts in order, ``batch_texts`` at a time; row i starts with the state that row i ended with.
 
-    A smaller batch leaves the states of the rows it does not have as they were, as AllenNLP does.
+    A smaller batch leaves the states of the rows it lacks unchanged, as AllenNLP does.
 
     Args:
-        bundle: an ELMo made from bilm weights.
+        bundle: an ELMo built from bilm weights.
         runtime: its loaded model.
-        batch_texts: as in the run that is replayed.
+        batch_texts: as in the run to reproduce.
 
     Raises:
-        SettingsError: the bundle, the precision or the number cannot be had.
+        SettingsError: the bundle, the precision or the batch size does not allow it.
     """
 
     max_batch_tokens = 0  # batches are counted in texts
@@ -56,13 +56,13 @@ class StatefulTextEncoder:
         }
 
     def encode_each(self, texts: Sequence[str], _numbers: np.ndarray | None = None, /) -> EncodedTexts:
-        """See ``TextEncoder.encode_each``; nothing is sorted or tried again, and ELMo takes no numbers."""
+        """See ``TextEncoder.encode_each``; nothing is sorted or retried, and ELMo takes no numbers."""
         prepared = self._input.prepare(texts)
         by_word = self._request.rows is Rows.WORD
-        rows: DocumentRows | EveryWord = (
-            EveryWord(cast(PreparedWords, prepared), self._dims)
+        rows: DocumentRowCollector | WordRowCollector = (
+            WordRowCollector(cast(PreparedWords, prepared), self._dims)
             if by_word
-            else DocumentRows(prepared, self._dims)
+            else DocumentRowCollector(prepared, self._dims)
         )
         failures, num_cells = [], 0
         for start in range(0, len(texts), self.batch_texts):
@@ -71,7 +71,7 @@ class StatefulTextEncoder:
             if not by_word:
                 outputs = self._pooled(outputs, prepared.lengths[batch])
             finite = rows.keep(outputs, batch)
-            message = "The model gave NaN or infinity for this text."
+            message = "The model returned NaN or infinity for this text."
             failures += [TextFailure(int(text), "non_finite", message) for text in batch[~finite]]
             num_cells += len(batch) * int(prepared.lengths[batch].max())
         result = rows.finish()
@@ -79,7 +79,7 @@ class StatefulTextEncoder:
         return result
 
     def _run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs a batch and takes its last states over."""
+        """Runs a batch and keeps its final states."""
         number = len(inputs["lengths"])
         begin = {name: array[:, :, :number] for name, array in self._states.items()}
         found: Mapping[str, Any] = self._call(
@@ -90,7 +90,7 @@ class StatefulTextEncoder:
         return {name: found[name].numpy() for name in self._dims}
 
     def _pooled(self, outputs: Mapping[str, np.ndarray], lengths: np.ndarray) -> dict[str, np.ndarray]:
-        """Makes one vector a text; zeros of a text without words, as the graph does."""
+        """Pools to one vector per text; zeros for a text without words, as the graph does."""
         some = lengths > 0
         mask = np.arange(max(int(lengths.max(initial=0)), 1)) < lengths[:, np.newaxis]
         vectors = {}
@@ -120,8 +120,8 @@ def _check(bundle: ModelBundle, request: EncodeRequest, runtime: TensorFlowRunti
             f"{', '.join(sorted(runtime.signature_names))}. Leave stateful out."
         )
     if request.precision is not Precision.FLOAT32:
-        raise SettingsError("stateful=True replays float32 vectors of old; leave precision='bfloat16' out.")
+        raise SettingsError("stateful=True reproduces float32 vectors; leave precision='bfloat16' out.")
     if request.long_texts.on_long is not OnLong.TRUNCATE:
-        raise SettingsError("stateful=True replays vectors of texts as they are; leave long_texts out.")
+        raise SettingsError("stateful=True reproduces vectors of whole texts; leave long_texts out.")
     if batch_texts < 1:
         raise SettingsError(f"batch_texts must be at least 1, not {batch_texts}.")

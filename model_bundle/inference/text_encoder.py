@@ -1,4 +1,4 @@
-"""Texts to results through a runtime: sorted into batches, in several lanes; one bad text costs one text."""
+"""Runs texts through a runtime in length-sorted batches, in parallel, isolating texts that fail."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import cast
 
 import numpy as np
 
-from model_bundle.base.parallel import run_in_lanes
+from model_bundle.base.parallel import run_parallel
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Rows, WordPieces
 from model_bundle.errors import ModelCrashError, ModelMemoryError, ModelRunError, TextTooLongError
-from model_bundle.inference.batching import even_budget, halves, plan_batches
+from model_bundle.inference.batching import balance_budget, bisect_batch, plan_batches
 from model_bundle.inference.numeric_inputs import OUT_OF_RANGE, NumericInputs
-from model_bundle.inference.results import DocumentRows, EncodedTexts, EveryWord, TextFailure
-from model_bundle.inference.window_results import CombinedRows, WindowRows
+from model_bundle.inference.results import DocumentRowCollector, EncodedTexts, TextFailure, WordRowCollector
+from model_bundle.inference.window_results import CombinedRowCollector, WindowRowCollector
 from model_bundle.runtime.batch_size import calibrated_batch_tokens
 from model_bundle.runtime.inputs import fixed_length
 from model_bundle.runtime.long_texts import Combine, OnLong
@@ -25,18 +25,18 @@ from model_bundle.text import PreparedTexts, TextInput, text_input, window_input
 from model_bundle.text.prepared import PreparedWords
 from model_bundle.text.windows import WindowedTexts, WindowInput
 
-# A culprit among 256 texts ends the process twice more, where halves would take it eight times.
+# One bad text among 256 then crashes the process two more times; bisecting would take eight.
 _CRASHED_PARTS = 16
 
 
 class TextEncoder:
-    """Runs texts through a runtime in length-sorted batches; one bad text costs one text.
+    """Runs texts through a runtime in length-sorted batches; a bad text only loses its own result.
 
     Args:
         bundle: a checked bundle.
         runtime: its loaded model; may be shared by several encoders and threads.
-        max_batch_tokens: limit on padded cells of a batch; None means what is fastest here, as measured once.
-            Halved, for good, when memory runs out.
+        max_batch_tokens: limit on padded cells of a batch; None means the fastest, measured once per machine.
+            Halved permanently when memory runs out.
     """
 
     def __init__(self, bundle: ModelBundle, runtime: Runtime, max_batch_tokens: int | None = None) -> None:
@@ -51,44 +51,44 @@ class TextEncoder:
 
     @property
     def tokens_at_once(self) -> int:
-        """Padded cells that are computed side by side; with fewer to do, lanes idle or batches are small."""
-        return self.max_batch_tokens * self._runtime.num_lanes
+        """Padded cells computed in parallel; with less work, threads idle or batches are small."""
+        return self.max_batch_tokens * self._runtime.parallelism
 
     def encode_each(self, texts: Sequence[str], numbers: np.ndarray | None = None) -> EncodedTexts:
-        """Computes what can be computed and lists what cannot.
+        """Encodes texts; those that fail are listed in the result.
 
         Args:
             texts: any strings.
             numbers: float64[texts, columns] where the model takes numbers, see ``NumericInputs``.
 
         Raises:
-            SettingsError: there are not as many numbers as the model takes.
-            TextTooLongError: the request says to fail at a text that is too long; nothing was computed.
+            SettingsError: the table does not have the columns that the model takes.
+            TextTooLongError: a text is too long and the request is to fail; nothing was computed.
         """
         arrays, is_unfit = self._numeric.arrays(numbers, len(texts))
         prepared = self._input.prepare(texts)
-        work = _Work(prepared, self._rows(prepared), arrays)
+        work = _BatchRun(prepared, self._rows(prepared), arrays)
         for text in np.flatnonzero(is_unfit):
             work.fail(int(text), "number_range", OUT_OF_RANGE)
         is_unfit = is_unfit | self._too_long(prepared, work)
         batches = self._batches(self._computed(prepared.lengths), is_unfit[work.texts])
-        run_in_lanes(self._runtime.num_lanes, batches, lambda batch: self._run(batch, work))
+        run_parallel(self._runtime.parallelism, batches, lambda batch: self._run(batch, work))
         return work.finish()
 
-    def _rows(self, prepared: PreparedTexts | WindowedTexts) -> DocumentRows | EveryWord:
+    def _rows(self, prepared: PreparedTexts | WindowedTexts) -> DocumentRowCollector | WordRowCollector:
         request = self._runtime.request
         if request.rows is Rows.WORD:
             words = prepared if isinstance(prepared, WindowedTexts) else cast(PreparedWords, prepared)
-            return EveryWord(words, self._dims, first_piece=request.word_pieces is WordPieces.FIRST)
+            return WordRowCollector(words, self._dims, first_piece=request.word_pieces is WordPieces.FIRST)
         if not isinstance(prepared, WindowedTexts):
-            return DocumentRows(prepared, self._dims)
+            return DocumentRowCollector(prepared, self._dims)
         if request.rows is Rows.WINDOW:
-            return WindowRows(prepared, self._dims)
+            return WindowRowCollector(prepared, self._dims)
         combine = request.long_texts.combine or Combine.MEAN
-        return CombinedRows(prepared, self._dims, combine, normalize=request.normalize)
+        return CombinedRowCollector(prepared, self._dims, combine, normalize=request.normalize)
 
-    def _too_long(self, prepared: PreparedTexts | WindowedTexts, work: _Work) -> np.ndarray:
-        """Tells which texts have no result because of their length: bool[texts]."""
+    def _too_long(self, prepared: PreparedTexts | WindowedTexts, work: _BatchRun) -> np.ndarray:
+        """Returns bool[texts]: which texts get no result because of their length."""
         request = self._runtime.request
         nothing = np.zeros(len(prepared.num_tokens), dtype=bool)
         on_long, limit = request.long_texts.on_long, request.max_tokens
@@ -103,21 +103,21 @@ class TextEncoder:
         return np.asarray(is_long)
 
     def _batches(self, lengths: np.ndarray, left_out: np.ndarray) -> Iterator[np.ndarray]:
-        """Plans batches, and plans the rest again once the budget has shrunk."""
+        """Plans batches, and replans the rest when the budget has shrunk."""
         done = left_out.copy()
         equal = self._manifest.batch_dependent
         one_each = equal and self._manifest.tokenizer.kind == "text"
         while not done.all():
             waiting, budget = np.flatnonzero(~done), self.max_batch_tokens
-            even = even_budget(lengths[waiting], budget, self._runtime.num_lanes)
+            even = balance_budget(lengths[waiting], budget, self._runtime.parallelism)
             for batch in plan_batches(lengths[waiting], even, equal_lengths=equal, one_each=one_each):
                 done[waiting[batch]] = True
                 yield waiting[batch]
                 if self.max_batch_tokens < budget:
                     break
 
-    def _run(self, batch: np.ndarray, work: _Work) -> None:
-        """Runs a batch; on failure halves it until the culprit is alone."""
+    def _run(self, batch: np.ndarray, work: _BatchRun) -> None:
+        """Runs a batch; on failure bisects it until the bad text is alone."""
         lengths = self._computed(work.prepared.lengths)
         filled = self._fill(batch)
         try:
@@ -129,7 +129,7 @@ class TextEncoder:
                 work.fail_row(int(batch[0]), _reason(error), str(error))
                 return
             if isinstance(error, ModelMemoryError):
-                # Half of what failed. A text that fails alone does not count: it may be over any budget.
+                # Half of what failed. A text that fails alone does not count: it may exceed any budget.
                 cells = int(lengths[batch].max()) * len(batch)
                 with self._lock:
                     self.max_batch_tokens = min(self.max_batch_tokens, max(cells // 2, 1))
@@ -137,25 +137,25 @@ class TextEncoder:
                 self._run(part, work)
 
     def _computed(self, lengths: np.ndarray) -> np.ndarray:
-        """Returns the tokens that are computed for each text: all of a fixed length, however short it is."""
+        """Returns the tokens computed per text: at least the model's fixed length."""
         return np.asarray(np.maximum(lengths, self._fixed_length))
 
     def _fill(self, batch: np.ndarray) -> np.ndarray:
-        """Repeats a text for models that fail on small batches."""
+        """Repeats a text up to the model's minimum batch size."""
         lack = self._manifest.min_batch - len(batch)
         return np.concatenate([batch, np.repeat(batch[:1], lack)]) if lack > 0 else batch
 
 
-class _Work:
-    """Some texts on their way through the model, in several lanes; a row of a batch is a text or a window.
+class _BatchRun:
+    """Thread-safe state of one ``encode_each`` call; a row of a batch is a text or a window.
 
-    ``texts``: int64[rows], the text of each.
+    ``texts``: int64[rows], the text of each row.
     """
 
     def __init__(
         self,
         prepared: PreparedTexts | WindowedTexts,
-        rows: DocumentRows | EveryWord,
+        rows: DocumentRowCollector | WordRowCollector,
         numbers: dict[str, np.ndarray],
     ) -> None:
         self.prepared = prepared
@@ -168,46 +168,46 @@ class _Work:
         self._lock = Lock()
 
     def keep(self, outputs: Mapping[str, np.ndarray], batch: np.ndarray, num_cells: int) -> None:
-        """Takes what came of a batch."""
+        """Stores the outputs of a batch."""
         with self._lock:
             finite = self._rows.keep(outputs, batch)
             self._num_padded_tokens += num_cells
         for row in batch[~finite]:
-            self.fail_row(int(row), "non_finite", "The model gave NaN or infinity for this text.")
+            self.fail_row(int(row), "non_finite", "The model returned NaN or infinity for this text.")
 
     def fail_row(self, row: int, reason: str, message: str) -> None:
-        """Notes that a text gets no result, because of this row of it."""
+        """Records that a text gets no result because of one of its rows."""
         text = int(self.texts[row])
         if self._windows is not None and self._windows.num_windows[text] > 1:
             message = f"Window {self._windows.index[row]}: {message}"
         self._note(row, TextFailure(text, reason, message))
 
     def fail(self, text: int, reason: str, message: str) -> None:
-        """Notes that a text gets no result."""
+        """Records that a text gets no result."""
         self._note(-1, TextFailure(text, reason, message))
 
     def _note(self, row: int, failure: TextFailure) -> None:
-        """Keeps one failure of each text, whichever lane was first."""
+        """Keeps one failure per text, that of its first row, regardless of thread timing."""
         with self._lock:
             known = self._failures.get(failure.text_index)
             if known is None or row < known[0]:
                 self._failures[failure.text_index] = (row, failure)
 
     def finish(self) -> EncodedTexts:
-        """Returns all of it; failures in the order of the texts."""
+        """Returns the results, with failures in the order of the texts."""
         result = self._rows.finish()
         result.num_padded_tokens = self._num_padded_tokens
         result.failures = [self._failures[text][1] for text in sorted(self._failures)]
         return result
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns what the model is fed for some of the rows."""
+        """Returns the model inputs of some rows."""
         numbers = {key: array[self.texts[rows]] for key, array in self._numbers.items()}
         return self.prepared.batch(rows) | numbers
 
 
 def request_input(bundle: ModelBundle, request: EncodeRequest) -> TextInput | WindowInput:
-    """Makes the text side that a request asks for; TensorFlow is not needed."""
+    """Builds the text preparation of a request; TensorFlow is not needed."""
     long_texts, limit = request.long_texts, request.max_tokens
     if long_texts.are_windows and limit is not None:
         overlap = long_texts.window_overlap or 0
@@ -216,10 +216,10 @@ def request_input(bundle: ModelBundle, request: EncodeRequest) -> TextInput | Wi
 
 
 def _parts(batch: np.ndarray, error: ModelRunError) -> Sequence[np.ndarray]:
-    """Cuts a batch that failed; finely where each failure costs loading the model anew."""
+    """Splits a failed batch; into many parts where each failure costs reloading the model."""
     if isinstance(error, ModelCrashError):
         return np.array_split(batch, min(len(batch), _CRASHED_PARTS))
-    return halves(batch)
+    return bisect_batch(batch)
 
 
 def _reason(error: ModelRunError) -> str:

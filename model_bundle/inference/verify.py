@@ -1,4 +1,4 @@
-"""Checks a model bundle from its bytes to its vectors."""
+"""Verifies a model bundle, from its bytes to its vectors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _INPUT_RANKS = {"text": 1, "lengths": 1}
 
 
 def verify(place: str | Path) -> Iterator[str]:
-    """Checks a bundle step by step, and yields a line for each that passed.
+    """Verifies a bundle step by step and yields a line for each step that passed.
 
-    Files and digests; what the graph could do; signatures of a fresh load against the manifest; tokens of the
-    golden texts; golden vectors of every output in float32, of the default one as jobs use it, and that in
-    bfloat16 where the bundle has it and the processor is fast at it.
+    Files and digests; the graph's operations; signatures of a fresh load against the manifest; tokens of the
+    golden texts; golden vectors of every output in float32, of the default one as jobs use it, and of that
+    one in bfloat16 where the bundle has it and the processor is fast at it.
 
     Raises:
-        ModelBundleError: the first check that fails.
+        ModelBundleError: a step failed; later ones are not run.
     """
     bundle = ModelBundle.open(place)
     yield from describe_opened(bundle)
@@ -46,7 +46,7 @@ def describe_opened(bundle: ModelBundle) -> Iterator[str]:
 def check_loaded(bundle: ModelBundle) -> Iterator[str]:
     """Loads a bundle and yields a line for each check that passed. See ``verify``."""
     names = check_signatures(bundle)
-    yield f"signatures: {', '.join(names)} take and give what the manifest says"
+    yield f"signatures: {', '.join(names)} match the manifest"
     golden = Golden.read(bundle)
     check_tokens(bundle, golden)
     yield f"tokens: {len(golden.texts)} golden texts give the recorded input"
@@ -73,17 +73,15 @@ def check_signatures(bundle: ModelBundle) -> tuple[str, ...]:
     faults = [fault for name in names for fault in _signature_faults(signatures, name, manifest)]
     if faults:
         lines = "\n".join(f"  {fault}" for fault in faults)
-        raise BundleFormatError(
-            f"{directory} is not what its manifest says:\n{lines}\nBuild the bundle again."
-        )
+        raise BundleFormatError(f"{directory} does not match its manifest:\n{lines}\nRebuild the bundle.")
     return names
 
 
 def check_tokens(bundle: ModelBundle, golden: Golden) -> None:
-    """Prepares the golden texts anew and compares with the recorded input.
+    """Prepares the golden texts again and compares the result with the recorded input.
 
     Raises:
-        GoldenMismatchError: this machine's tokenizer gives something else.
+        GoldenMismatchError: this machine's tokenizer produces something else.
     """
     manifest = bundle.manifest
     prepared = text_input(bundle.path, manifest, manifest.max_tokens, prompt="").prepare(golden.texts)
@@ -91,8 +89,8 @@ def check_tokens(bundle: ModelBundle, golden: Golden) -> None:
     for role, array in found.items():
         if not np.array_equal(array.astype(golden.inputs[role].dtype), golden.inputs[role]):
             raise GoldenMismatchError(
-                f"The golden texts give other {role} than when the bundle was built, with tokenizers "
-                f"{manifest.versions.get('tokenizers', 'unknown')}. Install that version, or build it again."
+                f"The golden texts give different {role} than when the bundle was built with tokenizers "
+                f"{manifest.versions.get('tokenizers', 'unknown')}. Install that version, or rebuild it."
             )
 
 
@@ -111,7 +109,7 @@ def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
     TensorFlowRuntime(bundle, raw)
     yield f"float32: {len(raw.outputs)} outputs give their golden vectors"
     runtime = TensorFlowRuntime(bundle, usual)
-    reason = runtime.variables_reason
+    reason = runtime.unfrozen_reason
     where = "on constants" if reason is None else f"on variables ({reason})"
     used = ", ".join(usual.outputs)
     yield f"float32: {used} as jobs use it, {where}, ready in {runtime.ready_seconds:.1f} s"
@@ -125,7 +123,7 @@ def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
 
 
 def _usual(bundle: ModelBundle, precision: Precision) -> EncodeRequest:
-    """What jobs ask for: vectors, or the scores of a classifier."""
+    """Returns what jobs request: vectors, or the scores of a classifier."""
     manifest = bundle.manifest
     if manifest.task == "embed":
         return EncodeRequest.resolve(bundle, precision=precision)

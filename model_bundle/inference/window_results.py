@@ -1,4 +1,4 @@
-"""Vectors of windows: as they are, or combined to one a text."""
+"""Collects vectors of windows: one row per window, or combined to one per text."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model_bundle.inference.results import DocumentRows, EncodedTexts, WindowSpans
+from model_bundle.inference.results import DocumentRowCollector, EncodedTexts, WindowSpans
 from model_bundle.runtime.long_texts import Combine
 from model_bundle.runtime.pooling import normalize as to_length_one
 from model_bundle.text.windows import WindowedTexts
 
 
-class WindowRows(DocumentRows):
-    """Gathers one vector a window.
+class WindowRowCollector(DocumentRowCollector):
+    """Collects one vector per window.
 
     Args:
         windows: the texts.
@@ -25,21 +25,21 @@ class WindowRows(DocumentRows):
         self._windows = windows
 
     def finish(self) -> EncodedTexts:
-        """Returns what was kept, window by window."""
+        """Returns the stored rows, window by window."""
         windows = self._windows
         start, end = windows.spans.T
         spans = WindowSpans(windows.index, start, end, windows.lengths)
         return _encoded(windows, self._vectors, windows.texts, spans)
 
 
-class CombinedRows(DocumentRows):
-    """Gathers one vector a window and gives one a text.
+class CombinedRowCollector(DocumentRowCollector):
+    """Collects one vector per window and combines them to one per text.
 
     Args:
         windows: the texts.
         dims: dimension by output name.
         combine: see ``combine_windows``.
-        normalize: see there.
+        normalize: see ``combine_windows``.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class CombinedRows(DocumentRows):
         self._normalize = normalize
 
     def finish(self) -> EncodedTexts:
-        """Returns one row a text."""
+        """Returns one row per text."""
         windows = self._windows
         shares = windows.shares()
         combined = {
@@ -64,17 +64,17 @@ class CombinedRows(DocumentRows):
 def combine_windows(
     vectors: np.ndarray, starts: np.ndarray, shares: np.ndarray, combine: Combine, *, normalize: bool
 ) -> np.ndarray:
-    """Makes one vector of those of a text's windows.
+    """Combines the vectors of each text's windows to one.
 
     Args:
-        vectors: float32[windows, dim], those of a text side by side.
+        vectors: float32[windows, dim], those of a text in succession.
         starts: int[texts + 1], first window of each text.
-        shares: float64[windows], tokens of each, see ``WindowedTexts.shares``: what the mean is weighted by.
-        combine: the mean, or the largest of each number.
-        normalize: scale what comes of several windows to length 1.
+        shares: float64[windows], the weights of the mean, see ``WindowedTexts.shares``.
+        combine: the mean, or the element-wise maximum.
+        normalize: scale vectors combined from several windows to length 1.
 
     Returns:
-        float32[texts, dim]. A text of one window has its vector as it is.
+        float32[texts, dim]. A text with one window keeps its vector unchanged.
     """
     combined = vectors[starts[:-1]]
     for text in np.flatnonzero(np.diff(starts) > 1):

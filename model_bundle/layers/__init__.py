@@ -1,7 +1,8 @@
 """Keras 3 layers to train on top of model bundles. Importing this imports TensorFlow and Keras.
 
-Importing it is also what makes a fresh process know them: after ``import model_bundle.layers``,
-``keras.saving.load_model(path)`` needs no custom objects.
+The import also registers them with Keras: after ``import model_bundle.layers``,
+``keras.saving.load_model(path)`` needs no custom objects. Read ``embedding``, then what it uses: ``graph``
+and ``inputs``; ``mix`` is a layer of its own.
 """
 
 from __future__ import annotations

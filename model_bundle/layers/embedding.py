@@ -11,8 +11,7 @@ import numpy as np
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.errors import BundleFormatError, SettingsError
-from model_bundle.layers.description import describe
-from model_bundle.layers.graph import ALL_LAYERS, BundleGraph
+from model_bundle.layers.graph import ALL_LAYERS, BundleGraph, describe
 from model_bundle.layers.inputs import BundleInputs
 from model_bundle.layers.keras_setup import keras, tf
 from model_bundle.runtime.inputs import signature_inputs
@@ -25,31 +24,30 @@ _PACKED = "packed"
 
 @keras.saving.register_keras_serializable(package="model_bundle")
 class BundleEmbedding(keras.layers.Layer):
-    """The states, or with ``pooling`` the vectors, of a bundle's model, in a Keras model.
+    """The token states of a bundle's model, or with ``pooling`` its vectors, as a Keras layer.
 
-    Takes what the bundle's graph takes. Token ids: int[texts, tokens], or a dict as ``tokenize`` gives it.
-    Words (ELMo): string[texts, words], filled up with empty ones, or that dict, or string[texts], split at
-    spaces. Texts: string[texts]. Gives float32[texts, tokens, dim] with a mask that Keras' layers respect;
-    float32[texts, dim] with ``pooling`` or where the output is one of texts; a list of them for
-    ``layer="all"``.
+    Takes the inputs of the bundle's graph. Token ids: int[texts, tokens], or the dict of ``tokenize``.
+    Words (ELMo): string[texts, words] padded with empty strings, or that dict, or string[texts], split at
+    spaces. Texts: string[texts]. Returns float32[texts, tokens, dim] with a mask that Keras layers respect;
+    float32[texts, dim] with ``pooling`` or if the output is one per text; a list of them for ``layer="all"``.
 
-    The layer is saved whole: its configuration holds the graph and the tokenizer, the weights are ordinary
-    Keras weights. No path is needed to load it.
+    The layer is saved completely: its configuration contains the graph and the tokenizer, its weights are
+    ordinary Keras weights. Loading needs no path.
 
     Args:
         bundle: a folder, a known name, or an opened bundle of the task ``embed``.
-        max_tokens: every text gets this many tokens, cut or filled up; None takes what comes.
-        layer: which states, by the bundle's names; None is its default, ``all`` gives every one.
+        max_tokens: truncate or pad every text to this many tokens; None keeps the given length.
+        layer: one of the bundle's layer names; None is its default, ``all`` returns every layer.
         pooling: None, or how states become one vector: ``mean``, ``max``, ``first``, ``last``.
-        normalize: scales pooled vectors to length 1.
-        labels: names of the classes that the model built on top tells apart, in the order of its outputs:
-            they go along to the bundle that is made of the model.
-        trainable: of our own graphs, BERT (all weights on the way to the output) and ELMo (the weights of
-            the mix and gamma). Others stay frozen.
-        name, dtype: as of every layer.
+        normalize: scale pooled vectors to length 1.
+        labels: class names of the model built on top, in the order of its outputs; they are kept for the
+            bundle that is built from the model.
+        trainable: possible for this package's graphs: BERT (all weights on the path to the output) and ELMo
+            (the weights of the mix and gamma). Others stay frozen.
+        name, dtype: as for every layer.
 
     Raises:
-        ModelBundleError: there is no such bundle, or it is no sound one.
+        ModelBundleError: there is no such bundle, or it is damaged.
         ValueError: an option does not fit the bundle.
     """
 
@@ -70,12 +68,12 @@ class BundleEmbedding(keras.layers.Layer):
         manifest = graph.manifest
         if manifest.task != "embed":
             raise ValueError(
-                f"{manifest.name} is a classifier already; train on a bundle that gives vectors."
+                f"{manifest.name} is already a classifier; train on a bundle that outputs vectors."
             )
         if manifest.allowed_ops:
             raise ValueError(
-                f"{manifest.name} may {', '.join(manifest.allowed_ops)}: a model saved with it would bring "
-                "that along unasked, so it would not load again."
+                f"{manifest.name} may use {', '.join(manifest.allowed_ops)}: a model saved with it would "
+                "contain these operations and be refused when it is loaded."
             )
         if trainable and not graph.is_trainable:
             raise ValueError(
@@ -93,7 +91,7 @@ class BundleEmbedding(keras.layers.Layer):
         self._bundle_graph, self._loaded = graph, graph.loaded
         self._description = describe(graph.packed, self.labels, self._token_limit)
         self.supports_masking, self.supports_jit = True, False
-        # Strings and ids are no numbers to cast to the layer's type.
+        # Strings and ids must not be cast to the layer's type.
         self.autocast = False
         for variable in graph.variables:
             self._keep(variable, graph.trains(variable, list(self._outputs)))
@@ -111,9 +109,9 @@ class BundleEmbedding(keras.layers.Layer):
         return given if self.layer == ALL_LAYERS else given[0]
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Any]:
-        """Makes texts into what a model with this layer takes: tensors by input name, padded together.
+        """Returns texts as inputs of a model with this layer: tensors by input name, padded together.
 
-        The bundle's own tokenizer, casing, default prompt and limit, as in a job.
+        Uses the bundle's tokenizer, casing, default prompt and limit, as a job does.
         """
         graph = self._bundle_graph
         manifest = graph.manifest
@@ -124,7 +122,7 @@ class BundleEmbedding(keras.layers.Layer):
         return {name: tf.constant(array, dtype=manifest.inputs[name].dtype) for name, array in fed.items()}
 
     def make_inputs(self) -> dict[str, Any]:
-        """Makes the ``keras.Input`` of each of the graph's inputs, by name: what ``tokenize`` gives fits."""
+        """Creates a ``keras.Input`` per input of the graph, by name; they match ``tokenize``."""
         return {
             name: keras.Input(shape=spec.shape[1:], dtype=spec.dtype.name, name=name)
             for name, spec in self.graph_inputs.items()
@@ -141,11 +139,11 @@ class BundleEmbedding(keras.layers.Layer):
         return specs if self.layer == ALL_LAYERS else specs[0]
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """Returns none: ``call`` attaches the mask to what it gives, since only it knows the tokens."""
+        """Returns None: ``call`` attaches the mask to its outputs, since only it knows the tokens."""
         del inputs, previous_mask
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what ``from_config`` makes the same layer of, in any process: no path is in it."""
+        """Returns the configuration for ``from_config``, which works in any process: it contains no path."""
         return {
             **super().get_config(),
             "bundle": {_PACKED: self._bundle_graph.packed},
@@ -158,27 +156,27 @@ class BundleEmbedding(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Makes the layer again; its weights are zero until they are loaded.
+        """Recreates the layer; its weights are zero until they are loaded.
 
         Raises:
-            BundleFormatError: the file names a bundle instead of holding it; that one is not opened.
+            BundleFormatError: the file names a bundle instead of containing it; that one is not opened.
         """
         if not isinstance(config.get("bundle"), Mapping):
             raise BundleFormatError(
                 f"The layer {config.get('name', cls.__name__)} names a model bundle by its place, "
-                f"{config.get('bundle')!r}, instead of holding it. This package saves none such: do not "
+                f"{config.get('bundle')!r}, instead of containing it. This package never saves that: do not "
                 "trust the file. If it is yours, build the model again with that bundle and save it."
             )
         return cls(**config)
 
     @property
     def description(self) -> Any:
-        """What every way of saving keeps of the bundle: see ``model_bundle.layers.description``."""
+        """The table that keeps the bundle in every format of saving: see ``model_bundle.layers.graph``."""
         return self._description
 
     @property
     def graph_inputs(self) -> dict[str, Any]:
-        """TensorSpecs of what the graph takes, by name."""
+        """TensorSpecs of the graph's inputs, by name."""
         specs = self._bundle_graph.manifest.inputs
         return {
             name: tf.TensorSpec([None] * _RANKS.get(spec.role, 2), spec.dtype, name=name)
@@ -187,7 +185,7 @@ class BundleEmbedding(keras.layers.Layer):
 
     @property
     def graph_weights(self) -> list[np.ndarray]:
-        """The weights as they are now, in the order of ``BundleGraph.variables``."""
+        """The current weights, in the order of ``BundleGraph.variables``."""
         return [variable.numpy() for variable in self._bundle_graph.variables]
 
     @property
@@ -195,7 +193,7 @@ class BundleEmbedding(keras.layers.Layer):
         return self.max_tokens or self._bundle_graph.manifest.max_tokens
 
     def _keep(self, variable: Any, trains: bool) -> None:
-        """Makes a weight of the graph one of the layer, without a copy. Source: keras.layers.TFSMLayer."""
+        """Tracks a variable of the graph as a weight, without a copy. Source: keras.layers.TFSMLayer."""
         weight = keras.Variable(
             initializer=variable,
             shape=tuple(variable.shape),
@@ -209,15 +207,15 @@ class BundleEmbedding(keras.layers.Layer):
         is_token = manifest.outputs[self._outputs[0]].kind == "token"
         if self.pooling is Pooling.POOLER or (self.pooling and not is_token):
             raise ValueError(
-                f"pooling={self.pooling}: expected mean, max, first or last, of an output of tokens."
+                f"pooling={self.pooling}: expected mean, max, first or last, for a token-level output."
             )
         if self.normalize and is_token and self.pooling is None:
-            raise ValueError("normalize=True is for vectors of texts: say pooling='mean', or another, too.")
+            raise ValueError("normalize=True is for vectors of texts: also set pooling='mean' or another.")
 
     def _finish(self, name: str, output: Any, real: Any) -> Any:
         is_token = self._bundle_graph.manifest.outputs[name].kind == "token"
         if self._is_half(name):
-            # ELMo's word vectors stand in both halves of a layer. Source: equation 1 of its paper.
+            # ELMo's word vectors fill both halves of a layer. Source: equation 1 of its paper.
             output = tf.concat([output, output], axis=-1)
         if self.pooling is not None:
             output = pool_in_graph(output, tf.reduce_sum(tf.cast(real, tf.int32), axis=1), self.pooling)

@@ -1,4 +1,4 @@
-"""What a Keras model hands on, texts, words or ids, to the inputs of a bundle's graph. Imports TensorFlow."""
+"""Converts a Keras model's texts, words or ids to the inputs of a bundle's graph. Imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from model_bundle.layers.keras_setup import tf
 
 
 class BundleInputs:
-    """Tensors of a batch, as users give them, to tensors by the names of the graph's inputs.
+    """Converts a batch of tensors to tensors by the names of the graph's inputs.
 
     Args:
         manifest: the bundle's.
-        max_tokens: every text gets this many tokens, cut or filled up; None takes what comes, cut where the
-            model has no more positions.
+        max_tokens: truncate or pad every text to this many tokens; None keeps the given length, truncated to
+            the model's limit.
 
     Raises:
-        ValueError: the graph takes numbers of its own, or ``max_tokens`` does not fit it.
+        ValueError: the graph takes numeric inputs, or ``max_tokens`` does not fit it.
     """
 
     def __init__(self, manifest: BundleManifest, max_tokens: int | None) -> None:
@@ -27,10 +27,10 @@ class BundleInputs:
         lengths = {spec.length for spec in manifest.inputs.values() if spec.length}
         if "numeric" in self.names or manifest.tokenizer.kind == "none":
             raise ValueError(
-                f"The bundle {manifest.name} takes numbers itself; feed it outside of the model."
+                f"The bundle {manifest.name} takes numeric inputs; feed it outside of the model."
             )
         if max_tokens is not None and "text" in self.names:
-            raise ValueError(f"max_tokens: the graph of {manifest.name} finds its own tokens; leave it out.")
+            raise ValueError(f"max_tokens: the graph of {manifest.name} tokenizes itself; leave it out.")
         limit = min(filter(None, (manifest.max_tokens, *lengths)), default=None)
         if max_tokens is not None and (max_tokens < 1 or (limit is not None and max_tokens > limit)):
             raise ValueError(
@@ -43,10 +43,10 @@ class BundleInputs:
         """Returns tensors by input name, and which tokens are real.
 
         Args:
-            inputs: as ``BundleEmbedding.call`` takes them.
+            inputs: as for ``BundleEmbedding.call``.
 
         Returns:
-            The tensors, and bool[texts, tokens], None where only the graph knows the tokens.
+            The tensors, and bool[texts, tokens]; None where the graph tokenizes.
         """
         given = self._by_role(inputs)
         if "text" in self.names:
@@ -60,7 +60,7 @@ class BundleInputs:
         return self._cast({"ids": ids, "mask": mask, "types": types}), mask > 0
 
     def _by_role(self, inputs: Any) -> dict[str, Any]:
-        """Sorts what came by role, whether it came by the names of the graph or as one tensor."""
+        """Returns the inputs by role, whether given by input name or as one tensor."""
         if isinstance(inputs, Mapping):
             by_name = {name: role for role, name in self.names.items()}
             unknown = sorted(set(inputs) - set(by_name))
@@ -71,8 +71,8 @@ class BundleInputs:
         main = next(role for role in ("text", "words", "ids") if role in self.names)
         if main == "ids" and tensor.dtype == tf.string:
             raise ValueError(
-                f"{self._manifest.name} takes token ids, which are made outside of its graph: give the model "
-                f"what layer.tokenize(texts) gives, not {tensor.dtype.name}."
+                f"{self._manifest.name} takes token ids, which are computed outside of its graph: pass the "
+                f"result of layer.tokenize(texts), not {tensor.dtype.name}."
             )
         if main == "words" and tensor.shape.rank == 1:
             return self._split(tensor)
@@ -81,8 +81,8 @@ class BundleInputs:
     def _split(self, texts: Any) -> dict[str, Any]:
         if self._manifest.tokenizer.word_split != "spaces":
             raise ValueError(
-                f"{self._manifest.name} splits at punctuation, too, outside of its graph: give the model "
-                "what layer.tokenize(texts) gives, not texts."
+                f"{self._manifest.name} also splits at punctuation, outside of its graph: pass the result "
+                "of layer.tokenize(texts), not texts."
             )
         if self._manifest.tokenizer.lowercase:
             texts = tf.strings.lower(texts, "utf-8")
@@ -94,7 +94,7 @@ class BundleInputs:
         words = given["words"]
         lengths = given.get("lengths")
         if lengths is None:
-            # Up to the last word that is none: padding stands at the end.
+            # Up to the last non-empty word: padding is at the end.
             places = tf.range(1, tf.shape(words)[1] + 1) * tf.cast(words != "", tf.int32)
             lengths = tf.reduce_max(tf.pad(places, [[0, 0], [0, 1]]), axis=1)
         words = self._fit(words, "")
@@ -106,7 +106,7 @@ class BundleInputs:
         mask = tf.cast(given.get("mask", ids != pad_id), tf.int32)
         limit = self.length or self._limit
         if limit is not None:
-            # What the tokenizer does when it truncates: the last token, which ends the text, stays.
+            # As the tokenizer truncates: the final special token is kept.
             last = tf.maximum(tf.reduce_sum(mask, axis=1) - 1, 0)
             ending = tf.gather(tf.pad(ids, [[0, 0], [0, 1]]), last, batch_dims=1)[:, tf.newaxis]
             here = tf.range(tf.shape(ids)[1])[tf.newaxis] == limit - 1
@@ -114,7 +114,7 @@ class BundleInputs:
         return self._fit(ids, pad_id), self._fit(mask, 0)
 
     def _fit(self, cells: Any, fill: Any) -> Any:
-        """Cuts or fills up [texts, tokens]."""
+        """Truncates or pads [texts, tokens]."""
         limit = self.length or self._limit
         cells = cells if limit is None else cells[:, :limit]
         if self.length is None:

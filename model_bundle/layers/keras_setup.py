@@ -1,4 +1,4 @@
-"""Keras 3 on TensorFlow, which is set up first: its memory cap must be there before anything imports it."""
+"""Imports Keras 3 after TensorFlow, whose memory cap must be set before anything imports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mix of layers that ELMo's vectors are, with numbers that train. Imports TensorFlow and Keras."""
+"""ELMo's weighted sum of layers, with trainable weights. Imports TensorFlow and Keras."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from model_bundle.layers.keras_setup import keras
 class ScalarMix(keras.layers.Layer):
     """Sums layers with one trainable factor each, and scales the sum by a trainable gamma.
 
-    Takes a list of float32[..., dim], as ``BundleEmbedding(layer="all")`` gives, and gives one float32[...,
-    dim] with the mask of the first; with ``pooling="mean"`` float32[texts, dim], the mean over real tokens.
+    Takes a list of float32[..., dim], the output of ``BundleEmbedding(layer="all")``, and returns one
+    float32[..., dim] with the mask of the first; with ``pooling="mean"`` float32[texts, dim], the mean over
+    real tokens.
 
     Args:
-        normalize: the factors pass a softmax, so that they add up to 1; they begin as equal shares. False
-            takes them as they are; they begin as 1 / layers.
-        pooling: None or ``mean``. Padding, as the inputs' mask tells it, is never part of a mean.
-        name, trainable, dtype: as of every layer.
+        normalize: apply a softmax to the factors, so that they add up to 1; they start equal. False uses them
+            as they are; they start as 1 / layers.
+        pooling: None or ``mean``. A mean never includes padding, which the inputs' mask marks.
+        name, trainable, dtype: as for every layer.
 
     Raises:
-        ValueError: the inputs are no list, or their shapes differ.
+        ValueError: the inputs are not a list, or their shapes differ.
 
     Source: Peters et al., arXiv:1802.05365, equation 1; without the softmax, the recipes of TF-Hub's time.
     """
@@ -36,7 +37,7 @@ class ScalarMix(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
-        """Makes the weights: one number a layer, and gamma."""
+        """Creates the weights: one number per layer, and gamma."""
         shapes = _shapes(input_shape)
         first = 0.0 if self.normalize else 1.0 / len(shapes)
         self.scalars = self.add_weight(
@@ -59,17 +60,17 @@ class ScalarMix(keras.layers.Layer):
         return total / keras.ops.maximum(keras.ops.sum(weights, axis=1), 1.0)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        """Returns the mask of the first input; none where vectors are of texts."""
+        """Returns the mask of the first input; None if vectors are pooled."""
         del inputs
         return None if self.pooling else _first(previous_mask)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """Returns the shape of one of the inputs, without tokens where they are pooled."""
+        """Returns the shape of one input, without the token axis if pooled."""
         shape = _shapes(input_shape)[0]
         return (shape[0], *shape[2:]) if self.pooling else shape
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what ``from_config`` makes the same layer of."""
+        """Returns the configuration for ``from_config``."""
         return {**super().get_config(), "normalize": self.normalize, "pooling": self.pooling}
 
 
@@ -78,7 +79,7 @@ def _shapes(input_shape: Any) -> list[tuple[int | None, ...]]:
         isinstance(shape, (list, tuple)) for shape in input_shape
     ):
         raise ValueError(
-            f"ScalarMix takes a list of layers, as BundleEmbedding(layer='all') gives it; came {input_shape}."
+            f"ScalarMix takes a list of layers, as from BundleEmbedding(layer='all'), not {input_shape}."
         )
     shapes = [tuple(shape) for shape in input_shape]
     if len({(len(shape), shape[-1]) for shape in shapes}) > 1:

@@ -1,4 +1,4 @@
-"""How large batches should be: measured on this machine for this model, and remembered."""
+"""Measures the fastest batch size for a model on this machine, and caches it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from model_bundle.base.cache import locked, staging
 from model_bundle.base.machine import cpu_name
-from model_bundle.base.parallel import run_in_lanes
+from model_bundle.base.parallel import run_parallel
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import canonical_json
 from model_bundle.errors import ModelRunError, SourceError
@@ -22,19 +22,19 @@ from model_bundle.runtime.inputs import example_numbers, fixed_length
 from model_bundle.runtime.tensorflow_runtime import Runtime
 from model_bundle.text import text_input
 
-# Padded cells of a batch where nothing is measured: for models of which a batch takes long, see
+# Padded cells of a batch where nothing is measured, for models whose batches take long. See
 # docs/decisions/lanes.md.
 DEFAULT_BATCH_TOKENS = 2048
-# For ELMo, always. Every step reads all weights of a layer, so many texts should take it together: some 300
-# of ordinary length. Measured, see docs/decisions/elmo-recurrence.md.
+# Always used for ELMo. Every step reads all weights of a layer, so many texts should share it: some 300 of
+# ordinary length. Measured, see docs/decisions/elmo-recurrence.md.
 RECURRENT_BATCH_TOKENS = 12_288
 CANDIDATES = (2048, 4096, 8192)
 # A smaller batch needs less memory; a larger one has to be this much faster to be worth it.
 _WORTH = 1.03
 _ROUNDS = 2
-# Where the smallest candidate takes more of the processor's time on each lane, nothing is measured: it would
-# take long, and the products of such a model are large whatever the batch.
-_MAX_LANE_SECONDS = 0.15
+# If the smallest candidate takes more processor time per thread, nothing is measured: it would take long, and
+# the matrix products of such a model are large at any batch size.
+_MAX_THREAD_SECONDS = 0.15
 _NUM_WORDS = 40
 _WORDS = "the of market said new people team space first game science company two world"
 
@@ -42,10 +42,10 @@ _logger = logging.getLogger(__name__)
 
 
 def calibrated_batch_tokens(bundle: ModelBundle, runtime: Runtime) -> int:
-    """Returns the padded cells a batch should have; takes a second or two when not measured before.
+    """Returns the padded cells a batch should have; takes a second or two unless cached.
 
-    What was found is kept in the cache, by bundle, request, processor and threads, so that one machine gives
-    the same vectors to the last bit from run to run. ELMo is not measured, see ``RECURRENT_BATCH_TOKENS``.
+    The result is cached by bundle, request, processor and threads, so that a machine produces bit-identical
+    vectors from run to run. ELMo is not measured, see ``RECURRENT_BATCH_TOKENS``.
     """
     if bundle.manifest.family == "elmo":
         return RECURRENT_BATCH_TOKENS
@@ -58,36 +58,36 @@ def calibrated_batch_tokens(bundle: ModelBundle, runtime: Runtime) -> int:
                 _write(path, known)
             return known
     except SourceError as error:
-        _logger.warning("The size of batches is measured anew in every process. %s", error)
+        _logger.warning("The batch size is measured again in every process. %s", error)
         return measure_batch_tokens(bundle, runtime)
 
 
 def measure_batch_tokens(
     bundle: ModelBundle, runtime: Runtime, clock: Callable[[], float] = time.process_time
 ) -> int:
-    """Times batches of several sizes, all lanes busy, on texts of ordinary length.
+    """Times batches of several sizes, all threads busy, on texts of ordinary length.
 
     Args:
-        bundle: what is measured.
-        runtime: its model, loaded.
-        clock: seconds. Processor time, since the wall clock would mostly tell what else the machine is doing.
+        bundle: the bundle to measure.
+        runtime: its loaded model.
+        clock: seconds. Processor time, since the wall clock depends on what else the machine is doing.
     """
     try:
         smallest = _Trial(bundle, runtime, CANDIDATES[0], clock)
         smallest.run()
-        if smallest.seconds > _MAX_LANE_SECONDS * runtime.num_lanes:
+        if smallest.seconds > _MAX_THREAD_SECONDS * runtime.parallelism:
             return DEFAULT_BATCH_TOKENS
         trials = [smallest, *(_Trial(bundle, runtime, size, clock) for size in CANDIDATES[1:])]
         for trial in trials * _ROUNDS:
             trial.run()
     except ModelRunError:
-        return DEFAULT_BATCH_TOKENS  # whatever is wrong shows, with its document, when the job runs
+        return DEFAULT_BATCH_TOKENS  # the job will report the error, with its document
     fastest = min(trial.seconds_a_cell for trial in trials)
     return min(trial.size for trial in trials if trial.seconds_a_cell <= fastest * _WORTH)
 
 
 class _Trial:
-    """A batch of some size on every lane. ``seconds`` is the least time of a run."""
+    """A batch of one size on every thread. ``seconds`` is the shortest time of a run."""
 
     def __init__(self, bundle: ModelBundle, runtime: Runtime, size: int, clock: Callable[[], float]) -> None:
         self.size = size
@@ -101,7 +101,7 @@ class _Trial:
         num_texts = max(size // length, bundle.manifest.min_batch, 1)
         texts = np.arange(num_texts)
         self._batch = inputs.prepare([text] * num_texts).batch(texts) | example_numbers(specs, texts)
-        self.num_cells = num_texts * length * runtime.num_lanes
+        self.num_cells = num_texts * length * runtime.parallelism
 
     @property
     def seconds_a_cell(self) -> float:
@@ -109,7 +109,9 @@ class _Trial:
 
     def run(self) -> None:
         started = self._clock()
-        run_in_lanes(self._runtime.num_lanes, iter(range(self._runtime.num_lanes)), lambda _: self._run_one())
+        run_parallel(
+            self._runtime.parallelism, iter(range(self._runtime.parallelism)), lambda _: self._run_one()
+        )
         self.seconds = min(self.seconds, self._clock() - started)
 
     def _run_one(self) -> None:
@@ -121,15 +123,15 @@ def _key(bundle: ModelBundle, runtime: Runtime) -> str:
         "bundle": bundle.digest,
         "request": runtime.request.to_json(),
         "processor": cpu_name(),
-        "lanes": runtime.num_lanes,
-        "constants": runtime.variables_reason is None,
+        "lanes": runtime.parallelism,
+        "constants": runtime.unfrozen_reason is None,
         "candidates": [*CANDIDATES, DEFAULT_BATCH_TOKENS],
     }
     return hashlib.sha256(canonical_json(facts)).hexdigest()[:32]
 
 
 def _read(path: Path) -> int | None:
-    """Returns what was found before; a file that somebody damaged is as good as none."""
+    """Returns the cached size; a damaged file counts as missing."""
     try:
         size = json.loads(path.read_bytes())["max_batch_tokens"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Golden vectors: what a bundle gave when it was built, and must still give wherever it is loaded."""
+"""Golden vectors: recorded when a bundle is built, and checked wherever it is loaded."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
+from model_bundle.base.similarity import Tolerance, distances, largest_element
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import GOLDEN_NAME, Precision
+from model_bundle.bundle.manifest import GOLDEN_NAME, Pooling, Precision
 from model_bundle.errors import GoldenMismatchError
 from model_bundle.runtime.pooling import normalize, pool
-from model_bundle.runtime.reference_vectors import OldGolden, as_bytes
 from model_bundle.runtime.request import EncodeRequest
 
 Run = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
-# Short texts of several lengths and scripts: enough to show a wrong layer, gate, casing or precision.
+# Short texts of several lengths and scripts: enough to reveal a wrong layer, gate, casing or precision.
 GOLDEN_TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
     "Zürich, 北京 and São Paulo: 3 cities!",
@@ -28,18 +28,20 @@ GOLDEN_TEXTS = (
 )
 # Lowest cosine and largest relative difference of norms. bfloat16 keeps 8 bits of a product.
 _LIMITS = {Precision.FLOAT32: (0.99999, 1e-3), Precision.BFLOAT16: (0.999, 3e-2)}
-# Scores of classes may be few and near 0, where directions and norms say nothing: largest difference, as a
-# share of the largest score above 1. In bfloat16 a model of two layers and two labels was off by 0.02.
+# Class scores may be few and near 0, where direction and norm mean little: largest difference relative to the
+# largest score, or to 1 if that is larger. In bfloat16 a model of two layers and two labels was off by 0.02.
 _CLASS_LIMITS = {Precision.FLOAT32: 1e-3, Precision.BFLOAT16: 0.1}
+# Tolerance in bfloat16, which keeps 8 bits of a product.
+_BFLOAT16 = Tolerance(min_cosine=0.999, max_difference=0.1)
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Inputs by role and the raw outputs they gave.
+    """Inputs by role and the raw outputs recorded for them.
 
-    ``outputs`` holds float32[texts, tokens, dim] or float32[texts, dim] by output name; ``mask`` int32[texts,
-    tokens] tells real tokens of the former. ``classes`` are the outputs that are scores. ``old`` are vectors
-    of another system that this one was held to.
+    ``outputs``: float32[texts, tokens, dim] or float32[texts, dim] by output name. ``mask``: int32[texts,
+    tokens], real tokens of the former. ``classes``: the outputs that are scores. ``reference``: vectors of
+    another system that the bundle was verified against.
     """
 
     texts: tuple[str, ...]
@@ -47,17 +49,17 @@ class Golden:
     outputs: dict[str, np.ndarray]
     mask: np.ndarray
     classes: frozenset[str] = frozenset()
-    old: OldGolden | None = None
+    reference: ReferenceVectors | None = None
 
-    def with_old(self, old: OldGolden) -> Self:
-        """Adds vectors of old."""
-        return replace(self, old=old)
+    def with_reference(self, reference: ReferenceVectors) -> Self:
+        """Adds reference vectors."""
+        return replace(self, reference=reference)
 
     def write(self, bundle_dir: Path) -> None:
         """Writes ``golden.npz``."""
         arrays = {f"input/{role}": _storable(array) for role, array in self.inputs.items()}
         arrays |= {f"output/{name}": array for name, array in self.outputs.items()}
-        arrays |= {} if self.old is None else self.old.arrays()
+        arrays |= {} if self.reference is None else self.reference.arrays()
         np.savez(
             bundle_dir / GOLDEN_NAME, texts=as_bytes(self.texts), mask=self.mask, allow_pickle=False, **arrays
         )
@@ -73,20 +75,20 @@ class Golden:
             outputs={n.removeprefix("output/"): a for n, a in arrays.items() if n.startswith("output/")},
             mask=arrays["mask"],
             classes=frozenset(n for n, spec in bundle.manifest.outputs.items() if spec.kind == "class"),
-            old=OldGolden.of(arrays),
+            reference=ReferenceVectors.of(arrays),
         )
 
     def check(self, run: Run, request: EncodeRequest) -> None:
-        """Compares what a runtime gives for the golden inputs with what the bundle gave when built.
+        """Compares a runtime's outputs for the golden inputs with the recorded ones.
 
         Raises:
-            GoldenMismatchError: names the output, the text, and how far off it is.
+            GoldenMismatchError: names the output, the text and the difference.
         """
         least_cosine, most_norm = _LIMITS[request.precision]
         found = run(self.inputs)
         for name in request.outputs:
-            if self.old is not None and self.old.is_of(name, request):
-                self.old.check(found[name], request.precision)
+            if self.reference is not None and self.reference.is_of(name, request):
+                self.reference.check(found[name], request.precision)
             if name in self.classes:
                 self._check_classes(name, found[name], request.precision)
                 continue
@@ -98,7 +100,7 @@ class Golden:
                         f"Output {name} of the golden text {text!r} has cosine {cosine:.6f} (at least "
                         f"{least_cosine}) and norm off by {norm:.2%} (at most {most_norm:.1%}) against the "
                         "vectors recorded when the bundle was built. This machine or library version "
-                        "computes something else; do not use the bundle here."
+                        "computes different results; do not use the bundle here."
                     )
 
     def _check_classes(self, name: str, found: np.ndarray, precision: Precision) -> None:
@@ -112,7 +114,7 @@ class Golden:
                 raise GoldenMismatchError(
                     f"Output {name} of the golden text {text!r} is off by {difference:.3g} of its size (at "
                     f"most {most:g}) against the scores recorded when the bundle was built. This machine or "
-                    "library version computes something else; do not use the bundle here."
+                    "library version computes different results; do not use the bundle here."
                 )
 
     def _expected(self, name: str, request: EncodeRequest) -> np.ndarray:
@@ -137,5 +139,76 @@ def _compare(found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
 
 
 def _storable(array: np.ndarray) -> np.ndarray:
-    """Strings as fixed-width bytes: objects would need pickle."""
+    """Converts strings to fixed-width bytes: objects would need pickle."""
     return array.astype(np.bytes_) if array.dtype == object else array
+
+
+@dataclass(frozen=True)
+class ReferenceVectors:
+    """Another system's vectors for the first golden texts: float32[texts, dim].
+
+    ``output``, ``pooling``, ``normalize``: which of this model's vectors they correspond to.
+    """
+
+    vectors: np.ndarray
+    output: str
+    pooling: Pooling | None
+    normalize: bool
+    tolerance: Tolerance
+
+    def is_of(self, name: str, request: EncodeRequest) -> bool:
+        """Whether a request yields these vectors; one for the raw states of all layers does not."""
+        return (self.output, self.pooling, self.normalize) == (name, request.pooling, request.normalize)
+
+    def check(self, found: np.ndarray, precision: Precision) -> None:
+        """Compares float32[texts, dim] with the reference vectors.
+
+        Raises:
+            GoldenMismatchError: they are outside the tolerance of the build.
+        """
+        tolerance = self.tolerance
+        if precision is Precision.BFLOAT16:
+            tolerance = Tolerance(
+                min(tolerance.min_cosine, _BFLOAT16.min_cosine),
+                max(tolerance.max_difference, _BFLOAT16.max_difference),
+            )
+        expected = list(self.vectors)
+        measured = distances(list(found[: len(expected)]), expected, tolerance, largest_element(expected))
+        if not measured.same.all():
+            raise GoldenMismatchError(
+                f"Output {self.output} has cosine {np.min(measured.cosine):.6f} and a difference of "
+                f"{np.max(measured.difference):.2e} against the reference vectors that the bundle was "
+                "verified against when it was built. This machine or library version computes different "
+                "results; do not use the bundle here."
+            )
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the arrays to store in ``golden.npz``."""
+        settings = {
+            "output": self.output,
+            "pooling": self.pooling,
+            "normalize": self.normalize,
+            "min_cosine": self.tolerance.min_cosine,
+            "max_difference": self.tolerance.max_difference,
+        }
+        return {"old/vectors": self.vectors, "old/settings": as_bytes(settings)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Self | None:
+        """Reads the result of ``arrays``; None if there are no reference vectors."""
+        if "old/vectors" not in arrays:
+            return None
+        settings = json.loads(arrays["old/settings"].tobytes())
+        pooling = settings["pooling"]
+        return cls(
+            vectors=arrays["old/vectors"],
+            output=settings["output"],
+            pooling=None if pooling is None else Pooling(pooling),
+            normalize=settings["normalize"],
+            tolerance=Tolerance(settings["min_cosine"], settings["max_difference"]),
+        )
+
+
+def as_bytes(value: Any) -> np.ndarray:
+    """Encodes JSON as uint8[bytes], since npz without pickle stores only arrays."""
+    return np.frombuffer(json.dumps(value).encode("utf-8"), dtype=np.uint8)

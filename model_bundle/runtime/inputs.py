@@ -1,4 +1,4 @@
-"""Arrays by role to the inputs of a signature: the fixed length and the zeros that a model asks for."""
+"""Maps arrays by role to the inputs of a signature, padded to a fixed length where the model has one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from model_bundle.errors import ModelRunError
 def signature_inputs(
     arrays: Mapping[str, np.ndarray], specs: Mapping[str, InputSpec], pad_id: int
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays of a batch by the names of a signature's inputs; what the model lacks is left out.
+    """Returns the arrays of a batch by input name; arrays that the model does not take are left out.
 
     Args:
-        arrays: by role; those of ``numeric`` inputs by ``number_key``, since there can be several. Where
-            ``types`` are asked for and not given they are 0: a text is one segment.
+        arrays: by role; those of ``numeric`` inputs by ``numeric_key``, since there can be several. If the
+            model takes ``types`` and they are missing, they are 0: a text is one segment.
         specs: the signature's inputs.
-        pad_id: what fills ids up to a fixed length.
+        pad_id: pads ids to a fixed length.
 
     Raises:
         ModelRunError: an array is missing, or longer than a fixed length.
@@ -28,28 +28,28 @@ def signature_inputs(
     return {name: _padded(name, _find(arrays, name, spec), spec, pad_id) for name, spec in specs.items()}
 
 
-def number_key(name: str) -> str:
-    """Names the array of a ``numeric`` input; no role has such a name, whatever the input is called."""
+def numeric_key(name: str) -> str:
+    """Returns the key of a ``numeric`` input's array, which differs from every role."""
     return f"numeric/{name}"
 
 
 def fixed_length(specs: Mapping[str, InputSpec]) -> int:
-    """Returns the number of tokens that every text is filled up to; 0 where a batch decides."""
+    """Returns the number of tokens that every text is padded to; 0 if it depends on the batch."""
     return max((spec.length or 0 for spec in specs.values()), default=0)
 
 
 def example_numbers(specs: Mapping[str, InputSpec], texts: np.ndarray) -> dict[str, np.ndarray]:
-    """Makes numbers to try a model with: the same for the same text, whatever its neighbours.
+    """Generates example numbers, which depend on the text's index alone, not on the batch.
 
     Args:
         specs: the signature's inputs.
-        texts: int[batch], numbers of texts.
+        texts: int[batch], indices of texts.
 
     Returns:
-        [batch, columns] for each ``numeric`` input by its key: normal float32, or 0 and 1 for whole numbers.
+        [batch, columns] for each ``numeric`` input by its key: normal float32, or integers 0 and 1.
     """
     return {
-        number_key(name): np.stack([_example(name, spec, int(text)) for text in texts])
+        numeric_key(name): np.stack([_example(name, spec, int(text)) for text in texts])
         for name, spec in specs.items()
         if spec.role == "numeric"
     }
@@ -63,13 +63,15 @@ def _example(name: str, spec: InputSpec, text: int) -> np.ndarray:
 
 
 def _find(arrays: Mapping[str, np.ndarray], name: str, spec: InputSpec) -> np.ndarray:
-    if spec.role == "numeric" and number_key(name) in arrays:
-        return arrays[number_key(name)]
+    if spec.role == "numeric" and numeric_key(name) in arrays:
+        return arrays[numeric_key(name)]
     if spec.role in arrays:
         return arrays[spec.role]
     if spec.role == "types" and "ids" in arrays:
         return np.zeros_like(arrays["ids"])
-    raise ModelRunError(f"The model's input {name} needs {spec.role}; the batch has {', '.join(arrays)}.")
+    raise ModelRunError(
+        f"The model's input {name} needs {spec.role}; the batch only has {', '.join(arrays)}."
+    )
 
 
 def _padded(name: str, array: np.ndarray, spec: InputSpec, pad_id: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What becomes of texts that have more tokens than the model takes at once."""
+"""How texts with more tokens than the model takes are handled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model_bundle.errors import SettingsError
 
 
 class OnLong(StrEnum):
-    """Cut the rest off, split into windows, give no result for the text, or none at all."""
+    """Truncate the text, split it into windows, leave it without a result, or fail altogether."""
 
     TRUNCATE = "truncate"
     WINDOWS = "windows"
@@ -30,9 +30,9 @@ class Combine(StrEnum):
 
 @dataclass(frozen=True)
 class LongTexts:
-    """What was asked for, and after ``resolve`` what holds.
+    """The options for long texts: as requested, and after ``resolve`` with defaults filled in.
 
-    ``window_overlap`` are tokens that neighbouring windows have in common. ``combine`` is for one vector a
+    ``window_overlap``: tokens that adjacent windows share. ``combine``: how windows become one vector per
     text. None means the default: truncate (windows, where rows are windows), 0, and the mean.
     """
 
@@ -42,7 +42,7 @@ class LongTexts:
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> Self:
-        """Reads the plain JSON data of one."""
+        """Reads plain JSON data."""
         on_long, combine = said["on_long"], said["combine"]
         return cls(
             None if on_long is None else OnLong(on_long),
@@ -58,14 +58,14 @@ class LongTexts:
     def resolve(
         self, bundle: ModelBundle, rows: Rows, max_tokens: int | None, prompt: str, *, is_judged: bool = False
     ) -> LongTexts:
-        """Fills in the defaults, and refuses what has no effect or cannot be done.
+        """Fills in the defaults and rejects options that are impossible or without effect.
 
         Args:
-            bundle: whose texts they are.
-            rows: what one row of results is.
-            max_tokens: the limit that holds, None if there is none.
-            prompt: what is put before every text.
-            is_judged: results are scores of texts, which windows have no agreed way to share.
+            bundle: the bundle to use.
+            rows: what one row of results stands for.
+            max_tokens: the token limit, None if there is none.
+            prompt: the prefix of every text.
+            is_judged: results are scores of texts, which cannot be combined over windows.
 
         Raises:
             SettingsError: names the option and what to do.
@@ -78,12 +78,12 @@ class LongTexts:
             return LongTexts(on_long)
         if is_judged:
             raise SettingsError(
-                "--on_long windows: a classifier's scores of windows are not those of the text, and no way "
-                "to join them holds for all. Use truncate or dead_letter, or split the texts before."
+                "--on_long windows: a classifier's scores of windows are not those of the text, and there is "
+                "no general way to combine them. Use truncate or dead_letter, or split the texts beforehand."
             )
         if self.combine is not None and rows is not Rows.DOCUMENT:
             raise SettingsError(
-                f"--combine {self.combine} makes one vector a text; with --rows {rows} leave it out."
+                f"--combine {self.combine} yields one vector per text; with --rows {rows} leave it out."
             )
         overlap = 0 if self.window_overlap is None else self.window_overlap
         _check_overlap(bundle, rows, max_tokens, prompt, overlap)
@@ -91,7 +91,7 @@ class LongTexts:
         return LongTexts(on_long, overlap, combine)
 
     def to_text(self, prefix: str) -> dict[str, str]:
-        """Returns what holds, by name behind a prefix; ``none`` where something does not apply."""
+        """Returns the options by prefixed name; ``none`` where one does not apply."""
         return {
             f"{prefix}on_long": str(self.on_long or "none"),
             f"{prefix}window_overlap": "none" if self.window_overlap is None else str(self.window_overlap),
@@ -110,32 +110,31 @@ class LongTexts:
                 )
 
 
-# What was asked for where nothing was, and what that comes to.
+# The request without options, and its usual resolution.
 DEFAULT_LONG_TEXTS = LongTexts()
 TRUNCATE = LongTexts(OnLong.TRUNCATE)
 
 
 def _check_limit(bundle: ModelBundle, on_long: OnLong, max_tokens: int | None) -> None:
-    """Refuses to act on long texts where none is, or where nobody can tell."""
+    """Rejects handling of long texts where there is no limit or where tokens cannot be counted."""
     manifest = bundle.manifest
     if on_long is OnLong.TRUNCATE:
         return
     if manifest.tokenizer.kind not in ("words", "subwords"):
         raise SettingsError(
-            f"--on_long {on_long}: only the graph of {manifest.name} knows its tokens, so none can be "
-            "counted before it runs. Leave it out, or build the bundle with a tokenizer."
+            f"--on_long {on_long}: {manifest.name} tokenizes inside its graph, so tokens cannot be counted "
+            "before it runs. Leave it out, or build the bundle with a tokenizer."
         )
     if max_tokens is None:
         raise SettingsError(
-            f"--on_long {on_long}: {manifest.name} takes texts of any length, none is too long. Give a limit "
-            "with --max_tokens."
+            f"--on_long {on_long}: {manifest.name} takes texts of any length. Set a limit with --max_tokens."
         )
 
 
 def _check_overlap(
     bundle: ModelBundle, rows: Rows, max_tokens: int | None, prompt: str, overlap: int
 ) -> None:
-    """Lets the text side itself judge, which knows the special tokens and those of the prompt."""
+    """Builds the window input, which checks the overlap against the special tokens and the prompt."""
     from model_bundle.text import window_input
 
     assert max_tokens is not None, "checked by _check_limit"

@@ -1,35 +1,36 @@
-"""Keeps batches below the allocator's cap, by what earlier batches needed.
+"""Keeps batches below the allocator's cap, based on what earlier batches needed.
 
-TensorFlow 2.21 raises ResourceExhaustedError when its allocator is at its cap, but not everywhere: oneDNN's
-fused matrix product (``MklFusedMatMulOp``, after ``AllocateOutputSetMklShape`` failed) goes on with the
-tensor it did not get, and the process ends. So a batch that would not fit is refused before it is run.
+TensorFlow 2.21 raises ResourceExhaustedError when its allocator reaches its cap, but not everywhere: oneDNN's
+fused matrix product (``MklFusedMatMulOp``, after ``AllocateOutputSetMklShape`` failed) continues with the
+tensor it did not get and crashes the process. So a batch that would not fit is rejected before it runs.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Condition
 from typing import Any
 
 import numpy as np
 
 from model_bundle.errors import ModelMemoryError
-from model_bundle.runtime.memory_gate import MemoryGate
 from model_bundle.runtime.tensorflow_setup import MEMORY_CAP
 
 _DEVICE = "CPU:0"
-# Allocations below 256 KiB come from elsewhere and are not counted: room for eight of them at a time.
+# Allocations below 256 KiB come from elsewhere and are not counted: room for eight at a time.
 _UNCOUNTED_BYTES = 8 * 262_144
-# The allocator hands out pieces of larger regions; what is free is not always in one piece.
+# The allocator hands out pieces of larger regions; free memory is fragmented.
 _FREE_SHARE = 0.8
-# A trial must be that much larger than what is known, or it would teach too little for what it costs.
+# A trial must be larger than known batches by this factor to be worth its cost.
 _GROWTH = 1.5
 _MAX_TRIALS = 20
-# A batch that is hardly larger than a measured one need not be measured, and may run beside others.
+# A batch larger than a measured one by at most this factor is not measured and may run with others.
 _KNOWN_GROWTH = 1.1
-# Inputs with a cell for each token; numbers that come with a text have no length.
+# Inputs with one cell per token; numeric inputs have no length.
 _TOKEN_ROLES = ("ids", "mask", "types", "words")
 
 Inputs = Mapping[str, np.ndarray]
@@ -38,7 +39,7 @@ Run = Callable[[Inputs], dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class _Batch:
-    """Some texts, the length of the longest in tokens, words or bytes, and what they needed if known."""
+    """Number of texts, length of the longest in tokens, words or bytes, and the bytes needed if known."""
 
     num_texts: int
     longest: int
@@ -50,14 +51,14 @@ class _Batch:
 
 
 class MemoryGuard:
-    """Measures what batches need, and refuses those that would need more than there is.
+    """Measures the memory batches need and rejects those that would need more than is free.
 
-    Batches like those that were measured run beside each other as far as memory goes; a larger one is alone.
-    Where the allocator has no cap or does not count, everything is let through.
+    Batches similar to measured ones run in parallel while memory lasts; a larger one runs alone. If the
+    allocator has no cap or no statistics, every batch is admitted.
 
     Args:
         tensorflow: the module.
-        min_batch: texts that the model needs at once; fewer are never tried.
+        min_batch: the model's minimum batch size; fewer texts are never tried.
     """
 
     def __init__(self, tensorflow: Any, min_batch: int = 1) -> None:
@@ -69,26 +70,26 @@ class MemoryGuard:
         self._idle_free = 0.0
 
     def run(self, run: Run, inputs: Inputs) -> dict[str, np.ndarray]:
-        """Runs a batch if it fits. One much larger than any before is judged by a part of it, run first.
+        """Runs a batch if it fits. For one much larger than any before, a part of it is run first to measure.
 
         Raises:
-            ModelMemoryError: it would need more memory than there is.
+            ModelMemoryError: it would need more memory than is free.
         """
         if not self._cap:
             return run(inputs)
         batch = _describe(inputs)
         needed = self._known_bound(batch)
         if needed <= self._idle_free:
-            with self._gate.beside(needed, self._idle_free):
+            with self._gate.shared(needed, self._idle_free):
                 return run(inputs)
-        with self._gate.alone():
+        with self._gate.exclusive():
             try:
                 return self._run_alone(run, inputs, batch)
             finally:
                 self._idle_free = self._free()
 
     def _is_counted(self) -> bool:
-        """Whether the allocator counts; TensorFlow's plain one, used where oneDNN is off, does not."""
+        """Whether the allocator has statistics; TensorFlow's plain one, used without oneDNN, has none."""
         try:
             self._memory.get_memory_info(_DEVICE)
         except ValueError:
@@ -113,7 +114,7 @@ class MemoryGuard:
         self._memory.reset_memory_stats(_DEVICE)
         outputs = run(inputs)
         found = self._memory.get_memory_info(_DEVICE)
-        # What is kept afterwards is not of the batch: the first one makes the model pack its weights.
+        # Memory kept afterwards does not belong to the batch: the first run packs the model's weights.
         needed = int(found["peak"] - found["current"])
         key = _bucket(batch.longest)
         known = self._seen.get(key, _Batch(0, 0))
@@ -122,10 +123,10 @@ class MemoryGuard:
         return outputs
 
     def _bound(self, batch: _Batch) -> float:
-        """Bounds what a batch needs, by all that have been seen.
+        """Bounds the memory of a batch, based on all measured ones.
 
-        It grows with the cells, and with their number in a text, or less; what every batch needs, however
-        small, is at most what the least of them needed.
+        The need grows at most with the number of cells times that per text. The constant part is at most
+        what the smallest measured batch needed.
         """
         least = min((seen.num_bytes for seen in self._seen.values()), default=0)
 
@@ -138,7 +139,7 @@ class MemoryGuard:
         return min(map(bound, self._seen.values()), default=0.0)
 
     def _known_bound(self, batch: _Batch) -> float:
-        """The same by batches that were hardly smaller; infinity if there was none."""
+        """Bounds the memory based on batches of similar size or larger; infinity if there is none."""
         bounds = [
             (seen.num_bytes + _UNCOUNTED_BYTES) * max(growth, 1.0)
             for seen in list(self._seen.values())
@@ -150,7 +151,7 @@ class MemoryGuard:
         return (self._cap - int(self._memory.get_memory_info(_DEVICE)["current"])) * _FREE_SHARE
 
     def _part(self, batch: _Batch, needed: float, free: float) -> _Batch | None:
-        """Chooses a part that fits: fewer texts, or else a shorter one; None if that teaches nothing."""
+        """Returns a part to measure: fewer texts, or else shorter ones; None if it would not help."""
         num_texts = int(batch.num_texts * free / needed)
         least = min(self._min_batch, batch.num_texts)
         if num_texts >= least:
@@ -164,7 +165,7 @@ class MemoryGuard:
 
 
 def _growth(batch: _Batch, seen: _Batch) -> float:
-    """How many times as much a batch can need as another: by cells, and by their number in a text."""
+    """Returns the factor by which a batch can need more than another: by cells, and by cells per text."""
     return batch.cells / seen.cells * max(batch.longest / seen.longest, 1.0)
 
 
@@ -189,6 +190,52 @@ def _cut_array(role: str, array: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _bucket(longest: int) -> int:
-    """Puts lengths that differ by less than a sixteenth together."""
+    """Groups lengths that differ by less than a sixteenth."""
     shift = max(longest.bit_length() - 5, 0)
     return longest >> shift << shift
+
+
+class MemoryGate:
+    """Lets batches of known size share the memory; one that is to be measured runs alone."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._num_running = 0
+        self._num_alone = 0
+        self._reserved_bytes = 0.0
+
+    @contextmanager
+    def shared(self, needed_bytes: float, free_bytes: float) -> Iterator[None]:
+        """Waits until the batch fits next to the running ones.
+
+        Args:
+            needed_bytes: at most ``free_bytes``.
+            free_bytes: free memory while nothing runs.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._num_alone == 0 and self._reserved_bytes + needed_bytes <= free_bytes
+            )
+            self._num_running += 1
+            self._reserved_bytes += needed_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_running -= 1
+                self._reserved_bytes = self._reserved_bytes - needed_bytes if self._num_running else 0.0
+                self._changed.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Waits until nothing runs, and keeps others from starting."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._num_alone == 0)
+            self._num_alone += 1
+            self._changed.wait_for(lambda: self._num_running == 0)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_alone -= 1
+                self._changed.notify_all()

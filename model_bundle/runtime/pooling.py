@@ -1,4 +1,4 @@
-"""Token states to one vector: the plain reference, and the same inside a TensorFlow graph."""
+"""Pools token states to one vector: a NumPy reference, and the same inside a TensorFlow graph."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from model_bundle.errors import ModelBundleError
 
 
 class ShapeError(ModelBundleError):
-    """Arrays that belong together have shapes that do not fit."""
+    """Arrays that belong together have incompatible shapes."""
 
 
 class EmptyTextError(ModelBundleError):
-    """A text has no real token; a zero vector would pass for a result."""
+    """A text has no real token; a zero vector would look like a result."""
 
 
 def pool(states: np.ndarray, mask: np.ndarray, pooling: Pooling) -> np.ndarray:
-    """Makes one vector of the real-token states of each text.
+    """Pools the real-token states of each text to one vector.
 
     Args:
         states: float32[texts, tokens, dim]. Padded positions may hold anything, NaN included.
-        mask: int32[texts, tokens]. 1 on real tokens, 0 on padding, which stands at the end.
+        mask: int32[texts, tokens]. 1 on real tokens, 0 on padding, which is at the end.
         pooling: ``mean``, ``max``, ``first`` or ``last``.
 
     Returns:
@@ -59,7 +59,7 @@ def normalize(vectors: np.ndarray) -> np.ndarray:
 
 
 def pool_in_graph(states: Any, lengths: Any, pooling: Pooling) -> Any:
-    """The same as ``pool`` on tensors, by real lengths int32[texts]; a text of no tokens gives zeros."""
+    """Does the same as ``pool`` on tensors, by real lengths int32[texts]; no tokens give zeros."""
     import tensorflow as tf
 
     if pooling is Pooling.FIRST:
@@ -76,7 +76,7 @@ def pool_in_graph(states: Any, lengths: Any, pooling: Pooling) -> Any:
 
 
 def normalize_in_graph(vectors: Any) -> Any:
-    """The same as ``normalize`` on tensors."""
+    """Does the same as ``normalize`` on tensors."""
     import tensorflow as tf
 
     return vectors / tf.maximum(tf.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -1,4 +1,4 @@
-"""What one job asks of a model: which outputs, pooled how, in what precision."""
+"""The outputs, pooling, limits and precision that a job requests of a model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, TRUNCATE, LongTe
 
 @dataclass(frozen=True)
 class EncodeRequest:
-    """Settings that decide what a vector is; two runs may share vectors only where these agree.
+    """Settings that determine vectors; two runs may share vectors only if these are equal.
 
-    ``outputs`` names signature outputs. ``pooling`` is None where every output is one vector a text already.
-    ``max_tokens`` counts special tokens; None means no limit. ``prompt`` is put before every text.
+    ``outputs`` are signature outputs. ``pooling`` is None if every output already is one vector per text.
+    ``max_tokens`` includes special tokens; None means no limit. ``prompt`` is the prefix of every text.
     ``word_pieces`` is set where rows are words of several tokens.
     """
 
@@ -47,19 +47,19 @@ class EncodeRequest:
         long_texts: LongTexts = DEFAULT_LONG_TEXTS,
         word_pieces: WordPieces | None = None,
     ) -> Self:
-        """Fills what was not asked for from the bundle, and refuses what the bundle cannot do.
+        """Fills in defaults from the bundle and rejects what the bundle cannot do.
 
         Args:
-            layers: by the names the bundle gives them; empty means its default output.
+            layers: the bundle's layer names; empty means its default output.
             pooling: None means the bundle's own, or ``mean``.
-            normalize: to length 1; None means as the bundle says for its default output and pooling.
-            max_tokens: at most what the model was built for.
+            normalize: to length 1; None means the bundle's setting for its default output and pooling.
+            max_tokens: at most the limit that the model was built for.
             prompt: the name of one of the bundle's prompts.
-            prompt_text: a prompt of one's own.
-            rows: one vector a document, one a window of a long one, or one a word where the bundle's tokens
-                are words or pieces of them.
-            long_texts: what becomes of texts past the limit.
-            word_pieces: what a word of several tokens gets; None means the mean.
+            prompt_text: a custom prompt.
+            rows: one vector per document, per window of a long one, or per word if the bundle's tokens are
+                words or pieces of words.
+            long_texts: how texts over the limit are handled.
+            word_pieces: how a word of several tokens gets its vector; None means the mean.
 
         Raises:
             SettingsError: names the option, what the bundle offers and what to do.
@@ -96,10 +96,10 @@ class EncodeRequest:
         precision: Precision = Precision.FLOAT32,
         long_texts: LongTexts = DEFAULT_LONG_TEXTS,
     ) -> Self:
-        """The same for the classes of a classifier: its scores as they come, a row a document or a word.
+        """Does the same for a classifier: its raw scores, one row per document or per word.
 
         Raises:
-            SettingsError: the bundle is no classifier, or an option does not fit it.
+            SettingsError: the bundle is not a classifier, or an option does not fit it.
         """
         manifest = bundle.manifest
         spec = bundle.spec(manifest.default_output)
@@ -111,8 +111,8 @@ class EncodeRequest:
         rows = Rows.WORD if spec.per_token else Rows.DOCUMENT
         if rows is Rows.WORD and manifest.tokenizer.kind not in ("words", "subwords"):
             raise SettingsError(
-                f"The bundle {manifest.name} judges tokens that only its graph knows: no score could be "
-                "told its word. Build it with --tokenizer, or with an output for the text."
+                f"The bundle {manifest.name} classifies tokens produced inside its graph, so scores cannot "
+                "be assigned to words. Rebuild it with --tokenizer or with a text-level output."
             )
         limit, before = _resolve_max_tokens(bundle, max_tokens), _resolve_prompt(bundle, prompt, prompt_text)
         return cls(
@@ -124,7 +124,7 @@ class EncodeRequest:
             precision=Precision(precision),
             rows=rows,
             long_texts=long_texts.resolve(bundle, rows, limit, before, is_judged=rows is Rows.DOCUMENT),
-            # Such models are trained to say of a word's first token what the word is.
+            # Such models are trained to label a word at its first token.
             word_pieces=WordPieces.FIRST if rows is Rows.WORD else None,
         )
 
@@ -134,10 +134,10 @@ class EncodeRequest:
 
     @classmethod
     def from_json(cls, settings: Mapping[str, Any]) -> Self:
-        """Reads what ``to_json`` gave; what else is in it is left aside.
+        """Reads the result of ``to_json``; unknown keys are ignored.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not whole, or not of this release.
+            KeyError, TypeError, ValueError: it is incomplete, or of another release.
         """
         known = {field.name: settings[field.name] for field in fields(cls)}
         pooling, pieces = known["pooling"], known["word_pieces"]
@@ -169,15 +169,15 @@ def _resolve_pooling(
         chosen = pooling or bundle.manifest.pooling or Pooling.MEAN
         if chosen is not Pooling.POOLER:
             return outputs, chosen
-        # A pooler reads the last layer; asking for another one asks for another pooling, too.
+        # A pooler reads the last layer; requesting another layer implies another pooling.
         return (("pooler",), None) if outputs == (bundle.vector_output,) else (outputs, Pooling.MEAN)
     if "token" in kinds:
         raise SettingsError(
-            f"--layer: {', '.join(outputs)} mix vectors per token and per text; ask separately."
+            f"--layer: {', '.join(outputs)} mix vectors per token and per text; request them separately."
         )
     if pooling is not None:
         raise SettingsError(
-            f"--pooling {pooling}: {', '.join(outputs)} is one vector a text already; leave --pooling out."
+            f"--pooling {pooling}: {', '.join(outputs)} is one vector per text; leave --pooling out."
         )
     return outputs, None
 
@@ -188,18 +188,18 @@ def _check_word_rows(
     manifest = bundle.manifest
     if manifest.tokenizer.kind not in ("words", "subwords"):
         raise SettingsError(
-            f"--rows word needs a bundle whose tokens are words or pieces of them; {manifest.name} takes the "
-            "text itself, and only its graph knows the tokens. Use --rows document."
+            "--rows word needs a bundle whose tokens are words or pieces of words; "
+            f"{manifest.name} tokenizes inside its graph. Use --rows document."
         )
     if normalize and manifest.tokenizer.kind == "subwords":
         raise SettingsError(
-            "normalize with rows of words: a word is the mean of its pieces; scale the vectors afterwards."
+            "normalize with --rows word: a word is the mean of its pieces; normalize the vectors afterwards."
         )
     if pooling is not None:
         raise SettingsError("--rows word writes each word's own vector: leave --pooling out.")
     pooled = [name for name in outputs if bundle.spec(name).kind != "token"]
     if pooled:
-        raise SettingsError(f"--rows word: {', '.join(pooled)} is one vector a text; name another --layer.")
+        raise SettingsError(f"--rows word: {', '.join(pooled)} is one vector per text; name another --layer.")
     return outputs
 
 
@@ -222,11 +222,11 @@ def _resolve_max_tokens(bundle: ModelBundle, max_tokens: int | None) -> int | No
         return limit
     if bundle.manifest.tokenizer.kind not in ("words", "subwords"):
         raise SettingsError(
-            f"--max_tokens {max_tokens}: only the graph of {bundle.manifest.name} knows its tokens, and cuts "
-            "where it was built to. Leave it out."
+            f"--max_tokens {max_tokens}: {bundle.manifest.name} tokenizes inside its graph, with a limit of "
+            "its own. Leave it out."
         )
     if max_tokens < 3:
-        raise SettingsError(f"--max_tokens {max_tokens}: at least 3, since special tokens count.")
+        raise SettingsError(f"--max_tokens {max_tokens}: expected at least 3, since special tokens count.")
     if limit is not None and max_tokens > limit:
         raise SettingsError(
             f"--max_tokens {max_tokens}: the bundle {bundle.manifest.name} takes at most {limit}."
@@ -238,7 +238,7 @@ def _resolve_prompt(bundle: ModelBundle, prompt: str | None, prompt_text: str | 
     prompts = bundle.manifest.prompts
     if prompt is not None and prompt_text is not None:
         raise SettingsError(
-            "--prompt names a prompt of the bundle, --prompt_text gives one: use one of them."
+            "--prompt names a prompt of the bundle, --prompt_text is a custom one: use only one of them."
         )
     if prompt_text is not None:
         return prompt_text

@@ -1,4 +1,4 @@
-"""Loads the SavedModel of a bundle, once it has been scanned, with the operations that its graph needs."""
+"""Scans and loads the SavedModel of a bundle, with the custom operations that its graph needs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def load_saved_model(bundle_dir: Path, manifest: BundleManifest, allow_ops: Sequ
         allow_ops: operations that its graph may use although they reach beyond it.
 
     Raises:
-        ForbiddenOperationError: the graph could do more than compute. See ``scan_folder``.
+        ForbiddenOperationError: the graph can do more than compute. See ``scan_folder``.
         MissingExtraError: the graph needs operations of a package that is not installed.
     """
     directory = bundle_dir / SAVED_MODEL_DIR
-    # Loading runs initialisers, so this comes first.
+    # First, since loading runs initialisers.
     scan_folder(directory, f"The model {manifest.name}", allow_ops)
     tf = import_tensorflow()
     import_custom_ops(manifest.custom_ops, manifest.name)
@@ -40,14 +40,14 @@ def import_custom_ops(packages: Sequence[str], needed_by: str) -> None:
     """Imports packages for the operations that they register with TensorFlow.
 
     Raises:
-        MissingExtraError: one is not installed, or was made for another TensorFlow; the message says what to
+        MissingExtraError: one is not installed, or was built for another TensorFlow; the message says what to
             install.
     """
     import_tensorflow()
     for package in packages:
         try:
             importlib.import_module(package)
-        # NotFoundError, an OpError, is what a library raises that was linked against another TensorFlow.
+        # A library linked against another TensorFlow raises NotFoundError, which is an OpError.
         except (ImportError, import_tensorflow().errors.NotFoundError) as error:
             raise MissingExtraError(
                 f"{needed_by} needs operations of {package}, which cannot be imported here ({error}). "

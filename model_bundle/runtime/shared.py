@@ -1,4 +1,4 @@
-"""One loaded model a process, whoever asks for it: stages, threads, other pipelines' handlers."""
+"""Shares one loaded model per process between stages, threads and other pipelines' handlers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 _Key = tuple[str, EncodeRequest, bool]
 SharedRuntime = TensorFlowRuntime | IsolatedRuntime
 
-# Models that somebody holds; and the last one, since Beam tears a stage down before it sets up the next.
+# Models in use, and the last one, since Beam tears a stage down before it sets up the next.
 _held: WeakValueDictionary[_Key, SharedRuntime] = WeakValueDictionary()
 _last: list[SharedRuntime] = []
 _lock = Lock()
@@ -28,14 +28,14 @@ def shared_runtime(
     isolate: bool = False,
     measure_batches: bool = False,
 ) -> SharedRuntime:
-    """Returns the process's model for a bundle and settings; loads it if nobody has.
+    """Returns the process's model for a bundle and request; loads it on first use.
 
     Args:
         bundle: a checked bundle.
-        request: what is wanted of it.
-        num_threads: batches side by side; None takes every core.
-        isolate: keep it in a child of this process, see ``IsolatedRuntime``.
-        measure_batches: an isolated one is to know which batches are fastest.
+        request: outputs, pooling and precision to compute.
+        num_threads: batches run in parallel; None means one per core.
+        isolate: load it in a child process, see ``IsolatedRuntime``.
+        measure_batches: have an isolated one measure the fastest batches.
 
     Raises:
         ModelBundleError: see ``TensorFlowRuntime``.
@@ -54,7 +54,7 @@ def shared_runtime(
 
 
 def release_last() -> None:
-    """Lets go of the model that was used last: what nobody else holds is freed before another is loaded."""
+    """Drops the reference to the last used model, so that it is freed before another is loaded."""
     with _lock:
         _last.clear()
     release_free_memory(collect=True)

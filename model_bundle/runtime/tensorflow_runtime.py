@@ -1,4 +1,4 @@
-"""A SavedModel loaded once: the outputs that were asked for, pooled, on constants, in one precision."""
+"""Runs a SavedModel: the requested outputs, pooled in the graph, on constant weights, in one precision."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
 
 class Runtime(Protocol):
-    """Where the model lives is behind this: a batch of arrays in, named arrays out.
+    """A loaded model, in this process or another: a batch of arrays in, named arrays out.
 
-    ``variables_reason`` says why weights stayed variables; None where they are constants. ``num_lanes`` is
-    how many batches it runs side by side.
+    ``unfrozen_reason``: why weights stayed variables; None if they are constants. ``parallelism``: how many
+    batches run in parallel. ``ready_seconds``: how long loading took.
     """
 
     request: EncodeRequest
-    variables_reason: str | None
+    unfrozen_reason: str | None
     ready_seconds: float
-    num_lanes: int
+    parallelism: int
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs one padded batch: arrays by input role in, arrays by output name out.
@@ -48,18 +48,18 @@ class Runtime(Protocol):
 
 
 class TensorFlowRuntime:
-    """The model in this process, a batch on each thread: memory stays bounded by as many batches.
+    """The model in this process; runs at most ``num_threads`` batches at a time, which bounds memory.
 
     Args:
         bundle: a checked bundle.
-        request: what is wanted of it.
-        num_threads: batches side by side, one thread each; None takes every core. The first model of a
-            process decides that an operation has one thread.
-        keep_signatures: ``signature`` will be called. Else variables are freed once they are constants.
+        request: outputs, pooling and precision to compute.
+        num_threads: batches run in parallel, one thread each; None means one per core. The first model of a
+            process sets TensorFlow to one thread per operation.
+        keep_signatures: ``signature`` will be called. Otherwise variables are freed once they are constants.
 
     Raises:
-        GoldenMismatchError: in this precision, on this machine, the model does not give the vectors recorded
-            when its bundle was built.
+        GoldenMismatchError: in this precision, on this machine, the model does not reproduce the vectors
+            recorded when its bundle was built.
     """
 
     def __init__(
@@ -72,27 +72,27 @@ class TensorFlowRuntime:
     ) -> None:
         started = time.monotonic()
         self.request = request
-        self.num_lanes = num_threads or num_cores()
-        self._tf = import_tensorflow(self.num_lanes, operation_threads=1)
+        self.parallelism = num_threads or num_cores()
+        self._tf = import_tensorflow(self.parallelism, operation_threads=1)
         self._inputs = bundle.manifest.inputs
         self._pad_id = bundle.manifest.tokenizer.pad_id
         self._loaded = load_saved_model(bundle.path, bundle.manifest, bundle.allowed_ops)
-        self._free_lanes = BoundedSemaphore(self.num_lanes)
+        self._free_slots = BoundedSemaphore(self.parallelism)
         self._around_calls: Callable[[], AbstractContextManager[None]] = nullcontext
         self._guard = MemoryGuard(self._tf, bundle.manifest.min_batch)
         self._keeps_signatures = keep_signatures
-        self._call, self.variables_reason = self._choose(bundle)
+        self._call, self.unfrozen_reason = self._choose(bundle)
         release_free_memory()
         self.ready_seconds = time.monotonic() - started
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See ``Runtime.run``."""
-        with self._free_lanes:
+        with self._free_slots:
             return self._run(self._call, inputs)
 
     @property
     def signature_names(self) -> tuple[str, ...]:
-        """What the SavedModel can be called by."""
+        """The names of the SavedModel's signatures."""
         return tuple(self._loaded.signatures)
 
     def signature(self, name: str) -> Any:
@@ -107,7 +107,7 @@ class TensorFlowRuntime:
 
     def _run(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:
-            return self._guard.run(lambda part: self._feed(call, part), inputs)
+            return self._guard.run(lambda part: self._call_on(call, part), inputs)
         except (self._tf.errors.ResourceExhaustedError, MemoryError) as error:
             raise ModelMemoryError(f"The model ran out of memory on a batch of {_shape(inputs)}.") from error
         except (self._tf.errors.OpError, ValueError, TypeError) as error:
@@ -115,7 +115,7 @@ class TensorFlowRuntime:
                 f"The model failed on a batch of {_shape(inputs)}: {_cause(error)}"
             ) from error
 
-    def _feed(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _call_on(self, call: Call, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         arrays = signature_inputs(inputs, self._inputs, self._pad_id)
         tensors = {
             name: self._tf.constant(array, dtype=self._inputs[name].dtype) for name, array in arrays.items()
@@ -124,10 +124,10 @@ class TensorFlowRuntime:
             return {name: value.numpy() for name, value in call(tensors).items()}
 
     def _choose(self, bundle: ModelBundle) -> tuple[Call, str | None]:
-        """Takes constants if they give the golden vectors, else variables, with the reason."""
+        """Uses constants if they reproduce the golden vectors, else variables, with the reason."""
         golden, concrete = Golden.read(bundle), self._trace(bundle)
         reason = bundle.manifest.freeze_reason or "the bundle forbids constants"
-        # What TensorFlow is to rewrite, it has to optimise itself, when it is called.
+        # A graph that TensorFlow rewrites must be optimised by TensorFlow, when it is called.
         ways = (True, False) if self._around_calls is nullcontext else (False,)
         for optimize_first in ways if bundle.manifest.freeze else ():
             try:
@@ -136,7 +136,7 @@ class TensorFlowRuntime:
                 reason = f"constants were tried: {error}"
                 continue
             if not self._keeps_signatures:
-                frozen.release_variables()  # now: the first run is where most memory is needed
+                frozen.release_variables()  # now: the first run needs the most memory
             try:
                 self._check(frozen.call, golden)
                 return frozen.call, None
@@ -155,7 +155,7 @@ class TensorFlowRuntime:
         golden.check(lambda inputs: self._run(call, inputs), self.request)
 
     def _trace(self, bundle: ModelBundle) -> Any:
-        """Builds the function that feeds the signature and pools what comes out of it."""
+        """Builds the function that calls the signature and pools its outputs."""
         tf = self._tf
         signature = self._loaded.signatures[self._signature_name(bundle)]
         specs = {name: _tensor_spec(tf, name, spec) for name, spec in self._inputs.items()}
@@ -169,7 +169,7 @@ class TensorFlowRuntime:
         return call.get_concrete_function(**specs)
 
     def _signature_name(self, bundle: ModelBundle) -> str:
-        """Chooses the graph; one that knows float32 only is rewritten to bfloat16 by TensorFlow."""
+        """Chooses the graph; a float32-only one is rewritten to bfloat16 by TensorFlow."""
         if self.request.precision is Precision.FLOAT32:
             return bundle.manifest.signature
         if bundle.manifest.bfloat16_signature is None:
@@ -194,7 +194,7 @@ class TensorFlowRuntime:
 
 @contextmanager
 def _rewritten_to_bfloat16(tf: Any) -> Iterator[None]:
-    """Lets TensorFlow rewrite float32 graphs while calls are inside, and none of this process afterwards."""
+    """Has TensorFlow rewrite float32 graphs during calls in this context, and none afterwards."""
     _change_rewriting(tf, 1)
     try:
         yield
@@ -211,7 +211,7 @@ def _change_rewriting(tf: Any, change: int) -> None:
 
 
 class _Rewriting:
-    """Calls that want it; TensorFlow's options belong to the whole process."""
+    """Counts calls that need the rewrite, since TensorFlow's options are process-wide."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -237,7 +237,7 @@ def _shape(inputs: Mapping[str, np.ndarray]) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """Returns the line of TensorFlow's report that tells what happened; a report may quote a whole graph."""
+    """Returns the informative line of TensorFlow's report, which may quote a whole graph."""
     lines = str(error).split("\n\t [[")[0].strip().split("\n")
     line = lines[-1] if lines[0].startswith("Graph execution error") else lines[0]
     return line[:_MAX_CAUSE_CHARS]

@@ -1,4 +1,4 @@
-"""Brings TensorFlow into a process, once, with its memory capped and its greeting kept quiet."""
+"""Imports TensorFlow once per process, with capped memory and without its startup messages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from model_bundle.base.machine import memory_bytes, num_cores
 
 # Read by oneDNN's allocator when TensorFlow is imported: bytes.
 MEMORY_CAP = "TF_MKL_ALLOC_MAX_BYTES"
-# Read at the same moment. TensorFlow takes oneDNN by itself only on processors with AVX-512 or newer; without
-# it there are no fused kernels, no packed weights, and no allocator that counts and can be capped.
+# Read at the same time. By default TensorFlow uses oneDNN only on processors with AVX-512 or newer; without
+# it there are no fused kernels, no packed weights, and no allocator with statistics and a cap.
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
-# The rest is for the text, the Arrow buffers and the interpreter.
+# The rest is for texts, Arrow buffers and the interpreter.
 _MEMORY_SHARE = 0.7
-# What TensorFlow's libraries print on every machine without a GPU before a log level can be set.
+# Messages that TensorFlow's libraries print on machines without a GPU before a log level can be set.
 _GREETINGS = (
     b"absl::InitializeLog()",
     b"oneDNN custom operations are on",
@@ -34,17 +34,16 @@ _GREETINGS = (
 _lock = Lock()
 
 
-def import_tensorflow(num_lanes: int = 2, operation_threads: int | None = None) -> Any:
+def import_tensorflow(parallelism: int = 2, operation_threads: int | None = None) -> Any:
     """Imports TensorFlow and returns it; the first call in a process sets it up.
 
     Its allocator is capped below the machine's (or container's) memory, so that a batch that is too large
-    raises ResourceExhaustedError, which can be caught, and is not killed by the system. oneDNN is switched
-    on, on every x86-64 processor. A cap, a switch or a thread count that the process already has is left
-    alone.
+    raises ResourceExhaustedError, which can be caught, instead of being killed by the system. oneDNN is
+    switched on for every x86-64 processor. A cap, switch or thread count that is already set is kept.
 
     Args:
-        num_lanes: graphs that will run side by side.
-        operation_threads: threads within one operation; None takes every core this process may use.
+        parallelism: graphs that will run in parallel.
+        operation_threads: threads within one operation; None means one per core.
     """
     if "tensorflow" in sys.modules:
         import tensorflow as tf
@@ -58,16 +57,16 @@ def import_tensorflow(num_lanes: int = 2, operation_threads: int | None = None) 
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")
-        # Before this, threads can be set; after it, devices are there and have said what they say.
+        # Threads can only be set before devices exist; listing devices triggers their messages now.
         tf.config.threading.set_intra_op_parallelism_threads(operation_threads or num_cores())
-        tf.config.threading.set_inter_op_parallelism_threads(max(num_lanes, 2))
+        tf.config.threading.set_inter_op_parallelism_threads(max(parallelism, 2))
         tf.config.list_logical_devices()
         return tf
 
 
 @contextlib.contextmanager
 def _without_greetings() -> Iterator[None]:
-    """Holds back what native code writes to standard error, and passes on all but the known greetings."""
+    """Holds back what native code writes to standard error, and passes on all but the known messages."""
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:

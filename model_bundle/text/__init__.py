@@ -1,4 +1,8 @@
-"""Text to model input: which way a bundle asks for."""
+"""Text to model input: tokenizing and windows.
+
+Read ``prepared`` (the protocols), ``subwords`` and ``words`` (the tokenizers), ``subword_alignment`` (words
+of subwords), then ``windows`` and ``window_inputs`` (long texts).
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,9 @@ def text_input(
     prompt: str,
     rows: Rows = Rows.DOCUMENT,
 ) -> TextInput:
-    """Makes the text side of a bundle, with a limit and a prompt; TensorFlow is not needed.
+    """Builds the text preparation of a bundle, with a limit and a prompt; TensorFlow is not needed.
 
-    With rows of words, what it prepares knows its words (``PreparedWords``), where the bundle has any.
+    With rows of words, prepared texts are ``PreparedWords``, if the bundle's tokens are words or subwords.
     """
     spec = manifest.tokenizer
     if spec.kind == "subwords":
@@ -43,10 +47,10 @@ def text_input(
 def window_input(
     bundle_dir: Path, manifest: BundleManifest, max_tokens: int, prompt: str, rows: Rows, overlap: int
 ) -> WindowInput:
-    """The same where long texts become windows: what it prepares is ``WindowedTexts``.
+    """Does the same where long texts become windows: prepared texts are ``WindowedTexts``.
 
     Raises:
-        SettingsError: the overlap leaves no progress, or only the graph knows the tokens.
+        SettingsError: the overlap is too large, or the graph tokenizes.
     """
     from model_bundle.text.window_inputs import SubwordWindowInput, WordWindowInput
     from model_bundle.text.words import WordInput
@@ -57,5 +61,5 @@ def window_input(
     if isinstance(whole, WordInput):
         return WordWindowInput(whole, max_tokens, overlap, prompt)
     raise SettingsError(
-        f"--on_long windows: only the graph of {manifest.name} knows its tokens; nothing can be cut."
+        f"--on_long windows: {manifest.name} tokenizes inside its graph, so its texts cannot be split."
     )

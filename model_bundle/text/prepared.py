@@ -1,4 +1,4 @@
-"""What every way of preparing text has in common."""
+"""Protocols of prepared texts, and the inputs of graphs that tokenize themselves or take no text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class PreparedTexts(Protocol):
 
     @property
     def lengths(self) -> np.ndarray:
-        """int32[texts], what a text costs in a batch, after truncation."""
+        """int32[texts], cells per text in a batch, after truncation."""
         ...
 
     @property
@@ -23,12 +23,12 @@ class PreparedTexts(Protocol):
         ...
 
     def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
-        """Pads the texts at these positions to the longest; arrays by input role (see ``InputSpec``)."""
+        """Returns the texts at these positions, padded to the longest: arrays by role (see ``InputSpec``)."""
         ...
 
 
 class PreparedWords(PreparedTexts, Protocol):
-    """Texts split into words; a token is a word, or a piece of one."""
+    """Texts split into words; a token is a word or a piece of one."""
 
     @property
     def num_words(self) -> np.ndarray:
@@ -36,21 +36,21 @@ class PreparedWords(PreparedTexts, Protocol):
         ...
 
     def words(self, text: int) -> tuple[list[str], np.ndarray]:
-        """Returns the words of a text that are left after truncation, and where they stand.
+        """Returns the words of a text that are left after truncation, and their positions.
 
         Returns:
-            The words, and int32[words, 2]: first character and the one behind the last, in the text as it was
-            given (a prompt before it does not count).
+            The words, and int32[words, 2]: start and end offset in characters of the original text (without
+            the prompt).
         """
         ...
 
     def pieces(self, text: int) -> np.ndarray:
-        """Returns int32[words, 2]: the first token of each of these words, and the one behind its last."""
+        """Returns int32[words, 2]: start and end token of each of these words."""
         ...
 
 
 class TextInput(Protocol):
-    """Makes text into model input. One object serves all threads of a process."""
+    """Converts text to model input. Thread-safe."""
 
     def prepare(self, texts: Sequence[str]) -> PreparedTexts:
         """Tokenizes texts; nothing is padded yet."""
@@ -59,7 +59,7 @@ class TextInput(Protocol):
 
 @dataclass(frozen=True)
 class PlainTexts:
-    """Texts for a graph that takes the string itself. Length in words is what a text costs."""
+    """Texts for a graph that takes the string itself. The length of a text is its number of words."""
 
     texts: Sequence[str]
     lengths: np.ndarray
@@ -71,14 +71,14 @@ class PlainTexts:
 
 
 class PlainTextInput:
-    """Hands strings through, for graphs that tokenize themselves."""
+    """Passes strings through, for graphs that tokenize themselves."""
 
     def __init__(self, prompt: str = "", lowercase: bool = False) -> None:
         self._prompt = prompt
         self._lowercase = lowercase
 
     def prepare(self, texts: Sequence[str]) -> PlainTexts:
-        """Counts words by spaces; the graph alone knows its own tokens."""
+        """Counts words by spaces, since only the graph knows its tokens."""
         full = [self._prompt + text for text in texts]
         if self._lowercase:
             full = [text.lower() for text in full]
@@ -88,19 +88,19 @@ class PlainTextInput:
 
 @dataclass(frozen=True)
 class NoTexts:
-    """Rows for a graph that takes numbers alone; each costs one token."""
+    """Rows for a graph that takes numbers only; each counts as one token."""
 
     lengths: np.ndarray
     num_tokens: np.ndarray
 
     def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns nothing: what the text says is not fed."""
+        """Returns an empty dict: text is not fed."""
         del texts
         return {}
 
 
 class NoTextInput:
-    """Hands nothing through, for graphs that take numbers alone."""
+    """Ignores the text, for graphs that take numbers only."""
 
     def prepare(self, texts: Sequence[str]) -> NoTexts:
         """Counts rows."""

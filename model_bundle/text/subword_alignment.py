@@ -1,4 +1,4 @@
-"""Text to subword ids that know their words: where each word stands, and which tokens are pieces of it."""
+"""Aligns subword tokens with words: the characters and the tokens of each word."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from model_bundle.text.subwords import SubwordInput, SubwordTexts, join_ids
 class TextWords:
     """The words of one text.
 
-    ``spans``: int32[words, 2], first character and the one behind the last. ``pieces``: int32[words, 2],
-    first token and the one behind the last, special tokens counted.
+    ``spans``: int32[words, 2], start and end character. ``pieces``: int32[words, 2], start and end token,
+    special tokens counted.
     """
 
     spans: np.ndarray
     pieces: np.ndarray
 
     def truncated(self, num_tokens: int) -> TextWords:
-        """Drops words that begin at this token or later, and the pieces of the last one that do."""
+        """Drops words that begin at this token or later, and such pieces of the last word."""
         kept = self.pieces[:, 0] < num_tokens
         return TextWords(self.spans[kept], np.minimum(self.pieces[kept], num_tokens))
 
 
 @dataclass(frozen=True)
 class SubwordWordTexts(SubwordTexts):
-    """See ``SubwordTexts`` and ``PreparedWords``. ``texts`` have the prompt in front."""
+    """See ``SubwordTexts`` and ``PreparedWords``. ``texts`` include the prompt."""
 
     texts: Sequence[str]
     text_words: Sequence[TextWords]
@@ -38,7 +38,7 @@ class SubwordWordTexts(SubwordTexts):
     prompt_length: int
 
     def words(self, text: int) -> tuple[list[str], np.ndarray]:
-        """See ``PreparedWords.words``. Words of the prompt stand at 0 to 0."""
+        """See ``PreparedWords.words``. Words of the prompt have offsets 0 to 0."""
         spans = self.text_words[text].spans
         spelled = [self.texts[text][start:stop] for start, stop in spans]
         return spelled, np.maximum(spans - self.prompt_length, 0)
@@ -49,10 +49,10 @@ class SubwordWordTexts(SubwordTexts):
 
 
 class SubwordWordInput(SubwordInput):
-    """``SubwordInput`` that keeps the words of texts, as the tokenizer itself tells them.
+    """``SubwordInput`` that keeps the words of texts, as the tokenizer itself defines them.
 
-    For BERT's tokenizer words are what stands between spaces, and every punctuation mark; byte-level ones and
-    SentencePiece have rules of their own. Runs of white space, which some of them take for words, are none.
+    BERT's tokenizer splits at spaces and makes every punctuation mark a word; byte-level ones and
+    SentencePiece have rules of their own. Runs of white space, words for some of them, are dropped.
     """
 
     _needs_offsets = True
@@ -87,7 +87,7 @@ class SubwordWordInput(SubwordInput):
 
 
 def _words_of(encoding: Any, text: str) -> TextWords:
-    """Joins tokens of one word, which stand side by side, and drops what is white space alone."""
+    """Joins adjacent tokens of one word, and drops words of white space only."""
     numbers = np.array([-1 if word is None else word for word in encoding.word_ids], dtype=np.int32)
     cuts = np.flatnonzero(np.diff(numbers)) + 1
     first, stop = np.append(0, cuts), np.append(cuts, len(numbers))
@@ -105,7 +105,7 @@ def _words_of(encoding: Any, text: str) -> TextWords:
 
 
 def _stripped(text: str, start: int, stop: int) -> tuple[int, int] | None:
-    """Takes white space from the ends, which byte-level tokenizers and SentencePiece count to a word."""
+    """Strips white space, which byte-level tokenizers and SentencePiece include in a word."""
     word = text[start:stop]
     inner = word.strip()
     if not inner:

@@ -1,4 +1,4 @@
-"""Text to subword ids, through the tokenizers library (WordPiece, byte-level BPE, …)."""
+"""Tokenizes text to subword ids with the tokenizers library (WordPiece, byte-level BPE, …)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 
 from model_bundle.errors import SettingsError
 
-# The library holds about 100 bytes a token and hands out whole lists: this many characters at a time keep
+# The library needs about 100 bytes per token and returns whole lists: this many characters at a time keep
 # that near 50 MB.
 _CHARACTERS_AT_ONCE = 2_000_000
 
 
 @dataclass(frozen=True)
 class SubwordTexts:
-    """Ids of all texts in one array. ``starts[i]:starts[i + 1]`` are those of text i, truncated already."""
+    """Ids of all texts in one array, already truncated. ``starts[i]:starts[i + 1]`` are those of text i."""
 
     ids: np.ndarray
     starts: np.ndarray
@@ -37,30 +37,30 @@ class SubwordTexts:
         return self.gather(texts, columns[np.newaxis], columns < lengths[:, np.newaxis])
 
     def gather(self, texts: np.ndarray, tokens: np.ndarray, is_real: np.ndarray) -> dict[str, np.ndarray]:
-        """See ``WholeTexts.gather``; gives what ``batch`` gives."""
+        """See ``WholeTexts.gather``; returns the same arrays as ``batch``."""
         ids = np.full(is_real.shape, self.pad_id, dtype=np.int32)
         ids[is_real] = self.ids[(self.starts[texts][:, np.newaxis] + tokens)[is_real]]
         return {"ids": ids, "mask": is_real.astype(np.int32)}
 
 
 class SubwordInput:
-    """Tokenizes as the bundle's ``tokenizer.json`` says, and truncates in the way transformers does.
+    """Tokenizes with the bundle's ``tokenizer.json``, and truncates as transformers does.
 
     Args:
         tokenizer_file: ``tokenizer.json``.
-        max_tokens: ids kept of a text, special ones included; None keeps all.
-        pad_id: what fills up a batch.
-        prompt: put before every text.
+        max_tokens: ids kept per text, special ones included; None keeps all.
+        pad_id: the id of padding.
+        prompt: prefix of every text.
     """
 
-    # Without offsets tokenizing takes two thirds of the time.
+    # Without offsets, tokenizing takes two thirds of the time.
     _needs_offsets = False
 
     def __init__(self, tokenizer_file: Path, max_tokens: int | None, pad_id: int, prompt: str = "") -> None:
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        # The library truncates and pads too, but then the full number of tokens is lost.
+        # The library can truncate and pad, but then the full number of tokens is lost.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._pad_id = pad_id
@@ -69,16 +69,16 @@ class SubwordInput:
         if max_tokens is not None and max_tokens <= self.num_head + self.num_tail:
             raise SettingsError(
                 f"--max_tokens {max_tokens}: {self.num_head + self.num_tail} of them are special tokens; "
-                "give room for text."
+                "set a limit that leaves room for text."
             )
         self._max_tokens = max_tokens
 
     def prepare(self, texts: Sequence[str]) -> SubwordTexts:
-        """Tokenizes texts, many at once."""
+        """Tokenizes texts in large groups."""
         return self.collect(self.encodings(texts, offsets=self._needs_offsets))
 
     def encodings(self, texts: Sequence[str], *, offsets: bool) -> Iterator[tuple[str, Any]]:
-        """Returns each text with the prompt in front, and what the tokenizers library makes of it."""
+        """Yields each text with the prompt, and its encoding by the tokenizers library."""
         tokenizer = self._tokenizer
         encode = tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast
         for group in groups(texts):
@@ -86,7 +86,7 @@ class SubwordInput:
             yield from zip(full, encode(full), strict=True)
 
     def collect(self, encodings: Iterable[tuple[str, Any]]) -> SubwordTexts:
-        """Truncates what ``encodings`` gives and puts it together."""
+        """Truncates and concatenates the results of ``encodings``."""
         kept: list[np.ndarray] = []
         num_tokens: list[int] = []
         for _, encoding in encodings:
@@ -112,14 +112,14 @@ def _special_tokens(tokenizer: Any) -> tuple[int, int]:
 
 
 def join_ids(kept: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Puts the ids of texts behind each other: int32[ids], and int64[texts + 1] where each text begins."""
+    """Concatenates the ids of texts: int32[ids], and int64[texts + 1] where each text begins."""
     starts = np.zeros(len(kept) + 1, dtype=np.int64)
     np.cumsum([len(ids) for ids in kept], out=starts[1:])
     return (np.concatenate(kept) if kept else np.zeros(0, dtype=np.int32)), starts
 
 
 def groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Cuts a sequence where it would hold too many characters at once."""
+    """Splits a sequence into groups of at most ``_CHARACTERS_AT_ONCE`` characters."""
     start = size = 0
     for stop, text in enumerate(texts):
         if size and size + len(text) > _CHARACTERS_AT_ONCE:

@@ -1,4 +1,4 @@
-"""Text to windows, for both kinds of tokenizer; the prompt stands in front of every window."""
+"""Splits texts into windows, for both kinds of tokenizer; every window begins with the prompt."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from model_bundle.text.words import WordInput
 
 
 class _Cutter:
-    """Cuts texts to windows of ``max_tokens``.
+    """Splits texts into windows of ``max_tokens``.
 
     Args:
-        capacity: tokens of a window, special ones apart.
-        num_head: special tokens in front.
+        capacity: tokens of a window, without special ones.
+        num_head: special tokens at the start.
         num_prompt: tokens of the prompt.
-        overlap: tokens that windows have in common.
+        overlap: tokens that adjacent windows share.
 
     Raises:
-        SettingsError: a window would not have more room than the overlap.
+        SettingsError: the overlap leaves a window no room for new tokens.
     """
 
     def __init__(self, capacity: int, num_head: int, num_prompt: int, overlap: int) -> None:
         room = capacity - num_prompt
         if room < 1 or not 0 <= overlap < room:
-            advice = f"Give 0 to {room - 1}." if room > 0 else "Give a larger --max_tokens."
+            advice = f"Use 0 to {room - 1}." if room > 0 else "Use a larger --max_tokens."
             raise SettingsError(
-                f"--window_overlap {overlap}: beside special tokens and {num_prompt} of the prompt a window "
-                f"has room for {max(room, 0)}, and must go on by at least one. {advice}"
+                f"--window_overlap {overlap}: after special tokens and {num_prompt} of the prompt, a window "
+                f"has room for {max(room, 0)}, and must advance by at least one. {advice}"
             )
         self._capacity = capacity
         self._num_head = num_head
         self._overlap = overlap
 
     def cut(self, num_tokens: int, num_prompt: int, num_characters: int, place: Place) -> TextWindows:
-        """Cuts a text.
+        """Splits a text.
 
         Args:
-            num_tokens: of the text with its prompt, special ones apart.
-            num_prompt: those of the prompt. Where they run into the text, there may be more than on its own;
-                what would leave no room counts to the text.
+            num_tokens: of the text with its prompt, without special ones.
+            num_prompt: those of the prompt. Tokenized with the text they may be more than on their own; those
+                that would leave no room count as text.
             num_characters: of the text.
-            place: see ``character_spans``; counted behind the prompt.
+            place: see ``character_spans``; counted after the prompt.
         """
         num_prompt = min(num_prompt, self._capacity - self._overlap - 1)
         tokens = cut(num_tokens - num_prompt, self._capacity - num_prompt, self._overlap)
@@ -57,14 +57,14 @@ class _Cutter:
 class SubwordWindowInput:
     """Windows of subwords.
 
-    A prompt should end with a space or a punctuation mark: a token that reaches from it into the text belongs
-    to the text, and stands in the first window only.
+    A prompt should end with a space or a punctuation mark: a token that spans prompt and text belongs to the
+    text and is in the first window only.
 
     Args:
         whole: tokenizes without a limit, with the prompt.
-        max_tokens: of a window, special ones and the prompt's included.
-        overlap: tokens that windows have in common.
-        prompt: the one that ``whole`` puts in front.
+        max_tokens: of a window, including special ones and the prompt's.
+        overlap: tokens that adjacent windows share.
+        prompt: the one that ``whole`` prepends.
 
     Raises:
         SettingsError: see ``_Cutter``.
@@ -78,7 +78,7 @@ class SubwordWindowInput:
         self._cutter = _Cutter(capacity, whole.num_head, self._num_prompt(probe), overlap)
 
     def prepare(self, texts: Sequence[str]) -> WindowedTexts:
-        """Tokenizes texts and cuts them."""
+        """Tokenizes texts and splits them into windows."""
         windows: list[TextWindows] = []
 
         def seen() -> Iterator[tuple[str, Any]]:
@@ -102,7 +102,7 @@ class SubwordWindowInput:
         return len(encoding) - self._whole.num_head - self._whole.num_tail
 
     def _num_prompt(self, encoding: Any) -> int:
-        """Counts the tokens that begin and end within the prompt; one without a width at its end is not."""
+        """Counts the tokens that begin and end within the prompt, without zero-width ones at its end."""
         if not self._prompt_length:
             return 0
         for token in range(self._num_own(encoding)):
@@ -117,9 +117,9 @@ class WordWindowInput:
 
     Args:
         whole: splits without a limit, with the prompt.
-        max_tokens: words of a window, the prompt's included.
-        overlap: words that windows have in common.
-        prompt: the one that ``whole`` puts in front.
+        max_tokens: words of a window, including the prompt's.
+        overlap: words that adjacent windows share.
+        prompt: the one that ``whole`` prepends.
 
     Raises:
         SettingsError: see ``_Cutter``.
@@ -128,13 +128,13 @@ class WordWindowInput:
     def __init__(self, whole: WordInput, max_tokens: int, overlap: int, prompt: str) -> None:
         self._whole = whole
         self._prompt_length = len(prompt)
-        (spans,) = whole.prepare(["a"]).spans
+        (spans,) = whole.prepare(["a"]).char_spans
         self._cutter = _Cutter(max_tokens, 0, self._num_prompt(spans), overlap)
 
     def prepare(self, texts: Sequence[str]) -> WindowedTexts:
-        """Splits texts and cuts them."""
+        """Splits texts into words and windows."""
         whole = self._whole.prepare(texts)
-        windows = [self._cut(len(text), spans) for text, spans in zip(texts, whole.spans, strict=True)]
+        windows = [self._cut(len(text), spans) for text, spans in zip(texts, whole.char_spans, strict=True)]
         return WindowedTexts(whole, windows, num_tail=0)
 
     def _cut(self, num_characters: int, spans: Sequence[tuple[int, int]]) -> TextWindows:
@@ -145,7 +145,7 @@ class WordWindowInput:
         return self._cutter.cut(len(spans), self._num_prompt(spans), num_characters, place)
 
     def _num_prompt(self, spans: Sequence[tuple[int, int]]) -> int:
-        """Counts the words that end within the prompt; words stand in order."""
+        """Counts the words that end within the prompt; words are in order."""
         if not self._prompt_length:
             return 0
         return int(np.searchsorted([stop for _, stop in spans], self._prompt_length, side="right"))

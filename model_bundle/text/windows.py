@@ -1,4 +1,4 @@
-"""Long texts as overlapping windows: which tokens and which characters each has, and how they are batched."""
+"""Long texts as overlapping windows: their tokens and characters, and how they are batched."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from typing import Protocol
 import numpy as np
 
 from model_bundle.text.prepared import PreparedTexts
-from model_bundle.text.window_words import WordParts, assign_words
 
-# First character of a token, and the one behind its last.
+# Returns the start and end character of a token.
 Place = Callable[[int], tuple[int, int]]
 
 
 class WholeTexts(PreparedTexts, Protocol):
-    """Texts of which nothing was truncated, and of which any tokens can be put together."""
+    """Texts without truncation, whose tokens can be selected freely."""
 
     def gather(self, texts: np.ndarray, tokens: np.ndarray, is_real: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns a batch of chosen tokens.
+        """Returns a batch of selected tokens.
 
         Args:
             texts: int64[batch], which texts.
             tokens: int64[batch, longest], which tokens of each; padded cells may hold anything.
-            is_real: bool[batch, longest], False on padding, which stands at the end.
+            is_real: bool[batch, longest], False on padding, which is at the end.
         """
         ...
 
@@ -34,9 +33,9 @@ class WholeTexts(PreparedTexts, Protocol):
 class TextWindows:
     """The windows of one text.
 
-    ``tokens``: int64[windows, 2], first and the one behind the last, counted behind the special tokens and
-    the prompt; these, ``num_fixed`` of them, stand in front of every window. ``spans``: int32[windows, 2],
-    the same in characters of the text.
+    ``tokens``: int64[windows, 2], start and end, counted after the special tokens and the prompt; every
+    window begins with these ``num_fixed`` tokens. ``spans``: int32[windows, 2], the same in characters of the
+    text.
     """
 
     num_fixed: int
@@ -45,16 +44,16 @@ class TextWindows:
 
 
 def cut(num_tokens: int, room: int, overlap: int) -> np.ndarray:
-    """Cuts tokens into windows.
+    """Splits tokens into windows.
 
     Args:
         num_tokens: of the text.
-        room: tokens that a window holds.
-        overlap: tokens that a window has in common with the next one, less than ``room``.
+        room: tokens per window.
+        overlap: tokens that adjacent windows share, less than ``room``.
 
     Returns:
-        int64[windows, 2]: first token of each, and the one behind its last. Every token is in one; all but
-        the last window are full, and the last has more than ``overlap``. No tokens make one empty window.
+        int64[windows, 2]: start and end token. The windows cover every token; all but the last are full, and
+        the last has more than ``overlap``. No tokens give one empty window.
 
     >>> cut(10, room=6, overlap=2).tolist()
     [[0, 6], [4, 10]]
@@ -66,34 +65,34 @@ def cut(num_tokens: int, room: int, overlap: int) -> np.ndarray:
 
 
 def character_spans(tokens: np.ndarray, place: Place, num_characters: int) -> np.ndarray:
-    """Returns the characters of windows, so that every character of the text is in one.
+    """Returns the characters of windows, which cover the whole text.
 
-    A window begins with its first token's first character and ends where the token behind it begins: what
-    stands between tokens, and what the tokenizer drops, goes to the window before. The first begins with the
-    text, the last ends with it.
+    A window begins with its first token's first character and ends where the next token begins: characters
+    between tokens, and those that the tokenizer drops, belong to the preceding window. The first window
+    begins with the text, the last ends with it.
 
     Args:
         tokens: int64[windows, 2], see ``cut``.
-        place: gives the first character of a token, and the one behind its last.
+        place: returns the start and end character of a token.
         num_characters: of the text.
 
     Returns:
         int32[windows, 2].
     """
     begins = [0] + [place(int(first))[0] for first in tokens[1:, 0]]
-    # A character of several tokens, as bytes are, may be cut: it is in both windows then.
+    # A character of several (byte) tokens may be split; it is then in both windows.
     ends = [max(place(int(stop) - 1)[1], place(int(stop))[0]) for stop in tokens[:-1, 1]]
     ends = [max(end, begin) for end, begin in zip(ends, begins[1:], strict=True)]
     return np.array([begins, [*ends, num_characters]], dtype=np.int32).T
 
 
 class WindowedTexts:
-    """Texts whose windows are batched: what is a text in a batch of ``PreparedTexts`` is a window here.
+    """Texts batched by window: like ``PreparedTexts``, with one batch row per window.
 
     Args:
         whole: the texts.
         windows: of each text.
-        num_tail: special tokens behind every window.
+        num_tail: special tokens at the end of every window.
     """
 
     def __init__(self, whole: WholeTexts, windows: Sequence[TextWindows], num_tail: int) -> None:
@@ -109,7 +108,7 @@ class WindowedTexts:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """int32[windows], tokens that the model is given: special ones, the prompt and those of the text."""
+        """int32[windows], tokens fed to the model: special ones, the prompt's and the text's."""
         own = self._tokens[:, 1] - self._tokens[:, 0]
         return np.asarray(self._num_fixed[self.texts] + own + self._num_tail, dtype=np.int32)
 
@@ -120,22 +119,22 @@ class WindowedTexts:
 
     @property
     def num_windows(self) -> np.ndarray:
-        """int64[texts]."""
+        """int64[texts], windows per text."""
         return np.diff(self.starts)
 
     @property
     def num_fed_tokens(self) -> np.ndarray:
-        """int64[texts], tokens of the windows of each."""
+        """int64[texts], tokens in all windows of a text."""
         sums = np.bincount(self.texts, self.lengths, minlength=len(self.starts) - 1)
         return np.asarray(sums, dtype=np.int64)
 
     @property
     def index(self) -> np.ndarray:
-        """int32[windows], the number of each in its text, from 0."""
+        """int32[windows], the index of each window in its text, from 0."""
         return np.asarray(np.arange(len(self.texts)) - self.starts[self.texts], dtype=np.int32)
 
     def batch(self, windows: np.ndarray) -> dict[str, np.ndarray]:
-        """Pads the windows at these positions to the longest; arrays by input role."""
+        """Returns the windows at these positions, padded to the longest: arrays by input role."""
         texts, lengths = self.texts[windows], self.lengths[windows].astype(np.int64)[:, np.newaxis]
         columns = np.arange(int(lengths.max(initial=1)))
         own = np.where(columns < self._num_fixed[texts, np.newaxis], 0, self._tokens[windows, :1]) + columns
@@ -144,7 +143,7 @@ class WindowedTexts:
         return self.whole.gather(texts, np.where(in_tail >= 0, tail, own), columns < lengths)
 
     def shares(self) -> np.ndarray:
-        """float64[windows], the tokens of each; one that is in n windows counts 1/n in each of them."""
+        """Returns float64[windows]: the tokens of each; one that is in n windows counts 1/n in each."""
         shares = np.zeros(len(self.texts))
         for begin, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
             tokens = self._tokens[begin:stop]
@@ -156,10 +155,10 @@ class WindowedTexts:
         return shares
 
     def parts(self, window: int, pieces: Callable[[int], np.ndarray]) -> WordParts:
-        """Returns the words, and parts of words, that are taken from a window; for one thread at a time.
+        """Returns the words and word parts to take from a window; not thread-safe.
 
         Args:
-            window: which.
+            window: its position.
             pieces: see ``PreparedWords.pieces``.
         """
         text = int(self.texts[window])
@@ -172,8 +171,91 @@ class WindowedTexts:
 
 
 class WindowInput(Protocol):
-    """Makes text into windows. One object serves all threads of a process."""
+    """Converts text to windows. Thread-safe."""
 
     def prepare(self, texts: Sequence[str]) -> WindowedTexts:
-        """Tokenizes texts and cuts them; nothing is padded yet."""
+        """Tokenizes texts and splits them into windows; nothing is padded yet."""
         ...
+
+
+@dataclass(frozen=True)
+class WordParts:
+    """Words, or parts of words, whose vectors are taken from one batch row.
+
+    ``words``: int64[parts], indices of words in the text. ``pieces``: int[parts, 2], start and end token in
+    that row. ``num_pieces``: int[parts], tokens of the whole word. ``is_first``: bool[parts], whether a part
+    contains its word's first token.
+    """
+
+    words: np.ndarray
+    pieces: np.ndarray
+    num_pieces: np.ndarray
+    is_first: np.ndarray
+
+    @classmethod
+    def whole(cls, pieces: np.ndarray) -> WordParts:
+        """Returns all words of a text that has a single row."""
+        num_words = len(pieces)
+        counts = pieces[:, 1] - pieces[:, 0]
+        return cls(np.arange(num_words), pieces, counts, np.ones(num_words, dtype=bool))
+
+    def first_pieces(self) -> WordParts:
+        """Returns only the first token of each word."""
+        first = self.pieces[self.is_first, 0]
+        ones = np.ones(len(first), dtype=np.int64)
+        return WordParts(self.words[self.is_first], np.stack([first, first + 1], axis=1), ones, ones > 0)
+
+    def chosen(self, kept: np.ndarray) -> WordParts:
+        """Returns the parts at these positions."""
+        return WordParts(self.words[kept], self.pieces[kept], self.num_pieces[kept], self.is_first[kept])
+
+
+def assign_words(pieces: np.ndarray, tokens: np.ndarray, num_fixed: int) -> tuple[WordParts, np.ndarray]:
+    """Assigns each word to the window whose middle is nearest, of those that contain the whole word.
+
+    If no window contains the whole word, each of its tokens is assigned in the same way. Words of the prompt,
+    which is in every window, are taken from the first.
+
+    Args:
+        pieces: int[words, 2], start and end token of each word.
+        tokens: int64[windows, 2], start and end of the windows, counted after ``num_fixed`` tokens.
+        num_fixed: special tokens and those of the prompt.
+
+    Returns:
+        The parts in the order of their windows, and int64[windows + 1] where those of each window begin.
+    """
+    owner = _nearest(pieces.astype(np.int64) - num_fixed, tokens)
+    counts = pieces[:, 1] - pieces[:, 0]
+    word = np.repeat(np.arange(len(pieces)), counts)
+    within = np.arange(len(word)) - np.repeat(np.cumsum(counts) - counts, counts)
+    token = pieces[word, 0] + within
+    of_token = owner[word]
+    split = np.flatnonzero(of_token < 0)
+    behind = token[split] - num_fixed
+    of_token[split] = _nearest(np.stack([behind, behind + 1], axis=1), tokens)
+    begins = np.flatnonzero((np.diff(word, prepend=-1) != 0) | (np.diff(of_token, prepend=-1) != 0))
+    stops = np.append(begins[1:], len(word))
+    windows = of_token[begins]
+    shift = np.where(token[begins] < num_fixed, 0, tokens[windows, 0])
+    order = np.argsort(windows, kind="stable")
+    parts = WordParts(
+        words=word[begins],
+        pieces=np.stack([token[begins] - shift, token[begins] - shift + stops - begins], axis=1),
+        num_pieces=counts[word[begins]],
+        is_first=within[begins] == 0,
+    )
+    return parts.chosen(order), np.searchsorted(windows[order], np.arange(len(tokens) + 1))
+
+
+def _nearest(spans: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Returns int64[spans]: of the windows containing a span, the one with the nearest middle; -1 for none.
+
+    The last window counts as if it were full: the end of a text does not reduce context.
+    """
+    room = int(tokens[0, 1] - tokens[0, 0])
+    step = int(tokens[1, 0]) if len(tokens) > 1 else max(room, 1)
+    first, stop = np.maximum(spans[:, 0], 0), spans[:, 1]
+    lowest = np.maximum(-((room - stop) // step), 0)
+    highest = np.minimum(first // step, len(tokens) - 1)
+    wanted = (first + stop - room + step) // (2 * step)
+    return np.where(lowest <= highest, np.clip(wanted, lowest, np.maximum(highest, lowest)), -1)

@@ -1,4 +1,4 @@
-"""A table of texts and labels, read and checked; every fault is told with its row."""
+"""Reads and checks a table of texts and labels; errors name the row."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ _NUM_LISTED = 5
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows to learn from, or to be judged by.
+    """Rows for training or evaluation.
 
-    ``numbers``: float32[rows, columns]. ``rows``: the number of each in its file, counted from 1 without the
-    header.
+    ``numbers``: float32[rows, columns]. ``rows``: the row numbers in the file, from 1, without the header.
     """
 
     texts: list[str]
@@ -41,7 +40,7 @@ class Examples:
         return len(self.texts)
 
     def take(self, places: Sequence[int] | np.ndarray) -> Examples:
-        """Returns some of them, in this order."""
+        """Returns the rows at these positions, in this order."""
         return Examples(
             [self.texts[i] for i in places],
             [self.labels[i] for i in places],
@@ -55,8 +54,8 @@ def read_examples(path: Path, options: DataOptions) -> Examples:
     """Reads a ``.tsv``, ``.csv`` or ``.jsonl`` file, each also with ``.gz``, or a ``.parquet`` file.
 
     Raises:
-        SettingsError: it cannot be read, a column is missing, or a row has no text, no label, or a number
-            that is none; rows are named.
+        SettingsError: it cannot be read, a column is missing, or rows lack a text, a label or a valid number;
+            the message names the rows.
     """
     faults: list[str] = []
     texts, labels, numbers, rows = [], [], [], []
@@ -72,7 +71,7 @@ def read_examples(path: Path, options: DataOptions) -> Examples:
         more = f"\n  … and {len(faults) - _NUM_LISTED} more" if len(faults) > _NUM_LISTED else ""
         listed = "".join(f"\n  {fault}" for fault in faults[:_NUM_LISTED])
         raise SettingsError(
-            f"{path}: {len(faults)} rows cannot be learned from. Mend or remove them:{listed}{more}"
+            f"{path}: {len(faults)} rows cannot be used for training. Fix or remove them:{listed}{more}"
         )
     if not rows:
         raise SettingsError(f"{path} has no rows.")
@@ -107,7 +106,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise SettingsError(f"{path}, row {row}: no JSON ({error}).") from error
+            raise SettingsError(f"{path}, row {row}: not valid JSON ({error}).") from error
         if not isinstance(record, dict):
             raise SettingsError(f"{path}, row {row}: expected an object, found a {type(record).__name__}.")
         yield row, record
@@ -128,22 +127,22 @@ def _csv_rows(path: Path, delimiter: str, options: DataOptions) -> Iterator[tupl
                 if len(cells) != len(names):
                     raise SettingsError(
                         f"{path}, row {row} (line {reader.line_num}): {len(cells)} cells, expected "
-                        f"{len(names)}: {', '.join(names)}. Where quotes are ordinary characters, "
-                        "say --no_csv_quotes."
+                        f"{len(names)}: {', '.join(names)}. If quotes are ordinary characters, "
+                        "use --no_csv_quotes."
                     )
                 yield row, dict(zip(names, cells, strict=True))
     except csv.Error as error:
         raise SettingsError(
-            f"{path}, row {row + 1} (line {reader.line_num}): {error}. Where quotes are ordinary characters, "
-            "say --no_csv_quotes."
+            f"{path}, row {row + 1} (line {reader.line_num}): {error}. If quotes are ordinary characters, "
+            "use --no_csv_quotes."
         ) from error
 
 
 def _cell(record: Mapping[str, Any], column: str) -> Any:
     if column not in record:
         raise SettingsError(
-            f"There is no column {column}; those there are: {', '.join(map(str, record))}. Where the file "
-            "has no header row, name its columns: --column_names A,B"
+            f"There is no column {column}; the columns are: {', '.join(map(str, record))}. If the file has "
+            "no header row, name its columns: --column_names A,B"
         )
     return record[column]
 
@@ -152,7 +151,7 @@ def _text(record: Mapping[str, Any], column: str) -> str:
     value = _cell(record, column)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(
-            f"{column} is {'blank' if value in (None, '') or isinstance(value, str) else 'no text'}"
+            f"{column} is {'blank' if value in (None, '') or isinstance(value, str) else 'not text'}"
         )
     return value
 
@@ -161,7 +160,7 @@ def _label(record: Mapping[str, Any], column: str) -> str:
     value = _cell(record, column)
     if value is None or isinstance(value, (float, list, dict)) or not str(value).strip():
         raise ValueError(
-            f"{column} is empty" if value in (None, "") else f"{column} is {value!r}, which is no label"
+            f"{column} is empty" if value in (None, "") else f"{column} is {value!r}, which is not a label"
         )
     return str(value).strip()
 
@@ -171,7 +170,7 @@ def _number(record: Mapping[str, Any], column: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{column} is {value!r}, which is no number") from error
+        raise ValueError(f"{column} is {value!r}, which is not a number") from error
     if not math.isfinite(number) or abs(number) > np.finfo(np.float32).max:
         raise ValueError(f"{column} is {value!r}, which is not finite")
     return number

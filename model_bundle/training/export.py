@@ -1,4 +1,4 @@
-"""A trained head on a bundle's graph, assembled to a bundle that classifies."""
+"""Exports a trained head on a bundle's graph as a new bundle that classifies."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.builders.assemble import LICENCE_NAME, assemble, save_module
-from model_bundle.builders.hub_stable import stabilize_loaded
-from model_bundle.builders.keras.prune import needed_parts
+from model_bundle.builders.assemble import LICENCE_NAME, assemble, needed_parts, save_module
+from model_bundle.builders.deterministic import stabilize_loaded
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import (
     SAVED_MODEL_DIR,
@@ -36,7 +35,7 @@ FLOAT32, BFLOAT16 = "serving_default", "serving_bfloat16"
 
 @dataclass(frozen=True)
 class Classifier:
-    """What a bundle is made of: ``weights`` are those of a fine-tuned encoder, None where it was frozen."""
+    """The parts of the new bundle. ``weights``: those of a fine-tuned encoder, None if it was frozen."""
 
     plan: VectorPlan
     head: Head
@@ -56,10 +55,10 @@ def write_classifier(
 
     Args:
         trained: the model.
-        name: what to call it.
-        digests: sha256 of the files it was trained on, by name.
-        output: the folder to make.
-        write_report: writes further files into the folder it is given.
+        name: the bundle's name.
+        digests: sha256 of the training files, by name.
+        output: the folder to create.
+        write_report: writes further files into the given folder.
     """
     base = trained.plan.bundle
 
@@ -139,7 +138,7 @@ class _HeadVariables:
 
     @property
     def variables(self) -> list[Any]:
-        """All of them."""
+        """All variables of the head."""
         return [*self.factors, *(variable for pair in self.dense for variable in pair)]
 
 
@@ -155,7 +154,7 @@ def _signature(tf: Any, trained: Classifier, inner: Any, head: _HeadVariables) -
         outputs = dict(inner(**fed))
         state = tf.concat([_vector(tf, trained, fed, outputs, head), *numbers], axis=1)
         for index, (kernel, bias) in enumerate(head.dense):
-            # The head is small: it is computed in float32 always.
+            # The head is small: always computed in float32.
             state = tf.nn.bias_add(tf.matmul(state if index == 0 else tf.nn.relu(state), kernel), bias)
         return {**outputs, _LOGITS: state}
 
@@ -165,7 +164,7 @@ def _signature(tf: Any, trained: Classifier, inner: Any, head: _HeadVariables) -
 def _vector(
     tf: Any, trained: Classifier, fed: Mapping[str, Any], outputs: Mapping[str, Any], head: _HeadVariables
 ) -> Any:
-    """Returns float32[texts, dim]: what the head was trained on."""
+    """Returns float32[texts, dim]: the vectors that the head was trained on."""
     plan = trained.plan
     lengths = _lengths(tf, plan, fed, outputs)
     vectors = []

@@ -1,4 +1,4 @@
-"""Texts to the vectors that a head learns on, computed once, by the bundle's own runtime."""
+"""Computes the vectors that a head is trained on, once, with the bundle's runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 from model_bundle.training.examples import Examples
 
-# Fixed, not measured: how texts are batched shows in the last digits, and two trainings must agree.
+# Fixed, not measured: batching affects the last digits of vectors, and trainings must be reproducible.
 _BATCH_TOKENS = 4096
 _TEXTS_AT_ONCE = 1024
 Notify = Callable[[str], None]
@@ -23,7 +23,7 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class VectorPlan:
-    """What a text's vector is made of: ``request`` as for a job; several outputs where they are mixed."""
+    """How vectors are computed: ``request`` as for a job, with several outputs if layers are mixed."""
 
     bundle: ModelBundle
     request: EncodeRequest
@@ -35,21 +35,21 @@ class VectorPlan:
 
     @property
     def dim(self) -> int:
-        """Numbers in a vector: those of the widest layer, since ELMo's word vectors count twice."""
+        """The dimension of a vector: that of the widest layer, since ELMo's word vectors are repeated."""
         return max(self.bundle.spec(name).dim or 0 for name in self.request.outputs)
 
 
 def plan_vectors(bundle: ModelBundle, *, mix: bool, max_tokens: int | None) -> VectorPlan:
-    """Decides what is learned on: the bundle's own vectors, or each of its layers.
+    """Chooses the vectors to train on: the bundle's own, or each of its layers.
 
     Raises:
-        SettingsError: the bundle is a classifier, takes numbers itself, or has no layers to mix.
+        SettingsError: the bundle is a classifier, has numeric inputs, or has no layers to mix.
     """
     manifest = bundle.manifest
     if manifest.task != "embed":
-        raise SettingsError(f"{manifest.name} is a classifier already; name a bundle that gives vectors.")
+        raise SettingsError(f"{manifest.name} is already a classifier; name a bundle that outputs vectors.")
     if any(spec.role == "numeric" for spec in manifest.inputs.values()):
-        raise SettingsError(f"{manifest.name} takes numbers itself; a head can be trained on texts alone.")
+        raise SettingsError(f"{manifest.name} has numeric inputs; a head can only be trained on texts.")
     if not mix:
         return VectorPlan(bundle, EncodeRequest.resolve(bundle, max_tokens=max_tokens))
     layers = tuple(name for name in bundle.token_layers if name != "elmo")
@@ -62,10 +62,10 @@ def plan_vectors(bundle: ModelBundle, *, mix: bool, max_tokens: int | None) -> V
 
 
 def compute_vectors(plan: VectorPlan, parts: dict[str, Examples], notify: Notify) -> dict[str, np.ndarray]:
-    """Returns float32[layers, rows, dim] for each part; one layer where none are mixed.
+    """Returns float32[layers, rows, dim] for each part; one layer unless layers are mixed.
 
     Raises:
-        SettingsError: the model fails on a row, or gives no number for it; the row is named.
+        SettingsError: the model fails on a row or returns no finite vector; the message names the row.
     """
     runtime = TensorFlowRuntime(plan.bundle, plan.request)
     encoder = TextEncoder(plan.bundle, runtime, _BATCH_TOKENS)

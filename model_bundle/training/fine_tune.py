@@ -13,18 +13,17 @@ from model_bundle.layers import BundleEmbedding
 from model_bundle.layers.keras_setup import keras, tf
 from model_bundle.runtime.inputs import signature_inputs
 from model_bundle.text import PreparedTexts, text_input
-from model_bundle.training.class_weights import row_weights
 from model_bundle.training.examples import Examples
 from model_bundle.training.features import Notify, VectorPlan
 from model_bundle.training.head import FitResult, Head
 from model_bundle.training.options import HeadOptions
-from model_bundle.training.split import TrainingData
+from model_bundle.training.split import TrainingData, row_weights
 
 # The rate rises over this share of the steps and falls to zero over the rest, as BERT was fine-tuned.
 # Source: Devlin et al., arXiv:1810.04805, appendix A.2.
 _WARM_UP = 0.1
 _MAX_NORM = 1.0
-# Texts that are sorted by length together, in batches: little padding, and still another order each epoch.
+# Batches of texts sorted by length together: little padding, and still a different order each epoch.
 _POOL_BATCHES = 50
 _NUMBERS = "numbers"
 
@@ -38,7 +37,7 @@ class Tuned:
 
 
 class _Part:
-    """Texts of one part, tokenized once."""
+    """The texts of one part of the data, tokenized once."""
 
     def __init__(
         self, plan: VectorPlan, examples: Examples, classes: np.ndarray, weights: np.ndarray
@@ -58,16 +57,16 @@ class _Part:
 
 
 def check_family(plan: VectorPlan) -> None:
-    """Refuses what stays frozen, before any work.
+    """Rejects bundles that cannot be fine-tuned, before any work.
 
     Raises:
-        SettingsError: the bundle is no BERT that was built here.
+        SettingsError: the bundle is not a BERT built by this package.
     """
     manifest = plan.bundle.manifest
     if manifest.family != "bert":
         raise SettingsError(
-            f"--fine_tune: {manifest.name} is of the family {manifest.family}; BERT encoders built here can "
-            "be fine-tuned. For ELMo, --mix learns what each layer counts."
+            f"--fine_tune: {manifest.name} is of the family {manifest.family}; only BERT encoders built by "
+            "this package can be fine-tuned. For ELMo, --mix learns the weight of each layer."
         )
 
 
@@ -79,13 +78,13 @@ def fine_tune(
     options: HeadOptions,
     notify: Notify,
 ) -> Tuned:
-    """Trains everything, from a head that knows the frozen vectors; keeps the best epoch.
+    """Trains encoder and head, starting from a head trained on frozen vectors; keeps the best epoch.
 
     Args:
-        plan: what a text's vector is.
-        head: where the head begins.
-        data: rows.
-        classes: int32[rows] of those to learn from, and of those held out.
+        plan: how vectors are computed.
+        head: the initial head.
+        data: the rows.
+        classes: int32[rows] of the training rows, and of the held-out ones.
         options, notify: see ``fit_head``.
     """
     train, held_out, labels = data.train, data.held_out, data.labels
@@ -113,10 +112,10 @@ def fine_tune(
 
 
 class _Learner:
-    """Takes the steps of an epoch; the rate follows the whole course."""
+    """Runs the steps of an epoch; the learning rate is scheduled over all epochs."""
 
     def __init__(self, model: Any, options: HeadOptions, notify: Notify) -> None:
-        # Where options are filled in, none of these is None.
+        # None of these is None once options are filled in.
         assert options.batch_texts is not None
         assert options.epochs is not None
         assert options.learning_rate is not None
@@ -126,7 +125,7 @@ class _Learner:
         self._step = _make_step(model, self._optimizer)
 
     def learn(self, part: _Part, epoch: int) -> float:
-        """Goes through the rows once; gives the mean loss."""
+        """Trains on all rows once; returns the mean loss."""
         losses = []
         num_steps = -(-len(part.classes) // self.batch_texts)
         batches = _shuffled(part.prepared.lengths, self.batch_texts, (self._seed, epoch))
@@ -139,9 +138,9 @@ class _Learner:
 
 
 class _Best:
-    """Keeps the weights of the epoch with the most held-out rows right, of equal ones the lowest loss.
+    """Keeps the weights of the epoch with the best held-out accuracy; ties are broken by the lowest loss.
 
-    The loss alone would stop too early: an encoder gets surer of its mistakes while it makes fewer of them.
+    The loss alone would stop too early: an encoder gets more confident in its mistakes while it makes fewer.
     """
 
     def __init__(self, model: Any) -> None:
@@ -152,7 +151,7 @@ class _Best:
         self.num_since = 0
 
     def offer(self, epoch: dict[str, float]) -> None:
-        """Takes what an epoch came to."""
+        """Records an epoch, and keeps its weights if it is the best so far."""
         self.history.append(epoch)
         self.num_since += 1
         key = (epoch["held_out_accuracy"], -epoch["held_out_loss"])
@@ -161,7 +160,7 @@ class _Best:
             self._weights = [weight.numpy() for weight in self._model.weights]
 
     def restore(self) -> None:
-        """Returns the model the weights of the best epoch."""
+        """Restores the weights of the best epoch."""
         for weight, value in zip(self._model.weights, self._weights, strict=True):
             weight.assign(value)
 
@@ -204,7 +203,7 @@ def _make_step(model: Any, optimizer: Any) -> Callable[[dict[str, Any], np.ndarr
 
 
 def _shuffled(lengths: np.ndarray, batch_texts: int, seed: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Returns batches of texts of similar length, in another order for each seed."""
+    """Yields batches of texts of similar length, in a different order for each seed."""
     random = np.random.default_rng(seed)
     order = random.permutation(len(lengths))
     size = batch_texts * _POOL_BATCHES
@@ -218,7 +217,7 @@ def _shuffled(lengths: np.ndarray, batch_texts: int, seed: tuple[int, int]) -> I
 
 
 def _share(done: float) -> float:
-    """What share of the learning rate counts when this share of the steps is done."""
+    """Returns the factor of the learning rate after this share of the steps."""
     return min(done / _WARM_UP, (1 - done) / (1 - _WARM_UP) + 1e-3)
 
 

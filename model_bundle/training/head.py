@@ -1,4 +1,4 @@
-"""A head on vectors that stay as they are: a logistic regression, or with a hidden layer. Imports Keras."""
+"""Trains a head on frozen vectors: logistic regression, optionally with a hidden layer. Imports Keras."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from model_bundle.layers.keras_setup import keras
 from model_bundle.layers.mix import ScalarMix
-from model_bundle.training.class_weights import row_weights
 from model_bundle.training.features import Notify
 from model_bundle.training.options import HeadOptions
+from model_bundle.training.split import row_weights
 
-# Few rows make small batches, so that an epoch is steps enough to learn something.
+# Few rows give small batches, so that an epoch has enough steps.
 _MAX_BATCH_ROWS, _MIN_BATCH_ROWS, _STEPS = 256, 8, 25
 _LEARNING_RATE = 3e-3
 _MONITORED = "cross_entropy"
@@ -24,9 +24,9 @@ _MONITORED = "cross_entropy"
 class Head:
     """A trained head as plain matrices.
 
-    ``factors``: float32[layers], what each layer counts in the vector, gamma included; empty where there is
-    one. ``dense``: kernel float32[inputs, outputs] and bias of each layer; ReLU stands between them. The
-    first takes the vector and, behind it, the numbers.
+    ``factors``: float32[layers], the weight of each layer in the vector, gamma included; empty for a single
+    layer. ``dense``: kernel float32[inputs, outputs] and bias per layer, with ReLU in between. The first
+    takes the vector followed by the numbers.
     """
 
     factors: np.ndarray
@@ -35,7 +35,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a head learns from: float32[layers, rows, dim], float32[rows, columns], int32[rows]."""
+    """Training data of a head: float32[layers, rows, dim], float32[rows, columns], int32[rows]."""
 
     vectors: np.ndarray
     numbers: np.ndarray
@@ -49,7 +49,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class FitResult:
-    """A head, its logits float32[rows, labels] for the held-out rows as Keras gave them, and its course."""
+    """A head, Keras' logits float32[rows, labels] for the held-out rows, and metrics per epoch."""
 
     head: Head
     logits: np.ndarray
@@ -59,7 +59,7 @@ class FitResult:
 def fit_head(
     train: Batch, held_out: Batch, labels: Sequence[str], options: HeadOptions, notify: Notify
 ) -> FitResult:
-    """Trains until the held-out loss gets no better, and keeps the best."""
+    """Trains until the held-out loss stops improving, and keeps the best epoch."""
     own = options.for_head()
     model = _make_model(train, len(labels), own)
     rate, epochs = own.learning_rate, own.epochs
@@ -71,7 +71,7 @@ def fit_head(
     model.compile(
         keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, num_steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # The loss alone has the penalty in it.
+        # The loss includes the penalty; the metric does not.
         metrics=[
             keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name=_MONITORED),
             keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
@@ -115,7 +115,7 @@ def _make_model(train: Batch, num_labels: int, options: HeadOptions) -> Any:
     if train.numbers.shape[1]:
         inputs.append(keras.Input((train.numbers.shape[1],), name="numbers"))
         vector = keras.layers.Concatenate()([vector, inputs[-1]])
-    # Each number on one scale; undone in the matrices that are kept.
+    # Standardises every input; folded into the exported matrices.
     together = np.concatenate([train.vectors.mean(axis=0), train.numbers], axis=1).astype(np.float64)
     variance = together.var(axis=0)
     variance[variance < 1e-12] = 1.0
@@ -128,7 +128,7 @@ def _make_model(train: Batch, num_labels: int, options: HeadOptions) -> Any:
 
 
 def _plain(model: Any) -> Head:
-    """Takes the matrices out, with the scale inside the first."""
+    """Extracts the matrices, with the standardisation folded into the first."""
     layers = {layer.name: layer for layer in model.layers}
     names = [name for name in ("hidden", "labels") if name in layers]
     dense = [tuple(weight.numpy().astype(np.float64) for weight in layers[name].weights) for name in names]

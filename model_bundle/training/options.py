@@ -1,4 +1,4 @@
-"""What somebody wants trained."""
+"""Options of a training."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from model_bundle.errors import SettingsError
 # Epochs and rate of a head alone, and of fine-tuning, with the texts of its steps.
 _HEAD_EPOCHS, _HEAD_RATE = 60, 3e-3
 _TUNE_EPOCHS, _TUNE_RATE, _TUNE_TEXTS = 2, 5e-5, 32
-# With less, SST-2 on MiniLM is learned by heart; with 0.2 not learned. A hidden layer wants less.
+# With less, SST-2 on MiniLM overfits; with 0.2 it underfits. A hidden layer needs less.
 _L2, _L2_HIDDEN = 0.05, 0.01
-# Seeds of numpy end here.
+# The largest seed of NumPy.
 _MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Where the rows are, and which columns of them count.
+    """Where the rows are, and which columns to use.
 
-    ``dev`` is a file of held-out rows; without it ``held_out`` is the fraction of the rows of ``data`` that
-    are. ``column_names`` are those of files without a header row. ``numeric_columns`` are numbers that the
-    head takes beside the vector.
+    ``dev``: a file of held-out rows; without it, ``held_out`` is the fraction of ``data`` to hold out.
+    ``column_names``: for files without a header row. ``numeric_columns``: numbers that the head takes in
+    addition to the vector.
     """
 
     data: Path
@@ -56,14 +56,14 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """How the head learns, and whether what is below it does.
+    """How the head is trained, and whether the encoder below it is.
 
-    ``hidden``: units of a layer between the vector and the labels; 0 is none, a logistic regression.
-    ``epochs``, ``learning_rate`` and ``batch_texts``: None means what suits a head alone (60, 3e-3, up to
-    256) or fine-tuning (2, 5e-5, 32). ``l2``: the penalty on the head's matrices, whose inputs are brought to
-    one scale; None means 0.05, or 0.01 with a hidden layer. ``patience``: epochs without a better held-out
-    loss after which it stops. ``class_weights``: empty, ``balanced``, or a factor by label. ``mix``: learns
-    how much of each layer the vector is.
+    ``hidden``: units of a layer between the vector and the labels; 0 means none, a logistic regression.
+    ``epochs``, ``learning_rate`` and ``batch_texts``: None means the default of a head alone (60, 3e-3, up to
+    256) or of fine-tuning (2, 5e-5, 32). ``l2``: the penalty on the head's matrices, whose inputs are
+    standardised; None means 0.05, or 0.01 with a hidden layer. ``patience``: epochs without improvement of
+    the held-out loss before stopping. ``class_weights``: empty, ``balanced``, or a factor by label. ``mix``:
+    learn the weight of each layer in the vector.
     """
 
     hidden: int = 0
@@ -90,10 +90,12 @@ class HeadOptions:
         if self.l2 is not None and not 0 <= self.l2 < 100:
             raise SettingsError(f"--l2 {self.l2}: expected 0 or more, such as 0.02.")
         if self.mix and self.fine_tune:
-            raise SettingsError("--mix learns on frozen layers, --fine_tune changes them: use one of them.")
+            raise SettingsError(
+                "--mix trains on frozen layers, --fine_tune changes them: use only one of them."
+            )
 
     def filled(self) -> Self:
-        """Puts numbers where None was; ``batch_texts`` of a head alone stays, since its rows decide."""
+        """Fills in defaults; ``batch_texts`` of a head alone stays None, since it depends on the rows."""
         tuned = self.fine_tune
         return replace(
             self,
@@ -104,14 +106,14 @@ class HeadOptions:
         )
 
     def for_head(self) -> Self:
-        """Returns those of the head alone: where the encoder is trained afterwards, most are said of that."""
+        """Returns the options of the head alone: with fine-tuning, most options refer to the encoder."""
         if not self.fine_tune:
             return self.filled()
         alone = replace(self, fine_tune=False, epochs=None, learning_rate=None, batch_texts=None, patience=5)
         return alone.filled()
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the options as plain JSON data, with numbers where None was."""
+        """Returns the options as plain JSON data, with defaults filled in."""
         weights = self.class_weights
         return {
             **asdict(self.filled()),
@@ -121,7 +123,7 @@ class HeadOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """All of it."""
+    """All options of a training."""
 
     data: DataOptions
     head: HeadOptions = field(default_factory=HeadOptions)

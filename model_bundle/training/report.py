@@ -1,4 +1,4 @@
-"""What a training came to, for people: one page that needs nothing beside it."""
+"""Metrics of a classifier, and the report of a training: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.training.metrics import Metrics
-
 FOLDER = "training"
 _CELL, _LABEL_WIDTH = 64, 150
-# More labels than this make a picture that nobody can read; the table below it has all of them.
+# More labels than this make an unreadable picture; the table below it has all of them.
 _MAX_DRAWN = 24
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}"
@@ -28,8 +26,69 @@ _STYLE = (
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The held-out rows: ``rows`` are their numbers in ``where``, ``true`` and ``scores`` go by row."""
+class Metrics:
+    """``confusion``: int64[labels, labels], one row per true label, one column per predicted label."""
+
+    labels: tuple[str, ...]
+    confusion: np.ndarray
+
+    @classmethod
+    def of(cls, labels: Sequence[str], true: np.ndarray, predicted: np.ndarray) -> Metrics:
+        """Counts int[rows] of true against int[rows] of predicted labels."""
+        confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
+        np.add.at(confusion, (true, predicted), 1)
+        return cls(tuple(labels), confusion)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of correct rows."""
+        return float(np.trace(self.confusion) / max(self.confusion.sum(), 1))
+
+    @property
+    def precision(self) -> np.ndarray:
+        """float64[labels]: the share of correct predictions; 0 if there are none."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
+
+    @property
+    def recall(self) -> np.ndarray:
+        """float64[labels]: the share of rows with the label that were found; 0 if there are none."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=1))
+
+    @property
+    def f1(self) -> np.ndarray:
+        """float64[labels]: the harmonic mean of precision and recall."""
+        return _ratio(2 * self.precision * self.recall, self.precision + self.recall)
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 over labels that occur or were predicted."""
+        seen = (self.confusion.sum(axis=0) + self.confusion.sum(axis=1)) > 0
+        return float(self.f1[seen].mean()) if seen.any() else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns all metrics as plain JSON data."""
+        columns = zip(self.precision, self.recall, self.f1, self.confusion.sum(axis=1), strict=True)
+        return {
+            "accuracy": self.accuracy,
+            "macro_f1": self.macro_f1,
+            "num_rows": int(self.confusion.sum()),
+            "labels": [
+                {
+                    "label": label,
+                    "precision": float(p),
+                    "recall": float(r),
+                    "f1": float(f),
+                    "num_rows": int(n),
+                }
+                for label, (p, r, f, n) in zip(self.labels, columns, strict=True)
+            ],
+            "confusion": self.confusion.tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The held-out rows: ``rows`` are their numbers in ``where``; ``true`` and ``scores`` are per row."""
 
     where: str
     rows: Sequence[int]
@@ -39,14 +98,14 @@ class Judged:
 
     @property
     def predicted(self) -> np.ndarray:
-        """int64[rows]; of equal scores the first label."""
+        """int64[rows]; the first label in case of a tie."""
         return np.asarray(self.scores.argmax(axis=1))
 
 
 def write_training(
-    folder: Path, judged: Judged, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]
+    folder: Path, judged: Evaluation, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]
 ) -> None:
-    """Writes ``metrics.json``, ``predictions.csv`` and ``report.html``; no text of any row is in them."""
+    """Writes ``metrics.json``, ``predictions.csv`` and ``report.html``, without the text of any row."""
     target = folder / FOLDER
     target.mkdir()
     metrics = {**judged.metrics.to_json(), "held_out": judged.where, "epochs": list(history), **settings}
@@ -56,7 +115,7 @@ def write_training(
     (target / "report.html").write_text(_page(judged, settings, history), encoding="utf-8")
 
 
-def _predictions(judged: Judged) -> str:
+def _predictions(judged: Evaluation) -> str:
     labels = judged.metrics.labels
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -68,12 +127,12 @@ def _predictions(judged: Judged) -> str:
     return text.getvalue()
 
 
-def _page(judged: Judged, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
+def _page(judged: Evaluation, settings: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
     metrics = judged.metrics
-    head = f"{metrics.accuracy:.1%} of {metrics.confusion.sum():,} held-out rows are right"
+    head = f"{metrics.accuracy:.1%} of {metrics.confusion.sum():,} held-out rows are correct"
     parts = [
         f"<h1>{head}</h1><p>Macro F1 {metrics.macro_f1:.4f}. Held out: {html.escape(judged.where)}.</p>",
-        "<h2>Labels taken for each other</h2><p>A row is the true label, a column what was predicted.</p>",
+        "<h2>Confusion matrix</h2><p>Rows are true labels, columns are predicted labels.</p>",
         _picture(metrics) if len(metrics.labels) <= _MAX_DRAWN else _mistakes(metrics),
         "<h2>Each label</h2>",
         _table(
@@ -89,7 +148,7 @@ def _page(judged: Judged, settings: Mapping[str, Any], history: Sequence[Mapping
         ),
         "<h2>Epochs</h2>",
         _table(
-            ["epoch", "loss learned from", "loss held out", "held out right"],
+            ["epoch", "training loss", "held-out loss", "held-out accuracy"],
             [
                 [
                     str(number),
@@ -99,7 +158,7 @@ def _page(judged: Judged, settings: Mapping[str, Any], history: Sequence[Mapping
                 for number, one in enumerate(history, 1)
             ],
         ),
-        "<h2>How it was made</h2>",
+        "<h2>Settings</h2>",
         _table(["", ""], [[key, json.dumps(value, ensure_ascii=False)] for key, value in settings.items()]),
     ]
     return (
@@ -109,7 +168,7 @@ def _page(judged: Judged, settings: Mapping[str, Any], history: Sequence[Mapping
 
 
 def _picture(metrics: Metrics) -> str:
-    """Draws the confusion matrix; the darker, the larger the share of its true label."""
+    """Draws the confusion matrix; darker cells have a larger share of their true label."""
     size = len(metrics.labels)
     width, height = _LABEL_WIDTH + size * _CELL, _LABEL_WIDTH + size * _CELL
     shares = metrics.confusion / np.maximum(metrics.confusion.sum(axis=1, keepdims=True), 1)
@@ -135,7 +194,7 @@ def _picture(metrics: Metrics) -> str:
 
 
 def _mistakes(metrics: Metrics) -> str:
-    """Lists what is mistaken most often, where there are too many labels to draw."""
+    """Lists the most frequent mistakes, for too many labels to draw."""
     wrong = metrics.confusion.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_DRAWN]
@@ -152,3 +211,7 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
     return f"<table><tr>{head}</tr>\n{body}</table>"
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.asarray(np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0))

@@ -1,4 +1,4 @@
-"""The whole of a training: data, vectors, head, encoder, bundle. Imports TensorFlow and Keras."""
+"""Runs a whole training: data, vectors, head, encoder, bundle. Imports TensorFlow and Keras."""
 
 from __future__ import annotations
 
@@ -14,18 +14,16 @@ from model_bundle.builders.assemble import check_output
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import sha256_of
 from model_bundle.inference.scores import scores_of
-from model_bundle.training.class_weights import row_weights
 from model_bundle.training.export import Classifier, write_classifier
 from model_bundle.training.features import Notify, VectorPlan, compute_vectors, plan_vectors
-from model_bundle.training.metrics import Metrics
 from model_bundle.training.options import TrainOptions
-from model_bundle.training.report import Judged, write_training
-from model_bundle.training.split import TrainingData
+from model_bundle.training.report import Evaluation, Metrics, write_training
+from model_bundle.training.split import TrainingData, row_weights
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The bundle that was made, and how good it is on the held-out rows."""
+    """The new bundle, and its metrics on the held-out rows."""
 
     bundle: ModelBundle
     metrics: Metrics
@@ -37,27 +35,27 @@ def train_bundle(
     """Trains a classifier on a bundle.
 
     Args:
-        base: an opened bundle that gives vectors.
-        data: what ``read_data`` gave for ``options.data``.
-        options: see there.
-        output: the folder to make.
-        notify: is told how far it is.
+        base: an opened bundle that outputs vectors.
+        data: the result of ``read_data`` for ``options.data``.
+        options: see ``TrainOptions``.
+        output: the folder to create.
+        notify: called with progress messages.
 
     Returns:
         The bundle, with ``training/metrics.json``, ``predictions.csv`` and ``report.html`` inside.
 
     Raises:
-        SettingsError: an option does not fit, or the model fails on a row, which is named.
-        SourceError: ``output`` is there already.
+        SettingsError: an option does not fit, or the model fails on a row, which the message names.
+        SourceError: ``output`` already exists.
     """
     check_output(output)
     plan = plan_vectors(base, mix=options.head.mix, max_tokens=options.max_tokens)
     notify(
-        f"rows: {len(data.train)} to learn from, {len(data.held_out)} held out; "
+        f"rows: {len(data.train)} for training, {len(data.held_out)} held out; "
         f"labels: {', '.join(data.labels)}"
     )
     row_weights(data.classes(data.train), data.labels, options.head.class_weights)
-    trained, logits, history = _fit(plan, data, options, notify)
+    trained, logits, history = _are_consistent(plan, data, options, notify)
     classes = data.classes(data.held_out)
     scores = scores_of(logits, "softmax")
     metrics = Metrics.of(data.labels, classes, logits.argmax(axis=1))
@@ -66,7 +64,7 @@ def train_bundle(
         if options.data.dev
         else f"{options.data.held_out:g} of {options.data.data.name}"
     )
-    judged = Judged(where, data.held_out.rows, classes, scores, metrics)
+    judged = Evaluation(where, data.held_out.rows, classes, scores, metrics)
     settings = _settings(base, options, data)
     bundle = write_classifier(
         trained,
@@ -78,10 +76,10 @@ def train_bundle(
     return TrainResult(bundle, metrics)
 
 
-def _fit(
+def _are_consistent(
     plan: VectorPlan, data: TrainingData, options: TrainOptions, notify: Notify
 ) -> tuple[Classifier, np.ndarray, tuple[dict[str, float], ...]]:
-    """Trains the head, then where asked for all of it."""
+    """Trains the head, then, with ``fine_tune``, head and encoder."""
     from model_bundle.layers.keras_setup import keras
     from model_bundle.training.fine_tune import check_family, fine_tune
     from model_bundle.training.head import Batch, fit_head
@@ -105,7 +103,7 @@ def _fit(
 
 
 def _settings(base: ModelBundle, options: TrainOptions, data: TrainingData) -> dict[str, Any]:
-    """Says how it was made; no time and no path, so that a second training gives the same bundle."""
+    """Returns the settings to record, without time and paths, so that trainings are reproducible."""
     names = ("tensorflow", "keras", "numpy", "tokenizers")
     return {
         "base_bundle": base.manifest.name,

@@ -1,1 +1,1 @@
-"""The recipe of ``bert-mini``: a small BERT encoder taught by all-MiniLM-L6-v2."""
+"""The recipe of ``bert-mini``: a small BERT encoder distilled from all-MiniLM-L6-v2."""

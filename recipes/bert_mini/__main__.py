@@ -1,4 +1,4 @@
-"""Makes bert-mini: ``python -m recipes.bert_mini --text FILE --work DIR --output DIR``."""
+"""Builds bert-mini: ``python -m recipes.bert_mini --text FILE --work DIR --output DIR``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Goes through the stages; what is in the work folder already is not made again."""
+    """Runs the stages; results that are already in the work folder are reused."""
     parser = argparse.ArgumentParser(prog="python -m recipes.bert_mini", description=__doc__)
     parser.add_argument("--text", type=Path, help="wikisplit_sentences.txt.gz")
-    parser.add_argument("--work", type=Path, help="folder for what is kept between stages")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the bundle, made anew")
+    parser.add_argument("--work", type=Path, help="folder for intermediate results")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the new bundle")
     parser.add_argument(
-        "--untrained", action="store_true", help="random weights instead, to measure what training gave"
+        "--untrained",
+        action="store_true",
+        help="use random weights, as a baseline for the effect of training",
     )
     flags = parser.parse_args()
     if not flags.untrained and (flags.text is None or flags.work is None):

@@ -1,4 +1,4 @@
-"""Trained weights to a bundle: the table in 8 bits, everything else as it is."""
+"""Converts trained weights to a bundle, with the embedding table in 8 bits."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def export_bundle(weights: dict[str, np.ndarray], output: Path, name: str = NAME
 
 
 def quantized(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rounds each row to steps of its own size: int8[rows, dim], float32[rows].
+    """Quantises each row with its own scale: int8[rows, dim], float32[rows].
 
     >>> table, scales = quantized(np.array([[0.0, 1.27], [0.0, 0.0]], np.float32))
     >>> table.tolist(), scales.round(4).tolist()

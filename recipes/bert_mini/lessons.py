@@ -1,4 +1,4 @@
-"""Training texts to lessons: tokens, the teacher's vectors, and which texts belong together."""
+"""Training data: tokens, the teacher's vectors, and groups of related texts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from recipes.bert_mini.start import first_weights, principal_axes, token_weights
 from recipes.bert_mini.teacher import Teacher
 from recipes.bert_mini.texts import NUM_PARTS, SEED
 
-# Tokens past these add little to what is learned.
+# Token limit: longer texts add little to training.
 MAX_TRAIN_TOKENS = 64
 # Scenes come in families of up to four.
 SCENES_TOGETHER = 8
-# [PAD], [UNK], [CLS], [SEP] and [MASK] of BERT's vocabulary mean nothing by themselves.
+# [PAD], [UNK], [CLS], [SEP] and [MASK] of BERT's vocabulary have no meaning of their own.
 SILENT = (0, 100, 101, 102, 103)
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """Texts as tokens, with what the teacher makes of them.
+    """Tokenized texts with the teacher's vectors.
 
     ``vectors`` is float16[texts, teacher's dim]. ``groups`` are places of texts that come in one batch.
     """
@@ -36,14 +36,14 @@ class Lessons:
 
 @dataclass(frozen=True)
 class Start:
-    """Where training begins: the space of the vectors, float32[teacher's dim, dim], and all weights."""
+    """Initial state of training: the projection, float32[teacher's dim, dim], and all weights."""
 
     axes: np.ndarray
     weights: dict[str, np.ndarray]
 
 
 def make_lessons(texts: Mapping[str, list[str]], teacher: Teacher) -> Lessons:
-    """Asks the teacher, or what it said before."""
+    """Builds the lessons from the teacher's vectors, cached ones where they exist."""
     vectors = [teacher.vectors(some, kind) for kind, some in texts.items()]
     tokenizer = _tokenizer(teacher.tokenizer_file)
     tokenizer.enable_truncation(MAX_TRAIN_TOKENS)
@@ -53,7 +53,7 @@ def make_lessons(texts: Mapping[str, list[str]], teacher: Teacher) -> Lessons:
 
 
 def make_start(texts: Mapping[str, list[str]], lessons: Lessons, teacher: Teacher, dim: int) -> Start:
-    """Makes the first table of the teacher's vectors of single tokens, weighted by how rare they are."""
+    """Builds the initial embedding table from the teacher's vectors of single tokens, weighted by rarity."""
     tokenizer = _tokenizer(teacher.tokenizer_file)
     by_id = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
     words = teacher.vectors([token.removeprefix("##") for token, _ in by_id], "vocabulary")
@@ -65,7 +65,7 @@ def make_start(texts: Mapping[str, list[str]], lessons: Lessons, teacher: Teache
 
 
 def _groups(texts: Mapping[str, list[str]]) -> list[list[int]]:
-    """A sentence comes with its part, scenes with their family; everything else alone."""
+    """Groups sentences with their parts and scenes with their families; other texts are alone."""
     starts = dict(zip(texts, np.cumsum([0, *map(len, texts.values())]).tolist(), strict=False))
     cut = list(parts(texts["sentences"][:NUM_PARTS], SEED))
     place_of = {part: starts["parts"] + place for place, part in enumerate(texts["parts"])}

@@ -1,4 +1,4 @@
-"""The stages in their order: texts, teacher, start, training, bundle."""
+"""Runs the stages in order: texts, teacher, initial weights, training, bundle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WEIGHTS = "weights.npz"
 
 
 def make_bundle(text: Path, work: Path, output: Path) -> str:
-    """Builds the bundle and gives its digest.
+    """Builds the bundle and returns its digest.
 
     Args:
         text: the file of sentences.
@@ -39,7 +39,7 @@ def make_bundle(text: Path, work: Path, output: Path) -> str:
 
 
 def make_untrained(output: Path) -> str:
-    """Builds a bundle of the same network with random weights, and gives its digest.
+    """Builds a bundle of the same network with random weights and returns its digest.
 
     Raises:
         SourceError: ``output`` is there already.
@@ -52,7 +52,7 @@ def make_untrained(output: Path) -> str:
 
 
 def train_weights(text: Path, work: Path) -> dict[str, np.ndarray]:
-    """Everything up to the trained weights, float32 by the names of ``weight_shapes``."""
+    """Returns the trained weights, float32 by the names of ``weight_shapes``."""
     import_tensorflow(operation_threads=2)
     from recipes.bert_mini.lessons import make_lessons, make_start
     from recipes.bert_mini.start import CONFIG

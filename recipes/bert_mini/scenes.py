@@ -1,4 +1,4 @@
-"""Training texts of our own: short sentences about everyday scenes, opinions and news, put together of words.
+"""Generates training texts: short sentences about everyday scenes, opinions and news, combined from phrases.
 
 Wikipedia tells of people, places and dates. What people do with their hands, what they think of a film
 and what a headline sounds like it does not tell. The sentences come in families: one scene, told again
@@ -117,7 +117,7 @@ _ASKED = (
     "why is the sky blue|how do i fix a leaking tap|is it better to rent or to buy|"
     "how should i prepare for an interview|what causes headaches"
 )
-# Most texts end in a full stop, or in nothing.
+# Most texts end in a full stop or without punctuation.
 _FRAMES = ("{}.", "{}", "{}, I think.", "I am not sure, but {}.", "It depends: {}.", "{}?")
 
 
@@ -130,7 +130,7 @@ def scenes(seed: int, count: int) -> Iterator[str]:
         maker = choose.choice(makers)
         parts = maker(choose)
         for _ in range(min(choose.randint(1, 4), count - made)):
-            yield _told(parts, choose)
+            yield _describe_scores(parts, choose)
             made += 1
             other = maker(choose)
             place = choose.randrange(len(parts))
@@ -138,14 +138,14 @@ def scenes(seed: int, count: int) -> Iterator[str]:
                 parts = [*parts[:place], other[place], *parts[place + 1 :]]
 
 
-def _told(parts: list[str], choose: random.Random) -> str:
+def _describe_scores(parts: list[str], choose: random.Random) -> str:
     text = " ".join(part for part in parts if part)
     text = choose.choice(_FRAMES[:2] if choose.random() < 0.9 else _FRAMES[2:]).format(text)
     return text[0].upper() + text[1:] if choose.random() < 0.6 else text
 
 
 def _pick(phrases: str, choose: random.Random, share: float = 1.0) -> str:
-    """Chooses one of the phrases, or none."""
+    """Returns one of the phrases, or an empty text."""
     return choose.choice(phrases.split("|")) if choose.random() < share else ""
 
 

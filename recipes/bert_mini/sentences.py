@@ -1,4 +1,4 @@
-"""Training texts from sentences of Wikipedia: whole, parts of them, pairs, and with words exchanged."""
+"""Training texts from Wikipedia sentences: whole, in parts, in pairs, and with words exchanged."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from model_bundle.bundle.digest import sha256_of
 
-# WikiSplit's small parts, CC BY-SA 4.0. Another text makes another model.
+# WikiSplit's small parts, CC BY-SA 4.0. Another file would make another model.
 TEXT_SHA256 = "5eb5079a5fb943307aa62a9cf2b680b6280b966697fd27aadff5c34fbbea3015"
 MIN_PART_WORDS, MAX_PART_WORDS = 3, 14
 MAX_EXCHANGED_WORDS = 2
 
 
 def read_sentences(path: Path) -> list[str]:
-    """Reads sentences, one a line, gzipped, with the spelling of their quotes repaired.
+    """Reads sentences from a gzipped file, one per line, and restores the spelling of quotes.
 
     Raises:
         ValueError: it is not the text that the model was made of.
@@ -33,7 +33,7 @@ def read_sentences(path: Path) -> list[str]:
 
 
 def parts(sentences: Sequence[str], seed: int) -> Iterator[str]:
-    """Cuts one run of words out of each sentence: what is inside it, and how near that is to the whole."""
+    """Cuts one contiguous span of words out of each sentence."""
     choose = random.Random(seed)
     for sentence in sentences:
         words = sentence.rstrip(" .").split()
@@ -43,7 +43,7 @@ def parts(sentences: Sequence[str], seed: int) -> Iterator[str]:
 
 
 def pairs(sentences: Sequence[str], seed: int, count: int) -> Iterator[str]:
-    """Joins two sentences, or their halves: texts of two subjects, and longer ones."""
+    """Joins two sentences or their halves, for texts with two subjects and longer texts."""
     choose = random.Random(seed)
     for _ in range(count):
         first, second = choose.sample(sentences, 2)
@@ -53,7 +53,7 @@ def pairs(sentences: Sequence[str], seed: int, count: int) -> Iterator[str]:
 
 
 def exchanged(sentences: Sequence[str], seed: int, count: int) -> Iterator[str]:
-    """Puts words of other sentences into parts: texts that share most words, and not their meaning."""
+    """Exchanges words with other sentences, for texts that share most words but not their meaning."""
     choose = random.Random(seed)
     for part in parts(choose.sample(sentences, count), seed):
         words = part.split()

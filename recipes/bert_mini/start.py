@@ -1,4 +1,4 @@
-"""Where training begins: vectors of single words that already make a fair model when they are averaged."""
+"""Initial weights: word vectors whose average is already a reasonable text vector."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
 
-# 192 numbers a token in 8 bits are 6 MB; two layers of this width cost a tenth of the teacher's six.
+# 192 numbers per token in 8 bits are 6 MB; two layers of this width cost a tenth of the teacher's six.
 CONFIG = BertConfig(
     num_layers=2,
     num_heads=6,
@@ -23,7 +23,7 @@ CONFIG = BertConfig(
 )
 # Source: Arora et al., "A Simple but Tough-to-Beat Baseline for Sentence Embeddings", ICLR 2017.
 FREQUENT = 1e-3
-# What new layers begin with: they pass on what they get, nearly unchanged.
+# New layers begin close to the identity.
 _KERNEL_DEVIATION = 0.05
 _ZERO = ("attention/output/kernel", "ffn/outer/kernel")
 
@@ -33,19 +33,19 @@ def principal_axes(vectors: np.ndarray, count: int) -> np.ndarray:
     vectors = vectors.astype(np.float64)
     _, axes = np.linalg.eigh(vectors.T @ vectors)
     axes = axes[:, ::-1][:, :count]
-    # An eigenvector's sign is the library's choice.
+    # The sign of an eigenvector is arbitrary, so it is fixed here.
     return np.asarray(axes * np.sign(axes.sum(axis=0)), np.float32, order="C")
 
 
 def token_weights(counts: np.ndarray) -> np.ndarray:
-    """Returns float32[tokens]: little for what is in every text, 1 for what is rare."""
+    """Returns float32[tokens]: close to 0 for tokens in every text, 1 for rare ones."""
     return np.asarray(FREQUENT / (FREQUENT + counts / counts.sum()), np.float32)
 
 
 def word_table(
     vectors: np.ndarray, axes: np.ndarray, weights: np.ndarray, silent: Sequence[int]
 ) -> np.ndarray:
-    """Returns float32[tokens, dim] of the teacher's vectors of tokens, as large as what layers add to them.
+    """Projects the teacher's token vectors to float32[tokens, dim], scaled to match the layers' outputs.
 
     What all have in common is taken off: averages of it would make every text alike.
 
@@ -53,17 +53,17 @@ def word_table(
         vectors: float[tokens, teacher's dim].
         axes: of ``principal_axes``.
         weights: of ``token_weights``.
-        silent: tokens that mean nothing, such as [CLS].
+        silent: tokens without meaning, such as [CLS].
     """
     vectors = vectors.astype(np.float32)
-    table = ((vectors - vectors.mean(axis=0)) @ axes) * weights[:, np.newaxis]
+    table: np.ndarray = ((vectors - vectors.mean(axis=0)) @ axes) * weights[:, np.newaxis]
     table *= np.sqrt(axes.shape[1])
     table[list(silent)] = 0.0
     return table
 
 
 def random_weights(seed: int, config: BertConfig = CONFIG) -> dict[str, np.ndarray]:
-    """Returns weights that nobody has taught anything."""
+    """Returns random, untrained weights."""
     random = np.random.default_rng(seed)
     table = random.normal(0.0, 1.0, (config.vocab_size, config.dim))
     weights = first_weights(table, seed, config)
@@ -73,7 +73,7 @@ def random_weights(seed: int, config: BertConfig = CONFIG) -> dict[str, np.ndarr
 
 
 def first_weights(table: np.ndarray, seed: int, config: BertConfig = CONFIG) -> dict[str, np.ndarray]:
-    """Returns all weights: the table, and layers that change nothing yet."""
+    """Returns all weights: the table, and layers close to the identity."""
     random = np.random.default_rng(seed)
     weights = {}
     for name, shape in sorted(weight_shapes(config).items()):

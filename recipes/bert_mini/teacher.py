@@ -1,4 +1,4 @@
-"""The teacher's vectors of texts, computed once and kept: a recipe that was stopped goes on from there."""
+"""The teacher's text vectors, computed once and cached so that a stopped recipe can resume."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK_TEXTS = 2048
 
 
 class Teacher:
-    """all-MiniLM-L6-v2 behind a folder of what it has said.
+    """all-MiniLM-L6-v2 with a folder of cached vectors.
 
     Args:
         cache: where vectors are kept, by the digest of the texts and of the teacher's weights.
@@ -35,7 +35,7 @@ class Teacher:
 
     @property
     def tokenizer_file(self) -> Path:
-        """The WordPiece vocabulary that the model to be made shares."""
+        """The WordPiece vocabulary, which the new model shares."""
         return self._bundle.path / "tokenizer" / "tokenizer.json"
 
     def vectors(self, texts: Sequence[str], what: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Everything that bert-mini is trained on, by kind, always the same."""
+"""All training texts of bert-mini by kind, deterministic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUM_SCENES = 20_480
 
 
 def training_texts(path: Path) -> dict[str, list[str]]:
-    """Makes the texts of the file of sentences and of our own phrases.
+    """Generates the texts from the sentence file and from phrases.
 
     Raises:
         ValueError: it is another file.

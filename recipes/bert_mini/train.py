@@ -1,4 +1,4 @@
-"""Teaches the small encoder to give the teacher's vectors, on the very graph that will be shipped."""
+"""Trains the small encoder to reproduce the teacher's vectors, on the graph that ships in the bundle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model_bundle.builders.graphs.bert_config import BertConfig
 from recipes.bert_mini.lessons import Lessons, Start
 
 BATCH_TEXTS = 256
-# A batch is encoded in slices of about one length each.
+# A batch is encoded in slices of similar length.
 SLICE_TEXTS = 64
 EPOCHS = 4
 RATE, TABLE_RATE = 1.5e-3, 2e-3
@@ -26,7 +26,7 @@ TABLE = "embeddings/word"
 
 
 class TrainableEncoder(BertEncoder):
-    """The graph with a layer normalisation that has a gradient; its numbers are the same."""
+    """The graph with a differentiable layer normalisation of equal results."""
 
     def _norm(self, name: str, flat: Any, dtype: Any) -> Any:  # noqa: ARG002  # training is in float32
         mean, variance = tf.nn.moments(flat, axes=[-1], keepdims=True)
@@ -35,7 +35,7 @@ class TrainableEncoder(BertEncoder):
 
     @property
     def table(self) -> Any:
-        """The vectors of tokens, a variable."""
+        """The token embeddings, a variable."""
         return self._variables[TABLE]
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -52,7 +52,7 @@ class TrainableEncoder(BertEncoder):
 
 
 class Trainer:
-    """Goes through the lessons, keeps each epoch in a folder, and goes on from there.
+    """Trains on the lessons, saves each epoch to a folder and resumes from there.
 
     Args:
         config: the encoder's shape.
@@ -94,7 +94,7 @@ class Trainer:
         self._step = tf.function(self._loss_step, reduce_retracing=True, autograph=False)
 
     def run(self, after_epoch: Callable[[Trainer], None] | None = None) -> dict[str, np.ndarray]:
-        """Trains what is left to train, and gives the weights."""
+        """Runs the remaining epochs and returns the weights."""
         while int(self._epoch) < self._epochs:
             self._run_epoch(int(self._epoch))
             self._epoch.assign_add(1)
@@ -128,7 +128,7 @@ class Trainer:
                 )
 
     def _batches(self, epoch: int) -> Iterator[np.ndarray]:
-        """Groups in random order, cut into batches; within a batch sorted by length."""
+        """Returns groups in random order, in batches that are sorted by length."""
         groups = self._lessons.groups
         order = np.random.default_rng((self._seed, epoch)).permutation(len(groups))
         places = np.array([place for index in order for place in groups[index]])
@@ -163,7 +163,7 @@ class Trainer:
 
 
 def mean_states(encoder: BertEncoder, ids: Any, mask: Any) -> Any:
-    """The vector of each text: the mean of its last states."""
+    """Returns the vector of each text, the mean of its last states."""
     states = encoder.encode(ids, mask)[-1]
     real = tf.cast(mask, tf.float32)[:, :, tf.newaxis]
     return tf.reduce_sum(states * real, axis=1) / tf.reduce_sum(real, axis=1)
@@ -181,7 +181,7 @@ def padded(tokens: list[list[int]]) -> tuple[Any, Any]:
 
 
 def _share(done: float) -> float:
-    """The rate rises, and falls to nothing along a cosine."""
+    """Returns the share of the peak learning rate: a linear warm-up, then a cosine decay to 0."""
     if done < WARM_UP:
         return done / WARM_UP
     return float(0.5 + 0.5 * np.cos(np.pi * (done - WARM_UP) / (1.0 - WARM_UP)))

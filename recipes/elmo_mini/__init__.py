@@ -1,1 +1,1 @@
-"""The recipe of ``elmo-mini``: a small ELMo, a language model that all-MiniLM-L6-v2 taught."""
+"""The recipe of ``elmo-mini``: a small ELMo, a language model distilled from all-MiniLM-L6-v2."""

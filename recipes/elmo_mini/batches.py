@@ -1,4 +1,4 @@
-"""Texts to batches of one length each."""
+"""Groups texts into batches of one length each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from recipes.elmo_mini.words import Lexicon
 
-# Steps of a batch, boundaries included: a graph for each. Texts that are longer are cut.
+# Steps per batch, boundaries included; each length has its own graph. Longer texts are truncated.
 STEPS = (12, 18, 26, 36)
 MAX_WORDS = STEPS[-1] - 2
 
@@ -27,7 +27,7 @@ class Batch:
 
 
 def plan(lengths: np.ndarray, cells: int, random: np.random.Generator) -> list[tuple[int, np.ndarray]]:
-    """Returns the steps and texts of each batch, all in random order; no batch has more cells.
+    """Returns the steps and texts of each batch in random order, bounded in cells.
 
     Args:
         lengths: int[texts], words.
@@ -45,7 +45,7 @@ def plan(lengths: np.ndarray, cells: int, random: np.random.Generator) -> list[t
 
 
 def make_batch(texts: Sequence[np.ndarray], which: np.ndarray, steps: int, lexicon: Lexicon) -> Batch:
-    """Surrounds texts with the boundaries, forwards and backwards.
+    """Adds sentence boundaries to texts, forwards and backwards.
 
     Args:
         texts: word numbers of all texts.

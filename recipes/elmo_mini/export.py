@@ -1,4 +1,4 @@
-"""Trained weights to the files of bilm, and those to the bundle, as anybody's files would be."""
+"""Writes trained weights as bilm files and builds the bundle from them, like from any bilm files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write_files(weights: Mapping[str, np.ndarray], layer_weights: Sequence[float
 
 
 def build_bundle(folder: Path, output: Path, name: str = NAME) -> ModelBundle:
-    """Does what ``python -m model_bundle build elmo`` does with the files.
+    """Builds the bundle like ``python -m model_bundle build elmo``.
 
     Raises:
         SourceError: ``output`` is there already, or a file cannot be read.

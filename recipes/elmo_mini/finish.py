@@ -1,4 +1,4 @@
-"""Trained network to the weights that are written: how even its words are, and the mix of the layers."""
+"""Turns the trained network into final weights: whitening of word vectors, and the layer mix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHORTEST = 3
 
 
 def whiten(network: Network, lessons: Lessons) -> np.ndarray:
-    """Whitens the words of the network, and gives the scales of ``whitened``."""
+    """Whitens the network's word vectors in place and returns the scales of ``whitened``."""
     chosen = lessons.learned(1, MAX_WORDS)[:NUM_TEXTS]
     running = np.concatenate([lessons.taught[index] for index in chosen])
     weights, scales = whitened(network.weights, spell_all(network.spell, lessons.lexicon, running))
@@ -31,7 +31,7 @@ def whiten(network: Network, lessons: Lessons) -> np.ndarray:
 def finish(
     network: Network, lessons: Lessons, scales: np.ndarray
 ) -> tuple[dict[str, np.ndarray], tuple[float, ...], dict[str, float]]:
-    """Returns the final weights by the names of ``weight_shapes``, shares of layers, and what was chosen."""
+    """Returns the final weights by the names of ``weight_shapes``, the layer mix, and the chosen settings."""
     held = lessons.held(_SHORTEST, MAX_WORDS)
     teacher = lessons.vectors[held].astype(np.float32)
     power, shares, likeness = choose(_layer_means(network, lessons, held), scales, teacher)
@@ -40,7 +40,7 @@ def finish(
 
 
 def _layer_means(network: Network, lessons: Lessons, which: np.ndarray) -> np.ndarray:
-    """float32[layers, texts, 2 * projection_dim]."""
+    """Returns text vectors, float32[layers, texts, 2 * projection_dim]."""
     batch = make_batch(lessons.taught, which, STEPS[-1], lessons.lexicon)
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow has no types

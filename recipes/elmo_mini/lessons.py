@@ -1,4 +1,4 @@
-"""What elmo-mini learns from: words with the teacher's vectors of them, sentences, and taught texts."""
+"""Training data of elmo-mini: words and texts with the teacher's vectors, and sentences."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from recipes.elmo_mini.shape import PROJECTION_DIM, SEED
 from recipes.elmo_mini.words import Lexicon, split
 from recipes.held_out import without_held_out
 
-# Sentences that the language model never sees: its perplexity is measured on them.
+# Sentences held out from the language model, to measure its perplexity.
 NUM_TESTED = 512
-# Taught texts that teach nothing: the mix is chosen on them.
+# Held-out texts, on which the layer mix is chosen.
 NUM_HELD = 1_024
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """Words are numbers of the lexicon everywhere.
+    """Training data; words are indexes into the lexicon.
 
     ``sentences`` and ``tested`` are for the language model. ``vocabulary`` is int32[words], with
     ``word_vectors`` float32[words, projection_dim] and
@@ -46,11 +46,11 @@ class Lessons:
     common_axes: np.ndarray
 
     def learned(self, shortest: int, longest: int) -> np.ndarray:
-        """Returns int64[texts], in drawn order, the taught texts of these lengths but for the held ones."""
+        """Returns int64[texts]: training texts of these lengths without held-out ones, in random order."""
         return self._of_length(self._drawn()[NUM_HELD:], shortest, longest)
 
     def held(self, shortest: int, longest: int) -> np.ndarray:
-        """Returns int64[texts] that were left out, of these lengths."""
+        """Returns int64[texts]: held-out texts of these lengths."""
         return self._of_length(self._drawn()[:NUM_HELD], shortest, longest)
 
     def _drawn(self) -> np.ndarray:
@@ -62,13 +62,13 @@ class Lessons:
 
 
 def text_means(running: np.ndarray, texts: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns [texts, dim], the mean over each text of [words, dim], the texts' words one after the other."""
+    """Returns [texts, dim], the mean per text of [words, dim] with the texts' words concatenated."""
     lengths = np.array([len(words) for words in texts])
     return np.asarray(np.add.reduceat(running, np.cumsum(lengths) - lengths, axis=0) / lengths[:, np.newaxis])
 
 
 def make_lessons(text: Path, teacher: Teacher) -> Lessons:
-    """Makes everything from the file of sentences, our own phrases and the teacher.
+    """Builds the training data from the sentence file, generated phrases and the teacher.
 
     Raises:
         ValueError: ``text`` is another file.
@@ -99,7 +99,7 @@ def make_lessons(text: Path, teacher: Teacher) -> Lessons:
 def _word_lessons(
     teacher: Teacher, sentences: Sequence[Sequence[str]], axes: np.ndarray
 ) -> tuple[list[str], np.ndarray]:
-    """The teacher's vectors of single words, small for frequent ones; each word also with a capital."""
+    """Returns the teacher's vectors of single words, also capitalised, scaled down for frequent ones."""
     known = Tokenizer.from_file(str(teacher.tokenizer_file)).get_vocab()
     by_id = sorted(known, key=known.__getitem__)
     single = teacher.vectors([token.removeprefix("##") for token in by_id], "vocabulary").astype(np.float32)

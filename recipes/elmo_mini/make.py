@@ -1,4 +1,4 @@
-"""The stages in their order: lessons, words, language model, mix, files of bilm, bundle."""
+"""Runs the stages in order: training data, words, language model, mix, bilm files, bundle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OPERATION_THREADS = 1
 
 
 def make_bundle(text: Path, work: Path, output: Path) -> str:
-    """Makes the files of bilm and the bundle, and gives the bundle's digest.
+    """Builds the bilm files and the bundle and returns the bundle's digest.
 
     Args:
         text: the file of sentences.
@@ -34,7 +34,7 @@ def make_bundle(text: Path, work: Path, output: Path) -> str:
 
 
 def train_files(text: Path, work: Path) -> None:
-    """Everything up to the files of bilm in the work folder."""
+    """Runs all stages up to the bilm files in the work folder."""
     import_tensorflow(operation_threads=OPERATION_THREADS)
     from recipes.bert_mini.teacher import Teacher
     from recipes.elmo_mini.export import write_files

@@ -1,4 +1,4 @@
-"""What is chosen on texts that taught nothing: how even word vectors are, and the mix of the layers."""
+"""Chooses the degree of whitening and the layer mix on held-out texts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 
 from recipes.elmo_mini.shape import SEED
 
-# 0 leaves words whitened, 1 makes directions differ as much as training left them.
+# 0 keeps words whitened, 1 restores the variances after training.
 POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
-# So many pairs from each tenth of the teacher's cosines: most of any two texts have nothing in common.
+# Pairs per tenth of the teacher's cosines; without this, almost all pairs would be unrelated.
 _PAIRS = 300
 
 
 def choose(
     layers: np.ndarray, scales: np.ndarray, teacher: np.ndarray
 ) -> tuple[float, tuple[float, ...], float]:
-    """Finds the power of the scales and the mix whose cosines between texts are most like the teacher's.
+    """Finds the power of the scales and the mix whose cosines between texts are closest to the teacher's.
 
     Args:
         layers: float32[3, texts, 2 * projection_dim], the mean of each layer over the words of each text;
@@ -45,13 +45,13 @@ def choose(
 
 
 def even(scales: np.ndarray, power: float) -> np.ndarray:
-    """Scales to a power, with a mean square of 1."""
+    """Returns the scales to a power, normalised to a mean square of 1."""
     powers = scales**power
     return np.asarray(powers / np.sqrt(np.mean(powers**2)))
 
 
 def pairs_of(teacher: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws pairs of texts from each tenth of the cosines from 0 to 1, and gives them with their cosines."""
+    """Samples pairs of texts from each tenth of the cosines from 0 to 1; returns them and their cosines."""
     one, two = np.triu_indices(len(teacher), 1)
     cosines = (teacher @ teacher.T)[one, two]
     random, chosen = np.random.default_rng(SEED), []

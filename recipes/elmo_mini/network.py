@@ -1,4 +1,4 @@
-"""The network of elmo-mini as it is trained. Imports TensorFlow.
+"""The network of elmo-mini in training. Imports TensorFlow.
 
 The same numbers as ``model_bundle.builders.graphs.elmo`` gives (a test says so), in a form that trains fast:
 both directions in one product, words as ids of their characters.
@@ -14,12 +14,12 @@ import tensorflow as tf
 
 from model_bundle.builders.graphs.elmo_options import DIRECTIONS, BilmOptions, cell_prefix
 
-# Source: LSTMCell of TensorFlow 1; not part of the stored bias.
+# Source: LSTMCell of TensorFlow 1, which does not store it in the bias.
 _FORGET_BIAS = 1.0
 
 
 class Network(tf.Module):
-    """A biLM whose weights have gradients.
+    """A biLM with trainable weights.
 
     Args:
         shape: its sizes; it adds a layer's input to its output, projects words and cells, and clips both.
@@ -33,11 +33,11 @@ class Network(tf.Module):
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
-        """The weights as they are now, by the names of ``weight_shapes``."""
+        """Returns the current weights by the names of ``weight_shapes``."""
         return {name: variable.numpy() for name, variable in self._variables.items()}
 
     def of(self, *prefixes: str) -> list[tf.Variable]:
-        """Variables whose names begin with one of the prefixes."""
+        """Returns the variables whose names begin with one of the prefixes."""
         return [v for name, v in sorted(self._variables.items()) if name.startswith(prefixes)]
 
     def assign(self, name: str, value: np.ndarray) -> None:
@@ -45,14 +45,14 @@ class Network(tf.Module):
         self._variables[name].assign(value.astype(np.float32))
 
     def spell(self, ids: Any) -> Any:
-        """Characters to words: int32[words, characters] to float32[words, projection_dim].
+        """Computes word vectors: int32[words, characters] to float32[words, projection_dim].
 
         Padding must be at least as long as the widest filter: more of it changes no maximum.
         """
         return self._dense(self.highway(ids), "CNN_proj/", "_proj")
 
     def highway(self, ids: Any) -> Any:
-        """What is projected to a word's vector: float32[words, filters]."""
+        """Returns the input of the projection: float32[words, filters]."""
         table = tf.pad(self._variables["char_embed"], [[1, 0], [0, 0]])
         characters = tf.gather(table, ids)
         pooled = [
@@ -122,6 +122,10 @@ class Network(tf.Module):
     def _step(self, gates: Any, cell: Any, project: Any) -> tuple[Any, Any]:
         enter, candidate, forget, leave = tf.split(gates, 4, axis=-1)
         cell = tf.sigmoid(forget + _FORGET_BIAS) * cell + tf.sigmoid(enter) * tf.tanh(candidate)
-        cell = tf.clip_by_value(cell, -self.shape.cell_clip, self.shape.cell_clip)
+        cell = _clipped(cell, self.shape.cell_clip)
         output = tf.matmul(tf.sigmoid(leave) * tf.tanh(cell), project)
-        return cell, tf.clip_by_value(output, -self.shape.projection_clip, self.shape.projection_clip)
+        return cell, _clipped(output, self.shape.projection_clip)
+
+
+def _clipped(values: Any, limit: float | None) -> Any:
+    return values if limit is None else tf.clip_by_value(values, -limit, limit)

@@ -1,4 +1,4 @@
-"""The size of elmo-mini, and its weights before any training."""
+"""The shape of elmo-mini and its initial weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model_bundle.builders.graphs.elmo_options import BilmOptions, weight_shapes
 
 SEED = 1
 PROJECTION_DIM = 128
-# What options.json says. Six megabytes in float32, half of them in the file: the bundle stays below eight.
+# The content of options.json. Half precision halves the stored weights, so the bundle stays below 8 MB.
 OPTIONS: dict[str, Any] = {
     "bidirectional": True,
     "char_cnn": {
@@ -43,7 +43,7 @@ SHAPE = BilmOptions(
     cell_clip=3.0,
     projection_clip=3.0,
 )
-# Highways begin by passing on what they get. Source: bilm, -2 for the share that is transformed.
+# Highways begin close to the identity. Source: bilm, where the transform gate's bias is -2.
 _GATE_BIAS = -2.0
 
 

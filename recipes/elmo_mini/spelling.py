@@ -1,4 +1,4 @@
-"""Words of the vocabulary: their characters to what the teacher says of them alone."""
+"""Trains the character encoder to reproduce the teacher's vectors of single words."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CHUNK_WORDS = 1024
 
 
 def spell_both(network: Network, short: Any, long: Any) -> Any:
-    """Vectors of the short words, then of the others: float32[words, projection_dim]."""
+    """Returns the vectors of the short words, then of the others: float32[words, projection_dim]."""
     return tf.concat([network.spell(short), network.spell(long)], axis=0)
 
 
 def spell_all(spell: Any, lexicon: Lexicon, numbers: np.ndarray) -> np.ndarray:
-    """Spells words in chunks: float32[..., dim] for numbers of any shape.
+    """Encodes words in chunks: float32[..., dim] for indexes of any shape.
 
     Args:
         spell: ``Network.spell`` or ``Network.highway``.
@@ -39,19 +39,19 @@ def spell_all(spell: Any, lexicon: Lexicon, numbers: np.ndarray) -> np.ndarray:
 
 
 def spelling_loss(found: Any, wanted: Any) -> Any:
-    """The squared distance, as a part of what it is for no vector at all."""
+    """Returns the squared distance relative to that of a zero vector."""
     return tf.reduce_sum(tf.square(found - wanted)) / tf.reduce_sum(tf.square(wanted))
 
 
 class WordFeed:
-    """Words of the vocabulary in batches, the more often the more frequent they are in the texts."""
+    """Batches of words, sampled by their frequency in the texts."""
 
     def __init__(self, lessons: Lessons, size: int) -> None:
         self._lessons, self._size = lessons, size
         self._shares = lessons.word_shares
 
     def __call__(self, step: int) -> tuple[Any, ...]:
-        """Returns short and long spellings, and float32[words, projection_dim] of the teacher."""
+        """Returns short and long spellings, and the teacher's vectors float32[words, projection_dim]."""
         random = np.random.default_rng((SEED, step))
         chosen = random.choice(len(self._shares), self._size, replace=False, p=self._shares)
         spelling, places = self._lessons.lexicon.spelling(self._lessons.vocabulary[chosen])

@@ -1,4 +1,4 @@
-"""Stages without steps: word vectors that differ as much in every direction, or again as they did."""
+"""Closed-form stages: whitens word vectors, or rescales them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 from model_bundle.builders.graphs.elmo_options import DIRECTIONS, cell_prefix
 
-# Directions in which words hardly differ are left small, as a part of the largest variance.
+# Lower bound on a direction's variance, relative to the largest one, so that noise is not amplified.
 _SMALLEST = 1e-3
 
 
 def whitened(
     weights: Mapping[str, np.ndarray], vectors: np.ndarray
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Makes all directions of the word vectors equal, without their mean; the layers give what they gave.
+    """Whitens the word vectors and removes their mean, without changing the layers' outputs.
 
     Words that the language model reads so are apart, the frequent ones too, which say little to the
     teacher.
@@ -35,14 +35,14 @@ def whitened(
 
 
 def stretched(weights: Mapping[str, np.ndarray], scales: np.ndarray) -> dict[str, np.ndarray]:
-    """Multiplies word vectors; the layers give what they gave."""
+    """Scales the word vectors without changing the layers' outputs."""
     return moved(weights, np.zeros(len(scales)), np.eye(len(scales)), scales)
 
 
 def moved(
     weights: Mapping[str, np.ndarray], mean: np.ndarray, axes: np.ndarray, scales: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Makes ``(word - mean) @ axes * scales`` of each word; the first layer's kernels undo it."""
+    """Maps each word to ``(word - mean) @ axes * scales``, which the first layer's kernels invert."""
     found = {name: value.astype(np.float64) for name, value in weights.items()}
     found["CNN_proj/W_proj"] = found["CNN_proj/W_proj"] @ axes * scales
     found["CNN_proj/b_proj"] = (found["CNN_proj/b_proj"] - mean) @ axes * scales

@@ -1,4 +1,4 @@
-"""First stage: the mean of a text's word vectors to what the teacher says of the text."""
+"""First stage: trains the mean of a text's word vectors to match the teacher's vector of the text."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from recipes.elmo_mini.keeping import Stage
 from recipes.elmo_mini.lessons import Lessons, text_means
 from recipes.elmo_mini.network import Network
 from recipes.elmo_mini.shape import SEED
 from recipes.elmo_mini.spelling import WordFeed, spell_all, spell_both, spelling_loss
+from recipes.elmo_mini.stage import Stage
 
-# Of the regression, as a part of the mean variance. Between 1e-3 and 1e-2 nothing changes.
+# Ridge penalty relative to the mean variance. Results are the same between 1e-3 and 1e-2.
 _RIDGE = 1e-3
 NUM_FITTED = 12_000
-# Longer texts cost most of the time, and teach little that short ones do not.
+# Longer texts cost most of the time and add little to short ones.
 MIN_WORDS, MAX_WORDS = 2, 24
-# A batch is so many texts, and for each the text that the teacher finds nearest to it.
+# Texts per batch; each comes with its nearest neighbour by the teacher's vectors.
 BATCH_PAIRS = 128
 NUM_STEPS = 900
 RATE = 4e-4
 ALIKE_WEIGHT, PARTNER_WEIGHT = 20.0, 10.0
 SPELLED_WORDS, SPELLING_WEIGHT = 128, 0.1
-# Nearest texts are looked for among so many.
+# Number of texts among which nearest neighbours are searched.
 _BLOCK = 8_192
 
 
 def fit_projection(network: Network, lessons: Lessons) -> None:
-    """Ridge regression in closed form: means of the highway's outputs to the teacher's vectors of texts."""
+    """Fits the projection from mean highway outputs to the teacher's text vectors by ridge regression."""
     chosen = lessons.learned(MIN_WORDS, MAX_WORDS)[:NUM_FITTED]
     texts = [lessons.taught[index] for index in chosen]
     running = spell_all(network.highway, lessons.lexicon, np.concatenate(texts)).astype(np.float64)
@@ -41,7 +41,7 @@ def fit_projection(network: Network, lessons: Lessons) -> None:
     square = features.T @ features
     square += _RIDGE * np.trace(square) / len(square) * np.eye(len(square))
     projection = np.linalg.solve(square, features.T @ wanted)
-    # As large as is nearest to the teacher's vectors of words, so that both lessons agree.
+    # Scaled to fit the teacher's word vectors best, so that both objectives agree.
     words = (spell_all(network.highway, lessons.lexicon, lessons.vocabulary) - mean) @ projection
     projection *= np.sum(words * lessons.word_vectors) / np.sum(words * words)
     network.assign("CNN_proj/W_proj", projection)
@@ -49,7 +49,7 @@ def fit_projection(network: Network, lessons: Lessons) -> None:
 
 
 def train_words(network: Network, lessons: Lessons, folder: Path) -> None:
-    """Trains the character convolution, the highway and the projection; LSTMs have no part in it."""
+    """Trains the character convolution, the highway and the projection, without LSTMs."""
     learned = lessons.learned(MIN_WORDS, MAX_WORDS)
     partner = nearest(lessons.vectors[learned])
     axes = tf.constant(lessons.common_axes)
@@ -67,7 +67,7 @@ def train_words(network: Network, lessons: Lessons, folder: Path) -> None:
 
     def loss(short: Any, long: Any, places: Any, segments: Any, teacher: Any, words: Any) -> tuple[Any, ...]:
         running = tf.gather(spell_both(network, short, long), places)
-        # What all words have in common goes when they are whitened.
+        # The mean of all words is removed by whitening.
         common = tf.reduce_mean(running, axis=0)
         means = tf.math.segment_mean(running - common, segments)
         near, alike, partners = distances(means, teacher, axes)
@@ -79,7 +79,7 @@ def train_words(network: Network, lessons: Lessons, folder: Path) -> None:
 
 
 def distances(vectors: Any, teacher: Any, axes: Any) -> tuple[Any, Any, Any]:
-    """How far vectors are from the teacher's, and their cosines from its cosines: all, and of partners.
+    """Returns the loss of vectors and of their cosines against the teacher's: of all pairs, and of partners.
 
     Args:
         vectors: float32[2 * pairs, projection_dim], second texts behind the first ones.
@@ -97,7 +97,7 @@ def distances(vectors: Any, teacher: Any, axes: Any) -> tuple[Any, Any, Any]:
 
 
 def nearest(vectors: np.ndarray) -> np.ndarray:
-    """Returns int64[texts], for each text the nearest other one of its block; blocks are drawn.
+    """Returns int64[texts], for each text its nearest neighbour within a random block.
 
     Args:
         vectors: of length 1.

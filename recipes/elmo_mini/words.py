@@ -1,4 +1,4 @@
-"""Texts to words, and words to characters, once for the whole training."""
+"""Splits texts into words and words into characters, once for the whole training."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 from model_bundle.bundle.manifest import TokenizerSpec
 from model_bundle.text.words import WordInput
 
-# How the bundle splits text, too.
+# The bundle splits text in the same way.
 WORD_SPLIT: Literal["unicode"] = "unicode"
-# The same ids as model_bundle.builders.graphs.elmo_characters has, for the boundaries and around a word.
+# The ids of boundaries and word marks in model_bundle.builders.graphs.elmo_characters.
 SENTENCE_BEGIN, SENTENCE_END, WORD_BEGIN, WORD_END, PADDING = 257, 258, 259, 260, 261
 BEGIN, END = "<S>", "</S>"
-# Words longer than this many bytes are cut while training only: they are one in a thousand.
+# Longer words, one in a thousand, are truncated to this many bytes in training only.
 MAX_BYTES = 18
-# Words up to this many are spelled apart: half of the columns of the others would be padding.
+# Words up to this many bytes are encoded separately, to halve padding.
 SHORT_BYTES = 7
-# As long as the widest filter.
+# The width of the widest filter.
 _TAIL = 5
 SHORT_COLUMNS, COLUMNS = SHORT_BYTES + 2 + _TAIL, MAX_BYTES + 2 + _TAIL
 
 
 def split(texts: Sequence[str]) -> list[list[str]]:
-    """Returns the words of each text, punctuation marks among them."""
+    """Returns the words of each text, including punctuation marks."""
     prepared = WordInput(TokenizerSpec(kind="words", word_split=WORD_SPLIT), None).prepare(texts)
     return [prepared.words(index)[0] for index in range(len(texts))]
 
@@ -53,7 +53,7 @@ class Spelling:
 
 
 class Lexicon:
-    """Numbers every word that occurs, and knows its characters.
+    """Indexes every word that occurs, with its characters.
 
     Args:
         texts: words of texts.
@@ -72,11 +72,11 @@ class Lexicon:
         return len(self._ids)
 
     def numbers(self, words: Sequence[str]) -> np.ndarray:
-        """Returns int32[words]."""
+        """Returns the indexes of words, int32[words]."""
         return np.array([self.number_of[word] for word in words], np.int32)
 
     def spelling(self, numbers: np.ndarray) -> tuple[Spelling, np.ndarray]:
-        """Returns each distinct word once, and where in them the numbers are, int32 of their shape."""
+        """Returns the spellings of the distinct words, and the position of each index among them, int32."""
         distinct, places = np.unique(numbers, return_inverse=True)
         order = np.argsort(~self._is_short[distinct], kind="stable")
         ids, num_short = self._ids[distinct[order]], int(self._is_short[distinct].sum())

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from beam_jobs.job.flags.modes import long_texts
 from beam_jobs.job.flags.parsers import embed_parser
+from beam_jobs.job.plan import long_texts
 from beam_jobs.pipeline.rows.text_context import word_in
 from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.bundle.bundle import ModelBundle
@@ -170,8 +170,8 @@ def test_a_window_that_fails_costs_its_document(tiny_bundle: Path, tmp_path: Pat
     ("flags", "message"),
     [
         (["--window_overlap", "3"], "--window_overlap is for --on_long windows"),
-        (["--on_long", "windows", "--window_overlap", "62"], "Give 0 to 61."),
-        (["--rows", "window", "--combine", "mean"], "--combine mean makes one vector a text"),
+        (["--on_long", "windows", "--window_overlap", "62"], "Use 0 to 61."),
+        (["--rows", "window", "--combine", "mean"], "--combine mean yields one vector per text"),
     ],
 )
 def test_flags_that_cannot_be_meant_end_before_work(
@@ -189,7 +189,7 @@ def test_classes_of_long_texts(
     mood, tagger = (build_head(name).path for name in ("tiny_distilbert_mood", "tiny_bert_entities"))
     run = run_classify(tmp_path, mood, "--input", source, "--on_long", "windows", run_id="refused")
     assert run.exit_code == 2
-    assert "no way to join them holds for all" in run.stderr
+    assert "no general way to combine them" in run.stderr
     flags = ["--input", source, "--id_column", "id", "--max_tokens", 20]
     run = run_classify(
         tmp_path, mood, *flags, "--on_long", "dead_letter", "--max_dead_fraction", 1, run_id="dead"

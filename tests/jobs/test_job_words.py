@@ -104,7 +104,7 @@ def test_a_bundle_that_takes_texts_refuses_rows_of_words(text_bundle: Path, tmp_
         tmp_path, text_bundle, "--input", write_texts(tmp_path / "in.jsonl", TEXTS), "--rows", "word"
     )
     assert run.exit_code == 2
-    assert "--rows word needs a bundle whose tokens are words or pieces of them" in run.stderr
+    assert "--rows word needs a bundle whose tokens are words or pieces of words" in run.stderr
 
 
 def test_words_of_pieces_have_the_mean_of_them(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -90,9 +90,9 @@ def test_a_stage_that_was_stopped_ends_where_it_would_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tf = import_tensorflow()
-    from recipes.elmo_mini import keeping
+    from recipes.elmo_mini import stage
 
-    monkeypatch.setattr(keeping, "KEEP_EVERY", 2)
+    monkeypatch.setattr(stage, "KEEP_EVERY", 2)
 
     class _Line(tf.Module):  # type: ignore[misc,name-defined]  # TensorFlow has no types
         def __init__(self) -> None:
@@ -110,7 +110,7 @@ def test_a_stage_that_was_stopped_ends_where_it_would_have(
         def loss(inputs: Any) -> tuple[Any, ...]:
             return (tf.reduce_mean(tf.square(tf.linalg.matvec(inputs, line.slope) - 1.0)),)
 
-        keeping.Stage("line", [line.slope], 0.1, loss, line, folder).run(7, feed)
+        stage.Stage("line", [line.slope], 0.1, loss, line, folder).run(7, feed)
         found: np.ndarray = line.slope.numpy()
         return found
 
@@ -124,7 +124,7 @@ def test_a_stage_that_was_stopped_ends_where_it_would_have(
 
 def test_the_language_model_is_asked_for_the_next_word_and_for_the_one_before() -> None:
     import_tensorflow()
-    from recipes.elmo_mini.language_model import Foretold
+    from recipes.elmo_mini.language_model import WordPredictor
     from recipes.elmo_mini.network import Network
 
     words = [["a", "b", "c"], ["c", "a"]] * 4 + [["rare"]]
@@ -132,17 +132,17 @@ def test_the_language_model_is_asked_for_the_next_word_and_for_the_one_before() 
     numbers = [lexicon.numbers(some) for some in words]
     none = np.zeros(0)
     lessons = Lessons(lexicon, numbers, [], none, none, none, [], none, none)
-    foretold = Foretold(lessons, Network(SMALL_SHAPE, first_weights(SMALL_SHAPE)))
+    predictor = WordPredictor(lessons, Network(SMALL_SHAPE, first_weights(SMALL_SHAPE)))
     batch = make_batch(numbers, np.array([0, 8]), 12, lexicon)
-    where, classes = foretold.asked(batch)
-    word_of = {int(kind): word for word, kind in zip(lexicon.number_of, foretold.class_of, strict=True)}
+    where, classes = predictor.asked(batch)
+    word_of = {int(kind): word for word, kind in zip(lexicon.number_of, predictor.class_of, strict=True)}
     asked: dict[tuple[int, int], list[str]] = {}
     for place, kind in zip(where.tolist(), classes.tolist(), strict=True):
         side, rest = divmod(place, 12 * 2)
         asked.setdefault((side, rest % 2), []).append(word_of[kind])
     assert asked[0, 0] == ["a", "b", "c", "</S>"]
     assert asked[1, 0] == ["c", "b", "a", "<S>"]
-    # A word that is too rare is read, and not foretold.
+    # A word that is too rare is read, and not predicted.
     assert (asked[0, 1], asked[1, 1]) == (["</S>"], ["<S>"])
 
 

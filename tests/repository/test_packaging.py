@@ -152,7 +152,7 @@ def test_an_installation_without_models_says_where_they_are(installed: Path) -> 
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=installed, capture_output=True, text=True, check=False
         )
-        assert f"{name} ships with the package, but not in this installation" in done.stderr
+        assert f"{name} ships with the package, but this installation lacks it" in done.stderr
 
 
 def test_installed_package_finds_its_sample(installed: Path) -> None:

@@ -123,7 +123,7 @@ def test_a_set_that_is_not_there_is_named(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--bundles", str(tiny_bundle), "--data", str(tmp_path), "--sets", "sst2"]) == 2
-    assert "sst2_train.tsv.gz is not there; --data names" in capsys.readouterr().err
+    assert "sst2_train.tsv.gz does not exist. Give the folder" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["--sets", "sts,nonsense"])
     assert "--sets nonsense: there are sts, sst2" in capsys.readouterr().err

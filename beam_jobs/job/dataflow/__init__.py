@@ -1,1 +1,1 @@
-"""Jobs that a scheduler starts: dates in patterns, days without files, retries, and what workers need."""
+"""Remote jobs: worker settings, bundle upload, and launches that have nothing to do."""

@@ -1,4 +1,4 @@
-"""Starts of a scheduler that have nothing to do: a day without files, or one that is done already."""
+"""Ends scheduled runs that have no work: no input for that day, or already finished."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _logger = logging.getLogger(__name__)
 
 
 def end_without_run(why: str, options: Any, voice: Voice) -> int:
-    """Says why there is no run, and gives the exit code 0.
+    """Prints why there is no run and returns the exit code 0.
 
-    Where a template is launched, the launcher must leave a job, or the launch counts as failed: it leaves one
-    that says the same and ends.
+    A template launch counts as failed unless it submits a job, so there an empty job is submitted that logs
+    the same message.
 
     Args:
-        why: a sentence.
+        why: the message, a sentence.
         options: Beam's pipeline options.
-        voice: says it.
+        voice: where it is printed.
     """
     voice.say("summary", why)
     if options.view_as(GoogleCloudOptions).template_location:
@@ -30,11 +30,11 @@ def end_without_run(why: str, options: Any, voice: Voice) -> int:
         _ = (
             pipeline
             | "NothingToDo" >> beam.Create([why])  # PCollection[str]
-            | "SayWhy" >> beam.Map(_say)  # PCollection[None]
+            | "LogReason" >> beam.Map(_log_reason)  # PCollection[None]
         )
         pipeline.run()
     return 0
 
 
-def _say(why: str) -> None:
+def _log_reason(why: str) -> None:
     _logger.warning("%s", why)

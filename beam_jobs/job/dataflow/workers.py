@@ -1,4 +1,4 @@
-"""What a Dataflow job's workers need: the bundle in reach, memory for the model, processes."""
+"""Settings of remote workers: machine, disk, processes, and a bundle that they can reach."""
 
 from __future__ import annotations
 
@@ -7,35 +7,62 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from apache_beam.options.pipeline_options import DebugOptions, StandardOptions, WorkerOptions
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    GoogleCloudOptions,
+    StandardOptions,
+    WorkerOptions,
+)
 
+from beam_jobs.base.units import count
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console.console import Voice
-from beam_jobs.job.dataflow.bundle_upload import share_bundle
+from beam_jobs.job.flags.beam import is_in_process
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.settings import EncodeSettings
 
-# AMX, which --precision bfloat16 uses, and 4 GB a vCPU.
+# AMX, which --precision bfloat16 uses, and 4 GB per vCPU.
 DEFAULT_MACHINE = "c3-standard-4"
 _GB_PER_VCPU = {"standard": 4, "highmem": 8, "highcpu": 2}
 _MACHINE = re.compile(r"^[a-z0-9]+-(?P<kind>standard|highmem|highcpu)-(?P<vcpus>\d+)$")
-# Measured with bundles of 0.1 and 90 MB (launch/README.md): Python, Beam, TensorFlow before a model ...
+# Measured with bundles of 0.1 and 90 MB (launch/README.md): Python, Beam and TensorFlow without a model,
 _PROCESS_BYTES = 900_000_000
-# ... a model while it is frozen and warmed up, in multiples of its files ...
+# the peak of a model while it is frozen and warmed up, as a multiple of its files' size,
 _MODEL_FACTOR = 5
-# ... and a batch in flight for each thread.
+# and one batch in flight per thread.
 _LANE_BYTES = 200_000_000
-# What the machine's own services, the runner's harness and the file cache want.
+# The rest is for system services, the runner's harness and the file cache.
 _USABLE = 0.75
-# Image and logs, the bundle twice while it is fetched, and files that are being written.
+# Container image, logs and files being written; the bundle's own share is added to it.
 _DISK_BYTES = 30_000_000_000
+_GS = "gs://"
+# Subfolder of --temp_location that is used without --bundle_store.
+_BUNDLE_FOLDER = "model_bundles"
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
 _MANY_PROCESSES = "use_multiple_sdk_containers"
 
 
+def check_schedule(flags: argparse.Namespace) -> None:
+    """Rejects flags that have no effect with the selected runner.
+
+    Raises:
+        UsageError: such a flag was given.
+    """
+    if is_in_process(flags.runner):
+        for name in ("bundle_store", "bundle_in_image"):
+            if getattr(flags, name):
+                raise UsageError(
+                    f"--{name} is for remote workers; --runner {flags.runner} works here. Leave it out."
+                )
+    if flags.bundle_store is not None and flags.bundle_in_image:
+        raise UsageError(
+            "--bundle_store uploads the bundle, --bundle_in_image expects it in the image: give only one."
+        )
+
+
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What to ask of Dataflow; ``num_processes`` are those of a machine."""
+    """What to request from Dataflow; ``num_processes`` is per machine."""
 
     machine_type: str
     disk_gb: int
@@ -45,25 +72,25 @@ class WorkerSettings:
 
     @property
     def line(self) -> str:
-        """Says it on one line."""
+        """The settings on one line, for the console."""
         shared = "one process for all cores" if self.num_processes == 1 else f"{self.num_processes} processes"
         return f"{self.machine_type}, {self.disk_gb} GB disk, at least {self.min_ram_gb} GB memory, {shared}"
 
 
 def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, voice: Voice) -> JobPlan:
-    """Sees to it that workers elsewhere find the bundle and have room for it.
+    """Fits remote workers to the bundle and puts it where they can load it.
 
     Args:
-        plan: of the job.
-        flags: as given.
-        options: Beam's pipeline options; what was not asked for is filled in, for Dataflow.
-        voice: says what was chosen.
+        plan: the resolved job.
+        flags: the parsed flags.
+        options: Beam's pipeline options; for Dataflow, settings left unset are filled in.
+        voice: where the chosen settings are printed.
 
     Returns:
         The plan for those workers.
 
     Raises:
-        UsageError: there is no storage that workers share, or the model does not fit into the machine named.
+        UsageError: there is no storage that workers share, or the model does not fit into the named machine.
     """
     if options.view_as(StandardOptions).runner.rpartition(".")[2].lower() == "dataflowrunner":
         settings = fit_workers(bundle_bytes(plan.encode), options)
@@ -74,12 +101,12 @@ def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, voic
 
 
 def bundle_bytes(settings: EncodeSettings) -> int:
-    """Returns the size of the files of a bundle."""
+    """Returns the total size of a bundle's files in bytes."""
     return sum(file.size for file in settings.open_bundle().manifest.files)
 
 
 def process_bytes(model_bytes: int, num_threads: int) -> int:
-    """Estimates what one process with the model takes at most.
+    """Estimates the peak memory of one process with the model, in bytes.
 
     >>> process_bytes(90_000_000, 1)
     1550000000
@@ -90,12 +117,12 @@ def process_bytes(model_bytes: int, num_threads: int) -> int:
 def fit_workers(model_bytes: int, options: Any) -> WorkerSettings:
     """Chooses machine, disk and processes for a model of this size.
 
-    One process with all cores is the default: it holds the model once, and its lanes keep every core at work
-    (docs/decisions/lanes.md). Several are used where that was asked for (``--experiments
+    One process with all cores is the default: it holds the model once, and its threads keep every core busy
+    (docs/decisions/lanes.md). Several are used on request (``--experiments
     use_multiple_sdk_containers``).
 
     Raises:
-        UsageError: the model does not fit into the machine that was named.
+        UsageError: the model does not fit into the named machine.
     """
     worker, debug = options.view_as(WorkerOptions), options.view_as(DebugOptions)
     is_many = _MANY_PROCESSES in (debug.experiments or [])
@@ -106,24 +133,24 @@ def fit_workers(model_bytes: int, options: Any) -> WorkerSettings:
     needed = num_processes * process_bytes(model_bytes, num_vcpus // num_processes)
     if size is not None and needed > _USABLE * size[1]:
         raise UsageError(
-            f"--machine_type {machine}: the model needs about {needed / 1e9:.1f} GB in {num_processes} "
-            f"process(es), and {_USABLE:.0%} of {size[1] / 1e9:.0f} GB can be used. Take a machine with more "
-            f"memory, such as {_smallest(model_bytes, is_many)}"
-            + (f", or leave {_MANY_PROCESSES} out." if is_many else ".")
+            f"--machine_type {machine}: the model needs about {needed / 1e9:.1f} GB in "
+            f"{count(num_processes, 'process', 'processes')}, but only {_USABLE:.0%} of "
+            f"{size[1] / 1e9:.0f} GB can be used. Choose a machine with more memory, such as "
+            f"{_smallest(model_bytes, is_many)}" + (f", or leave out {_MANY_PROCESSES}." if is_many else ".")
         )
     disk = worker.disk_size_gb or -(-(_DISK_BYTES + 3 * model_bytes) // 1_000_000_000)
     return WorkerSettings(machine, disk, -(-needed // 1_000_000_000), num_processes, num_vcpus)
 
 
 def apply_settings(settings: WorkerSettings, options: Any) -> None:
-    """Fills in what was not asked for."""
+    """Fills in the options that the user left unset."""
     worker, debug = options.view_as(WorkerOptions), options.view_as(DebugOptions)
     worker.machine_type = settings.machine_type
     worker.disk_size_gb = settings.disk_gb
     if settings.num_processes == 1:
         debug.add_experiment(_ONE_PROCESS)
         if debug.number_of_worker_harness_threads is None:
-            # One bundle is read or written while the other is in the model, which has all cores.
+            # One thread reads or writes while the other runs the model on all cores.
             debug.number_of_worker_harness_threads = 2
     standard = options.view_as(StandardOptions)
     if not standard.resource_hints:
@@ -131,14 +158,14 @@ def apply_settings(settings: WorkerSettings, options: Any) -> None:
 
 
 def _in_one_process(plan: JobPlan, settings: WorkerSettings) -> JobPlan:
-    """Returns each of several processes one lane, where no other number was asked for."""
+    """Returns the plan with one thread per process, if there are several and --num_threads was not given."""
     if settings.num_processes == 1 or plan.encode.num_threads is not None:
         return plan
     return replace(plan, encode=replace(plan.encode, num_threads=1))
 
 
 def _smallest(model_bytes: int, is_many: bool) -> str:
-    """Finds the smallest machine of the family with AMX that holds the model."""
+    """Returns the smallest machine of the AMX family that holds the model."""
     for machine in (DEFAULT_MACHINE, "c3-highmem-4", "c3-highmem-8", "c3-highmem-22"):
         size = _size_of(machine)
         assert size is not None
@@ -149,7 +176,7 @@ def _smallest(model_bytes: int, is_many: bool) -> str:
 
 
 def _size_of(machine: str) -> tuple[int, int] | None:
-    """Returns a machine's vCPUs and memory in bytes; None where its name does not tell.
+    """Returns a machine's vCPUs and memory in bytes; None if they do not follow from its name.
 
     >>> _size_of("c3-standard-4"), _size_of("a2-highgpu-1g")
     ((4, 16000000000), None)
@@ -159,3 +186,57 @@ def _size_of(machine: str) -> tuple[int, int] | None:
         return None
     num_vcpus = int(match["vcpus"])
     return num_vcpus, num_vcpus * _GB_PER_VCPU[match["kind"]] * 1_000_000_000
+
+
+def share_bundle(plan: JobPlan, flags: argparse.Namespace, options: Any, voice: Voice) -> JobPlan:
+    """Uploads a bundle that only this machine has to shared storage, under its digest.
+
+    Args:
+        plan: the resolved job.
+        flags: the parsed flags.
+        options: Beam's pipeline options.
+        voice: where its URL is printed.
+
+    Returns:
+        The plan with the bundle's shared URL.
+
+    Raises:
+        UsageError: there is no storage that workers share.
+        ModelBundleError: the upload failed.
+    """
+    if not needs_sharing(plan.encode.bundle, flags):
+        return plan
+    store = bundle_store(flags, options)
+    from model_bundle.bundle.transfer import push_bundle
+
+    url, num_sent = push_bundle(plan.encode.bundle, store)
+    voice.say("workers", f"bundle for the workers: {url} ({count(num_sent, 'file')} uploaded)")
+    place = {**plan.description.bundle, "place": url}
+    return replace(
+        plan, encode=replace(plan.encode, bundle=url), description=replace(plan.description, bundle=place)
+    )
+
+
+def needs_sharing(bundle: str, flags: argparse.Namespace) -> bool:
+    """Whether a bundle must be uploaded before workers can load it."""
+    if "://" in bundle or flags.bundle_in_image:
+        return False
+    return flags.bundle_store is not None or flags.runner.rpartition(".")[2].lower() == "dataflowrunner"
+
+
+def bundle_store(flags: argparse.Namespace, options: Any) -> str:
+    """Returns the folder in shared storage that bundles are uploaded to.
+
+    Raises:
+        UsageError: none was named, or it is not in ``gs://``.
+    """
+    temp = options.view_as(GoogleCloudOptions).temp_location
+    store: str | None = flags.bundle_store or (f"{temp.rstrip('/')}/{_BUNDLE_FOLDER}" if temp else None)
+    if store is None or not store.startswith(_GS):
+        raise UsageError(
+            f"The bundle ({flags.bundle or 'the default one'}) is on this machine, where remote workers "
+            f"cannot read it: expected a location in gs://, got {store or 'none'}. Give "
+            "--temp_location gs://… or --bundle_store gs://…, name a bundle in gs://, or build it into the "
+            "workers' image (--bundle_in_image)."
+        )
+    return store.rstrip("/")

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from model_bundle.runtime.long_texts import LongTexts
 
 
 def add_long_texts(group: argparse._ArgumentGroup) -> None:
@@ -40,16 +36,4 @@ def add_rows(group: argparse._ArgumentGroup) -> None:
         "--word_pieces",
         choices=["first", "mean"],
         help="what a word of several tokens gets: its first one's vector, or the mean of all (default: mean)",
-    )
-
-
-def long_texts(flags: argparse.Namespace) -> LongTexts:
-    """Returns what is to become of long texts, as far as it was said."""
-    from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
-
-    combine = getattr(flags, "combine", None)  # classes are not combined
-    return LongTexts(
-        None if flags.on_long is None else OnLong(flags.on_long),
-        flags.window_overlap,
-        None if combine is None else Combine(combine),
     )

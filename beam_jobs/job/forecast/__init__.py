@@ -1,5 +1,5 @@
-"""What a run will cost, said before it: documents, tokens, hours, bytes, money.
+"""Predicts what a run will cost: documents, tokens, hours, bytes and money.
 
-``sampling`` reads a part of the input, ``measuring`` runs the model on some of it, ``counting`` plans batches
-of lengths, ``prices`` knows machines, ``estimate`` multiplies, ``printing`` shows and saves.
+``sample`` reads part of the input, ``measure`` runs the model on some of it, ``count`` plans batches from
+lengths, ``prices`` knows machines, ``estimate`` scales to the whole input, ``command`` prints and saves.
 """

@@ -1,4 +1,4 @@
-"""``--forecast``: flags to a forecast that is printed and saved."""
+"""``--forecast``: computes, prints and saves a forecast."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.units import count, size
 from beam_jobs.job.console.console import Voice
+from beam_jobs.job.console.progress_line import clock
 from beam_jobs.job.forecast.count import LengthCounter, Pace, ReadCounts, all_documents
 from beam_jobs.job.forecast.estimate import (
     FORECAST_NAME,
@@ -21,20 +23,23 @@ from beam_jobs.job.forecast.estimate import (
 from beam_jobs.job.forecast.measure import Measurement, measure
 from beam_jobs.job.forecast.prices import DEFAULT_MACHINE_TYPE, find_machine, read_prices
 from beam_jobs.job.forecast.sample import InputSample, sample_input
-from beam_jobs.job.forecast.summary import describe_forecast
 from beam_jobs.job.plan import plan_input
 from beam_jobs.pipeline.read.inspect import InputSummary
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.description import absolute
+from beam_jobs.report.sections import length_bars
 from beam_jobs.store import filesystem
 from model_bundle.base.machine import cpu_name, num_cores
 
+_BAR_CHARACTERS = 40
+_MAX_LINES = 16
+
 
 def forecast_job(flags: argparse.Namespace, options: Any, voice: Voice) -> int:
-    """Makes, saves and prints a forecast; no run is begun and none is touched.
+    """Computes, saves and prints a forecast without starting or changing a run.
 
     Raises:
-        UsageError, ModelBundleError: what is wrong, and what to do.
+        UsageError, ModelBundleError: a flag, the input, the bundle or the price table cannot be used.
     """
     table = read_prices(flags.prices)
     machine = find_machine(table, flags.forecast_machine_type or DEFAULT_MACHINE_TYPE)
@@ -70,7 +75,7 @@ def _count(
     sample: InputSample,
     found: Measurement,
 ) -> ForecastCounts:
-    """Counts lengths, of the sample or of everything."""
+    """Counts the lengths of the sample, or of the whole input."""
     bundle = settings.open_bundle()
     pace = Pace(settings, found.cells_per_second, from_start=mode == "full" or sample.is_whole)
     counter = LengthCounter(bundle, settings.request, found.max_batch_tokens, pace)
@@ -97,8 +102,62 @@ def _count(
 
 
 def _num_workers(options: Any) -> int | None:
-    """Returns the number of workers that Beam's flags ask for."""
+    """Returns the number of workers from Beam's flags, None if unset."""
     from apache_beam.options.pipeline_options import WorkerOptions
 
     workers = options.view_as(WorkerOptions)
     return workers.max_num_workers or workers.num_workers or None
+
+
+def describe_forecast(forecast: Forecast, place: str) -> str:
+    """Formats a forecast as lines of text, with the path it was saved to."""
+    counts, here, cloud = forecast.counts, forecast.here, forecast.dataflow
+    how = "counted" if counts.is_exact else "estimated from a sample"
+    lines = [
+        f"Forecast (nothing was run), saved to {place}",
+        f"  documents  {counts.num_documents:,} ({how}), {counts.num_dead:,} of them dead letters",
+        (
+            f"  tokens     {counts.num_tokens:,}, {counts.tokens_per_document:.1f} per document; "
+            f"{100 * counts.long_fraction:.1f} % of documents over the limit"
+        ),
+        *_histogram(forecast),
+        f"  padding    {100 * counts.padding:.1f} % of what the model computes",
+        (
+            f"  here       {here.tokens_per_second:,.0f} tokens/s in {forecast.precision}, measured on "
+            f"{count(here.num_measured_documents, 'document')} ("
+            f"{here.machine}, {count(here.num_cores, 'core')})"
+        ),
+        f"             {clock(here.seconds)} with start-up, {clock(here.model_seconds)} in the model",
+        (
+            f"  output     {size(forecast.output.num_bytes)}: {count(forecast.output.num_rows, 'row')} of "
+            f"{forecast.output.bytes_per_row:,.0f} bytes"
+        ),
+        (
+            f"  Dataflow   {cloud.machine_type}, {cloud.vcpu_hours:,.2f} vCPU hours if its cores are as fast "
+            f"as these; prices of {cloud.prices_as_of}, {cloud.region}"
+        ),
+    ]
+    for workers in cloud.workers:
+        what = "worker " if workers.num_workers == 1 else "workers"
+        lines.append(
+            f"             {workers.num_workers:>5,} {what}  {workers.hours:,.2f} hours  "
+            f"{workers.cost:,.2f} {cloud.currency}"
+        )
+    if cloud.warning:
+        lines.append(f"  warning    {cloud.warning}")
+    return "\n".join(lines)
+
+
+def _histogram(forecast: Forecast) -> list[str]:
+    bars = length_bars(forecast.counts.documents_by_tokens)
+    if len(bars) > _MAX_LINES:  # sum up the tail in one line
+        tail = sum(bar.value for bar in bars[_MAX_LINES - 1 :])
+        bars = [*bars[: _MAX_LINES - 1], type(bars[0])("more", tail, "")]
+    top = max((bar.value for bar in bars), default=0) or 1
+    total = sum(bar.value for bar in bars) or 1
+    return [
+        f"  {'≤ ' + bar.label if bar.label != 'more' else bar.label:>9}  "
+        f"{'█' * round(_BAR_CHARACTERS * bar.value / top)} {100 * bar.value / total:.1f} %"
+        for bar in bars
+        if bar.value
+    ]

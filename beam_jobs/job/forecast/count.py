@@ -1,4 +1,4 @@
-"""Texts to lengths, lengths to batches: what a model will compute, without computing it."""
+"""Counts what a model will compute, from text lengths and planned batches, without running it."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from model_bundle.runtime.inputs import fixed_length
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.text.windows import WindowedTexts
 
-# By then buffers are as large as they get.
+# Seconds after which buffers have reached their largest size.
 _LATER_SECONDS = 1e6
 
 
 @dataclass
 class LengthCounts:
-    """What the texts of some documents are to a model.
+    """Token counts of some documents.
 
-    ``num_tokens`` counts those that the model sees, ``num_padded_tokens`` the cells that it computes,
-    ``num_long`` documents over the limit. ``documents_by_tokens``: by length before truncation, under the
-    most tokens of each class.
+    ``num_tokens`` are those that the model sees, ``num_padded_tokens`` include padding, ``num_long`` is the
+    number of documents over the limit. ``documents_by_tokens`` is a histogram of the lengths before
+    truncation; its keys are the upper bounds of the length classes.
     """
 
     num_documents: int = 0
@@ -46,12 +46,12 @@ class LengthCounts:
 
 
 class Pace:
-    """How many documents an encoding step sorts together at each moment, by a clock that is only computed.
+    """Simulates the buffer size of the encoding step over the course of a run, on a computed clock.
 
     Args:
-        settings: of the job.
-        cells_per_second: what the model does.
-        from_start: as in the first minutes of a run, where buffers are smaller; else as later on.
+        settings: the job's encoding settings.
+        cells_per_second: padded tokens per second that the model computes.
+        from_start: whether to simulate the first minutes of a run, where buffers are smaller.
     """
 
     def __init__(self, settings: EncodeSettings, cells_per_second: float, *, from_start: bool) -> None:
@@ -61,23 +61,23 @@ class Pace:
 
     @property
     def documents(self) -> int:
-        """Of the next buffer."""
+        """Number of documents in the next buffer."""
         return self._limit.documents
 
     def computed(self, num_documents: int, num_cells: int) -> None:
-        """Moves the clock on by what a buffer takes."""
+        """Advances the clock by the time that a buffer takes."""
         seconds = num_cells / self._rate
         self._now += seconds
         self._limit.computed(num_documents, seconds)
 
 
 class LengthCounter:
-    """Counts documents as an encoding step would batch them.
+    """Counts documents as the encoding step would batch them.
 
     Args:
         bundle: a checked bundle.
-        request: what is asked of it.
-        max_batch_tokens: limit on padded cells.
+        request: outputs, token limit and handling of long texts.
+        max_batch_tokens: limit on padded tokens per batch.
         pace: how many documents are sorted by length together.
     """
 
@@ -93,7 +93,7 @@ class LengthCounter:
         self._one_each = self._equal and bundle.manifest.tokenizer.kind == "text"
 
     def count(self, documents: Iterable[Document]) -> LengthCounts:
-        """Counts documents, a buffer at a time: memory is bounded."""
+        """Counts documents, one buffer at a time, in bounded memory."""
         found, waiting = LengthCounts(), iter(documents)
         while buffer := list(islice(waiting, self._pace.documents)):
             texts = [document.text for document in buffer if document.text.strip()]
@@ -105,7 +105,7 @@ class LengthCounter:
         return found
 
     def _add(self, texts: Sequence[str], found: LengthCounts) -> None:
-        # A lone surrogate is a dead letter of the job; here it only must not end the counting.
+        # A lone surrogate is a dead letter in a job; here it must only not stop the count.
         prepared = self._input.prepare([text.encode("utf-8", "replace").decode() for text in texts])
         whole, lengths = np.asarray(prepared.num_tokens), np.asarray(prepared.lengths)
         found.num_tokens += int(lengths.sum())
@@ -130,7 +130,7 @@ def _classes(lengths: np.ndarray) -> dict[int, int]:
 
 @dataclass
 class ReadCounts:
-    """Records of the whole input that are no documents, and files that could not be read to their end."""
+    """Counts of all records, of the dead ones among them, and of files that could not be read to the end."""
 
     num_records: int = 0
     num_dead: int = 0
@@ -138,7 +138,7 @@ class ReadCounts:
 
 
 def all_documents(summary: InputSummary, options: ReadOptions, counts: ReadCounts) -> Iterator[Document]:
-    """Reads every document there is, and counts what else there is."""
+    """Yields every document of the input and adds to ``counts`` what was read."""
     plan = summary.plan(options)
     for span in plan_spans(summary.files, options):
         for outcome in read_span(span, plan):

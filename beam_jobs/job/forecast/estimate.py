@@ -1,4 +1,4 @@
-"""Counts and rates to hours, bytes and money."""
+"""Converts counts and measured rates to hours, bytes and money."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from beam_jobs.job.forecast.count import LengthCounts
 from beam_jobs.job.forecast.measure import Measurement
 from beam_jobs.job.forecast.prices import Machine, PriceTable
 
-# What a job costs beyond the loop over its model, measured in benchmarks/: under 3 % of it ...
+# A job's time over that of a plain loop over its model, measured in benchmarks/: under 3 % more,
 _JOB_OVERHEAD = 1.03
-# ... and, beside loading the model, what Beam needs to set up, to commit and to report.
+# plus what Beam needs to set up, commit and report, without loading the model.
 _JOB_SECONDS = 4.0
 _WORKERS = (1, 10, 100)
 FORECAST_NAME = "forecast.json"
@@ -23,9 +23,9 @@ class _Part(BaseModel):
 
 
 class ForecastCounts(_Part):
-    """The input: documents that will have rows or not, and what they are to the model.
+    """Counts of the input: documents, dead letters, and tokens that the model computes.
 
-    ``is_exact``: every document was counted. ``documents_by_tokens`` as in a run's manifest, but before
+    ``is_exact``: every document was counted. ``documents_by_tokens`` is as in a run's manifest, but before
     truncation.
     """
 
@@ -42,7 +42,7 @@ class ForecastCounts(_Part):
 
 
 class ForecastHere(_Part):
-    """This machine: what was measured, and how long the run would take on it."""
+    """What was measured on this machine, and how long the run would take on it."""
 
     machine: str
     num_cores: int
@@ -55,7 +55,7 @@ class ForecastHere(_Part):
 
 
 class ForecastOutput(_Part):
-    """What would be written."""
+    """Expected size of the output."""
 
     num_rows: int
     num_bytes: int
@@ -63,7 +63,7 @@ class ForecastOutput(_Part):
 
 
 class ForecastWorkers(_Part):
-    """Some workers of the chosen machine type: how long, how much."""
+    """Hours and cost with a number of workers of the chosen machine type."""
 
     num_workers: int
     hours: float
@@ -71,7 +71,7 @@ class ForecastWorkers(_Part):
 
 
 class ForecastCloud(_Part):
-    """Dataflow: hours and money, by the table of prices that is named."""
+    """Hours and cost on Dataflow by the named price table."""
 
     machine_type: str
     prices_as_of: str
@@ -105,14 +105,14 @@ def scale_counts(
     *,
     is_exact: bool,
 ) -> ForecastCounts:
-    """Scales what was counted to the whole input.
+    """Scales the counts of a sample to the whole input.
 
     Args:
-        counts: of some documents.
-        num_total: records of the input.
-        num_records, num_dead: records that were read, and those of them that are no documents.
-        dead_fraction: of the documents that the model gave nothing for.
-        is_exact: the counts are of the whole input.
+        counts: of the sampled documents.
+        num_total: records in the input.
+        num_records, num_dead: records read, and the dead letters among them.
+        dead_fraction: share of documents for which the model returned no result.
+        is_exact: whether the counts are of the whole input.
     """
     seen = max(counts.num_documents + counts.num_blank, 1)
     readable = num_total * (1 - num_dead / max(num_records, 1))
@@ -136,7 +136,7 @@ def scale_counts(
 
 
 def time_here(counts: ForecastCounts, found: Measurement, machine: str, num_cores: int) -> ForecastHere:
-    """Says how long the run would take on this machine."""
+    """Estimates how long the run would take on this machine."""
     model_seconds = counts.num_padded_tokens / found.cells_per_second
     return ForecastHere(
         machine=machine,
@@ -151,7 +151,7 @@ def time_here(counts: ForecastCounts, found: Measurement, machine: str, num_core
 
 
 def output_of(counts: ForecastCounts, found: Measurement) -> ForecastOutput:
-    """Says how much would be written."""
+    """Estimates how much would be written."""
     num_rows = round((counts.num_documents - counts.num_dead) * found.rows_per_document)
     num_bytes = round(num_rows * found.bytes_per_row)
     return ForecastOutput(num_rows=num_rows, num_bytes=num_bytes, bytes_per_row=round(found.bytes_per_row, 1))
@@ -160,7 +160,7 @@ def output_of(counts: ForecastCounts, found: Measurement) -> ForecastOutput:
 def cost_of(
     here: ForecastHere, machine: Machine, table: PriceTable, precision: str, num_workers: int | None
 ) -> ForecastCloud:
-    """Says what workers of a machine type would take and cost, if their cores were as fast as those here."""
+    """Estimates hours and cost of a machine type, assuming its cores are as fast as those of this machine."""
     core_seconds = here.model_seconds * _JOB_OVERHEAD * here.num_cores
     hours_of_one = core_seconds / machine.cores / 3600
     start_hours = table.start_seconds / 3600
@@ -180,7 +180,7 @@ def cost_of(
         currency=table.currency,
         vcpu_hours=round(hours_of_one * machine.vcpus, 4),
         workers=workers,
-        warning=f"{machine.name} has no bfloat16 instructions: it will be much slower than this."
+        warning=f"{machine.name} has no bfloat16 instructions: the run will take much longer than estimated."
         if slow
         else None,
     )

@@ -1,4 +1,4 @@
-"""Runs the real model on a sample, as the job would: tokens a second, bytes a row."""
+"""Runs the model on a sample as the job would and measures tokens per second and bytes per row."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from beam_jobs.pipeline.write.shard import parquet_options
 from model_bundle.inference.text_encoder import TextEncoder
 from model_bundle.runtime.shared import shared_runtime
 
-# Long enough for a rate that holds, short enough to wait for.
+# Long enough for a stable rate, short enough to wait for.
 _SECONDS = 10.0
 _FIRST_DOCUMENTS = 128
-# A fixed choice of documents: two forecasts of one input measure the same ones.
+# Fixed, so that two forecasts of one input measure the same documents.
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the model did here.
+    """Rates of the model on this machine.
 
-    ``cells_per_second`` are padded tokens. ``load_seconds`` is from nothing to a model that is ready,
-    TensorFlow's import included. ``rows_per_document`` and ``bytes_per_row``: as they would be written.
-    ``dead_fraction`` of the documents got no row.
+    ``cells_per_second`` counts padded tokens. ``load_seconds`` includes TensorFlow's import.
+    ``rows_per_document`` and ``bytes_per_row`` describe the rows as written, ``dead_fraction`` is the share
+    of documents without a row.
     """
 
     num_documents: int
@@ -51,17 +51,17 @@ def measure(settings: EncodeSettings, documents: Sequence[Document], kept: pa.Sc
     """Loads the model and runs it for about ten seconds.
 
     Args:
-        settings: of the job.
-        documents: to choose from, blank ones among them.
-        kept: schema of the columns that they carry along.
+        settings: the job's encoding settings.
+        documents: to choose from; blank ones are skipped.
+        kept: schema of their kept columns.
 
     Raises:
-        UsageError: there is no text to measure with.
+        UsageError: no document has text.
         ModelBundleError: the model cannot be loaded.
     """
     usable = [document for document in documents if document.text.strip() and _is_unicode(document.text)]
     if not usable:
-        raise UsageError("The sample of the input holds no text: nothing can be measured.")
+        raise UsageError("The sample of the input has no text, so nothing can be measured.")
     started = time.monotonic()
     bundle = settings.open_bundle()
     runtime = shared_runtime(bundle, settings.request, settings.num_threads)
@@ -69,7 +69,7 @@ def measure(settings: EncodeSettings, documents: Sequence[Document], kept: pa.Sc
     encoder = TextEncoder(bundle, runtime, settings.max_batch_tokens)
     probe = _Probe(settings, encoder, kept)
     shuffled = random.Random(_SEED).sample(usable, len(usable))
-    probe.run(shuffled[:_FIRST_DOCUMENTS])  # memory is fetched and caches are filled here
+    probe.run(shuffled[:_FIRST_DOCUMENTS])  # warms up memory and caches
     probe.reset()
     probe.run(shuffled[:_FIRST_DOCUMENTS])
     more = int(_SECONDS / max(probe.seconds, 1e-3) * min(len(usable), _FIRST_DOCUMENTS))
@@ -81,12 +81,12 @@ def measure(settings: EncodeSettings, documents: Sequence[Document], kept: pa.Sc
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text has no half of a surrogate pair, which would be a dead letter."""
+    """Whether a text has no lone surrogate, which would make it a dead letter."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class _Probe:
-    """Does what the encoding step does, and notes what it took."""
+    """Encodes documents as the encoding step does and records time and sizes."""
 
     def __init__(self, settings: EncodeSettings, encoder: TextEncoder, kept: pa.Schema) -> None:
         self._settings, self._encoder = settings, encoder
@@ -94,7 +94,7 @@ class _Probe:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets what was noted."""
+        """Clears all measurements."""
         self.seconds = 0.0
         self._documents = self._dead = self._rows = self._tokens = self._cells = 0
         self._sink = io.BytesIO()
@@ -122,7 +122,7 @@ class _Probe:
         self._cells += encoded.num_padded_tokens
 
     def result(self, load_seconds: float) -> Measurement:
-        """Returns what was noted."""
+        """Returns the rates measured since the last reset."""
         num_bytes = self._sink.getbuffer().nbytes
         alive = max(self._documents - self._dead, 1)
         return Measurement(

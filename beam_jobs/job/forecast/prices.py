@@ -1,4 +1,4 @@
-"""What machines cost: a dated table, which the user can replace."""
+"""Machine prices: a dated table that the user can replace."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Part(BaseModel):
 
 
 class MachineFamily(_Part):
-    """Machines that differ in size alone. A vCPU is a hyperthread: about half a core."""
+    """Machines that differ only in size. A vCPU is a hyperthread, about half a core."""
 
     gb_per_vcpu: float = Field(gt=0)
     cores_per_vcpu: float = Field(gt=0)
@@ -26,9 +26,9 @@ class MachineFamily(_Part):
 
 
 class PriceTable(_Part):
-    """Prices of an hour, of a day and a region.
+    """Hourly prices in one region on one date.
 
-    ``disk_gb`` is a worker's disk, ``start_seconds`` what it takes until its first row.
+    ``disk_gb`` is the disk of a worker, ``start_seconds`` its time until the first row.
     """
 
     as_of: str
@@ -45,7 +45,7 @@ class PriceTable(_Part):
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine type: ``cores`` that do as much as cores without a second thread, and its price."""
+    """A machine type; ``cores`` are its vCPUs converted to cores without hyperthreading."""
 
     name: str
     vcpus: int
@@ -55,10 +55,10 @@ class Machine:
 
 
 def read_prices(path: str | None) -> PriceTable:
-    """Reads a table of prices; None means the package's own.
+    """Reads a price table; None means the one in the package.
 
     Raises:
-        UsageError: the file is not there, or not such a table.
+        UsageError: the file cannot be read, or is not a price table.
     """
     if path is None:
         data = (files("beam_jobs.job.forecast") / "prices.json").read_bytes()
@@ -79,18 +79,18 @@ def read_prices(path: str | None) -> PriceTable:
 
 
 def find_machine(table: PriceTable, name: str) -> Machine:
-    """Returns a machine type such as ``n2-standard-8``.
+    """Returns the machine type of a name such as ``n2-standard-8``.
 
     Raises:
-        UsageError: the table has no such family, or no number of vCPUs follows.
+        UsageError: the table has no such family, or the name does not end in a number of vCPUs.
     """
     family, _, number = name.rpartition("-")
     known = table.machine_families.get(family)
     if known is None or not number.isdigit() or int(number) < 1:
         families = ", ".join(f"{name}-N" for name in table.machine_families)
         raise UsageError(
-            f"--forecast_machine_type {name}: the table of prices has {families}, N the number of vCPUs. Add "
-            "others to a table of your own (--prices)."
+            f"--forecast_machine_type {name}: the price table has {families}, N being the number of vCPUs. "
+            "Add others in a table of your own (--prices)."
         )
     vcpus = int(number)
     price = vcpus * (table.vcpu_hour + known.gb_per_vcpu * table.gb_hour) + table.disk_gb * table.disk_gb_hour

@@ -1,4 +1,4 @@
-"""Reads a part of the input, spread over it, and says how many documents there are in all."""
+"""Reads a sample spread over the input and estimates the total number of documents."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from beam_jobs.pipeline.read.splits import plan_spans, read_span
 from beam_jobs.pipeline.read.types import FileInfo, ReadPlan, Span
 from beam_jobs.store.arrow_files import open_file
 
-# Places in the input, and what is read at each: 10 MB in all. Files that cannot be cut are read from their
-# beginning.
+# Number of positions in the input and bytes read at each: 10 MB in all. Files that cannot be split are read
+# from the beginning.
 _NUM_PLACES = 20
 _PLACE_BYTES = 512_000
-# Of text that is kept, at a place and in all: bounds memory where files are compressed well.
+# Limits on the text kept, per position and in all: bound memory for highly compressed files.
 _PLACE_TEXT_BYTES = 3_000_000
 _TEXT_BYTES = 60_000_000
-# A row group has no end in bytes: enough of one.
+# Documents read per row group, which has no limit in bytes.
 _GROUP_DOCUMENTS = 2000
 
 
@@ -29,8 +29,8 @@ _GROUP_DOCUMENTS = 2000
 class InputSample:
     """A part of the input.
 
-    ``documents``: some of the ``num_records`` that were read; ``num_dead`` of these are none. ``num_total``
-    is how many the whole input has; exact where ``is_whole``, since all of it was read.
+    ``documents`` are some of the ``num_records`` read, of which ``num_dead`` are dead letters. ``num_total``
+    is the number of records in the whole input: exact if ``is_whole``, because all of it was read.
     """
 
     documents: list[Document] = field(default_factory=list)
@@ -41,10 +41,10 @@ class InputSample:
 
 
 def sample_input(summary: InputSummary, options: ReadOptions) -> InputSample:
-    """Reads at some places of the input, at equal distances in bytes; all of a small input.
+    """Reads at positions of equal distance in bytes, or all of a small input.
 
     Args:
-        summary: what was found before.
+        summary: the inspected input.
         options: how to read; ``limit`` bounds the total.
     """
     plan, sample = summary.plan(options), InputSample()
@@ -61,13 +61,13 @@ def sample_input(summary: InputSummary, options: ReadOptions) -> InputSample:
 
 
 def _read_places(summary: InputSummary, plan: ReadPlan, sample: InputSample) -> float:
-    """Reads the places and scales up: by bytes, but Parquet files say how many rows they have."""
-    spans = list(_places(summary.files, plan.options, summary.total_bytes))
-    most_bytes = _NUM_PLACES * _PLACE_BYTES / max(len(spans), 1)
-    seen = {"parquet": [0.0, 0.0], "other": [0.0, 0.0]}  # records, and the bytes that they take
+    """Reads the positions and scales up by bytes; Parquet files state their number of rows."""
+    spans = list(_splits(summary.files, plan.options, summary.total_bytes))
+    max_bytes = _NUM_PLACES * _PLACE_BYTES / max(len(spans), 1)
+    seen = {"parquet": [0.0, 0.0], "other": [0.0, 0.0]}  # records and their bytes
     counted: set[FileInfo] = set()
     for span in spans:
-        records, num_bytes = _read(span, plan, sample, most_bytes)
+        records, num_bytes = _read(span, plan, sample, max_bytes)
         if span.file.format != "parquet":
             seen["other"][0] += records
             seen["other"][1] += num_bytes
@@ -85,8 +85,8 @@ def _num_rows(file: FileInfo) -> int:
         return int(pq.ParquetFile(stream).metadata.num_rows)
 
 
-def _places(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -> Iterator[Span]:
-    """Returns a span at each place, each once."""
+def _splits(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -> Iterator[Span]:
+    """Yields the split at each position, each split once."""
     wanted = [int((index + 0.5) * total_bytes / _NUM_PLACES) for index in range(_NUM_PLACES)]
     first = 0
     for file in files:
@@ -98,8 +98,8 @@ def _places(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -
             yield from (spans[index] for index in sorted(picked))
 
 
-def _read(span: Span, plan: ReadPlan, sample: InputSample, most_bytes: float) -> tuple[int, float]:
-    """Reads a span, or as much of it as is enough; gives records, and the stored bytes they take."""
+def _read(span: Span, plan: ReadPlan, sample: InputSample, max_bytes: float) -> tuple[int, float]:
+    """Reads a split up to ``max_bytes``; returns the number of records and their stored bytes."""
     meter, text_bytes, records = _Meter(), 0, 0
     for outcome in read_span(span, plan, meter.add):
         if isinstance(outcome, DeadFile):
@@ -107,11 +107,11 @@ def _read(span: Span, plan: ReadPlan, sample: InputSample, most_bytes: float) ->
         records += 1
         meter.records = records
         sample.num_dead += isinstance(outcome, DeadLetter)
-        if isinstance(outcome, Document) and text_bytes < _room(most_bytes):
+        if isinstance(outcome, Document) and text_bytes < _max_text_bytes(max_bytes):
             sample.documents.append(outcome)
             text_bytes += len(outcome.text)
-        is_parquet = span.file.format == "parquet" and most_bytes != float("inf")
-        if meter.used_bytes >= most_bytes or (is_parquet and records >= _GROUP_DOCUMENTS):
+        is_parquet = span.file.format == "parquet" and max_bytes != float("inf")
+        if meter.used_bytes >= max_bytes or (is_parquet and records >= _GROUP_DOCUMENTS):
             sample.num_records += records
             return meter.used_records, meter.used_bytes
     sample.num_records += records
@@ -119,16 +119,16 @@ def _read(span: Span, plan: ReadPlan, sample: InputSample, most_bytes: float) ->
 
 
 class _Meter:
-    """Pairs records with bytes: when a block is read, those before it have been used up."""
+    """Relates records to bytes: when a block is read, all earlier blocks have been consumed."""
 
     def __init__(self) -> None:
         self.records = self.used_records = self.used_bytes = self._read_bytes = 0
 
     def add(self, num_bytes: int) -> None:
-        """Notes that a block was read."""
+        """Records that a block was read."""
         self.used_records, self.used_bytes = self.records, self._read_bytes
         self._read_bytes += num_bytes
 
 
-def _room(most_bytes: float) -> int:
-    return _TEXT_BYTES if most_bytes == float("inf") else _PLACE_TEXT_BYTES
+def _max_text_bytes(max_bytes: float) -> int:
+    return _TEXT_BYTES if max_bytes == float("inf") else _PLACE_TEXT_BYTES

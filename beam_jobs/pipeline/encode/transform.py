@@ -141,7 +141,7 @@ class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             measure_batches=settings.max_batch_tokens is None,
         )
         self._model = {
-            WEIGHTS_KEY: "constants" if runtime.variables_reason is None else runtime.variables_reason,
+            WEIGHTS_KEY: "constants" if runtime.unfrozen_reason is None else runtime.unfrozen_reason,
             READY_KEY: str(round(1000 * runtime.ready_seconds)),
         }
         if settings.request.precision is Precision.BFLOAT16 and not has_fast_bfloat16():

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from beam_jobs.pipeline.class_settings import ClassSettings
 from beam_jobs.pipeline.rows.schema import vector_array, vector_type
-from model_bundle.inference.scores import Choice, best_first, class_logits, scores_of
+from model_bundle.inference.scores import LabelMode, best_first, class_logits, scores_of
 
 _NAMES = pa.list_(pa.field("element", pa.string(), nullable=False))
 
@@ -15,13 +15,13 @@ _NAMES = pa.list_(pa.field("element", pa.string(), nullable=False))
 def class_fields(settings: ClassSettings) -> list[pa.Field]:
     """Lists the columns of labels and scores, as these settings ask for them."""
     kinds: dict[str, pa.DataType] = {}
-    if settings.choice is Choice.ONE:
+    if settings.choice is LabelMode.SINGLE:
         kinds["label"] = pa.string()
-    if settings.choice is Choice.SEVERAL:
+    if settings.choice is LabelMode.MULTI:
         kinds["labels"] = _NAMES
     if settings.top_k is not None:
         kinds |= {"top_labels": _NAMES, "top_scores": vector_type("float32")}
-    elif settings.choice is Choice.NONE and len(settings.names) == 1:
+    elif settings.choice is LabelMode.REGRESSION and len(settings.names) == 1:
         kinds["score"] = pa.float32()
     else:
         kinds["scores"] = vector_type("float32")

@@ -21,7 +21,7 @@ from beam_jobs.pipeline.write.copied_manifest import copied_manifest
 from beam_jobs.pipeline.write.counts import check_counts, sum_up, worker_costs
 from beam_jobs.pipeline.write.shard import Receipt
 from beam_jobs.pipeline.write.timeline import sum_timeline
-from beam_jobs.report.writing import try_report
+from beam_jobs.report.page import try_report
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (
     CHANGES,

@@ -1,4 +1,4 @@
-"""Hugging Face, Google and sentence-transformers BERT encoders to model bundles."""
+"""Builds model bundles from BERT encoders of Hugging Face, Google and sentence-transformers."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ from model_bundle.bundle.manifest import (
 
 @dataclass(frozen=True)
 class BertSource:
-    """Everything read from a source, before anything is built.
+    """Everything that was read from a source, checked before anything is built.
 
-    ``weights`` are float32 arrays by the names of ``weight_shapes``. ``head`` is None where the encoder alone
-    is wanted.
+    ``weights`` are float32 arrays, named as in ``weight_shapes``. ``head`` is None for the encoder alone.
     """
 
     name: str
@@ -49,7 +48,7 @@ class BertSource:
 
 
 def build_encoder_bundle(source: BertSource, output: Path) -> ModelBundle:
-    """Exports an encoder, with its head where it has one, and assembles its bundle."""
+    """Exports an encoder, with its head if it has one, and assembles its bundle."""
     return assemble(output, _manifest(source), lambda staging: _write_files(source, staging))
 
 

@@ -1,8 +1,8 @@
-"""The classification head of a BERT: what its configuration says of it, and the names its weights go by.
+"""The classification head of a BERT: its configuration, and the names of its weights.
 
-Heads that judge a text are two dense layers: one on the first token with tanh (BERT's pooler, RoBERTa's
-``classifier.dense``) or ReLU (DistilBERT's ``pre_classifier``), which our graph calls the pooler, and one
-from there to the labels. Heads that judge each token have the second one only.
+Heads that classify texts are two dense layers: one on the first token with tanh (BERT's pooler, RoBERTa's
+``classifier.dense``) or ReLU (DistilBERT's ``pre_classifier``), called the pooler in our graph, and one from
+there to the labels. Heads that classify tokens have only the second.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model_bundle.builders.bert.weight_names import GraphWeight, slashed
-from model_bundle.builders.weights.read import StoredWeights
+from model_bundle.builders.weights.stored import StoredWeights
 from model_bundle.errors import SourceError
 
 _TASKS = {"ForSequenceClassification": False, "ForTokenClassification": True}
-# The same as layers of transformers' TensorFlow models are called.
+# The same, as named in the layers of transformers' TensorFlow models.
 _LAYERS = {"_for_sequence_classification": False, "_for_token_classification": True}
 _HEAD = re.compile(r"(?:.*/)?(pre_classifier|classifier(?:/dense|/out_proj)?)/(weight|kernel|bias)")
 # Source: run_classifier.py of google-research/bert, which multiplies by the transposed matrix.
@@ -31,9 +31,9 @@ _GENERIC = "LABEL_{}"
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """What the caller says of a head; None leaves it to the configuration.
+    """The caller's settings of a head; None means as in the configuration.
 
-    ``labels``: a file with one name a line. ``multi_label``: whether several labels may hold at once.
+    ``labels``: a file with one name per line. ``multi_label``: whether several labels may apply at once.
     """
 
     labels: Path | None = None
@@ -42,7 +42,7 @@ class HeadOptions:
 
 @dataclass(frozen=True)
 class BertHead:
-    """What a head decides. ``scores`` is what makes scores of its logits; see ``BundleManifest``."""
+    """The task of a head. ``scores`` is the activation applied to its logits; see ``BundleManifest``."""
 
     labels: tuple[str, ...]
     per_token: bool
@@ -52,15 +52,14 @@ class BertHead:
 
     @property
     def note(self) -> str:
-        """Says what was found, for whoever builds."""
+        """A line for the user on what was found."""
         what = "tokens" if self.per_token else "texts"
-        kind = "regression" if self.regression else "several labels may hold" if self.multi_label else "one"
-        kind = "one label holds" if kind == "one" else kind
-        return f"head: judges {what}, {kind} (scores: {self.scores}); labels: {', '.join(self.labels)}"
+        kind = "regression" if self.regression else "multi-label" if self.multi_label else "single label"
+        return f"head: classifies {what}, {kind} (scores: {self.scores}); labels: {', '.join(self.labels)}"
 
 
 def head_weight(stored: str) -> GraphWeight | None:
-    """Finds what a weight of a head is called in our graph; None where it is none.
+    """Returns the graph's weight for a stored weight of a head; None if it is not one.
 
     >>> head_weight("classifier.out_proj.weight")
     GraphWeight(name='classifier/kernel', transposed=True)
@@ -81,30 +80,28 @@ def head_weight(stored: str) -> GraphWeight | None:
 def read_head(
     config: dict[str, Any], stored: StoredWeights, options: HeadOptions, *, google: bool, where: str
 ) -> BertHead:
-    """Reads what a head decides.
+    """Reads the task of a head from configuration and weights.
 
     Args:
         config: the content of ``config.json``.
-        stored: the weights, which tell how many labels there are where the configuration does not.
-        options: what the caller says.
-        google: the files are those of Google's ``run_classifier.py``, whose configuration knows no head.
+        stored: the weights, which determine the number of labels if the configuration does not.
+        options: the caller's settings.
+        google: the files are from Google's ``run_classifier.py``, whose configuration has no head.
         where: the configuration's file, for errors.
 
     Raises:
-        SourceError: there is no head, it is of another kind, or its labels do not fit.
+        SourceError: there is no head, it is of an unsupported kind, or its labels do not fit.
     """
     per_token = False if google else _per_token(config, stored, where)
     num_stored = _num_stored(stored, where)
     labels = _labels(config, num_stored, options.labels, where)
     problem = config.get("problem_type")
     if per_token and (options.multi_label or problem in ("regression", "multi_label_classification")):
-        raise SourceError(
-            f"{where}: a head that judges tokens gives each one label, not several or quantities."
-        )
+        raise SourceError(f"{where}: a head that classifies tokens gives each exactly one label.")
     if options.multi_label is not None:
         regression, multi_label = False, options.multi_label
     else:
-        # Source: transformers, which takes one label without a problem_type for a regression.
+        # Source: transformers, which treats one label without a problem_type as a regression.
         regression = problem == "regression" or (problem is None and len(labels) == 1 and not per_token)
         multi_label = problem == "multi_label_classification"
     scores: Literal["as_is", "softmax", "sigmoid"] = (
@@ -114,18 +111,20 @@ def read_head(
 
 
 def _per_token(config: dict[str, Any], stored: StoredWeights, where: str) -> bool:
-    """Tells what a head judges by the model's class; where none is named, by what is stored."""
+    """Whether a head classifies tokens: by the model's class, or if none is named, by its weights."""
     names = [str(name) for name in config.get("architectures") or ()]
-    found = {judges for name in names for task, judges in _TASKS.items() if name.endswith(task)}
+    found = {per_token for name in names for task, per_token in _TASKS.items() if name.endswith(task)}
     if not names:
-        found = {judges for name in stored.shapes for layer, judges in _LAYERS.items() if f"{layer}/" in name}
+        found = {
+            per_token for name in stored.shapes for layer, per_token in _LAYERS.items() if f"{layer}/" in name
+        }
         parts = {weight.name for name in stored.shapes if (weight := head_weight(name))}
         found |= {False} if "pooler/kernel" in parts else set()
     if len(found) != 1:
         raise SourceError(
-            f'{where}: "architectures" is {names}; expected one that ends in {" or ".join(_TASKS)}. Another '
-            "head cannot be built; for the encoder below it leave --task out. Where the configuration is "
-            "only silent, write the class there that the model was trained with."
+            f'{where}: "architectures" is {names}; expected one that ends in {" or ".join(_TASKS)}. '
+            "Other heads cannot be built; for the encoder alone omit --task. If the entry is missing, add "
+            "the class that the model was trained with."
         )
     return found.pop()
 
@@ -134,8 +133,8 @@ def _num_stored(stored: StoredWeights, where: str) -> int:
     heads = {weight.name: name for name in stored.shapes if (weight := head_weight(name))}
     if "classifier/bias" not in heads:
         raise SourceError(
-            f"{where}: its weights hold no classifier, so it was not trained to classify. For its vectors "
-            "leave --task out; for classes name the folder that fine-tuning wrote."
+            f"{where}: its weights contain no classifier, so it was not trained to classify. For its vectors "
+            "omit --task; for classes name the folder that fine-tuning wrote."
         )
     return int(stored.shapes[heads["classifier/bias"]][0])
 
@@ -150,14 +149,14 @@ def _labels(config: dict[str, Any], num_stored: int, file: Path | None, where: s
     try:
         by_id = {int(key): str(name) for key, name in names.items()}
     except (AttributeError, ValueError) as error:
-        raise SourceError(f"{where}: id2label must map numbers to names, but is {names!r}.") from error
+        raise SourceError(f"{where}: id2label must map numbers to names, found {names!r}.") from error
     if sorted(by_id) != list(range(len(by_id))):
         raise SourceError(f"{where}: id2label has the ids {sorted(by_id)}, expected 0 to {len(by_id) - 1}.")
     return _checked([by_id[index] for index in sorted(by_id)], num_stored, where)
 
 
 def read_labels(file: Path) -> list[str]:
-    """Reads label names, one a line, in the order of the model's outputs.
+    """Reads label names, one per line, in the order of the model's outputs.
 
     Raises:
         SourceError: the file cannot be read, or a line is empty.
@@ -168,17 +167,17 @@ def read_labels(file: Path) -> list[str]:
         raise SourceError(f"--labels {file} cannot be read as UTF-8 text: {error}") from error
     empty = [number for number, name in enumerate(names, 1) if not name.strip()]
     if empty or not names:
-        raise SourceError(f"--labels {file}: line {(empty or [1])[0]} is empty; expected one label a line.")
+        raise SourceError(f"--labels {file}: line {(empty or [1])[0]} is empty; expected one label per line.")
     return [name.strip() for name in names]
 
 
 def _checked(labels: Sequence[str], num_stored: int, where: str) -> tuple[str, ...]:
     if len(labels) != num_stored:
         raise SourceError(
-            f"{where} names {len(labels)} labels, the classifier has {num_stored}. They must be of one "
-            "model; the right names, one a line, can be given with --labels."
+            f"{where} names {len(labels)} labels, the classifier has {num_stored}. Check that they belong to "
+            "one model; the right names, one per line, can be given with --labels."
         )
     repeated = sorted({name for name in labels if labels.count(name) > 1})
     if repeated:
-        raise SourceError(f"{where}: the labels {repeated} come twice; give names of your own with --labels.")
+        raise SourceError(f"{where}: the labels {repeated} are repeated; give distinct names with --labels.")
     return tuple(labels)

@@ -1,4 +1,4 @@
-"""A source named on the command line: a folder, or a model on the Hugging Face Hub, which is fetched."""
+"""Resolves a source: a folder, or a model of the Hugging Face Hub, which is downloaded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from model_bundle.builders.weights import read as weight_files
 from model_bundle.errors import SourceError
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-# At the top and one folder down: configuration, tokenizer, modules, licence. No pickles, no other formats.
+# In the top folder and one below: configuration, tokenizer, modules, licence. No pickles, no other formats.
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "README.md", "LICEN[SC]E*", "COPYING")
 _IGNORED = ("onnx/*", "openvino/*", "*/*/*")
-# In order of preference; the encoder of a sentence-transformers model may be one folder down.
+# In order of preference; the encoder of a sentence-transformers model may be in a subfolder.
 _WEIGHTS = (
     (weight_files.SAFETENSORS, "model-*.safetensors"),
     (weight_files.KERAS_H5,),
@@ -23,7 +23,7 @@ _WEIGHTS = (
 
 @dataclass(frozen=True)
 class FetchedSource:
-    """A folder, what to call where it came from, and the commit that was fetched."""
+    """A local folder, the location to record for it, and the commit that was downloaded."""
 
     path: Path
     location: str
@@ -31,11 +31,11 @@ class FetchedSource:
 
 
 def fetch_source(source: str, revision: str | None) -> FetchedSource:
-    """Finds a folder, or fetches a model from the Hub into its cache.
+    """Finds a folder, or downloads a model from the Hub into its cache.
 
     Args:
         source: a folder, or an identifier such as ``sentence-transformers/all-MiniLM-L6-v2``.
-        revision: a branch, tag or commit of the Hub; None means its main branch.
+        revision: a branch, tag or commit of the Hub; None means the main branch.
 
     Raises:
         SourceError: there is no such folder or model, or the Hub cannot be reached.
@@ -43,20 +43,20 @@ def fetch_source(source: str, revision: str | None) -> FetchedSource:
     path = Path(source).expanduser()
     if path.is_dir():
         if revision is not None:
-            raise SourceError(f"--revision {revision}: {source} is a folder; leave the option out.")
+            raise SourceError(f"--revision {revision}: {source} is a folder. Omit the option.")
         return FetchedSource(path, path.resolve().name, None)
     if path.exists():
-        raise SourceError(f"{source} is a file; name the folder that holds the model.")
+        raise SourceError(f"{source} is a file; name the folder that contains the model.")
     if not _HUB_ID.fullmatch(source) or source.startswith("."):
         raise SourceError(
-            f"{source} is not a folder here, and no identifier of the Hugging Face Hub (owner/name)."
+            f"{source} is neither a local folder nor a model of the Hugging Face Hub (owner/name)."
         )
     found = _download(source, revision)
     return FetchedSource(found, source, found.name)
 
 
 def _download(hub_id: str, revision: str | None) -> Path:
-    """Fetches the small files and the first kind of weights that the model has."""
+    """Downloads the small files and the preferred kind of weights that the model has."""
     for patterns in _WEIGHTS:
         wanted = [*_SMALL_FILES, *patterns, *(f"0_*/{pattern}" for pattern in patterns)]
         folder = _snapshot(hub_id, revision, wanted)
@@ -72,11 +72,11 @@ def _snapshot(hub_id: str, revision: str | None, wanted: list[str]) -> Path:
         found = snapshot_download(
             hub_id, revision=revision, allow_patterns=wanted, ignore_patterns=list(_IGNORED)
         )
-    # The library's errors and those of its HTTP client, which changes with its version, share no base.
+    # The errors of the library and of its HTTP client, which depends on its version, have no common base.
     except Exception as error:
         summary = str(error).strip().split("\n")[0]
         raise SourceError(
-            f"{hub_id} is no folder here and could not be fetched from the Hugging Face Hub: {summary}\n"
+            f"{hub_id} is not a folder, and downloading it from the Hugging Face Hub failed: {summary}\n"
             "Check the name and --revision; for a private or gated model log in first (hf auth login). "
             f"Without network, download it elsewhere (hf download {hub_id} --local-dir DIR), copy DIR here "
             "and name it instead."

@@ -1,4 +1,4 @@
-"""Pairs stored weights with those an encoder needs: every one of both, or an error with both lists."""
+"""Pairs every stored weight with one that an encoder needs, or raises an error that lists the rest."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from model_bundle.builders.bert.weight_names import (
     CLASSIFICATION_HEAD,
     GraphWeight,
     graph_weight,
-    left_out_as,
+    ignored_kind,
 )
 from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
-from model_bundle.builders.weights.read import StoredWeights
+from model_bundle.builders.weights.stored import StoredWeights
 from model_bundle.errors import WeightsMismatchError
 
 
 @dataclass(frozen=True)
 class PairedNames:
-    """Stored names, sorted out.
+    """Stored names, classified.
 
-    ``wanted``: stored name of each weight of our graph, with its layout. ``left_out``: names by what they
-    are. ``unknown``: what is neither, or comes twice.
+    ``wanted``: the stored name and layout of each weight of our graph. ``left_out``: ignored names by kind.
+    ``unknown``: names that are neither, or duplicates.
     """
 
     wanted: dict[str, tuple[str, GraphWeight]]
@@ -38,14 +38,14 @@ class PairedNames:
 
 
 def pair_names(stored: StoredWeights, *, with_head: bool = False) -> PairedNames:
-    """Finds out what each stored weight is; a classification head is wanted only where asked for."""
+    """Classifies stored weights by name; those of a classification head are wanted only ``with_head``."""
     wanted = _head_names(stored) if with_head else {}
     own_pooler = any(name.startswith("pooler/") for name in wanted)
     in_head = {name for name, _ in wanted.values()}
     left_out: dict[str, list[str]] = defaultdict(list)
     unknown: list[str] = []
     for name in sorted(stored.shapes.keys() - in_head):
-        what, weight = left_out_as(name), graph_weight(name)
+        what, weight = ignored_kind(name), graph_weight(name)
         if own_pooler and weight is not None and weight.name.startswith("pooler/"):
             left_out["pooler that the head does not use"].append(name)
         elif with_head and (twice := head_weight(name)) is not None:
@@ -62,7 +62,7 @@ def pair_names(stored: StoredWeights, *, with_head: bool = False) -> PairedNames
 
 
 def _head_names(stored: StoredWeights) -> dict[str, tuple[str, GraphWeight]]:
-    """Finds the weights of a head; one that comes twice is left to be found unknown."""
+    """Returns the weights of a head; the caller reports duplicates as unknown."""
     found: dict[str, tuple[str, GraphWeight]] = {}
     for name in sorted(stored.shapes):
         weight = head_weight(name)
@@ -77,7 +77,7 @@ def read_weights(
     """Reads an encoder's weights, float32, in the graph's layout.
 
     Raises:
-        WeightsMismatchError: lists every missing, surplus and misshapen weight; nothing was read then.
+        WeightsMismatchError: lists every weight that is missing, unexpected or of a wrong shape.
         SourceError: a weight cannot be read.
     """
     expected = weight_shapes(config)

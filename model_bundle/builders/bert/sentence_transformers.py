@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says of its model: ``modules.json`` and the files it names."""
+"""Reads the settings of a sentence-transformers folder: ``modules.json`` and the files it names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model_bundle.errors import SourceError
 
 MODULES = "modules.json"
 _PROMPTS = "config_sentence_transformers.json"
-# Newer folders name the mode; older ones hold a switch for each.
+# Newer folders name the pooling mode; older ones have a switch for each.
 _MODES = {"cls": Pooling.FIRST, "mean": Pooling.MEAN, "max": Pooling.MAX, "lasttoken": Pooling.LAST}
 _SWITCHES = {
     "pooling_mode_cls_token": "cls",
@@ -30,7 +30,7 @@ _ENCODERS = ("Transformer", "BERT", "RoBERTa", "DistilBERT", "CamemBERT", "XLMRo
 
 @dataclass(frozen=True)
 class SentenceModel:
-    """``encoder_path`` is relative to the folder. None is what is not stated."""
+    """The settings of a folder; None if not stated. ``encoder_path`` is relative to the folder."""
 
     encoder_path: str
     pooling: Pooling | None
@@ -42,10 +42,10 @@ class SentenceModel:
 
 
 def read_sentence_model(folder: SourceFolder) -> SentenceModel | None:
-    """Reads a folder's modules; None where it has no ``modules.json``.
+    """Reads a folder's modules; None if it has no ``modules.json``.
 
     Raises:
-        SourceError: a module, pooling or setting that a bundle cannot express.
+        SourceError: a bundle cannot express a module, pooling or setting.
     """
     path = folder.find(MODULES)
     if path is None:
@@ -55,8 +55,8 @@ def read_sentence_model(folder: SourceFolder) -> SentenceModel | None:
     if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
         raise SourceError(
             f"{path} chains {', '.join(kinds)}. A bundle holds an encoder, its pooling and, at most, a "
-            "normalisation. A Dense layer changes the vector after pooling, which a bundle has no place for: "
-            "to leave it out knowingly, build from the encoder's own folder with --pooling."
+            "normalisation. A Dense layer changes the vector after pooling, which a bundle cannot express: "
+            "to omit it knowingly, build from the encoder's own folder with --pooling."
         )
     encoder_path, pooling_path = modules[0][1], modules[1][1]
     limits = next((found for name in _LIMITS if (found := folder.json_object(_join(encoder_path, name)))), {})
@@ -75,7 +75,7 @@ def read_sentence_model(folder: SourceFolder) -> SentenceModel | None:
 
 
 def _modules(content: Any, where: str) -> list[tuple[str, str]]:
-    """Returns kind and folder of each module; kinds are class names, whatever package they moved to."""
+    """Returns kind and folder of each module; a kind is a class name without its package."""
     try:
         found = [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in content]
     except (TypeError, KeyError) as error:
@@ -90,23 +90,23 @@ def _pooling(folder: SourceFolder, name: str) -> Pooling:
     config = folder.json_object(name)
     where = folder.root / name
     if config is None:
-        raise SourceError(f"{where} is missing: it says how token states become one vector.")
+        raise SourceError(f"{where} is missing: it specifies how token states are pooled to one vector.")
     mode = config.get("pooling_mode")
     modes = [mode] if isinstance(mode, str) else list(mode or ())
     if mode is None:
-        # None switched on means the mean, as it does there.
+        # All switches off means the mean, as in sentence-transformers.
         modes = [mode for switch, mode in _SWITCHES.items() if config.get(switch)] or ["mean"]
     if len(modes) != 1 or modes[0] not in _MODES:
         raise SourceError(
             f"{where} pools by {' and '.join(map(str, modes))}; a bundle pools by one of {', '.join(_MODES)}."
         )
     if not config.get("include_prompt", True):
-        raise SourceError(f"{where} leaves the prompt's tokens out of the pooling, which a bundle cannot.")
+        raise SourceError(f"{where} excludes prompt tokens from pooling, which a bundle cannot.")
     return _MODES[modes[0]]
 
 
 def _prompts(folder: SourceFolder) -> tuple[dict[str, str], str | None]:
-    """Reads prompts by name. Empty ones stay: they are names that one may ask for."""
+    """Reads prompts by name, and the default's name. Empty ones are kept: their names may be used."""
     config = folder.json_object(_PROMPTS) or {}
     prompts = config.get("prompts") or {}
     default = config.get("default_prompt_name")

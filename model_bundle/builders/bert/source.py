@@ -1,4 +1,4 @@
-"""A BERT, DistilBERT or RoBERTa model as others saved it, read and checked before anything is built."""
+"""Reads and checks a saved BERT, DistilBERT or RoBERTa model before anything is built."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from model_bundle.errors import SourceError
 
 @dataclass(frozen=True)
 class BertOptions:
-    """What the caller says beyond the source; None leaves it to the source.
+    """The caller's settings; None means as in the source.
 
-    ``revision``: of the Hub. ``max_tokens``: less than the model can take. ``lowercase``: for a bare
-    ``vocab.txt``. ``origin``: what to record as the place the model came from. ``licence``: its identifier.
-    ``head``: None takes the encoder alone, else its classification head belongs to the model.
+    ``revision``: of the Hub. ``max_tokens``: at most the model's own limit. ``lowercase``: for a bare
+    ``vocab.txt``. ``origin``: the location to record for the model. ``licence``: its identifier. ``head``:
+    None builds the encoder alone, else with its classification head.
     """
 
     revision: str | None = None
@@ -45,7 +45,7 @@ class BertOptions:
 
 @dataclass(frozen=True)
 class ReadBert:
-    """A source, ready to build, and what its reader should be told."""
+    """A source that is ready to build, and notes for the user."""
 
     source: BertSource
     notes: tuple[str, ...]
@@ -56,19 +56,17 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
 
     Args:
         place: a folder, or an identifier on the Hub.
-        options: what to do otherwise than the source says.
+        options: settings that override the source.
 
     Raises:
-        SourceError: it is no model that can be built; says what was looked for and what to do.
-        WeightsMismatchError: its weights are not those that its configuration describes.
+        SourceError: the model cannot be built; states what was expected and what to do.
+        WeightsMismatchError: its weights do not match its configuration.
     """
     fetched = fetch_source(place, options.revision)
     top = SourceFolder(fetched.path)
     sentence = read_sentence_model(top)
     if sentence is not None and options.head is not None:
-        raise SourceError(
-            f"{top.root} is a sentence-transformers model, which gives vectors: leave --task out."
-        )
+        raise SourceError(f"{top.root} is a sentence-transformers model, which returns vectors: omit --task.")
     folder = top if sentence is None else SourceFolder(_inside(top, sentence.encoder_path))
     encoder = _read_encoder(folder, options, lowercase=bool(sentence and sentence.lowercase))
     location = options.origin or fetched.location
@@ -97,13 +95,13 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
     )
     notes = [f"read: {encoder.note} from {fetched.path}", *encoder.remarks]
     if licence.identifier == UNKNOWN:
-        notes.append("warning: no licence found in the source; state it with --licence if you know it")
+        notes.append("warning: no licence found in the source; state it with --licence if known")
     return ReadBert(source, tuple(notes))
 
 
 @dataclass(frozen=True)
 class _Encoder:
-    """What one folder holds of an encoder. ``kind`` is who wrote it."""
+    """An encoder as read from one folder. ``kind`` is the format: ``huggingface`` or ``google``."""
 
     kind: str
     config: BertConfig
@@ -130,8 +128,8 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, *, lowercase: bool
         tokenizer = with_lowercase(tokenizer)
     if tokenizer.vocab_size > config.vocab_size:
         raise SourceError(
-            f"{folder.root}: the tokenizer gives ids up to {tokenizer.vocab_size - 1}, the model has "
-            f"{config.vocab_size} word embeddings. Tokenizer and weights are of different models."
+            f"{folder.root}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, the model has "
+            f"{config.vocab_size} word embeddings. Tokenizer and weights belong to different models."
         )
     left_out = [f"left out: {what}: {', '.join(found)}" for what, found in sorted(names.left_out.items())]
     remarks = (*left_out, *filter(None, [tokenizer.note, head.note if head else None]))
@@ -140,7 +138,7 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, *, lowercase: bool
 
 
 def _with_head(config: BertConfig, head: BertHead, names: PairedNames, raw: dict[str, Any]) -> BertConfig:
-    """Adds the head's layers; one that judges texts needs a pooler, whether it is stored or missing."""
+    """Adds the head's layers; one that classifies texts needs a pooler, even if it is not stored."""
     return replace(
         config,
         has_pooler=names.has_pooler or not head.per_token,
@@ -153,24 +151,24 @@ def _with_head(config: BertConfig, head: BertHead, names: PairedNames, raw: dict
 def _inside(top: SourceFolder, path: str) -> Path:
     inner = top.root / path
     if not inner.is_dir():
-        raise SourceError(f"{top.root / 'modules.json'} names the folder {path}, which is not there.")
+        raise SourceError(f"{top.root / 'modules.json'} names the folder {path}, which does not exist.")
     return inner
 
 
 def _config(folder: SourceFolder) -> tuple[str, dict[str, Any], str]:
-    """Reads the configuration: Hugging Face's, else Google's, which is that of a BERT."""
+    """Reads the configuration of Hugging Face, else of Google, which is always a BERT."""
     if (config := folder.json_object("config.json")) is not None:
         return "huggingface", config, str(folder.root / "config.json")
     if (config := folder.json_object("bert_config.json")) is not None:
         return "google", {"model_type": "bert", **config}, str(folder.root / "bert_config.json")
     raise SourceError(
-        f"{folder.root} has no config.json (Hugging Face) and no bert_config.json (Google): it is no "
-        "folder of a BERT model. Name the folder that holds the configuration, the weights and the tokenizer."
+        f"{folder.root} has no config.json (Hugging Face) and no bert_config.json (Google): it is not a "
+        "folder of a BERT model. Name the folder with the configuration, the weights and the tokenizer."
     )
 
 
 def _max_tokens(options: BertOptions, encoder: _Encoder, stated: SentenceModel) -> int:
-    """As sentence-transformers states, else the tokenizer; never more than there are positions."""
+    """Returns the limit of sentence-transformers, else of the tokenizer; at most the model's positions."""
     positions = max_text_positions(encoder.config)
     limit = min(stated.max_tokens or encoder.tokenizer.max_tokens or positions, positions)
     if options.max_tokens is None:
@@ -178,7 +176,7 @@ def _max_tokens(options: BertOptions, encoder: _Encoder, stated: SentenceModel) 
     if not 3 <= options.max_tokens <= positions:
         raise SourceError(
             f"--max_tokens {options.max_tokens}: the model has positions for {positions} tokens, and at "
-            "least 3 are needed, since special tokens count."
+            "least 3 are needed, because special tokens count."
         )
     return options.max_tokens
 
@@ -192,7 +190,7 @@ def _pooling(options: BertOptions, encoder: _Encoder, stated: SentenceModel) -> 
 
 
 def _digests(top: SourceFolder, folder: SourceFolder) -> dict[str, str]:
-    """Digests of what was read, by path from the top."""
+    """Returns the digests of the files that were read, by path from the top folder."""
     prefix = folder.root.relative_to(top.root).as_posix()
     inner = {name if prefix == "." else f"{prefix}/{name}": d for name, d in folder.digests().items()}
     return dict(sorted({**top.digests(), **inner}.items()))

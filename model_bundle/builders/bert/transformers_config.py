@@ -1,4 +1,4 @@
-"""Hugging Face's ``config.json`` to our encoder's shape."""
+"""Converts Hugging Face's ``config.json`` to the shape of our encoder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.errors import SourceError
 
-# gelu_python is the exact one; gelu_fast writes out the constant of the other.
+# gelu_python is the exact form; gelu_fast is the tanh form with its constant written out.
 _ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_python": "gelu",
@@ -25,11 +25,11 @@ def encoder_config(config: dict[str, Any], *, has_pooler: bool, where: str) -> B
 
     Args:
         config: the content of ``config.json``.
-        has_pooler: whether the weights include BERT's pooler, which the configuration does not tell.
+        has_pooler: whether the weights include BERT's pooler, which is not in the configuration.
         where: the file, for errors.
 
     Raises:
-        SourceError: another architecture, an option that the graph does not have, or a size is missing.
+        SourceError: the architecture or an option is not supported, or a size is missing.
     """
     kind = model_kind(config, where)
     built = _distilbert(config, where) if kind == "distilbert" else _bert(config, kind, has_pooler, where)
@@ -39,10 +39,10 @@ def encoder_config(config: dict[str, Any], *, has_pooler: bool, where: str) -> B
 
 
 def model_kind(config: dict[str, Any], where: str) -> str:
-    """Names the architecture; configurations from before ``model_type`` tell it by their class.
+    """Returns the architecture; configurations older than ``model_type`` have it in their class name.
 
     Raises:
-        SourceError: it is none of those that can be built, or cannot be told.
+        SourceError: it is not supported, or not stated.
     """
     architectures = config.get("architectures") or [""]
     prefixes = {"BertFor": "bert", "BertModel": "bert", "DistilBert": "distilbert", "Roberta": "roberta"}
@@ -50,18 +50,18 @@ def model_kind(config: dict[str, Any], where: str) -> str:
     kind = config.get("model_type") or next(guesses, None)
     if kind is None:
         raise SourceError(
-            f'{where} does not say which architecture it is; add "model_type": one of {", ".join(_KINDS)}.'
+            f'{where} does not state its architecture; add "model_type": one of {", ".join(_KINDS)}.'
         )
     if kind not in _KINDS:
         raise SourceError(
-            f"{where} is a {kind!r} model; the encoders built here are {', '.join(_KINDS)}. "
-            "Export another architecture as a TensorFlow SavedModel and build a bundle of that."
+            f"{where} is a {kind!r} model; supported encoders are {', '.join(_KINDS)}. "
+            "Export other architectures as a TensorFlow SavedModel and build a bundle from that."
         )
     return str(kind)
 
 
 def max_text_positions(config: BertConfig) -> int:
-    """Counts the tokens that the position table has room for; RoBERTa's begins after the padding's."""
+    """Returns how many tokens the position table has room for; RoBERTa's begin after the padding's."""
     return config.max_positions - config.position_offset
 
 

@@ -1,9 +1,9 @@
-"""The names that BERT weights are stored under, by whom, and the one name that our graph gives each.
+"""Maps the names under which BERT weights are stored to the names of our graph.
 
 PyTorch writes ``bert.encoder.layer.0.output.dense.weight``, transformers' TensorFlow models
 ``tf_bert_model/bert/encoder/layer_._0/output/dense/kernel:0``, Google
-``bert/encoder/layer_0/output/dense/kernel``. All three become ``layer_0/ffn/outer/kernel``; only the first is
-stored transposed.
+``bert/encoder/layer_0/output/dense/kernel``. All three are our ``layer_0/ffn/outer/kernel``; only the first
+is stored transposed.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _LAYER_NORMS = {
     "encoder": {"attention/output/LayerNorm": "attention/norm", "output/LayerNorm": "ffn/norm"},
     "transformer": {"sa_layer_norm": "attention/norm", "output_layer_norm": "ffn/norm"},
 }
-# What stands before an encoder inside a larger model; a Keras file repeats some of it.
+# Prefixes of an encoder inside a larger model; a Keras file repeats some of them.
 _PREFIX = re.compile(r"^(?:(?:bert|distilbert|roberta|tf_\w+)/)+")
 _LAYER = re.compile(r"^(encoder|transformer)/layer(?:/|_\._|_)(\d+)/(.+)$")
-# The part and the last word of a name. A table may have none, which is how Google writes it.
+# The part and the last word of a name. Google's tables have no last word.
 _LAST = re.compile(r"^(.+)/(weight|kernel|bias|gamma|beta|embeddings)$")
 
 CLASSIFICATION_HEAD = "classification head"
-# Weights that an encoder does not need, and what they are. Anything else that is not needed is an error.
+# Weights that an encoder does not need, by kind. Any other unexpected weight is an error.
 _LEFT_OUT = (
     (re.compile(r"(.*/)?(adam_[mv]|global_step|beta[12]_power)(_\d+)?"), "optimizer state"),
     (re.compile(r"(embeddings/)?(position_ids|token_type_ids)"), "index buffers"),
@@ -61,14 +61,14 @@ _LEFT_OUT = (
 
 @dataclass(frozen=True)
 class GraphWeight:
-    """A weight of our graph. ``transposed`` tells that it is stored as [outputs, inputs]."""
+    """A weight of our graph. ``transposed``: whether it is stored as [outputs, inputs]."""
 
     name: str
     transposed: bool = False
 
 
 def graph_weight(stored: str) -> GraphWeight | None:
-    """Finds what a stored weight is called in our graph; None where it is no weight of an encoder.
+    """Returns the graph's weight for a stored weight; None if it is not part of an encoder.
 
     >>> graph_weight("bert.encoder.layer.3.attention.self.key.weight")
     GraphWeight(name='layer_3/attention/key/kernel', transposed=True)
@@ -87,10 +87,10 @@ def graph_weight(stored: str) -> GraphWeight | None:
     return _weight_of(layer[3], last, _LAYER_DENSE[tower], _LAYER_NORMS[tower], f"layer_{layer[2]}/")
 
 
-def left_out_as(stored: str) -> str | None:
-    """Tells what a stored weight is that an encoder does not need; None where that is not known.
+def ignored_kind(stored: str) -> str | None:
+    """Returns the kind of a stored weight that an encoder does not need; None if unknown.
 
-    >>> left_out_as("cls.predictions.bias")
+    >>> ignored_kind("cls.predictions.bias")
     'pre-training heads'
     """
     name = _PREFIX.sub("", slashed(stored))
@@ -98,7 +98,7 @@ def left_out_as(stored: str) -> str | None:
 
 
 def slashed(stored: str) -> str:
-    """PyTorch's dots to slashes. TensorFlow's own ``layer_._0`` is kept, its ``:0`` is dropped."""
+    """Converts PyTorch's dots to slashes. TensorFlow's ``layer_._0`` is kept, its ``:0`` removed."""
     if "/" in stored:
         return stored.removesuffix(":0")
     return stored.removesuffix(":0").replace(".", "/")

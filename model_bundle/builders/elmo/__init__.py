@@ -1,1 +1,1 @@
-"""The files of bilm and AllenNLP to bundles."""
+"""Builds bundles from the ELMo files of bilm and AllenNLP. Read ``build`` first, then ``bilm_files``."""

@@ -17,7 +17,7 @@ _Clip = Annotated[float, Field(gt=0)] | None
 
 
 class _Part(BaseModel):
-    """A part of the file. Keys that only training reads are ignored."""
+    """A part of the file. Keys used only in training are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -31,7 +31,7 @@ class _CharCnn(_Part):
     embedding: _Embedding
     filters: Annotated[tuple[tuple[_Count, _Count], ...], Field(min_length=1)]
     n_highway: Annotated[int, Field(ge=0)] | None = None
-    # 261 in training, where no row of the table stands for masked words.
+    # 261 in training, where the table has no row for masked words.
     n_characters: Literal[261, 262] = 262
     max_characters_per_token: Annotated[int, Field(ge=3)]
 
@@ -65,13 +65,13 @@ def read_options(path: Path) -> BilmOptions:
     """Reads ``options.json``.
 
     Raises:
-        SourceError: the file is missing or not JSON, or a value is missing or of no known meaning.
+        SourceError: the file is missing or not JSON, or a value is missing or unknown.
     """
     try:
         raw = json.loads(path.read_bytes())
     except OSError as error:
         raise SourceError(
-            f"{path}: cannot be read ({error.strerror}). Name the options.json of a biLM."
+            f"{path} cannot be read ({error.strerror}). Name the options.json of a biLM."
         ) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise SourceError(f"{path} is not JSON ({error}). Name the options.json of a biLM.") from error
@@ -81,13 +81,13 @@ def read_options(path: Path) -> BilmOptions:
         faults = "\n".join(f"  {_describe(fault)}" for fault in error.errors())
         raise SourceError(
             f"{path} does not describe a biLM that can be built:\n{faults}\n"
-            "Expected are the options that bilm and AllenNLP write: char_cnn and lstm."
+            "Expected the options that bilm and AllenNLP write: char_cnn and lstm."
         ) from error
     return _to_options(options)
 
 
 def _describe(fault: Any) -> str:
-    place = ".".join(str(part) for part in fault["loc"]) or "the whole"
+    place = ".".join(str(part) for part in fault["loc"]) or "the file"
     found = "" if fault["type"] == "missing" else f" (found {fault['input']!r})"
     return f"{place}: {fault['msg']}{found}"
 
@@ -113,27 +113,25 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     """Reads every dataset of ``weights.hdf5`` as float32, by its path in the file.
 
     Raises:
-        SourceError: the file is missing, truncated, no HDF5, or holds something other than numbers.
+        SourceError: the file is missing, truncated, not HDF5, or contains something other than floats.
     """
     import h5py
 
     if not path.is_file():
-        raise SourceError(f"{path}: there is no such file. Name the weights.hdf5 of a biLM.")
+        raise SourceError(f"{path} does not exist. Name the weights.hdf5 of a biLM.")
     if not h5py.is_hdf5(path):
-        raise SourceError(f"{path} is not an HDF5 file, or its beginning is lost. Download it again.")
+        raise SourceError(f"{path} is not an HDF5 file, or its beginning is missing. Download it again.")
     weights: dict[str, np.ndarray] = {}
 
     def keep(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
             if item.dtype.kind != "f":
-                raise SourceError(f"{path}: {name} holds {item.dtype}, expected floating-point weights.")
+                raise SourceError(f"{path}: {name} contains {item.dtype}, expected floating-point weights.")
             weights[name] = np.asarray(item[()], dtype=np.float32)
 
     try:
         with h5py.File(path, "r") as file:
             file.visititems(keep)
     except (OSError, RuntimeError) as error:
-        raise SourceError(
-            f"{path} is damaged or was not downloaded to its end ({error}). Get it again."
-        ) from error
+        raise SourceError(f"{path} is damaged or incomplete ({error}). Download it again.") from error
     return weights

@@ -1,4 +1,4 @@
-"""ELMo from the files that bilm and AllenNLP publish to a model bundle."""
+"""Builds model bundles from the ELMo files that bilm and AllenNLP publish."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _FREEZE_REASON = "the weights are used inside loops, where constants are no fast
 
 @dataclass(frozen=True)
 class ElmoChoices:
-    """What the files do not say.
+    """Settings that are not in the files.
 
-    ``layer_weights`` are final factors, word vectors first; ``layer_logits`` pass a softmax, as the numbers
-    that bilm and AllenNLP train do; neither is the plain mean. ``boundaries`` tells whether the begin and the
-    end of the sentence surround the words inside the model. ``word_split`` is how the job finds words.
+    ``layer_weights`` are used as they are, word vectors first; ``layer_logits`` pass a softmax, like those
+    that bilm and AllenNLP train; without either, the mix is the plain mean. ``boundaries``: whether the begin
+    and end of the sentence surround the words inside the model. ``word_split``: how the job finds words.
     ``name``, ``licence`` and ``origin`` go into the manifest.
     """
 
@@ -53,16 +53,16 @@ class ElmoChoices:
 
 
 def build_elmo_bundle(options: Path, weights: Path, choices: ElmoChoices, output: Path) -> ModelBundle:
-    """Reads, checks, exports and assembles.
+    """Reads, checks and exports a biLM, and assembles its bundle.
 
     Args:
         options: ``options.json``.
         weights: ``weights.hdf5``.
-        choices: see there.
-        output: the folder to make.
+        choices: settings that are not in the files.
+        output: the folder to create.
 
     Raises:
-        SourceError: a file cannot be read, or a choice does not fit the model.
+        SourceError: a file cannot be read, or a setting does not fit the model.
         WeightsMismatchError: the files do not belong together.
     """
     check_output(output)
@@ -89,13 +89,13 @@ def build_elmo_bundle(options: Path, weights: Path, choices: ElmoChoices, output
 
 
 def final_layer_weights(choices: ElmoChoices, num_layers: int) -> tuple[float, ...]:
-    """Returns the factors of the mix.
+    """Returns the factors of the mix, word vectors first.
 
     Raises:
-        SourceError: both kinds are given, or their number is not that of the layers, or one is no number.
+        SourceError: both kinds are given, there is not one per layer, or one is not finite.
     """
     if choices.layer_weights is not None and choices.layer_logits is not None:
-        raise SourceError("--layer_weights and --layer_logits say the same in two ways: use one of them.")
+        raise SourceError("--layer_weights and --layer_logits exclude each other: use one of them.")
     if choices.layer_weights is not None:
         return _numbers("--layer_weights", choices.layer_weights, num_layers)
     logits = _numbers("--layer_logits", choices.layer_logits or (0.0,) * num_layers, num_layers)
@@ -107,14 +107,14 @@ def _numbers(flag: str, values: Sequence[float], count: int) -> tuple[float, ...
     if len(values) != count:
         raise SourceError(
             f"{flag} has {len(values)} numbers, expected {count}: one for the word vectors and one for each "
-            f"of {count - 1} LSTM layers."
+            f"of the {count - 1} LSTM layers."
         )
     return _finite(flag, values)
 
 
 def _finite(flag: str, values: Sequence[float]) -> tuple[float, ...]:
     if not all(math.isfinite(value) for value in values):
-        raise SourceError(f"{flag}: {', '.join(map(str, values))} is not finite; give ordinary numbers.")
+        raise SourceError(f"{flag}: {', '.join(map(str, values))} is not finite; expected finite numbers.")
     return tuple(values)
 
 

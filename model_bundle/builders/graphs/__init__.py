@@ -1,1 +1,4 @@
-"""Part of model_bundle; see its package docstring."""
+"""Our TensorFlow graphs of BERT and ELMo, written for speed on CPUs.
+
+Read ``bert_config`` and ``bert``; then ``elmo_options``, ``elmo`` with its imports, and ``elmo_signatures``.
+"""

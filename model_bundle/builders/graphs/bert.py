@@ -1,6 +1,6 @@
 """BERT, DistilBERT and RoBERTa encoders as one TensorFlow graph, written for speed on CPUs.
 
-Which spellings TensorFlow fuses, and what each is worth, is measured in ``docs/decisions``.
+``docs/decisions`` has measurements of which formulations TensorFlow fuses, and what each gains.
 Import this module inside functions only: it imports TensorFlow.
 """
 
@@ -13,16 +13,16 @@ import tensorflow as tf
 
 from model_bundle.builders.graphs.bert_config import BertConfig, check_weights
 
-# Added to the scores of padding. Large enough that softmax gives exactly 0, small enough for bfloat16.
+# Added to the scores of padding. Large enough for a softmax of exactly 0, small enough for bfloat16.
 _MASKED = -1e9
 
 
 class BertEncoder(tf.Module):
-    """An encoder whose ``encode`` gives the states of every layer.
+    """An encoder whose ``encode`` returns the states of every layer.
 
     Args:
         config: its shape.
-        weights: float32 arrays by the names of ``weight_shapes``; int8 for quantized word embeddings.
+        weights: float32 arrays, named as in ``weight_shapes``; int8 for quantized word embeddings.
         source: where they came from, for errors.
     """
 
@@ -51,19 +51,19 @@ class BertEncoder(tf.Module):
 
         Args:
             ids: int32[texts, tokens].
-            mask: int32[texts, tokens], 1 on real tokens. Padding stands at the end.
-            dtype: what the matrix products are computed in, float32 or bfloat16.
+            mask: int32[texts, tokens], 1 on real tokens. Padding is at the end.
+            dtype: the dtype of the matrix products, float32 or bfloat16.
             types: int32[texts, tokens], the segment of each token; None means the first.
 
         Returns:
-            One float32[texts, tokens, dim] for the embeddings and one for each layer. Padded positions hold
-            numbers without meaning.
+            One float32[texts, tokens, dim] for the embeddings and one per layer. Values at padded positions
+            are meaningless.
 
         Source: Devlin et al., arXiv:1810.04805, after Vaswani et al., arXiv:1706.03762.
         """
         shape = tf.shape(ids)
-        # Given its axes last: where the bias is itself a product, TensorFlow takes it for the scaled scores,
-        # and fuses neither.
+        # Gets its axes last: if the bias is itself a product, TensorFlow takes it for the scaled scores and
+        # fuses neither.
         bias = tf.cast(1 - mask, dtype) * tf.constant(_MASKED, dtype)
         scores_bias = bias[:, tf.newaxis, tf.newaxis, :]
         flat = self._embed(ids, dtype, types)
@@ -75,15 +75,15 @@ class BertEncoder(tf.Module):
         return [tf.reshape(tf.cast(state, tf.float32), full) for state in states]
 
     def pool_first(self, states: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-        """BERT's own pooler, or a head's: a dense layer on the first token. Gives float32[texts, dim]."""
+        """Applies the pooler of BERT or of a head, a dense layer on the first token: float32[texts, dim]."""
         pooled = self._dense("pooler", tf.cast(states[:, 0], dtype), dtype)
         activate = tf.nn.relu if self._config.pooler_activation == "relu" else tf.tanh
         return tf.cast(activate(pooled), tf.float32)
 
     def classify(self, below: tf.Tensor) -> tf.Tensor:
-        """The classifier on what ``pool_first`` gives, or on the states of the last layer.
+        """Applies the classifier to the result of ``pool_first``, or to the states of the last layer.
 
-        It is small, so it is computed in float32 always.
+        It is small, so it is always computed in float32.
 
         Args:
             below: float32[texts, dim] or float32[texts, tokens, dim].
@@ -113,7 +113,7 @@ class BertEncoder(tf.Module):
         return flat if self._config.norm_first else self._norm("embeddings/norm", flat, dtype)
 
     def _words(self, ids: tf.Tensor) -> tf.Tensor:
-        """The vectors of tokens; only those that are looked up are made float32."""
+        """Looks up the vectors of tokens; only these are converted from int8 to float32."""
         rows = tf.gather(self._variables["embeddings/word"], ids)
         if not self._config.quantized_words:
             return rows
@@ -151,11 +151,11 @@ class BertEncoder(tf.Module):
         qkv = self._dense(f"{layer}/attention/qkv", flat, dtype)
         qkv = tf.reshape(qkv, [shape[0], shape[1], 3, heads, size])
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
-        # Product, scaling by a constant and bias, in this order, become one oneDNN kernel.
+        # Product, scaling by a constant, and bias, in this order, are fused to one oneDNN kernel.
         scale = tf.constant(1.0 / np.sqrt(size), dtype)
         scores = tf.matmul(query, key, transpose_b=True) * scale + scores_bias
         context = tf.matmul(tf.nn.softmax(scores), value)
-        # To the shape of what it will be added to, which lets TensorFlow see that it is the same.
+        # Uses the shape of what it is added to, so that TensorFlow sees that both are equal.
         return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), tf.shape(flat))
 
     def _dense(self, name: str, flat: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
@@ -169,10 +169,10 @@ class BertEncoder(tf.Module):
         return tf.nn.gelu(flat, approximate=self._config.activation == "gelu_tanh")
 
     def _norm(self, name: str, flat: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-        """Layer normalisation, spelled as TensorFlow's remapper looks for it.
+        """Layer normalisation in the form that TensorFlow's remapper recognises.
 
-        Each row is normalised as if it were a channel of an image; this, reshaped back, times gamma plus
-        beta, becomes one oneDNN kernel, which adds up in float32 whatever the dtype. Plain spellings run as
+        Each row is normalised like a channel of an image; this, reshaped back, times gamma plus beta, is
+        fused to one oneDNN kernel, which accumulates in float32 whatever the dtype. Plain formulations run as
         eight kernels that each read and write everything, and the shortest of them is fused with a fixed
         epsilon of 0.001. Source: FindMklLayerNorm in TensorFlow's grappler/optimizers/remapper.cc; measured
         in docs/decisions/layer-norm.md.
@@ -196,7 +196,7 @@ class BertEncoder(tf.Module):
 
 
 def _fuse(config: BertConfig, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Joins query, key and value, so that one product makes all three."""
+    """Concatenates query, key and value, so that one product computes all three."""
     fused = {name: value for name, value in weights.items() if not _is_qkv(name)}
     for index in range(config.num_layers):
         prefix = f"layer_{index}/attention"

@@ -1,4 +1,4 @@
-"""The shape of a BERT, DistilBERT or RoBERTa encoder, and the weights it needs; no TensorFlow here."""
+"""The shape of a BERT, DistilBERT or RoBERTa encoder, and the weights it needs. Without TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from model_bundle.errors import WeightsMismatchError
 class BertConfig:
     """The shape of an encoder.
 
-    ``num_types`` is 0 where the model has no token types (DistilBERT, RoBERTa with one).
+    ``num_types`` is 0 if the model has no token types (DistilBERT).
     ``position_offset`` is the position id of the first token: 0 for BERT, ``pad_id + 1`` for RoBERTa, where
     padding ids inside a text do not advance the position.
     ``activation`` is ``gelu`` (exact), ``gelu_tanh`` or ``relu``; ``pooler_activation`` ``tanh`` or ``relu``.
-    ``num_labels`` is 0 where there is no classifier; it stands on the pooler, or with ``labels_per_token`` on
-    the state of each token.
-    ``norm_first``: each half of a layer normalises what it takes, not what it gives, and the embeddings are
-    not normalised, so that a token's own vector passes to the end (Xiong et al., arXiv:2002.04745).
-    ``quantized_words``: the table of word embeddings is stored in 8 bits, with a scale for each row.
+    ``num_labels`` is 0 without a classifier. It takes the pooler's output, or with ``labels_per_token`` each
+    token's state.
+    ``norm_first``: each half of a layer normalises its input, not its output, and the embeddings are not
+    normalised, so that a token's own vector passes to the end (Xiong et al., arXiv:2002.04745).
+    ``quantized_words``: the table of word embeddings is stored in 8 bits, with one scale per row.
     """
 
     num_layers: int
@@ -45,7 +45,7 @@ class BertConfig:
 
 
 def weight_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
-    """Names every weight an encoder needs, with its shape. Kernels are [inputs, outputs]."""
+    """Returns the shape of every weight an encoder needs, by name. Kernels are [inputs, outputs]."""
     dim, inner = config.dim, config.inner_dim
     shapes: dict[str, tuple[int, ...]] = {
         "embeddings/word": (config.vocab_size, dim),
@@ -81,10 +81,10 @@ def _norm_shapes(name: str, dim: int) -> dict[str, tuple[int, ...]]:
 
 
 def check_weights(config: BertConfig, weights: Mapping[str, np.ndarray], source: str) -> None:
-    """Checks that weights are exactly those the encoder needs.
+    """Checks that the weights are exactly those the encoder needs.
 
     Raises:
-        WeightsMismatchError: names every missing, surplus and misshapen weight.
+        WeightsMismatchError: lists every weight that is missing, unexpected or of a wrong shape.
     """
     shapes = weight_shapes(config)
     missing = sorted(shapes.keys() - weights.keys())

@@ -1,8 +1,8 @@
-"""ELMo: a biLM and the mix of its layers, with the interface of TF-Hub's google/elmo. Imports TensorFlow."""
+"""ELMo: a biLM, the mix of its layers, and the cache of its word vectors. Imports TensorFlow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -10,10 +10,8 @@ import tensorflow as tf
 from model_bundle.builders.graphs.elmo_characters import BEGIN_TOKEN, END_TOKEN, CharacterEncoder
 from model_bundle.builders.graphs.elmo_lstm import BidirectionalLstm, LayerState
 from model_bundle.builders.graphs.elmo_options import BilmOptions, check_weights
-from model_bundle.builders.graphs.elmo_word_cache import WordCache
-from model_bundle.builders.graphs.scalar_mix import ScalarMix
 
-# Room for the vectors of words, of each precision: 65,000 words of the original ELMo.
+# Bytes of cached word vectors per precision: 65,000 words of the original ELMo.
 _CACHE_BYTES = 1 << 27
 
 
@@ -22,12 +20,12 @@ class Elmo(tf.Module):
 
     Args:
         options: its shape.
-        weights: float32 arrays by the names of ``weight_shapes``.
+        weights: float32 arrays, named as in ``weight_shapes``.
         source: where they came from, for errors.
-        boundaries: whether rows for the begin and the end of the sentence surround the words inside the
-            LSTMs, as in bilm and AllenNLP. They are never part of a result.
-        layer_weights: final factors of the mix, word vectors first; None is the plain mean.
-        gamma: scale of the mix.
+        boundaries: whether rows for the begin and end of the sentence surround the words inside the LSTMs,
+            as in bilm and AllenNLP. They are never part of a result.
+        layer_weights: factors of the mix, used as they are, word vectors first; None is the plain mean.
+        gamma: the scale of the mix.
 
     Raises:
         WeightsMismatchError: options and weights do not belong together.
@@ -59,7 +57,7 @@ class Elmo(tf.Module):
         self._mix = ScalarMix(layer_weights or [1.0 / num_mixed] * num_mixed, gamma)
 
     def encode_words(self, words: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-        """Vectors without context: string[words] to float32[words, projection_dim]."""
+        """Computes vectors without context: string[words] to float32[words, projection_dim]."""
         return tf.cast(self._characters.encode(words, dtype), tf.float32)
 
     def encode(
@@ -73,19 +71,19 @@ class Elmo(tf.Module):
         """Computes every layer.
 
         Args:
-            tokens: string[texts, words]. What stands past a text's length is not looked at.
-            lengths: int32[texts], words of each text.
-            dtype: what the matrix products are computed in, float32 or bfloat16.
-            state: where each layer begins, and then the state that is returned is exact; None is zero, every
-                text for itself, and the state that is returned has run on over padding.
-            boundaries: as this model was made, or otherwise, to find out how vectors were made.
+            tokens: string[texts, words]. Anything past a text's length is ignored.
+            lengths: int32[texts], words per text.
+            dtype: the dtype of the matrix products, float32 or bfloat16.
+            state: the initial state of each layer; the returned state is then exact. None is zero for every
+                text, and the returned state has run on over padding.
+            boundaries: overrides the model's own, to find out how existing vectors were made.
 
         Returns:
             Outputs by name, and each layer's final state. ``word_emb`` float32[texts, words,
             projection_dim]; ``lstm_outputs1`` and so on, and their mix ``elmo``, float32[texts, words,
             2 * projection_dim]; ``default``, the mean of ``elmo`` over the words of a text, float32[texts,
-            2 * projection_dim]; ``sequence_len`` int32[texts]. Past a text's length all are zero; so is
-            ``default`` of a text without words.
+            2 * projection_dim]; ``sequence_len`` int32[texts]. Past a text's length all are zero, and so is
+            ``default`` for a text without words.
         """
         with tf.control_dependencies(_length_checks(tokens, lengths)):
             lengths = tf.identity(lengths)
@@ -118,7 +116,7 @@ class Elmo(tf.Module):
 
 
 def _surround(tokens: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Blanks what lies past the end, and puts the boundaries around each text."""
+    """Blanks tokens past the end, and puts the boundaries around each text."""
     ends = lengths[:, tf.newaxis]
     padded = tf.pad(tokens, [[0, 0], [1, 1]], constant_values=BEGIN_TOKEN)
     columns = tf.range(tf.shape(padded)[1])[tf.newaxis]
@@ -127,14 +125,14 @@ def _surround(tokens: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
 
 
 def _blank_past_end(tokens: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The same without boundaries."""
-    # A loop over no step at all has no result to stack: one blank column stands in.
+    """Blanks tokens past the end, without boundaries."""
+    # A loop without steps has no result to stack, so one blank column is added.
     padded = tf.pad(tokens, [[0, 0], [0, 1]])
     return tf.where(tf.range(tf.shape(padded)[1])[tf.newaxis] < lengths[:, tf.newaxis], padded, ""), lengths
 
 
 def _finish(directions: Sequence[tf.Tensor], lengths: tf.Tensor, surrounded: bool) -> tf.Tensor:
-    """Joins directions, drops the boundaries, puts texts first and clears what is past the end."""
+    """Joins directions, removes the boundaries, puts texts first and zeroes values past the end."""
     joined = tf.concat([tf.cast(values, tf.float32) for values in directions], axis=-1)
     joined = joined[1:-1] if surrounded else joined[:-1]
     joined = tf.transpose(joined, [1, 0, 2])
@@ -143,7 +141,7 @@ def _finish(directions: Sequence[tf.Tensor], lengths: tf.Tensor, surrounded: boo
 
 
 def _length_checks(tokens: tf.Tensor, lengths: tf.Tensor) -> list[tf.Operation]:
-    """Operations that fail on lengths that do not fit the tokens."""
+    """Returns operations that fail on lengths that do not fit the tokens."""
     shape = tf.shape(tokens)
     message = "sequence_len needs one number between 0 and the number of columns for each row of tokens"
     return [
@@ -151,3 +149,69 @@ def _length_checks(tokens: tf.Tensor, lengths: tf.Tensor) -> list[tf.Operation]:
         tf.debugging.assert_non_negative(lengths, message=message),
         tf.debugging.assert_less_equal(lengths, shape[1], message=message),
     ]
+
+
+class WordCache(tf.Module):
+    """Caches the context-free vectors of words across calls.
+
+    Texts repeat words, and computing them from characters is a quarter of a model's work, more in a small
+    one. The first words are kept until the cache is full; these are mostly the frequent ones.
+
+    Args:
+        dim: the size of a vector.
+        max_words: the capacity.
+    """
+
+    def __init__(self, dim: int, max_words: int) -> None:
+        super().__init__(name="word_cache")
+        self._dim = dim
+        self._max_words = max_words
+        # The last number of a row marks it as present. Anonymous, because tables of one name are one table in
+        # the whole process, and two models must not share it.
+        self._table = tf.lookup.experimental.MutableHashTable(
+            tf.string, tf.float32, tf.zeros([dim + 1]), experimental_is_anonymous=True
+        )
+
+    def look_up(self, words: tf.Tensor, compute: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """Returns vectors, computing those that are not cached.
+
+        Args:
+            words: string[words], distinct.
+            compute: maps string[n], n > 0, to float32[n, dim]; a word's result must not depend on the others.
+
+        Returns:
+            float32[words, dim].
+        """
+        rows = tf.ensure_shape(self._table.lookup(words), [None, self._dim + 1])
+        is_new = tf.equal(rows[:, -1], 0.0)
+        new = tf.boolean_mask(words, is_new)
+
+        def complete() -> tf.Tensor:
+            computed = tf.pad(compute(new), [[0, 0], [0, 1]], constant_values=1.0)
+            room = tf.maximum(self._max_words - tf.cast(self._table.size(), tf.int32), 0)
+            with tf.control_dependencies([self._table.insert(new[:room], computed[:room])]):
+                return tf.tensor_scatter_nd_update(rows, tf.where(is_new), computed)
+
+        return tf.cond(tf.size(new) > 0, complete, lambda: rows)[:, :-1]
+
+
+class ScalarMix(tf.Module):
+    """Sums layers with one factor each, and scales the sum.
+
+    Args:
+        layer_weights: one factor per layer, word vectors first. No softmax is applied.
+        gamma: the scale.
+
+    Source: Peters et al., arXiv:1802.05365, equation 1. Both are variables, like the four trainable
+    numbers of the TF-Hub modules, so that a model built on top can train them.
+    """
+
+    def __init__(self, layer_weights: Sequence[float], gamma: float) -> None:
+        super().__init__(name="aggregation")
+        self._weights = tf.Variable(layer_weights, dtype=tf.float32, name="weights")
+        self._scaling = tf.Variable(gamma, dtype=tf.float32, name="scaling")
+
+    def mix(self, layers: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Returns the weighted sum, float32[..., dim], of one tensor of that shape per layer weight."""
+        factors = tf.unstack(self._weights * self._scaling, num=len(layers))
+        return tf.add_n([layer * factor for layer, factor in zip(layers, factors, strict=True)])

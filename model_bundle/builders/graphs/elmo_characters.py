@@ -1,4 +1,4 @@
-"""Words to context-free vectors: bytes, convolutions, highways, projection. Imports TensorFlow."""
+"""Context-free vectors of words: bytes, convolutions, highways, projection. Imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from model_bundle.builders.graphs.elmo_options import BilmOptions
 
-# Ids in the embedding table, whose row 0 stands for no character. Source: bilm/data.py, all plus one.
+# Ids in the embedding table, whose row 0 means no character. Source: bilm/data.py, all plus one.
 _SENTENCE_BEGIN, _SENTENCE_END, _WORD_BEGIN, _WORD_END, _PAD = 257, 258, 259, 260, 261
-# Typed or added, these are the sentence boundaries. Source: ELMoCharacterMapper of AllenNLP.
+# The sentence boundaries, in the text or added. Source: ELMoCharacterMapper of AllenNLP.
 BEGIN_TOKEN, END_TOKEN = "<S>", "</S>"
-# Distinct words computed together: wide enough for the products, and the convolution of 50 characters with
-# 1,024 filters stays below 100 MB.
+# Distinct words computed together: enough for efficient products, while the convolution of 50 characters
+# with 1,024 filters stays below 100 MB.
 _CHUNK_WORDS = 512
 
 
@@ -23,10 +23,10 @@ class CharacterEncoder(tf.Module):
 
     Args:
         options: its shape.
-        weights: checked float32 arrays by the names of ``weight_shapes``.
+        weights: checked float32 arrays, named as in ``weight_shapes``.
 
     Source: Kim et al., arXiv:1508.06615, as BidirectionalLanguageModelGraph._build_word_char_embeddings of
-    bilm has it.
+    bilm implements it.
     """
 
     def __init__(self, options: BilmOptions, weights: Mapping[str, np.ndarray]) -> None:
@@ -52,11 +52,11 @@ class CharacterEncoder(tf.Module):
         }
 
     def encode(self, words: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-        """Computes one vector for each word, in chunks of similar length.
+        """Computes one vector per word, in chunks of similar length.
 
         Args:
-            words: string[words], UTF-8. Bytes past ``max_characters`` less two are cut off.
-            dtype: what the matrix products are computed in.
+            words: string[words], UTF-8. Bytes beyond ``max_characters`` minus 2 are cut off.
+            dtype: the dtype of the matrix products.
 
         Returns:
             dtype[words, projection_dim].
@@ -88,7 +88,7 @@ class CharacterEncoder(tf.Module):
         return tf.gather(chunks.concat(), tf.math.invert_permutation(order))
 
     def _used_columns(self, longest: tf.Tensor) -> tf.Tensor:
-        """Columns that can change a maximum: past the longest word, one window of padding is enough."""
+        """Returns how many columns can change a maximum: the longest word and one window of padding."""
         widest = max(width for width, _ in self._options.filters)
         return tf.minimum(longest + widest, self._options.max_characters)
 
@@ -104,9 +104,9 @@ class CharacterEncoder(tf.Module):
         return words
 
     def _convolve(self, index: int, characters: tf.Tensor, weights: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """One filter size over all positions, and the largest value of each filter.
+        """Applies the filters of one width at all positions, and returns the maximum of each filter.
 
-        The bias is added after the maximum, which gives the same number.
+        Adding the bias after the maximum gives the same number.
         """
         width, count = self._options.filters[index]
         shape = tf.shape(characters)
@@ -118,18 +118,18 @@ class CharacterEncoder(tf.Module):
         return tf.nn.bias_add(largest, weights[f"cnn_{index}/bias"])
 
     def _highway(self, index: int, words: tf.Tensor, weights: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Mixes a layer with its input. The file's "carry" gate is the share of the transformed value."""
+        """Mixes a layer with its input. The file's "carry" gate is the weight of the transformed value."""
         gate, transformed = tf.split(_dense(f"highway_{index}", words, weights), 2, axis=-1)
         gate = tf.sigmoid(gate)
         return gate * tf.nn.relu(transformed) + (1.0 - gate) * words
 
 
 def character_ids(words: tf.Tensor, max_characters: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Spells words as ids.
+    """Converts words to character ids.
 
     Args:
         words: string[words], UTF-8.
-        max_characters: columns, the marks around a word included.
+        max_characters: number of columns, including the marks around a word.
 
     Returns:
         int32[words, max_characters] ids between 1 and 261, and int32[words] columns that are not padding.

@@ -1,4 +1,4 @@
-"""One bidirectional LSTM layer with projection, both directions in one loop. Imports TensorFlow."""
+"""A bidirectional LSTM layer with projection, both directions in one loop. Imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from model_bundle.builders.graphs.elmo_gates import Weights, compute_gates, gate_arrays
 from model_bundle.builders.graphs.elmo_options import DIRECTIONS, BilmOptions, cell_prefix
+
+# The order in which gates are stored. Source: LSTMCell of TensorFlow 1.
+_GATES = ("input", "candidate", "forget", "output")
+# Added to the forget gate, and not part of the stored bias. Source: the same.
+_FORGET_BIAS = 1.0
+Weights = Mapping[str, tf.Tensor]
 
 
 @dataclass(frozen=True)
 class LayerState:
-    """What one layer remembers of each direction.
+    """The recurrent state of one layer, by direction.
 
     ``cells``: float32[2, texts, lstm_dim]. ``outputs``: float32[2, texts, projection_dim].
     """
@@ -25,14 +30,14 @@ class LayerState:
 
 
 class BidirectionalLstm(tf.Module):
-    """Layer ``layer`` of a biLM. The directions never see each other.
+    """One layer of a biLM. The directions are independent of each other.
 
     Args:
         options: the shape of the model.
-        weights: checked float32 arrays by the names of ``weight_shapes``.
+        weights: checked float32 arrays, named as in ``weight_shapes``.
         layer: counted from 0.
 
-    Source: Sak et al., arXiv:1402.1128, as LSTMCell and MultiRNNCell of TensorFlow 1 have it.
+    Source: Sak et al., arXiv:1402.1128, as implemented by LSTMCell and MultiRNNCell of TensorFlow 1.
     """
 
     def __init__(self, options: BilmOptions, weights: Mapping[str, np.ndarray], layer: int) -> None:
@@ -62,14 +67,14 @@ class BidirectionalLstm(tf.Module):
         """Runs over all time steps.
 
         Args:
-            inputs: for each direction dtype[words, texts, projection_dim], in the order that direction reads.
-            dtype: what the matrix products are computed in. The cell stays float32.
-            state: where to begin; None is zero.
-            lengths: int32[texts]. Where given, the state of a text stands still past its last word; needed
-                for the final state only, since outputs past the end are the caller's to drop.
+            inputs: dtype[words, texts, projection_dim] per direction, in the order that direction reads.
+            dtype: the dtype of the matrix products. The cell stays float32.
+            state: the initial state; None is zero.
+            lengths: int32[texts]. If given, the state of a text is frozen past its last word. Needed for the
+                final state only, since the caller drops outputs past the end.
 
         Returns:
-            For each direction dtype[words, texts, projection_dim], in the same order, and the final state.
+            dtype[words, texts, projection_dim] per direction, in the same order, and the final state.
         """
         weights = [
             {name: tf.cast(v, dtype) if v.shape.rank == 2 else tf.identity(v) for name, v in d.items()}
@@ -102,7 +107,7 @@ class BidirectionalLstm(tf.Module):
     def _step(
         self, gates: Sequence[tf.Tensor], cell: tf.Tensor, weights: Weights
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One word of one direction: gates and cell to the new cell and the output."""
+        """Computes the new cell and the output of one time step and direction."""
         enter, candidate, forget, leave = gates
         cell = _clip(forget * cell + enter * candidate, self._options.cell_clip)
         output = tf.cast(leave * tf.tanh(cell), weights["input/kernel"].dtype)
@@ -134,9 +139,42 @@ def _clip(values: tf.Tensor, limit: float | None) -> tf.Tensor:
     if limit is None:
         return values
     bound = tf.constant(limit, values.dtype)
-    # tf.clip_by_value makes two operations of it.
+    # tf.clip_by_value would use two operations.
     return tf.raw_ops.ClipByValue(t=values, clip_value_min=-bound, clip_value_max=bound)
 
 
 def _where(moves: tf.Tensor, new: Any, old: Any) -> tuple[tf.Tensor, ...]:
     return tuple(tf.where(moves, after, before) for after, before in zip(new, old, strict=True))
+
+
+def gate_arrays(kernel: np.ndarray, bias: np.ndarray) -> dict[str, np.ndarray]:
+    """Splits the weights by gate and adds the constant bias of the forget gate.
+
+    Args:
+        kernel: float32[2 * projection_dim, 4 * lstm_dim]; rows for the input, then for the previous output.
+        bias: float32[4 * lstm_dim], without the forget bias.
+    """
+    kernels = zip(_GATES, np.split(kernel, 4, axis=1), strict=True)
+    arrays = {f"{gate}/kernel": np.ascontiguousarray(part) for gate, part in kernels}
+    arrays |= {f"{gate}/bias": part for gate, part in zip(_GATES, np.split(bias, 4), strict=True)}
+    arrays["forget/bias"] = arrays["forget/bias"] + np.float32(_FORGET_BIAS)
+    return arrays
+
+
+def compute_gates(inputs: tf.Tensor, output: tf.Tensor, weights: Weights) -> list[tf.Tensor]:
+    """Returns input, candidate, forget and output gate, float32[texts, lstm_dim] each.
+
+    One product per gate, then bias and activation separately in float32: fused by oneDNN they cost more than
+    they save, see docs/decisions/elmo-recurrence.md.
+
+    Args:
+        inputs: dtype[texts, projection_dim], one step.
+        output: dtype[texts, projection_dim] of the previous step.
+        weights: named as by ``gate_arrays``; kernels of that dtype, biases float32.
+    """
+    both = tf.concat([inputs, output], axis=-1)
+    gates = []
+    for gate in _GATES:
+        total = tf.cast(tf.matmul(both, weights[f"{gate}/kernel"]), tf.float32) + weights[f"{gate}/bias"]
+        gates.append(tf.tanh(total) if gate == "candidate" else tf.sigmoid(total))
+    return gates

@@ -1,4 +1,4 @@
-"""The shape of a bidirectional language model (biLM) and the names of its weights; no TensorFlow here."""
+"""The shape of a bidirectional language model (biLM) and its weights' names. Without TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ DIRECTIONS = ("forward", "backward")
 
 @dataclass(frozen=True)
 class BilmOptions:
-    """What ``options.json`` says of a biLM.
+    """The options of a biLM, as in ``options.json``.
 
     ``filters`` are (width, count) pairs of the character convolution, ``activation`` is ``relu`` or ``tanh``.
     ``projection_dim`` is the size of a word vector and of one direction's output, ``lstm_dim`` that of the
-    cell. A clip of None does not clip. ``max_characters`` counts the two marks around a word.
+    cell. A clip of None means no clipping. ``max_characters`` includes the two marks around a word.
     """
 
     character_dim: int
@@ -37,27 +37,27 @@ class BilmOptions:
 
     @property
     def num_filters(self) -> int:
-        """Outputs of the character convolution."""
+        """The number of outputs of the character convolution."""
         return sum(count for _, count in self.filters)
 
     @property
     def projects_words(self) -> bool:
-        """Whether a dense layer follows the highways. Source: bilm, only where sizes differ."""
+        """Whether a dense layer follows the highways. Source: bilm, only if sizes differ."""
         return self.num_filters != self.projection_dim
 
     @property
     def projects_cells(self) -> bool:
-        """Whether the cell's output is projected. Source: bilm, only where sizes differ."""
+        """Whether the cell's output is projected. Source: bilm, only if sizes differ."""
         return self.lstm_dim != self.projection_dim
 
 
 def cell_prefix(direction: int, layer: int) -> str:
-    """Where the weights of one LSTM stand in the file; direction 0 is forward, 1 backward."""
+    """Returns the path of one LSTM's weights in the file; direction 0 is forward, 1 backward."""
     return f"RNN_{direction}/RNN/MultiRNNCell/Cell{layer}/LSTMCell"
 
 
 def weight_shapes(options: BilmOptions) -> dict[str, tuple[int, ...]]:
-    """Names every weight as ``weights.hdf5`` does, with its shape; kernels are [inputs, outputs]."""
+    """Returns the shape of every weight by its name in ``weights.hdf5``; kernels are [inputs, outputs]."""
     dim, width = options.projection_dim, options.num_filters
     shapes: dict[str, tuple[int, ...]] = {"char_embed": (NUM_STORED_CHARACTERS, options.character_dim)}
     for index, (size, count) in enumerate(options.filters):
@@ -84,13 +84,13 @@ def _cell_shapes(options: BilmOptions, prefix: str) -> dict[str, tuple[int, ...]
 
 
 def check_weights(options: BilmOptions, weights: Mapping[str, np.ndarray], source: str) -> None:
-    """Checks that weights are exactly those the options describe.
+    """Checks that the weights are exactly those the options describe.
 
-    A surplus weight is refused too: it means that the options leave out a part of the model.
+    An unexpected weight is rejected too: it means that the options omit a part of the model.
 
     Raises:
-        WeightsMismatchError: names every missing, surplus and misshapen weight, the latter with both shapes,
-            and weights with NaN or infinity.
+        WeightsMismatchError: lists every weight that is missing, unexpected, of a wrong shape (with both
+            shapes), or contains NaN or infinity.
     """
     shapes = weight_shapes(options)
     missing = sorted(shapes.keys() - weights.keys())
@@ -100,7 +100,7 @@ def check_weights(options: BilmOptions, weights: Mapping[str, np.ndarray], sourc
         for name, shape in sorted(shapes.items())
         if name in weights and weights[name].shape != shape
     ]
-    wrong += [f"{name}: holds NaN or infinity" for name in sorted(weights) if _is_broken(weights[name])]
+    wrong += [f"{name}: contains NaN or infinity" for name in sorted(weights) if _is_broken(weights[name])]
     if missing or unused or wrong:
         raise WeightsMismatchError(source, missing=missing, unused=unused, wrong_shapes=wrong)
 

@@ -1,4 +1,4 @@
-"""What a SavedModel of ELMo can be called with: the interface of TF-Hub's google/elmo. Imports TensorFlow."""
+"""The signatures of ELMo's SavedModel, with the interface of TF-Hub's google/elmo. Imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from model_bundle.bundle.manifest import BOUNDARY_SIGNATURES, STATEFUL_SIGNATURE
 def signatures(elmo: Elmo) -> dict[str, Any]:
     """Returns the concrete functions that a SavedModel of ELMo offers, by name.
 
-    ``default`` and ``tokens`` as google/elmo has them, each with a twin that computes in bfloat16, and
-    ``tokens_stateful``; and the model without boundaries if it has them, or with them, for comparing it with
-    vectors of old. All give what ``Elmo.encode`` gives.
+    ``default`` and ``tokens`` as in google/elmo, each also in bfloat16; ``tokens_stateful``; and the model
+    with the opposite setting of boundaries, for comparison with existing vectors. All return the outputs
+    of ``Elmo.encode``.
 
     Source: the documentation of google/elmo/3 on TF-Hub, for names and shapes.
     """
@@ -31,7 +31,7 @@ def signatures(elmo: Elmo) -> dict[str, Any]:
 
 
 def default_signature(elmo: Elmo, dtype: tf.DType) -> Any:
-    """Takes ``strings`` string[texts], which it splits at spaces."""
+    """Returns the signature that takes ``strings`` string[texts] and splits them at spaces."""
 
     def default(strings: tf.Tensor) -> dict[str, tf.Tensor]:
         return elmo.encode(*split_at_spaces(strings), dtype)[0]
@@ -40,7 +40,7 @@ def default_signature(elmo: Elmo, dtype: tf.DType) -> Any:
 
 
 def tokens_signature(elmo: Elmo, dtype: tf.DType) -> Any:
-    """Takes ``tokens`` string[texts, words] and ``sequence_len`` int32[texts]."""
+    """Returns the signature that takes ``tokens`` string[texts, words] and ``sequence_len`` int32[texts]."""
 
     def tokens(tokens: tf.Tensor, sequence_len: tf.Tensor) -> dict[str, tf.Tensor]:
         return elmo.encode(tokens, sequence_len, dtype)[0]
@@ -56,10 +56,10 @@ def _boundary_signature(elmo: Elmo, *, boundaries: bool) -> Any:
 
 
 def stateful_signature(elmo: Elmo) -> Any:
-    """The same, taking and giving the state, for replaying libraries that carry it from batch to batch.
+    """Returns a ``tokens`` signature with the state, for replaying libraries that carry it across batches.
 
     ``cells`` is float32[layers, 2, texts, lstm_dim], ``states`` float32[layers, 2, texts, projection_dim];
-    zeros begin.
+    they begin with zeros.
     """
     options = elmo.options
 
@@ -84,7 +84,7 @@ def split_at_spaces(strings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Splits string[texts] at the space character only; empty words are dropped.
 
     Returns:
-        string[texts, words], and int32[texts] words of each text.
+        string[texts, words], and int32[texts] words per text.
 
     Source: the StringSplit operation inside google/elmo.
     """

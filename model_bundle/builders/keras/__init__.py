@@ -1,1 +1,5 @@
-"""Saved Keras and TensorFlow models to bundles. Read ``build`` first, then ``source`` and ``resolve``."""
+"""Builds bundles from saved Keras and TensorFlow models of any version.
+
+Read ``build`` first, then in the order of the work ``source``, ``load``, ``model`` and ``resolve`` with its
+imports. A SavedModel is loaded and described with the files of ``tfhub``.
+"""

@@ -1,4 +1,4 @@
-"""Saved Keras and TensorFlow models, however old, to model bundles."""
+"""Builds model bundles from saved Keras and TensorFlow models of any version."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_bundle.builders.assemble import LICENCE_NAME, assemble, check_output, save_module
-from model_bundle.builders.hub_stable import stabilize_loaded
+from model_bundle.builders.assemble import (
+    LICENCE_NAME,
+    assemble,
+    check_output,
+    golden_check,
+    needed_parts,
+    save_module,
+)
+from model_bundle.builders.deterministic import stabilize_loaded
+from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask
 from model_bundle.builders.keras.load.parent import Generation, plan, run_task
-from model_bundle.builders.keras.load.task import LoadAnswer, LoadTask
 from model_bundle.builders.keras.options import KerasChoices, LoadChoices
-from model_bundle.builders.keras.prune import needed_parts
-from model_bundle.builders.keras.resolve import SettledKeras, settle_keras
+from model_bundle.builders.keras.resolve import ResolvedKeras, resolve_keras
 from model_bundle.builders.keras.source import KerasSource, find_source
 from model_bundle.builders.licence import Licence, read_licence
 from model_bundle.builders.source_folder import SourceFolder
-from model_bundle.builders.tfhub.build import golden_check
 from model_bundle.builders.tfhub.handle import HubModule
 from model_bundle.builders.tfhub.load import LoadedModule, load_module
 from model_bundle.bundle.bundle import ModelBundle
@@ -28,14 +33,14 @@ from model_bundle.bundle.digest import sha256_of
 from model_bundle.bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE, BundleManifest, SourceSpec
 from model_bundle.errors import SourceError
 
-_BESIDE = "tokenizer/"
-# What either Keras says of a class or function that it does not know.
+_TOKENIZER_PREFIX = "tokenizer/"
+# Error messages of Keras 2 and 3 on a class or function that they do not know.
 _UNKNOWN = re.compile(
     r"Unknown (layer|activation|object)|Could not (locate|deserialize) class|Cannot deserialize object"
     r"|is not defined|Could not find|could not be found"
 )
 _OWN_CODE = (
-    "\nWhere that is a class or function of your own code, name it: --custom_objects MODULE:NAME,… "
+    "\nIf that is a class or function of your own code, name it: --custom_objects MODULE:NAME,… "
     "(under another name: OLD=MODULE:NAME), from a folder where Python finds the module."
 )
 Run = Callable[[LoadTask, Generation], LoadAnswer]
@@ -43,7 +48,7 @@ Run = Callable[[LoadTask, Generation], LoadAnswer]
 
 @dataclass(frozen=True)
 class KerasBuild:
-    """A bundle, and what its user should know of it, a line each."""
+    """A bundle, and notes for its user, one per line."""
 
     bundle: ModelBundle
     notes: tuple[str, ...]
@@ -51,23 +56,23 @@ class KerasBuild:
 
 @dataclass(frozen=True)
 class Exported:
-    """A SavedModel, made or found, and what was noticed on the way."""
+    """The SavedModel of a source, saved here or found, and notes for the user."""
 
     path: Path
     notes: tuple[str, ...] = ()
 
 
 def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Run = run_task) -> KerasBuild:
-    """Finds, loads, settles, exports and assembles.
+    """Finds and loads a model, resolves how it is used, exports it and assembles its bundle.
 
     Args:
         place: see ``find_source``.
-        choices: see there.
-        output: the folder to make.
-        run: has a task done; by default in a new process.
+        choices: settings that are not in the model.
+        output: the folder to create.
+        run: carries out a task; by default in a new process.
 
     Raises:
-        SourceError: the model cannot be loaded or used, or can be read in several ways.
+        SourceError: the model cannot be loaded or used, or its use is ambiguous.
         MissingExtraError: its graph needs a package that is not installed.
         ForbiddenOperationError: its graph could do more than compute.
     """
@@ -94,21 +99,21 @@ def build_exported(
     check_output(output)
     with tempfile.TemporaryDirectory(prefix="keras-model-") as scratch:
         loaded = load_module(_module(source, exported), choices.allow_ops)
-        settled = settle_keras(loaded, source.path, choices, Path(scratch))
-        bundle = _assemble(source, loaded, settled, choices, output)
-    return KerasBuild(bundle, (f"read: {source.title} {source.path}", *exported.notes, *settled.notes))
+        resolved = resolve_keras(loaded, source.path, choices, Path(scratch))
+        bundle = _assemble(source, loaded, resolved, choices, output)
+    return KerasBuild(bundle, (f"read: {source.title} {source.path}", *exported.notes, *resolved.notes))
 
 
 def saved_model_of(
     source: KerasSource, choices: LoadChoices, directory: Path, run: Run, allow_ops: Sequence[str] = ()
 ) -> Exported:
-    """Returns the SavedModel of a source: itself, or one that the Keras that made it saves of it.
+    """Returns the SavedModel of a source: the source itself, or one saved by the Keras that made it.
 
     Raises:
-        SourceError: it does not load; says what each Keras that was tried says.
+        SourceError: it does not load; lists the error of each Keras version that was tried.
     """
     if source.kind == "saved_model":
-        _refuse_loading(source, choices)
+        _reject_load_options(source, choices)
         return Exported(source.path)
     task, generations, notes = plan(source, choices, directory, allow_ops)
     faults: dict[str, list[str]] = {}
@@ -119,11 +124,11 @@ def saved_model_of(
         faults.setdefault(answer.fault, []).append(str(generation))
         shutil.rmtree(Path(f"{directory}.scratch"), ignore_errors=True)
     hint = _OWN_CODE if any(_UNKNOWN.search(fault) for fault in faults) else ""
-    told = "\n".join(f"Keras {' and '.join(numbers)}: {fault}" for fault, numbers in faults.items())
-    raise SourceError(f"{source.path} does not load.\n{told}{hint}")
+    errors = "\n".join(f"Keras {' and '.join(numbers)}: {fault}" for fault, numbers in faults.items())
+    raise SourceError(f"{source.path} does not load.\n{errors}{hint}")
 
 
-def _refuse_loading(source: KerasSource, choices: LoadChoices) -> None:
+def _reject_load_options(source: KerasSource, choices: LoadChoices) -> None:
     given = {
         "--weights": choices.weights,
         "--model_factory": choices.model_factory,
@@ -135,7 +140,7 @@ def _refuse_loading(source: KerasSource, choices: LoadChoices) -> None:
     for flag, value in given.items():
         if value:
             raise SourceError(
-                f"{flag}: {source.path} is a SavedModel, which holds all it needs. Leave it out."
+                f"{flag}: {source.path} is a SavedModel, which needs nothing else. Omit the option."
             )
 
 
@@ -146,7 +151,7 @@ def _module(source: KerasSource, exported: Exported) -> HubModule:
 
 
 def _name(source: KerasSource) -> str:
-    """Names a model after its file or folder, or one above that says more than saved_model/1 does."""
+    """Names a model after its file or folder, or after a parent of saved_model or a version number."""
     path = source.path.resolve()
     while path.is_dir() and (path.name.isdigit() or path.name == SAVED_MODEL_DIR):
         path = path.parent
@@ -156,49 +161,49 @@ def _name(source: KerasSource) -> str:
 def _assemble(
     source: KerasSource,
     loaded: LoadedModule,
-    settled: SettledKeras,
+    resolved: ResolvedKeras,
     choices: KerasChoices,
     output: Path,
 ) -> ModelBundle:
     folder = SourceFolder(source.path if source.path.is_dir() else source.path.parent)
     location = choices.origin or loaded.module.location
-    inside = settled.inside
-    if inside is not None and choices.licence is None:
-        licence = inside.licence
+    packed = resolved.packed
+    if packed is not None and choices.licence is None:
+        licence = packed.licence
     else:
         licence = read_licence(folder, location, choices.licence)
-    described = SourceSpec(kind="keras", location=location, files=_digests(source, settled))
-    manifest = _manifest(loaded, settled, choices, described, licence)
+    described = SourceSpec(kind="keras", location=location, files=_digests(source, resolved))
+    manifest = _manifest(loaded, resolved, choices, described, licence)
 
     def write_files(staging: Path) -> None:
         (staging / LICENCE_NAME).write_text(licence.text, encoding="utf-8")
-        if settled.subwords is not None:
+        if resolved.subwords is not None:
             (staging / TOKENIZER_FILE).parent.mkdir()
-            (staging / TOKENIZER_FILE).write_text(settled.subwords.json_text, encoding="utf-8")
-        _export(loaded, settled, staging / SAVED_MODEL_DIR)
+            (staging / TOKENIZER_FILE).write_text(resolved.subwords.json_text, encoding="utf-8")
+        _export(loaded, resolved, staging / SAVED_MODEL_DIR)
 
-    return assemble(output, manifest, write_files, check_golden=golden_check(settled.model))
+    return assemble(output, manifest, write_files, check_golden=golden_check(resolved.model))
 
 
-def _export(loaded: LoadedModule, settled: SettledKeras, directory: Path) -> None:
-    """Saves the chosen function with what it uses: no optimizer, no other signature."""
+def _export(loaded: LoadedModule, resolved: ResolvedKeras, directory: Path) -> None:
+    """Saves the chosen function with the objects it uses, without optimizer and other signatures."""
     import tensorflow as tf
 
-    signature = settled.model.signature
+    signature = resolved.model.signature
     module = tf.Module()
     module.parts = needed_parts(loaded.loaded, signature)
-    save_module(module, directory, {settled.model.function.name: signature})
+    save_module(module, directory, {resolved.model.function.name: signature})
     stabilize_loaded(directory / "saved_model.pb")
 
 
 def _manifest(
     loaded: LoadedModule,
-    settled: SettledKeras,
+    resolved: ResolvedKeras,
     choices: KerasChoices,
     source: SourceSpec,
     licence: Licence,
 ) -> BundleManifest:
-    model, outputs = settled.model, settled.outputs
+    model, outputs = resolved.model, resolved.outputs
     return BundleManifest(
         name=choices.name or loaded.module.name,
         task=outputs.task,
@@ -208,17 +213,17 @@ def _manifest(
         outputs=outputs.specs,
         default_output=outputs.default,
         tokenizer=model.tokenizer,
-        max_tokens=settled.max_tokens,
+        max_tokens=resolved.max_tokens,
         pooling=outputs.pooling,
         normalize=choices.normalize,
         labels=outputs.labels,
         multi_label=outputs.multi_label,
         regression=outputs.regression,
         scores=outputs.scores,
-        min_batch=settled.behaviour.min_batch,
-        batch_dependent=settled.behaviour.batch_dependent,
-        freeze=settled.freeze_reason is None,
-        freeze_reason=settled.freeze_reason,
+        min_batch=resolved.behaviour.min_batch,
+        batch_dependent=resolved.behaviour.batch_dependent,
+        freeze=resolved.freeze_reason is None,
+        freeze_reason=resolved.freeze_reason,
         custom_ops=loaded.custom_ops,
         allowed_ops=loaded.allowed_ops,
         source=source,
@@ -226,14 +231,16 @@ def _manifest(
     )
 
 
-def _digests(source: KerasSource, settled: SettledKeras) -> dict[str, str]:
+def _digests(source: KerasSource, resolved: ResolvedKeras) -> dict[str, str]:
     """Returns the sha256 of every file that was read."""
     top = source.path if source.path.is_dir() else source.path.parent
     files = {path.relative_to(top).as_posix(): sha256_of(path) for path in _files(source)}
-    if settled.beside is not None:
-        files |= {_BESIDE + name: digest for name, digest in settled.beside.folder.digests().items()}
-    if settled.inside is not None:
-        files |= settled.inside.digests
+    if resolved.sidecar is not None:
+        files |= {
+            _TOKENIZER_PREFIX + name: digest for name, digest in resolved.sidecar.folder.digests().items()
+        }
+    if resolved.packed is not None:
+        files |= resolved.packed.digests
     return files
 
 

@@ -1,4 +1,4 @@
-"""Tells what each input of a signature is fed; where that can be read in several ways, nothing is guessed."""
+"""Determines the role of each input of a signature, without guessing if several are possible."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _MASK = re.compile(r"mask", re.IGNORECASE)
 _TYPES = re.compile(r"type|segment", re.IGNORECASE)
 _IDS = re.compile(r"(^|_)ids?(_|$)|token|word", re.IGNORECASE)
 _LENGTHS = re.compile(r"len", re.IGNORECASE)
-# What an input can be by its type and its number of axes; names decide among them.
+# The possible roles of an input by dtype and rank; names decide among them.
 _STRING: dict[int, tuple[Role, ...]] = {1: ("text",), 2: ("words", "text")}
 _WHOLE: dict[int, tuple[Role, ...]] = {1: ("lengths", "numeric"), 2: ("ids", "mask", "types", "numeric")}
 _REAL: dict[int, tuple[Role, ...]] = {1: ("numeric",), 2: ("numeric", "mask")}
 _NUM_LISTED = 8
 
 
-def settle_roles(inputs: Mapping[str, Any], stated: Mapping[str, Role], where: str) -> dict[str, Role]:
-    """Chooses what each input is fed.
+def resolve_roles(inputs: Mapping[str, Any], stated: Mapping[str, Role], where: str) -> dict[str, Role]:
+    """Determines the role of each input.
 
     Args:
         inputs: TensorSpecs by name.
-        stated: what the user said, by name.
+        stated: the user's roles by name.
         where: what to call the model in an error.
 
     Raises:
-        SourceError: an input cannot be what was said, or there is no reading of all inputs, or more than one;
-            the readings are listed as the flags that choose them.
+        SourceError: an input cannot have its stated role, or there is no consistent assignment of roles, or
+            more than one; they are listed as the flags that choose them.
     """
     unknown = sorted(stated.keys() - inputs.keys())
     if unknown:
@@ -44,21 +44,21 @@ def settle_roles(inputs: Mapping[str, Any], stated: Mapping[str, Role], where: s
         return readings[0]
     if not readings:
         raise SourceError(
-            f"{where} takes {describe_inputs(inputs)}, which is no way to take texts that is known here. "
+            f"{where} takes {describe_inputs(inputs)}, which is not a known way to take texts. "
             "Expected string[texts], string[texts, words] with or without int[texts], int[texts, tokens] "
-            "with or without a mask and types, and float[texts, columns] beside them or alone."
+            "with or without a mask and types, and float[texts, columns] with any of these or alone."
         )
     flags = [" ".join(f"--input {name}={role}" for name, role in roles.items()) for roles in readings]
     more = f"\n  … and {len(flags) - _NUM_LISTED} more" if len(flags) > _NUM_LISTED else ""
     raise SourceError(
-        f"{where} takes {describe_inputs(inputs)}, which can be read in {len(flags)} ways. Choose one:\n"
+        f"{where} takes {describe_inputs(inputs)}, which can be used in {len(flags)} ways. Choose one:\n"
         + "\n".join(f"  {line}" for line in flags[:_NUM_LISTED])
         + more
     )
 
 
 def describe_inputs(inputs: Mapping[str, Any]) -> str:
-    """Lists inputs with types and shapes.
+    """Returns a list of inputs with dtypes and shapes.
 
     >>> describe_inputs({})
     'nothing'
@@ -73,7 +73,7 @@ def _readings(inputs: Mapping[str, Any], stated: Mapping[str, Role], where: str)
         for name in names
     ]
     for roles in product(*choices):
-        if _fit(roles):
+        if _are_consistent(roles):
             yield dict(zip(names, roles, strict=True))
 
 
@@ -88,7 +88,7 @@ def _stated(name: str, spec: Any, role: Role, where: str) -> tuple[Role, ...]:
 
 
 def _possible(spec: Any) -> tuple[Role, ...]:
-    """What an input can be, whatever its name."""
+    """Returns the possible roles of an input, whatever its name."""
     by_rank = _STRING if spec.dtype.name == "string" else _WHOLE if spec.dtype.is_integer else _REAL
     if spec.dtype.is_bool:
         by_rank = {2: ("mask",)}
@@ -106,7 +106,7 @@ def _possible(spec: Any) -> tuple[Role, ...]:
 
 
 def _likely(name: str, spec: Any) -> tuple[Role, ...]:
-    """What an input can be, given its name; the usual names of BERT's inputs leave no choice."""
+    """Returns the likely roles of an input; a usual name of BERT's inputs leaves one."""
     possible = _possible(spec)
     if spec.dtype.name == "string" or len(possible) < 2:
         return possible
@@ -122,8 +122,8 @@ def _likely(name: str, spec: Any) -> tuple[Role, ...]:
     return ("numeric",) if spec.dtype.is_floating else possible
 
 
-def _fit(roles: Sequence[Role]) -> bool:
-    """Whether inputs belong together: one kind of text, or numbers alone; nothing twice but numbers."""
+def _are_consistent(roles: Sequence[Role]) -> bool:
+    """Whether roles are consistent: one kind of text, or only numbers; no role repeated but numbers."""
     counts = {role: roles.count(role) for role in ROLES}
     kinds = [role for role in ("text", "words", "ids") if counts[role]]
     return (

@@ -1,4 +1,4 @@
-"""A saved function as a bundle wants it: texts, words, ids or numbers in, float32 by name out."""
+"""A saved function in a bundle's form: texts, words, ids or numbers in, float32 by name out."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _COUNTINGS: tuple[Counting, ...] = get_args(Counting)
 
 @dataclass(frozen=True)
 class KerasModel:
-    """A function and how its inputs are fed.
+    """A function and the roles of its inputs.
 
-    ``roles`` and ``columns`` go by the names of inputs. ``counting`` tells how the graph splits texts into
-    the tokens of its states, where that was found out: then their number is an output, too.
+    ``roles`` and ``columns`` are by input name. ``counting`` is how the graph splits texts into the tokens of
+    its states, if known: then their number is added as an output.
     """
 
     function: ModuleFunction
@@ -43,19 +43,19 @@ class KerasModel:
         return {name: self._input(name, role) for name, role in sorted(self.roles.items())}
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the function as it was loaded: arrays by role in, by output name out."""
+        """Runs the function as loaded: maps arrays by role to arrays by output name."""
         tf = import_tensorflow()
         specs = self.inputs()
         tensors = {name: tf.constant(a, dtype=specs[name].dtype) for name, a in self.fed(arrays).items()}
         return {name: value.numpy() for name, value in self.signature(**tensors).items()}
 
     def fed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Returns the arrays of a batch by the names of inputs."""
+        """Returns the arrays of a batch by input name."""
         return signature_inputs(arrays, self.inputs(), self.tokenizer.pad_id)
 
     @cached_property
     def signature(self) -> Any:
-        """A concrete function with the model's own names, to export."""
+        """A concrete function with the model's own input names, for export."""
         tf = import_tensorflow()
         specs = {
             name: tf.TensorSpec(self._shape(spec), spec.dtype, name=name)
@@ -79,15 +79,15 @@ class KerasModel:
 
     def _call(self, fed: Mapping[str, Any]) -> dict[str, Any]:
         tf = import_tensorflow()
-        shaped = {name: self._as_taken(tf, name, tensor) for name, tensor in fed.items()}
-        outputs = {name: _as_given(tf, value) for name, value in self.function.call(**shaped).items()}
+        shaped = {name: self._to_function_input(tf, name, tensor) for name, tensor in fed.items()}
+        outputs = {name: _to_output(tf, value) for name, value in self.function.call(**shaped).items()}
         if self.counting is not None:
             texts = next(fed[name] for name, role in self.roles.items() if role == "text")
             outputs[LENGTHS] = count_tokens(tf, texts, self.counting)
         return outputs
 
-    def _as_taken(self, tf: Any, name: str, tensor: Any) -> Any:
-        """Adds or drops the axis of size 1 that Keras models often have, and casts."""
+    def _to_function_input(self, tf: Any, name: str, tensor: Any) -> Any:
+        """Adds or removes the axis of size 1 that Keras models often have, and casts."""
         spec, role = self.function.inputs[name], self.roles[name]
         rank = spec.shape.rank
         if role in _RANKS and rank == 2:
@@ -99,7 +99,7 @@ class KerasModel:
 
 @dataclass(frozen=True)
 class ExampleTexts:
-    """Makes texts into input as the bundle's readers will, and numbers for a model that takes some."""
+    """Converts texts to inputs as readers of the bundle will, with example numbers for numeric inputs."""
 
     text_side: TextInput
     specs: Mapping[str, InputSpec]
@@ -127,10 +127,10 @@ class _WithNumbers:
 
 
 def count_tokens(tf: Any, texts: Any, counting: Counting) -> Any:
-    """Counts the words of string[texts]. int32[texts].
+    """Returns the number of words in each of string[texts], int32[texts].
 
-    Words are what stands between spaces or between any white space; with ``single_spaces`` there is an empty
-    word between two spaces, too.
+    Words are separated by spaces or by any white space; with ``single_spaces``, two spaces in a row enclose
+    an empty word.
     """
     if counting == "whitespace":
         return tf.cast(tf.strings.split(texts).row_lengths(), tf.int32)
@@ -141,20 +141,20 @@ def count_tokens(tf: Any, texts: Any, counting: Counting) -> Any:
     return tf.reduce_sum(real, axis=1)
 
 
-# Words between which stand one space, two, a tab; the graph's own count tells which of them part words.
+# Words separated by one space, two, or a tab; the graph's own count shows which of them separate words.
 _COUNTED_TEXTS = ("one", "one two three", "one  two", "one\ttwo", " one two ")
 
 
 def find_counting(run: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]) -> Counting | None:
-    """Finds how a graph that takes texts splits them, by the number of states it gives for each alone.
+    """Determines how a graph splits texts, by the number of states it returns for each; None if unknown.
 
     Args:
-        run: arrays by role in, by output name out.
+        run: maps arrays by role to arrays by output name.
     """
     tf = import_tensorflow()
     sizes = []
     for text in _COUNTED_TEXTS:
-        # Twice, since some models fail on one text.
+        # Twice, because some models fail on one text.
         outputs = run({"text": np.array([text.encode("utf-8")] * 2, dtype=object)})
         sizes.append({array.shape[1] for array in outputs.values() if array.ndim == 3})
     for counting in _COUNTINGS:
@@ -165,7 +165,7 @@ def find_counting(run: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray
 
 
 def check_batch_axes(function: ModuleFunction, where: str) -> None:
-    """Refuses a function whose number of texts is fixed.
+    """Rejects a function with a fixed number of texts.
 
     Raises:
         SourceError: names the input.
@@ -173,13 +173,13 @@ def check_batch_axes(function: ModuleFunction, where: str) -> None:
     for name, spec in sorted(function.inputs.items()):
         if spec.shape.rank and spec.shape[0] is not None:
             raise SourceError(
-                f"{where} takes {name} for exactly {spec.shape[0]} texts at a time. Export it again with a "
-                "first axis of None."
+                f"{where} takes {name} for exactly {spec.shape[0]} texts at a time. Export it again with "
+                "None as the first axis."
             )
 
 
-def _as_given(tf: Any, value: Any) -> Any:
-    """Makes floats float32, and one number a text a vector of one, whose axis a squeeze may have dropped."""
+def _to_output(tf: Any, value: Any) -> Any:
+    """Casts floats to float32, and restores the last axis if a squeeze removed it from one value per text."""
     if not value.dtype.is_floating:
         return value
     value = tf.cast(value, tf.float32)

@@ -1,7 +1,8 @@
-"""What a saved model does not say of itself, as its user says it."""
+"""Settings of the user that are not in a saved model, and lists of table columns as flags take them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,13 @@ from model_bundle.bundle.manifest import Pooling
 
 @dataclass(frozen=True)
 class LoadChoices:
-    """How a Keras file is loaded.
+    """Settings for loading a Keras file.
 
-    ``weights``: a file, or the prefix of a checkpoint. ``model_factory``: ``module:function`` that makes the
+    ``weights``: a file, or the prefix of a checkpoint. ``model_factory``: ``module:function`` that builds the
     model. ``custom_objects``: ``module:name`` or ``NAME=module:name``, of classes and functions that the file
-    names. ``lambdas``: ``module:function`` by the names of Lambda layers whose byte code they replace.
-    ``hub_handles``: folders by the TF-Hub handle stored in the model. ``allow_code``: run byte code
-    that is in the file.
+    names. ``lambdas``: ``module:function`` by the name of the Lambda layer whose byte code it replaces.
+    ``hub_handles``: folders by the TF-Hub handle stored in the model. ``allow_code``: run byte code from the
+    file.
     """
 
     weights: Path | None = None
@@ -32,13 +33,13 @@ class LoadChoices:
 
 @dataclass(frozen=True)
 class KerasChoices:
-    """How a loaded model is used; None leaves it to the model, or to what lies beside it.
+    """Settings for using a loaded model; None means as in the model or its sidecar files.
 
-    ``inputs``: roles by the names of inputs. ``extra_inputs``: table columns by the names of numeric inputs.
+    ``inputs``: roles by input name. ``extra_inputs``: table columns by numeric input name.
     ``tokenizer``: a folder. ``labels``: a file. ``word_split`` and ``lowercase`` are for models that take
-    words or texts. ``default_output``: which of several outputs jobs write. ``scores``: what makes scores of
-    a classifier's output. ``allow_ops`` are operations that the graph may use although they reach beyond it.
-    ``name``, ``licence``, ``origin`` go into the manifest.
+    words or texts. ``default_output``: the output that jobs write. ``scores``: the
+    activation applied to a classifier's output. ``allow_ops`` are operations that the graph may use although
+    they reach beyond it. ``name``, ``licence``, ``origin`` go into the manifest.
     """
 
     loading: LoadChoices = field(default_factory=LoadChoices)
@@ -60,3 +61,31 @@ class KerasChoices:
     name: str | None = None
     licence: str | None = None
     origin: str | None = None
+
+
+_RANGE = re.compile(r"(?P<name>.*?)(?P<first>\d+)\.\.(?P=name)(?P<last>\d+)")
+
+
+def expand_columns(text: str) -> tuple[str, ...]:
+    """Splits a list at commas, and expands ranges.
+
+    >>> expand_columns("age,x_1..x_3")
+    ('age', 'x_1', 'x_2', 'x_3')
+
+    Raises:
+        ValueError: a name is empty or repeated, or a range ends before it begins.
+    """
+    columns = [name for part in text.split(",") for name in _expand(part.strip())]
+    if "" in columns or len(set(columns)) < len(columns):
+        raise ValueError(f"{text!r}: expected different column names between commas")
+    return tuple(columns)
+
+
+def _expand(part: str) -> list[str]:
+    match = _RANGE.fullmatch(part)
+    if match is None:
+        return [part]
+    first, last = int(match["first"]), int(match["last"])
+    if last < first:
+        raise ValueError(f"{part!r} ends before it begins")
+    return [f"{match['name']}{number}" for number in range(first, last + 1)]

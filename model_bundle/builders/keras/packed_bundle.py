@@ -1,4 +1,4 @@
-"""A Keras model on ``model_bundle.layers`` brings its bundle along: tokenizer, limit, labels, licence."""
+"""The bundle packed inside a Keras model on ``model_bundle.layers``: tokenizer, limit, labels, licence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from model_bundle.builders.assemble import LICENCE_NAME
 from model_bundle.builders.keras.input_roles import Role
 from model_bundle.builders.keras.options import KerasChoices
-from model_bundle.builders.keras.sidecar_files import Beside
+from model_bundle.builders.keras.sidecar_files import Sidecar
 from model_bundle.builders.licence import Licence
 from model_bundle.builders.source_folder import SourceFolder
 from model_bundle.builders.tokenizer import SubwordTokenizer
@@ -19,14 +19,14 @@ from model_bundle.bundle.digest import bundle_digest
 from model_bundle.bundle.manifest import TOKENIZER_FILE, BundleManifest
 from model_bundle.bundle.packed import unpack_bundle
 
-# What the layers are called in a file. They are this package's own and bring no code of the file along.
+# The registered names of this package's layers in a file. They bring no code of the file along.
 OWN_LAYERS = ("model_bundle>BundleEmbedding", "model_bundle>ScalarMix")
 OWN_PREFIX = "model_bundle>"
 
 
 @dataclass(frozen=True)
-class BundleInside:
-    """The bundle that a model stands on, unpacked without its weights, and what the layer says of it."""
+class PackedBundle:
+    """The bundle of a model's layer, unpacked without its weights, and the layer's own settings."""
 
     folder: Path
     manifest: BundleManifest
@@ -34,7 +34,7 @@ class BundleInside:
     max_tokens: int | None
 
     def complete(self, choices: KerasChoices, inputs: Mapping[str, Any]) -> KerasChoices:
-        """Fills in what was not said: roles of inputs, labels, limit, casing, licence."""
+        """Fills in settings that were not given: roles of inputs, labels, limit, casing, licence."""
         roles = {**self._roles(inputs), **choices.inputs}
         spec = self.manifest.tokenizer
         takes_words = "words" in roles.values()
@@ -53,14 +53,14 @@ class BundleInside:
         )
 
     @property
-    def beside(self) -> Beside:
-        """Stands for the folder of a tokenizer that others have beside their model."""
+    def sidecar(self) -> Sidecar:
+        """The unpacked folder, in place of a tokenizer folder next to the model."""
         config = {"pad_token_id": self.manifest.tokenizer.pad_id}
-        return Beside(SourceFolder(self.folder), config, f"that of the bundle {self.manifest.name} inside")
+        return Sidecar(SourceFolder(self.folder), config, f"that of the bundle {self.manifest.name} inside")
 
     @property
     def subwords(self) -> SubwordTokenizer:
-        """The tokenizer, of a model that takes token ids."""
+        """The tokenizer of a model that takes token ids."""
         from tokenizers import Tokenizer
 
         text = (self.folder / TOKENIZER_FILE).read_text(encoding="utf-8")
@@ -69,17 +69,17 @@ class BundleInside:
 
     @property
     def licence(self) -> Licence:
-        """The licence of the bundle, which what was trained on it keeps."""
+        """The licence of the bundle, which also applies to a model trained on it."""
         path = self.folder / LICENCE_NAME
         return Licence(self.manifest.licence, path.read_text(encoding="utf-8") if path.is_file() else "")
 
     @property
     def digests(self) -> dict[str, str]:
-        """The bundle's own digest, to record as what the model was made of."""
+        """The bundle's own digest, to record among the files of the source."""
         return {f"inside/{self.manifest.name}/bundle.json": bundle_digest(self.manifest)}
 
     def _roles(self, inputs: Mapping[str, Any]) -> dict[str, Role]:
-        """Tells what the only input of a kind is, whatever a user called it."""
+        """Returns the role of the only input of a dtype, whatever its name."""
         strings = [name for name, spec in inputs.items() if spec.dtype.name == "string"]
         whole = [name for name, spec in inputs.items() if spec.dtype.is_integer and spec.shape.rank == 2]
         if self.manifest.tokenizer.kind == "subwords":
@@ -96,22 +96,22 @@ class BundleInside:
         return path
 
 
-def find_inside(loaded: Any, folder: Path, where: str) -> BundleInside | None:
-    """Finds and unpacks it; None where the model was made without.
+def find_packed_bundle(loaded: Any, folder: Path, where: str) -> PackedBundle | None:
+    """Finds and unpacks the bundle in a model; None if it has none.
 
     Args:
-        loaded: what TensorFlow made of a SavedModel.
-        folder: gets the files; made where it is not there.
+        loaded: a loaded SavedModel.
+        folder: receives the files; created if it does not exist.
         where: what to call the model in an error.
 
     Raises:
-        ModelBundleError: what is inside is no sound bundle. See ``unpack_bundle``.
+        ModelBundleError: the packed bundle is not valid. See ``unpack_bundle``.
     """
-    from model_bundle.layers.description import described
+    from model_bundle.layers.graph import described
 
     found = described(loaded)
     if found is None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
     manifest = unpack_bundle(found["packed"], folder, where)
-    return BundleInside(folder, manifest, tuple(found["labels"]), found["max_tokens"])
+    return PackedBundle(folder, manifest, tuple(found["labels"]), found["max_tokens"])

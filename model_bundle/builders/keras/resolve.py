@@ -1,4 +1,4 @@
-"""Settles how a loaded model is used: which function, what its inputs are fed, what it gives."""
+"""Resolves how a loaded model is used: its function, its inputs and outputs, and how it may be batched."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches
-from model_bundle.builders.keras.input_roles import Role, settle_roles
+from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches, unfrozen_reason
+from model_bundle.builders.keras.input_roles import Role, resolve_roles
 from model_bundle.builders.keras.model import (
     Counting,
     ExampleTexts,
@@ -18,13 +18,11 @@ from model_bundle.builders.keras.model import (
     find_counting,
 )
 from model_bundle.builders.keras.options import KerasChoices
-from model_bundle.builders.keras.packed_bundle import BundleInside, find_inside
+from model_bundle.builders.keras.packed_bundle import PackedBundle, find_packed_bundle
 from model_bundle.builders.keras.resolve_inputs import columns_of, make_text_side, max_tokens_of, tokenizer_of
-from model_bundle.builders.keras.resolve_outputs import KerasOutputs, settle_outputs
-from model_bundle.builders.keras.sidecar_files import Beside, find_beside, read_subwords
-from model_bundle.builders.keras.tf1_variables import saved_functions
-from model_bundle.builders.probe_constants import constants_fault
-from model_bundle.builders.tfhub.function import CALL, ModuleFunction
+from model_bundle.builders.keras.resolve_outputs import KerasOutputs, resolve_outputs
+from model_bundle.builders.keras.sidecar_files import Sidecar, find_sidecar, read_subwords
+from model_bundle.builders.tfhub.function import CALL, ModuleFunction, saved_functions
 from model_bundle.builders.tfhub.load import LoadedModule
 from model_bundle.builders.tokenizer import SubwordTokenizer
 from model_bundle.bundle.manifest import TokenizerSpec
@@ -33,18 +31,18 @@ from model_bundle.runtime.golden import GOLDEN_TEXTS
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
 _USUAL = "serving_default"
-# TensorFlow's reports quote whole graphs.
+# TensorFlow's error messages quote whole graphs.
 _MAX_CHARS = 500
 _ALL = np.arange(len(GOLDEN_TEXTS))
 
 
 @dataclass(frozen=True)
-class SettledKeras:
-    """A model and all that was found out about it; ``notes`` are for its user, a line each."""
+class ResolvedKeras:
+    """A model and its measured properties; ``notes`` are for its user, one per line."""
 
     model: KerasModel
-    beside: Beside | None
-    inside: BundleInside | None
+    sidecar: Sidecar | None
+    packed: PackedBundle | None
     subwords: SubwordTokenizer | None
     max_tokens: int | None
     outputs: KerasOutputs
@@ -53,44 +51,46 @@ class SettledKeras:
     notes: tuple[str, ...]
 
 
-def settle_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scratch: Path) -> SettledKeras:
-    """Chooses a function, runs it on a few texts, and draws the conclusions.
+def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scratch: Path) -> ResolvedKeras:
+    """Chooses a function and determines its properties by running it on a few texts.
 
     Args:
         loaded: the model.
-        source: the saved model, beside which its tokenizer and configuration may lie.
-        choices: see there.
+        source: the saved model; its tokenizer and configuration may be next to it.
+        choices: settings that are not in the model.
         scratch: an empty folder.
 
     Raises:
-        SourceError: there are several readings, or none; it fails; or a choice does not fit it.
+        SourceError: its use is ambiguous or unknown, it fails, or a setting does not fit it.
     """
     where = loaded.module.location
     function = _choose(saved_functions(loaded), choices.signature, where)
     check_batch_axes(function, where)
-    inside = find_inside(loaded.loaded, scratch / "inside", where)
-    if inside is not None:
-        choices = inside.complete(choices, function.inputs)
-    roles = settle_roles(function.inputs, _stated(choices), where)
+    packed = find_packed_bundle(loaded.loaded, scratch / "inside", where)
+    if packed is not None:
+        choices = packed.complete(choices, function.inputs)
+    roles = resolve_roles(function.inputs, _stated(choices), where)
     columns = columns_of(function, roles, choices, where)
-    beside, subwords = _tokenizer(roles, inside, source, choices, where)
-    spec = tokenizer_of(roles, subwords, beside, choices, where)
+    sidecar, subwords = _tokenizer(roles, packed, source, choices, where)
+    spec = tokenizer_of(roles, subwords, sidecar, choices, where)
     model = KerasModel(function, roles, spec, columns)
-    max_tokens = max_tokens_of(model, subwords, beside, choices, where)
+    max_tokens = max_tokens_of(model, subwords, sidecar, choices, where)
     texts = ExampleTexts(make_text_side(spec, subwords, max_tokens, scratch), model.inputs())
-    model, found = _look(model, texts, where)
-    outputs = settle_outputs(found, _num_tokens(spec, texts), beside, choices, where)
+    model, found = _inspect(model, texts, where)
+    outputs = resolve_outputs(found, _num_tokens(spec, texts), sidecar, choices, where)
     behaviour = probe_batches(model.run, texts, outputs.specs)
-    notes = [f"uses {function.describe()}", *_input_notes(model, texts, beside, subwords), *outputs.notes]
-    fault = constants_fault(model.signature, model.fed(texts.prepare(GOLDEN_TEXTS).batch(_ALL)))
+    notes = [f"uses {function.describe()}", *_input_notes(model, texts, sidecar, subwords), *outputs.notes]
+    fault = unfrozen_reason(model.signature, model.fed(texts.prepare(GOLDEN_TEXTS).batch(_ALL)))
     if subwords is not None and max_tokens is None:
-        notes.append("no limit of tokens is known: say --max_tokens if the model has one")
+        notes.append("no token limit is known: set --max_tokens if the model has one")
     notes += [*_batch_notes(behaviour, spec.kind), *([f"weights stay variables: {fault}"] if fault else [])]
-    return SettledKeras(model, beside, inside, subwords, max_tokens, outputs, behaviour, fault, tuple(notes))
+    return ResolvedKeras(
+        model, sidecar, packed, subwords, max_tokens, outputs, behaviour, fault, tuple(notes)
+    )
 
 
 def _choose(functions: list[ModuleFunction], wanted: str | None, where: str) -> ModuleFunction:
-    """Takes the signature that was named, else the usual one, else the only one."""
+    """Returns the named signature, else the usual one, else the only one."""
     named = [function for function in functions if function.name != CALL]
     usable = [one for one in functions if one.name == wanted] if wanted else named or functions
     chosen = [one for one in usable if one.name == (wanted or _USUAL)] or usable
@@ -98,19 +98,19 @@ def _choose(functions: list[ModuleFunction], wanted: str | None, where: str) -> 
         return chosen[0]
     listed = "\n".join(f"  {one.describe()}" for one in functions) or "  none"
     asked = f"--signature {wanted}: {where} has no such signature" if wanted else f"{where} needs --signature"
-    raise SourceError(f"{asked}. Those it has:\n{listed}")
+    raise SourceError(f"{asked}. It has:\n{listed}")
 
 
 def _tokenizer(
-    roles: Mapping[str, Role], inside: BundleInside | None, source: Path, choices: KerasChoices, where: str
-) -> tuple[Beside | None, SubwordTokenizer | None]:
-    """Finds the tokenizer of a model that takes token ids: as stated, inside it, or beside it."""
+    roles: Mapping[str, Role], packed: PackedBundle | None, source: Path, choices: KerasChoices, where: str
+) -> tuple[Sidecar | None, SubwordTokenizer | None]:
+    """Finds the tokenizer of a model that takes token ids: as stated, packed inside it, or next to it."""
     if "ids" not in roles.values():
         return None, None
-    if inside is not None and choices.tokenizer is None and inside.manifest.tokenizer.kind == "subwords":
-        return inside.beside, inside.subwords
-    beside = find_beside(source, choices.tokenizer)
-    return beside, read_subwords(beside, choices.lowercase, where)
+    if packed is not None and choices.tokenizer is None and packed.manifest.tokenizer.kind == "subwords":
+        return packed.sidecar, packed.subwords
+    sidecar = find_sidecar(source, choices.tokenizer)
+    return sidecar, read_subwords(sidecar, choices.lowercase, where)
 
 
 def _stated(choices: KerasChoices) -> dict[str, Role]:
@@ -118,8 +118,8 @@ def _stated(choices: KerasChoices) -> dict[str, Role]:
     return {**numeric, **choices.inputs}
 
 
-def _look(model: KerasModel, texts: ExampleTexts, where: str) -> tuple[KerasModel, dict[str, np.ndarray]]:
-    """Runs the golden texts; finds out how a graph counts its tokens where only it knows."""
+def _inspect(model: KerasModel, texts: ExampleTexts, where: str) -> tuple[KerasModel, dict[str, np.ndarray]]:
+    """Runs the golden texts; determines how a graph that takes texts counts its tokens."""
     tf = import_tensorflow()
     batch = texts.prepare(GOLDEN_TEXTS).batch(_ALL)
     try:
@@ -132,35 +132,35 @@ def _look(model: KerasModel, texts: ExampleTexts, where: str) -> tuple[KerasMode
             found = model.run(batch)
     except (tf.errors.OpError, ValueError, TypeError) as error:
         raise SourceError(
-            f"{model.function.describe()} of {where} fails on {len(GOLDEN_TEXTS)} ordinary texts: "
+            f"{model.function.describe()} of {where} fails on {len(GOLDEN_TEXTS)} plain texts: "
             f"{str(error).strip()[:_MAX_CHARS]}"
         ) from error
     return model, found
 
 
 def _num_tokens(spec: TokenizerSpec, texts: ExampleTexts) -> int | None:
-    """Counts the tokens of the longest golden text; None where the graph alone knows."""
+    """Returns the number of tokens of the longest golden text; None if only the graph knows it."""
     if spec.kind in ("text", "none"):
         return None
     return int(texts.prepare(GOLDEN_TEXTS).lengths.max())
 
 
 def _input_notes(
-    model: KerasModel, texts: ExampleTexts, beside: Beside | None, subwords: SubwordTokenizer | None
+    model: KerasModel, texts: ExampleTexts, sidecar: Sidecar | None, subwords: SubwordTokenizer | None
 ) -> list[str]:
     notes = [f"input {name}: {role}" for name, role in sorted(model.roles.items())]
-    if subwords is not None and beside is not None:
-        notes.append(f"tokenizer: {beside.how}" + (f"; {subwords.note}" if subwords.note else ""))
+    if subwords is not None and sidecar is not None:
+        notes.append(f"tokenizer: {sidecar.how}" + (f"; {subwords.note}" if subwords.note else ""))
     if model.tokenizer.lowercase is None and model.tokenizer.kind in ("text", "words"):
         notes.append(
-            "casing: text is left as it is; say --lowercase yes if the model was trained on lower case"
+            "casing: text is not changed; set --lowercase yes if the model was trained on lower case"
         )
     length = max((spec.length or 0 for spec in model.inputs().values()), default=0)
     if length:
         real = texts.prepare(GOLDEN_TEXTS).lengths.mean() / length
         notes.append(
-            f"every text is computed as {length} tokens, however short: of the golden texts "
-            f"{real:.0%} is real, the rest padding"
+            f"every text is padded to {length} tokens: of the golden texts {real:.0%} is real, "
+            "the rest padding"
         )
     return notes
 
@@ -168,13 +168,14 @@ def _input_notes(
 def _batch_notes(behaviour: BatchBehaviour, kind: str) -> list[str]:
     notes = []
     if behaviour.batch_dependent:
-        how = "texts are run one at a time" if kind == "text" else "batches are made of texts of equal length"
+        how = "texts are run one at a time" if kind == "text" else "batches contain texts of equal length"
         why = (
-            f"beside a longer one a text's numbers change, by up to {behaviour.difference:.1g} of their size"
+            f"with a longer text in the batch, values change by up to {behaviour.difference:.1g} of their "
+            "size"
         )
         if np.isinf(behaviour.difference):
-            why = "the model fails where their lengths differ"
+            why = "the model fails if their lengths differ"
         notes.append(f"{how}: {why}")
     if behaviour.min_batch > 1:
-        notes.append("a text is never run alone: the model fails on a batch of one")
+        notes.append("no text is run alone: the model fails on a batch of one")
     return notes

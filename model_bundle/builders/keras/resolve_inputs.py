@@ -1,4 +1,4 @@
-"""Settles how texts and numbers reach a model: columns, tokenizer, limit."""
+"""Resolves how texts and numbers become a model's inputs: columns, tokenizer, limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from model_bundle.builders.keras.input_roles import Role, describe_inputs
 from model_bundle.builders.keras.model import KerasModel
 from model_bundle.builders.keras.options import KerasChoices
-from model_bundle.builders.keras.sidecar_files import Beside
+from model_bundle.builders.keras.sidecar_files import Sidecar
 from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.builders.tokenizer import SubwordTokenizer
 from model_bundle.bundle.manifest import TokenizerSpec
@@ -31,13 +31,13 @@ def columns_of(
         size = 1 if spec.shape.rank == 1 else spec.shape[1] if spec.shape.rank == 2 else None
         if name not in choices.extra_inputs:
             raise SourceError(
-                f"{where} takes numbers: {describe_inputs({name: spec})}. Name the table columns that they "
-                f"come from: --extra_input {name}=COLUMN,… or {name}=x_1..x_{size or 9} for a row of them."
+                f"{where} takes numbers: {describe_inputs({name: spec})}. Name their table columns: "
+                f"--extra_input {name}=COLUMN,… or {name}=x_1..x_{size or 9} for a row of them."
             )
         columns[name] = choices.extra_inputs[name]
         if size is not None and len(columns[name]) != size:
             raise SourceError(
-                f"--extra_input {name}: {len(columns[name])} columns, where the model takes {size} numbers."
+                f"--extra_input {name}: {len(columns[name])} columns, but the model takes {size} numbers."
             )
     return columns
 
@@ -45,18 +45,18 @@ def columns_of(
 def tokenizer_of(
     roles: Mapping[str, Role],
     subwords: SubwordTokenizer | None,
-    beside: Beside | None,
+    sidecar: Sidecar | None,
     choices: KerasChoices,
     where: str,
 ) -> TokenizerSpec:
-    """Tells how texts become input, and refuses options that have no effect on that.
+    """Determines how texts become input, and rejects options that have no effect on it.
 
     Raises:
         SourceError: names such an option.
     """
     kinds = set(roles.values())
     if subwords is not None:
-        spec = TokenizerSpec(kind="subwords", lowercase=subwords.lowercase, pad_id=_pad_id(subwords, beside))
+        spec = TokenizerSpec(kind="subwords", lowercase=subwords.lowercase, pad_id=_pad_id(subwords, sidecar))
     elif "words" in kinds:
         split = choices.word_split or "spaces"
         spec = TokenizerSpec(kind="words", word_split=split, lowercase=choices.lowercase)
@@ -71,17 +71,15 @@ def tokenizer_of(
     }
     for flag, is_unfit in unfit.items():
         if is_unfit:
-            takes = {"text": "finds its own words", "none": "takes no text", "words": "takes words"}
-            raise SourceError(
-                f"{flag}: {where} {takes.get(spec.kind, 'takes token ids')}; leave the option out."
-            )
+            takes = {"text": "splits words itself", "none": "takes no text", "words": "takes words"}
+            raise SourceError(f"{flag}: {where} {takes.get(spec.kind, 'takes token ids')}. Omit the option.")
     return spec
 
 
-def _pad_id(subwords: SubwordTokenizer, beside: Beside | None) -> int:
+def _pad_id(subwords: SubwordTokenizer, sidecar: Sidecar | None) -> int:
     from tokenizers import Tokenizer
 
-    stated = beside.config.get("pad_token_id") if beside else None
+    stated = sidecar.config.get("pad_token_id") if sidecar else None
     if isinstance(stated, int):
         return stated
     tokenizer = Tokenizer.from_str(subwords.json_text)
@@ -92,11 +90,11 @@ def _pad_id(subwords: SubwordTokenizer, beside: Beside | None) -> int:
 def max_tokens_of(
     model: KerasModel,
     subwords: SubwordTokenizer | None,
-    beside: Beside | None,
+    sidecar: Sidecar | None,
     choices: KerasChoices,
     where: str,
 ) -> int | None:
-    """Returns the limit: what was said, never more than the graph takes."""
+    """Returns the token limit: as stated, at most what the graph takes; None if there is none."""
     lengths = {spec.length for spec in model.inputs().values() if spec.length is not None}
     if len(lengths) > 1:
         raise SourceError(
@@ -104,7 +102,7 @@ def max_tokens_of(
         )
     limits = [*lengths]
     if subwords is not None and not lengths:
-        positions = beside.config.get("max_position_embeddings") if beside else None
+        positions = sidecar.config.get("max_position_embeddings") if sidecar else None
         limits = [limit for limit in (positions, subwords.max_tokens) if isinstance(limit, int)]
     limit = min(limits, default=None)
     if choices.max_tokens is None:
@@ -117,7 +115,7 @@ def max_tokens_of(
 def make_text_side(
     spec: TokenizerSpec, subwords: SubwordTokenizer | None, max_tokens: int | None, scratch: Path
 ) -> TextInput:
-    """Makes the text side that the bundle's readers will make; ``scratch`` gets a tokenizer's file."""
+    """Builds the converter of texts as readers of the bundle will; ``scratch`` gets a tokenizer file."""
     if subwords is not None:
         path = scratch / "tokenizer.json"
         path.write_text(subwords.json_text, encoding="utf-8")

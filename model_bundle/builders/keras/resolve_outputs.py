@@ -1,4 +1,4 @@
-"""Settles what a model's outputs are: vectors or scores, of texts or of tokens, and what they are called."""
+"""Resolves a model's outputs: vectors or scores, of texts or of tokens, and their names."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Literal
 import numpy as np
 
 from model_bundle.builders.keras.options import KerasChoices
-from model_bundle.builders.keras.sidecar_files import Beside, labels_in, read_labels
+from model_bundle.builders.keras.sidecar_files import Sidecar, labels_in, read_labels
 from model_bundle.builders.tfhub.bert_preprocessing import LENGTHS
 from model_bundle.builders.tfhub.outputs import describe_outputs
 from model_bundle.bundle.manifest import OutputSpec, Pooling
 from model_bundle.errors import SourceError
 from model_bundle.runtime.golden import GOLDEN_TEXTS
 
-# Sums of softmax in float32 differ from 1 by less.
+# The sum of a softmax in float32 differs from 1 by less.
 _SUM_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class KerasOutputs:
-    """What a model gives, for the manifest; ``notes`` are for its user."""
+    """A model's outputs, for the manifest; ``notes`` are for its user."""
 
     specs: dict[str, OutputSpec]
     default: str
@@ -35,37 +35,36 @@ class KerasOutputs:
     notes: tuple[str, ...]
 
 
-def settle_outputs(
+def resolve_outputs(
     found: Mapping[str, np.ndarray],
     num_tokens: int | None,
-    beside: Beside | None,
+    sidecar: Sidecar | None,
     choices: KerasChoices,
     where: str,
 ) -> KerasOutputs:
-    """Tells what each output is by the arrays that the golden texts gave.
+    """Classifies each output by its array for the golden texts.
 
     Args:
         found: arrays by name.
-        num_tokens: of the longest golden text; None where only the model knows.
-        beside: may tell labels.
-        choices: see there.
+        num_tokens: of the longest golden text; None if only the model knows it.
+        sidecar: its configuration may have labels.
+        choices: settings that are not in the model.
         where: what to call the model in an error.
 
     Raises:
-        SourceError: no output can be used, several could be meant, or labels do not fit.
+        SourceError: no output can be used, several can, or labels do not fit.
     """
     specs, notes = describe_outputs(found, len(GOLDEN_TEXTS), num_tokens, where)
     default = _default(specs, choices.default_output, where)
-    labels, why = _labels(found[default], beside, choices, where)
+    labels, why = _labels(found[default], sidecar, choices, where)
     if choices.task == "embed" or not labels:
         return _vectors(specs, default, choices, notes)
     specs[default] = specs[default].model_copy(
         update={"kind": "class", "per_token": specs[default].kind == "token"}
     )
     scores, regression = _scores(found[default], choices)
-    notes.append(
-        f"classes: {', '.join(labels[:8])}{', …' if len(labels) > 8 else ''} ({why}); {_told(scores)}"
-    )
+    listed = ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
+    notes.append(f"classes: {listed} ({why}); {_describe_scores(scores)}")
     return KerasOutputs(
         specs, default, "classify", labels, scores, choices.multi_label, regression, None, tuple(notes)
     )
@@ -74,12 +73,12 @@ def settle_outputs(
 def _default(specs: Mapping[str, OutputSpec], wanted: str | None, where: str) -> str:
     usable = sorted(name for name in specs if name != LENGTHS)
     if wanted is not None and wanted not in usable:
-        raise SourceError(f"--default_output {wanted}: {where} gives {', '.join(usable)}.")
+        raise SourceError(f"--default_output {wanted}: {where} returns {', '.join(usable)}.")
     if wanted is None and len(usable) > 1:
         lines = "\n".join(
             f"  --default_output {n}  ({specs[n].kind}, {specs[n].dim} numbers)" for n in usable
         )
-        raise SourceError(f"{where} gives several outputs. Name the one that jobs write:\n{lines}")
+        raise SourceError(f"{where} returns several outputs. Name the one that jobs write:\n{lines}")
     return wanted or usable[0]
 
 
@@ -89,16 +88,16 @@ def _vectors(
     is_token = specs[default].kind == "token"
     if choices.pooling is not None and not is_token:
         raise SourceError(
-            f"--pooling {choices.pooling}: {default} is one vector a text already; leave the option out."
+            f"--pooling {choices.pooling}: {default} is already one vector per text. Omit the option."
         )
     pooling = (choices.pooling or Pooling.MEAN) if is_token else None
-    what = f"vectors a token, pooled by {pooling}" if pooling else "a vector a text"
-    notes.append(f"output {default}: {specs[default].dim} numbers, {what} (scores? say --labels or --task)")
+    what = f"one vector per token, pooled by {pooling}" if pooling else "one vector per text"
+    notes.append(f"output {default}: {specs[default].dim} numbers, {what} (for scores: --labels or --task)")
     return KerasOutputs(specs, default, "embed", (), "as_is", False, False, pooling, tuple(notes))
 
 
 def _labels(
-    scores: np.ndarray, beside: Beside | None, choices: KerasChoices, where: str
+    scores: np.ndarray, sidecar: Sidecar | None, choices: KerasChoices, where: str
 ) -> tuple[tuple[str, ...], str]:
     """Returns the names of the classes and their origin; none if the output is not a classification."""
     size = scores.shape[-1]
@@ -106,10 +105,10 @@ def _labels(
         labels = read_labels(choices.labels)
         if len(labels) != size and not (size == 1 and len(labels) == 2 and not choices.multi_label):
             raise SourceError(
-                f"--labels {choices.labels}: {len(labels)} labels, where {where} gives {size} numbers."
+                f"--labels {choices.labels}: {len(labels)} labels, but {where} returns {size} numbers."
             )
         return labels, f"from {choices.labels.name}"
-    config: dict[str, Any] = beside.config if beside else {}
+    config: dict[str, Any] = sidecar.config if sidecar else {}
     is_classifier = any("Classification" in str(name) for name in config.get("architectures") or ())
     if "id2label" in config and len(config["id2label"]) == size and is_classifier:
         return labels_in(config, "config.json"), "from config.json"
@@ -119,7 +118,7 @@ def _labels(
 
 
 def _scores(found: np.ndarray, choices: KerasChoices) -> tuple[Literal["as_is", "softmax", "sigmoid"], bool]:
-    """Tells what makes scores of an output, and whether it is a quantity rather than classes."""
+    """Returns the activation that turns an output into scores, and whether it is a regression."""
     if choices.scores is not None:
         return choices.scores, False
     if np.all((found >= 0) & (found <= 1)):
@@ -137,7 +136,7 @@ def _is_softmax(scores: np.ndarray) -> bool:
     )
 
 
-def _told(scores: str) -> str:
+def _describe_scores(scores: str) -> str:
     return (
-        "the model gives scores" if scores == "as_is" else f"scores are the {scores} of what the model gives"
+        "the model returns scores" if scores == "as_is" else f"scores are the {scores} of the model's output"
     )

@@ -1,4 +1,4 @@
-"""What lies beside a saved model: the tokenizer and the configuration that the old recipe leaves there."""
+"""Finds the files next to a saved model: tokenizer and configuration, as ``save_pretrained`` writes them."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _LEVELS = 2
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A folder with tokenizer files, a configuration, or both. ``how`` tells how it was found."""
+class Sidecar:
+    """A folder with tokenizer files, a configuration, or both. ``how`` says how it was found."""
 
     folder: SourceFolder
     config: dict[str, Any]
     how: str
 
 
-def find_beside(source: Path, stated: Path | None) -> Beside | None:
+def find_sidecar(source: Path, stated: Path | None) -> Sidecar | None:
     """Finds the tokenizer and configuration of a model.
 
-    Looked for in the model itself where it is a folder, in the folders above it, and in their other folders.
+    Looks in the model itself if it is a folder, in the folders above it, and in its sibling folders.
 
     Args:
         source: the saved model.
-        stated: ``--tokenizer``, which decides.
+        stated: ``--tokenizer``, which takes precedence.
 
     Raises:
         SourceError: the stated folder has no tokenizer, or several folders have one.
@@ -49,7 +49,7 @@ def find_beside(source: Path, stated: Path | None) -> Beside | None:
         if len(found) > 1:
             listed = "\n".join(f"  --tokenizer {folder}" for folder in found)
             raise SourceError(
-                f"{source} lies beside several tokenizers. Name the one of this model:\n{listed}"
+                f"There are several tokenizers next to {source}. Name the one of this model:\n{listed}"
             )
         if found:
             return _read(found[0], f"found in {found[0]}")
@@ -70,32 +70,32 @@ def files_beside(source: Path) -> list[Path]:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Reads names of classes, in the order of their numbers.
+    """Reads the names of classes, in the order of the model's outputs.
 
     Args:
-        path: one a line, a JSON list, or JSON with ``id2label`` as in ``config.json``.
+        path: text with one name per line, a JSON list, or JSON with ``id2label`` as in ``config.json``.
 
     Raises:
-        SourceError: it cannot be read, or a name is missing or comes twice.
+        SourceError: it cannot be read, or a name is missing or repeated.
     """
     if not path.is_file():
-        raise SourceError(f"--labels {path}: there is no such file.")
+        raise SourceError(f"--labels {path} does not exist.")
     if path.suffix == ".json":
         labels = labels_in(read_json(path), str(path))
     else:
         labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     if not labels or len(set(labels)) < len(labels):
         raise SourceError(
-            f"--labels {path}: expected different names, one a line or as JSON; found {labels}."
+            f"--labels {path}: expected distinct names, one per line or as JSON; found {labels}."
         )
     return labels
 
 
 def labels_in(content: Any, where: str) -> tuple[str, ...]:
-    """Takes labels out of JSON: a list, or ``id2label`` with numbers from 0.
+    """Extracts labels from JSON: a list, or ``id2label`` with numbers from 0.
 
     Raises:
-        SourceError: it holds something else.
+        SourceError: the JSON contains something else.
     """
     named = content.get("id2label", content) if isinstance(content, dict) else content
     if isinstance(named, list) and all(isinstance(name, str) for name in named):
@@ -105,27 +105,27 @@ def labels_in(content: Any, where: str) -> tuple[str, ...]:
     raise SourceError(f"{where}: expected a list of labels, or id2label with numbers from 0.")
 
 
-def read_subwords(beside: Beside | None, lowercase: bool | None, where: str) -> SubwordTokenizer:
+def read_subwords(sidecar: Sidecar | None, lowercase: bool | None, where: str) -> SubwordTokenizer:
     """Reads the tokenizer of a model that takes token ids.
 
     Raises:
-        SourceError: there is none.
+        SourceError: there is no tokenizer.
     """
-    if beside is None or not _has_tokenizer(beside.folder.root):
+    if sidecar is None or not _has_tokenizer(sidecar.folder.root):
         raise SourceError(
-            f"{where} takes token ids, and no tokenizer lies beside it. Name the folder of its tokenizer "
+            f"{where} takes token ids, but no tokenizer is next to it. Name the folder of its tokenizer "
             f"({', '.join(_TOKENIZER_FILES)}): --tokenizer DIR"
         )
-    return read_tokenizer(beside.folder, lowercase)
+    return read_tokenizer(sidecar.folder, lowercase)
 
 
-def _read(folder: Path, how: str) -> Beside:
+def _read(folder: Path, how: str) -> Sidecar:
     opened = SourceFolder(folder)
-    return Beside(opened, opened.json_object("config.json") or {}, how)
+    return Sidecar(opened, opened.json_object("config.json") or {}, how)
 
 
 def _levels(source: Path) -> Iterator[list[Path]]:
-    """Returns the folders that have a tokenizer, nearest first."""
+    """Yields the folders with a tokenizer, by level, nearest first."""
     here = source.resolve()
     if here.is_dir() and _has_tokenizer(here):
         yield [here]

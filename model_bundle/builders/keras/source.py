@@ -1,4 +1,4 @@
-"""What somebody named as a saved model: found in folders, told apart by the bytes of files, not by names."""
+"""Finds the saved model in a place that the user named, and its format by content, not by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model_bundle.errors import SourceError
 Kind = Literal["saved_model", "keras_zip", "h5_model", "h5_weights", "architecture", "checkpoint"]
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-# Beside a SavedModel lie its versions (saved_model/1), one folder down.
+# A SavedModel may be in a version folder (saved_model/1), one level deeper.
 _DEPTH = 2
 _CONFIG = "config.json"
 _TRANSFORMERS = (SAFETENSORS, SAFETENSORS_INDEX, KERAS_H5)
@@ -40,18 +40,18 @@ class KerasSource:
 
     @property
     def title(self) -> str:
-        """What to call its form."""
+        """The name of its format."""
         return _TITLES[self.kind]
 
 
 def find_source(place: Path) -> KerasSource:
-    """Finds the saved model that is meant.
+    """Finds the saved model in a place.
 
     Args:
-        place: a SavedModel's folder, a folder that holds one model, a file, or the prefix of a checkpoint.
+        place: a SavedModel's folder, a folder with one model in it, a file, or the prefix of a checkpoint.
 
     Raises:
-        SourceError: there is none, or there are several; they are listed.
+        SourceError: there is no model, or there are several, which are listed.
     """
     if place.name in SAVED_MODEL_FILES and place.is_file():
         return KerasSource("saved_model", place.parent)
@@ -59,28 +59,28 @@ def find_source(place: Path) -> KerasSource:
     if kind is not None:
         return KerasSource(kind, place.with_suffix("") if place.suffix == ".index" else place)
     if not place.exists():
-        raise SourceError(f"{place}: there is no such folder, file or checkpoint.")
+        raise SourceError(f"{place} is not an existing folder, file or checkpoint.")
     if place.is_file():
         raise SourceError(
-            f"{place} is no saved model: expected a zip (.keras), HDF5 (.h5), a Keras architecture in JSON, "
-            "a checkpoint (.index) or a SavedModel's folder."
+            f"{place} is not a saved model: expected a zip (.keras), HDF5 (.h5), a Keras architecture in "
+            "JSON, a checkpoint (.index) or the folder of a SavedModel."
         )
     found = [KerasSource(kind, path) for path, kind in _inside(place, _DEPTH)]
     whole = [source for source in found if source.kind in _WHOLE]
     chosen = whole or [source for source in found if source.kind == "architecture"] or found
     if not whole and (place / _CONFIG).is_file() and any((place / name).is_file() for name in _TRANSFORMERS):
         raise SourceError(
-            f"{place} is a model of transformers, not of Keras alone. Build it with: python -m model_bundle "
-            f"build bert {place} --output DIR, and --task classify for its classes."
+            f"{place} is a model of transformers. Build it with: "
+            f"python -m model_bundle build bert {place} --output DIR (for classes: --task classify)."
         )
     if len(chosen) == 1:
         return chosen[0]
     listed = "\n".join(f"  {source.path}  ({source.title})" for source in chosen) or "  nothing"
-    raise SourceError(f"{place} holds no one saved model; name one of those it holds:\n{listed}")
+    raise SourceError(f"{place} does not contain exactly one saved model. Name one:\n{listed}")
 
 
 def kind_of(path: Path) -> Kind | None:
-    """Tells what a path is; None where it is no saved model itself."""
+    """Returns the format of the saved model at a path; None if it is not one."""
     if path.is_dir():
         is_model = any((path / name).is_file() for name in SAVED_MODEL_FILES)
         return "saved_model" if is_model else None
@@ -101,7 +101,7 @@ def read_architecture(data: bytes | str, where: str) -> dict[str, object]:
     """Reads a Keras architecture, which may be JSON in a JSON string: ``json.dump(model.to_json(), file)``.
 
     Raises:
-        SourceError: it is something else.
+        SourceError: it is not an architecture.
     """
     try:
         content = json.loads(data)
@@ -110,7 +110,7 @@ def read_architecture(data: bytes | str, where: str) -> dict[str, object]:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise SourceError(f"{where} is not JSON ({error}). Save the architecture again.") from error
     if not isinstance(content, dict) or not {"class_name", "config"} <= content.keys():
-        raise SourceError(f"{where} is no Keras architecture: expected an object with class_name and config.")
+        raise SourceError(f"{where} is not a Keras architecture: expected class_name and config.")
     return content
 
 

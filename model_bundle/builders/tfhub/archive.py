@@ -1,4 +1,4 @@
-"""Unpacks an archive that somebody else made, into a folder and never beside it."""
+"""Unpacks an untrusted archive into a folder, and never outside it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from model_bundle.errors import SourceError
 
 _TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
 _ZIP_ENDINGS = (".zip",)
-# Whatever else uses the disk must not fail because of an archive.
+# Other users of the disk must not fail because of an archive.
 _KEPT_FREE_BYTES = 100_000_000
 ENDINGS = (*_TAR_ENDINGS, *_ZIP_ENDINGS)
 
 
 @dataclass(frozen=True)
 class _Member:
-    """One entry of an archive.
+    """An entry of an archive.
 
-    ``kind`` is ``file``, ``folder`` or ``other``; ``size`` is that of the unpacked file, in bytes.
+    ``kind`` is ``file``, ``folder`` or ``other``; ``size`` is in bytes, unpacked.
     """
 
     name: str
@@ -40,20 +40,20 @@ def unpack(archive: Path, folder: Path) -> Path:
     """Unpacks plain files and folders.
 
     Args:
-        archive: by its ending a tar file, compressed or not, or a zip file.
-        folder: is made; nothing is written outside of it.
+        archive: a tar file, compressed or not, or a zip file, by its suffix.
+        folder: is created; nothing is written outside it.
 
     Returns:
         ``folder``.
 
     Raises:
-        SourceError: no such kind of archive, damaged, an entry is a link, a special file, or lies outside, or
-            what is in it would fill the disk.
+        SourceError: the archive is of another kind or damaged; an entry is a link or special file, or outside
+            the folder; or the content would fill the disk.
     """
     if not archive.name.lower().endswith(ENDINGS):
         raise SourceError(
-            f"{archive} is a file but no archive that can be unpacked ({', '.join(ENDINGS)}). "
-            "Name the folder that holds saved_model.pb, or an archive of it."
+            f"{archive} is not an archive that can be unpacked ({', '.join(ENDINGS)}). "
+            "Name the folder that contains saved_model.pb, or an archive of it."
         )
     members = _zip_members if archive.name.lower().endswith(_ZIP_ENDINGS) else _tar_members
     folder.mkdir(parents=True)
@@ -62,19 +62,17 @@ def unpack(archive: Path, folder: Path) -> Path:
             _check_space(member, folder, archive)
             _write(member, folder, archive)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise SourceError(
-            f"{archive} is damaged or was not downloaded to its end ({error}). Get it again."
-        ) from error
+        raise SourceError(f"{archive} is damaged or incomplete ({error}). Download it again.") from error
     return folder
 
 
 def _check_space(member: _Member, folder: Path, archive: Path) -> None:
-    """Refuses an entry that there is no room for, before any of it is written."""
+    """Rejects an entry that does not fit on the disk, before any of it is written."""
     free = shutil.disk_usage(folder).free
     if member.size > free - _KEPT_FREE_BYTES:
         raise SourceError(
-            f"{archive} was not unpacked: its entry {member.name!r} has {member.size} bytes, and there is "
-            f"room for {free} at {folder}. If that is meant, set TMPDIR to a folder on a larger disk."
+            f"{archive} was not unpacked: its entry {member.name!r} has {member.size} bytes, and only "
+            f"{free} are free at {folder}. If the size is right, set TMPDIR to a folder on a larger disk."
         )
 
 
@@ -82,13 +80,13 @@ def _write(member: _Member, folder: Path, archive: Path) -> None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\0" in member.name:
         raise SourceError(
-            f"{archive} was not unpacked: its entry {member.name!r} would lie outside the folder. "
+            f"{archive} was not unpacked: its entry {member.name!r} would be outside the folder. "
             "Do not trust this archive."
         )
     if member.kind == "other":
         raise SourceError(
-            f"{archive} was not unpacked: its entry {member.name!r} is a link or special file; a module "
-            "holds plain files. Pack it again with links followed (tar --dereference)."
+            f"{archive} was not unpacked: its entry {member.name!r} is a link or special file; expected "
+            "plain files. Pack it again with links followed (tar --dereference)."
         )
     target = folder.joinpath(*path.parts)
     if member.kind == "folder":

@@ -1,4 +1,4 @@
-"""Joins a BERT encoder of TF-Hub with its preprocessing module: one graph that takes texts."""
+"""Joins a BERT encoder of TF-Hub with its preprocessing module to one graph that takes texts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ LENGTHS = "sequence_len"
 
 
 def preprocessing(loaded: LoadedModule) -> tuple[ModuleFunction, dict[Role, str], int]:
-    """Finds what makes token ids of texts.
+    """Finds the function of a preprocessing module that converts texts to token ids.
 
     Returns:
-        the function, the name of its output for each role, and the number of ids it gives for a short text:
-        such modules fill up and cut to one length.
+        The function, its output name by role, and the number of ids it returns for a short text, because such
+        modules pad and truncate to one length.
 
     Raises:
-        SourceError: nothing in it takes texts and gives ids with a mask.
+        SourceError: no function takes texts and returns ids with a mask.
     """
     tf = import_tensorflow()
     functions = [f for f in module_functions(loaded) if set((roles_of(f) or {}).values()) == {"text"}]
@@ -34,8 +34,8 @@ def preprocessing(loaded: LoadedModule) -> tuple[ModuleFunction, dict[Role, str]
             return function, roles, int(ids[roles["ids"]].shape[1])
     listed = "; ".join(function.describe() for function in module_functions(loaded)) or "nothing"
     raise SourceError(
-        f"--preprocess {loaded.module.location}: expected a module that takes texts and gives token ids "
-        f"with a mask, as bert_en_uncased_preprocess does. It offers: {listed}."
+        f"--preprocess {loaded.module.location}: expected a module that takes texts and returns token "
+        f"ids with a mask, like bert_en_uncased_preprocess. It has: {listed}."
     )
 
 
@@ -47,24 +47,24 @@ def join(
     *,
     trim: bool,
 ) -> ModuleFunction:
-    """Makes one function of both: texts in, the encoder's outputs and ``sequence_len`` out.
+    """Joins both to one function: texts in, the encoder's outputs and ``sequence_len`` out.
 
     Args:
-        encoder: takes ids, mask and perhaps types.
-        encoder_roles: by the names of its inputs.
+        encoder: takes ids, mask and optionally types.
+        encoder_roles: role by input name.
         maker: takes texts.
-        made_roles: the names of its outputs.
-        trim: drop the padding that no text of a batch needs, which saves most of the work on short texts.
+        made_roles: output name by role.
+        trim: remove the padding that no text of a batch needs, which saves most of the work on short texts.
 
     Raises:
-        SourceError: the encoder needs an input that the other does not make.
+        SourceError: the encoder needs an input that the preprocessing module does not return.
     """
     tf = import_tensorflow()
     missing = sorted(name for name, role in encoder_roles.items() if role not in made_roles)
     if missing:
         raise SourceError(
-            f"The encoder takes {', '.join(sorted(encoder_roles))}, the preprocessing module makes "
-            f"{', '.join(sorted(made_roles.values()))}: nothing for {', '.join(missing)}. Name the "
+            f"The encoder takes {', '.join(sorted(encoder_roles))}, the preprocessing module returns "
+            f"{', '.join(sorted(made_roles.values()))}: nothing for {', '.join(missing)}. Use the "
             "preprocessing module that the encoder's page names."
         )
 
@@ -82,6 +82,6 @@ def join(
 
 
 def takes_any_length(encoder: ModuleFunction) -> bool:
-    """Whether the encoder may be fed fewer tokens than the preprocessing module fills up to."""
+    """Whether the encoder accepts fewer tokens than the preprocessing module pads to."""
     shapes = [spec.shape for spec in encoder.inputs.values()]
     return all(shape.rank is None or shape[1] is None for shape in shapes)

@@ -1,4 +1,4 @@
-"""What a loaded module can be called with, in one form: named tensors in, named tensors out."""
+"""The functions of a loaded module in one form: named tensors in, named tensors out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_bundle.builders.tfhub.load import LoadedModule
+from model_bundle.errors import SourceError
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
-# What a module's own ``__call__`` is called among its signatures.
+# The name of a module's ``__call__`` among its signatures.
 CALL = "call"
 _ANONYMOUS = "default"
 
@@ -18,8 +19,8 @@ _ANONYMOUS = "default"
 class ModuleFunction:
     """A signature, or a module's ``__call__`` with one set of inputs.
 
-    ``inputs`` are TensorSpecs; ``call`` takes tensors by these names as keywords, and gives tensors by name.
-    ``is_call`` tells a ``__call__`` from a signature, ``is_named`` whether it names its outputs.
+    ``inputs`` are TensorSpecs; ``call`` takes tensors by these names as keywords, and returns tensors by
+    name. ``is_call``: it is a ``__call__``, not a signature. ``is_named``: it names its outputs.
     """
 
     name: str
@@ -29,7 +30,7 @@ class ModuleFunction:
     is_named: bool = True
 
     def describe(self) -> str:
-        """Tells its name and inputs on a line."""
+        """Returns its name and inputs on one line."""
         inputs = ", ".join(
             f"{name}: {spec.dtype.name}{_shape(spec)}" for name, spec in sorted(self.inputs.items())
         )
@@ -37,7 +38,7 @@ class ModuleFunction:
 
 
 def module_functions(loaded: LoadedModule) -> list[ModuleFunction]:
-    """Lists what a module can be called with: signatures by name, then its ``__call__``."""
+    """Returns the functions of a module: signatures by name, then its ``__call__``."""
     signatures = [_from_signature(name, loaded.signatures[name]) for name in sorted(loaded.signatures)]
     return [*signatures, *_from_callable(loaded.loaded)]
 
@@ -48,7 +49,7 @@ def _from_signature(name: str, signature: Any) -> ModuleFunction:
 
 
 def _from_callable(loaded: Any) -> Iterator[ModuleFunction]:
-    """Returns every way to call a module; those for training come last."""
+    """Yields every trace of a module's ``__call__``; those for training come last."""
     tf = import_tensorflow()
     function = loaded.__call__ if callable(loaded) else None
     traced = list(getattr(function, "concrete_functions", None) or ())
@@ -61,7 +62,7 @@ def _from_callable(loaded: Any) -> Iterator[ModuleFunction]:
 
 
 def _from_trace(tf: Any, function: Any, traced: Any) -> ModuleFunction | None:
-    """Binds what a trace was made with, and leaves its tensors open; None where they have no names."""
+    """Binds the non-tensor arguments of a trace; None if its tensors have no distinct names."""
     structure = traced.structured_input_signature
     leaves = tf.nest.flatten(structure)
     specs = [leaf for leaf in leaves if isinstance(leaf, tf.TypeSpec)]
@@ -80,7 +81,7 @@ def _from_trace(tf: Any, function: Any, traced: Any) -> ModuleFunction | None:
 
 
 def _input_names(structure: Any, specs: list[Any]) -> list[str]:
-    """Names tensors by their key where one argument is a dict of them all, else as the trace does."""
+    """Names tensors by their keys if one argument is a dict of them all, else as the trace does."""
     positional, _ = structure
     if positional and isinstance(positional[0], Mapping) and len(positional[0]) == len(specs):
         return sorted(positional[0])  # the order in which a dict is flattened
@@ -88,7 +89,7 @@ def _input_names(structure: Any, specs: list[Any]) -> list[str]:
 
 
 def _named(tf: Any, outputs: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Flattens outputs to named tensors: ``name``, ``name_0`` in a list; what is no tensor is left out."""
+    """Flattens outputs to named tensors: ``name``, ``name_0`` in a list. Other values are left out."""
     if isinstance(outputs, Mapping):
         for key, value in outputs.items():
             yield from _named(tf, value, f"{prefix}_{key}" if prefix else str(key))
@@ -103,3 +104,55 @@ def _shape(spec: Any) -> str:
     if spec.shape.rank is None:
         return "[…]"
     return str(["?" if size is None else size for size in spec.shape]).replace("'", "")
+
+
+_FIRST_KIND = ("VariableV2", "Variable")
+_TABLES = ("HashTableV2", "HashTable", "MutableHashTableV2", "LookupTableFindV2")
+
+
+def saved_functions(loaded: LoadedModule) -> list[ModuleFunction]:
+    """Returns the functions of a model in a form that can be saved again.
+
+    Variables of TensorFlow 1's first kind live in a session only: TensorFlow 2 loads and runs such a graph,
+    but loses their values when saving it. As constants they are kept.
+
+    Raises:
+        SourceError: the graph has such variables and also tables, which cannot become constants.
+    """
+    import_tensorflow()
+    from tensorflow.python.saved_model import loader_impl
+
+    graphs = loader_impl.parse_saved_model(str(loaded.module.path)).meta_graphs
+    serving = [graph for graph in graphs if "serve" in graph.meta_info_def.tags] or list(graphs)
+    operations = {node.op for graph in serving for node in graph.graph_def.node}
+    if not operations & set(_FIRST_KIND):
+        return module_functions(loaded)
+    if operations & set(_TABLES):
+        raise SourceError(
+            f"{loaded.module.location} has both reference variables of TensorFlow 1 and tables, which cannot "
+            "be saved again together. Export it with resource variables: tf.enable_resource_variables()."
+        )
+    return [
+        _constant(loaded, serving[0], name, signature)
+        for name, signature in sorted(serving[0].signature_def.items())
+        if signature.method_name != "__saved_model_init_op"
+    ]
+
+
+def _constant(loaded: LoadedModule, graph: Any, name: str, signature: Any) -> ModuleFunction:
+    """Builds a function from one signature, with its weights as constants."""
+    tf = import_tensorflow()
+    v1 = tf.compat.v1
+    given, made = dict(signature.inputs), dict(signature.outputs)
+    with v1.Session(graph=tf.Graph()) as session:
+        v1.saved_model.load(session, list(graph.meta_info_def.tags), str(loaded.module.path))
+        nodes = sorted({info.name.split(":")[0] for info in (*given.values(), *made.values())})
+        frozen = v1.graph_util.convert_variables_to_constants(session, session.graph.as_graph_def(), nodes)
+    wrapped = v1.wrap_function(lambda: tf.graph_util.import_graph_def(frozen, name=""), [])
+    feeds = [wrapped.graph.as_graph_element(info.name) for info in given.values()]
+    fetches = {key: wrapped.graph.as_graph_element(info.name) for key, info in made.items()}
+    pruned = wrapped.prune(feeds, fetches)
+    specs = {
+        key: tf.TensorSpec(feed.shape, feed.dtype, name=key) for key, feed in zip(given, feeds, strict=True)
+    }
+    return ModuleFunction(name, specs, lambda **tensors: dict(pruned(*(tensors[key] for key in given))))

@@ -1,4 +1,4 @@
-"""A module's function as a model: texts to its inputs, its outputs as a bundle wants them, and its export."""
+"""A module's function as a model: prepares its inputs, converts its outputs, and traces its signature."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RANKS = {"text": 1, "words": 2, "lengths": 1}
 
 @dataclass(frozen=True)
 class HubModel:
-    """A function that takes texts, or words and their number; ``roles`` by the names of its inputs."""
+    """A function that takes texts, or words and their number; ``roles`` is by input name."""
 
     function: ModuleFunction
     roles: Mapping[str, Role]
@@ -29,25 +29,25 @@ class HubModel:
     max_tokens: int | None
 
     def text_side(self) -> TextInput:
-        """Returns what makes texts into input, as the bundle's readers will."""
+        """Returns the converter of texts to inputs, as readers of the bundle will build it."""
         if self.tokenizer.kind == "words":
             return WordInput(self.tokenizer, self.max_tokens)
         return PlainTextInput()
 
     def inputs(self) -> dict[str, InputSpec]:
-        """Returns the inputs for the manifest, in the types that the module asks for."""
+        """Returns the inputs for the manifest, with the module's dtypes."""
         specs = self.function.inputs
         return {n: InputSpec(role=role, dtype=specs[n].dtype.name) for n, role in sorted(self.roles.items())}
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the module as it was loaded: arrays by role in, by output name out."""
+        """Runs the module as loaded: maps arrays by role to arrays by output name."""
         tf = import_tensorflow()
         specs = self.function.inputs
         fed = {n: tf.constant(inputs[role], dtype=specs[n].dtype) for n, role in self.roles.items()}
         return {name: value.numpy() for name, value in self._call(fed).items()}
 
     def signature(self) -> Any:
-        """Returns a concrete function with the module's own names, to export."""
+        """Returns a concrete function with the module's own input names, for export."""
         tf = import_tensorflow()
         specs = {
             name: tf.TensorSpec([None] * _RANKS[role], self.function.inputs[name].dtype, name=name)
@@ -56,7 +56,7 @@ class HubModel:
         return tf.function(lambda **fed: self._call(fed), autograph=False).get_concrete_function(**specs)
 
     def _call(self, fed: Mapping[str, Any]) -> dict[str, Any]:
-        """Calls the module; whatever floats it gives become float32, and its lengths int32."""
+        """Calls the module; converts floating-point outputs to float32, and lengths to int32."""
         tf = import_tensorflow()
         outputs = self.function.call(**fed)
         wanted = {name: tf.float32 for name, value in outputs.items() if value.dtype.is_floating}

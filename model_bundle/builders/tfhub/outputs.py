@@ -1,4 +1,4 @@
-"""What the outputs of a module are: looked at, not assumed."""
+"""Describes the outputs of a module by running it, whatever their names."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from model_bundle.builders.tfhub.bert_preprocessing import LENGTHS
 from model_bundle.bundle.manifest import OutputSpec
 from model_bundle.errors import SourceError
 
-# The first of these is what a job writes unless told otherwise; else any vector a text, then any a token.
+# The default output is the first of these; else any vector per text, then any vector per token.
 _USUAL = ("elmo", "sequence_output", "default")
-# TF-Hub's BERT encoders list the states after each layer; before the first are the embeddings.
+# TF-Hub's BERT encoders number the states after each layer from 0; our layer 0 is the embeddings.
 _BERT_LAYER = re.compile(r"encoder_outputs_(\d+)")
 
 
 def describe_outputs(
     outputs: Mapping[str, np.ndarray], num_texts: int, num_tokens: int | None, location: str
 ) -> tuple[dict[str, OutputSpec], list[str]]:
-    """Tells what each output is by the array it gave for some texts.
+    """Classifies each output by the array it returned for some texts.
 
     Args:
         outputs: arrays by name.
-        num_texts: how many texts went in.
-        num_tokens: the longest one; None where only the module knows, and tells in ``sequence_len``.
+        num_texts: the number of texts.
+        num_tokens: of the longest text; None if only the module knows, which returns ``sequence_len``.
         location: what to call the module in an error.
 
     Returns:
-        Specifications by name, and a line on each output that cannot be used.
+        Specifications by name, and a note on each output that cannot be used.
 
     Raises:
-        SourceError: none can be used.
+        SourceError: no output can be used.
     """
     specs: dict[str, OutputSpec] = {}
     notes: list[str] = []
@@ -44,18 +44,18 @@ def describe_outputs(
     for name in sorted(outputs.keys() - specs.keys()):
         kind = _kind(outputs[name], num_texts, num_tokens)
         if kind is None:
-            notes.append(f"output {name} is left out: {_why_not(outputs[name], num_texts, num_tokens)}")
+            notes.append(
+                f"output {name} is left out: {_rejection_reason(outputs[name], num_texts, num_tokens)}"
+            )
         else:
             specs[name] = OutputSpec(kind=kind, dim=outputs[name].shape[-1], layer=_layer(name))
     if not specs.keys() - {LENGTHS}:
-        raise SourceError(
-            f"{location} gives nothing that is a vector:\n" + "\n".join(notes or ["no outputs"])
-        )
+        raise SourceError(f"{location} returns no vectors:\n" + "\n".join(notes or ["no outputs"]))
     return specs, notes
 
 
 def default_output(specs: Mapping[str, OutputSpec]) -> str:
-    """Chooses what a job writes unless told otherwise."""
+    """Chooses the output that jobs write by default."""
     named = [name for name in _USUAL if name in specs]
     by_kind = [name for kind in ("text", "token") for name in sorted(specs) if specs[name].kind == kind]
     return (named + by_kind)[0]
@@ -70,11 +70,11 @@ def _kind(array: np.ndarray, num_texts: int, num_tokens: int | None) -> Literal[
     return "token" if is_token else None
 
 
-def _why_not(array: np.ndarray, num_texts: int, num_tokens: int | None) -> str:
+def _rejection_reason(array: np.ndarray, num_texts: int, num_tokens: int | None) -> str:
     shape = f"it is {array.dtype.name}{list(array.shape)} for {num_texts} texts"
     if array.ndim == 3 and array.dtype.kind == "f" and num_tokens is None:
-        return f"{shape}, and the module does not tell which tokens are padding (no output {LENGTHS})"
-    return f"{shape}, where float[texts, dim] or float[texts, tokens, dim] belongs"
+        return f"{shape}, and which tokens are padding is unknown (no output {LENGTHS})"
+    return f"{shape}, expected float[texts, dim] or float[texts, tokens, dim]"
 
 
 def _layer(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Settles how a module is used: which function, how texts reach it, what it gives, how it takes batches."""
+"""Resolves how a module is used: its function, its inputs and outputs, and how it may be batched."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches
-from model_bundle.builders.probe_constants import constants_fault
+from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches, unfrozen_reason
 from model_bundle.builders.tfhub.bert_preprocessing import join, preprocessing, takes_any_length
 from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.builders.tfhub.load import LoadedModule
@@ -21,18 +20,18 @@ from model_bundle.errors import SourceError
 from model_bundle.runtime.golden import GOLDEN_TEXTS
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
-# TensorFlow's reports quote whole graphs.
+# TensorFlow's error messages quote whole graphs.
 _MAX_CHARS = 500
 
 
 @dataclass(frozen=True)
 class HubChoices:
-    """What a module does not say.
+    """Settings that are not in a module.
 
-    ``signature`` is one of its signatures, or ``call``; None chooses. ``preprocess`` is the handle of the
-    module that makes a BERT encoder's ids. ``word_split`` and ``max_tokens`` are for modules that take words,
-    ``pooling`` for those that give a vector a token. ``name``, ``licence``, ``origin`` go into the manifest.
-    ``allow_ops`` are operations that it may use although they reach beyond its graph.
+    ``signature`` is one of its signatures, or ``call``; None chooses. ``preprocess`` is the handle of a BERT
+    encoder's preprocessing module. ``word_split`` and ``max_tokens`` are for modules that take words,
+    ``pooling`` for those that return a vector per token. ``name``, ``licence``, ``origin`` go into the
+    manifest. ``allow_ops`` are operations that it may use although they reach beyond the graph.
     """
 
     signature: str | None = None
@@ -48,11 +47,11 @@ class HubChoices:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """A model and all that was found out about it; ``notes`` are for its user, a line each.
+class ResolvedModule:
+    """A model and its measured properties; ``notes`` are for its user, one per line.
 
-    ``reference`` gives what the module itself gives for the same texts: the model, unless it was changed.
-    ``freeze_reason`` is why weights should stay variables, None where they may become constants.
+    ``reference`` computes the module's original outputs: the model itself, unless it was changed.
+    ``freeze_reason`` is why weights must stay variables; None if they may become constants.
     """
 
     model: HubModel
@@ -65,52 +64,52 @@ class Settled:
     notes: tuple[str, ...]
 
 
-def settle(loaded: LoadedModule, helper: LoadedModule | None, choices: HubChoices) -> Settled:
-    """Chooses a function, runs it on a few texts, and draws the conclusions.
+def resolve_module(loaded: LoadedModule, helper: LoadedModule | None, choices: HubChoices) -> ResolvedModule:
+    """Chooses a function and determines its properties by running it on a few texts.
 
     Args:
         loaded: the module.
         helper: its preprocessing module.
-        choices: see there.
+        choices: settings that are not in the module.
 
     Raises:
-        SourceError: no function can be used, it fails, or a choice does not fit it.
+        SourceError: no function can be used, it fails, or a setting does not fit it.
     """
     function, roles = choose_function(loaded, choices.signature)
     note = f"uses {function.describe()}"
     if "ids" not in roles.values():
         model = _direct(function, roles, choices)
-        return _look(model, model, loaded, choices, (note,))
+        return _inspect(model, model, loaded, choices, (note,))
     if helper is None:
         raise SourceError(
-            f"{loaded.module.location} takes token ids: {function.describe()}. Name the module that makes "
-            "them of texts, which its page names: --preprocess HANDLE|DIR"
+            f"{loaded.module.location} takes token ids: {function.describe()}. Name its preprocessing "
+            "module, which its page names: --preprocess HANDLE|DIR"
         )
-    return _settle_pair(function, roles, loaded, helper, choices, note)
+    return _resolve_pair(function, roles, loaded, helper, choices, note)
 
 
 def _direct(function: ModuleFunction, roles: Mapping[str, Role], choices: HubChoices) -> HubModel:
     if choices.preprocess is not None:
-        raise SourceError(f"--preprocess: {function.describe()} takes no token ids; leave the option out.")
+        raise SourceError(f"--preprocess: {function.describe()} takes no token ids. Omit the option.")
     if "words" in roles.values():
         spec = TokenizerSpec(kind="words", word_split=choices.word_split or "spaces")
         return HubModel(function, roles, spec, choices.max_tokens)
-    _refuse_word_choices(function, choices)
+    _reject_word_options(function, choices)
     return HubModel(function, roles, TokenizerSpec(kind="text"), None)
 
 
-def _settle_pair(
+def _resolve_pair(
     encoder: ModuleFunction,
     roles: Mapping[str, Role],
     loaded: LoadedModule,
     helper: LoadedModule,
     choices: HubChoices,
     note: str,
-) -> Settled:
-    """Joins encoder and preprocessing; without the padding that no text needs, where that changes nothing."""
-    _refuse_word_choices(encoder, choices)
+) -> ResolvedModule:
+    """Joins encoder and preprocessing; removes unneeded padding if that does not change the vectors."""
+    _reject_word_options(encoder, choices)
     maker, made, max_ids = preprocessing(helper)
-    notes = (note, f"cuts each text at {max_ids} tokens, as {helper.module.name} does; no row will say so")
+    notes = (note, f"truncates texts to {max_ids} tokens, like {helper.module.name}; rows do not record this")
 
     def joined(trim: bool) -> HubModel:
         function = join(encoder, roles, maker, made, trim=trim)
@@ -118,28 +117,26 @@ def _settle_pair(
 
     whole = joined(trim=False)
     if takes_any_length(encoder):
-        settled = _look(joined(trim=True), whole, loaded, choices, notes)
-        if not settled.behaviour.batch_dependent:
-            return settled
-    return _look(whole, whole, loaded, choices, notes)
+        resolved = _inspect(joined(trim=True), whole, loaded, choices, notes)
+        if not resolved.behaviour.batch_dependent:
+            return resolved
+    return _inspect(whole, whole, loaded, choices, notes)
 
 
-def _look(
+def _inspect(
     model: HubModel, reference: HubModel, loaded: LoadedModule, choices: HubChoices, notes: tuple[str, ...]
-) -> Settled:
-    """Runs a model on the golden texts and on the probe's, and describes what came out."""
+) -> ResolvedModule:
+    """Runs a model on the golden texts and on those of the probe, and describes the results."""
     behaviour, outputs, left_out = _run(model, loaded)
     default = default_output(outputs)
     pooling = choices.pooling
     if outputs[default].kind != "token" and pooling is not None:
-        raise SourceError(
-            f"--pooling {pooling}: {default} is one vector a text already; leave the option out."
-        )
+        raise SourceError(f"--pooling {pooling}: {default} is already one vector per text. Omit the option.")
     if outputs[default].kind == "token" and pooling is None:
         pooling = Pooling.MEAN
-    fault = _constants_fault(model)
+    fault = _unfrozen_reason(model)
     frozen = (f"weights stay variables: {fault}",) if fault else ()
-    return Settled(
+    return ResolvedModule(
         model=model,
         reference=reference,
         outputs=outputs,
@@ -159,33 +156,31 @@ def _run(model: HubModel, loaded: LoadedModule) -> tuple[BatchBehaviour, dict[st
         found = model.run(prepared.batch(np.arange(len(GOLDEN_TEXTS))))
     except (import_tensorflow().errors.OpError, ValueError, TypeError) as error:
         raise SourceError(
-            f"{model.function.describe()} of {loaded.module.location} fails on {len(GOLDEN_TEXTS)} ordinary "
+            f"{model.function.describe()} of {loaded.module.location} fails on {len(GOLDEN_TEXTS)} plain "
             f"texts: {str(error).strip()[:_MAX_CHARS]}"
         ) from error
     outputs, left_out = describe_outputs(found, len(GOLDEN_TEXTS), num_tokens, loaded.module.location)
     return probe_batches(model.run, text_side, outputs), outputs, left_out
 
 
-def _constants_fault(model: HubModel) -> str | None:
+def _unfrozen_reason(model: HubModel) -> str | None:
     batch = model.text_side().prepare(GOLDEN_TEXTS).batch(np.arange(len(GOLDEN_TEXTS)))
-    return constants_fault(model.signature(), {name: batch[role] for name, role in model.roles.items()})
+    return unfrozen_reason(model.signature(), {name: batch[role] for name, role in model.roles.items()})
 
 
 def _batch_notes(behaviour: BatchBehaviour) -> list[str]:
     notes = []
     if behaviour.batch_dependent:
         notes.append(
-            f"batches are made of texts of equal length: beside a longer one a text's numbers change, by "
+            f"batches contain texts of equal length: with a longer text in the batch, values change by "
             f"up to {behaviour.difference:.1g} of their size"
         )
     if behaviour.min_batch > 1:
-        notes.append("a text is never run alone: the module fails on a batch of one")
+        notes.append("no text is run alone: the module fails on a batch of one")
     return notes
 
 
-def _refuse_word_choices(function: ModuleFunction, choices: HubChoices) -> None:
+def _reject_word_options(function: ModuleFunction, choices: HubChoices) -> None:
     for flag, value in (("--word_split", choices.word_split), ("--max_tokens", choices.max_tokens)):
         if value is not None:
-            raise SourceError(
-                f"{flag} {value}: {function.describe()} finds its own words; leave the option out."
-            )
+            raise SourceError(f"{flag} {value}: {function.describe()} splits words itself. Omit the option.")

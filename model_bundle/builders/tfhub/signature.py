@@ -1,4 +1,4 @@
-"""Chooses how to call a module, by what it takes; names of inputs are read, never assumed."""
+"""Chooses the function of a module by its inputs, whatever their names."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from model_bundle.builders.tfhub.load import LoadedModule
 from model_bundle.errors import SourceError
 
 Role = Literal["ids", "mask", "types", "text", "words", "lengths"]
-# What exporters call the way they mean to be used.
+# The usual names of the main signature.
 _USUAL = ("serving_default", "default")
 _TYPE_NAME = re.compile(r"type|segment")
 
 
 def roles_of(function: ModuleFunction) -> dict[str, Role] | None:
-    """Tells what each input is fed, by name; None where that is not known.
+    """Returns the role of each input by name; None if unknown.
 
-    Texts: one string[texts]. Words: string[texts, words] and int[texts]. Token ids: int[texts, tokens], told
-    apart by name: a mask, types or segments, and ids.
+    Texts: one string[texts]. Words: string[texts, words] and int[texts]. Token ids:
+    int[texts, tokens], distinguished by name: a mask, types or segments, and ids.
     """
     inputs = function.inputs
     strings = [name for name, spec in inputs.items() if spec.dtype.name == "string"]
@@ -36,16 +36,16 @@ def roles_of(function: ModuleFunction) -> dict[str, Role] | None:
 
 
 def choose_function(loaded: LoadedModule, wanted: str | None) -> tuple[ModuleFunction, Mapping[str, Role]]:
-    """Finds what to call.
+    """Chooses the function to call.
 
     Args:
         loaded: a module.
-        wanted: a signature, or ``call`` for the module's own ``__call__``. None means: a ``__call__`` with
-            named outputs; else words with their number, where a signature takes them; else what is named
-            as the usual one; else the only one there is.
+        wanted: a signature, or ``call`` for the module's ``__call__``. None prefers a ``__call__`` with named
+            outputs, then a signature that takes words with their number, then one with a usual name, then
+            the only one.
 
     Raises:
-        SourceError: there is no such signature, none that can be used, or too many; all are listed.
+        SourceError: there is no such signature, no usable one, or several; all are listed.
     """
     functions = module_functions(loaded)
     usable = [(function, roles) for function in functions if (roles := roles_of(function)) is not None]
@@ -61,14 +61,13 @@ def choose_function(loaded: LoadedModule, wanted: str | None) -> tuple[ModuleFun
     if len({function.name for function, _ in chosen}) > 1:
         listed = _list([function for function, _ in chosen])
         raise SourceError(
-            f"{loaded.module.location} has several signatures that could be meant; name one with --signature:"
-            f"\n{listed}"
+            f"{loaded.module.location} has several usable signatures; choose one with --signature:\n{listed}"
         )
     return chosen[0]
 
 
 def _preference(function: ModuleFunction, roles: Mapping[str, Role]) -> int:
-    """Returns the rank of a function among those that are usable; the lowest is taken."""
+    """Returns the rank of a usable function; the lowest is chosen."""
     if function.is_call and function.is_named:
         return 0
     if "words" in roles.values():
@@ -81,8 +80,7 @@ def _preference(function: ModuleFunction, roles: Mapping[str, Role]) -> int:
 def _unusable(loaded: LoadedModule, functions: list[ModuleFunction], what: str) -> SourceError:
     return SourceError(
         f"{what}: expected one of {loaded.module.location} that takes texts (string[texts]), words and their "
-        "number (string[texts, words], int[texts]), or token ids with a mask. Those it has:\n"
-        + _list(functions)
+        "number (string[texts, words], int[texts]), or token ids with a mask. It has:\n" + _list(functions)
     )
 
 
@@ -95,7 +93,7 @@ def _is_words(words: Any, lengths: Any) -> bool:
 
 
 def id_role(name: str) -> Role:
-    """Tells ids, mask and types apart by the name of a tensor."""
+    """Returns the role of a token tensor, ids, mask or types, by its name."""
     if "mask" in name:
         return "mask"
     return "types" if _TYPE_NAME.search(name) else "ids"
@@ -106,5 +104,5 @@ def _is_int(spec: Any) -> bool:
 
 
 def _rank(spec: Any, rank: int) -> bool:
-    """Whether a tensor may have this many axes; old exporters often do not say."""
+    """Whether a tensor may have this rank; old exporters often do not state it."""
     return spec.shape.rank in (None, rank)

@@ -1,1 +1,1 @@
-"""Stored weights of every file format as NumPy arrays."""
+"""Reads stored weights as NumPy arrays. Read ``stored``, then ``read``, then one file per format."""

@@ -1,4 +1,4 @@
-"""Weights from a TensorFlow 1 checkpoint, which Google published BERT as."""
+"""Weights from a TensorFlow 1 checkpoint, the format in which Google published BERT."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
-from model_bundle.builders.weights.read import StoredWeights, as_float32
+from model_bundle.builders.weights.stored import StoredWeights, as_float32
 from model_bundle.errors import SourceError
 
 _USUAL = "bert_model.ckpt"
 
 
 def find_checkpoint(root: Path) -> Path | None:
-    """Finds the prefix of a folder's checkpoint; None where it has none.
+    """Returns the prefix of a folder's checkpoint; None if it has none.
 
     Raises:
-        SourceError: there are several, none of the usual name.
+        SourceError: there are several, none with the usual name.
     """
     prefixes = sorted(path.with_suffix("") for path in root.glob("*.index") if path.is_file())
     usual = [prefix for prefix in prefixes if prefix.name == _USUAL]
     if len(prefixes) > 1 and not usual:
         names = ", ".join(prefix.name for prefix in prefixes)
-        raise SourceError(f"{root} holds several checkpoints: {names}. Leave one, or name it {_USUAL}.")
+        raise SourceError(f"{root} contains several checkpoints: {names}. Keep one, or name it {_USUAL}.")
     return next(iter(usual or prefixes), None)
 
 
@@ -30,12 +30,12 @@ def open_checkpoint(prefix: Path) -> StoredWeights:
     """Opens a checkpoint by its prefix.
 
     Raises:
-        SourceError: files of it are missing or damaged.
+        SourceError: some of its files are missing or damaged.
     """
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     tf = import_tensorflow()
-    # The reader turns some statuses into Python's own errors: a file cut short into IndexError.
+    # The reader turns some statuses into built-in errors: a truncated file into IndexError.
     failures = (tf.errors.OpError, ValueError, LookupError, RuntimeError)
     try:
         reader = tf.train.load_checkpoint(str(prefix))

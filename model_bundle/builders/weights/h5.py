@@ -1,4 +1,4 @@
-"""Weights from ``tf_model.h5``, which transformers' TensorFlow models were saved as."""
+"""Weights from ``tf_model.h5``, the format of transformers' TensorFlow models."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from model_bundle.builders.weights.read import StoredWeights, as_float32
+from model_bundle.builders.weights.stored import StoredWeights, as_float32
 from model_bundle.errors import SourceError
 
 
 def open_h5(path: Path) -> StoredWeights:
-    """Opens a file; a weight's name is its path within, layer first.
+    """Opens a file; a weight's name is its path in the file, beginning with the layer.
 
     Raises:
-        SourceError: it is no HDF5 file, or is cut short.
+        SourceError: it is not an HDF5 file, or is truncated.
     """
     import h5py
 
@@ -28,7 +28,7 @@ def open_h5(path: Path) -> StoredWeights:
         with h5py.File(path, "r") as stored:
             stored.visititems(note)
     except (OSError, RuntimeError, KeyError) as error:
-        raise SourceError(f"{path} is not a whole HDF5 file ({error}). Download it again.") from error
+        raise SourceError(f"{path} is not a complete HDF5 file ({error}). Download it again.") from error
     return StoredWeights(shapes, lambda name: _read(path, name), (path,), "HDF5")
 
 
@@ -44,10 +44,10 @@ def _read(path: Path, name: str) -> np.ndarray:
 
 
 def open_attributes(path: Path) -> dict[str, object]:
-    """Reads the attributes of a file's root; Keras keeps a model's configuration there.
+    """Reads the attributes of a file's root, where Keras stores a model's configuration.
 
     Raises:
-        SourceError: it is no HDF5 file, or is cut short.
+        SourceError: it is not an HDF5 file, or is truncated.
     """
     import h5py
 
@@ -55,4 +55,4 @@ def open_attributes(path: Path) -> dict[str, object]:
         with h5py.File(path, "r") as stored:
             return dict(stored.attrs)
     except (OSError, RuntimeError, KeyError) as error:
-        raise SourceError(f"{path} is not a whole HDF5 file ({error}). Copy it again.") from error
+        raise SourceError(f"{path} is not a complete HDF5 file ({error}). Copy it again.") from error

@@ -1,14 +1,11 @@
-"""Stored weights, whichever file format holds them."""
+"""Finds the weights of a source folder, in whichever format they are stored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from model_bundle.builders.source_folder import SourceFolder
+from model_bundle.builders.weights.stored import StoredWeights
 from model_bundle.errors import SourceError
 
 SAFETENSORS = "model.safetensors"
@@ -17,34 +14,20 @@ KERAS_H5 = "tf_model.h5"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.bin.index.json")
 
 CONVERT_PICKLES = """\
-Pickled weights run code when they are read, so they are not read here. Where PyTorch is, convert them:
+Pickled weights run code when they are read, so they are not read here. With PyTorch installed, convert them:
   from transformers import AutoModel, AutoTokenizer
   AutoModel.from_pretrained("OLD").save_pretrained("NEW")
   AutoTokenizer.from_pretrained("OLD").save_pretrained("NEW")
-(a sentence-transformers model: SentenceTransformer("OLD").save("NEW")), then build from NEW."""
-
-
-@dataclass(frozen=True)
-class StoredWeights:
-    """Weights in files, not yet in memory.
-
-    ``shapes`` by stored name. ``read`` gives one as float32 in its stored shape; halves are widened.
-    ``files`` are those that hold them. ``format`` is what to call it.
-    """
-
-    shapes: dict[str, tuple[int, ...]]
-    read: Callable[[str], np.ndarray]
-    files: tuple[Path, ...]
-    format: str
+(for a sentence-transformers model: SentenceTransformer("OLD").save("NEW")), then build from NEW."""
 
 
 def find_weights(folder: SourceFolder) -> StoredWeights:
-    """Opens the weights of a folder, and counts their files as read.
+    """Opens the weights of a folder, and records their files as read.
 
-    safetensors come first, then ``tf_model.h5``, then a TensorFlow checkpoint.
+    Order of preference: safetensors, ``tf_model.h5``, a TensorFlow checkpoint.
 
     Raises:
-        SourceError: there are none, only pickled ones, or they cannot be read.
+        SourceError: there are no weights, only pickled ones, or they cannot be read.
     """
     stored = _open(folder)
     if stored is None:
@@ -71,26 +54,9 @@ def _open(folder: SourceFolder) -> StoredWeights | None:
 def _no_weights(root: Path) -> str:
     pickles = sorted({path.name for pattern in _PICKLES for path in root.glob(pattern)})
     if pickles:
-        return f"{root} holds {', '.join(pickles)} only.\n{CONVERT_PICKLES}"
+        return f"{root} contains only {', '.join(pickles)}.\n{CONVERT_PICKLES}"
     return (
-        f"{root} holds no weights. Looked for {SAFETENSORS}, {SAFETENSORS_INDEX}, {KERAS_H5} and "
-        "bert_model.ckpt.index. A model that offers pytorch_model.bin only needs one step first.\n"
+        f"{root} contains no weights. Looked for {SAFETENSORS}, {SAFETENSORS_INDEX}, {KERAS_H5} and "
+        "bert_model.ckpt.index. A model that has only pytorch_model.bin must be converted first.\n"
         f"{CONVERT_PICKLES}"
     )
-
-
-def as_float32(name: str, array: np.ndarray, where: Path) -> np.ndarray:
-    """Widens half precision and narrows double.
-
-    Raises:
-        SourceError: the weight is no floating-point number (quantised), or holds NaN or infinity.
-    """
-    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
-        raise SourceError(
-            f"{where}: {name} is stored as {array.dtype}; quantised weights are not supported. "
-            "Build from the original, unquantised model."
-        )
-    widened = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(widened).all():
-        raise SourceError(f"{where}: {name} holds NaN or infinity: the model is broken. Export it again.")
-    return widened

@@ -1,1 +1,4 @@
-"""What a SavedModel could do beside computing, found before anything of it runs."""
+"""Finds what a SavedModel can do besides computing, before any of it runs.
+
+Read ``scan``, then ``allowed_operations``, ``roots``, ``call_graph``, ``assets`` and ``proto``.
+"""

@@ -1,6 +1,6 @@
-"""The operations that a model may use: those whose effects end at its own tensors, variables and tables.
+"""The operations that a model may use: those that only affect its own tensors, variables and tables.
 
-What is not listed here is refused, known or not, unless whoever builds the bundle allows it by name.
+Anything not listed here is rejected, known or not, unless it is allowed by name when the bundle is built.
 """
 
 from __future__ import annotations
@@ -188,10 +188,10 @@ _TRAINING = """
     SparseApplyProximalGradientDescent SparseApplyRMSProp
 """
 
-# Take from an iterator that is passed in, as layers of Keras 2 do that learn a vocabulary. Whatever makes an
-# iterator, over files or anything else, is not allowed.
+# Read from an iterator that is passed in, as layers of Keras 2 that learn a vocabulary do. Operations that
+# create an iterator, over files or anything else, are not allowed.
 _TAKING = "IteratorGetNext IteratorGetNextAsOptional IteratorGetNextSync"
-# What tensorflow_text 2.21 registers, beside everything under this prefix: see the test that compares.
+# What tensorflow_text 2.21 registers, in addition to everything under this prefix; a test compares.
 TEXT_PREFIX = "TFText>"
 _TEXT = """
     CaseFoldUTF8 ConstrainedSequence FastBertNormalize FastWordpieceTokenizeWithOffsets FindSourceOffsets
@@ -229,11 +229,11 @@ _CALLING = """
     SymbolicGradient While
 """
 CALLING = frozenset(_CALLING.split())
-# What a checkpoint is restored and saved with: allowed there, and nowhere else.
+# Operations that restore and save a checkpoint: allowed for that purpose only.
 RESTORING = frozenset(("Restore", "RestoreSlice", "RestoreV2"))
 SAVING = RESTORING | {"Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints"}
 
-# Why, for those that somebody is likely to meet.
+# The reasons for those that models are likely to contain.
 _REFUSED = {
     "reads files": "ReadFile MatchingFiles ReaderRead ReaderReadV2 TextLineReader TextLineReaderV2 "
     "TFRecordReader TFRecordReaderV2 WholeFileReader WholeFileReaderV2 ImmutableConst DecodeProtoV2 "
@@ -246,7 +246,7 @@ _REFUSED = {
     "runs Python": "PyFunc PyFuncStateless EagerPyFunc",
     "talks to other machines": "RemoteCall Send Recv RpcCall RpcClient RpcServer DataServiceDatasetV4",
     "ends the process": "Abort",
-    "dumps what passes through it": "DebugIdentity DebugIdentityV2 DebugIdentityV3 DebugNumericSummaryV2",
+    "dumps its input": "DebugIdentity DebugIdentityV2 DebugIdentityV3 DebugNumericSummaryV2",
     "runs a program that it holds as data": "XlaCallModule MlirPassthroughOp TRTEngineOp",
 }
 _OUTSIDE = ("reads files", "writes files", "reads data sets", "runs Python", "talks to other machines")
@@ -264,5 +264,5 @@ def reaches_outside(name: str) -> bool:
 
 
 def why_refused(name: str) -> str:
-    """Says what an operation that is not allowed does, where that is known."""
+    """Returns what an operation that is not allowed does, where that is known."""
     return _REASONS.get(name, "is not on the list of operations that stay within the model")

@@ -1,4 +1,4 @@
-"""Which nodes of a SavedModel can run, and why: calls followed through nested functions."""
+"""Finds which nodes of a SavedModel can run, and for which purpose, through nested function calls."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from model_bundle.bundle.graph_scan.allowed_operations import ALLOWED, CALLING
 from model_bundle.bundle.graph_scan.roots import Purpose, Start, find_roots, node_of, tensor_name
 
-# The place of nodes that are in no function.
+# The name for nodes outside any function.
 GRAPH = ""
-# Functions with one value of this attribute may be put in each other's place when a graph is optimised.
+# Grappler may replace functions that share a value of this attribute with each other.
 _INTERCHANGEABLE = "api_implements"
 
 # Operations that call nothing, whatever attributes a file gives them.
@@ -21,7 +21,7 @@ Places = Mapping[str, list[Any]]
 
 
 class CallGraph:
-    """The functions of one MetaGraphDef, and who calls whom."""
+    """The functions of one MetaGraphDef and the calls between them."""
 
     def __init__(self, meta_graph: Any) -> None:
         self.roots = find_roots(meta_graph)
@@ -31,15 +31,15 @@ class CallGraph:
         self._concrete = meta_graph.object_graph_def.concrete_functions
         self._named = {name: name for name in self.functions}
         self._named |= {g.registered_op_type: g.gradient_func for g in library.registered_gradients}
-        self._beside: dict[str, set[str]] = defaultdict(set)
+        self._related: dict[str, set[str]] = defaultdict(set)
         for gradient in library.gradient:
-            self._beside[gradient.function_name].add(gradient.gradient_func)
+            self._related[gradient.function_name].add(gradient.gradient_func)
         self._pair_interchangeable()
 
     def reached(self, purpose: Purpose) -> Places:
-        """Returns the nodes that can run for a purpose, by the function they are in.
+        """Returns the nodes that can run for a purpose, by the function that contains them.
 
-        In the graph itself those are the nodes that roots depend on; in a function, all of them.
+        In the graph itself these are the nodes that roots depend on; in a function, all nodes.
         """
         roots = self.roots[purpose]
         needed = {node.name: node for start in roots.starts for node in self._needed(start)}
@@ -51,7 +51,7 @@ class CallGraph:
             if function is None or name in places:
                 continue
             places[name] = list(function.node_def)
-            waiting += [*self._beside[name], *self._named_in(function.attr.values())]
+            waiting += [*self._related[name], *self._named_in(function.attr.values())]
             waiting += self._called(places[name])
         return places
 
@@ -70,7 +70,7 @@ class CallGraph:
         return bound[index] if 0 <= index < len(bound) else None
 
     def called_by(self, node: Any) -> set[str]:
-        """Names the functions that a node may call: in any attribute, however deep, or as its operation."""
+        """Returns the functions that a node may call: in any attribute, at any depth, or as its operation."""
         return set(self._called([node]))
 
     def _called(self, nodes: Iterable[Any]) -> Iterator[str]:
@@ -95,7 +95,7 @@ class CallGraph:
                     yield from self._referred(reference)
 
     def _by_name(self, name: bytes) -> Iterator[str]:
-        """Takes any string that is the name of a function for a call of it."""
+        """Treats any string that is a function's name as a call of that function."""
         found = self._named.get(name.decode("utf-8", "replace"))
         if found is not None:
             yield found
@@ -105,7 +105,7 @@ class CallGraph:
         yield from self._named_in(reference.attr.values())
 
     def _needed(self, start: Start) -> Iterator[Any]:
-        """Walks from what is wanted to all nodes that it depends on, up to what is given."""
+        """Walks from the wanted tensors to all nodes that they depend on, stopping at fed tensors."""
         seen: set[str] = set()
         waiting = list(start.wanted)
         while waiting:
@@ -124,4 +124,4 @@ class CallGraph:
                 alike[function.attr[_INTERCHANGEABLE].s].add(name)
         for names in alike.values():
             for name in names:
-                self._beside[name] |= names
+                self._related[name] |= names

@@ -1,7 +1,7 @@
-"""The part of ``saved_model.pb`` that tells what a model may do, read without TensorFlow.
+"""Reads the part of ``saved_model.pb`` that decides what a model can do, without TensorFlow.
 
-The messages have the names, numbers and types of TensorFlow's own; what is not listed is skipped. So a model
-can be judged before anything of TensorFlow has been imported, in a tenth of the time that takes.
+The messages have the names, numbers and types of TensorFlow's own; fields not listed are skipped. So a model
+can be scanned before TensorFlow is imported, in a tenth of the time the import takes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 from model_bundle.errors import BundleFormatError
 
 SAVED_MODEL_NAME = "saved_model.pb"
-# Other forms of it, which TensorFlow takes where they lie beside or instead of that one.
+# Alternative forms that TensorFlow accepts next to or instead of that file.
 OTHER_NAMES = ("saved_model.pbtxt", "saved_model.cpb")
 
 _PACKAGE = "model_bundle_reading"
 _ONEOFS = {"AttrValue": "value", "SavedObject": "kind"}
 _BESIDE_THE_ONEOF = ("registered_name",)
-# A line a field: name, number, type, and whether it is repeated or a map from strings.
+# One line per field: name, number, type, and whether it is repeated or a map from strings.
 _MESSAGES = {
     "SavedModel": "meta_graphs 2 MetaGraphDef *",
     "MetaGraphDef": """graph_def 2 GraphDef
@@ -81,7 +81,7 @@ _MESSAGES = {
         filename 2 string""",
     "SavedObjectGraph": """nodes 1 SavedObject *
         concrete_functions 2 SavedConcreteFunction map""",
-    # All kinds: where a message names two, the last one counts.
+    # All kinds: if a message sets two, the last one counts.
     "SavedObject": """children 1 ObjectReference *
         user_object 4 Unread
         asset 5 SavedAsset
@@ -112,14 +112,14 @@ def read_saved_model(directory: Path) -> Any:
         directory: holds ``saved_model.pb``.
 
     Raises:
-        BundleFormatError: there is no such file, it is damaged, or another form of it lies beside it.
+        BundleFormatError: the file is missing or damaged, or the folder has another form of it.
     """
     path = directory / SAVED_MODEL_NAME
     others = [name for name in OTHER_NAMES if (directory / name).exists()]
     if others or not path.is_file():
         found = ", ".join(others) or "none"
         raise BundleFormatError(
-            f"{directory}: expected one file with the graph, {SAVED_MODEL_NAME}. Others there: {found}."
+            f"{directory}: expected one file with the graph, {SAVED_MODEL_NAME}. Other graph files: {found}."
         )
     try:
         return message_class("SavedModel").FromString(path.read_bytes())
@@ -138,7 +138,7 @@ def message_class(name: str) -> Any:
 
 @cache
 def _pool() -> descriptor_pool.DescriptorPool:
-    """Declares the messages in a pool of their own, beside which TensorFlow's may be loaded."""
+    """Declares the messages in a separate pool, so that TensorFlow's can be loaded too."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{_PACKAGE}.proto", package=_PACKAGE, syntax="proto3")
     file.enum_type.add(name=_TYPE).value.add(name="DT_INVALID", number=0)
     for name, fields in _MESSAGES.items():
@@ -173,5 +173,5 @@ def _add_field(declared: Any, name: str, number: str, kind: str, many: str = "")
 
 
 def _entry_name(name: str) -> str:
-    """Names the pairs of a map as the compiler of protocol buffers does."""
+    """Returns the name of a map's entry message, as the protocol buffer compiler builds it."""
     return "".join(part.capitalize() for part in name.split("_")) + "Entry"

@@ -1,4 +1,4 @@
-"""Where the execution of a SavedModel begins: what loading runs, what a caller can run, what saves."""
+"""Finds the entry points of a SavedModel: for loading, for callers, for restoring and for saving."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from model_bundle.bundle.graph_scan.proto import message_class
 
-# Collections of TF1 that name what is run when a model is loaded.
+# Collections of TF1 that name the nodes run when a model is loaded.
 _INITIALIZERS = ("saved_model_main_op", "legacy_init_op", "table_initializer", "saved_model_initializers")
 _LOCAL_VARIABLES = "local_variables"
 _INIT_SIGNATURE = "__saved_model_init_op"
 
 
 class Purpose(StrEnum):
-    """Why something runs: to compute, to fill tables on loading, or to read or write a checkpoint."""
+    """Why a node runs: to compute, to fill tables on loading, or to read or write a checkpoint."""
 
     RUN = "run"
     INITIALIZE = "initialize"
@@ -27,7 +27,7 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True)
 class Start:
-    """Tensors and operations of the graph itself that are asked for, and tensors that are given for it."""
+    """Tensors and operations of the graph itself that are fetched, and tensors that are fed."""
 
     wanted: frozenset[str]
     fed: frozenset[str] = frozenset()
@@ -35,18 +35,18 @@ class Start:
 
 @dataclass
 class Roots:
-    """What is started of the graph itself, and functions by name."""
+    """Entry points in the graph itself, and functions by name."""
 
     starts: list[Start] = field(default_factory=list)
     functions: set[str] = field(default_factory=set)
 
 
 def find_roots(meta_graph: Any) -> dict[Purpose, Roots]:
-    """Lists all that can be started from outside, by purpose.
+    """Returns all entry points, by purpose.
 
     Args:
-        meta_graph: a MetaGraphDef. In TF2's format each function that the saved object offers counts as
-            started by a caller, initialisers and what saves or restores its parts included.
+        meta_graph: a MetaGraphDef. In TF2's format each function of the saved object counts as callable,
+            initialisers and what saves or restores its parts included.
     """
     roots: dict[Purpose, Roots] = defaultdict(Roots)
     for name, signature in meta_graph.signature_def.items():
@@ -63,7 +63,7 @@ def find_roots(meta_graph: Any) -> dict[Purpose, Roots]:
 
 
 def node_of(tensor: str) -> str:
-    """Returns the node that makes a tensor.
+    """Returns the node that computes a tensor.
 
     >>> node_of("^scope/add"), node_of("scope/add:1")
     ('scope/add', 'scope/add')
@@ -72,7 +72,7 @@ def node_of(tensor: str) -> str:
 
 
 def tensor_name(name: str) -> str:
-    """Returns a tensor's full name: the first output of a node may be called as the node.
+    """Returns a tensor's full name; the first output of a node may be named like the node.
 
     >>> tensor_name("scope/add"), tensor_name("scope/add:1")
     ('scope/add:0', 'scope/add:1')
@@ -81,7 +81,7 @@ def tensor_name(name: str) -> str:
 
 
 def _tensors(infos: Iterable[Any]) -> frozenset[str]:
-    """Names the tensors behind inputs or outputs, which may be sparse or ragged."""
+    """Returns the tensors of inputs or outputs, which may be sparse or ragged."""
     names: set[str] = set()
     for info in infos:
         sparse = info.coo_sparse

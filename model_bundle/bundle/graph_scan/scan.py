@@ -1,4 +1,4 @@
-"""A SavedModel is a program: this says what it could do beside computing, before anything of it runs."""
+"""Checks a SavedModel, which is a program, for operations with outside effects before any of it runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from model_bundle.errors import BundleIntegrityError, ForbiddenOperationError
 _ALSO_ALLOWED = {Purpose.RESTORE: RESTORING, Purpose.SAVE: SAVING}
 _IN_PLACE = ("InplaceAdd", "InplaceSub", "InplaceUpdate")
 _PRINT = "PrintV2"
-# Where printing may go; it can also append to a file.
+# Allowed targets of printing, which can also append to a file.
 _STREAMS = (b"", b"stderr", b"stdout", b"log(info)", b"log(warning)", b"log(error)")
 _CONDITIONAL = frozenset((_PRINT, *_IN_PLACE, *TABLE_READERS, *CHECKPOINT_PATHS))
 _NUM_PLACES = 3
@@ -40,23 +40,23 @@ def scan_folder(directory: Path, what: str, allowed: Sequence[str] = ()) -> tupl
 
 
 def scan_saved_model(saved_model: Any, what: str, allowed: Sequence[str] = ()) -> tuple[str, ...]:
-    """Checks everything that a SavedModel can run against the list of operations that stay within it.
+    """Checks everything that a SavedModel can run against the list of allowed operations.
 
-    Followed are signatures, initialisers, and every function that the saved object offers, through nested
-    functions. Only the graph's saver may read or write a checkpoint, and only the one that it is given.
-    Tables may be filled from files under ``assets/``.
+    Signatures, initialisers and every function of the saved object are followed through nested functions.
+    Only the graph's saver may read or write a checkpoint, and only the one that it is given. Tables may be
+    filled from files under ``assets/``.
 
     Args:
         saved_model: the message in ``saved_model.pb``, TensorFlow's or that of ``read_saved_model``.
-        what: what to call the model in an error.
+        what: the model's name for errors.
         allowed: operations that are accepted although they are not on the list.
 
     Returns:
         Those of ``allowed`` that the model can run, sorted.
 
     Raises:
-        ForbiddenOperationError: lists all others that are not on the list, with why and where.
-        BundleIntegrityError: a file that it calls its own lies outside of ``assets/``.
+        ForbiddenOperationError: lists all other operations that are not allowed, with reason and place.
+        BundleIntegrityError: an asset lies outside of ``assets/``.
     """
     found: dict[str, set[str]] = {}
     for meta_graph in saved_model.meta_graphs:
@@ -75,13 +75,13 @@ def scan_saved_model(saved_model: Any, what: str, allowed: Sequence[str] = ()) -
 
 
 def _faults(calls: CallGraph, assets: Assets) -> Iterator[tuple[str, str]]:
-    """Names operations that do not stay within the model, and the functions they are in."""
+    """Yields operations that are not allowed, with the functions that contain them."""
     for purpose in Purpose:
         usual = (ALLOWED | calls.functions.keys()) - _CONDITIONAL
         places = calls.reached(purpose)
         trace = PathTrace(assets, calls, purpose, places)
         for place, nodes in places.items():
-            # Most functions hold nothing of note: their operations are compared as a set, which is fast.
+            # Most functions only have usual operations; comparing sets is fast.
             if {node.op for node in nodes} <= usual:
                 continue
             for node in nodes:
@@ -90,7 +90,7 @@ def _faults(calls: CallGraph, assets: Assets) -> Iterator[tuple[str, str]]:
 
 
 def _is_fine(node: Any, place: str, trace: PathTrace, purpose: Purpose) -> bool:
-    """Judges what is allowed on a condition only."""
+    """Whether a conditionally allowed operation meets its condition."""
     if node.op in TABLE_READERS:
         return trace.reads_asset(place, node)
     if node.op in CHECKPOINT_PATHS:
@@ -104,9 +104,9 @@ def _is_fine(node: Any, place: str, trace: PathTrace, purpose: Purpose) -> bool:
 
 
 def _describe(operation: str, places: set[str]) -> str:
-    """Says what is wrong with an operation and where it is."""
+    """Returns what an operation does and where it occurs."""
     if operation in TABLE_READERS:
-        reason = "fills a table from a file that is none of the model's own assets"
+        reason = "fills a table from a file that is not one of the model's own assets"
     elif operation in _IN_PLACE:
         reason = "changes strings in place, which may be the path of a file"
     elif operation == _PRINT:

@@ -1,1 +1,4 @@
-"""Weights to constants, so that the kernels pack them once."""
+"""Turns weights into constants, so that kernels pack them once.
+
+Read ``freeze``, then ``weights`` and ``optimize``.
+"""

@@ -1,6 +1,6 @@
-"""Turns a function's matrix weights into constants, which oneDNN packs once and not at every call.
+"""Turns a function's matrix weights into constants, which oneDNN packs once instead of at every call.
 
-Why, and what it costs, is in ``docs/decisions/constants.md``.
+Reasons and costs are in ``docs/decisions/constants.md``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from model_bundle.runtime.freeze.weights import Weights, value_of
 
 # GraphDef's limit is 2 GiB, and a graph exists in several copies while it is prepared: stay well below.
 MAX_FROZEN_BYTES = 1_600_000_000
-# Python takes some tenths of a second to look for what nobody needs.
+# Garbage collection takes some tenths of a second.
 _WORTH_COLLECTING_BYTES = 10_000_000
 
 
@@ -27,34 +27,34 @@ class Frozen:
     _replaced: tuple[Any, ...]
 
     def release_variables(self) -> None:
-        """Frees what the constants were made of; whatever else reads these variables fails from now on."""
+        """Frees the variables behind the constants; anything else that reads them fails from now on."""
         import tensorflow as tf
 
         for variable in self._replaced:
             nothing = tf.zeros([0], variable.dtype)
-            # Not `assign`, which holds to the variable's shape.
+            # Not `assign`, which checks the variable's shape.
             tf.raw_ops.AssignVariableOp(resource=variable.handle, value=nothing, validate_shape=False)
 
 
 class CannotFreezeError(Exception):
-    """The function cannot run on constants; the message says why. Variables work still."""
+    """The function cannot run on constants; the message says why. Variables still work."""
 
 
 def freeze(concrete: Any, *, optimize_first: bool = False) -> Frozen:
-    """Returns what ``concrete`` computes, on constants.
+    """Builds the same function as ``concrete``, on constants.
 
     Weights that are only cast to another type become constants of that type. Embedding tables, from which
-    rows are gathered, stay variables: as constants they would cost memory and gain nothing. Whatever else is
-    captured (lookup tables, variables used inside loops) is bound again. The caller must keep the loaded
-    model, which owns them.
+    rows are gathered, stay variables: as constants they would cost memory without any gain. Other captures
+    (lookup tables, variables used inside loops) are bound again. The caller must keep the loaded model, which
+    owns them.
 
     Args:
         concrete: a ConcreteFunction with keyword inputs and a dict of outputs.
-        optimize_first: optimise the graph before the weights are in it, which takes a fraction of the memory
-            and time. Options set by ``tf.config.optimizer`` then mean nothing.
+        optimize_first: optimise the graph before inserting the weights, which takes a fraction of the memory
+            and time. Options set by ``tf.config.optimizer`` are then ignored.
 
     Raises:
-        CannotFreezeError: too large, or TensorFlow refuses.
+        CannotFreezeError: too large, or not supported by TensorFlow.
     """
     try:
         weights = Weights(concrete)
@@ -64,7 +64,7 @@ def freeze(concrete: Any, *, optimize_first: bool = False) -> Frozen:
         fed = [tensor for tensor in concrete.inputs if tensor.op.name not in names]
         call = (build_optimized if optimize_first else _rebuild)(weights, fed)
         if weights.num_bytes >= _WORTH_COLLECTING_BYTES:
-            # The first run copies the graph several times; what made it should be gone by then.
+            # The first run copies the graph several times; intermediate graphs should be freed by then.
             release_free_memory(collect=True)
         return Frozen(call, weights.replaced)
     except (ValueError, TypeError, NotImplementedError, KeyError, AttributeError, RuntimeError) as error:
@@ -72,7 +72,7 @@ def freeze(concrete: Any, *, optimize_first: bool = False) -> Frozen:
 
 
 def _rebuild(weights: Weights, fed: list[Any]) -> Call:
-    """Builds the graph again around constants, without ever holding them in a Python message."""
+    """Rebuilds the graph around constants, without ever copying them into a Python message."""
     import tensorflow as tf
 
     holder: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""Optimises a function's graph while its large weights are only named, and puts their values in afterwards.
+"""Optimises a function's graph with placeholders for its large weights, and inserts their values afterwards.
 
-TensorFlow optimises a function when it is first called, and copies its graph some ten times on the way, with
-every constant in it: gigabytes for a model of hundreds of megabytes. See ``docs/decisions/constants.md``.
+TensorFlow optimises a function at its first call and copies the graph some ten times, with every constant in
+it: gigabytes for a model of hundreds of megabytes. See ``docs/decisions/constants.md``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 from model_bundle.runtime.freeze.weights import Weights, base_name, value_of
 
-# Smaller constants stand in the graph from the start: some of the patterns that TensorFlow fuses want to see
-# their values, as those of a LayerNorm.
+# Smaller constants are in the graph from the start: some patterns that TensorFlow fuses, such as LayerNorm,
+# need their values.
 _LARGE_BYTES = 65_536
-# Kernels are chosen for nodes whose device is known.
+# The optimiser fuses nodes only if their device is known.
 _DEVICE = "/job:localhost/replica:0/task:0/device:CPU:0"
 # These do not compute: a constant behind them is still only a weight.
 _PASSING = frozenset({"Identity", "Const", "Placeholder"})
@@ -23,7 +23,7 @@ Call = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class CannotOptimizeError(ValueError):
-    """The graph needs its weights' values while it is optimised; the message says where."""
+    """The graph needs its weights' values during optimisation; the message says where."""
 
 
 def build_optimized(weights: Weights, fed: list[Any]) -> Call:
@@ -34,8 +34,8 @@ def build_optimized(weights: Weights, fed: list[Any]) -> Call:
         fed: the function's inputs.
 
     Raises:
-        CannotOptimizeError: something is computed of weights alone, which is done once only where their
-            values are known; or there is another device than the CPU.
+        CannotOptimizeError: a node is computed from weights alone, which is done only once if their values
+            are known; or there is a device other than the CPU.
     """
     import tensorflow as tf
     from tensorflow.python.eager import context, execute
@@ -70,8 +70,8 @@ def build_optimized(weights: Weights, fed: list[Any]) -> Call:
 
     def call(inputs: Mapping[str, Any]) -> dict[str, Any]:
         tensors = [*(inputs[key] for key in keys), *bound]
-        # As ConcreteFunction does, but with options of its own: those of tf.config are the whole process's.
-        # Naming the function here keeps it: TensorFlow forgets those that nobody holds.
+        # As ConcreteFunction does, but with separate options: those of tf.config are process-wide.
+        # The reference to the function keeps it alive: TensorFlow drops unreferenced ones.
         outputs = execute.execute(name, len(function.outputs), tensors, attributes, context.context())
         return dict(zip(weights.targets, outputs, strict=True))
 
@@ -81,8 +81,8 @@ def build_optimized(weights: Weights, fed: list[Any]) -> Call:
 class _Skeleton:
     """The graph with small constants in it and placeholders for inputs and large weights.
 
-    ``inputs`` are the specs of what is fed and bound by the name of its placeholder, ``large`` the variables
-    and types of large weights by theirs, ``outputs`` the names of the results.
+    ``inputs``: specs of fed and bound tensors by placeholder name. ``large``: variables and types of large
+    weights by placeholder name. ``outputs``: names of the results.
     """
 
     def __init__(self, weights: Weights, fed: list[Any]) -> None:
@@ -140,14 +140,14 @@ class _Skeleton:
 
 
 def _is_large(variable: Any, dtype: Any) -> bool:
-    """Whether a weight is a matrix whose values no pattern looks at."""
+    """Whether a weight is a large matrix, whose values no fusion pattern needs."""
     return len(variable.shape) == 2 and (variable.shape.num_elements() or 0) * dtype.size > _LARGE_BYTES
 
 
 def _check(graph_def: Any, large: set[str]) -> None:
-    """Refuses a graph in which large weights are changed before they meet anything that varies.
+    """Rejects a graph that transforms large weights independently of any input.
 
-    With their values known, TensorFlow does that once; here it would be done at every call.
+    With known values, TensorFlow would do that once; here it would happen at every call.
     """
     nodes = {node.name: node for node in graph_def.node}
     constant: dict[str, bool] = {}
@@ -165,11 +165,11 @@ def _check(graph_def: Any, large: set[str]) -> None:
     for node in graph_def.node:
         sources = {base_name(source) for source in node.input}
         if sources & large and node.op not in _PASSING and is_constant(node.name):
-            raise CannotOptimizeError(f"{node.name} ({node.op}) is computed of weights alone")
+            raise CannotOptimizeError(f"{node.name} ({node.op}) is computed from weights alone")
 
 
 def _drop_waiting_for_inputs(graph_def: Any) -> None:
-    """Removes "run after" edges from placeholders, which are there from the start."""
+    """Removes control edges from placeholders, which are available from the start."""
     names = {f"^{node.name}" for node in graph_def.node if node.op == "Placeholder"}
     for node in graph_def.node:
         kept = [name for name in node.input if name not in names]

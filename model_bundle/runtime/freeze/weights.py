@@ -1,19 +1,18 @@
-"""The variables that a function reads, found in its graph: which become constants, which stay."""
+"""Finds the variables that a function reads, and decides which become constants."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# What a value passes through unchanged.
+# Operations that pass a value through unchanged.
 _PASSING = frozenset({"Identity", "StopGradient", "PreventGradient"})
 
 
 class Weights:
-    """The values of captured variables that a graph computes with.
+    """The captured variables that a graph computes with.
 
-    ``constants`` maps the name of a node to its variable and the type it is wanted in: the read itself, or
-    the cast that follows it. ``captured`` maps the placeholders that are needed all the same to what is bound
-    to them.
+    ``constants`` maps the name of a node, the read or the cast that follows it, to its variable and type.
+    ``captured`` maps the placeholders that are still needed to the tensors bound to them.
     """
 
     def __init__(self, concrete: Any) -> None:
@@ -37,12 +36,12 @@ class Weights:
 
     @property
     def replaced(self) -> tuple[Any, ...]:
-        """The variables whose values are constants now and that nothing in the graph reads any more."""
+        """The variables that became constants and that nothing in the graph reads any more."""
         read = {id(outer) for outer in self.captured.values()}
         return tuple(v for v, _ in self.constants.values() if id(v.handle) not in read)
 
     def _find(self) -> dict[str, tuple[Any, Any]]:
-        """Finds reads of variables and casts of what was read."""
+        """Finds reads of variables and casts of such reads."""
         import tensorflow as tf
 
         found: dict[str, tuple[Any, Any]] = {}
@@ -59,14 +58,14 @@ class Weights:
         return found
 
     def _origin(self, name: str) -> str:
-        """Follows a value back to the node that made it."""
+        """Follows a value back to the node that computed it."""
         name = base_name(name)
         while name in self._nodes and self._nodes[name].op in _PASSING:
             name = base_name(self._nodes[name].input[0])
         return name
 
     def _walk(self) -> set[str]:
-        """Lists the nodes that the outputs depend on once weights are constants."""
+        """Returns the nodes that the outputs depend on once weights are constants."""
         found: set[str] = set()
         waiting = [base_name(name) for name in self.targets.values()]
         while waiting:
@@ -81,20 +80,20 @@ class Weights:
         return found
 
     def _is_order(self, name: str) -> bool:
-        """Whether an input only says "after this", of what a constant makes pointless.
+        """Whether an input is a control edge that constants make unnecessary.
 
-        That is a read of a variable, or the handle that it was read by, where a function called inside began.
+        That is one from a read of a variable, or from its handle at the start of an inlined function.
         """
         return name[0] == "^" and (base_name(name) in self._candidates or self._is_handle(base_name(name)))
 
     def _is_handle(self, name: str) -> bool:
-        """Whether a node gives a variable's handle, whatever happened before."""
+        """Whether a node passes on a variable's handle."""
         while name in self._nodes and self._nodes[name].op in _PASSING and len(self._nodes[name].input) == 1:
             name = base_name(self._nodes[name].input[0])
         return name in self._variables
 
     def _drop_control_inputs(self) -> None:
-        """Removes "run after" edges that wait for nothing any more."""
+        """Removes unnecessary control edges."""
         for node in self.graph_def.node:
             kept = [name for name in node.input if not self._is_order(name)]
             if len(kept) < len(node.input):
@@ -103,7 +102,7 @@ class Weights:
 
 
 def _inlined(concrete: Any) -> Any:
-    """Returns the function's graph with the functions it calls put in place; variables stay captured."""
+    """Returns the function's graph with called functions inlined; variables stay captured."""
     from tensorflow.python.framework import convert_to_constants as converter
 
     return converter._run_inline_graph_optimization(concrete, False, True)
@@ -113,7 +112,7 @@ def value_of(variable: Any, dtype: Any) -> Any:
     """Returns a variable's value as an array of a type."""
     import tensorflow as tf
 
-    with tf.init_scope():  # out of the graph that is being built, where variables have no value
+    with tf.init_scope():  # outside the graph being built, where variables have no value
         return variable.numpy().astype(dtype.as_numpy_dtype, copy=False)
 
 

@@ -1,4 +1,4 @@
-"""The process that holds a model for another one, which outlives it: see ``isolated_runtime``."""
+"""The child process that runs a model for its parent: see ``IsolatedRuntime``."""
 
 from __future__ import annotations
 
@@ -19,24 +19,26 @@ from model_bundle.runtime.tensorflow_runtime import Runtime, TensorFlowRuntime
 
 
 def main(descriptors: list[str]) -> None:
-    """Loads what the first lane asks for, then runs batches until the other process is gone.
+    """Loads the model that the first channel requests, then runs batches until the parent is gone.
 
     Args:
-        descriptors: three numbers a lane, with commas: its socket, the memory of inputs, that of outputs.
+        descriptors: per channel three numbers with commas: its socket, input memory and output memory.
     """
-    lanes = [_Lane(*map(int, numbers.split(","))) for numbers in descriptors]
-    first = lanes[0].connection
+    channels = [_Channel(*map(int, numbers.split(","))) for numbers in descriptors]
+    first = channels[0].connection
     try:
         runtime, reply = _loaded(*first.recv())
         first.send(reply)
         if runtime is not None:
-            threads = [threading.Thread(target=lane.serve, args=[runtime], daemon=True) for lane in lanes]
+            threads = [
+                threading.Thread(target=channel.serve, args=[runtime], daemon=True) for channel in channels
+            ]
             for thread in threads:
                 thread.start()
             threads[0].join()
     except (EOFError, OSError):
         pass
-    # The other process is gone or wants this one to be; native threads need not be waited for.
+    # The parent is gone or wants this process to end; native threads need not be joined.
     os._exit(0)
 
 
@@ -52,18 +54,18 @@ def _loaded(
     num_threads: int | None,
     measures: bool,
 ) -> tuple[Runtime | None, tuple[Any, ...]]:
-    """Returns the model, and what to say of it: ``("ready", facts)`` or ``("failed", kind, message)``."""
+    """Returns the model, and the reply: ``("ready", facts…)`` or ``("failed", kind, message)``."""
     try:
         opened = ModelBundle.open(*bundle)
         runtime: Runtime = load(opened, request, num_threads)
         batch_tokens = calibrated_batch_tokens(opened, runtime) if measures else None
     except Exception as error:
         return None, _failure(error)
-    return runtime, ("ready", runtime.variables_reason, batch_tokens)
+    return runtime, ("ready", runtime.unfrozen_reason, batch_tokens)
 
 
-class _Lane:
-    """A socket for what is said, and memory for arrays both ways."""
+class _Channel:
+    """A socket for messages, and shared memory for arrays in both directions."""
 
     def __init__(self, connection: int, inputs: int, outputs: int) -> None:
         self.connection = Connection(connection)

@@ -1,4 +1,4 @@
-"""The child process of an isolated model, seen from its parent: started, asked, and ended."""
+"""The parent's side of an isolated model's child process: starts, queries and ends it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from model_bundle import errors
 from model_bundle.errors import ModelBundleError
 from model_bundle.runtime.isolated.shared_arrays import SharedArrays, new_descriptor
 
-# A process whose sockets are closed is on its way out, unless the system is writing its memory to a file.
+# A process whose sockets are closed ends soon, unless the system is writing a core dump.
 _END_SECONDS = 30.0
 _START = "import sys; from model_bundle.runtime.isolated.child import main; main(sys.argv[1:])"
 
 
 class ChildEndedError(Exception):
-    """The child process is gone.
+    """The child process has ended.
 
     Args:
-        returncode: as ``subprocess`` gives it: the negative number of a signal, or an exit code.
+        returncode: as in ``subprocess``: the negative number of a signal, or an exit code.
     """
 
     def __init__(self, returncode: int) -> None:
@@ -38,65 +38,65 @@ class ChildEndedError(Exception):
 
 
 class ChildProcess:
-    """A new process with a socket and shared memory for each lane.
+    """A new process with a socket and shared memory for each channel.
 
     Args:
-        num_lanes: batches it is asked side by side.
+        parallelism: batches run in parallel.
     """
 
-    def __init__(self, num_lanes: int) -> None:
+    def __init__(self, parallelism: int) -> None:
         self.returncode: int | None = None
-        self._lanes = [_Lane() for _ in range(num_lanes)]
-        self._free_lanes: SimpleQueue[_Lane] = SimpleQueue()
-        inherited = [number for lane in self._lanes for number in lane.descriptors]
-        # Workers may have been given modules in folders of their own.
+        self._channels = [_Channel() for _ in range(parallelism)]
+        self._free_channels: SimpleQueue[_Channel] = SimpleQueue()
+        inherited = [number for channel in self._channels for number in channel.descriptors]
+        # Workers may have modules in extra folders.
         paths = os.pathsep.join(dict.fromkeys(path or str(Path.cwd()) for path in sys.path))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _START, *(lane.argument for lane in self._lanes)],
+            [sys.executable, "-c", _START, *(channel.argument for channel in self._channels)],
             env=os.environ | {"PYTHONPATH": paths},
             stdin=subprocess.DEVNULL,
             pass_fds=inherited,
         )
-        for lane in self._lanes:
-            lane.started()
-            self._free_lanes.put(lane)
+        for channel in self._channels:
+            channel.started()
+            self._free_channels.put(channel)
 
     def load(self, *what: Any) -> tuple[Any, ...]:
-        """Has the model loaded; gives what the child says of it.
+        """Loads the model in the child; returns the child's reply.
 
         Raises:
             ModelBundleError: it cannot be loaded.
-            ChildEndedError: the child ended over it.
+            ChildEndedError: the child ended while loading.
         """
-        return self._ask(self._lanes[0], what)
+        return self._ask(self._channels[0], what)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs a batch on the next free lane.
+        """Runs a batch on the next free channel.
 
         Raises:
-            ModelRunError: the model failed, in a way that leaves its process alive.
-            ChildEndedError: the child ended over this batch, or over another one.
+            ModelRunError: the model failed without ending its process.
+            ChildEndedError: the child ended during this batch, perhaps because of another one.
         """
-        lane = self._free_lanes.get()
+        channel = self._free_channels.get()
         try:
-            (placed,) = self._ask(lane, lane.inputs.write(inputs))
-            return {name: array.copy() for name, array in lane.outputs.views(placed).items()}
+            (placed,) = self._ask(channel, channel.inputs.write(inputs))
+            return {name: array.copy() for name, array in channel.outputs.views(placed).items()}
         finally:
-            self._free_lanes.put(lane)
+            self._free_channels.put(channel)
 
     def end(self) -> None:
-        """Ends the process, if it has not ended by itself; nothing of it is left."""
+        """Kills the process if it still runs, and closes its channels."""
         self.process.kill()
         self.process.wait()
-        for lane in self._lanes:
-            lane.close()
+        for channel in self._channels:
+            channel.close()
 
-    def _ask(self, lane: _Lane, what: Any) -> tuple[Any, ...]:
+    def _ask(self, channel: _Channel, what: Any) -> tuple[Any, ...]:
         if self.returncode is not None:
             raise ChildEndedError(self.returncode)
         try:
-            lane.connection.send(what)
-            kind, *reply = lane.connection.recv()
+            channel.connection.send(what)
+            kind, *reply = channel.connection.recv()
         except (EOFError, OSError) as error:
             raise ChildEndedError(self._ended()) from error
         if kind == "failed":
@@ -111,8 +111,8 @@ class ChildProcess:
         return self.returncode
 
 
-class _Lane:
-    """What two processes share: a socket, memory for what goes there and for what comes back."""
+class _Channel:
+    """A socket to the child, and shared memory for inputs and outputs."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -139,7 +139,7 @@ class _Lane:
 
 
 def _error(kind: str, message: str) -> Exception:
-    """Makes the error that the child had; one with a form of its own comes as what it is a kind of."""
+    """Recreates the child's error; one with a custom constructor becomes a ``ModelBundleError``."""
     if not kind:
         return RuntimeError(f"The process that runs the model raised an error:\n{message}")
     known = getattr(errors, kind, ModelBundleError)

@@ -1,4 +1,4 @@
-"""Arrays between two processes without pickling them: written into memory that both have mapped."""
+"""Passes arrays between two processes through shared memory, without pickling."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Vector instructions like their data at such places.
+# Bytes; vector instructions are faster on aligned data.
 _ALIGNMENT = 64
 
 
 class Placed(NamedTuple):
-    """Where an array is: its bytes at an offset, or itself where its values are Python objects."""
+    """The location of an array: an offset in the memory, or the array itself if it has Python objects."""
 
     name: str
     dtype: str
@@ -25,10 +25,10 @@ class Placed(NamedTuple):
 
 
 class SharedArrays:
-    """One side of memory that two processes share; it grows, and has no name that could be left behind.
+    """One side of memory shared by two processes; it grows, and has no name that could be left behind.
 
     Args:
-        descriptor: of the memory, see ``new_descriptor``; open in both processes. It stays the caller's.
+        descriptor: of the memory, see ``new_descriptor``; open in both processes. The caller closes it.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -36,7 +36,7 @@ class SharedArrays:
         self._memory: mmap.mmap | None = None
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> list[Placed]:
-        """Copies arrays there; what was there before is gone."""
+        """Copies arrays into the memory, overwriting its content."""
         placed, size = _place(arrays)
         if size:
             memory = self._mapped(size)
@@ -46,7 +46,7 @@ class SharedArrays:
         return placed
 
     def views(self, placed: list[Placed]) -> dict[str, np.ndarray]:
-        """Returns the arrays where they are; they change with the next ``write`` of the other side."""
+        """Returns views of the arrays; the next ``write`` of the other side changes them."""
         size = max((_end(entry) for entry in placed), default=0)
         memory = self._mapped(size) if size else None
         found: dict[str, np.ndarray] = {}
@@ -58,7 +58,7 @@ class SharedArrays:
         return found
 
     def _mapped(self, size: int) -> mmap.mmap:
-        """Returns at least ``size`` bytes of the memory; a smaller mapping ends with its last view."""
+        """Maps at least ``size`` bytes of the memory; a smaller mapping is released with its last view."""
         if self._memory is None or len(self._memory) < size:
             there = os.fstat(self._descriptor).st_size
             if there < size:
@@ -69,10 +69,10 @@ class SharedArrays:
 
 
 def new_descriptor() -> int:
-    """Makes memory that lives as long as a process has it open."""
+    """Creates memory that exists as long as a process has it open."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("model-arrays")
-    with tempfile.TemporaryFile() as file:  # macOS: a file that nobody else finds
+    with tempfile.TemporaryFile() as file:  # macOS: an unnamed file
         return os.dup(file.fileno())
 
 

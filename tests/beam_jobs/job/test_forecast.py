@@ -68,7 +68,7 @@ def test_counts_are_those_of_the_run(tiny_bundle: Path, tmp_path: Path, mode: st
     written = sum(file.num_bytes for file in run.manifest.files if file.kind == "embeddings")
     assert saved.output.num_bytes == pytest.approx(written, rel=0.25)
     assert saved.output.num_rows == 400
-    assert "402 (counted), 2 of them without a row" in stdout
+    assert "402 (counted), 2 of them dead letters" in stdout
     assert str(tmp_path / "out" / "forecast.json") in stdout
 
 
@@ -193,7 +193,7 @@ def test_input_without_text_cannot_be_measured(tiny_bundle: Path, tmp_path: Path
         tmp_path / "out", "--bundle", tiny_bundle, "--input", source, "--forecast", "full"
     )
     assert (code, saved) == (2, None)
-    assert "holds no text" in stderr
+    assert "has no text" in stderr
 
 
 def test_the_page_about_scaling_has_the_prices_of_the_table() -> None:

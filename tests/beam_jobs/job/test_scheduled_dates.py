@@ -125,4 +125,4 @@ def test_templates_give_switches_a_value() -> None:
 def test_flags_for_workers_elsewhere_are_refused_here(flag: str, tiny_bundle: Path, tmp_path: Path) -> None:
     done = run_job(tmp_path / "out", tiny_bundle, flag)
     assert done.exit_code == 2
-    assert "is for workers elsewhere" in done.stderr
+    assert "is for remote workers" in done.stderr

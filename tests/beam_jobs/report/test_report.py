@@ -146,7 +146,7 @@ def test_a_run_never_fails_for_its_report(
     with capture() as (stdout, _):
         assert main([str(tmp_path)]) == 0
     assert stdout.getvalue().strip() == str(run.root / "report.html")
-    assert "1 rows" in Tags((run.root / "report.html").read_text()).text
+    assert "1 row" in Tags((run.root / "report.html").read_text()).text
 
 
 def test_failed_and_empty_runs_have_reports(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_changed_bytes_are_not_copied(tmp_path: Path) -> None:
     path.write_bytes(data[:30] + bytes([data[30] ^ 1]) + data[31:])
     code, _, stderr = runs(tmp_path, "compact")
     assert code == 1
-    assert "is not the file that the run's manifest lists" in stderr
+    assert "has changed since the run's manifest was written" in stderr
     assert find_run(str(tmp_path)).manifest.run_id == "first"
 
 

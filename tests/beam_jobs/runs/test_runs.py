@@ -89,23 +89,23 @@ def test_every_run_is_listed_with_its_state(root: Path) -> None:
 
 def test_only_what_never_became_a_run_goes_unless_a_number_is_given(root: Path) -> None:
     plan = plan_deletion(list_runs(str(root)), None, DAY, NOW)
-    assert {run.run_id for run in plan.goes} == {"failed", "crashed"}
+    assert {run.run_id for run in plan.deleted} == {"failed", "crashed"}
     plan = plan_deletion(list_runs(str(root)), 2, DAY, NOW)
-    assert {run.run_id for run in plan.goes} == {"r1", "r2", "failed", "crashed"}
-    assert {run.run_id: why for run, why in plan.stays} == {
+    assert {run.run_id for run in plan.deleted} == {"r1", "r2", "failed", "crashed"}
+    assert {run.run_id: why for run, why in plan.kept} == {
         "r3": "one of the newest 2",
         "r4": "the latest",
-        "going": "written to lately; a job may still be at work",
+        "going": "recently written to; its job may still be running",
     }
 
 
 def test_the_latest_stays_even_if_it_is_not_the_newest(root: Path) -> None:
     (root / "latest.json").write_text(json.dumps({"run_id": "r1", "finished_at": "x"}))
     plan = plan_deletion(list_runs(str(root)), 1, DAY, NOW)
-    assert {run.run_id for run, _ in plan.stays} == {"r1", "r4", "going"}
+    assert {run.run_id for run, _ in plan.kept} == {"r1", "r4", "going"}
     (root / "latest.json").unlink()
     plan = plan_deletion(list_runs(str(root)), 1, DAY, NOW)
-    assert {run.run_id for run, _ in plan.stays} == {"r4", "going"}
+    assert {run.run_id for run, _ in plan.kept} == {"r4", "going"}
 
 
 def test_what_a_kept_run_needs_stays_and_what_that_needs(root: Path) -> None:
@@ -119,7 +119,7 @@ def test_what_a_kept_run_needs_stays_and_what_that_needs(root: Path) -> None:
     made("c2", 7, "changes", "c1")
     made("whole", 8, "all", "r2")
     plan = plan_deletion(list_runs(str(root)), 2, DAY, NOW)
-    stays = {run.run_id: why for run, why in plan.stays}
+    stays = {run.run_id: why for run, why in plan.kept}
     assert set(stays) == {"whole", "c2", "c1", "r1", "going"}
     assert (stays["c1"], stays["r1"]) == ("c2 needs it", "c1 needs it")
 
@@ -128,12 +128,12 @@ def test_deleting_asks_says_and_does(root: Path, monkeypatch: pytest.MonkeyPatch
     everything = sorted(path.name for path in root.iterdir())
     code, stdout, _ = runs(root, "delete", "--keep", "1", "--min_age_hours", "0", "--print_only")
     assert code == 0
-    assert "goes   crashed" in stdout
+    assert "delete  crashed" in stdout
     assert sorted(path.name for path in root.iterdir()) == everything
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     code, _, stderr = runs(root, "delete")
     assert code == 2
-    assert "--yes removes these runs" in stderr
+    assert "--yes deletes these runs" in stderr
     assert sorted(path.name for path in root.iterdir()) == everything
 
     class Terminal(io.StringIO):
@@ -141,7 +141,7 @@ def test_deleting_asks_says_and_does(root: Path, monkeypatch: pytest.MonkeyPatch
             return True
 
     monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
-    assert "Nothing was removed." in runs(root, "delete")[1]
+    assert "Nothing was deleted." in runs(root, "delete")[1]
     assert sorted(path.name for path in root.iterdir()) == everything
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     assert runs(root, "delete", "--keep", "3", "--min_age_hours", "0")[0] == 0
@@ -154,12 +154,12 @@ def test_an_unreadable_manifest_is_shown_and_never_removed(root: Path) -> None:
     (root / "r1" / "manifest.json").write_text("{")
     assert {run.run_id: run.state for run in list_runs(str(root))}["r1"] == "unreadable"
     plan = plan_deletion(list_runs(str(root)), 1, DAY, NOW)
-    assert "r1" in {run.run_id for run, _ in plan.stays}
+    assert "r1" in {run.run_id for run, _ in plan.kept}
 
 
 def test_wrong_use(root: Path) -> None:
-    assert "is a run, not the root of runs" in runs(root / "r1", "list")[2]
-    assert "is no folder here" in runs(root / "nothing", "list")[2]
+    assert "is a run, not a root of runs" in runs(root / "r1", "list")[2]
+    assert "does not exist" in runs(root / "nothing", "list")[2]
     assert "at least 1" in runs(root, "delete", "--keep", "0")[2]
     assert "--keep is for delete, not for list" in runs(root, "list", "--keep", "1")[2]
     assert "--format is for list" in runs(root, "validate", "--format", "json")[2]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_jobs.base.records import DeadLetter
-from beam_jobs.runs.check_ids import find_duplicates
+from beam_jobs.runs.check_rows import find_duplicates
 from beam_jobs.store.finished_run import find_run
 from tests.beam_jobs.runs.test_runs import runs
 from tests.support.runs.jobs import run_classify, run_job, write_texts
@@ -95,9 +95,9 @@ def with_vectors(run: Path, vectors: Any, metadata: dict[str, str] | None = None
     [
         (
             [[1, 2, 3, 4], [1, np.nan, 3, 4], [np.inf, 1, 1, 1]],
-            "NaN or infinity in 2 rows, for example of b, c",
+            "NaN or infinity in 2 rows, such as b, c",
         ),
-        ([[1, 2, 3, 4], [0, 0, 0, 0], [1, 1, 1, 1]], "holds only zeros in 1 rows, for example of b"),
+        ([[1, 2, 3, 4], [0, 0, 0, 0], [1, 1, 1, 1]], "has only zeros in 1 row, such as b"),
         ([[1, 2, 3, 4], [1, 2, 3], [1, 1, 1, 1]], "Expected 3 vectors of 4 numbers, found 11"),
     ],
 )
@@ -116,7 +116,7 @@ def test_lengths_are_checked_where_the_file_promises_them(tmp_path: Path) -> Non
     run = make_run(tmp_path, "run", shards, metadata=normalized)
     assert validate(run)[0] == 0
     with_vectors(run, [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]])
-    assert "should have length 1 and has not in 1 rows, for example of b" in validate(run)[1]
+    assert "does not have length 1 in 1 row, such as b" in validate(run)[1]
 
 
 def test_files_that_say_other_things_than_the_manifest(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_files_that_say_other_things_than_the_manifest(tmp_path: Path) -> None:
     rewritten(run, FIRST, pq.read_table(run / FIRST).slice(1))
     assert "has 2 rows, the manifest says 3" in validate(run)[1]
     rewritten(run, FIRST, pq.read_table(run / FIRST).append_column("more", pa.array([1, 2])))
-    assert "its columns are not those of" in validate(run)[1]
+    assert "its columns differ from those of" in validate(run)[1]
 
 
 def test_counts_and_settings_that_do_not_add_up(tmp_path: Path) -> None:
@@ -134,9 +134,9 @@ def test_counts_and_settings_that_do_not_add_up(tmp_path: Path) -> None:
     counts = json.loads((run / "manifest.json").read_text())["counts"]
     rewrite_manifest(run, counts=counts | {"num_read": 9, "num_dead": 3}, settings={"pooling": "max"})
     stdout = validate(run)[1]
-    assert "9 documents read, but 8 written, reused, unchanged or dead" in stdout
+    assert "9 documents read, 8 written, reused, unchanged or dead" in stdout
     assert "2 dead letters, the manifest counts 3" in stdout
-    assert "the settings are not those" in stdout
+    assert "the settings do not match" in stdout
     rewrite_manifest(run, counts=counts | {"num_read": 8, "num_written": 6})
     assert "rows of 5 documents, the manifest counts 6" in validate(run)[1]
 
@@ -146,15 +146,15 @@ def test_ids_that_are_there_twice(tmp_path: Path) -> None:
     run = make_run(tmp_path, "run", shards, dead=[*DEAD, DeadLetter("e", "in", "encode", "no_words", "m")])
     code, stdout = validate(run)
     assert code == 1
-    assert "1 ids are there more than once, for example a:" in stdout
-    assert "1 documents have rows and a dead letter as well" in stdout
+    assert "ids found more than once: 1, for example a." in stdout
+    assert "documents with both rows and a dead letter: 1" in stdout
 
 
 def test_windows_and_words_of_one_document_are_no_duplicates(tmp_path: Path) -> None:
     shard = {"ids": ["a", "a", "b"], "vectors": VECTORS[:3], "window_index": [0, 1, 0]}
     assert validate(make_run(tmp_path, "run", [shard]))[0] == 0
     found = find_duplicates(find_run(str(make_run(tmp_path, "two", [shard | {"window_index": [1, 1, 0]}]))))
-    assert (found.num_twice, found.examples, found.num_documents) == (1, ("a",), 2)
+    assert (found.num_duplicates, found.examples, found.num_documents) == (1, ("a",), 2)
 
 
 @pytest.mark.slow
@@ -165,4 +165,4 @@ def test_ids_are_counted_in_bounded_memory(tmp_path: Path) -> None:
     shards = [{"ids": ids, "vectors": np.ones((num_rows, 1), np.float32), "group": 100_000}]
     run = find_run(str(make_run(tmp_path, "run", shards)))
     found = find_duplicates(run, memory_limit="200MB")
-    assert (found.num_twice, found.num_documents) == (1, num_rows - 1)
+    assert (found.num_duplicates, found.num_documents) == (1, num_rows - 1)

@@ -1,4 +1,4 @@
-"""Bundles that are made only if they give the vectors of old, and stay held to them."""
+"""Bundles that are made only if they reproduce reference vectors, and checked against them ever after."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_old_vectors_become_golden_ones(
     assert f"digest: sha256:{bundle.digest}" in printed
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["bundle"]  # nothing temporary is left
     golden = Golden.read(bundle)
-    assert golden.old is not None
-    kept = dict(zip(golden.texts, golden.old.vectors, strict=False))
+    assert golden.reference is not None
+    kept = dict(zip(golden.texts, golden.reference.vectors, strict=False))
     assert len(kept) == 4
     assert golden.texts[4:] == GOLDEN_TEXTS
     for text, vector in kept.items():
@@ -67,9 +67,9 @@ def test_a_load_that_gives_others_is_refused(tmp_path: Path, build_tiny: Build) 
     for precision, fine, off in ((Precision.FLOAT32, 1.0, 1.05), (Precision.BFLOAT16, 1.05, 1.5)):
         request = EncodeRequest.resolve(bundle, precision=precision)
         first = {"states_2": golden.outputs["states_2"][:, 0]}
-        assert golden.old is not None
-        golden.old.check(first["states_2"] * fine, precision)
-        with pytest.raises(GoldenMismatchError, match="vectors of old"):
+        assert golden.reference is not None
+        golden.reference.check(first["states_2"] * fine, precision)
+        with pytest.raises(GoldenMismatchError, match="reference vectors"):
             golden.check(lambda _, off=off, first=first: {"states_2": first["states_2"] * off}, request)  # type: ignore[misc]
 
 

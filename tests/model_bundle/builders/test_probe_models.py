@@ -132,7 +132,7 @@ def test_words_make_batches_of_one_length_not_of_one_text(tmp_path: Path) -> Non
     sizes: list[int] = []
 
     class Watched:
-        request, variables_reason, ready_seconds, num_lanes = encoder.request, None, 0.0, 1
+        request, unfrozen_reason, ready_seconds, parallelism = encoder.request, None, 0.0, 1
 
         def run(self, inputs: Any) -> dict[str, np.ndarray]:
             sizes.append(len(inputs["words"]))

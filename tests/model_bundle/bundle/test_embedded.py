@@ -55,7 +55,7 @@ def test_a_file_that_was_changed_is_noticed(shipped: ModelBundle, tmp_path: Path
 def test_an_installation_without_models_names_the_ways_out(shipped: ModelBundle, tmp_path: Path) -> None:
     assert shipped.path.is_dir()
     shutil.rmtree(tmp_path / "tiny")
-    with pytest.raises(SourceError, match=r"(?s)not in this installation: .*tiny.*wheel.*--bundle gs://"):
+    with pytest.raises(SourceError, match=r"(?s)this installation lacks it: .*tiny.*wheel.*--bundle gs://"):
         find_embedded("tiny")
 
 

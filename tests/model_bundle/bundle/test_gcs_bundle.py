@@ -115,7 +115,7 @@ def test_a_changed_or_missing_file_is_noticed_and_nothing_kept(
         ModelBundle.open("gs://bucket/b")
     assert storage.read == [f"bucket/b/{MANIFEST_NAME}"]
     del storage.objects["bucket/b/LICENSE"]
-    with pytest.raises(BundleFormatError, match="not a whole one"):
+    with pytest.raises(BundleFormatError, match="an incomplete one"):
         ModelBundle.open("gs://bucket/b")
     assert list((tmp_path / "cache" / "gcs").iterdir()) == []
     storage.objects["bucket/b/LICENSE"] = whole
@@ -139,7 +139,7 @@ def test_a_path_out_of_the_bundle_is_refused_before_anything_is_written(
 def test_no_bundle_no_bucket_and_no_storage_are_told_apart(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(BundleFormatError, match="is not a model bundle, or not a whole one"):
+    with pytest.raises(BundleFormatError, match="is not a model bundle, or an incomplete one"):
         ModelBundle.open("gs://bucket/nothing")
     with pytest.raises(BundleFormatError, match="names no bucket"):
         ModelBundle.open("gs:///nothing")

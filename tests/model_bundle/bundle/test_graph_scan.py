@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_bundle.builders.tfhub.build import build_hub_bundle
+from model_bundle.builders.tfhub.load import read_source
 from model_bundle.builders.tfhub.resolve import HubChoices
-from model_bundle.builders.tfhub.source_scan import scan_source
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import list_files
 from model_bundle.bundle.graph_scan.proto import message_class, read_saved_model
@@ -162,7 +162,7 @@ def test_the_text_form_is_scanned_like_the_other(tmp_path: Path) -> None:
         scan_folder(module, "a bundle")
     (module / "saved_model.pb").unlink()
     with pytest.raises(ForbiddenOperationError, match="WriteFile"):
-        scan_source(module, "a source")
+        scan_saved_model(read_source(module), "a source")
 
 
 def reads_checkpoints(text: Any) -> dict[str, Any]:
@@ -265,7 +265,7 @@ def name_a_file_inside(content: Any) -> None:
 def test_a_table_may_not_be_filled_from_another_file(edit: Callable[[Any], None], tmp_path: Path) -> None:
     path = change(save_sentence_encoder(tmp_path / "module", tmp_path / "vocabulary.txt"), edit)
     with pytest.raises(
-        ForbiddenOperationError, match="fills a table from a file that is none of the model's own"
+        ForbiddenOperationError, match="fills a table from a file that is not one of the model's own"
     ):
         scan_folder(path, "a model")
 
@@ -351,5 +351,5 @@ def test_damage_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pb").write_bytes(b"\xff\xff\xff")
     with pytest.raises(BundleFormatError, match="does not load as a SavedModel"):
         read_saved_model(tmp_path)
-    with pytest.raises(BundleFormatError, match="Others there: none"):
+    with pytest.raises(BundleFormatError, match="Other graph files: none"):
         read_saved_model(tmp_path / "elsewhere")

@@ -71,7 +71,7 @@ def test_folders_and_file_urls_are_taken_as_they_are(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("place", ["bert-base", "no/such/folder", "file:///no/such", "", "minilm@sha256"])
 def test_what_is_neither_is_refused_with_the_names_known(place: str) -> None:
     with pytest.raises(
-        BundleFormatError, match=r"Known: .*minilm\. Make one with: python -m model_bundle build"
+        BundleFormatError, match=r"Known: .*minilm\. Build one with: python -m model_bundle build"
     ):
         ModelBundle.open(place) if place else find_bundle("/nothing/here")
 

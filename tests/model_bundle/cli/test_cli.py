@@ -83,9 +83,9 @@ def test_what_the_user_can_mend_is_one_message_and_exit_code_2(
     (tmp_path / "taken" / "file").touch()
     for arguments, message in (
         (["verify", str(tmp_path)], "is not a model bundle: it has no bundle.json"),
-        (["inspect", "nonsense"], "minilm. Make one with"),
+        (["inspect", "nonsense"], "minilm. Build one with"),
         (["build", "bert", str(tmp_path), "--output", str(tmp_path / "new")], "no config.json"),
-        (["build", "bert", "x", "--output", str(tmp_path / "taken")], "is there already"),
+        (["build", "bert", "x", "--output", str(tmp_path / "taken")], "already exists"),
     ):
         assert main(arguments) == 2
         printed = capsys.readouterr()
@@ -123,7 +123,7 @@ def test_verify_says_what_it_checked(
     assert all(line.startswith("ok  ") for line in lines)
     text = "\n".join(lines)
     assert bundle.digest in text
-    assert "serving_default, serving_bfloat16 take and give" in text
+    assert "serving_default, serving_bfloat16 match the manifest" in text
     assert "4 golden texts give the recorded input" in text
     assert "float32: 4 outputs give their golden vectors" in text
     assert "bfloat16:" in lines[-1]
@@ -147,7 +147,7 @@ def test_verify_notices_another_tokenizer(spoiled: Path, capsys: pytest.CaptureF
     (spoiled / TOKENIZER_FILE).write_text(json.dumps(content))
     rewrite_manifest(spoiled)
     assert main(["verify", str(spoiled)]) == 2
-    assert "golden texts give other ids" in capsys.readouterr().err
+    assert "golden texts give different ids" in capsys.readouterr().err
 
 
 def test_verify_notices_a_manifest_that_describes_another_signature(

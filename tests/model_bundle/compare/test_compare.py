@@ -23,8 +23,8 @@ from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.compare import COMPARE
 from model_bundle.cli.main import main
-from model_bundle.compare.compare import Asked, compare
-from model_bundle.compare.read_files import Texts, align, read_old_vectors, read_texts
+from model_bundle.compare.compare import RequestedSettings, compare
+from model_bundle.compare.read_files import Texts, align, read_expected_vectors, read_texts
 from model_bundle.errors import SettingsError
 from model_bundle.inference.classifier import Classifier
 from model_bundle.inference.encoder import Encoder
@@ -46,7 +46,7 @@ TEXTS = [
 
 def explanations(bundle: ModelBundle, old: Any, texts: list[str] = TEXTS, **asked: Any) -> list[str]:
     """Compares, and gives the explanations, each as one line."""
-    found = compare(bundle, texts, list(old), Asked(**asked))
+    found = compare(bundle, texts, list(old), RequestedSettings(**asked))
     assert not found.is_same
     assert found.num_tried >= 1
     return [" and ".join(names) for names in found.explanations]
@@ -146,7 +146,7 @@ def test_casing_is_named(build_tiny: Build, cased: ModelBundle) -> None:
 def test_what_was_asked_is_not_named_again(build_tiny: Build) -> None:
     bundle = build_tiny("tiny_bert")
     old = Encoder(bundle, layers=("1",), pooling="first").encode(TEXTS)
-    assert compare(bundle, TEXTS, list(old), Asked(layer="1", pooling=Pooling.FIRST)).is_same
+    assert compare(bundle, TEXTS, list(old), RequestedSettings(layer="1", pooling=Pooling.FIRST)).is_same
     assert explanations(bundle, old, layer="1") == ["--pooling first"]
 
 
@@ -176,7 +176,7 @@ def test_words_of_a_bert_are_compared(build_tiny: Build) -> None:
     bundle = build_tiny("tiny_bert")
     encoder = Encoder(bundle, rows="word", layers=("1",))
     old = [encoder.encode([text]) for text in TEXTS]
-    assert compare(bundle, TEXTS, old, Asked(layer="1")).is_same
+    assert compare(bundle, TEXTS, old, RequestedSettings(layer="1")).is_same
     assert explanations(bundle, old)[0] == "--layer 1"
 
 
@@ -239,7 +239,7 @@ def test_files_of_old_vectors_are_read(name: str, tmp_path: Path) -> None:
         WITH_IDS[name](tmp_path / name, vectors, ids)
     else:
         IN_ORDER[name](tmp_path / name, vectors)
-    old = read_old_vectors(tmp_path / name)
+    old = read_expected_vectors(tmp_path / name)
     assert (old.ids is not None) == (name in WITH_IDS)
     np.testing.assert_array_equal(np.stack(old.vectors), vectors)
     shuffled = [*range(11, -1, -1)] if old.ids else [*range(12)]
@@ -302,27 +302,27 @@ def test_files_of_texts_are_read(tmp_path: Path) -> None:
 
 def test_what_does_not_pair_up_is_told(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((2, 3)))
-    old = read_old_vectors(tmp_path / "a.npy")
+    old = read_expected_vectors(tmp_path / "a.npy")
     with pytest.raises(SettingsError, match="3 texts and 2 vectors"):
         align(Texts(["a", "b", "c"], None), old)
     with_ids = type(old)(old.vectors, ["x", "y"])
     with pytest.raises(SettingsError, match=r'The ids \["z", "y"\] are in one of'):
         align(Texts(["a", "b"], ["x", "z"]), with_ids)
-    with pytest.raises(SettingsError, match=r'--texts: the ids \["x"\] come more than once'):
+    with pytest.raises(SettingsError, match=r'--texts: the ids \["x"\] occur more than once'):
         align(Texts(["a", "b"], ["x", "x"]), with_ids)
     np.savez(tmp_path / "l.npz", a=np.ones((2, 3, 4, 5)))
-    with pytest.raises(SettingsError, match="say which layer with --expected_layer 0 to 2"):
-        read_old_vectors(tmp_path / "l.npz")
-    assert read_old_vectors(tmp_path / "l.npz", 1).vectors[0].shape == (4, 5)
+    with pytest.raises(SettingsError, match="choose a layer with --expected_layer 0 to 2"):
+        read_expected_vectors(tmp_path / "l.npz")
+    assert read_expected_vectors(tmp_path / "l.npz", 1).vectors[0].shape == (4, 5)
     np.save(tmp_path / "o.npy", np.array([{"a": 1}], dtype=object))
     with pytest.raises(SettingsError, match="cannot be read as vectors"):
-        read_old_vectors(tmp_path / "o.npy")
+        read_expected_vectors(tmp_path / "o.npy")
     (tmp_path / "a.bin").touch()
     with pytest.raises(SettingsError, match=r"expected \.npz"):
-        read_old_vectors(tmp_path / "a.bin")
+        read_expected_vectors(tmp_path / "a.bin")
     (tmp_path / "a.jsonl").write_text('{"id": 1}\n')
     with pytest.raises(SettingsError, match="expected a column of vectors"):
-        read_old_vectors(tmp_path / "a.jsonl")
+        read_expected_vectors(tmp_path / "a.jsonl")
     with pytest.raises(SettingsError, match='expected a column "text"'):
         read_texts(tmp_path / "a.jsonl")
     with pytest.raises(SettingsError, match="cannot be read"):

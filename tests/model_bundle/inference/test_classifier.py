@@ -19,7 +19,14 @@ from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import BundleManifest, Rows
 from model_bundle.errors import BundleFormatError, SettingsError
 from model_bundle.inference.classifier import Classifier
-from model_bundle.inference.scores import Choice, best_first, choice_of, class_logits, class_names, scores_of
+from model_bundle.inference.scores import (
+    LabelMode,
+    best_first,
+    class_logits,
+    class_names,
+    label_mode,
+    scores_of,
+)
 from model_bundle.runtime.request import EncodeRequest
 from tests.conftest import shared_path
 from tests.support.models import heads
@@ -104,14 +111,14 @@ def changed(manifest: BundleManifest, *, dim: int | None = None, **fields: objec
 
 def test_what_scores_are_for(build_head: Callable[[str], ModelBundle]) -> None:
     mood, topics, rating = (build_head(model).manifest for model in heads.JUDGE_TEXTS)
-    assert [choice_of(manifest) for manifest in (mood, topics, rating)] == [
-        Choice.ONE,
-        Choice.SEVERAL,
-        Choice.NONE,
+    assert [label_mode(manifest) for manifest in (mood, topics, rating)] == [
+        LabelMode.SINGLE,
+        LabelMode.MULTI,
+        LabelMode.REGRESSION,
     ]
-    assert choice_of(changed(mood, labels=("spam",), dim=1)) is Choice.NONE
+    assert label_mode(changed(mood, labels=("spam",), dim=1)) is LabelMode.REGRESSION
     assert class_names(changed(mood, labels=())) == ("LABEL_0", "LABEL_1", "LABEL_2")
-    with pytest.raises(BundleFormatError, match="names 2 labels, its output has 3"):
+    with pytest.raises(BundleFormatError, match="has 2 labels, but its output has 3"):
         class_names(changed(mood, labels=("a", "b")))
 
 
@@ -128,7 +135,7 @@ def test_one_output_for_two_labels(
     logits = class_logits(np.array([[output]], np.float32), 2, manifest.scores)
     assert class_names(manifest) == ("no", "yes")
     np.testing.assert_allclose(scores_of(logits, manifest.scores), [expected], atol=1e-6)
-    assert choice_of(manifest) is Choice.ONE
+    assert label_mode(manifest) is LabelMode.SINGLE
 
 
 def test_what_cannot_be_classified_is_told(
@@ -142,5 +149,5 @@ def test_what_cannot_be_classified_is_told(
     assert EncodeRequest.resolve_classes(tagger).rows is Rows.WORD
     text = tagger.manifest.tokenizer.model_copy(update={"kind": "text"})
     blind = ModelBundle(tagger.path, tagger.manifest.model_copy(update={"tokenizer": text}), tagger.digest)
-    with pytest.raises(SettingsError, match="tokens that only its graph knows"):
+    with pytest.raises(SettingsError, match="classifies tokens produced inside its graph"):
         EncodeRequest.resolve_classes(blind)

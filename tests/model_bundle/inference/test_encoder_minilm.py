@@ -105,7 +105,7 @@ def test_float32_vectors_of_every_text_equal_the_reference(
 
 
 def test_weights_became_constants(encoder: Encoder) -> None:
-    assert encoder.runtime.variables_reason is None
+    assert encoder.runtime.unfrozen_reason is None
 
 
 def test_the_first_token_of_every_text_equals_the_reference(

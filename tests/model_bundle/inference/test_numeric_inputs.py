@@ -128,8 +128,8 @@ def test_numbers_go_to_their_inputs_in_memory(bundle: ModelBundle) -> None:
         (None, "takes numbers from the columns 'size', 'age', but was given none"),
         ({"age": AGES}, "'size', 'age', but was given 'age'"),
         ({"age": AGES, "size": SIZES, "weight": AGES}, "was given 'age', 'size', 'weight'"),
-        ({"age": AGES, "size": SIZES[:3]}, r"'size' has shape \[3\]; expected is one number for each of 4"),
-        ({"age": AGES, "size": ["1", "two", "3", "4"]}, "'size' holds what is no number"),
+        ({"age": AGES, "size": SIZES[:3]}, r"'size' has shape \[3\]; expected one number for each of 4"),
+        ({"age": AGES, "size": ["1", "two", "3", "4"]}, "'size' contains a value that is not a number"),
         ({"features": [[1.0, 2.0, 3.0]] * 4}, "'size', 'age', but was given 'features'"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
-from model_bundle.inference.batching import even_budget, halves, plan_batches
+from model_bundle.inference.batching import balance_budget, bisect_batch, plan_batches
 from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.text_encoder import TextEncoder
 from model_bundle.runtime.request import EncodeRequest
@@ -52,7 +52,7 @@ def test_shapes_come_again() -> None:
     random, shapes, num_batches = np.random.default_rng(2), set(), 0
     for _ in range(100):
         lengths = np.minimum(random.gamma(9, 6, 1000).astype(np.int32) + 2, 256)
-        for batch in plan_batches(lengths, even_budget(lengths, 2048, 2)):
+        for batch in plan_batches(lengths, balance_budget(lengths, 2048, 2)):
             shapes.add((len(batch), int(lengths[batch].max())))
             num_batches += 1
     assert num_batches > 2900
@@ -66,42 +66,42 @@ def test_models_that_cannot_pad_get_texts_of_one_length(lengths: np.ndarray, bud
     assert all(len(set(lengths[batch])) == 1 for batch in batches)
 
 
-def idle_share(costs: list[int], num_lanes: int) -> float:
-    """What of the time lanes wait at the end, where each takes the next batch as soon as it is free."""
-    ends = [0] * num_lanes
+def idle_share(costs: list[int], parallelism: int) -> float:
+    """The share of time that threads wait at the end, if each takes the next batch as soon as it is free."""
+    ends = [0] * parallelism
     for cost in costs:
         ends[ends.index(min(ends))] += cost
-    return 1 - sum(ends) / (num_lanes * max(ends))
+    return 1 - sum(ends) / (parallelism * max(ends))
 
 
 @given(
     seed=st.integers(0, 1000),
     num_texts=st.integers(500, 4096),
     budget=st.integers(2048, 20_000),
-    num_lanes=st.integers(1, 4),
+    parallelism=st.integers(1, 4),
 )
-def test_lanes_have_equally_much_to_do(seed: int, num_texts: int, budget: int, num_lanes: int) -> None:
-    """Texts like news: a lane waits for less than a tenth of the time, whatever the numbers are."""
+def test_threads_get_equal_work(seed: int, num_texts: int, budget: int, parallelism: int) -> None:
+    """Texts like news: a thread waits for less than a tenth of the time, whatever the numbers are."""
     lengths = np.random.default_rng(seed).gamma(9, 5, num_texts).astype(np.int32) + 1
-    even = even_budget(lengths, budget, num_lanes)
+    even = balance_budget(lengths, budget, parallelism)
     batches = plan_batches(lengths, even)
     assert even <= budget
-    assert idle_share([int(lengths[b].max()) * len(b) for b in batches], num_lanes) < 0.1
+    assert idle_share([int(lengths[b].max()) * len(b) for b in batches], parallelism) < 0.1
 
 
-def test_three_batches_become_four_for_two_lanes_and_few_texts_stay_together() -> None:
+def test_three_batches_become_four_for_two_threads_and_few_texts_stay_together() -> None:
     lengths = np.full(1000, 30)
-    even = even_budget(lengths, 12_000, 2)
+    even = balance_budget(lengths, 12_000, 2)
     assert [len(batch) for batch in plan_batches(lengths, even)] == [256, 256, 256, 232]
-    assert even_budget(np.full(20, 30), 12_000, 2) == 1024
-    assert even_budget(np.full(10_000, 1000), 4096, 2) == 4096
-    assert even_budget(np.full(2, 5000), 4096, 2) == 4096
-    assert even_budget(np.array([], np.int32), 4096, 2) == 1024
+    assert balance_budget(np.full(20, 30), 12_000, 2) == 1024
+    assert balance_budget(np.full(10_000, 1000), 4096, 2) == 4096
+    assert balance_budget(np.full(2, 5000), 4096, 2) == 4096
+    assert balance_budget(np.array([], np.int32), 4096, 2) == 1024
 
 
 @given(size=st.integers(2, 100))
 def test_halves_lose_nothing_and_come_to_an_end(size: int) -> None:
-    first, second = halves(np.arange(size))
+    first, second = bisect_batch(np.arange(size))
     assert [*first, *second] == list(range(size))
     assert 0 < len(first) <= len(second) < size
 
@@ -137,9 +137,9 @@ def test_a_text_has_one_vector_whatever_its_company_and_its_place(
 class SmallMemory:
     """A model that has memory for so many cells at a time."""
 
-    variables_reason = None
+    unfrozen_reason = None
     ready_seconds = 0.0
-    num_lanes = 1
+    parallelism = 1
 
     def __init__(self, request: EncodeRequest, cells: int) -> None:
         self.request, self.cells = request, cells

@@ -222,7 +222,7 @@ def test_dead_letters_and_failing_say_how_long_a_text_is(make: Callable[..., Enc
         ({"long_texts": windows(Combine.MEAN), "rows": "window"}, "--combine mean .* leave it out"),
         ({"long_texts": LongTexts(OnLong.TRUNCATE), "rows": "window"}, "--rows window splits"),
         ({"word_pieces": "first"}, "--word_pieces first is for --rows word"),
-        ({"long_texts": windows(), "prompt_text": "the cat " * 8}, "Give a larger --max_tokens"),
+        ({"long_texts": windows(), "prompt_text": "the cat " * 8}, "Use a larger --max_tokens"),
     ],
 )
 def test_what_has_no_effect_or_leaves_no_progress_is_refused(
@@ -236,16 +236,16 @@ def test_what_has_no_effect_or_leaves_no_progress_is_refused(
 def test_texts_whose_tokens_only_the_graph_knows_cannot_be_too_long(
     text_bundle: Path, on_long: OnLong
 ) -> None:
-    with pytest.raises(SettingsError, match=f"--on_long {on_long}: only the graph of lengths knows"):
+    with pytest.raises(SettingsError, match=f"--on_long {on_long}: lengths tokenizes inside its graph"):
         Encoder(text_bundle, long_texts=LongTexts(on_long))
-    with pytest.raises(SettingsError, match="--max_tokens 5: only the graph of lengths knows"):
+    with pytest.raises(SettingsError, match="--max_tokens 5: lengths tokenizes inside its graph"):
         Encoder(text_bundle, max_tokens=5)
 
 
 def test_scores_of_texts_are_not_joined(build_head: Callable[[str], ModelBundle]) -> None:
     from model_bundle.inference.classifier import Classifier
 
-    with pytest.raises(SettingsError, match="no way to join them holds for all"):
+    with pytest.raises(SettingsError, match="no general way to combine them"):
         Classifier(build_head("tiny_distilbert_mood"), long_texts=LongTexts(OnLong.WINDOWS))
 
 

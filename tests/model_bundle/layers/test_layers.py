@@ -222,7 +222,7 @@ def test_a_mix_averages_real_tokens_alone() -> None:
         ({"max_tokens": 65}, "max_tokens=65: tiny takes 1 to 64 tokens"),
         ({"max_tokens": 0}, "max_tokens=0"),
         ({"pooling": "pooler"}, "expected mean, max, first or last"),
-        ({"normalize": True}, "say pooling="),
+        ({"normalize": True}, "also set pooling="),
     ],
 )
 def test_options_that_do_not_fit(bundle: ModelBundle, options: dict[str, Any], message: str) -> None:
@@ -251,5 +251,5 @@ def test_imported_graphs_stay_frozen(text_bundle: Path) -> None:
     np.testing.assert_allclose(embedding(tf.constant(["cat", "a cat"])), [[3, 1], [5, 1]])
     with pytest.raises(ValueError, match="is an imported graph"):
         BundleEmbedding(text_bundle, trainable=True)
-    with pytest.raises(ValueError, match="finds its own tokens"):
+    with pytest.raises(ValueError, match="tokenizes itself"):
         BundleEmbedding(text_bundle, max_tokens=4)

@@ -27,9 +27,9 @@ class Machine:
     ``clock`` is the time it has worked, whatever the real machine does meanwhile.
     """
 
-    variables_reason = None
+    unfrozen_reason = None
     ready_seconds = 0.0
-    num_lanes = 1
+    parallelism = 1
 
     def __init__(self, bundle: ModelBundle, start: float, cell: float, *, fits: float = np.inf) -> None:
         self.request = EncodeRequest.resolve(bundle)
@@ -93,7 +93,7 @@ def test_other_settings_are_measured_anew(
     monkeypatch.setenv("BEAM_JOBS_CACHE", str(tmp_path))
     for lanes in (1, 2):
         machine = Machine(bundle, 0.0, 0.0)
-        machine.num_lanes = lanes
+        machine.parallelism = lanes
         calibrated_batch_tokens(bundle, machine)
     assert len([*(tmp_path / "calibration").glob("*.json")]) == 2
 

@@ -83,7 +83,7 @@ def test_what_is_computed_of_weights_alone_is_left_to_tensorflow() -> None:
     """It would be computed at every call, where TensorFlow does it once."""
     layer = Layer(tf.square)
     concrete = layer.function()
-    with pytest.raises(CannotFreezeError, match=r"\(Square\) is computed of weights alone"):
+    with pytest.raises(CannotFreezeError, match=r"\(Square\) is computed from weights alone"):
         freeze(concrete, optimize_first=True)
     frozen = freeze(concrete)
     np.testing.assert_allclose(
@@ -169,12 +169,12 @@ def test_a_graph_optimised_wrongly_is_not_used(tiny_bundle: Path, monkeypatch: p
     expected = Encoder(tiny_bundle).encode(["a cat sat", "a mat"])
     monkeypatch.setattr(freeze_module, "build_optimized", wrong(freeze_module.build_optimized))
     encoder = Encoder(tiny_bundle)
-    assert encoder.runtime.variables_reason is None
+    assert encoder.runtime.unfrozen_reason is None
     np.testing.assert_allclose(encoder.encode(["a cat sat", "a mat"]), expected, atol=1e-6)
     monkeypatch.setattr(freeze_module, "_rebuild", wrong(freeze_module._rebuild))
     encoder = Encoder(tiny_bundle)
-    assert encoder.runtime.variables_reason is not None
-    assert encoder.runtime.variables_reason.startswith("constants were tried: ")
+    assert encoder.runtime.unfrozen_reason is not None
+    assert encoder.runtime.unfrozen_reason.startswith("constants were tried: ")
     np.testing.assert_allclose(encoder.encode(["a cat sat", "a mat"]), expected, atol=1e-6)
 
 

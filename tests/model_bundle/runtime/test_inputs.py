@@ -7,7 +7,7 @@ import pytest
 
 from model_bundle.bundle.manifest import InputSpec
 from model_bundle.errors import ModelRunError
-from model_bundle.runtime.inputs import example_numbers, fixed_length, number_key, signature_inputs
+from model_bundle.runtime.inputs import example_numbers, fixed_length, numeric_key, signature_inputs
 
 IDS = InputSpec(role="ids", dtype="int32", length=4)
 MASK = InputSpec(role="mask", dtype="int32", length=4)
@@ -37,7 +37,7 @@ def test_what_the_model_lacks_is_not_fed() -> None:
 def test_numbers_go_by_name_where_there_are_several() -> None:
     specs = {name: InputSpec(role="numeric", dtype="float32", columns=("x",)) for name in ("one", "two")}
     arrays = {"one": np.array([[1.0]]), "two": np.array([[2.0]])}
-    assert signature_inputs({number_key(name): array for name, array in arrays.items()}, specs, 0) == arrays
+    assert signature_inputs({numeric_key(name): array for name, array in arrays.items()}, specs, 0) == arrays
     assert signature_inputs({"numeric": arrays["one"]}, {"one": specs["one"]}, 0) == {"one": arrays["one"]}
 
 
@@ -54,12 +54,12 @@ def test_example_numbers_belong_to_their_text() -> None:
         "i": InputSpec(role="numeric", dtype="int32", columns=("c",)),
     }
     one, other = example_numbers(specs, np.array([0, 1, 2])), example_numbers(specs, np.array([2, 0]))
-    np.testing.assert_array_equal(one[number_key("f")][[2, 0]], other[number_key("f")])
-    assert one[number_key("f")].shape == (3, 2)
-    assert set(one[number_key("i")].ravel().tolist()) <= {0, 1}
+    np.testing.assert_array_equal(one[numeric_key("f")][[2, 0]], other[numeric_key("f")])
+    assert one[numeric_key("f")].shape == (3, 2)
+    assert set(one[numeric_key("i")].ravel().tolist()) <= {0, 1}
 
 
 def test_numbers_may_be_called_as_a_role_is() -> None:
     specs = {"ids": InputSpec(role="ids", dtype="int32"), "mask": InputSpec(role="numeric", dtype="float32")}
-    arrays = {"ids": np.ones((1, 2)), "mask": np.ones((1, 2)), number_key("mask"): np.array([[7.0]])}
+    arrays = {"ids": np.ones((1, 2)), "mask": np.ones((1, 2)), numeric_key("mask"): np.array([[7.0]])}
     assert signature_inputs(arrays, specs, 0)["mask"].tolist() == [[7.0]]

@@ -86,7 +86,7 @@ def test_the_vectors_are_those_of_a_model_in_the_process(bundle: ModelBundle, ti
     assert [(f.text_index, f.reason) for f in found.failures] == [(300, "model_error")]
     assert "is not in [0, " in found.failures[0].message
     assert runtime.batch_tokens is not None
-    assert runtime.variables_reason is None
+    assert runtime.unfrozen_reason is None
     assert runtime.num_restarts == 0
 
 

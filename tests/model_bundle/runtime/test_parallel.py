@@ -11,25 +11,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.base.parallel import run_in_lanes
-from model_bundle.runtime.memory_gate import MemoryGate
+from model_bundle.base.parallel import run_parallel
+from model_bundle.runtime.memory import MemoryGate
 
 
-@given(num_lanes=st.integers(1, 5), num_items=st.integers(0, 50))
+@given(parallelism=st.integers(1, 5), num_items=st.integers(0, 50))
 @settings(max_examples=30, deadline=None)
-def test_each_item_runs_once(num_lanes: int, num_items: int) -> None:
+def test_each_item_runs_once(parallelism: int, num_items: int) -> None:
     seen: list[int] = []
-    run_in_lanes(num_lanes, iter(range(num_items)), seen.append)
+    run_parallel(parallelism, iter(range(num_items)), seen.append)
     assert sorted(seen) == list(range(num_items))
 
 
-def test_lanes_run_at_the_same_time() -> None:
+def test_threads_run_at_the_same_time() -> None:
     """Both items wait for each other: one after the other would never end."""
     together = threading.Barrier(2, timeout=20)
-    run_in_lanes(2, iter(range(2)), lambda _: together.wait() and None)
+    run_parallel(2, iter(range(2)), lambda _: together.wait() and None)
 
 
-def test_items_are_drawn_when_a_lane_is_free() -> None:
+def test_items_are_drawn_when_a_thread_is_free() -> None:
     """A plan that changes on the way, as when memory runs out, must not have been read ahead."""
     num_drawn = 0
     finished: list[int] = []
@@ -46,12 +46,12 @@ def test_items_are_drawn_when_a_lane_is_free() -> None:
         time.sleep(0.002)
         finished.append(item)
 
-    run_in_lanes(2, items(), run)
+    run_parallel(2, items(), run)
     assert max(ahead) <= 2
 
 
-@pytest.mark.parametrize("num_lanes", [1, 3])
-def test_an_error_ends_all_lanes_and_is_passed_on(num_lanes: int) -> None:
+@pytest.mark.parametrize("parallelism", [1, 3])
+def test_an_error_ends_all_threads_and_is_passed_on(parallelism: int) -> None:
     started: list[int] = []
 
     def run(item: int) -> None:
@@ -61,7 +61,7 @@ def test_an_error_ends_all_lanes_and_is_passed_on(num_lanes: int) -> None:
         time.sleep(0.005)
 
     with pytest.raises(KeyError, match="the third"):
-        run_in_lanes(num_lanes, iter(range(10_000)), run)
+        run_parallel(parallelism, iter(range(10_000)), run)
     assert len(started) < 100
 
 
@@ -71,7 +71,7 @@ def test_an_error_of_the_plan_is_passed_on() -> None:
         raise ValueError("no more")
 
     with pytest.raises(ValueError, match="no more"):
-        run_in_lanes(2, items(), lambda _: None)
+        run_parallel(2, items(), lambda _: None)
 
 
 @settings(max_examples=20, deadline=None)
@@ -82,7 +82,7 @@ def test_what_runs_together_fits(needs: list[int], alone: set[int]) -> None:
     crowded: list[int] = []
 
     def run(number: int) -> None:
-        enter = gate.alone() if number in alone else gate.beside(needs[number], 10)
+        enter = gate.exclusive() if number in alone else gate.shared(needs[number], 10)
         with enter:
             with lock:
                 running[number] = needs[number]

@@ -17,7 +17,7 @@ from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.results import word_states
 from model_bundle.text.subword_alignment import SubwordWordInput
 from model_bundle.text.subwords import SubwordInput
-from model_bundle.text.window_words import WordParts
+from model_bundle.text.windows import WordParts
 from tests.conftest import DATA_DIR
 from tests.support.models import heads
 
@@ -145,7 +145,7 @@ def test_rows_of_words_are_not_scaled(tiny_bundle: Path) -> None:
     encoder = Encoder(tiny_bundle, rows="word")
     assert not encoder.request.normalize
     assert np.abs(np.linalg.norm(encoder.encode(["the cat"]), axis=1) - 1).max() > 0.1
-    with pytest.raises(SettingsError, match="scale the vectors afterwards"):
+    with pytest.raises(SettingsError, match="normalize the vectors afterwards"):
         Encoder(tiny_bundle, rows="word", normalize=True)
     with pytest.raises(SettingsError, match="leave --pooling out"):
         Encoder(tiny_bundle, rows="word", pooling=Pooling.MEAN)

@@ -15,8 +15,7 @@ from model_bundle.errors import SettingsError
 from model_bundle.text.subword_alignment import SubwordWordInput
 from model_bundle.text.subwords import SubwordInput
 from model_bundle.text.window_inputs import SubwordWindowInput, WordWindowInput
-from model_bundle.text.window_words import assign_words
-from model_bundle.text.windows import cut
+from model_bundle.text.windows import assign_words, cut
 from model_bundle.text.words import WordInput
 from tests.conftest import DATA_DIR
 
@@ -177,11 +176,11 @@ def test_words_of_windows_keep_their_places() -> None:
 
 
 def test_an_overlap_without_progress_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"--window_overlap 6: .* room for 6.* Give 0 to 5\."):
+    with pytest.raises(SettingsError, match=r"--window_overlap 6: .* room for 6.* Use 0 to 5\."):
         windows_of("tiny_bert", ["a"], 8, 6)
     with pytest.raises(SettingsError, match="--window_overlap -1"):
         windows_of("tiny_bert", ["a"], 8, -1)
-    with pytest.raises(SettingsError, match=r"6 of the prompt .* Give a larger --max_tokens"):
+    with pytest.raises(SettingsError, match=r"6 of the prompt.* Use a larger --max_tokens"):
         windows_of("tiny_bert", ["a"], 8, 0, PROMPT)
 
 

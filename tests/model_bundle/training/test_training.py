@@ -204,7 +204,7 @@ def test_one_seed_gives_one_bundle(base: ModelBundle, table: Path, tmp_path: Pat
 def test_what_the_command_refuses(base: ModelBundle, table: Path, tmp_path: Path) -> None:
     done = command(base, table, tmp_path / "none", "--class_weights", "bird=2")
     assert done.returncode == 2
-    assert done.stderr.endswith("there is no label 'bird'; those there are: cat, dog.\n")
+    assert done.stderr.endswith("there is no label 'bird'; the labels are: cat, dog.\n")
     assert not (tmp_path / "none").exists()
 
 
@@ -230,7 +230,7 @@ def test_what_cannot_be_learned_is_told_with_its_row(
     table.write_text(f"text,label\na cat,cat\nthe {NAN_WORD},dog\na cat,cat\na dog,dog\n")
     with pytest.raises(SettingsError, match=r"train.csv, row 2: the model has no vector .*NaN"):
         train(base, table, tmp_path / "none")
-    with pytest.raises(SettingsError, match="tiny-classifier is a classifier already"):
+    with pytest.raises(SettingsError, match="tiny-classifier is already a classifier"):
         train(frozen.bundle, table, tmp_path / "none")
-    with pytest.raises(SourceError, match="is there already"):
+    with pytest.raises(SourceError, match="already exists"):
         train(base, table, frozen.bundle.path)

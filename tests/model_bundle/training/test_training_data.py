@@ -15,12 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_bundle.errors import SettingsError
-from model_bundle.training.class_weights import row_weights
 from model_bundle.training.examples import read_examples
-from model_bundle.training.metrics import Metrics
 from model_bundle.training.options import DataOptions, HeadOptions
-from model_bundle.training.report import Judged, write_training
-from model_bundle.training.split import read_data
+from model_bundle.training.report import Evaluation, Metrics, write_training
+from model_bundle.training.split import read_data, row_weights
 
 ROWS = [("a cat", "no", 1.5), ("a dog", "yes", -2.0), ('he said "ran', "no", 0.0), ("home", "yes", 3.0)]
 
@@ -54,7 +52,7 @@ def test_every_format_gives_the_same(tmp_path: Path) -> None:
 
 def test_quotes_are_ordinary_where_that_is_said(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", [("a cat", "no", 1), ('"open', "no", 2), ("b", "yes", 3)])
-    with pytest.raises(SettingsError, match=r"row 2 \(line \d\): .*say --no_csv_quotes"):
+    with pytest.raises(SettingsError, match=r"row 2 \(line \d\): .*use --no_csv_quotes"):
         read_examples(path, options(path))
     found = read_examples(path, options(path, csv_quotes=False))
     assert found.texts[1] == '"open'
@@ -64,11 +62,11 @@ def test_quotes_are_ordinary_where_that_is_said(tmp_path: Path) -> None:
     ("row", "message"),
     [
         (("b", "", 2), "row 2: label is empty"),
-        (("b", "  ", 2), "row 2: label is '  ', which is no label"),
+        (("b", "  ", 2), "row 2: label is '  ', which is not a label"),
         (("", "no", 2), "row 2: text is blank"),
         (("b", "no", "nan"), "row 2: x is 'nan', which is not finite"),
         (("b", "no", "inf"), "row 2: x is 'inf', which is not finite"),
-        (("b", "no", "many"), "row 2: x is 'many', which is no number"),
+        (("b", "no", "many"), "row 2: x is 'many', which is not a number"),
         (("b", "no"), r"row 2 \(line 3\): 2 cells, expected 3"),
     ],
 )
@@ -80,23 +78,23 @@ def test_a_bad_row_is_named(tmp_path: Path, row: tuple[Any, ...], message: str) 
 
 def test_many_bad_rows_are_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", [("b", "", 1)] * 9)
-    with pytest.raises(SettingsError, match=r"(?s)9 rows cannot be learned from.*row 5: .*… and 4 more"):
+    with pytest.raises(SettingsError, match=r"(?s)9 rows cannot be used for training.*row 5: .*… and 4 more"):
         read_examples(path, options(path))
 
 
 def test_json_that_is_none_and_values_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a", "label": 1}\n{"text": 7, "label": 1}\n{"text": "b", "label": null}\n')
-    with pytest.raises(SettingsError, match=r"(?s)row 2: text is no text.*row 3: label is empty"):
+    with pytest.raises(SettingsError, match=r"(?s)row 2: text is not text.*row 3: label is empty"):
         read_examples(path, options(path))
     path.write_text('{"text": "a", "label": 1}\n\n{nothing}\n')
-    with pytest.raises(SettingsError, match="row 3: no JSON"):
+    with pytest.raises(SettingsError, match="row 3: not valid JSON"):
         read_examples(path, options(path))
 
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", ROWS[:2])
-    with pytest.raises(SettingsError, match="no column body; those there are: text, label, x"):
+    with pytest.raises(SettingsError, match="no column body; the columns are: text, label, x"):
         read_examples(path, DataOptions(path, "body", "label"))
     with pytest.raises(SettingsError, match="named twice"):
         DataOptions(path, "text", "text")
@@ -150,7 +148,7 @@ def test_what_rows_count() -> None:
     classes = np.array([0, 0, 0, 1])
     np.testing.assert_allclose(row_weights(classes, ["no", "yes"], "balanced"), [2 / 3, 2 / 3, 2 / 3, 2])
     np.testing.assert_allclose(row_weights(classes, ["no", "yes"], {"yes": 5}), [1, 1, 1, 5])
-    with pytest.raises(SettingsError, match="no label 'maybe'; those there are: no, yes"):
+    with pytest.raises(SettingsError, match="no label 'maybe'; the labels are: no, yes"):
         row_weights(classes, ["no", "yes"], {"maybe": 1.0})
     for bad in ({"seed": -1}, {"learning_rate": 0.0}, {"l2": -1.0}, {"mix": True, "fine_tune": True}):
         with pytest.raises(SettingsError, match="--"):
@@ -172,7 +170,7 @@ def test_the_report_needs_nothing_and_runs_nothing(tmp_path: Path) -> None:
     labels = ["<script>alert(1)</script>", "b & c"]
     metrics = Metrics.of(labels, np.array([0, 1, 1]), np.array([0, 1, 0]))
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
-    judged = Judged("dev.csv", [4, 5, 9], np.array([0, 1, 1]), scores, metrics)
+    judged = Evaluation("dev.csv", [4, 5, 9], np.array([0, 1, 1]), scores, metrics)
     write_training(
         tmp_path, judged, {"seed": 1}, [{"train_loss": 0.5, "held_out_loss": 0.25, "held_out_accuracy": 0.75}]
     )
@@ -180,7 +178,7 @@ def test_the_report_needs_nothing_and_runs_nothing(tmp_path: Path) -> None:
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert page.count("<rect") == 4
-    assert "66.7% of 3 held-out rows are right" in page
+    assert "66.7% of 3 held-out rows are correct" in page
     assert "<td>75.0%</td>" in page
     assert "http" not in page
     assert (tmp_path / "training" / "predictions.csv").read_text().splitlines() == [

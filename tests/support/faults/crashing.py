@@ -28,8 +28,8 @@ class CrashingRuntime:
     """Takes what the tiny model takes, in a process that is up at once: there is no TensorFlow in it."""
 
     def __init__(self, request: EncodeRequest, num_threads: int) -> None:
-        self.request, self.num_lanes = request, num_threads
-        self.variables_reason: str | None = None
+        self.request, self.parallelism = request, num_threads
+        self.unfrozen_reason: str | None = None
         self.ready_seconds = 0.0
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

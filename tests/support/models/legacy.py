@@ -17,7 +17,7 @@ from model_bundle.bundle.manifest import InputSpec, Precision
 from model_bundle.errors import ModelRunError
 from model_bundle.inference.classifier import Classifier
 from model_bundle.inference.encoder import Encoder
-from model_bundle.runtime.inputs import number_key
+from model_bundle.runtime.inputs import numeric_key
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 from tests.conftest import shared_path
@@ -41,7 +41,7 @@ class Case:
             array = self.inputs[name if name in self.inputs else next(iter(self.inputs))]
             if spec.role == "text":
                 array = array.reshape(len(array))
-            arrays[number_key(name) if spec.role == "numeric" else spec.role] = array
+            arrays[numeric_key(name) if spec.role == "numeric" else spec.role] = array
         return arrays
 
 
@@ -150,7 +150,7 @@ def check_number_job(bundle: ModelBundle, made: Artefact, folder: Path) -> None:
         arrays = case.by_role(manifest.inputs)
         columns: dict[str, Any] = {}
         for name, spec in manifest.inputs.items():
-            columns |= dict(zip(spec.columns, arrays[number_key(name)].T, strict=True))
+            columns |= dict(zip(spec.columns, arrays[numeric_key(name)].T, strict=True))
         num_rows = len(next(iter(columns.values())))
         table = pa.table({"id": [str(row) for row in range(num_rows)], **columns})
         pq.write_table(table, folder / f"{case.name}.parquet")

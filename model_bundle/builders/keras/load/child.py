@@ -1,7 +1,7 @@
-"""Loads a Keras model and saves its inference as a plain SavedModel; runs in a process of its own.
+"""Loads a Keras model and saves its inference as a plain SavedModel; runs in a separate process.
 
-Keras 2 (tf_keras) and Keras 3 cannot both be ``tf.keras`` in one process, and what a model's code does to a
-process stays in it.
+Keras 2 (tf_keras) and Keras 3 cannot both be ``tf.keras`` in one process, and side effects of a model's code
+stay in that process.
 """
 
 from __future__ import annotations
@@ -10,22 +10,21 @@ import os
 import re
 import sys
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from model_bundle.builders.keras.load.custom_objects import load_object, load_objects, redirect_handles
 from model_bundle.builders.keras.load.save import save_inference
 from model_bundle.builders.keras.load.stored_weights import read_values
-from model_bundle.builders.keras.load.task import LoadAnswer, LoadTask
 from model_bundle.builders.keras.load.transformers import install_stand_ins, stand_ins
 from model_bundle.builders.keras.load.weights import check_loaded, load_weights, unzip_weights
 from model_bundle.builders.keras.packed_bundle import OWN_PREFIX
 from model_bundle.errors import ModelBundleError, SourceError
 
 _MAX_CHARS = 700
-# A line that begins with the name of an error, and what follows it.
+# Paragraphs that only surround an error; and a line that begins with the name of an error, with its block.
 _AROUND = (
     "Exception encountered when calling",
     "Error when deserializing",
@@ -36,6 +35,39 @@ _AROUND = (
 _INNER = re.compile(r"^[ \t]*(\w+(?:Error|Exception): .*(?:\n(?!\s*\n).*)*)", re.MULTILINE)
 
 
+@dataclass(frozen=True)
+class LoadTask:
+    """A Keras model to load, and the place to save it.
+
+    ``kind``: ``zip`` (a .keras file), ``h5`` (a whole model), ``json`` (an architecture) or ``factory``.
+    ``path``: the file; empty for a factory. ``config``: the architecture in JSON, checked. ``weights``: a
+    file, or the prefix of a checkpoint; None if ``path`` contains them. ``lambdas``: ``module:function`` by
+    the name of a Lambda layer. ``stand_ins``: replace transformers' models by our own graphs. ``output``: a
+    folder to create. The rest is as in ``LoadChoices``.
+    """
+
+    kind: Literal["zip", "h5", "json", "factory"]
+    path: str
+    config: str
+    weights: str | None
+    factory: str
+    custom_objects: tuple[str, ...]
+    hub_handles: dict[str, str]
+    lambdas: dict[str, str]
+    allow_code: bool
+    stand_ins: bool
+    output: str
+    allow_ops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadAnswer:
+    """The result of a task: ``fault`` is None if the model was saved; ``notes`` are for its user."""
+
+    notes: tuple[str, ...] = ()
+    fault: str | None = None
+
+
 def load_in_child(task: LoadTask, legacy: bool) -> dict[str, Any]:
     """Does a task in a process that has done nothing yet, and returns the fields of the answer."""
     start_keras(legacy)
@@ -43,7 +75,7 @@ def load_in_child(task: LoadTask, legacy: bool) -> dict[str, Any]:
 
 
 def start_keras(legacy: bool) -> None:
-    """Decides which Keras ``tf.keras`` is, before TensorFlow is imported, and keeps its warnings quiet."""
+    """Sets which Keras ``tf.keras`` is, before TensorFlow is imported, and silences its warnings."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1" if legacy else "0"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
@@ -52,37 +84,37 @@ def start_keras(legacy: bool) -> None:
 
     import_tensorflow()
     if legacy:
-        # Code of that time means Keras 2 by its bare name, too.
+        # Code of that time also imports Keras 2 as ``keras``.
         import tf_keras
 
         sys.modules["keras"] = tf_keras
 
 
 def export_keras(task: LoadTask) -> LoadAnswer:
-    """Loads, checks and saves. An error becomes the answer's fault, so that it can travel."""
+    """Loads, checks and saves a model. Errors are returned as text, since they may not be picklable."""
     try:
         return LoadAnswer(notes=_export(task))
     except ModelBundleError as error:
         return LoadAnswer(fault=str(error))
-    # Whatever Keras and the model's own code raise: where it comes from is not known here.
+    # Keras and the model's own code may raise anything.
     except Exception as error:  # the boundary of this process
         return LoadAnswer(fault=_cause(error))
 
 
 def _cause(error: Exception) -> str:
-    """Returns the innermost error of a report, which may quote the user's code and Keras' around it."""
+    """Returns the innermost error of a message that may also quote the user's and Keras' code."""
     text = str(error).strip()
     inner = _INNER.findall(text)
     paragraphs = (part.strip().removeprefix("Exception encountered: ") for part in text.split("\n\n"))
     parts = [part for part in paragraphs if part and not part.startswith(_AROUND)]
-    told = inner[-1].strip() if inner else f"{type(error).__name__}: {parts[0] if parts else text}"
-    return told[:_MAX_CHARS]
+    found = inner[-1].strip() if inner else f"{type(error).__name__}: {parts[0] if parts else text}"
+    return found[:_MAX_CHARS]
 
 
 def _export(task: LoadTask) -> tuple[str, ...]:
     redirect_handles(task.hub_handles, task.allow_ops)
     if OWN_PREFIX in task.config:
-        # Importing them is what makes Keras know them.
+        # Importing the layers registers them with Keras.
         import_module("model_bundle.layers")
     objects = load_objects(task.custom_objects, "--custom_objects")
     if task.stand_ins:
@@ -92,7 +124,7 @@ def _export(task: LoadTask) -> tuple[str, ...]:
     for layer, place in task.lambdas.items():
         objects[lambda_name(layer)] = load_object(place, "--lambda_function")
     if task.allow_code:
-        # Byte code finds what it calls by name here; its configuration says so.
+        # The configuration makes byte code look up names in ``__main__``.
         vars(sys.modules["__main__"]).update(objects)
     scratch = Path(task.output + ".scratch")
     scratch.mkdir()
@@ -121,7 +153,7 @@ def _load(task: LoadTask, objects: dict[str, Any], scratch: Path) -> tuple[Any, 
 
 
 def _load_zip(task: LoadTask, objects: dict[str, Any], scratch: Path) -> tuple[Any, tuple[str, ...]]:
-    """Keras loads it; afterwards every weight in the file is looked for in the model, and back."""
+    """Loads a .keras file with Keras, then checks that every weight in the file is in the model, and back."""
     import zipfile
 
     import tensorflow as tf
@@ -138,7 +170,7 @@ def _load_zip(task: LoadTask, objects: dict[str, Any], scratch: Path) -> tuple[A
 
 
 def _from_config(task: LoadTask, objects: dict[str, Any], scratch: Path) -> Any:
-    """Builds a model of an architecture; its weights come later, by name."""
+    """Builds a model from an architecture; weights are loaded later, by name."""
     import tensorflow as tf
 
     if not hasattr(tf.keras, "version") or not tf.keras.version().startswith("3"):
@@ -170,6 +202,6 @@ def _replace_config(path: Path, config: str) -> None:
 def _check_built(model: Any, factory: str) -> None:
     if not hasattr(model, "weights") or not getattr(model, "built", False):
         raise SourceError(
-            f"--model_factory {factory}: expected a Keras model that has its weights already, came a "
-            f"{type(model).__name__}. Call it once on an input of the right shape before you return it."
+            f"--model_factory {factory}: expected a built Keras model, which has its weights, but got a "
+            f"{type(model).__name__}. Call it once on an input of the right shape before returning it."
         )

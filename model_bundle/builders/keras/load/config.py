@@ -1,4 +1,4 @@
-"""The configuration inside a Keras file, read without Keras: what made it, and what code it would run."""
+"""Reads the configuration in a Keras file without Keras: the version that wrote it, and code it would run."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from model_bundle.builders.keras.source import KerasSource, read_architecture
 from model_bundle.builders.weights.h5 import open_attributes
 from model_bundle.errors import SourceError
 
-# Modules whose classes Keras makes objects of by itself; anything else it would import.
+# Modules whose classes Keras knows; it would import any other module.
 _KERAS_MODULES = ("keras", "tf_keras", "tensorflow")
 _MAX_CONFIG_BYTES = 256_000_000
 _WHAT_CODE_MEANS = (
-    "That is Python code: it would run here with your rights, as part of loading, and could do anything. "
-    "If you trust whoever made the file, say --allow_code"
+    "This is Python code: loading would run it with your permissions, and it could do anything. "
+    "If you trust the author of the file, add --allow_code"
 )
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """An architecture, and the Keras that wrote it: ``2.15.0``, or None where the file does not say."""
+    """An architecture, and the Keras that wrote it: ``2.15.0``, or None if not stated."""
 
     config: dict[str, Any]
     keras_version: str | None
@@ -32,13 +32,13 @@ class ModelConfig:
 
     @property
     def is_keras_3(self) -> bool:
-        """Whether Keras 3 or later wrote it, as far as that can be told."""
+        """Whether Keras 3 or later wrote it, by its version or else its form."""
         if self.keras_version is not None:
             return int(self.keras_version.split(".")[0]) >= 3
         return "module" in self.config
 
     def layers(self) -> Iterator[dict[str, Any]]:
-        """Returns every object in it that has a class, nested ones included."""
+        """Yields every object in it that has a class, including nested ones."""
         yield from _objects(self.config)
 
 
@@ -46,7 +46,7 @@ def read_config(source: KerasSource) -> ModelConfig:
     """Reads the architecture of a zip, an HDF5 file or a JSON file.
 
     Raises:
-        SourceError: there is none, or it is damaged.
+        SourceError: there is no architecture, or it is damaged.
     """
     where = str(source.path)
     if source.kind == "keras_zip":
@@ -63,14 +63,14 @@ def read_config(source: KerasSource) -> ModelConfig:
 
 
 def check_code(config: ModelConfig, known: Collection[str]) -> tuple[str, ...]:
-    """Finds what would run code that the file brings, or import a module that it names.
+    """Finds objects that would run code from the file, or import a module that it names.
 
     Args:
         config: an architecture.
         known: names of the user's own classes and functions.
 
     Returns:
-        A line on each.
+        One line per object.
     """
     found = []
     for item in config.layers():
@@ -86,16 +86,16 @@ def check_code(config: ModelConfig, known: Collection[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def refuse_code(config: ModelConfig, found: Collection[str]) -> None:
-    """Refuses code.
+def reject_code(config: ModelConfig, found: Collection[str]) -> None:
+    """Rejects a file with code.
 
     Raises:
-        SourceError: there is some; says what it means and what else can be done.
+        SourceError: ``found`` is not empty; explains the risk and the alternatives.
     """
     if found:
         lines = "\n".join(f"  {line}" for line in found)
         raise SourceError(
-            f"{config.where} brings code along:\n{lines}\n{_WHAT_CODE_MEANS}. Safer: give your own function "
+            f"{config.where} contains code:\n{lines}\n{_WHAT_CODE_MEANS}. Safer: give your own function "
             "for a Lambda layer (--lambda_function LAYER=MODULE:FUNCTION), your own class or function for "
             "another module's (--custom_objects MODULE:NAME), or build from a SavedModel of the same model, "
             "whose graph runs no Python."
@@ -103,7 +103,7 @@ def refuse_code(config: ModelConfig, found: Collection[str]) -> None:
 
 
 def transformers_layers(config: ModelConfig) -> tuple[str, ...]:
-    """Names the layers that are models of transformers for TensorFlow, which its version 5 lacks."""
+    """Returns the layers that are TensorFlow models of transformers, which version 5 no longer has."""
     return tuple(
         dict.fromkeys(
             str(item["class_name"])
@@ -115,7 +115,7 @@ def transformers_layers(config: ModelConfig) -> tuple[str, ...]:
 
 
 def hub_handles(config: ModelConfig) -> tuple[str, ...]:
-    """Lists the handles of TF-Hub layers."""
+    """Returns the handles of TF-Hub layers."""
     found = [item["config"].get("handle") for item in config.layers() if isinstance(item.get("config"), dict)]
     return tuple(dict.fromkeys(handle for handle in found if isinstance(handle, str)))
 
@@ -150,15 +150,15 @@ def _is_foreign(item: dict[str, Any]) -> bool:
 
 
 def _check_names(path: Path) -> None:
-    """Refuses names that lead out of the zip."""
+    """Rejects entries that point outside the zip."""
     try:
         with zipfile.ZipFile(path) as archive:
             outside = [name for name in archive.namelist() if name.startswith("/") or ".." in name.split("/")]
     except zipfile.BadZipFile as error:
-        raise SourceError(f"{path} is a zip, but not a whole one ({error}). Copy it again.") from error
+        raise SourceError(f"{path} is an incomplete zip file ({error}). Copy it again.") from error
     if outside:
         raise SourceError(
-            f"{path} holds files that lead out of it: {', '.join(outside[:4])}. It is no Keras model."
+            f"{path} has entries that point outside it: {', '.join(outside[:4])}. It is not a Keras model."
         )
 
 
@@ -166,12 +166,12 @@ def _zip_json(path: Path, name: str) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo(name).file_size > _MAX_CONFIG_BYTES:
-                raise SourceError(f"{path}: {name} is larger than any configuration of a model.")
+                raise SourceError(f"{path}: {name} is too large for a model's configuration.")
             content = json.loads(archive.read(name))
     except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise SourceError(f"{path} is a zip, but no Keras model: {name} cannot be read ({error}).") from error
+        raise SourceError(f"{path} is a zip, no Keras model: {name} cannot be read ({error}).") from error
     if not isinstance(content, dict):
-        raise SourceError(f"{path}: {name} holds a {type(content).__name__} where an object belongs.")
+        raise SourceError(f"{path}: {name} contains a {type(content).__name__}, expected an object.")
     return content
 
 

@@ -1,4 +1,4 @@
-"""The user's own classes and functions, and TF-Hub modules by stored handles; runs where Keras loads."""
+"""Imports the user's classes and functions, and redirects TF-Hub handles; runs in the loading process."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_bundle.builders.tfhub.cache import cache_folder
-from model_bundle.builders.tfhub.handle import SAVED_MODEL_FILES, import_hub
-from model_bundle.builders.tfhub.source_scan import scan_source
+from model_bundle.builders.tfhub.handle import SAVED_MODEL_FILES, cache_folder, import_hub
+from model_bundle.builders.tfhub.load import read_source
+from model_bundle.bundle.graph_scan.scan import scan_saved_model
 from model_bundle.errors import SourceError
 
 _REMEDY = "Run the command where the module can be imported, or set PYTHONPATH."
 
 
 def object_names(specs: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names under which a file finds objects.
+    """Returns the names under which a file refers to objects.
 
     >>> object_names(["layers:Mix", "embed=elmo:embed_texts"])
     ('Mix', 'embed')
@@ -28,7 +28,7 @@ def load_objects(specs: Sequence[str], flag: str) -> dict[str, Any]:
     """Imports objects by ``module:name``, ``NAME=module:name`` or ``NAME=module``.
 
     Raises:
-        SourceError: one cannot be imported.
+        SourceError: an object cannot be imported.
     """
     return {name: load_object(place, flag) for name, place in map(_split, specs)}
 
@@ -50,12 +50,12 @@ def load_object(place: str, flag: str) -> Any:
 
 
 def redirect_handles(folders: Mapping[str, str], allow_ops: Sequence[str] = ()) -> None:
-    """Makes tensorflow_hub find modules in folders or in its cache, never on the network, and scanned."""
+    """Lets tensorflow_hub find modules by handle in folders or its cache, never on the network; all are scanned."""
     import_hub().registry.resolver.add_implementation(Redirect(folders, allow_ops))
 
 
 class Redirect:
-    """A resolver of tensorflow_hub. Handles with another query or slash at the end are the same.
+    """A resolver for tensorflow_hub. A query or final slash of a handle is ignored.
 
     Args:
         folders: by the handle of a module.
@@ -67,7 +67,7 @@ class Redirect:
         self._allow_ops = allow_ops
 
     def is_supported(self, handle: str) -> bool:
-        """Takes every handle, plain paths too: whatever is loaded is scanned before."""
+        """Whether it handles this: every handle, plain paths included, so that all are scanned."""
         del handle
         return True
 
@@ -75,11 +75,11 @@ class Redirect:
         """Returns the folder of a module, once its graph has been scanned.
 
         Raises:
-            SourceError: it is neither named nor in the cache, or holds no SavedModel.
+            SourceError: it has no given folder and is not in the cache, or holds no SavedModel.
             ForbiddenOperationError: its graph could do more than compute.
         """
         folder = self._find(handle)
-        scan_source(Path(folder), f"The TF-Hub module {handle}", self._allow_ops)
+        scan_saved_model(read_source(Path(folder)), f"The TF-Hub module {handle}", self._allow_ops)
         return folder
 
     def _find(self, handle: str) -> str:
@@ -91,7 +91,7 @@ class Redirect:
         if "://" not in handle and Path(handle).is_dir():
             return handle
         raise SourceError(
-            f"The model asks TF-Hub for {handle}, which is not fetched here. Name its folder: "
+            f"The model loads {handle} from TF-Hub, which is not downloaded here. Name its folder: "
             f"--hub_handle {handle}=DIR (looked for it in tensorflow_hub's cache: {cached})"
         )
 

@@ -1,7 +1,7 @@
-"""Pairs stored weights with a model's: by name, never by order; or shows by value that every one was loaded.
+"""Pairs stored weights with a model's by name, never by order; or checks by value that all were loaded.
 
-Keras pairs the weights of an old HDF5 file with a layer's by their order, which follows what was trainable
-when they were saved: two kernels of one shape change places without a word.
+Keras pairs the weights of an old HDF5 file with a layer's by order, which depends on which were trainable
+when they were saved: two kernels of one shape could be swapped silently.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from model_bundle.errors import SourceError, WeightsMismatchError
 
 _NUMBERED = re.compile(r"^(?P<base>.*?)(?:_(?P<number>\d+))?$")
 _T = TypeVar("_T")
-# Name within the layer and shape of each weight, by layer.
+# The name within the layer and the shape of each weight, by layer.
 _Described = Mapping[str, Sequence[tuple[str, tuple[int, ...]]]]
 
 
@@ -36,7 +36,7 @@ def pair_weights(
     expected: _Described,
     where: str,
 ) -> tuple[list[tuple[tuple[str, int], tuple[str, int]]], tuple[str, ...]]:
-    """Pairs weights.
+    """Pairs stored weights with a model's.
 
     Args:
         stored: name within the layer and shape of each weight, by layer, in the file's order.
@@ -47,7 +47,7 @@ def pair_weights(
         Pairs of (layer, position) in the file and in the model, and notes on how they were found.
 
     Raises:
-        WeightsMismatchError: lists what has no partner on either side.
+        WeightsMismatchError: lists the weights without a partner on either side.
     """
     stored = {layer: weights for layer, weights in stored.items() if weights}
     expected = {layer: weights for layer, weights in expected.items() if weights}
@@ -55,7 +55,7 @@ def pair_weights(
     notes = []
     renamed = [f"{old} is {new} here" for old, new in layers.items() if old != new]
     if renamed:
-        notes.append(f"layers were numbered otherwise when saved: {', '.join(renamed[:6])}")
+        notes.append(f"layers were numbered differently when saved: {', '.join(renamed[:6])}")
     pairs: list[tuple[tuple[str, int], tuple[str, int]]] = []
     for old, new in layers.items():
         inner, note = _pair_within(stored[old], expected[new])
@@ -66,7 +66,7 @@ def pair_weights(
 
 
 def _pair_layers(stored: _Described, expected: _Described, where: str) -> dict[str, str]:
-    """Pairs layers by name; where numbers differ, by number and by position, which must not disagree."""
+    """Pairs layers by name; if numbers differ, by number and by position, which must agree."""
     by_number = pair_names(list(stored), list(expected))
     same_kinds = [_base(name) for name in stored] == [_base(name) for name in expected]
     if set(stored) == set(expected) or not same_kinds:
@@ -80,14 +80,14 @@ def _pair_layers(stored: _Described, expected: _Described, where: str) -> dict[s
             if fitting[0][old] != fitting[1][old]
         )
         raise SourceError(
-            f"{where}: which layer is which cannot be told. {pairs}. Their shapes are the same, so that "
-            "either would load. Name the layers in the code as they are named in the file."
+            f"{where}: the pairing of layers is ambiguous. {pairs}. Their shapes are equal, so either "
+            "would load. Name the layers in the code as they are named in the file."
         )
     return fitting[0] if fitting else by_number
 
 
 def _fits(layers: Mapping[str, str], stored: _Described, expected: _Described) -> bool:
-    """Whether every weight finds one of its shape."""
+    """Whether every weight has a partner of its shape."""
     return len(layers) == len(stored) and all(
         sorted(shape for _, shape in stored[old]) == sorted(shape for _, shape in expected[new])
         for old, new in layers.items()
@@ -95,7 +95,7 @@ def _fits(layers: Mapping[str, str], stored: _Described, expected: _Described) -
 
 
 def pair_names(stored: Sequence[str], expected: Sequence[str]) -> dict[str, str]:
-    """Pairs equal names; where that leaves any over, names that differ in the number that Keras gave them.
+    """Pairs equal names; if some are left, names that differ only in the number that Keras appended.
 
     >>> pair_names(["dense_11", "dense_12"], ["dense", "dense_1"])
     {'dense_11': 'dense', 'dense_12': 'dense_1'}
@@ -123,10 +123,10 @@ def check_values(
         stored: by name in the file.
         loaded: the model's weights by name.
         where: the file, for errors.
-        others: variables that may be stored and need not be, as those of a TF-Hub module inside a layer.
+        others: variables that may be stored but need not be, such as those of a TF-Hub module in a layer.
 
     Raises:
-        WeightsMismatchError: lists those that are not.
+        WeightsMismatchError: lists the arrays without a partner.
     """
     ours, theirs = _by_value(stored), _by_value(loaded)
     spare = _by_value(others or {})
@@ -140,7 +140,7 @@ def check_values(
 def _pair_within(
     stored: Sequence[tuple[str, tuple[int, ...]]], expected: Sequence[tuple[str, tuple[int, ...]]]
 ) -> tuple[list[tuple[int, int]], str | None]:
-    """Pairs the weights of one layer by name; those without names of their own by shape, if that decides."""
+    """Pairs the weights of one layer by name; if names are not distinct, by shape if shapes are."""
     ours, theirs = [name for name, _ in stored], [name for name, _ in expected]
     if len(set(ours)) == len(ours) and len(set(theirs)) == len(theirs):
         plain, other = _renumbered(ours), _renumbered(theirs)
@@ -151,12 +151,12 @@ def _pair_within(
     if len(set(shapes)) == len(shapes) and sorted(shapes) == sorted(shape for _, shape in expected):
         places = [shape for _, shape in expected]
         pairs = [(index, places.index(shape)) for index, shape in enumerate(shapes)]
-        return pairs, "its weights have no names of their own; paired by shape"
+        return pairs, "its weights have no distinct names; paired by shape"
     return [], None
 
 
 def _renumbered(names: Sequence[str]) -> list[str]:
-    """Numbers the parts of names anew, from 0 within each base, in the order of their old numbers."""
+    """Renumbers the parts of names from 0 within each base, in the order of their old numbers."""
     parts = [name.split("/") for name in names]
     for depth in range(max(map(len, parts), default=0)):
         groups: dict[tuple[str, ...], set[str]] = defaultdict(set)
@@ -176,7 +176,7 @@ def _renumbered(names: Sequence[str]) -> list[str]:
 
 
 def _by_base(names: Iterable[str]) -> dict[str, list[str]]:
-    """Groups names by what is left without their number, in the order of the numbers."""
+    """Groups names by their base, without the number, in the order of the numbers."""
     groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for name in names:
         match = _NUMBERED.match(name)

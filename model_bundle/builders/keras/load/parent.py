@@ -1,4 +1,4 @@
-"""Has a Keras file loaded in a process of its own, by the Keras that made it."""
+"""Plans how a Keras file is loaded, and loads it in a separate process with the Keras that made it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,21 @@ from typing import Any, Literal
 
 from model_bundle.base.confined import run_confined
 from model_bundle.base.sandbox import Limits
-from model_bundle.builders.keras.load.child import lambda_name, load_in_child
+from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask, lambda_name, load_in_child
 from model_bundle.builders.keras.load.config import (
     ModelConfig,
     check_code,
     hub_handles,
     read_config,
-    refuse_code,
+    reject_code,
     transformers_layers,
 )
 from model_bundle.builders.keras.load.custom_objects import object_names
-from model_bundle.builders.keras.load.task import LoadAnswer, LoadTask
 from model_bundle.builders.keras.load.transformers import STAND_INS
 from model_bundle.builders.keras.options import LoadChoices
 from model_bundle.builders.keras.packed_bundle import OWN_LAYERS
 from model_bundle.builders.keras.source import KerasSource, kind_of
-from model_bundle.builders.tfhub.cache import cache_folder
-from model_bundle.builders.tfhub.handle import is_saved_model
+from model_bundle.builders.tfhub.handle import cache_folder, is_saved_model
 from model_bundle.bundle.graph_scan.allowed_operations import reaches_outside
 from model_bundle.errors import ModelCrashError, SourceError
 
@@ -64,13 +62,13 @@ def _limits(task: LoadTask) -> Limits:
 def plan(
     source: KerasSource, choices: LoadChoices, output: Path, allow_ops: Sequence[str] = ()
 ) -> tuple[LoadTask, tuple[Generation, ...], tuple[str, ...]]:
-    """Decides how a file is loaded, after a look into it.
+    """Decides how a file is loaded, from its content.
 
     Returns:
-        What to do, by which Keras, in order; and notes.
+        The task, the versions of Keras to try in order, and notes.
 
     Raises:
-        SourceError: it brings code along that was not allowed, or something is missing that loading needs.
+        SourceError: the file contains code that was not allowed, or something is missing for loading.
     """
     if choices.model_factory is not None or source.kind in ("h5_weights", "checkpoint"):
         made, both, nothing = _factory_plan(source, choices, output)
@@ -82,7 +80,7 @@ def plan(
     config = replace(config, config=_with_functions(config.config, choices.lambdas))
     code = check_code(config, names)
     if not choices.allow_code:
-        refuse_code(config, code)
+        reject_code(config, code)
     task = LoadTask(
         kind={"keras_zip": "zip", "h5_model": "h5", "architecture": "json"}[source.kind],  # type: ignore[arg-type]
         path=str(source.path),
@@ -100,7 +98,7 @@ def plan(
     generations: tuple[Generation, ...] = (
         (3,) if config.is_keras_3 else (2, 3) if source.kind == "h5_model" else (2,)
     )
-    return task, generations, tuple(f"runs: {line}, as --allow_code says" for line in code)
+    return task, generations, tuple(f"runs: {line}, allowed by --allow_code" for line in code)
 
 
 def _factory_plan(
@@ -108,13 +106,14 @@ def _factory_plan(
 ) -> tuple[LoadTask, tuple[Generation, ...], tuple[str, ...]]:
     if choices.model_factory is None:
         raise SourceError(
-            f"{source.path} holds weights and no architecture. Name the architecture's JSON as SOURCE and "
-            "these as --weights, or the function that makes the model: --model_factory MODULE:FUNCTION"
+            f"{source.path} contains weights without an architecture. Name the architecture's JSON as "
+            "SOURCE and these as --weights, or the function that builds the model: "
+            "--model_factory MODULE:FUNCTION"
         )
     if choices.weights is not None or choices.lambdas or source.kind in ("architecture", "saved_model"):
         raise SourceError(
-            f"--model_factory makes the model, and SOURCE holds its weights: HDF5, .keras or a checkpoint. "
-            f"{source.path} is a {source.title}; leave --weights and --lambda_function out."
+            f"--model_factory builds the model, and SOURCE contains its weights: HDF5, .keras or a "
+            f"checkpoint. {source.path} is a {source.title}; omit --weights and --lambda_function."
         )
     task = LoadTask(
         kind="factory",
@@ -133,10 +132,10 @@ def _factory_plan(
 
 
 def _weights(source: KerasSource, choices: LoadChoices) -> str | None:
-    """Finds the weights of an architecture: as named, or the only ones beside it."""
+    """Finds the weights of an architecture: as named, or the only ones next to it."""
     if choices.weights is not None and source.kind == "keras_zip":
         raise SourceError(
-            f"--weights: {source.path} holds its own. To take others, name what makes the model."
+            f"--weights: {source.path} contains its own. To use others, name the architecture or factory."
         )
     if choices.weights is not None:
         if kind_of(choices.weights) not in ("h5_weights", "h5_model", "keras_zip", "checkpoint"):
@@ -145,22 +144,22 @@ def _weights(source: KerasSource, choices: LoadChoices) -> str | None:
         return str(place.with_suffix("") if place.suffix == ".index" else place)
     if source.kind != "architecture":
         return None
-    beside = [
+    siblings = [
         path for path in sorted(source.path.parent.iterdir()) if path.is_file() and path.suffix != ".json"
     ]
     found = [
         path.with_suffix("") if path.suffix == ".index" else path
-        for path in beside
+        for path in siblings
         if kind_of(path) in ("h5_weights", "checkpoint")
     ]
     if len(found) == 1:
         return str(found[0])
-    listed = "".join(f"\n  --weights {path}" for path in found) or "; none lie beside it."
-    raise SourceError(f"{source.path} is an architecture; its weights have to be named{listed}")
+    listed = "".join(f"\n  --weights {path}" for path in found) or "; there are none next to it."
+    raise SourceError(f"{source.path} is an architecture; name its weights{listed}")
 
 
 def _objects(config: ModelConfig, choices: LoadChoices) -> tuple[str, ...]:
-    """Adds TF-Hub's own layer where the file has one."""
+    """Adds TF-Hub's own layer if the file has one."""
     named = object_names(choices.custom_objects)
     if _HUB_LAYER in named or not hub_handles(config):
         return choices.custom_objects
@@ -168,20 +167,20 @@ def _objects(config: ModelConfig, choices: LoadChoices) -> tuple[str, ...]:
 
 
 def _check_transformers(config: ModelConfig, source: KerasSource) -> bool:
-    """Whether there are models of transformers, and refuses those that nothing stands in for."""
+    """Whether there are models of transformers; rejects those without a stand-in."""
     layers = transformers_layers(config)
     unknown = [name for name in layers if name not in STAND_INS]
     if unknown:
         raise SourceError(
-            f"{source.path} holds {', '.join(unknown)} of transformers, whose version 5 has none for "
-            f"TensorFlow. Here, {' and '.join(STAND_INS)} are read from Keras files. Build from a SavedModel "
-            "of the same model, which holds the whole graph: model.save(DIR) made one."
+            f"{source.path} contains {', '.join(unknown)} of transformers, whose version 5 has no TensorFlow "
+            f"models. Supported in Keras files are {' and '.join(STAND_INS)}. Build from a SavedModel of the "
+            "same model, which contains the whole graph: model.save(DIR) made one."
         )
     return bool(layers)
 
 
 def _replace_function(inner: dict[str, Any]) -> None:
-    """Names the user's function where a Lambda layer's configuration has byte code, in either Keras' way."""
+    """Replaces byte code in a Lambda layer's configuration by a named function, in the form of its Keras."""
     name = lambda_name(inner["name"])
     if "function_type" not in inner:
         inner["function"] = {
@@ -197,7 +196,11 @@ def _replace_function(inner: dict[str, Any]) -> None:
 
 
 def _with_functions(config: dict[str, Any], lambdas: Any) -> dict[str, Any]:
-    """Puts the user's functions in the place of byte code."""
+    """Replaces byte code by the user's functions.
+
+    Raises:
+        SourceError: there is no Lambda layer of a given name.
+    """
     changed = copy.deepcopy(config)
     replaced = set()
     for item in ModelConfig(changed, None, "").layers():
@@ -206,11 +209,11 @@ def _with_functions(config: dict[str, Any], lambdas: Any) -> dict[str, Any]:
             _replace_function(inner)
             replaced.add(inner["name"])
         elif item["class_name"] == "Lambda" and isinstance(inner, dict) and "module" in inner:
-            # Where byte code looks for what it calls, and where the user's objects are put.
+            # Byte code looks up names there, and the user's objects are put there.
             inner["module"] = "__main__"
         if item["class_name"] in STAND_INS and isinstance(inner, dict) and "name" in item:
             inner["name"] = item["name"]
     absent = sorted(set(lambdas) - replaced)
     if absent:
-        raise SourceError(f"--lambda_function {absent[0]}: the model has no Lambda layer of that name.")
+        raise SourceError(f"--lambda_function {absent[0]}: the model has no Lambda layer with that name.")
     return changed

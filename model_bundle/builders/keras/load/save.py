@@ -1,4 +1,4 @@
-"""Saves a Keras model for inference alone: a plain SavedModel, named inputs and outputs, training off."""
+"""Saves a Keras model for inference only: a plain SavedModel, named inputs and outputs, training off."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model_bundle.errors import SourceError
 
 
 def save_inference(model: Any, directory: Path) -> None:
-    """Saves ``serving_default``: named inputs, named outputs, training off; no optimizer, no Keras."""
+    """Saves ``serving_default`` with named inputs and outputs, training off, without optimizer and Keras."""
     import tensorflow as tf
 
     specs, call = _signature(model)
@@ -36,7 +36,7 @@ def save_inference(model: Any, directory: Path) -> None:
 
 
 def _signature(model: Any) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], Any]]:
-    """Returns the inputs of a model by name, and how it is called with them."""
+    """Returns the inputs of a model by name, and a function that calls it with them."""
     import tensorflow as tf
 
     given = getattr(model, "inputs", None)
@@ -57,7 +57,7 @@ def _signature(model: Any) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]]
 
 
 def own_layers(model: Any) -> list[Any]:
-    """Lists the layers of a model that are bundles of this package."""
+    """Returns the layers of a model that are bundles of this package."""
     if "model_bundle.layers" not in sys.modules:
         return []
     from model_bundle.layers import BundleEmbedding
@@ -68,7 +68,7 @@ def own_layers(model: Any) -> list[Any]:
 def _specs_of_layer(
     model: Any, known: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], Any]]:
-    """The same for a subclassed model on a bundle: shapes as it was called, types as the bundle's inputs.
+    """Returns the same for a subclassed model on a bundle: its shapes, with dtypes of the bundle's inputs.
 
     Args:
         known: TensorSpecs of the bundle's inputs by name.
@@ -93,7 +93,7 @@ def _specs_of_layer(
 
 
 def _first_spec(model: Any) -> Any:
-    """Returns the input of a subclassed model: as it was called, or as it was built."""
+    """Returns the input of a subclassed model, from its first call or from its build configuration."""
     import tensorflow as tf
 
     saved = model.save_spec() if hasattr(model, "save_spec") else None
@@ -105,8 +105,8 @@ def _first_spec(model: Any) -> Any:
     if isinstance(shape, (list, tuple)) and shape and not isinstance(shape[0], (list, tuple, dict)):
         return tf.TensorSpec([None, *shape[1:]], tf.float32, name="input_1")
     raise SourceError(
-        f"The model {type(model).__name__} does not say what it takes. Write a function that makes a "
-        "functional model around it, with keras.Input: --model_factory MODULE:FUNCTION"
+        f"The inputs of {type(model).__name__} are unknown. Write a function that wraps it in a "
+        "functional model, with keras.Input: --model_factory MODULE:FUNCTION"
     )
 
 
@@ -115,7 +115,7 @@ def _one_or_all(tensors: list[Any]) -> Any:
 
 
 def _named(outputs: Any, names: list[str]) -> dict[str, Any]:
-    """Names outputs: as in a dict, as the model's layers, or by number."""
+    """Names outputs by their dict keys, by the model's output layers, or by number."""
     import tensorflow as tf
 
     if isinstance(outputs, Mapping):
@@ -127,7 +127,7 @@ def _named(outputs: Any, names: list[str]) -> dict[str, Any]:
 
 
 def _resources(model: Any, concrete: Any) -> list[Any]:
-    """Returns the model itself where its graph uses tables or the like, which belong to its parts."""
+    """Returns the model itself if its graph uses tables or similar, which belong to its parts."""
     import tensorflow as tf
 
     known = {id(variable.handle) for variable in concrete.graph.variables}

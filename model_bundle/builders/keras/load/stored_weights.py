@@ -1,4 +1,4 @@
-"""Weights as Keras stores them: HDF5 of two layouts, TensorFlow's checkpoints of two kinds."""
+"""Reads weights as Keras stores them: HDF5 in two layouts, and two kinds of TensorFlow checkpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from model_bundle.errors import SourceError
 
-# What optimizers, counters and random generators keep; none of it is a weight.
+# State of optimizers, counters and random generators; none of it is a weight.
 _NO_WEIGHT = re.compile(
     r"^(optimizer|metrics|save_counter|loss_tracker|compile_metrics|keras_api)(/|$)"
     r"|(^|/)(seed_generator|_random_generator)(/|$)"
@@ -24,13 +24,13 @@ _OBJECT_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _TF1_SLOT = re.compile(r"(^|/)(beta[12]_power|global_step|Adam(_\d+)?|Adam/.*|training/.*)$")
 TOP_LEVEL = "top_level_model_weights"
 
-# Arrays by the name within their layer, by layer, in the order of the file.
+# Names within the layer and arrays, by layer, in the order of the file.
 LayerArrays = dict[str, list[tuple[str, np.ndarray]]]
 
 
 @contextmanager
 def open_group(path: Path) -> Iterator[Any]:
-    """Opens the weights in an HDF5 file: the file, or the group of them in that of a whole model.
+    """Opens the weights in an HDF5 file: the root, or the weights' group in the file of a whole model.
 
     Raises:
         SourceError: it cannot be read.
@@ -41,17 +41,17 @@ def open_group(path: Path) -> Iterator[Any]:
         with h5py.File(path, "r") as file:
             yield file.get("model_weights", file)
     except OSError as error:
-        raise SourceError(f"{path} is not a whole HDF5 file ({error}). Copy it again.") from error
+        raise SourceError(f"{path} is not a complete HDF5 file ({error}). Copy it again.") from error
 
 
 def has_layers(path: Path) -> bool:
-    """Tells the older layout, which lists layers and weights by name, from that of .keras files."""
+    """Whether a file has the older layout, which lists layers and weights by name, not that of .keras."""
     with open_group(path) as group:
         return "layer_names" in group.attrs or "layer_names0" in group.attrs
 
 
 def read_layers(path: Path) -> LayerArrays:
-    """Reads the older layout."""
+    """Reads the older HDF5 layout."""
     with open_group(path) as group:
         layers: LayerArrays = {}
         for layer in _listed(group, "layer_names"):
@@ -64,7 +64,7 @@ def read_layers(path: Path) -> LayerArrays:
 
 
 def read_values(path: Path) -> dict[str, np.ndarray]:
-    """Reads the layout of .keras files: arrays by their path, without the optimizer's."""
+    """Reads the layout of .keras files: arrays by path, without the optimizer's."""
     import h5py
 
     values: dict[str, np.ndarray] = {}
@@ -82,7 +82,7 @@ def read_checkpoint(prefix: Path) -> tuple[dict[str, np.ndarray], bool]:
     """Reads a checkpoint of TensorFlow.
 
     Returns:
-        Arrays by name, without the optimizer's; and whether names are of objects (TensorFlow 2) or of
+        Arrays by name, without the optimizer's; and whether names are those of objects (TensorFlow 2) or of
         variables (TensorFlow 1).
 
     Raises:
@@ -97,14 +97,16 @@ def read_checkpoint(prefix: Path) -> tuple[dict[str, np.ndarray], bool]:
         kept = [name for name in names if _is_weight(name, has_objects)]
         return {name.removesuffix(_OBJECT_VALUE): reader.get_tensor(name) for name in kept}, has_objects
     except (tf.errors.OpError, ValueError, IndexError) as error:
-        raise SourceError(f"{prefix} is no whole checkpoint ({error}). Copy all its files again.") from error
+        raise SourceError(
+            f"{prefix} is not a complete checkpoint ({error}). Copy all its files again."
+        ) from error
 
 
 def split_modules(values: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Parts the variables of TF-Hub modules, which TensorFlow 1 keeps under ``module/``, from the rest.
+    """Separates the variables of TF-Hub modules, which TensorFlow 1 stores under ``module/``.
 
     Returns:
-        The rest by name, and those of modules by their name within the module.
+        The other variables by name, and those of modules by name within the module.
     """
     inner = {name: match[1] for name in values if (match := _HUB_MODULE.match(name))}
     return (
@@ -114,7 +116,7 @@ def split_modules(values: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarra
 
 
 def by_layer(values: Mapping[str, np.ndarray]) -> LayerArrays:
-    """Groups arrays whose names begin with their layer's, as TensorFlow 1 names variables."""
+    """Groups arrays by layer, the first part of a TensorFlow 1 variable name."""
     layers: LayerArrays = {}
     for name, value in values.items():
         layer, _, _ = name.partition("/")
@@ -129,7 +131,7 @@ def _is_weight(name: str, has_objects: bool) -> bool:
 
 
 def _listed(group: Any, key: str) -> list[str]:
-    """Reads a list of names, which large models have in pieces: weight_names0, weight_names1 and on."""
+    """Reads a list of names, which large models store in pieces: weight_names0, weight_names1, ..."""
     if key in group.attrs:
         return [_text(name) for name in group.attrs[key]]
     pieces = (f"{key}{index}" for index in count())

@@ -1,32 +1,26 @@
-"""Stands in for transformers' TensorFlow models inside Keras models: version 5 of it has none any more.
+"""Replaces transformers' TensorFlow models inside Keras models, since version 5 no longer has them.
 
-A stand-in is a layer without weights of its own. Those stored for the model it stands for are paired by name
-with our graph, which then computes what the model did. Runs where Keras loads.
+A stand-in is a layer without weights of its own. The stored weights of the model it replaces are paired by
+name with our graph. Runs in the loading process.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model_bundle.builders.bert.match_weights import pair_names, read_weights
-from model_bundle.builders.bert.transformers_config import encoder_config
-from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.builders.keras.load.stored_weights import LayerArrays
-from model_bundle.builders.weights.read import StoredWeights, as_float32
 from model_bundle.errors import SourceError
 
 CLASSIFIER = "TFBertForSequenceClassification"
 STAND_INS = ("TFBertModel", CLASSIFIER)
-# The places of weights in .keras files and checkpoints: what is before the model's parts, and the parts.
+# Paths of weights in .keras files and checkpoints: the prefix of the model, and the path within it.
 _INSIDE = re.compile(r"^(?P<above>.*?)(?:layers/tf_bert_main_layer|(?<=/)bert)/(?P<rest>.+)$")
-# What stands before a name of the model's own parts: the layer, whatever it is called.
-_ABOVE = re.compile(r"^(?:.*?/)?(?=(?:bert|classifier)/)")
+
+
 _LAYER = re.compile(r"^encoder/layer/(?:tf_bert_layer(?:_(?P<zip>\d+))?|(?P<list>\d+))/")
 _PARTS = (
     ("attention/self_attention/", "attention/self/"),
@@ -39,55 +33,52 @@ _TABLES = {
     "embeddings/vars/2": "embeddings/position_embeddings/embeddings",
     "embeddings/weight": "embeddings/word_embeddings/weight",
     "embeddings/token_type_embeddings": "embeddings/token_type_embeddings/embeddings",
-    # The name that both tables were made under; the second one kept it.
+    # Both tables were created under this name; the second one kept it.
     "embeddings/embeddings": "embeddings/position_embeddings/embeddings",
     "embeddings/position_embeddings": "embeddings/position_embeddings/embeddings",
 }
 
 
 def stand_ins() -> dict[str, Any]:
-    """Returns the classes, for the Keras of this process."""
+    """Returns the stand-in classes by the names they replace, for the Keras of this process."""
     from model_bundle.builders.keras.load.bert_layers import Classifier, StandIn
 
     return {name: Classifier if name == CLASSIFIER else StandIn for name in STAND_INS}
 
 
 def install_stand_ins() -> None:
-    """Puts them where the user's own code imports them from."""
+    """Sets the stand-ins in ``transformers``, from where the user's code imports them."""
     import transformers
 
     for name, stand_in in stand_ins().items():
         setattr(transformers, name, stand_in)
 
 
-def num_labels(settings: Mapping[str, Any]) -> int:
-    """Counts the classes of a configuration; transformers leaves 2 out."""
-    return len(settings.get("id2label") or ()) or int(settings.get("num_labels") or 2)
-
-
-def take_layers(model: Any, stored: LayerArrays, where: str) -> tuple[LayerArrays, tuple[str, ...]]:
-    """Returns stand-ins what is stored for them; returns the rest, and notes.
+def assign_stand_in_layers(
+    model: Any, stored: LayerArrays, where: str
+) -> tuple[LayerArrays, tuple[str, ...]]:
+    """Assigns stored weights to the model's stand-ins; returns the remaining weights, and notes.
 
     Raises:
-        WeightsMismatchError: not all of it is what their configuration describes.
-        SourceError: there are more or fewer such models in the file.
+        WeightsMismatchError: the weights do not match the configuration of a stand-in.
+        SourceError: the file has more or fewer such models.
     """
-    standing = [layer for layer in model.layers if hasattr(layer, "take_stored")]
+    standing = [layer for layer in model.layers if hasattr(layer, "assign_stored")]
     if not standing:
         return stored, ()
     found = [layer for layer, arrays in stored.items() if any("/embeddings/" in name for name, _ in arrays)]
     _check_number(standing, found, where)
     notes: list[str] = []
     for layer, name in zip(standing, found, strict=True):
-        notes += layer.take_stored(dict(stored[name]), where)
+        notes += layer.assign_stored(dict(stored[name]), where)
     return {name: arrays for name, arrays in stored.items() if name not in found}, tuple(notes)
 
 
-def take_values(
+def assign_stand_in_values(
     model: Any, values: Mapping[str, np.ndarray], where: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The same for weights by their places, as in .keras files and checkpoints."""
-    standing = [layer for layer in model.layers if hasattr(layer, "take_stored")]
+    """Does the same for weights by path, as in .keras files and checkpoints."""
+    standing = [layer for layer in model.layers if hasattr(layer, "assign_stored")]
     if not standing:
         return dict(values), ()
     prefixes = list(dict.fromkeys(match["above"] for name in values if (match := _INSIDE.match(name))))
@@ -97,12 +88,12 @@ def take_values(
     for layer, prefix in zip(standing, prefixes, strict=True):
         inside = {name: rest.pop(name) for name in list(rest) if name.startswith(prefix)}
         named = {transformers_name(name.removeprefix(prefix)): array for name, array in inside.items()}
-        notes += layer.take_stored(named, where)
+        notes += layer.assign_stored(named, where)
     return rest, tuple(notes)
 
 
 def transformers_name(place: str) -> str:
-    """Returns the name that transformers has for a weight at a place.
+    """Converts the path of a weight to transformers' name.
 
     >>> transformers_name("layers/tf_bert_main_layer/encoder/layer/tf_bert_layer_1/bert_output/dense/vars/0")
     'bert/encoder/layer_._1/output/dense/kernel'
@@ -124,36 +115,6 @@ def transformers_name(place: str) -> str:
 def _check_number(standing: list[Any], found: list[str], where: str) -> None:
     if len(standing) != len(found):
         raise SourceError(
-            f"{where} holds the weights of {len(found)} models of transformers, the architecture has "
+            f"{where} contains the weights of {len(found)} models of transformers, the architecture has "
             f"{len(standing)}. Check that they belong together."
         )
-
-
-def match_weights(
-    settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: str, is_classifier: bool
-) -> tuple[BertConfig, dict[str, np.ndarray], tuple[str, ...]]:
-    """Pairs what is stored for a model with what our graph needs; notes tell what was left out.
-
-    Raises:
-        WeightsMismatchError: they are not the same.
-    """
-    arrays = {_ABOVE.sub("", name): array for name, array in arrays.items()}
-    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
-    stored = StoredWeights(shapes, lambda name: as_float32(name, arrays[name], Path(where)), (), "Keras")
-    names = pair_names(stored, with_head=is_classifier)
-    config = encoder_config({"model_type": "bert", **settings}, has_pooler=names.has_pooler, where=where)
-    if is_classifier:
-        config = replace(config, has_pooler=True, num_labels=num_labels(settings))
-    weights = read_weights(config, stored, names, where)
-    left_out = [f"left out: {what}: {', '.join(some)}" for what, some in sorted(names.left_out.items())]
-    return config, weights, (f"{len(weights)} weights of a BERT were found by name", *left_out)
-
-
-def sorted_out(inputs: Any, mask: Any, types: Any) -> tuple[Any, Any, Any]:
-    """Tells ids, mask and types apart, in the three ways that transformers' models are called."""
-    if isinstance(inputs, Mapping):
-        return inputs["input_ids"], inputs.get("attention_mask", mask), inputs.get("token_type_ids", types)
-    if isinstance(inputs, (list, tuple)):
-        ids, mask, types = [*inputs, *(mask, types)[len(inputs) - 1 :]][:3]
-        return ids, mask, types
-    return inputs, mask, types

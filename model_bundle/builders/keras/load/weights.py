@@ -1,4 +1,4 @@
-"""Returns a Keras model its stored weights, every one of them, or says which do not fit."""
+"""Loads all stored weights into a Keras model, or raises an error that lists those that do not fit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from model_bundle.builders.keras.load.stored_weights import (
     read_values,
     split_modules,
 )
-from model_bundle.builders.keras.load.transformers import take_layers, take_values
+from model_bundle.builders.keras.load.transformers import assign_stand_in_layers, assign_stand_in_values
 from model_bundle.errors import SourceError, WeightsMismatchError
 
 _ENDING = ".weights.h5"
@@ -38,7 +38,7 @@ def load_weights(model: Any, place: Path, scratch: Path) -> tuple[str, ...]:
         Notes for the user.
 
     Raises:
-        WeightsMismatchError: a stored weight is not in the model, or the other way round.
+        WeightsMismatchError: a stored weight is not in the model, or a model's weight is not stored.
         SourceError: the weights cannot be read.
     """
     if zipfile.is_zipfile(place):
@@ -51,37 +51,37 @@ def load_weights(model: Any, place: Path, scratch: Path) -> tuple[str, ...]:
     if not has_objects:
         values, inner = split_modules(values)
         return (*_assign_modules(model, inner, place), *assign_by_name(model, by_layer(values), str(place)))
-    # A checkpoint that lacks something leaves it as it was; the comparison afterwards tells.
+    # Weights missing from a checkpoint keep their values, which the comparison below detects.
     status = model.load_weights(str(place))
     if hasattr(status, "expect_partial"):
         status.expect_partial()
     own, others = model_values(model), _values(_other_variables(model))
-    values, taken = take_values(model, values, str(place))
+    values, taken = assign_stand_in_values(model, values, str(place))
     check_values(values, own, str(place), others)
     return (f"all {len(values)} weights were found in {place.name}, by the objects they belong to", *taken)
 
 
 def unzip_weights(place: Path, scratch: Path) -> Path:
-    """Takes the weights out of a .keras file; gives where they are now.
+    """Extracts the weights of a .keras file; returns their path.
 
     Raises:
-        SourceError: it holds none.
+        SourceError: it contains no weights.
     """
     try:
         with zipfile.ZipFile(place) as archive:
             return Path(archive.extract(f"model{_ENDING}", scratch))
     except (zipfile.BadZipFile, KeyError) as error:
-        raise SourceError(f"{place} holds no model{_ENDING} ({error}). Save the model again.") from error
+        raise SourceError(f"{place} contains no model{_ENDING} ({error}). Save the model again.") from error
 
 
 def assign_by_name(model: Any, stored: LayerArrays, where: str) -> tuple[str, ...]:
-    """Returns each weight the stored one of its name.
+    """Assigns stored weights to a model's by name; returns notes.
 
     Raises:
-        WeightsMismatchError: a name is on one side only, or shapes differ.
+        WeightsMismatchError: a name exists on one side only, or shapes differ.
     """
     variables = _variables(model)
-    stored, taken = take_layers(model, stored, where)
+    stored, taken = assign_stand_in_layers(model, stored, where)
     pairs, notes = pair_weights(
         {layer: _described(layer, arrays) for layer, arrays in stored.items()},
         {layer: _described(layer, found) for layer, found in variables.items()},
@@ -93,10 +93,10 @@ def assign_by_name(model: Any, stored: LayerArrays, where: str) -> tuple[str, ..
 
 
 def _assign_modules(model: Any, stored: Mapping[str, np.ndarray], place: Path) -> tuple[str, ...]:
-    """Returns the TF-Hub modules inside layers the variables that a checkpoint holds for them.
+    """Assigns a checkpoint's variables to the TF-Hub modules inside layers; returns notes.
 
     Raises:
-        WeightsMismatchError: it holds others.
+        WeightsMismatchError: a stored variable is not in the modules, or its shape differs.
     """
     variables = {_name(variable).removesuffix(":0"): variable for variable in _other_variables(model)}
     unused = sorted(f"module/{name}" for name in stored.keys() - variables.keys())
@@ -113,7 +113,7 @@ def _assign_modules(model: Any, stored: Mapping[str, np.ndarray], place: Path) -
 
 
 def _other_variables(model: Any) -> list[Any]:
-    """Lists variables that belong to the model and are no weights of it: those of modules inside layers."""
+    """Returns the model's variables that are not among its weights: those of modules inside layers."""
     import tensorflow as tf
 
     own = {id(weight) for weight in _weights(model)}
@@ -122,15 +122,15 @@ def _other_variables(model: Any) -> list[Any]:
 
 
 def check_loaded(model: Any, stored: Mapping[str, np.ndarray], where: str) -> tuple[str, ...]:
-    """See ``check_values``, for a model that Keras loaded itself."""
+    """Checks that Keras itself loaded every weight; see ``check_values``."""
     own = model_values(model)
-    rest, taken = take_values(model, stored, where)
+    rest, taken = assign_stand_in_values(model, stored, where)
     check_values(rest, own, where)
     return (f"all {len(rest)} weights were found in {Path(where).name}, by the layers they belong to", *taken)
 
 
 def model_values(model: Any) -> dict[str, np.ndarray]:
-    """Returns a model's weights by name; names that come twice get a number."""
+    """Returns a model's weights by name, numbered to make names distinct."""
     return _values(_weights(model))
 
 
@@ -139,7 +139,7 @@ def _values(weights: Sequence[Any]) -> dict[str, np.ndarray]:
 
 
 def _load_values(model: Any, place: Path, scratch: Path) -> tuple[str, ...]:
-    """The layout of .keras files: Keras knows it by the name of the file."""
+    """Loads the layout of .keras files, which Keras recognises by the name of the file."""
     values = read_values(place)
     link = place
     if not place.name.endswith(_ENDING):
@@ -149,14 +149,14 @@ def _load_values(model: Any, place: Path, scratch: Path) -> tuple[str, ...]:
         model.load_weights(str(link))
     except (ValueError, KeyError) as error:
         raise SourceError(
-            f"{place} holds weights for other layers than the model's ({error}). Those it holds: "
+            f"{place} contains weights of other layers than the model's ({error}). It contains: "
             f"{', '.join(sorted(values)) or 'none'}; the model's: {', '.join(model_values(model))}."
         ) from error
     return check_loaded(model, values, str(place))
 
 
 def _variables(model: Any) -> dict[str, list[tuple[str, Any]]]:
-    """Returns a model's weights by layer; those of no layer are called as in HDF5 files."""
+    """Returns a model's weights by layer; those outside layers are listed as in HDF5 files."""
     layers: dict[str, list[tuple[str, Any]]] = {}
     seen: set[int] = set()
     for layer in model.layers:
@@ -167,7 +167,7 @@ def _variables(model: Any) -> dict[str, list[tuple[str, Any]]]:
 
 
 def _weights(layer: Any) -> list[Any]:
-    """Lists weights; Keras 2 counts vocabularies among them, which are tables."""
+    """Returns the weights, without the vocabularies that Keras 2 includes, which are tables."""
     return [weight for weight in layer.weights if hasattr(weight, "assign")]
 
 
@@ -176,5 +176,5 @@ def _described(layer: str, weights: list[tuple[str, Any]]) -> list[tuple[str, tu
 
 
 def _name(weight: Any) -> str:
-    """Keras 3 has the full name in ``path``, Keras 2 in ``name``."""
+    """Returns the full name, which is ``path`` in Keras 3 and ``name`` in Keras 2."""
     return str(getattr(weight, "path", weight.name))

@@ -43,7 +43,7 @@ def test_the_rows_are_those_of_a_run_that_computes_each(
     tables = [done.rows.drop_columns("source").sort_by(keys) for done in (plain, once)]
     assert tables[0].drop_columns("embedding").equals(tables[1].drop_columns("embedding"))
     np.testing.assert_allclose(vectors_of(tables[0]), vectors_of(tables[1]), atol=1e-5)
-    assert "370 texts were computed for another document" in once.stdout
+    assert "370 documents reused the result of an identical text" in once.stdout
 
 
 def test_dead_letters_of_equal_texts_are_one_each(tmp_path: Path, tiny_bundle: Path) -> None:

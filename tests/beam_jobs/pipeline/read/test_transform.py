@@ -120,26 +120,26 @@ def test_a_limit_takes_the_first_documents_in_order(tmp_path: Path, limit: int) 
         assert_that(found.documents, equal_to(of_kind(Document, outcomes)))
 
 
-_told: Counter[str] = Counter()
+_describe_scores: Counter[str] = Counter()
 
 
 class Listener:
     """Adds up what it is told, wherever its pickled copies are in this process."""
 
     def add(self, name: str, count: int, /) -> None:
-        _told[name] += count
+        _describe_scores[name] += count
 
 
 def test_progress_and_metrics_add_up_to_the_files(tmp_path: Path) -> None:
     write_all_formats(tmp_path, ["some text"] * 2000)
     options = ReadOptions((f"{tmp_path}/*",))
     summary = inspect_input(options)
-    _told.clear()
+    _describe_scores.clear()
     pipeline = beam.Pipeline(runner=FnApiRunner())
     _ = pipeline | ReadDocuments(options, summary, progress=Listener())
     result = pipeline.run()
     result.wait_until_finish()
-    assert _told == {metrics.BYTES_READ: summary.total_bytes}
+    assert _describe_scores == {metrics.BYTES_READ: summary.total_bytes}
     counters = {
         counter.key.metric.name: counter.committed for counter in result.metrics().query()["counters"]
     }

@@ -93,7 +93,7 @@ def test_heads_and_optimizer_state_are_named_as_left_out(tmp_path: Path) -> None
     slots = next(note for note in notes if note.startswith("left out: optimizer state"))
     assert "global_step" in slots
     assert slots.count("adam_m") == len(bert_formats.stored_weights())
-    assert any("lower-cased, since the vocabulary has no capital letters" in note for note in notes)
+    assert any("lower-cased, because the vocabulary has no capital letters" in note for note in notes)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
@@ -175,7 +175,7 @@ def test_a_vocabulary_with_capitals_keeps_them(tmp_path: Path) -> None:
     (folder / "vocab.txt").write_text(vocab)
     read = read_bert_source(str(folder), BertOptions())
     assert read.source.lowercase is False
-    assert any("kept, since the vocabulary has capital letters ('Sentence')" in note for note in read.notes)
+    assert any("kept, because the vocabulary has capital letters ('Sentence')" in note for note in read.notes)
 
 
 def test_a_lower_casing_step_goes_before_all_others() -> None:

@@ -65,7 +65,7 @@ def test_a_weight_stored_twice_is_not_chosen_from(tmp_path: Path) -> None:
 def test_pickles_are_refused_with_the_way_to_convert_them(name: str, tmp_path: Path) -> None:
     folder = copy_source(tmp_path / "s", without=("model.safetensors",))
     (folder / name).write_bytes(b"\x80\x04.")
-    error = refused(folder, f"holds {name} only")
+    error = refused(folder, f"contains only {name}")
     assert "save_pretrained" in str(error)
     assert "SentenceTransformer" in str(error)
 
@@ -79,7 +79,7 @@ def test_no_weights_at_all_names_what_was_looked_for(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"model_type": "albert"}, "is a 'albert' model"),
-        ({"model_type": None, "architectures": None}, "does not say which architecture"),
+        ({"model_type": None, "architectures": None}, "does not state its architecture"),
         ({"hidden_act": "swish"}, "activation 'swish'"),
         ({"position_embedding_type": "relative_key"}, "absolute positions"),
         ({"is_decoder": True}, "absolute positions"),
@@ -111,9 +111,9 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     whole = (TINY_BERT / "model.safetensors").read_bytes()
     for name, content, message in (
         ("config.json", b"{", "config.json is not JSON"),
-        ("config.json", b"[]", "holds a list where a JSON object belongs"),
-        ("model.safetensors", whole[:-100], "not a whole safetensors file"),
-        ("model.safetensors", b"nonsense", "not a whole safetensors file"),
+        ("config.json", b"[]", "contains a list, expected a JSON object"),
+        ("model.safetensors", whole[:-100], "not a complete safetensors file"),
+        ("model.safetensors", b"nonsense", "not a complete safetensors file"),
         ("tokenizer.json", b'{"version": "1.0"}', "tokenizer in .* cannot be read"),
     ):
         folder = copy_source(tmp_path / "s")
@@ -125,7 +125,7 @@ def test_a_damaged_h5_or_checkpoint_is_named(tmp_path: Path) -> None:
     folder = bert_formats.write_h5(tmp_path / "h5")
     data = (folder / "tf_model.h5").read_bytes()
     (folder / "tf_model.h5").write_bytes(data[: len(data) // 2])
-    refused(folder, "not a whole HDF5 file")
+    refused(folder, "not a complete HDF5 file")
     folder = bert_formats.write_google(tmp_path / "google")
     shard = folder / "bert_model.ckpt.data-00000-of-00001"
     shard.write_bytes(shard.read_bytes()[:1000])
@@ -140,12 +140,12 @@ def test_shards_must_be_there_and_beside_their_index(tmp_path: Path) -> None:
     content = json.loads(index.read_text())
     moved = dict(content["weight_map"], **{"bert.pooler.dense.bias": "model-00001-of-00003.safetensors"})
     index.write_text(json.dumps({"weight_map": moved}))
-    refused(folder, r"they are not there: bert\.pooler\.dense\.bias")
+    refused(folder, r"not in their files: bert\.pooler\.dense\.bias")
     index.write_text(json.dumps({"weight_map": dict(moved, x="../../model.safetensors")}))
     refused(folder, "points outside its folder")
     index.write_text(json.dumps(content))
     (folder / "model-00002-of-00003.safetensors").unlink()
-    refused(folder, r"not there: model-00002-of-00003\.safetensors")
+    refused(folder, r"do not exist: model-00002-of-00003\.safetensors")
 
 
 def test_a_weight_that_no_index_lists_is_not_lost_sight_of(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_quantised_and_broken_weights_are_refused(tmp_path: Path) -> None:
     refused(write_weights(tmp_path / "a", weights), f"{name} is stored as int8; quantised")
     weights[name] = whole.copy()
     weights[name][3, 4] = np.nan
-    refused(write_weights(tmp_path / "b", weights), f"{name} holds NaN")
+    refused(write_weights(tmp_path / "b", weights), f"{name} contains NaN")
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     )
     refused(folder / "config.json", "is a file; name the folder")
     edit_json(folder / "tokenizer_config.json", truncation_side="left")
-    refused(folder, "cuts long texts at their start")
+    refused(folder, "truncates texts at the start")
 
 
 def test_several_checkpoints_are_not_chosen_from(tmp_path: Path) -> None:
@@ -214,5 +214,5 @@ def test_several_checkpoints_are_not_chosen_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["./no/such/folder", "/no/such", "a/b/c", "name with space"])
 def test_what_is_neither_folder_nor_hub_identifier_is_said_at_once(place: str) -> None:
-    with pytest.raises(SourceError, match="is not a folder here"):
+    with pytest.raises(SourceError, match="is neither a local folder"):
         read_bert_source(place, BertOptions())

@@ -168,7 +168,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     labels.write_text("a\n\nb\n")
     refused(folder, "line 2 is empty", labels=labels)
     labels.write_text("a\nb\na\n")
-    refused(folder, r"\['a'\] come twice", labels=labels)
+    refused(folder, r"\['a'\] are repeated", labels=labels)
     refused(folder, "cannot be read", labels=tmp_path / "absent.txt")
     edit_json(folder / "config.json", id2label={"0": "a", "2": "b", "1": "c", "4": "d"})
     refused(folder, "expected 0 to 3")
@@ -180,11 +180,11 @@ def test_what_is_no_classifier_is_told(tmp_path: Path) -> None:
     folder = copy_source(tmp_path / "bert")
     refused(folder, "expected one that ends in ForSequenceClassification")
     edit_json(folder / "config.json", architectures=["BertForSequenceClassification"])
-    refused(folder, "hold no classifier")
+    refused(folder, "contain no classifier")
     edit_json(folder / "config.json", architectures=["BertForQuestionAnswering"])
-    refused(folder, "Another head cannot be built")
+    refused(folder, "Other heads cannot be built")
     entities = copy_source(tmp_path / "entities", DATA_DIR / "tiny_bert_entities")
-    refused(entities, "gives each one label", multi_label=True)
+    refused(entities, "gives each exactly one label", multi_label=True)
     edit_json(entities / "config.json", architectures=None)
     refused(entities, "expected one that ends in")
     edit_json(entities / "config.json", architectures=["BertForSequenceClassification"])
@@ -200,7 +200,7 @@ def test_a_sentence_transformers_folder_is_no_classifier(tmp_path: Path) -> None
     )
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
-    refused(folder, "sentence-transformers model, which gives vectors")
+    refused(folder, "sentence-transformers model, which returns vectors")
 
 
 def test_weights_of_the_head_left_over_or_missing_are_listed(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_bundle_of_classes_alone_has_no_vectors(build_head: Callable[[str], Mo
     bundle = build_head("tiny_bert_rating")
     outputs = {"logits": bundle.manifest.outputs["logits"]}
     alone = ModelBundle(bundle.path, bundle.manifest.model_copy(update={"outputs": outputs}), bundle.digest)
-    with pytest.raises(SettingsError, match="gives classes only"):
+    with pytest.raises(SettingsError, match="only outputs classes"):
         EncodeRequest.resolve(alone)
 
 
@@ -275,7 +275,7 @@ def test_the_command_builds_verifies_and_describes_a_classifier(
 ) -> None:
     source, output = str(DATA_DIR / "tiny_distilbert_mood"), str(tmp_path / "b")
     assert main(["build", "bert", source, "--task", "classify", "--output", output]) == 0
-    assert "one label holds (scores: softmax); labels: bad, so-so, good" in capsys.readouterr().out
+    assert "single label (scores: softmax); labels: bad, so-so, good" in capsys.readouterr().out
     assert main(["verify", output]) == 0
     assert "5 outputs give their golden vectors" in capsys.readouterr().out
     assert main(["inspect", output]) == 0

@@ -129,7 +129,7 @@ def test_a_model_is_fetched_once_without_pickles_and_its_commit_recorded(hub: Hu
 def test_an_unknown_model_and_no_network_say_what_to_do(hub: Hub, tmp_path: Path) -> None:
     unknown = fetch_from(hub.url, tmp_path, "owner/other")
     assert unknown.returncode == 1
-    assert "owner/other is no folder here and could not be fetched" in unknown.stderr
+    assert "owner/other is not a folder, and downloading it" in unknown.stderr
     offline = fetch_from("http://127.0.0.1:9", tmp_path, "owner/tiny")
     assert offline.returncode == 1
     assert "hf download owner/tiny --local-dir DIR" in offline.stderr

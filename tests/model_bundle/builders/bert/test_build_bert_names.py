@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model_bundle.builders.bert.weight_names import graph_weight, left_out_as
+from model_bundle.builders.bert.weight_names import graph_weight, ignored_kind
 from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
 from tests.conftest import DATA_DIR
 from tests.support.models.bert_formats import stored_weights, tensorflow_weights
@@ -52,7 +52,7 @@ def test_a_name_is_understood(stored: str, name: str, transposed: bool) -> None:
     found = graph_weight(stored)
     assert found is not None
     assert (found.name, found.transposed) == (name, transposed)
-    assert left_out_as(stored) is None
+    assert ignored_kind(stored) is None
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_name_is_understood(stored: str, name: str, transposed: bool) -> None:
     ],
 )
 def test_what_an_encoder_does_not_need_is_known_by_name(stored: str, what: str) -> None:
-    assert left_out_as(stored) == what
+    assert ignored_kind(stored) == what
     assert graph_weight(stored) is None
 
 
@@ -88,4 +88,4 @@ def test_what_an_encoder_does_not_need_is_known_by_name(stored: str, what: str) 
 )
 def test_anything_else_is_neither(stored: str) -> None:
     assert graph_weight(stored) is None
-    assert left_out_as(stored) is None
+    assert ignored_kind(stored) is None

@@ -123,7 +123,7 @@ def test_a_stated_limit_goes_before_the_tokenizers_but_not_beyond_the_positions(
         ({"pooling": {"pooling_mode_weightedmean_tokens": True}}, "pools by weightedmean"),
         ({"pooling": {"pooling_mode": "mean_sqrt_len_tokens"}}, "pools by mean_sqrt_len_tokens"),
         ({"pooling": {"pooling_mode": ["cls", "mean"]}}, "pools by cls and mean"),
-        ({"pooling": {"include_prompt": False}}, "leaves the prompt's tokens out"),
+        ({"pooling": {"include_prompt": False}}, "excludes prompt tokens"),
         ({"limits": {"transformer_task": "fill-mask"}}, "'fill-mask' does not give embeddings"),
         ({"prompts": {"prompts": {}, "default_prompt_name": "query"}}, "default prompt 'query'"),
         ({"prompts": {"prompts": {"query": 3}}}, "map names to texts"),

@@ -126,7 +126,7 @@ def test_truncated_weights(kept: float, tmp_path: Path) -> None:
     path = write_weights(tmp_path)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(SourceError, match=r"damaged or was not downloaded to its end"):
+    with pytest.raises(SourceError, match=r"damaged or incomplete"):
         read_weights(path)
 
 
@@ -141,7 +141,7 @@ def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
     path = tmp_path / "weights.hdf5"
     with h5py.File(path, "w") as file:
         file["model_config"] = "a Keras model"
-    with pytest.raises(SourceError, match="model_config holds object, expected floating-point weights"):
+    with pytest.raises(SourceError, match="model_config contains object, expected floating-point weights"):
         read_weights(path)
 
 
@@ -167,5 +167,5 @@ def test_missing_and_surplus_weights_are_named(tmp_path: Path) -> None:
 def test_weights_with_nan_are_refused(tmp_path: Path) -> None:
     weights = read_weights(write_weights(tmp_path))
     weights["CNN_proj/b_proj"][0] = np.nan
-    with pytest.raises(WeightsMismatchError, match="CNN_proj/b_proj: holds NaN or infinity"):
+    with pytest.raises(WeightsMismatchError, match="CNN_proj/b_proj: contains NaN or infinity"):
         check_weights(read_options(write_options(tmp_path)), weights, "weights.hdf5")

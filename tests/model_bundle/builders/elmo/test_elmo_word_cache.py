@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from model_bundle.builders.graphs.elmo import Elmo
+from model_bundle.builders.graphs.elmo import Elmo, WordCache
 from model_bundle.builders.graphs.elmo_options import BilmOptions
 from model_bundle.builders.graphs.elmo_signatures import signatures
-from model_bundle.builders.graphs.elmo_word_cache import WordCache
 from tests.support.models.elmo_reference import random_model
 
 OPTIONS = BilmOptions(4, ((1, 3), (3, 5)), "relu", 1, 12, 7, 6, 1, True, 0.7, 0.4)

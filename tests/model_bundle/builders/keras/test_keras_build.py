@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from model_bundle.builders.keras.build import build_keras_bundle
-from model_bundle.builders.keras.input_roles import settle_roles
+from model_bundle.builders.keras.input_roles import resolve_roles
 from model_bundle.builders.keras.options import KerasChoices
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import InputSpec
@@ -110,21 +110,21 @@ def test_inputs_are_read_in_one_way_or_not_at_all(
     inputs: dict[str, Any], roles: dict[str, str] | None
 ) -> None:
     if roles is not None:
-        assert settle_roles(inputs, {}, "it") == roles
+        assert resolve_roles(inputs, {}, "it") == roles
         return
-    with pytest.raises(SourceError, match=r"can be read in \d+ ways\. Choose one:\n  --input"):
-        settle_roles(inputs, {}, "it")
+    with pytest.raises(SourceError, match=r"can be used in \d+ ways\. Choose one:\n  --input"):
+        resolve_roles(inputs, {}, "it")
 
 
 def test_what_is_said_decides_and_must_be_possible() -> None:
     inputs = {"input_1": spec("int32", None, 8), "input_2": spec("int32", None, 8)}
-    assert settle_roles(inputs, {"input_1": "mask"}, "it") == {"input_1": "mask", "input_2": "ids"}
+    assert resolve_roles(inputs, {"input_1": "mask"}, "it") == {"input_1": "mask", "input_2": "ids"}
     with pytest.raises(SourceError, match="--input input_1=text: it takes input_1 int32"):
-        settle_roles(inputs, {"input_1": "text"}, "it")
+        resolve_roles(inputs, {"input_1": "text"}, "it")
     with pytest.raises(SourceError, match="--input other: it has no such input"):
-        settle_roles(inputs, {"other": "text"}, "it")
-    with pytest.raises(SourceError, match="no way to take texts that is known here"):
-        settle_roles({"a": spec("float32", None, 3, 4)}, {}, "it")
+        resolve_roles(inputs, {"other": "text"}, "it")
+    with pytest.raises(SourceError, match="not a known way to take texts"):
+        resolve_roles({"a": spec("float32", None, 3, 4)}, {}, "it")
 
 
 def test_a_list_of_words_is_not_taken_for_texts(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_tokens_that_nobody_can_count_are_left_out(tmp_path: Path) -> None:
         return {"states": tf.gather(rows, tf.strings.to_hash_bucket_fast(characters, BUCKETS).to_tensor(0))}
 
     source = save(tmp_path / "model", call, text=spec("string", None))
-    with pytest.raises(SourceError, match="does not tell which tokens are padding"):
+    with pytest.raises(SourceError, match="which tokens are padding is unknown"):
         build(source, tmp_path / "bundle")
 
 
@@ -225,7 +225,7 @@ def test_the_old_recipe_s_folders_are_one_thing(tmp_path: Path) -> None:
     }
     assert manifest.inputs["input_ids"] == InputSpec(role="ids", dtype="int32", length=LENGTH)
     assert manifest.max_tokens == LENGTH
-    assert any(f"every text is computed as {LENGTH} tokens" in note for note in built.notes)
+    assert any(f"every text is padded to {LENGTH} tokens" in note for note in built.notes)
     assert f"read: SavedModel {model}" in built.notes
     # An empty text, one that is too long, and one with other letters, in one batch and alone.
     encoder = Encoder(built.bundle)
@@ -240,7 +240,7 @@ def test_the_old_recipe_s_folders_are_one_thing(tmp_path: Path) -> None:
 
 def test_a_model_without_a_mask_is_fed_none(tmp_path: Path) -> None:
     source = save_ids_model(tmp_path / "model", None, with_mask=False)
-    with pytest.raises(SourceError, match="takes token ids, and no tokenizer lies beside it"):
+    with pytest.raises(SourceError, match="takes token ids, but no tokenizer is next to it"):
         build(source, tmp_path / "none")
     bundle = build(
         source, tmp_path / "bundle", tokenizer=with_tokenizer(tmp_path / "elsewhere" / "tokenizer")
@@ -303,7 +303,7 @@ def test_classes_get_names_and_scores(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(json.dumps({"id2label": {"0": "no", "1": "yes"}}))
     either = build(source, tmp_path / "either", default_output="logits", labels=tmp_path / "labels.json")
     assert (either.manifest.labels, either.manifest.scores) == (("no", "yes"), "softmax")
-    with pytest.raises(SourceError, match=r"3 labels, where model gives 2 numbers"):
+    with pytest.raises(SourceError, match=r"3 labels, but model returns 2 numbers"):
         build(source, tmp_path / "none", default_output="logits", labels=labels)
 
 
@@ -322,7 +322,7 @@ def test_a_signature_has_to_be_named_where_none_is_usual(tmp_path: Path) -> None
 
     one = tf.function(lengths, autograph=False).get_concrete_function(texts)
     tf.saved_model.save(module, str(tmp_path / "model"), signatures={"first": one, "second": one})
-    with pytest.raises(SourceError, match=r"(?s)needs --signature. Those it has:.*first\(.*second\("):
+    with pytest.raises(SourceError, match=r"(?s)needs --signature. It has:.*first\(.*second\("):
         build(tmp_path / "model", tmp_path / "none")
     assert build(tmp_path / "model", tmp_path / "bundle", signature="second").manifest.signature == "second"
 

@@ -15,9 +15,8 @@ import pytest
 import tensorflow as tf
 
 from model_bundle.builders.keras.build import build_keras_bundle, saved_model_of
-from model_bundle.builders.keras.load.child import export_keras
+from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask, export_keras
 from model_bundle.builders.keras.load.parent import Generation, run_task
-from model_bundle.builders.keras.load.task import LoadAnswer, LoadTask
 from model_bundle.builders.keras.options import KerasChoices, LoadChoices
 from model_bundle.builders.keras.source import find_source
 from model_bundle.errors import SourceError
@@ -178,12 +177,12 @@ FAULTS: dict[str, tuple[How, str]] = {
         How("ckpt/model.ckpt", lambdas=TF1),
         r"(?s)Stored, but not expected \(15\):.*module/bilm/",
     ),
-    "003/custom_layer_ckpt/custom_layer-1": (How(), "weights and no architecture"),
-    "003/tf23_custom_layer_ckpt/custom_layer-1": (How(), "weights and no architecture"),
-    "004/example1_two_inputs/my_bert_classifier": (How(), "holds no one saved model"),
-    "004/example2_numerical_features/my_bert_classifier": (How(), "holds no one saved model"),
-    "004/tf23_example1_kwargs/my_bert_classifier": (How(), "holds no one saved model"),
-    "004/tf23_example1_two_inputs/my_bert_classifier": (How(), "holds no one saved model"),
+    "003/custom_layer_ckpt/custom_layer-1": (How(), "weights without an architecture"),
+    "003/tf23_custom_layer_ckpt/custom_layer-1": (How(), "weights without an architecture"),
+    "004/example1_two_inputs/my_bert_classifier": (How(), "does not contain exactly one saved model"),
+    "004/example2_numerical_features/my_bert_classifier": (How(), "does not contain exactly one saved model"),
+    "004/tf23_example1_kwargs/my_bert_classifier": (How(), "does not contain exactly one saved model"),
+    "004/tf23_example1_two_inputs/my_bert_classifier": (How(), "does not contain exactly one saved model"),
     "004/seqclass_save_pretrained/safetensors": (How(), "build bert .*--task classify"),
     "004/seqclass_save_pretrained/pt_safetensors": (How(), "build bert .*--task classify"),
     "004/tf23_seqclass_save_pretrained/tf": (How(), "build bert .*--task classify"),

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_bundle.builders.keras.columns import expand_columns
 from model_bundle.builders.keras.load.match import check_values, pair_weights
-from model_bundle.builders.keras.load.transformers import sorted_out
+from model_bundle.builders.keras.options import expand_columns
 from model_bundle.errors import WeightsMismatchError
 
 SHAPES = st.sampled_from([(2, 2), (2,), (3, 2)])
@@ -72,7 +71,9 @@ def test_values_are_compared_both_ways() -> None:
     ],
 )
 def test_transformers_models_are_called_in_three_ways(call: tuple[Any, Any, Any]) -> None:
-    assert sorted_out(*call) == ("i", "m", "t")
+    from model_bundle.builders.keras.load.bert_layers import split_inputs
+
+    assert split_inputs(*call) == ("i", "m", "t")
 
 
 @pytest.mark.parametrize("text", ["", "a,,b", "a,a", "x_3..x_1"])

@@ -63,7 +63,7 @@ def test_manifest(built: HubBuild) -> None:
     }
     assert built.bundle.output_for("-1") == "encoder_outputs_1"
     assert {"saved_model.pb", "preprocess/saved_model.pb"} <= manifest.source.files.keys()
-    assert any("cuts each text at 16 tokens" in note for note in built.notes)
+    assert any("truncates texts to 16 tokens" in note for note in built.notes)
 
 
 def test_mean_pooling_leaves_padding_out(built: HubBuild, expected: dict[str, Any]) -> None:
@@ -102,15 +102,15 @@ def test_an_encoder_alone_asks_for_its_preprocessing(tmp_path: Path, encoder: Pa
 
 def test_preprocessing_that_makes_no_ids_is_refused(tmp_path: Path, encoder: Path) -> None:
     other = save_sentence_encoder(tmp_path / "other", tmp_path / "vocabulary.txt")
-    with pytest.raises(SourceError, match=r"gives token ids with a mask.*It offers: serving_default\(inputs"):
+    with pytest.raises(SourceError, match=r"returns token ids with a mask.*It has: serving_default\(inputs"):
         build_hub_bundle(str(encoder), HubChoices(preprocess=str(other)), tmp_path / "bundle")
-    with pytest.raises(SourceError, match="takes no token ids; leave the option out"):
+    with pytest.raises(SourceError, match=r"takes no token ids\. Omit the option"):
         build_hub_bundle(str(other), HubChoices(preprocess=str(encoder)), tmp_path / "bundle")
 
 
 def test_choices_that_need_words_are_refused(tmp_path: Path, encoder: Path, preprocess: Path) -> None:
     for choice in ({"max_tokens": 5}, {"word_split": "unicode"}):
         choices = HubChoices(preprocess=str(preprocess), **choice)
-        with pytest.raises(SourceError, match=f"--{next(iter(choice))} .* finds its own words"):
+        with pytest.raises(SourceError, match=f"--{next(iter(choice))} .* splits words itself"):
             build_hub_bundle(str(encoder), choices, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from model_bundle.builders.tfhub.build import build_hub_bundle
-from model_bundle.builders.tfhub.custom_ops import register_ops
+from model_bundle.builders.tfhub.load import register_ops
 from model_bundle.builders.tfhub.resolve import HubChoices
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.graph_scan.allowed_operations import TEXT_OPS

@@ -1,4 +1,4 @@
-"""A stage of training: steps in a fixed order, kept now and then, gone on with where it was stopped."""
+"""A training stage: steps in a fixed order, with checkpoints from which it resumes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAY_EVERY = 20
 
 
 class Stage:
-    """Adam over all steps of a stage, with a rate that rises and falls to nothing along a cosine.
+    """Runs Adam over all steps of a stage, with warm-up and cosine decay of the learning rate.
 
     Args:
         name: of the stage; its checkpoints have it.
@@ -50,7 +50,7 @@ class Stage:
         self._step: Any = None
 
     def run(self, num_steps: int, feed: Callable[[int], tuple[Any, ...]]) -> None:
-        """Goes through the steps that are left; ``feed`` gives what ``loss`` takes, by the step's number."""
+        """Runs the remaining steps; ``feed`` returns the arguments of ``loss`` for a step number."""
         started, losses = time.monotonic(), []
         while (step := int(self._done)) < num_steps:
             self._optimizer.learning_rate.assign(self._rate * share(step / num_steps))
@@ -64,7 +64,7 @@ class Stage:
                 self._manager.save()
 
     def _traced(self, fed: tuple[Any, ...]) -> tuple[Any, ...]:
-        """One graph for batches of every size: tracing takes as long as many steps."""
+        """Traces one graph for batches of every size, because tracing takes as long as many steps."""
         if self._step is None:
             sizes = tf.nest.map_structure(
                 lambda part: tf.TensorSpec([None] * part.shape.rank, part.dtype), fed
@@ -82,7 +82,7 @@ class Stage:
 
 
 def share(done: float) -> float:
-    """The rate at a time from 0 to 1, as a part of the highest.
+    """Returns the share of the peak learning rate at a time from 0 to 1.
 
     >>> [round(share(done), 2) for done in (0.025, 0.05, 1.0)]
     [0.5, 1.0, 0.0]

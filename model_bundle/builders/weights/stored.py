@@ -1,0 +1,42 @@
+"""Weights in files: what every format is opened as, and the one dtype they are read in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model_bundle.errors import SourceError
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """Weights in files, not yet in memory.
+
+    ``shapes`` is by stored name. ``read`` returns one weight as float32 in its stored shape, converted from
+    other precisions. ``files`` contain them. ``format`` names the file format, for messages.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    read: Callable[[str], np.ndarray]
+    files: tuple[Path, ...]
+    format: str
+
+
+def as_float32(name: str, array: np.ndarray, where: Path) -> np.ndarray:
+    """Converts half and double precision to float32.
+
+    Raises:
+        SourceError: the weight is not floating-point (quantised), or contains NaN or infinity.
+    """
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        raise SourceError(
+            f"{where}: {name} is stored as {array.dtype}; quantised weights are not supported. "
+            "Build from the original, unquantised model."
+        )
+    widened = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(widened).all():
+        raise SourceError(f"{where}: {name} contains NaN or infinity: the model is broken. Export it again.")
+    return widened
