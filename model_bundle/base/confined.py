@@ -55,6 +55,8 @@ def _listen(connection: Connection, process: Any) -> Any:
     while True:
         try:
             kind, told = json.loads(connection.recv_bytes(_MAX_MESSAGE_BYTES))
+        except ValueError as error:
+            raise ModelCrashError(f"The process that loaded the model sent not an answer: {error}") from error
         except (EOFError, OSError):
             process.join()
             raise ModelCrashError(
@@ -77,13 +79,12 @@ def _serve(
         print(line, file=sys.stderr, flush=True)
     sys.stdout = _Said(connection)
     try:
-        answer = _DONE, work(*arguments)
+        _send(connection, (_DONE, work(*arguments)))
     except ModelBundleError as error:
-        answer = _FAILED, [type(error).__name__, str(error)]
+        _send(connection, (_FAILED, [type(error).__name__, str(error)]))
     except Exception as error:  # the boundary of this process
         traceback.print_exc()
-        answer = _FAILED, ["", f"{type(error).__name__}: {error}"]
-    _send(connection, answer)
+        _send(connection, (_FAILED, ["", f"{type(error).__name__}: {error}"]))
 
 
 def _send(connection: Connection, message: tuple[str, Any]) -> None:

@@ -50,7 +50,7 @@ def load_object(place: str, flag: str) -> Any:
 
 
 def redirect_handles(folders: Mapping[str, str], allow_ops: Sequence[str] = ()) -> None:
-    """Lets tensorflow_hub find modules by handle in folders or its cache, never on the network; all are scanned."""
+    """Lets tensorflow_hub find modules by handle in folders or its cache, offline; all are scanned."""
     import_hub().registry.resolver.add_implementation(Redirect(folders, allow_ops))
 
 
