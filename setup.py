@@ -1,8 +1,11 @@
-"""What pyproject.toml cannot say: the source archive is for workers, whose image has Beam and TensorFlow.
+"""What pyproject.toml cannot say: links of the README that work on PyPI, and a light archive for workers.
 
-Dataflow's ``--setup_file ./setup.py`` builds that archive and installs it on every machine at its start. If
-it asked for Beam and TensorFlow, a worker whose image differs by a digit would download 300 MB, or fail for
-want of it. Whoever installs a checkout or a wheel gets everything: docs/decisions/packaging.md.
+PyPI shows the README without the repository around it: its relative links become addresses in the metadata.
+
+The source archive is for workers, whose image has Beam and TensorFlow. Dataflow's ``--setup_file ./setup.py``
+builds that archive and installs it on every machine. If it asked for Beam and TensorFlow, a worker
+whose image differs by a digit would download 300 MB, or fail for want of it. Whoever installs a checkout or a
+wheel gets everything: docs/decisions/packaging.md.
 """
 
 import re
@@ -11,6 +14,9 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.sdist import sdist
 
+_REPOSITORY = "https://github.com/beam-embedding-jobs/beam-embedding-jobs"
+# A link or picture whose target is neither an address nor a heading of the same page.
+_RELATIVE = re.compile(r"(!?)(\[[^]]*\]\()(?!\w+:|#)(?=[^)]+\))")
 _IN_THE_IMAGE = re.compile(r"^(apache-beam|tensorflow|tensorflow-hub|tf-keras)\b(?!-)")
 
 
@@ -35,4 +41,12 @@ class _WorkerArchive(sdist):
         path.write_text("".join(kept), encoding="utf-8")
 
 
-setup(cmdclass={"sdist": _WorkerArchive})
+def _absolute(link: re.Match[str]) -> str:
+    return f"{link[0]}{_REPOSITORY}/{'raw' if link[1] else 'blob'}/main/"
+
+
+setup(
+    cmdclass={"sdist": _WorkerArchive},
+    long_description=_RELATIVE.sub(_absolute, Path(__file__).with_name("README.md").read_text("utf-8")),
+    long_description_content_type="text/markdown",
+)

@@ -1,12 +1,14 @@
-"""Batch embedding jobs on Apache Beam: the steps, for the commands here and for other people's pipelines.
+"""Batch embedding jobs on Apache Beam: the transforms behind the commands, for use in any pipeline.
 
-Names are imported when they are first used, since Beam takes seconds to import.
+Names are imported on first use, because importing Beam takes seconds.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from model_bundle import __version__ as __version__
 
 if TYPE_CHECKING:
     from beam_jobs.base.config import ReadOptions as ReadOptions
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from beam_jobs.pipeline.write.transform import WriteRun as WriteRun
     from beam_jobs.store.dataset import open_run as open_run
 
-_HOMES = {
+_MODULES = {
     "BundleModelHandler": "pipeline.encode.run_inference",
     "DeadLetter": "base.records",
     "Document": "base.records",
@@ -38,11 +40,11 @@ _HOMES = {
     "new_run": "pipeline.write.description",
     "open_run": "store.dataset",
 }
-__all__ = sorted(_HOMES)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name from its module."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

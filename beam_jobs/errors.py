@@ -1,15 +1,15 @@
-"""The errors of a job, one tree. Each carries the exit code the command ends with.
+"""The errors of a job, as one tree; each carries the exit code of the command.
 
 ::
 
     JobError                    exit 1
-    ├── UsageError              exit 2: flags that contradict each other, an unknown column, no such file
-    │   ├── NoInputError        no file at all
-    │   └── FinishedError       the run was finished before
+    ├── UsageError              exit 2: contradictory flags, an unknown column, a missing file
+    │   ├── NoInputError        no input file
+    │   └── FinishedError       the run has already finished
     ├── TooManyDeadError        exit 3: more dead letters or dead files than allowed
-    └── CountsError             exit 4: counts do not add up, a bug
+    └── CountsError             exit 4: counts do not add up (a bug)
 
-Every message says what was expected, what came and what to do.
+Every message says what was expected, what was found and what to do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class JobError(Exception):
 
 
 class UsageError(JobError):
-    """The job was asked for something it cannot do; nothing was started."""
+    """The job was asked for something it cannot do; nothing has started."""
 
     exit_code = 2
 
@@ -32,16 +32,16 @@ class NoInputError(UsageError):
 
 
 class FinishedError(UsageError):
-    """The run was finished before."""
+    """The run has already finished."""
 
 
 class TooManyDeadError(JobError):
-    """More dead letters or dead files than the flags allow; everything that was computed is kept."""
+    """More dead letters or dead files than the flags allow; everything computed is kept."""
 
     exit_code = 3
 
 
 class CountsError(JobError):
-    """Documents read are not documents written plus dead letters."""
+    """The number of documents read is not that of documents written plus dead letters."""
 
     exit_code = 4

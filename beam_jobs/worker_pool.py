@@ -1,4 +1,4 @@
-"""``python -m beam_jobs.worker_pool``: starts worker processes for runners that ask for them from elsewhere.
+"""``python -m beam_jobs.worker_pool``: starts worker processes for runners that request them remotely.
 
 Beam's own pool starts whatever is called ``python`` on the path, and reads nothing of what its workers print:
 without this project there, or with a chatty worker, a job hangs without a word.
@@ -6,7 +6,6 @@ without this project there, or with a chatty worker, a job hangs without a word.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -15,25 +14,37 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from beam_jobs.base.command import Parser
+from model_bundle.base.command import run_command
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serves until it is stopped; gives the exit code."""
-    parser = argparse.ArgumentParser(
+    """Serves until it is stopped; returns the exit code."""
+    return run_command(lambda: _serve_forever(worker_pool_parser().parse_args(argv).service_port))
+
+
+def worker_pool_parser() -> Parser:
+    """Builds the parser of the command."""
+    parser = Parser(
         prog="python -m beam_jobs.worker_pool",
-        description="Starts a worker process, with this Python, for every one that a runner asks for: "
+        description="Starts worker processes with this Python for runners that request them: "
         "--environment_type EXTERNAL --environment_config HOST:PORT.",
-        allow_abbrev=False,
+        examples=("python -m beam_jobs.worker_pool --service_port 50000",),
+        has_version=True,
     )
     parser.add_argument(
-        "--service_port", type=int, required=True, metavar="N", help="where to listen; 0 takes any"
+        "--service_port", type=int, required=True, metavar="N", help="port to listen on; 0 takes any free one"
     )
-    serve(parser.parse_args(argv).service_port)
+    return parser
+
+
+def _serve_forever(port: int) -> None:
+    serve(port)
     threading.Event().wait()
-    return 0
 
 
 def serve(port: int) -> str:
-    """Starts a pool in this process, says where on standard output, and gives that address."""
+    """Starts a pool in this process, prints its address to standard output, and returns it."""
     from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 
     logging.basicConfig(level=logging.INFO)
@@ -45,7 +56,7 @@ def serve(port: int) -> str:
 
 
 def python_first() -> None:
-    """Makes ``python`` on the path this interpreter, with its output going to standard error."""
+    """Puts this interpreter first on the path as ``python``, its output going to standard error."""
     folder = tempfile.mkdtemp(prefix="beam_jobs_worker_pool_")
     script = Path(folder, "python")
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@" 1>&2\n', encoding="utf-8")

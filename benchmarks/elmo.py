@@ -108,7 +108,7 @@ def render(
     vectors: Mapping[str, np.ndarray],
 ) -> str:
     """Returns the Markdown table, with ratios of words/s by wall time and by processor time, per round."""
-    header = ["system", "words/s", "times the peer", "the same by processor time", "lowest cosine", "peak MB"]
+    header = ["system", "words/s", "relative throughput", "by processor time", "lowest cosine", "peak MB"]
     rows = []
     for name, label in labels.items():
         wall, cpu = speeds(rounds[name], "seconds"), speeds(rounds[name], "cpu_seconds")

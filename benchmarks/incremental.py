@@ -25,7 +25,7 @@ from beam_jobs.base.records import text_sha256
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.rows.schema import vector_array
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.commit import _Plan, commit
+from beam_jobs.pipeline.write.commit import CommitPlan, commit
 from beam_jobs.pipeline.write.description import describe_run, new_run
 from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.store.manifest import RunManifest
@@ -148,7 +148,7 @@ def _make_run(work: Path, texts: Sequence[str]) -> None:
             shard.write(pa.RecordBatch.from_arrays([columns[n] for n in schema.names], schema=schema))
         receipt = shard.close("float32")
         moves.append((receipt, f"embeddings/{Path(receipt.path).name}"))
-    commit(_Plan(tuple(moves), len(texts), 0, ()), options, describe_run(settings))
+    commit(CommitPlan(tuple(moves), len(texts), 0, ()), options, describe_run(settings))
 
 
 def _print_counts(work: Path) -> None:

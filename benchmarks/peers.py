@@ -77,7 +77,7 @@ def _render_loops(loops: Mapping[str, Any]) -> list[str]:
     ]
     ratio = ratio_rows(loops["rounds"])
     if ratio and ratio[0].whole:
-        parts += ["How many times as fast this project is:", tables.ratio_table(ratio, labels)]
+        parts += ["Relative throughput of this project:", tables.ratio_table(ratio, labels)]
     return parts
 
 

@@ -74,8 +74,8 @@ def _checked(measured: dict[str, Any], num_documents: int) -> dict[str, Any]:
 def render(results: Mapping[str, Any]) -> str:
     """Returns the Markdown table."""
     header = [
-        *("documents", "tokens", "seconds without start-up", "ms a document", "µs a token", "start-up s"),
-        *("peak MB", "files", "MB a file", "others' load"),
+        *("documents", "tokens", "seconds without start-up", "ms per document", "µs per token", "start-up s"),
+        *("peak MB", "files", "MB per file", "others' load"),
     ]
     rows = [_row(job) for job in results["jobs"]]
     model = f"With {BUNDLE}, in {results['precision']}:"

@@ -13,9 +13,10 @@ import sys
 import time
 from dataclasses import dataclass
 
-from beam_jobs.base.config import Limits, WriteOptions
-from beam_jobs.pipeline.write.commit import RunDescription, _manifest, _plan
-from beam_jobs.pipeline.write.shard import Receipt
+from beam_jobs.base.config import FailureLimits, WriteOptions
+from beam_jobs.pipeline.write.commit import build_manifest, plan_commit
+from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.store.receipt import Receipt
 
 _WORKERS = (1, 10, 100, 300, 1000, 3000)
 
@@ -24,8 +25,8 @@ _WORKERS = (1, 10, 100, 300, 1000, 3000)
 class Costs:
     """Costs in seconds: ``a_document`` on one worker, ``a_move`` of one file on object storage."""
 
-    a_document: float = 1 / 90  # MiniLM in float32, a core: docs/scaling.md
-    a_start: float = 60.0  # image, imports, model: docs/scaling.md
+    a_document: float = 1 / 90  # MiniLM in float32, a core: docs/explanation/scaling.md
+    a_start: float = 60.0  # image, imports, model: docs/explanation/scaling.md
     a_move: float = 0.15  # a copy inside a bucket and a delete
     a_file: float = 0.0  # of the commit, which is one worker's: measured
     a_listing: float = 0.2  # of a thousand names
@@ -39,11 +40,11 @@ def commit_seconds_a_file(num_files: int = 20_000) -> float:
                 {"num_documents": 25_000, "num_tokens": 1_250_000})
         for i in range(num_files)
     ]  # fmt: skip
-    limits = Limits(allow_empty_input=True)
+    limits = FailureLimits(allow_empty_input=True)
     description = RunDescription("2026-01-01T00:00:00+00:00", {}, "0" * 64, "float32", {}, limits, {})
     started = time.monotonic()
-    plan = _plan(0, [*receipts, 25_000 * num_files, "all receipts are in"])
-    _manifest(plan, WriteOptions("/r", "run", "attempt"), description).to_bytes()
+    plan = plan_commit(0, [*receipts, 25_000 * num_files, "all receipts are in"])
+    build_manifest(plan, WriteOptions("/r", "run", "attempt"), description).to_bytes()
     return (time.monotonic() - started) / num_files
 
 
@@ -67,7 +68,7 @@ def run_seconds(
 
 
 def main() -> int:
-    """Prints the table of docs/scaling.md."""
+    """Prints the table of docs/explanation/scaling.md."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--documents", type=float, default=1e9)
     parser.add_argument("--spans", type=int, default=24_000, help="number of splits, of 64 MB of text each")

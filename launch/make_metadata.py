@@ -9,7 +9,7 @@ from typing import Any
 
 PATH = Path(__file__).parent / "metadata.json"
 # Flags without use in a template, which has its runner and no terminal.
-_LEFT_OUT = {"help", "runner", "forecast", "forecast_machine_type", "prices", "limit"}
+_LEFT_OUT = {"help", "version", "runner", "forecast", "forecast_machine_type", "prices", "limit"}
 _REQUIRED = {"input", "output"}
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from model_bundle.inference.encoder import Encoder
     from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 
+# The one place that says it; pyproject.toml and beam_jobs read it here.
+__version__ = "0.1.0"
+
 __all__ = [
     "BundleFormatError",
     "BundleIntegrityError",

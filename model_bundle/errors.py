@@ -3,6 +3,7 @@
 ::
 
     ModelBundleError
+    ├── UsageError              a command's flags are wrong; nothing was started
     ├── BundleFormatError       bundle.json is missing, unreadable or of an unknown version
     ├── BundleIntegrityError    a file is changed, added, missing or outside; a pinned digest differs
     ├── ForbiddenOperationError the model's graph can access files, the network or Python
@@ -26,7 +27,13 @@ from collections.abc import Mapping, Sequence
 
 
 class ModelBundleError(Exception):
-    """Base of all errors that a user of this package can cause or fix."""
+    """Base of all errors that a user of this package can cause or fix; ``exit_code`` is a command's."""
+
+    exit_code = 2
+
+
+class UsageError(ModelBundleError):
+    """A command's flags are wrong; nothing was started."""
 
 
 class BundleFormatError(ModelBundleError):

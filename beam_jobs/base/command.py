@@ -1,26 +1,25 @@
-"""The parser of a job's flags: one way for every wrong use to end, and switches that templates can set."""
+"""The parser of ``model_bundle.base.command`` with this package's errors, and switches that take a value."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from beam_jobs.errors import UsageError
+from model_bundle.base import command
 
 
-class Parser(argparse.ArgumentParser):
-    """Raises instead of leaving the process, so that every wrong use ends in one way."""
+class Parser(command.Parser):
+    """The parser of a command; ``UsageError`` is this package's, and templates can set switches."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]  # argparse declares NoReturn
-        """Says what is wrong, and where help is."""
-        raise UsageError(f"{message}. See: {self.prog} --help")
+    usage_error: ClassVar[type[Exception]] = UsageError
 
     def parse_known_args(  # type: ignore[override]  # argparse declares overloads
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Reads ``--switch=true`` and ``--switch=false``, too: a template gives every flag a value."""
+        """Accepts ``--switch=true`` and ``--switch=false``, too: a template gives every flag a value."""
         switches = {
             name for action in self._actions if action.const is True for name in action.option_strings
         }
@@ -28,9 +27,13 @@ class Parser(argparse.ArgumentParser):
             without_values(sys.argv[1:] if args is None else args, switches), namespace
         )
 
+    def flag_names(self) -> list[str]:
+        """Returns the names of all flags, as ``--name``."""
+        return [name for action in self._actions for name in action.option_strings]
+
 
 def without_values(args: Iterable[str], switches: set[str]) -> list[str]:
-    """Returns switches without their values: a true one stands alone, a false one is left out.
+    """Returns the arguments with the values of switches resolved: true keeps the switch, false drops it.
 
     >>> without_values(["--a=true", "--b=False", "--c=1"], {"--a", "--b"})
     ['--a', '--c=1']
@@ -43,5 +46,5 @@ def without_values(args: Iterable[str], switches: set[str]) -> list[str]:
         elif value.lower() == "true":
             found.append(name)
         elif value.lower() != "false":
-            raise UsageError(f"{arg}: expected true or false. Give {name} alone to switch it on.")
+            raise UsageError(f"{arg}: expected true or false. Use {name} alone to switch it on.")
     return found

@@ -1,4 +1,4 @@
-"""What a job was asked to do: frozen values, checked when they are made."""
+"""Options of a job: frozen dataclasses, validated on construction."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 class ReadOptions:
     """Where documents come from and how they are read.
 
-    ``text_columns`` are joined by ``text_separator``; empty means the one obvious column (``text``, or the
-    only one). ``numeric_columns`` are those that the model takes as numbers, in the order of
-    ``EncodeSettings.numeric_columns``. ``column_names`` names the columns of CSV files that have no header
-    row. ``csv_quotes`` False takes quotes for ordinary characters, for files that do not quote fields.
-    ``limit`` stops after that many documents, in input order.
+    ``text_columns`` are joined by ``text_separator``; empty means ``text``, or the only column.
+    ``numeric_columns`` are numeric model inputs, in the order of ``EncodeSettings.numeric_columns``.
+    ``column_names`` names the columns of CSV files without a header row. ``csv_quotes`` False treats quotes
+    as ordinary characters, for files that do not quote fields. ``limit`` stops after that many documents, in
+    input order.
     """
 
     patterns: tuple[str, ...]
@@ -37,7 +37,7 @@ class ReadOptions:
     no_text: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses options that cannot be meant."""
+        """Rejects invalid option values."""
         if not self.patterns:
             raise UsageError("No input: give --input at least one file or pattern.")
         if self.limit is not None and self.limit < 1:
@@ -65,13 +65,13 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """Where a run goes and how its files are cut.
+    """Where a run is written and when its files are closed.
 
-    ``output`` holds one folder a run. A shard is closed at ``max_shard_bytes`` or when it has been open for
-    ``checkpoint_seconds``. ``attempt_id`` tells two jobs with one ``run_id`` apart. ``fail_job`` raises in
-    the pipeline when too much is dead, for runners whose launcher does not wait. ``claim_in_job``: the job
-    takes its folder over when it runs, since a runner may refuse what is submitted. ``report`` writes a page
-    about the run beside its manifest.
+    ``output`` holds one folder per run. A shard is closed at ``max_shard_bytes`` or when it has been open for
+    ``checkpoint_seconds``. ``attempt_id`` distinguishes two jobs with the same ``run_id``. ``fail_job``
+    raises in the pipeline when too many documents are dead letters, for runners whose launcher does not
+    wait. ``claim_in_job``: the job claims its folder when it runs and not when it is submitted, because a
+    runner may reject it. ``report`` writes a page about the run next to its manifest.
     """
 
     output: str
@@ -84,26 +84,26 @@ class WriteOptions:
     claim_in_job: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses options that cannot be meant."""
+        """Rejects invalid option values."""
         if "://" in self.output and not self.output.startswith("gs://"):
-            raise UsageError(f"--output {self.output}: a run goes to a local folder or to gs://.")
+            raise UsageError(f"--output {self.output}: a run is written to a local folder or to gs://.")
         if self.max_shard_bytes < 1:
             raise UsageError(f"--max_shard_bytes must be at least 1, not {self.max_shard_bytes}.")
         if not self.checkpoint_seconds > 0:
             raise UsageError(f"--checkpoint_seconds must be above 0, not {self.checkpoint_seconds}.")
         if not _RUN_ID.fullmatch(self.run_id):
             raise UsageError(
-                f"--run_id {self.run_id!r}: letters, digits, '.', '_' and '-', starting with a letter or "
-                "digit, at most 128; it names a folder."
+                f"--run_id {self.run_id!r}: expected at most 128 letters, digits, '.', '_' and '-', "
+                "starting with a letter or digit; it names a folder."
             )
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much may fail before the run does.
+class FailureLimits:
+    """How much may fail before the run fails.
 
-    ``max_dead_fraction`` of the documents read may be dead letters, blank texts aside unless
-    ``fail_on_blank``. ``max_dead_files`` files may end early.
+    ``max_dead_fraction`` of the documents read may be dead letters; blank texts count only with
+    ``fail_on_blank``. ``max_dead_files`` files may be unreadable before their end.
     """
 
     max_dead_fraction: float = 0.0
@@ -112,7 +112,7 @@ class Limits:
     allow_empty_input: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses options that cannot be meant."""
+        """Rejects invalid option values."""
         if not 0 <= self.max_dead_fraction <= 1:
             raise UsageError(
                 f"--max_dead_fraction is a fraction from 0 to 1, not {self.max_dead_fraction}; "

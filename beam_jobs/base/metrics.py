@@ -1,7 +1,7 @@
-"""Counters under stable names; the unit is the end of the name.
+"""Names of the Beam counters; each ends with its unit.
 
-A runner may run a piece of work twice and count it twice: these are for watching a job, never for its
-result. What a run did is in its manifest.
+A runner may run a piece of work twice and count it twice, so counters are for monitoring only. The result of
+a run is in its manifest.
 """
 
 from __future__ import annotations

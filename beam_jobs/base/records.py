@@ -1,4 +1,4 @@
-"""What flows through the job: documents, dead letters, dead files."""
+"""The records of a job: documents, dead letters, dead files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Document:
     """One input text.
 
     ``source`` is the file it came from, ``columns`` holds the values of the kept input columns in the
-    order of their schema, ``numbers`` those that the model takes beside the text.
+    order of their schema, ``numbers`` the numeric model inputs.
     """
 
     doc_id: str
@@ -26,10 +26,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A document that got no row.
+    """A document without a row.
 
-    ``reason`` is a stable word to count by, ``message`` says what happened to this one. ``text`` is as much
-    of it as could be read (None under ``--no_text``), ``num_bytes`` its full size where it is known.
+    ``reason`` is a stable identifier to count by, ``message`` describes this case. ``text`` is as much of the
+    text as could be read (None with ``--no_text``), ``num_bytes`` its full size if known.
     """
 
     doc_id: str
@@ -44,7 +44,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeadFile:
-    """A file that could not be read to its end; ``num_documents`` came out of it before the error."""
+    """A file that could not be read to its end; ``num_documents`` were read before the error."""
 
     source: str
     reason: str
@@ -54,20 +54,20 @@ class DeadFile:
 
 @dataclass(frozen=True, slots=True)
 class UnchangedDocuments:
-    """How many documents get no row in this run, because an earlier one has it."""
+    """The number of documents without a row in this run because an earlier run has it."""
 
     number: int
 
 
 def text_sha256(text: str) -> str:
-    """Returns the sha256 of a text's UTF-8 bytes, the key that vectors are reused by."""
+    """Returns the sha256 of a text's UTF-8 bytes, the key for reusing vectors."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def dead_letter(
     document: Document, stage: Stage, reason: str, message: str, *, no_text: bool = False
 ) -> DeadLetter:
-    """Builds the dead letter of a document that was read whole; ``no_text`` keeps its text out."""
+    """Builds the dead letter of a completely read document; ``no_text`` omits its text."""
     data = document.text.encode("utf-8", errors="surrogatepass")
     return DeadLetter(
         doc_id=document.doc_id,

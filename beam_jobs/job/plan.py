@@ -6,18 +6,18 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from beam_jobs.base.config import Limits, ReadOptions, WriteOptions
+from beam_jobs.base.config import FailureLimits, ReadOptions, WriteOptions
 from beam_jobs.errors import FinishedError, JobError, UsageError
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
-from beam_jobs.pipeline.incremental.resume import run_to_resume
 from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.description import absolute, describe_run, new_run
+from beam_jobs.pipeline.write.description import describe_run, new_run
 from beam_jobs.store import filesystem
+from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.manifest import FAILED_NAME
-from beam_jobs.store.run_folder import announce, claim, find_manifest
+from beam_jobs.store.run_folder import announce, claim, find_manifest, run_to_resume
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
 from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 
@@ -39,7 +39,7 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     Raises:
         UsageError, ModelBundleError: a flag, the input, the bundle or the output cannot be used.
     """
-    limits = Limits(
+    limits = FailureLimits(
         flags.max_dead_fraction, flags.max_dead_files, flags.fail_on_blank, flags.allow_empty_input
     )
     write = write_options(flags, in_process=in_process)
@@ -88,7 +88,7 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
         )
         return sample, not flags.no_text
     options = ReadOptions(
-        patterns=tuple(absolute(pattern) for pattern in flags.input),
+        patterns=tuple(absolute_path(pattern) for pattern in flags.input),
         text_columns=split(flags.text_column),
         text_separator=flags.text_separator,
         id_column=flags.id_column,
@@ -154,7 +154,7 @@ def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOption
     """Returns the write options; a generated run id sorts by time."""
     return new_run(
         flags.output,
-        run_to_resume(absolute(flags.output), flags.run_id) if flags.resume else flags.run_id,
+        run_to_resume(absolute_path(flags.output), flags.run_id) if flags.resume else flags.run_id,
         max_shard_bytes=flags.max_shard_bytes,
         checkpoint_seconds=flags.checkpoint_seconds,
         fail_job=not in_process,

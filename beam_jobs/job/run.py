@@ -8,34 +8,36 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.runner import PipelineState
 
+from beam_jobs.base.progress import close_tally, open_tally
 from beam_jobs.errors import JobError
-from beam_jobs.job.console.console import Voice
-from beam_jobs.job.console.progress_line import LiveLine, close_tally, open_tally
-from beam_jobs.job.console.runner_metrics import RunnerCounts, counters_line, where_to_look
+from beam_jobs.job.console.console import Console
+from beam_jobs.job.console.progress_line import LiveLine
+from beam_jobs.job.console.runner_metrics import RunnerMetrics, format_counters, monitoring_hint
 from beam_jobs.pipeline.build import JobPlan, build
-from beam_jobs.pipeline.incremental.prepare import indexed
+from beam_jobs.pipeline.incremental.plan import indexed
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import RunManifest
 from beam_jobs.store.run_folder import find_manifest
+from model_bundle.base.system_errors import explain_text
 
 
-def run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) -> RunManifest | None:
+def run_plan(plan: JobPlan, options: Any, console: Console, *, in_process: bool) -> RunManifest | None:
     """Runs a job and returns its manifest, or None if the runner does not wait (as with a template).
 
     Args:
         plan: the resolved job.
         options: Beam's pipeline options.
-        voice: where progress is printed.
+        console: where progress is printed.
         in_process: whether the runner works in this process and returns once the job has ended.
 
     Raises:
         JobError: the job failed before it could write a manifest; its first line names the cause.
     """
     with indexed(plan.reuse):
-        return _run_plan(plan, options, voice, in_process=in_process)
+        return _run_plan(plan, options, console, in_process=in_process)
 
 
-def _run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) -> RunManifest | None:
+def _run_plan(plan: JobPlan, options: Any, console: Console, *, in_process: bool) -> RunManifest | None:
     tally = open_tally(plan.write.attempt_id)
     pipeline = beam.Pipeline(options=options)
     build(pipeline, plan)
@@ -46,24 +48,24 @@ def _run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) ->
     try:
         if in_process:
             if plan.redistribute:
-                voice.say("workers", where_to_look(options))
-            with LiveLine(tally.read, total_bytes, voice):
+                console.print("workers", monitoring_hint(options))
+            with LiveLine(tally.read, total_bytes, console):
                 result = pipeline.run()
                 result.wait_until_finish()
         else:
             result = pipeline.run()
-            voice.say("workers", where_to_look(options, result))
+            console.print("workers", monitoring_hint(options, result))
             if options.view_as(StandardOptions).no_wait_until_finish:
                 return None
-            with LiveLine(RunnerCounts(result), total_bytes, voice):
+            with LiveLine(RunnerMetrics(result), total_bytes, console, waiting_for="waiting for workers"):
                 result.wait_until_finish()
     except Exception as caught:  # runners raise any type; the manifest decides whether the run succeeded
         error = caught
     finally:
         close_tally(plan.write.attempt_id)
     if plan.redistribute and result is not None:
-        counts = RunnerCounts(result).ask()
-        voice.say("metrics", counters_line(counts), facts={"counters": counts})
+        counts = RunnerMetrics(result).ask()
+        console.print("metrics", format_counters(counts), facts={"counters": counts})
     manifest = find_manifest(root)
     if manifest is not None and manifest.attempt_id == plan.write.attempt_id:
         return manifest
@@ -75,8 +77,9 @@ def _run_plan(plan: JobPlan, options: Any, voice: Voice, *, in_process: bool) ->
 
 
 def _explain(what: str, plan: JobPlan) -> str:
+    cause = cause_line(what)
     return (
-        f"The job failed and wrote no run: {cause_line(what)}\n"
+        f"The job failed and wrote no run: {explain_text(cause) or cause}\n"
         f"Files under {filesystem.join(plan.write.output, plan.write.run_id)} are incomplete and no "
         f"reader opens them. To retry and reuse what was completed: --run_id {plan.write.run_id}"
     )

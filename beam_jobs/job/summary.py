@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from beam_jobs.base.units import count, size
-from beam_jobs.job.console.console import Severity, Voice
-from beam_jobs.job.console.progress_line import clock
+from beam_jobs.base.units import count, format_bytes, format_duration
+from beam_jobs.job.console.console import Console, Severity
 from beam_jobs.pipeline.build import JobPlan
+from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (
     CLASSES,
@@ -22,7 +22,14 @@ from beam_jobs.store.manifest import (
 _WORTH_MEASURING_SECONDS = 30.0
 
 
-def print_plan(plan: JobPlan, voice: Voice) -> None:
+def print_allowed(settings: EncodeSettings, console: Console) -> None:
+    """Prints, before the model is loaded, what it may do beyond computing."""
+    if settings.allowed_ops:
+        reaching = ", ".join(settings.allowed_ops)
+        console.print("warning", f"allowed by --allow_ops or a pin: the model may use {reaching}", "WARNING")
+
+
+def print_plan(plan: JobPlan, console: Console) -> None:
     """Prints warnings, reuse notes, and what will be read and computed."""
     files, encode = plan.summary.files, plan.encode
     if encode.classes is None:
@@ -30,21 +37,19 @@ def print_plan(plan: JobPlan, voice: Voice) -> None:
     else:
         what = count(len(encode.classes.names), "label")
     for warning in plan.summary.warnings:
-        voice.say("warning", warning, "WARNING")
-    if encode.allowed_ops:
-        reaching = ", ".join(encode.allowed_ops)
-        voice.say("warning", f"allowed by --allow_ops or the pin: the model may use {reaching}", "WARNING")
+        console.print("warning", warning, "WARNING")
+    print_allowed(encode, console)
     for note in () if plan.reuse is None else plan.reuse.notes:
-        voice.say("reuse", note)
-    voice.say(
+        console.print("reuse", note)
+    console.print(
         "plan",
-        f"{count(len(files), 'input file')}, {size(plan.summary.total_bytes)}, text from "
+        f"{count(len(files), 'input file')}, {format_bytes(plan.summary.total_bytes)}, text from "
         f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
         f"({encode.bundle_digest[:12]}), {what}, {encode.request.precision}; run {plan.write.run_id}",
     )
 
 
-def print_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
+def print_summary(manifest: RunManifest, plan: JobPlan, console: Console) -> None:
     """Prints counts, where the files are and how to open them."""
     root = filesystem.join(plan.write.output, plan.write.run_id)
     title = "Run finished" if manifest.failure is None else "Run FAILED"
@@ -53,7 +58,7 @@ def print_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
     files = [file for file in manifest.files if file.kind in (EMBEDDINGS, CLASSES)]
     if files:
         folder = f"{root}/{files[0].kind}"
-        total = size(sum(file.num_bytes for file in files))
+        total = format_bytes(sum(file.num_bytes for file in files))
         lines += [f"  files      {len(files)} in {folder}, {total}"]
         lines += [f"  open       duckdb -c \"SELECT * FROM '{folder}/*.parquet' LIMIT 5\""]
         lines += [f"             pandas.read_parquet('{folder}')"]
@@ -65,7 +70,7 @@ def print_summary(manifest: RunManifest, plan: JobPlan, voice: Voice) -> None:
     saving = _bfloat16_saving(manifest, plan)
     facts = {"run": root, "failure": manifest.failure, "counters": manifest.counts.model_dump(mode="json")}
     severity: Severity = "INFO" if manifest.failure is None else "ERROR"
-    voice.say("summary", "\n".join(lines + ([saving] if saving else [])), severity, facts)
+    console.print("summary", "\n".join(lines + ([saving] if saving else [])), severity, facts)
 
 
 def _count_lines(manifest: RunManifest) -> list[str]:
@@ -80,7 +85,10 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         + f"{counts.num_dead:,} dead"
         + (f" ({reasons})" if reasons else ""),
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
-        f"  time       {clock(seconds)} with start-up, {clock(counts.model_seconds)} in the model",
+        (
+            f"  time       {format_duration(seconds)} with start-up, "
+            f"{format_duration(counts.model_seconds)} in the model"
+        ),
     ]
     if counts.num_repeated:
         lines.append(
@@ -90,7 +98,7 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         changes = ", ".join(f"{number:,} {change}" for change, number in counts.changes.items())
         lines.append(f"  changes    {changes}")
     if manifest.workers.peak_memory_bytes:
-        lines.append(f"  memory     {size(manifest.workers.peak_memory_bytes)} peak of one worker")
+        lines.append(f"  memory     {format_bytes(manifest.workers.peak_memory_bytes)} peak of one worker")
     if counts.num_truncated:
         lines.append(
             f"  truncated  {count(counts.num_truncated, 'document')} "
@@ -130,6 +138,6 @@ def _bfloat16_saving(manifest: RunManifest, plan: JobPlan) -> str | None:
     if speedup is None:
         return None
     return (
-        f"  faster     --precision bfloat16 would have taken {clock(seconds / speedup)} instead of "
-        f"{clock(seconds)} in the model (measured now: {speedup:.1f} times as fast)"
+        f"  faster     --precision bfloat16 would have taken {format_duration(seconds / speedup)} instead of "
+        f"{format_duration(seconds)} in the model (measured now: {speedup:.1f} times as fast)"
     )

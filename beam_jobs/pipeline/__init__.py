@@ -1,1 +1,1 @@
-"""The Beam pipeline: read, encode, write. ``build`` has the whole of it on one screen."""
+"""The Beam pipeline: read, encode, write; ``build`` shows all of it on one screen."""

@@ -1,4 +1,4 @@
-"""The whole job on one screen."""
+"""Builds the pipeline of a job from its plan."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions, WriteOptions
-from beam_jobs.job.console.progress_line import ProgressSink
+from beam_jobs.base.progress import ProgressSink
 from beam_jobs.pipeline.encode.transform import EncodeDocuments
+from beam_jobs.pipeline.incremental.changes_by_join import CompareRows
+from beam_jobs.pipeline.incremental.plan import ReusePlan
+from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments, ReuseRows
+from beam_jobs.pipeline.incremental.reuse_by_join import JoinRows
 from beam_jobs.pipeline.read.transform import ReadDocuments
-from beam_jobs.pipeline.reuse_steps import take_over, with_reused
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.commit import RunDescription
+from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.transform import RunInputs, WriteRun
 
 if TYPE_CHECKING:
-    from beam_jobs.pipeline.incremental.plan import ReusePlan
-    from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments
     from beam_jobs.pipeline.read.inspect import InputSummary
 
 
 @dataclass(frozen=True)
 class JobPlan:
-    """Everything a job is made of, resolved and checked.
+    """All resolved and validated settings of a job.
 
-    ``redistribute`` spreads documents over workers between reading and the model: a gain where files are few
-    and workers many, a loss on the in-process runner, which holds every shuffle in memory.
+    ``redistribute`` spreads documents over workers between reading and the model. That helps with few files
+    and many workers, and costs memory on the in-process runner, which holds every shuffle in memory.
     """
 
     read: ReadOptions
@@ -40,7 +42,7 @@ class JobPlan:
 
 
 def build(pipeline: Any, plan: JobPlan) -> Any:
-    """Builds the graph: read, encode, write. Gives the run manifest as a PCollection of one."""
+    """Builds the graph: read, encode, write. Returns the run manifest as a PCollection of one."""
     progress = ProgressSink(plan.write.attempt_id)
     inputs = pipeline | "Read" >> ReadDocuments(
         plan.read, plan.summary, redistribute=plan.redistribute, progress=progress
@@ -54,7 +56,7 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
     reused: ReusedDocuments | None = None
     if plan.reuse is not None:
         num_kept = len(plan.summary.kept_schema)
-        reused = documents | "Reuse" >> take_over(plan.reuse, encode.schema, num_kept, progress)
+        reused = documents | "Reuse" >> _reuse_transform(plan.reuse, encode.schema, num_kept, progress)
         documents = reused.documents  # PCollection[Document]
     if plan.redistribute:
         documents |= "Redistribute" >> beam.Reshuffle()  # PCollection[Document]
@@ -64,9 +66,24 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
         encoded.dead_letters,
     ) | "DeadLetters" >> beam.Flatten()  # PCollection[DeadLetter]
     run = RunInputs(encoded.rows, dead_letters, num_read, inputs.dead_files)
-    known_folder = None
+    documents_folder = None
     if plan.reuse is not None and reused is not None:
-        run, known_folder = with_reused(run, reused, plan.reuse), plan.reuse.known_folder
+        run, documents_folder = _with_reused(run, reused, plan.reuse), plan.reuse.documents_folder
     return run | "Write" >> WriteRun(
-        plan.write, encode.schema, plan.description, known_folder
+        plan.write, encode.schema, plan.description, documents_folder
     )  # PCollection[RunManifest]
+
+
+def _reuse_transform(plan: ReusePlan, schema: pa.Schema, num_kept: int, progress: ProgressSink) -> Any:
+    """Returns the transform from documents to ``ReusedDocuments``."""
+    if plan.by_join:
+        return JoinRows(plan, schema, num_kept)
+    return ReuseRows(plan, schema, num_kept, progress)
+
+
+def _with_reused(run: RunInputs, reused: ReusedDocuments, plan: ReusePlan) -> RunInputs:
+    """Adds reused rows to the inputs of ``WriteRun``; with a join, also the changes."""
+    changes = None
+    if plan.by_join and plan.previous_files is not None:
+        changes = (run.rows, reused.rows) | "Compare" >> CompareRows(plan, reused.unchanged_pairs)
+    return run._replace(reused=reused.rows, unchanged=reused.unchanged, changes=changes)

@@ -1,4 +1,4 @@
-"""What a classifying job writes of each row: labels and scores, and which of them."""
+"""Settings of a classification job: which labels and scores each row has."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from model_bundle.inference.scores import DEFAULT_THRESHOLD, LabelMode, ScoreFun
 
 @dataclass(frozen=True)
 class ClassSettings:
-    """What is made of a classifier's output; by ``resolve`` on the machine that submits.
+    """How a classifier's output becomes columns; created by ``resolve`` on the submitting machine.
 
-    ``names`` are the labels in the order of the scores, ``function`` makes scores of the model's output.
-    ``top_k`` None writes the score of every label, else those of the best ones with their names.
-    ``threshold`` is set where several labels may hold: those with at least this score do.
+    ``names`` are the labels in the order of the scores, ``function`` turns model outputs into scores.
+    ``top_k`` None writes the score of every label, otherwise the labels and scores of the ``top_k`` best.
+    ``threshold`` is set for multi-label classifiers: a label applies if its score is at least the threshold.
     """
 
     names: tuple[str, ...]
@@ -32,10 +32,10 @@ class ClassSettings:
     def resolve(
         cls, manifest: BundleManifest, *, top_k: int | None, threshold: float | None, keep_logits: bool
     ) -> Self:
-        """Reads a classifier's labels, and refuses what does not fit them.
+        """Reads the labels of a bundle and validates the options against them.
 
         Raises:
-            UsageError: names the flag, what the bundle offers and what to do.
+            UsageError: an option does not fit the labels.
         """
         names, choice = class_names(manifest), label_mode(manifest)
         if top_k is not None:
@@ -44,19 +44,19 @@ class ClassSettings:
             threshold = DEFAULT_THRESHOLD if threshold is None else threshold
             _check_threshold(threshold, manifest)
         elif threshold is not None:
-            why = "gives quantities" if choice is LabelMode.REGRESSION else "chooses one label for each text"
+            why = "predicts quantities" if choice is LabelMode.REGRESSION else "assigns one label per text"
             raise UsageError(
-                f"--threshold is for bundles where several labels may hold; {manifest.name} {why}. Leave it "
-                "out."
+                f"--threshold applies only to bundles that assign several labels; {manifest.name} {why}. "
+                "Leave it out."
             )
         return cls(names, choice, manifest.scores, top_k, threshold, keep_logits)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the settings as plain JSON data, for digests."""
+        """Returns the settings as JSON data, for digests."""
         return asdict(self)
 
     def file_metadata(self) -> dict[str, str]:
-        """What every file of a run says of its scores; ``labels`` is a JSON list, since names may be odd."""
+        """Returns the file metadata about labels and scores; ``labels`` is a JSON list."""
         return {
             "beam_jobs.labels": json.dumps(self.names, ensure_ascii=False),
             "beam_jobs.scores": self.function,
@@ -66,17 +66,17 @@ class ClassSettings:
 
 def _check_top_k(top_k: int, names: tuple[str, ...], choice: LabelMode, bundle: str) -> None:
     if choice is LabelMode.REGRESSION:
-        raise UsageError(f"--top_k: {bundle} gives quantities, of which none is best. Leave it out.")
+        raise UsageError(f"--top_k: {bundle} predicts quantities, which have no ranking. Leave it out.")
     if not 1 <= top_k <= len(names):
         raise UsageError(
-            f"--top_k {top_k}: the bundle {bundle} has {len(names)} labels ({_some(names)}); give 1 to "
+            f"--top_k {top_k}: the bundle {bundle} has {len(names)} labels ({_some(names)}); choose 1 to "
             f"{len(names)}."
         )
 
 
 def _check_threshold(threshold: float, manifest: BundleManifest) -> None:
     if not math.isfinite(threshold) or (manifest.scores == "sigmoid" and not 0 <= threshold <= 1):
-        raise UsageError(f"--threshold {threshold}: a score from 0 to 1, which a label must reach.")
+        raise UsageError(f"--threshold {threshold}: expected a score from 0 to 1, which a label must reach.")
 
 
 def _some(names: tuple[str, ...]) -> str:

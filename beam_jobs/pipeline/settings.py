@@ -1,4 +1,4 @@
-"""What an encoding step was asked to do, and the digest that says when two runs may share vectors."""
+"""Settings of the encoding step, and the digest that decides whether two runs may share vectors."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, LongTexts
 from model_bundle.runtime.request import EncodeRequest
 
 VECTOR_DTYPES = ("float32", "float16")
-# A buffer of words or windows: their vectors, and what a word takes in text, its space included; a token may
-# take less.
+# Vectors of one buffer of words or windows; bytes of text per word, space included, and per token.
 _ROW_VECTOR_BYTES = 128_000_000
-_BYTES_A_WORD = 5
-_BYTES_A_TOKEN = 2
-# Arrow counts the numbers of a list column in 32 bits.
+_BYTES_PER_WORD = 5
+_BYTES_PER_TOKEN = 2
+# Arrow list columns have 32-bit offsets.
 MAX_NUMBERS = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """Everything an encoding step needs; made by ``resolve`` on the machine that submits.
+    """All settings of the encoding step; created by ``resolve`` on the submitting machine.
 
     ``bundle`` is where workers find the bundle, pinned by ``bundle_digest``. A buffer of at most
-    ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length together; less where that
-    would take longer than ``buffer_seconds``, since it is lost in a crash. ``dedupe``: equal
-    texts are computed once. ``isolate_model``: the model is in a child of the worker, see
-    ``IsolatedRuntime``. ``classes``: rows hold labels and scores instead of vectors. ``numeric_columns`` are
-    the columns of the input that the model takes as numbers: ``ReadOptions`` must name them, too.
-    ``allowed_ops`` are operations of the graph that reach beyond it, allowed by whoever submits.
+    ``buffer_documents`` documents or ``buffer_bytes`` of text is sorted by length; less if computing it would
+    take longer than ``buffer_seconds``, because it is lost in a crash. ``dedupe``: equal texts are computed
+    once. ``isolate_model``: the model runs in a child process of the worker, see ``IsolatedRuntime``.
+    ``classes``: rows hold labels and scores instead of vectors. ``numeric_columns`` are the input columns
+    that are numeric model inputs: ``ReadOptions`` must name them, too. ``allowed_ops`` are operations of the
+    graph that reach beyond it, allowed by whoever submits.
     """
 
     bundle: str
@@ -58,17 +57,19 @@ class EncodeSettings:
     allowed_ops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses options that cannot be meant, or not together."""
+        """Rejects invalid option values and combinations."""
         if self.vector_dtype not in VECTOR_DTYPES:
-            raise UsageError(f"--vector_dtype {self.vector_dtype}: one of {', '.join(VECTOR_DTYPES)}.")
+            raise UsageError(
+                f"--vector_dtype {self.vector_dtype}: expected one of {', '.join(VECTOR_DTYPES)}."
+            )
         if self.keep_text and self.no_text:
             raise UsageError(
                 "--keep_text writes the input text, --no_text forbids it: leave one of them out."
             )
         if self.dedupe and self.numeric_columns:
             raise UsageError(
-                f"--dedupe: the model takes the columns {list(self.numeric_columns)} beside the text, so "
-                "equal texts need not have equal vectors. Leave it out."
+                f"--dedupe: the model also takes the columns {list(self.numeric_columns)}, so equal texts "
+                "may have different vectors. Leave it out."
             )
         for name in ("max_batch_tokens", "buffer_documents", "buffer_bytes"):
             value = getattr(self, name)
@@ -99,13 +100,13 @@ class EncodeSettings:
         allow_ops: tuple[str, ...] = (),
         **rest: Any,
     ) -> EncodeSettings:
-        """Opens and checks a bundle, and fills from it what was not asked for.
+        """Opens and checks a bundle, and takes from it the settings that are not given.
 
         Raises:
-            ModelBundleError: the bundle is damaged, or cannot do what was asked.
-            UsageError: options that contradict each other.
+            ModelBundleError: the bundle is damaged, or does not support the settings.
+            UsageError: contradictory options.
         """
-        opened = _opened(bundle, precision, allow_ops)
+        opened = _open_bundle(bundle, precision, allow_ops)
         request = EncodeRequest.resolve(
             opened,
             layers=layers,
@@ -118,7 +119,7 @@ class EncodeSettings:
             long_texts=long_texts,
             word_pieces=None if word_pieces is None else WordPieces(word_pieces),
         )
-        return cls._made(opened, bundle, request, **rest)
+        return cls._create(opened, bundle, request, **rest)
 
     @classmethod
     def resolve_classes(
@@ -136,13 +137,13 @@ class EncodeSettings:
         allow_ops: tuple[str, ...] = (),
         **rest: Any,
     ) -> EncodeSettings:
-        """The same for the labels and scores of a classifier.
+        """Does the same as ``resolve`` for the labels and scores of a classifier.
 
         Raises:
-            ModelBundleError: the bundle is damaged, or no classifier.
-            UsageError: options that do not fit its labels.
+            ModelBundleError: the bundle is damaged or is not a classifier.
+            UsageError: an option does not fit the labels.
         """
-        opened = _opened(bundle, precision, allow_ops)
+        opened = _open_bundle(bundle, precision, allow_ops)
         request = EncodeRequest.resolve_classes(
             opened,
             max_tokens=max_tokens,
@@ -154,14 +155,14 @@ class EncodeSettings:
         classes = ClassSettings.resolve(
             opened.manifest, top_k=top_k, threshold=threshold, keep_logits=keep_logits
         )
-        return cls._made(opened, bundle, request, classes=classes, **rest)
+        return cls._create(opened, bundle, request, classes=classes, **rest)
 
     @classmethod
-    def _made(cls, opened: ModelBundle, bundle: str, request: EncodeRequest, **rest: Any) -> EncodeSettings:
+    def _create(cls, opened: ModelBundle, bundle: str, request: EncodeRequest, **rest: Any) -> EncodeSettings:
         place = bundle.split("@sha256:")[0]
         specs = [opened.spec(name) for name in request.outputs]
         return cls(
-            # Workers look elsewhere for what is relative here, and cannot fetch by name.
+            # Workers cannot resolve relative paths or names.
             bundle=place if "://" in place else str(opened.path.resolve()),
             bundle_name=opened.manifest.name,
             bundle_digest=opened.digest,
@@ -179,7 +180,7 @@ class EncodeSettings:
 
     @property
     def vector_columns(self) -> tuple[str, ...]:
-        """One column is ``embedding``; several carry their layer's name. None where rows hold labels."""
+        """``embedding`` for one layer, ``embedding_LAYER`` for several; empty if rows hold labels."""
         if self.classes is not None:
             return ()
         if len(self.layers) == 1:
@@ -188,19 +189,19 @@ class EncodeSettings:
 
     @property
     def max_buffer_bytes(self) -> int:
-        """Text that is sorted together; less where words or windows have vectors, which fill memory then."""
+        """Maximum text per buffer; less if each word or window has a vector, because these fill memory."""
         num_rows = max(_ROW_VECTOR_BYTES // (4 * max(sum(self.dims), 1)), 1)
         if self.request.rows is Rows.WORD:
-            return min(self.buffer_bytes, num_rows * _BYTES_A_WORD)
+            return min(self.buffer_bytes, num_rows * _BYTES_PER_WORD)
         if not self.request.long_texts.are_windows:
             return self.buffer_bytes
-        # A window goes on by at least a token, and by all it holds but the overlap and the special tokens.
+        # A window advances by all its tokens except the overlap and special tokens, and by at least one.
         step = max((self.request.max_tokens or 0) - (self.request.long_texts.window_overlap or 0) - 2, 1)
-        return min(self.buffer_bytes, num_rows * step * _BYTES_A_TOKEN)
+        return min(self.buffer_bytes, num_rows * step * _BYTES_PER_TOKEN)
 
     @property
     def relevant(self) -> dict[str, Any]:
-        """Everything beside the bundle that decides what comes of a text, as plain JSON data."""
+        """All settings besides the bundle that determine the result for a text, as JSON data."""
         relevant = self.request.to_json() | {"vector_dtype": self.vector_dtype}
         if self.classes is not None:
             relevant |= {"classes": self.classes.to_json()}
@@ -208,11 +209,11 @@ class EncodeSettings:
 
     @property
     def digest(self) -> str:
-        """Equal where vectors may be shared, given equal bundles and texts."""
+        """A digest of ``relevant``: vectors of equal texts and bundles may be shared if it is equal."""
         return hashlib.sha256(canonical_json(self.relevant)).hexdigest()
 
     def file_metadata(self) -> dict[str, str]:
-        """What every file of a run says of its vectors."""
+        """Returns the metadata of every file of a run."""
         request = self.request
         own = {} if self.classes is None else self.classes.file_metadata()
         return (
@@ -234,8 +235,8 @@ class EncodeSettings:
         )
 
 
-def _opened(bundle: str, precision: str, allow_ops: tuple[str, ...]) -> ModelBundle:
-    """Opens and checks a bundle that must have a graph of this precision."""
+def _open_bundle(bundle: str, precision: str, allow_ops: tuple[str, ...]) -> ModelBundle:
+    """Opens and checks a bundle, which must have a graph of this precision."""
     opened = ModelBundle.open(bundle, allow_ops)
     if precision == "bfloat16" and opened.manifest.bfloat16_signature is None:
         raise UsageError(

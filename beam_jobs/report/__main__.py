@@ -1,4 +1,4 @@
-"""``python -m beam_jobs.report RUN``: makes the report of a run again."""
+"""``python -m beam_jobs.report RUN``: writes the report of a run again."""
 
 from __future__ import annotations
 
@@ -6,26 +6,33 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from beam_jobs.base.tools import ToolParser, run_tool
+from beam_jobs.base.command import Parser
+from model_bundle.base.command import run_command
 
 _ABOUT = """\
-Makes the report of a run, one HTML page that needs no network, from its manifest and a sample of its
+Writes the report of a run, one HTML page that needs no network, from its manifest and a sample of its
 rows."""
+_EXAMPLES = (
+    "python -m beam_jobs.report out",
+    "python -m beam_jobs.report out --output report.html",
+)
 
 
-def report_parser() -> ToolParser:
+def report_parser() -> Parser:
     """Builds the parser of the command."""
-    parser = ToolParser("report", _ABOUT)
-    parser.add_argument("run", metavar="RUN", help="a run's folder, or the root of runs: its latest")
+    parser = Parser(
+        prog="python -m beam_jobs.report", description=_ABOUT, examples=_EXAMPLES, has_version=True
+    )
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or root of runs (means its latest run)")
     parser.add_argument(
-        "--output", metavar="FILE", help="where to write it (default: report.html in the run's folder)"
+        "--output", metavar="FILE", help="file to write (default: report.html in the folder of the run)"
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Makes it and gives the exit code."""
-    return run_tool(lambda: _report(sys.argv[1:] if argv is None else argv))
+    """Writes a report and returns the exit code."""
+    return run_command(lambda: _report(sys.argv[1:] if argv is None else argv))
 
 
 def _report(argv: Sequence[str]) -> int:
@@ -34,18 +41,21 @@ def _report(argv: Sequence[str]) -> int:
 
     from beam_jobs.errors import JobError
     from beam_jobs.report.page import make_page
-    from beam_jobs.store import arrow_files
+    from beam_jobs.store import filesystem
     from beam_jobs.store.finished_run import find_ended_run
     from beam_jobs.store.manifest import REPORT_NAME
+    from model_bundle.base.system_errors import explain_system_error
 
     run = find_ended_run(flags.run)
     try:
         page = make_page(run).encode("utf-8")
     except (OSError, pa.ArrowException) as error:
+        if explain_system_error(error):
+            raise
         raise JobError(
             f"A file of {run.folder} cannot be read: {error}. Check it: python -m beam_jobs.runs RUN validate"
         ) from error
-    output = flags.output or arrow_files.join(run.folder, REPORT_NAME)
+    output = flags.output or filesystem.join(run.folder, REPORT_NAME)
     if output.startswith("gs://"):
         from beam_jobs.store import filesystem
 

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.store.arrow_files import arrow_filesystem
-from beam_jobs.store.batches import matrix
-from beam_jobs.store.dataset import vector_columns
+from beam_jobs.store.dataset import matrix, vector_columns
 from beam_jobs.store.finished_run import FinishedRun
 
 # Enough to show the shape of a collection, few enough for a page that opens quickly.

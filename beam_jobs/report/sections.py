@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 
-from beam_jobs.base.units import count, size
-from beam_jobs.job.console.progress_line import clock
+from beam_jobs.base.units import count, format_bytes, format_duration
 from beam_jobs.report.charts import Bar, bar_chart, scatter, share_bar, short
 from beam_jobs.report.markup import note, pairs, safe, section, table, tile
 from beam_jobs.report.projection import Projection, neighbours_of, spread_rows
@@ -32,13 +31,17 @@ def tiles(manifest: RunManifest) -> str:
         tile("with rows", f"{counts.num_written + counts.num_reused:,}", reused or count(rows, "row")),
         tile("dead letters", f"{counts.num_dead:,}", f"{counts.num_blank:,} of them blank"),
         tile("tokens", short(counts.num_tokens), f"{rate:,.0f} per second in the model"),
-        tile("time", clock(seconds_of(manifest)), f"{clock(counts.model_seconds)} in the model, all workers"),
-        tile("files", f"{len(manifest.files):,}", size(num_bytes)),
+        tile(
+            "time",
+            format_duration(seconds_of(manifest)),
+            f"{format_duration(counts.model_seconds)} in the model, all workers",
+        ),
+        tile("files", f"{len(manifest.files):,}", format_bytes(num_bytes)),
     ]
     if counts.num_unchanged:
         found.append(tile("unchanged", f"{counts.num_unchanged:,}", "their rows are in the previous run"))
     if manifest.workers.peak_memory_bytes:
-        found.append(tile("memory", size(manifest.workers.peak_memory_bytes), "peak of one worker"))
+        found.append(tile("memory", format_bytes(manifest.workers.peak_memory_bytes), "peak of one worker"))
     return f'<div class="tiles">{"".join(found)}</div>'
 
 
@@ -97,8 +100,8 @@ def throughput(manifest: RunManifest) -> str:
         # The last bucket may be shorter than the others.
         lasted = max(min(width, timeline.seconds - index * width), 1e-3)
         number = count(round(documents), "document")
-        hint = f"from {clock(index * width)}: {amount / lasted:,.0f} {what}/s, {number}"
-        bars.append(Bar(clock(index * width), amount / lasted, hint))
+        hint = f"from {format_duration(index * width)}: {amount / lasted:,.0f} {what}/s, {number}"
+        bars.append(Bar(format_duration(index * width), amount / lasted, hint))
     chart = bar_chart(
         bars,
         title=f"{what} per second over time",

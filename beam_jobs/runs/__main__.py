@@ -1,4 +1,4 @@
-"""``python -m beam_jobs.runs``: which runs there are, which can go, whether one is whole."""
+"""``python -m beam_jobs.runs``: lists, deletes, validates and compacts runs."""
 
 from __future__ import annotations
 
@@ -6,51 +6,69 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from beam_jobs.base.tools import ToolParser, run_tool
+from beam_jobs.base.command import Parser
 from beam_jobs.errors import UsageError
+from model_bundle.base.command import run_command
 
 _ABOUT = """\
-Looks after runs.
+Lists, deletes, validates and compacts runs.
 
-  ROOT list      every run below ROOT, also those that failed or never finished
-  ROOT delete    removes failed and unfinished runs, with --keep N also finished ones but the newest N;
-                 never the latest, nor one that a run that stays needs
-  RUN validate   reads a run again: every digest and count, vectors, ids that are there twice
-  RUN compact    a job: writes the rows of a run into few files of good size, as a new run"""
+  ROOT list      all runs below ROOT, failed and unfinished ones included
+  ROOT delete    deletes failed and unfinished runs; with --keep N also all but the newest N finished ones. \
+Never the latest run, nor one that a remaining run depends on
+  RUN validate   reads a run again and checks every digest, count and vector, and that no id occurs twice
+  RUN compact    runs a job that writes the rows of a run to fewer, larger files, as a new run"""
 _VERBS = ("list", "delete", "validate", "compact")
 _EPILOG = """\
 With compact, flags that are not listed here go to Apache Beam.
 Exit codes: 0 done or valid, 1 not valid or an error, 2 wrong use."""
+_EXAMPLES = (
+    "python -m beam_jobs.runs out list",
+    "python -m beam_jobs.runs out delete --keep 3 --print_only",
+    "python -m beam_jobs.runs out validate",
+)
 
 
-def runs_parser() -> ToolParser:
+def runs_parser() -> Parser:
     """Builds the parser of the command."""
-    parser = ToolParser("runs", _ABOUT, _EPILOG)
+    parser = Parser(
+        prog="python -m beam_jobs.runs",
+        description=_ABOUT,
+        epilog=_EPILOG,
+        examples=_EXAMPLES,
+        has_version=True,
+    )
     parser.add_argument("place", metavar="ROOT|RUN", help="folder, local or gs://")
     parser.add_argument("verb", choices=_VERBS, metavar="|".join(_VERBS), help="what to do")
-    parser.add_argument("--keep", type=int, metavar="N", help="delete: finished runs that stay, at least 1")
+    parser.add_argument(
+        "--keep", type=int, metavar="N", help="delete: number of finished runs to keep, at least 1"
+    )
     parser.add_argument(
         "--min_age_hours",
         type=float,
         default=24.0,
         metavar="H",
-        help="delete: unfinished runs stay that were written to within H hours (default: 24)",
+        help="delete: keep unfinished runs written to within the last H hours (default: 24)",
     )
-    parser.add_argument("--yes", action="store_true", help="delete: do not ask")
-    parser.add_argument("--print_only", action="store_true", help="delete: say what would go, and stop")
-    parser.add_argument("--format", choices=["text", "json"], default="text", help="list: how to print")
-    parser.add_argument("--output", metavar="DIR", help="compact: root of the new run (default: the run's)")
-    parser.add_argument("--run_id", metavar="ID", help="compact: the new run's folder (default: made)")
+    parser.add_argument("--yes", action="store_true", help="delete: do not ask for confirmation")
+    parser.add_argument("--print_only", action="store_true", help="delete: only print what would be deleted")
     parser.add_argument(
-        "--max_shard_bytes", type=int, metavar="N", help="compact: size of files (default: 512 MB)"
+        "--format", choices=["text", "json"], default="text", help="list: output format (default: text)"
     )
-    parser.add_argument("--runner", metavar="NAME", help="compact: where to run (default: DirectRunner)")
+    parser.add_argument(
+        "--output", metavar="DIR", help="compact: root of the new run (default: that of the run)"
+    )
+    parser.add_argument("--run_id", metavar="ID", help="compact: folder of the new run (default: generated)")
+    parser.add_argument(
+        "--max_shard_bytes", type=int, metavar="N", help="compact: size of the new files (default: 512 MB)"
+    )
+    parser.add_argument("--runner", metavar="NAME", help="compact: Beam runner (default: DirectRunner)")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Does it and gives the exit code."""
-    return run_tool(lambda: _run(sys.argv[1:] if argv is None else argv))
+    """Runs the command and returns the exit code."""
+    return run_command(lambda: _run(sys.argv[1:] if argv is None else argv))
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -61,11 +79,12 @@ def _run(argv: Sequence[str]) -> int:
     flags, rest = parser.parse_known_args(words)
     _check(flags, rest)
     if flags.verb == "compact":
+        from beam_jobs.job.console.notebook import ordinary_pipelines
         from beam_jobs.runs.compact import compact
 
         flags.runner = flags.runner or "DirectRunner"
-        own = [option for action in parser._actions for option in action.option_strings]
-        return compact(flags, rest, own, sys.stdout)
+        with ordinary_pipelines():
+            return compact(flags, rest, parser.flag_names(), sys.stdout)
     if flags.verb == "validate":
         from beam_jobs.runs.validate import validate
 
@@ -80,7 +99,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _check(flags: Namespace, rest: Sequence[str]) -> None:
-    """Refuses flags that have no effect here."""
+    """Rejects flags that have no effect with the given verb."""
     if rest and flags.verb != "compact":
         raise UsageError(f"unrecognized arguments: {' '.join(rest)}. See: python -m beam_jobs.runs --help")
     for name in ("output", "run_id", "max_shard_bytes", "runner"):

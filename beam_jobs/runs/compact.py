@@ -14,19 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.runners.runner import PipelineState
 
-from beam_jobs.base.config import Limits, WriteOptions
-from beam_jobs.base.units import count, size
+from beam_jobs.base.config import FailureLimits, WriteOptions
+from beam_jobs.base.units import count, format_bytes
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.job.flags.beam import is_in_process, pipeline_options
-from beam_jobs.job.plan import check_output
-from beam_jobs.pipeline.write.commit import CommitRun, RunDescription, failure_of
-from beam_jobs.pipeline.write.copied_manifest import without_files
-from beam_jobs.pipeline.write.description import absolute, new_run
+from beam_jobs.pipeline.write.commit import CommitRun, failure_of
+from beam_jobs.pipeline.write.description import RunDescription, new_run, without_files
 from beam_jobs.pipeline.write.transform import WriteShards
-from beam_jobs.store import arrow_files, filesystem
+from beam_jobs.store import filesystem
+from beam_jobs.store.arrow_files import arrow_filesystem
+from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.finished_run import FinishedRun, find_run
 from beam_jobs.store.manifest import DEAD_LETTERS, LATEST_NAME, RunFile, RunManifest
-from beam_jobs.store.run_folder import find_manifest
+from beam_jobs.store.run_folder import check_output, find_manifest
 
 DEFAULT_SHARD_BYTES = 512_000_000
 # Files are split only by size, since no computed work could be lost in a crash.
@@ -48,8 +48,8 @@ def compact(flags: Namespace, rest: Sequence[str], own_flags: Sequence[str], str
         UsageError: there is no finished run, or its copy would replace a newer run as the latest.
         JobError: a file differs from the manifest, or the copy failed.
     """
-    run = find_run(absolute(flags.place))
-    root = absolute(flags.output) if flags.output else run.folder.rpartition("/")[0]
+    run = find_run(absolute_path(flags.place))
+    root = absolute_path(flags.output) if flags.output else run.folder.rpartition("/")[0]
     _check_latest(run, root)
     in_process = is_in_process(flags.runner)
     write = new_run(
@@ -70,8 +70,9 @@ def compact(flags: Namespace, rest: Sequence[str], own_flags: Sequence[str], str
         raise failure_of(manifest)
     before, after = (sum(file.num_bytes for file in m.files) for m in (run.manifest, manifest))
     print(
-        f"{count(len(run.manifest.files), 'file')}, {size(before)} -> {count(len(manifest.files), 'file')}, "
-        f"{size(after)}: {filesystem.join(root, write.run_id)}\n{run.folder} was kept. To delete old runs: "
+        f"{count(len(run.manifest.files), 'file')}, {format_bytes(before)} -> "
+        f"{count(len(manifest.files), 'file')}, {format_bytes(after)}: "
+        f"{filesystem.join(root, write.run_id)}\n{run.folder} was kept. To delete old runs: "
         f"python -m beam_jobs.runs {root} delete --keep 1",
         file=stream,
     )
@@ -119,10 +120,10 @@ def _read_part(part: _Part) -> Iterator[pa.RecordBatch]:
     Raises:
         JobError: a file differs from its entry in the manifest.
     """
-    opened = arrow_files.arrow_filesystem(part.folder)
+    opened = arrow_filesystem(part.folder)
     for file in part.files:
-        path = arrow_files.join(part.folder, file.path)
-        if arrow_files.size_of(path) != file.num_bytes or arrow_files.sha256_of(path) != file.sha256:
+        path = filesystem.join(part.folder, file.path)
+        if filesystem.size_of(path) != file.num_bytes or filesystem.sha256_of(path) != file.sha256:
             raise JobError(
                 f"{path} has changed since the run's manifest was written, so it was not copied. "
                 "Check the run: python -m beam_jobs.runs RUN validate"
@@ -136,9 +137,9 @@ def _read_part(part: _Part) -> Iterator[pa.RecordBatch]:
 def _schema(run: FinishedRun, file: RunFile, write: WriteOptions) -> pa.Schema:
     """Returns the schema of the files, with the new run's id in its metadata."""
     path = run.path_of(file)
-    if arrow_files.size_of(path) is None:
+    if filesystem.size_of(path) is None:
         raise JobError(f"{path} is listed in the run's manifest but is missing: the run is damaged.")
-    with arrow_files.arrow_filesystem(run.folder).open_input_file(path) as stream:
+    with arrow_filesystem(run.folder).open_input_file(path) as stream:
         schema = pq.read_schema(stream)
     metadata = dict(schema.metadata or {})
     if b"beam_jobs.run_id" in metadata:
@@ -153,7 +154,7 @@ def _describe(manifest: RunManifest) -> RunDescription:
         settings_digest=manifest.settings_digest,
         precision=manifest.precision,
         config=manifest.config,
-        limits=Limits(),
+        limits=FailureLimits(),
         versions=manifest.versions,
         copied_from=without_files(manifest),
     )
@@ -161,7 +162,7 @@ def _describe(manifest: RunManifest) -> RunDescription:
 
 def _check_latest(run: FinishedRun, root: str) -> None:
     """Rejects a copy that would replace a newer run as the latest."""
-    data = arrow_files.read_bytes(arrow_files.join(root, LATEST_NAME))
+    data = filesystem.read_bytes(filesystem.join(root, LATEST_NAME))
     latest = None if data is None else json.loads(data)["run_id"]
     if latest not in (None, run.manifest.run_id):
         raise UsageError(

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TextIO
 
-from beam_jobs.base.units import count, size
+from beam_jobs.base.units import count, format_bytes
 from beam_jobs.errors import UsageError
 from beam_jobs.runs.listing import RunEntry, list_runs
-from beam_jobs.store import arrow_files
+from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import FAILED_NAME, MANIFEST_NAME, RunManifest
 
 
@@ -89,9 +89,8 @@ def delete_run(run: RunEntry) -> None:
             Path(run.folder, name).unlink(missing_ok=True)
         shutil.rmtree(run.folder)
         return
-    from beam_jobs.store import filesystem
 
-    for path in (arrow_files.join(run.folder, name) for name in names):
+    for path in (filesystem.join(run.folder, name) for name in names):
         if filesystem.exists(path):
             filesystem.delete(path)
     filesystem.delete_folder(run.folder)
@@ -124,6 +123,6 @@ def _is_confirmed(plan: Deletion, stream: TextIO) -> bool:
 
 def _plan_lines(plan: Deletion) -> list[str]:
     lines = [f"keep    {run.run_id}  ({why})" for run, why in plan.kept]
-    lines += [f"delete  {run.run_id}  ({run.state}, {size(run.num_bytes)})" for run in plan.deleted]
-    total = size(sum(run.num_bytes for run in plan.deleted))
+    lines += [f"delete  {run.run_id}  ({run.state}, {format_bytes(run.num_bytes)})" for run in plan.deleted]
+    total = format_bytes(sum(run.num_bytes for run in plan.deleted))
     return [*lines, f"{count(len(plan.deleted), 'run')} to delete, {total}; {len(plan.kept):,} to keep."]

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from beam_jobs.base.units import size
+from beam_jobs.base.units import format_bytes
 from beam_jobs.errors import JobError, UsageError
-from beam_jobs.store import arrow_files
+from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (
     CLASSES,
     DEAD_LETTERS,
@@ -65,7 +65,7 @@ def list_runs(root: str) -> list[RunEntry]:
         UsageError: the folder does not exist, or is itself a run.
     """
     root = root.rstrip("/") or "/"
-    if any(arrow_files.read_bytes(arrow_files.join(root, name)) is not None for name in _OURS):
+    if any(filesystem.read_bytes(filesystem.join(root, name)) is not None for name in _OURS):
         raise UsageError(f"{root} is a run, not a root of runs. Name its parent folder.")
     found = {name: below for name, below in _tree(root).items() if _is_run(below)}
     latest = _latest(root)
@@ -112,12 +112,12 @@ def _is_run(below: dict[str, _File]) -> bool:
 
 
 def _latest(root: str) -> str | None:
-    data = arrow_files.read_bytes(arrow_files.join(root, LATEST_NAME))
+    data = filesystem.read_bytes(filesystem.join(root, LATEST_NAME))
     return None if data is None else str(json.loads(data)["run_id"])
 
 
 def _entry(root: str, name: str, below: dict[str, _File], latest: str | None) -> RunEntry:
-    folder = arrow_files.join(root, name)
+    folder = filesystem.join(root, name)
     state, manifest = _state(folder, below)
     written = max((file.written_at for file in below.values()), default=0.0)
     when = datetime.fromtimestamp(written, UTC)
@@ -131,9 +131,9 @@ def _state(folder: str, below: dict[str, _File]) -> tuple[State, RunManifest | N
     name = next((name for name in _OURS if name in below), None)
     if name is None:
         return "unfinished", None
-    path = arrow_files.join(folder, name)
+    path = filesystem.join(folder, name)
     try:
-        manifest = RunManifest.from_bytes(arrow_files.read_bytes(path) or b"", path)
+        manifest = RunManifest.from_bytes(filesystem.read_bytes(path) or b"", path)
     except JobError:  # the listing shows the state; opening the run tells the reason
         return "unreadable", None
     return ("failed" if manifest.failure is not None else "finished"), manifest
@@ -172,7 +172,7 @@ def _cells(run: RunEntry) -> tuple[str, ...]:
     bundle = "" if manifest is None else str(manifest.bundle.get("name", ""))
     when = f"{run.when:%Y-%m-%d %H:%M}"
     latest = "latest" if run.is_latest else ""
-    return run.run_id, run.state, when, documents, size(run.num_bytes), bundle, latest
+    return run.run_id, run.state, when, documents, format_bytes(run.num_bytes), bundle, latest
 
 
 def _as_json(run: RunEntry) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from typing import TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.base.units import count, size
+from beam_jobs.base.units import count, format_bytes
 from beam_jobs.errors import JobError
 from beam_jobs.runs.check_rows import DuplicateIds, check_values, find_duplicates
-from beam_jobs.store import arrow_files
+from beam_jobs.store import filesystem
+from beam_jobs.store.arrow_files import arrow_filesystem
 from beam_jobs.store.finished_run import FinishedRun, find_run
 from beam_jobs.store.manifest import DEAD_LETTERS, RunFile
 from model_bundle.bundle.manifest import canonical_json
@@ -33,7 +34,11 @@ def validate(path: str, stream: TextIO) -> int:
     run = find_run(path)
     manifest = run.manifest
     num_bytes = sum(file.num_bytes for file in manifest.files)
-    print(f"{run.folder}: {count(len(manifest.files), 'file')}, {size(num_bytes)}", file=stream, flush=True)
+    print(
+        f"{run.folder}: {count(len(manifest.files), 'file')}, {format_bytes(num_bytes)}",
+        file=stream,
+        flush=True,
+    )
     problems: list[str] = []
     # Files whose bytes have changed; later checks skip them, as they would only report the same again.
     damaged: set[str] = set()
@@ -63,24 +68,26 @@ def _check_digests(run: FinishedRun, damaged: set[str]) -> Iterator[str]:
             yield f"{file.path}: {problem}"
     listed = {file.path for file in run.manifest.files}
     for folder in sorted({path.rpartition("/")[0] for path in listed}):
-        for name in arrow_files.list_names(arrow_files.join(run.folder, folder)):
+        for name in map(
+            filesystem.base_name, sorted(filesystem.list_files(filesystem.join(run.folder, folder)))
+        ):
             if f"{folder}/{name}" not in listed:
                 yield f"{folder}/{name}: not a file of this run, but readers of the folder would read it"
 
 
 def _bytes_problem(path: str, file: RunFile) -> str | None:
-    found = arrow_files.size_of(path)
+    found = filesystem.size_of(path)
     if found is None:
         return "missing"
     if found != file.num_bytes:
         return f"has {count(found, 'byte')}, the manifest says {file.num_bytes:,}"
-    digest = arrow_files.sha256_of(path)
+    digest = filesystem.sha256_of(path)
     return None if digest == file.sha256 else f"has the sha256 {digest}, the manifest says {file.sha256}"
 
 
 def _check_schemas(run: FinishedRun, damaged: set[str]) -> Iterator[str]:
     """Compares schemas, row counts and metadata of the files with each other and with the manifest."""
-    filesystem = arrow_files.arrow_filesystem(run.folder)
+    filesystem = arrow_filesystem(run.folder)
     first: dict[str, tuple[str, pa.Schema]] = {}
     for file in run.manifest.files:
         if file.path in damaged:

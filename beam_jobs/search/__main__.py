@@ -5,50 +5,66 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, TextIO
 
-from beam_jobs.base.tools import ToolParser, run_tool
+from beam_jobs.base.command import Parser
 from beam_jobs.errors import UsageError
-from model_bundle.cli.allow_ops import add_allow_ops
+from model_bundle.base.command import run_command
+from model_bundle.cli.command import add_allow_ops
 
 if TYPE_CHECKING:
     from beam_jobs.search.searcher import Searcher
 
+# Queries that share one pass over the run; each costs memory for its scores.
+_MAX_LINES = 256
 _ABOUT = """\
-Embeds questions with the model and the settings that made a run, and prints the documents nearest to
-each by cosine: one line a document, by its best window or word. Without --query, questions are read
-from standard input, one a line; the model is loaded once."""
+Embeds queries with the model and settings of a run, and prints the documents nearest to each by cosine
+similarity: one line per document, ranked by its best window or word. Without --query, queries are read
+from standard input, one per line; the model is loaded once."""
+_EXAMPLES = (
+    'python -m beam_jobs.search out --query "planets of other suns" --top 2',
+    "python -m beam_jobs.search out --format json < queries.txt",
+)
 
 
-def search_parser() -> ToolParser:
+def search_parser() -> Parser:
     """Builds the parser of the command."""
-    parser = ToolParser("search", _ABOUT)
-    parser.add_argument("run", metavar="RUN", help="a run's folder, or the root of runs: its latest")
-    parser.add_argument(
-        "--query", action="append", default=[], metavar="TEXT", help="a question; may be repeated"
+    parser = Parser(
+        prog="python -m beam_jobs.search", description=_ABOUT, examples=_EXAMPLES, has_version=True
     )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="documents a question (default: 5)")
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or root of runs (means its latest run)")
     parser.add_argument(
-        "--where", metavar="SQL", help="only rows for which this holds, such as: topic = 'birds'"
+        "--query", action="append", default=[], metavar="TEXT", help="a query; repeat the flag for several"
     )
-    parser.add_argument("--column", metavar="NAME", help="the vector column, where the run has several")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="documents per query (default: 5)")
+    parser.add_argument(
+        "--where", metavar="SQL", help="search only rows that satisfy a condition, such as: topic = 'birds'"
+    )
+    parser.add_argument("--column", metavar="NAME", help="vector column, if the run has several")
     parser.add_argument(
         "--bundle",
         metavar="DIR|NAME",
-        help="where the run's model bundle is now (default: where the run found it); its digest is compared",
+        help="current place of the run's model bundle (default: as in the run); its digest is checked",
     )
-    parser.add_argument("--prompt", metavar="NAME", help="a prompt of the bundle, instead of the run's own")
-    parser.add_argument("--prompt_text", metavar="S", help="a prompt of your own, instead of the run's")
     add_allow_ops(parser)
     parser.add_argument(
-        "--format", choices=["text", "json"], default="text", help="json: one object a question, on a line"
+        "--prompt", metavar="NAME", help="prompt of the bundle to use instead of that of the run"
+    )
+    parser.add_argument("--prompt_text", metavar="S", help="text to use as prompt instead of that of the run")
+    parser.add_argument(
+        "--format",
+        choices=["text", "json"],
+        default="text",
+        help="output format; json prints one object per query and line (default: text)",
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Searches and gives the exit code."""
-    return run_tool(lambda: _search(sys.argv[1:] if argv is None else argv))
+    """Searches and returns the exit code."""
+    return run_command(lambda: _search(sys.argv[1:] if argv is None else argv))
 
 
 def _search(argv: Sequence[str]) -> int:
@@ -56,7 +72,7 @@ def _search(argv: Sequence[str]) -> int:
     if flags.top < 1:
         raise UsageError(f"--top must be at least 1, not {flags.top}.")
     if not all(query.strip() for query in flags.query):
-        raise UsageError("--query is empty; give it a text.")
+        raise UsageError("--query is empty. Pass the text to search for.")
     # Reads the run, then loads TensorFlow, which takes seconds: only now, when the flags are understood.
     from beam_jobs.search.searcher import Searcher
 
@@ -66,15 +82,52 @@ def _search(argv: Sequence[str]) -> int:
 
 
 def _from_stdin() -> Iterator[list[str]]:
-    from beam_jobs.search.stdin_lines import waiting_lines
-
     if sys.stdin.isatty():
-        print("A question a line; Ctrl-D ends.", file=sys.stderr)
+        print("Enter one query per line; Ctrl-D ends.", file=sys.stderr)
     return waiting_lines(sys.stdin)
 
 
+def waiting_lines(stream: TextIO, most: int = _MAX_LINES) -> Iterator[list[str]]:
+    """Yields the lines available by now, at least one, without blank ones, until the stream ends.
+
+    A person's lines come one by one, those of a file many at once.
+
+    Args:
+        stream: to read from.
+        most: lines at once.
+    """
+    lines: SimpleQueue[str | None] = SimpleQueue()
+
+    def feed() -> None:
+        try:
+            for line in stream:
+                if line.strip():
+                    lines.put(line.strip())
+        finally:
+            lines.put(None)
+
+    Thread(target=feed, name="stdin", daemon=True).start()
+    line = lines.get()
+    while line is not None:
+        group = [line]
+        line = _next(lines)
+        while line and len(group) < most:
+            group.append(line)
+            line = _next(lines)
+        yield group
+        # An empty string says that nothing is waiting.
+        line = lines.get() if line == "" else line
+
+
+def _next(lines: SimpleQueue[str | None]) -> str | None:
+    try:
+        return lines.get_nowait()
+    except Empty:
+        return ""
+
+
 def _answer(searcher: Searcher, queries: list[str], flags: Namespace, stream: TextIO) -> int:
-    """Answers some questions in one pass; one that cannot be asked does not end the others."""
+    """Answers queries in one pass; one that fails does not end the others."""
     answers, errors = searcher.answer(queries)
     for answer in answers:
         print(answer.as_json() if flags.format == "json" else answer.as_text(), file=stream, flush=True)

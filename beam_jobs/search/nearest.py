@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.search.where import Condition
-from beam_jobs.store.batches import matrix, read_batches
+from beam_jobs.store.dataset import matrix, read_batches
 from beam_jobs.store.finished_run import FinishedRun
 
 # Lower bound on norms, so that a zero vector has the cosine 0 with everything.

@@ -13,7 +13,7 @@ from beam_jobs.store.manifest import CLASSES, RunManifest
 from model_bundle.bundle.bundle import ModelBundle, split_pin
 from model_bundle.bundle.manifest import Rows
 from model_bundle.bundle.resolve import NAMED_BUNDLES
-from model_bundle.cli.allow_ops import print_allowed
+from model_bundle.cli.command import print_allowed
 from model_bundle.errors import BundleFormatError, BundleIntegrityError
 from model_bundle.inference.encoder import Encoder
 from model_bundle.runtime.long_texts import TRUNCATE

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.rows.text_context import word_in
+from beam_jobs.pipeline.rows.make import word_in
 from beam_jobs.search.nearest import Neighbour, nearest
 from beam_jobs.search.query import Prompt, QueryEncoder, choose_column
 from beam_jobs.search.where import Condition
-from beam_jobs.store.batches import take_rows
-from beam_jobs.store.dataset import run_schema, vector_columns
+from beam_jobs.store.dataset import run_schema, take_rows, vector_columns
 from beam_jobs.store.finished_run import find_run
 from model_bundle.errors import ModelRunError
 

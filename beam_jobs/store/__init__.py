@@ -1,1 +1,1 @@
-"""What a finished run holds, for those who read it: through the manifest, never by listing a folder."""
+"""Runs on disk: folder, manifest, rows; a finished run is read through its manifest, never by listing."""

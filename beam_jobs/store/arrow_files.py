@@ -1,88 +1,23 @@
-"""Files of a run as Arrow and digests need them: local without Beam, gs:// through Beam as the jobs do."""
+"""The Arrow file system of a run's files: local without Beam, gs:// through Beam, as the jobs do."""
 
 from __future__ import annotations
 
-import hashlib
 import io
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
 
-_GS = "gs://"
-_BLOCK_BYTES = 1 << 22
-
-
-def join(root: str, *parts: str) -> str:
-    """Joins a path below a root, local or remote."""
-    return "/".join((root.rstrip("/") or "/", *parts))
-
-
-def read_bytes(path: str) -> bytes | None:
-    """Reads a small file; None if it is not there."""
-    if path.startswith(_GS):
-        from beam_jobs.store import filesystem
-
-        return filesystem.read_bytes(path)
-    try:
-        return Path(path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def open_file(path: str) -> Any:
-    """Opens a file for reading; it can be read from anywhere."""
-    if path.startswith(_GS):
-        from apache_beam.io.filesystem import CompressionTypes
-        from apache_beam.io.filesystems import FileSystems
-
-        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    return Path(path).open("rb")
-
-
-def size_of(path: str) -> int | None:
-    """Returns a file's size in bytes; None if there is no such file."""
-    if path.startswith(_GS):
-        from beam_jobs.store import filesystem
-
-        return filesystem.size_of(path)
-    try:
-        return Path(path).stat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def list_names(folder: str) -> list[str]:
-    """Names the files directly in a folder; none if it is not there."""
-    if folder.startswith(_GS):
-        from beam_jobs.store import filesystem
-
-        return sorted(path.rpartition("/")[2] for path in filesystem.list_files(folder))
-    place = Path(folder)
-    return sorted(entry.name for entry in place.iterdir() if entry.is_file()) if place.is_dir() else []
-
-
-def sha256_of(path: str) -> str:
-    """Computes a file's digest, a block at a time.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
-    digest = hashlib.sha256()
-    with open_file(path) as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+from beam_jobs.store.filesystem import open_file, size_of
 
 
 def arrow_filesystem(folder: str) -> fs.FileSystem:
-    """Returns the file system that Arrow reads a run's files through."""
-    return fs.PyFileSystem(_BeamFiles()) if folder.startswith(_GS) else fs.LocalFileSystem()
+    """Returns the Arrow file system for the files of a run."""
+    return fs.PyFileSystem(_BeamFiles()) if folder.startswith("gs://") else fs.LocalFileSystem()
 
 
 class _BeamFiles(fs.FileSystemHandler):  # type: ignore[misc]  # pyarrow is not typed
-    """Beam's files for Arrow, for reading alone: what the jobs can reach, with the same credentials."""
+    """Read-only Arrow file system on top of Beam's, with the same credentials as the jobs."""
 
     def get_type_name(self) -> str:
         return "beam"

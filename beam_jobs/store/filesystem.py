@@ -1,12 +1,13 @@
-"""Files of a run, local or in a bucket: what Beam's file systems lack for a safe commit.
+"""File operations for a safe commit that Beam's file systems lack, local and on gs://.
 
-Local paths are taken as they are; Beam would read ``*``, ``?`` and ``[`` in them as wildcards.
+Local paths are taken literally; Beam would treat ``*``, ``?`` and ``[`` in them as wildcards.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import uuid
@@ -14,15 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
 _GS = "gs://"
+_BLOCK_BYTES = 1 << 22
+# CompressionTypes.UNCOMPRESSED of Beam.
+_UNCOMPRESSED = "uncompressed"
 
 
 def join(root: str, *parts: str) -> str:
     """Joins a path below a root, local or remote."""
-    return str(FileSystems.join(root, *parts))
+    return (root if root.endswith("/") else f"{root}/") + "/".join(parts)
 
 
 def base_name(path: str) -> str:
@@ -31,14 +32,14 @@ def base_name(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether a file (or local folder) is there."""
-    return bool(FileSystems.exists(path)) if path.startswith(_GS) else os.path.exists(path)
+    """Whether a file (or local folder) exists."""
+    return bool(_beam().exists(path)) if path.startswith(_GS) else os.path.exists(path)
 
 
 def size_of(path: str) -> int | None:
-    """Returns a file's size in bytes; None if there is no such file."""
+    """Returns a file's size in bytes; None if it does not exist."""
     if path.startswith(_GS):
-        matches = FileSystems.match([_literal(path)])[0].metadata_list
+        matches = _beam().match([_literal(path)])[0].metadata_list
         return int(matches[0].size_in_bytes) if matches else None
     try:
         return os.path.getsize(path)
@@ -47,12 +48,12 @@ def size_of(path: str) -> int | None:
 
 
 def list_files(folder: str) -> dict[str, int]:
-    """Returns the files directly in a folder and their sizes in bytes; none if it is not there.
+    """Returns the files directly in a folder and their sizes in bytes; empty if it does not exist.
 
-    One listing, where asking for thousands of files by name takes minutes on remote storage.
+    Needs one listing; thousands of requests for single files take minutes on remote storage.
     """
     if folder.startswith(_GS):
-        found = FileSystems.match([join(_literal(folder), "*")])[0].metadata_list
+        found = _beam().match([join(_literal(folder), "*")])[0].metadata_list
         return {metadata.path: int(metadata.size_in_bytes) for metadata in found}
     if not os.path.isdir(folder):
         return {}
@@ -60,9 +61,9 @@ def list_files(folder: str) -> dict[str, int]:
 
 
 def list_below(root: str, *parts: str) -> list[str]:
-    """Returns the names of the folders directly in ``root`` that hold a file, by its path inside them."""
+    """Returns the names of the folders directly in ``root`` that contain the file ``parts``."""
     if root.startswith(_GS):
-        found = FileSystems.match([join(_literal(root), "*", *parts)])[0].metadata_list
+        found = _beam().match([join(_literal(root), "*", *parts)])[0].metadata_list
         return sorted(metadata.path.removeprefix(f"{root.rstrip('/')}/").split("/")[0] for metadata in found)
     if not os.path.isdir(root):
         return []
@@ -70,11 +71,11 @@ def list_below(root: str, *parts: str) -> list[str]:
 
 
 def read_bytes(path: str) -> bytes | None:
-    """Reads a small file; None if it is not there."""
+    """Reads a small file; None if it does not exist."""
     if path.startswith(_GS):
         if not exists(path):
             return None
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        with open_file(path) as stream:
             return bytes(stream.read())
     try:
         return Path(path).read_bytes()
@@ -82,14 +83,34 @@ def read_bytes(path: str) -> bytes | None:
         return None
 
 
+def open_file(path: str) -> Any:
+    """Opens a file for reading its stored bytes; the stream is seekable."""
+    return (
+        _beam().open(path, compression_type=_UNCOMPRESSED) if path.startswith(_GS) else Path(path).open("rb")
+    )
+
+
+def sha256_of(path: str) -> str:
+    """Computes a file's digest, block by block.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+    """
+    digest = hashlib.sha256()
+    with open_file(path) as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def open_new(path: str) -> Any:
-    """Opens a file for writing; folders are made. Bytes are written as they are."""
+    """Opens a file for writing uncompressed bytes and creates its folders."""
     make_folder(os.path.dirname(path))
-    return FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return _beam().create(path, compression_type=_UNCOMPRESSED)
 
 
 def close_safely(stream: Any, path: str) -> None:
-    """Closes what ``open_new`` opened, so that it outlives a crash of the machine."""
+    """Closes a stream from ``open_new`` durably: a local file survives a crash of the machine."""
     if not path.startswith(_GS):
         stream.flush()
         os.fsync(stream.fileno())
@@ -97,13 +118,13 @@ def close_safely(stream: Any, path: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Makes a local folder; buckets have none."""
+    """Creates a local folder; does nothing on gs://."""
     if not path.startswith(_GS):
         os.makedirs(path, exist_ok=True)
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
-    """Creates a file whole, or not at all: False if it is there already. One of several callers wins."""
+    """Creates a file atomically; False if it exists already. One of several callers wins."""
     if path.startswith(_GS):
         return _create_object_if_absent(path, data)
     staged = _staged(path, data)
@@ -121,7 +142,7 @@ def create_if_absent(path: str, data: bytes) -> bool:
 
 
 def replace(path: str, data: bytes) -> None:
-    """Writes a small file so that readers see the old or the new content, never a part."""
+    """Replaces a small file atomically: readers see the old or the new content, never a part."""
     if path.startswith(_GS):
         with open_new(path) as stream:  # an object appears when its upload is complete
             stream.write(data)
@@ -132,49 +153,57 @@ def replace(path: str, data: bytes) -> None:
 
 
 def move(source: str, target: str, size: int) -> None:
-    """Moves a file to its final name; does nothing where an earlier try has done it.
+    """Moves a file to its final name; does nothing if an earlier attempt has moved it.
 
-    The source decides: while it is there, whatever has the target's name is older and is replaced, even if it
-    has the same size.
+    While the source exists, a file at the target is older and is replaced, even if it has the same size.
 
     Raises:
-        FileNotFoundError: neither a whole source nor a whole target is there.
+        FileNotFoundError: neither source nor target exists with its full size.
     """
     found = size_of(source)
     if found == size:
         make_folder(os.path.dirname(target))
-        with contextlib.suppress(FileNotFoundError):  # a parallel try was faster
+        with contextlib.suppress(FileNotFoundError):  # a parallel attempt was faster
             _rename(source, target)
     elif found is not None or size_of(target) != size:
         raise FileNotFoundError(
-            f"Expected {source} with {size} bytes, found {found}; it was removed or changed while the run "
-            "was going on. Start the run again."
+            f"Expected {source} with {size} bytes, found {found}; it was removed or changed during the run. "
+            "Start the run again."
         )
 
 
 def delete(path: str) -> None:
-    """Removes a file; it may be gone already."""
+    """Removes a file if it exists."""
     if path.startswith(_GS):
-        FileSystems.delete([_literal(path)])
+        _beam().delete([_literal(path)])
     else:
         Path(path).unlink(missing_ok=True)
 
 
 def delete_folder(path: str) -> None:
-    """Removes a folder with what is in it; it may be gone already."""
+    """Removes a folder and its contents if it exists."""
     if path.startswith(_GS):
-        FileSystems.delete([f"{path}/"])
+        _beam().delete([f"{path}/"])
     else:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
+
+
+def _beam() -> Any:
+    """Imports Beam's file systems on first use: local runs can be read without them."""
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
 
 
 def _rename(source: str, target: str) -> None:
     if not source.startswith(_GS):
         os.replace(source, target)
         return
+    from apache_beam.io.filesystem import BeamIOError
+
     try:
-        FileSystems.rename([source], [target])
+        _beam().rename([source], [target])
     except BeamIOError:
         if size_of(source) is not None:
             raise
@@ -222,5 +251,10 @@ def _create_object_if_absent(path: str, data: bytes) -> bool:
 
 
 def _literal(path: str) -> str:
-    """Escapes what a pattern would read as a wildcard; Beam's buckets know ``*``, ``?`` and ``[``."""
+    """Escapes the wildcards of Beam's patterns: ``*``, ``?`` and ``[``."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in path)
+
+
+def absolute_path(path: str) -> str:
+    """Makes a local path absolute, so that it does not depend on the working directory of a worker."""
+    return path if "://" in path else str(Path(path).absolute())

@@ -1,4 +1,4 @@
-"""The run manifest: what a run did, and the file that makes it exist."""
+"""The run manifest, ``manifest.json``: its presence makes a run finished."""
 
 from __future__ import annotations
 
@@ -36,17 +36,16 @@ class RunFile(_Part):
 
 
 class RunCounts(_Part):
-    """What was read and what became of it: read = written + reused + unchanged + dead, in documents.
+    """Counts of a run, in documents: read = written + reused + unchanged + dead.
 
-    ``num_dead`` includes ``num_blank``. Tokens count special ones; ``num_padded_tokens`` is what the model
-    computed, ``num_lost_tokens`` what truncation dropped; ``num_lost_words`` where rows are words.
-    ``num_windowed`` documents were split into ``num_windows``.
-    ``model_seconds`` sums over workers.
-    ``num_repeated`` of those written have the text of another one, which was computed once.
-    ``num_unchanged`` have their rows in the run before, where only changes are written. ``changes`` counts
-    ids by what happened to them since then.
-    ``documents_by_tokens`` counts documents by length: under the most tokens of each class.
-    ``rows_by_weights`` tells how many rows came from weights held as ``constants``, or why they were not.
+    ``num_dead`` includes ``num_blank``. Token counts include special tokens; ``num_padded_tokens`` is what
+    the model computed, ``num_lost_tokens`` what truncation dropped, ``num_lost_words`` the same if rows are
+    words. ``num_windowed`` documents were split into ``num_windows``. ``model_seconds`` is the sum over
+    workers. ``num_repeated`` of the written documents have the text of another one, which was computed once.
+    ``num_unchanged`` documents have their rows in the previous run, if only changes are written. ``changes``
+    counts ids by their change since then. ``documents_by_tokens`` is a histogram of lengths, keyed by the
+    upper bound of each bin. ``rows_by_weights`` counts rows by how the model held its weights:
+    ``constants``, or the reason why not.
     """
 
     num_read: int
@@ -72,9 +71,9 @@ class RunCounts(_Part):
 
 
 class PreviousEntry(_Part):
-    """The run before: its id, and the folder it was in. Rows were taken over from it.
+    """The previous run, from which rows were copied: its id and folder.
 
-    With ``emit: changes`` a run holds what is new since the run before, and is complete with it only.
+    With ``emit: changes`` a run holds only what is new since then, and is complete only together with it.
     """
 
     run_id: str
@@ -91,9 +90,9 @@ class DeadFileEntry(_Part):
 
 
 class WorkerCosts(_Part):
-    """The most that any worker process needed: memory, and until its model was ready. 0: not known.
+    """Maximum memory and model load time over all worker processes; 0 if unknown.
 
-    ``machines`` names their processors, at most 20 kinds.
+    ``machines`` names their processors, at most 20 models.
     """
 
     peak_memory_bytes: int = 0
@@ -102,7 +101,7 @@ class WorkerCosts(_Part):
 
 
 class Timeline(_Part):
-    """When the rows were made: documents and tokens in stretches of ``bucket_seconds``, from the first on."""
+    """Throughput over time: documents and tokens per bucket of ``bucket_seconds``, from the first row on."""
 
     started_at: str
     bucket_seconds: float
@@ -136,15 +135,15 @@ class RunManifest(_Part):
     versions: dict[str, str]
 
     def to_bytes(self) -> bytes:
-        """Returns readable JSON."""
+        """Returns the manifest as indented JSON."""
         return (json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n").encode("utf-8")
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Self:
-        """Reads a manifest.
+        """Parses a manifest.
 
         Raises:
-            JobError: not a run manifest, or of an unknown version.
+            JobError: the data is not a run manifest, or its version is unknown.
         """
         try:
             raw = json.loads(data)
@@ -153,4 +152,6 @@ class RunManifest(_Part):
                 return cls.model_validate(raw)
         except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
             raise JobError(f"{where} is not a run manifest: {error}") from error
-        raise JobError(f"{where} has format version {version!r}; this release reads {FORMAT_VERSION}.")
+        raise JobError(
+            f"{where} has format version {version!r}; this release reads version {FORMAT_VERSION}."
+        )

@@ -1,4 +1,4 @@
-"""The folder of one run: which job works in it, whether it is finished, and the pointer to the latest."""
+"""The folder of a run: which job owns it, whether it is finished, and the pointer to the latest run."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import logging
 from apache_beam.io.filesystem import BeamIOError
 
 from beam_jobs.base.config import WriteOptions
-from beam_jobs.errors import JobError
+from beam_jobs.errors import FinishedError, JobError, UsageError
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import FAILED_NAME, LATEST_NAME, MANIFEST_NAME, STAGING_DIR, RunManifest
 
-# Says which job works in a run's folder: the one that was started last.
+# Holds the id of the job that owns the run's folder: the one started last.
 _CLAIM = "attempt"
 _logger = logging.getLogger(__name__)
 
 
 def find_manifest(root: str) -> RunManifest | None:
-    """Reads a run's manifest, or that of its failure; None for a run that is not finished."""
+    """Reads the manifest of a finished or failed run; None if there is none yet."""
     for name in (MANIFEST_NAME, FAILED_NAME):
         path = filesystem.join(root, name)
         data = filesystem.read_bytes(path)
@@ -28,7 +28,7 @@ def find_manifest(root: str) -> RunManifest | None:
 
 
 def find_unfinished(output: str) -> list[str]:
-    """Lists the ids of runs that were started below ``output`` and are not finished, sorted."""
+    """Returns the sorted ids of unfinished runs below ``output``."""
     started = filesystem.list_below(output, STAGING_DIR, _CLAIM)
     return [
         run_id for run_id in started if not filesystem.exists(filesystem.join(output, run_id, MANIFEST_NAME))
@@ -36,22 +36,22 @@ def find_unfinished(output: str) -> list[str]:
 
 
 def claim(options: WriteOptions) -> None:
-    """Says that from now on this job works in the run's folder; another that does will stop at its commit."""
+    """Makes this job the owner of the run's folder; an earlier owner stops at its commit."""
     path = filesystem.join(options.output, options.run_id, STAGING_DIR, _CLAIM)
     filesystem.replace(path, options.attempt_id.encode())
 
 
 def announce(options: WriteOptions) -> None:
-    """Proves that the run's folder can be written, and changes nothing for a job that may work in it."""
+    """Checks that the run's folder is writable, without affecting a job that may own it."""
     name = f"launched-{options.attempt_id}"
     filesystem.replace(filesystem.join(options.output, options.run_id, STAGING_DIR, name), b"")
 
 
 def check_claim(options: WriteOptions) -> RunManifest | None:
-    """Returns the manifest that is there: ours, or that of an earlier job's failure.
+    """Returns the existing manifest: of this job, or of an earlier job that failed; None if there is none.
 
     Raises:
-        JobError: another job finished this run, or was started on it later.
+        JobError: another job finished this run, or claimed its folder later.
     """
     root = filesystem.join(options.output, options.run_id)
     found = find_manifest(root)
@@ -64,14 +64,14 @@ def check_claim(options: WriteOptions) -> RunManifest | None:
     owner = filesystem.read_bytes(filesystem.join(root, STAGING_DIR, _CLAIM))
     if owner is not None and owner != options.attempt_id.encode():
         raise JobError(
-            f"Another job was started with --run_id {options.run_id} and took over {root}; this one wrote "
-            "nothing there. Give each job an id of its own, or leave --run_id out."
+            f"Another job was started with --run_id {options.run_id} and claimed {root}; this one wrote "
+            "nothing there. Give each job its own id, or leave --run_id out."
         )
     return found
 
 
 def finish(options: WriteOptions, manifest: RunManifest) -> RunManifest:
-    """Points to a good run and removes what was staged for it. A repetition never points back in time."""
+    """Points ``latest.json`` at a successful run, never back in time, and removes its staging folder."""
     if manifest.failure is not None:
         return manifest
     root, path = filesystem.join(options.output, options.run_id), filesystem.join(options.output, LATEST_NAME)
@@ -79,10 +79,69 @@ def finish(options: WriteOptions, manifest: RunManifest) -> RunManifest:
     newest = json.loads(filesystem.read_bytes(path) or b"{}")
     if newest.get("finished_at", "") <= manifest.finished_at:
         filesystem.replace(path, (json.dumps(latest) + "\n").encode())
-    if options.fail_job:  # on workers elsewhere; here the summary says so
+    if options.fail_job:  # on remote workers; in-process jobs print a summary
         _logger.info("Run finished: %s", root)  # launch/terraform/alerts.tf counts this line
     try:
         filesystem.delete_folder(filesystem.join(root, STAGING_DIR))
     except (OSError, BeamIOError) as error:
-        _logger.warning("%s/%s is left over and can be removed: %s", root, STAGING_DIR, error)
+        _logger.warning("%s/%s could not be removed and can be deleted by hand: %s", root, STAGING_DIR, error)
     return manifest
+
+
+def check_output(write: WriteOptions) -> None:
+    """Checks that the run's folder is writable and holds no finished run, and claims it for this job.
+
+    Raises:
+        FinishedError: it holds a finished run.
+        UsageError: it is not writable.
+    """
+    root = filesystem.join(write.output, write.run_id)
+    try:
+        earlier = find_manifest(root)
+        if earlier is None or earlier.failure is not None:
+            if write.claim_in_job:
+                announce(write)
+                return
+            claim(write)
+            filesystem.delete(filesystem.join(root, FAILED_NAME))
+            return
+    except JobError:
+        raise
+    except Exception as error:  # every storage has errors of its own
+        raise UsageError(
+            f"--output {write.output} cannot be written: {error}. Choose a writable folder."
+        ) from error
+    raise FinishedError(
+        f"--run_id {write.run_id}: {root} holds a finished run, which is not changed. Choose another id, or "
+        "leave --run_id out to generate one."
+    )
+
+
+def run_to_resume(output: str, run_id: str | None) -> str:
+    """Returns the id of the run that ``--resume`` selects.
+
+    Args:
+        output: root of the runs.
+        run_id: the value of ``--run_id``.
+
+    Raises:
+        UsageError: no run, or more than one, is unfinished.
+    """
+    unfinished = find_unfinished(output)
+    if run_id is not None:
+        if run_id not in unfinished:
+            raise UsageError(
+                f"--resume: there is no unfinished run {run_id} below {output}. Leave --resume out to start "
+                "one."
+            )
+        return run_id
+    if len(unfinished) == 1:
+        return unfinished[0]
+    if not unfinished:
+        raise UsageError(
+            f"--resume: there is no unfinished run below {output}. Leave --resume out to start one."
+        )
+    raise UsageError(
+        f"--resume: {len(unfinished)} runs below {output} are unfinished: {', '.join(unfinished)}. Select "
+        "one with --run_id; one of them may still be running."
+    )

@@ -1,4 +1,4 @@
-"""``build bert``: Hugging Face, sentence-transformers and Google models to a bundle."""
+"""``build bert``: builds bundles from Hugging Face, sentence-transformers and Google models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from model_bundle.bundle.manifest import Pooling
-from model_bundle.cli.command import Command, positive, yes_no
+from model_bundle.cli.command import Command, add_labels_of_bundle, add_output, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 from model_bundle.errors import SettingsError
 
@@ -15,44 +15,51 @@ def _add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a Hugging Face or sentence-transformers folder, a Hub identifier (owner/name), or a folder "
-        "with Google's bert_config.json, vocab.txt and bert_model.ckpt",
+        help="Hugging Face or sentence-transformers folder, Hub identifier (owner/name), or folder with "
+        "Google's bert_config.json, vocab.txt and bert_model.ckpt",
     )
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the bundle to make")
+    add_output(parser)
     parser.add_argument(
         "--task",
         choices=["embed", "classify"],
         default="embed",
-        help="embed: the encoder, for vectors (default); classify: with the head that was trained on it",
+        help="embed: the encoder alone, for vectors (default); classify: with its trained head",
     )
-    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
-    parser.add_argument("--name", help="what to call the bundle (default: as the source)")
-    parser.add_argument("--max_tokens", type=positive, metavar="N", help="limit, special tokens counted")
+    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit on the Hub")
+    parser.add_argument(
+        "--max_tokens", type=positive, metavar="N", help="maximum tokens, special ones included"
+    )
     parser.add_argument(
         "--pooling",
         choices=[p.value for p in Pooling],
-        help="token states to a vector (default: as the source)",
+        help="how token states become one vector (default: that of the source)",
     )
     parser.add_argument(
-        "--normalize", type=yes_no, metavar="yes|no", help="vectors to length 1 (default: as the source)"
+        "--normalize",
+        type=yes_no,
+        metavar="yes|no",
+        help="scale vectors to length 1 (default: that of the source)",
     )
     parser.add_argument(
-        "--lowercase", type=yes_no, metavar="yes|no", help="for a bare vocab.txt (default: as it shows)"
+        "--lowercase",
+        type=yes_no,
+        metavar="yes|no",
+        help="lower-case texts, for a bare vocab.txt (default: detected)",
     )
     parser.add_argument(
         "--labels",
         type=Path,
         metavar="F",
-        help="to classify: names, one a line (default: the source's id2label)",
+        help="with --task classify: file of label names, one per line (default: id2label of the source)",
     )
     parser.add_argument(
         "--multi_label",
         type=yes_no,
         metavar="yes|no",
-        help="to classify: whether several labels may hold at once (default: the source's problem_type)",
+        help="with --task classify: whether several labels may apply at once (default: problem_type of the "
+        "source)",
     )
-    parser.add_argument("--licence", metavar="ID", help="the model's licence, where the source does not say")
-    parser.add_argument("--origin", help="what to record as the place the model came from")
+    add_labels_of_bundle(parser)
     add_expected_flags(parser)
 
 
@@ -66,7 +73,7 @@ def _run(flags: Namespace) -> None:
     classifies = flags.task == "classify"
     if not classifies and (flags.labels is not None or flags.multi_label is not None):
         raise SettingsError(
-            "--labels and --multi_label are for classes: add --task classify, or leave them out."
+            "--labels and --multi_label have no effect without --task classify. Add it, or omit them."
         )
     options = BertOptions(
         revision=flags.revision,
@@ -86,4 +93,13 @@ def _run(flags: Namespace) -> None:
     print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 
-BUILD_BERT = Command("bert", "BERT, DistilBERT and RoBERTa encoders and classifiers", _add_flags, _run)
+BUILD_BERT = Command(
+    "bert",
+    "BERT, DistilBERT and RoBERTa encoders and classifiers",
+    _add_flags,
+    _run,
+    (
+        "python -m model_bundle build bert sentence-transformers/all-MiniLM-L12-v2 --output bundles/l12",
+        "python -m model_bundle build bert checkpoints/mood --task classify --output bundles/mood",
+    ),
+)

@@ -1,16 +1,16 @@
-"""``build elmo``: the files of bilm and AllenNLP to a bundle."""
+"""``build elmo``: builds bundles from the files of bilm and AllenNLP."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from model_bundle.cli.command import Command
+from model_bundle.cli.command import Command, add_labels_of_bundle, add_output
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """Reads numbers between commas."""
+    """Parses numbers between commas."""
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
@@ -18,38 +18,41 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument("--options", required=True, type=Path, metavar="FILE", help="options.json")
-    parser.add_argument("--weights", required=True, type=Path, metavar="FILE", help="weights.hdf5")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the bundle to make")
+    parser.add_argument(
+        "--options", required=True, type=Path, metavar="FILE", help="the model's options.json"
+    )
+    parser.add_argument(
+        "--weights", required=True, type=Path, metavar="FILE", help="the model's weights.hdf5"
+    )
+    add_output(parser)
     mix = parser.add_mutually_exclusive_group()
     mix.add_argument(
         "--layer_weights",
         type=_numbers,
         metavar="A,B,C",
-        help="final factor of each layer, word vectors first (default: the plain mean)",
+        help="final weight of each layer, word vectors first (default: their mean)",
     )
     mix.add_argument(
         "--layer_logits",
         type=_numbers,
         metavar="A,B,C",
-        help="the same before the softmax, as bilm and AllenNLP train them",
+        help="layer weights before the softmax, as bilm and AllenNLP train them",
     )
-    parser.add_argument("--gamma", type=float, default=1.0, help="scale of the mix (default: 1)")
+    parser.add_argument(
+        "--gamma", type=float, default=1.0, metavar="G", help="scale of the mixed vector (default: 1)"
+    )
     parser.add_argument(
         "--no_boundaries",
         action="store_true",
-        help="put no begin and end of sentence around the words inside the model",
+        help="do not add begin- and end-of-sentence markers around the words",
     )
     parser.add_argument(
         "--word_split",
         choices=["spaces", "unicode"],
         default="spaces",
-        help="words are what stands between spaces, as in google/elmo (default), or punctuation marks are "
-        "words, too",
+        help="split words at spaces only, as in google/elmo (default), or also at punctuation",
     )
-    parser.add_argument("--name", help="what to call the bundle (default: elmo)")
-    parser.add_argument("--licence", metavar="ID", help="the model's licence")
-    parser.add_argument("--origin", help="what to record as the place the model came from")
+    add_labels_of_bundle(parser, default_name="elmo")
     add_expected_flags(parser)
 
 
@@ -72,4 +75,13 @@ def _run(flags: Namespace) -> None:
     print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 
-BUILD_ELMO = Command("elmo", "ELMo from options.json and weights.hdf5", _add_flags, _run)
+BUILD_ELMO = Command(
+    "elmo",
+    "ELMo from options.json and weights.hdf5",
+    _add_flags,
+    _run,
+    (
+        "python -m model_bundle build elmo --options o.json --weights w.hdf5 --output bundles/elmo",
+        "python -m model_bundle build elmo --options o.json --weights w.hdf5 --gamma 2 --output bundles/elmo",
+    ),
+)

@@ -1,4 +1,4 @@
-"""``build hub``: modules of TF-Hub to a bundle."""
+"""``build hub``: builds bundles from TF-Hub modules."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_bundle.bundle.manifest import Pooling
-from model_bundle.cli.allow_ops import add_allow_ops
-from model_bundle.cli.command import Command, positive, yes_no
+from model_bundle.cli.command import (
+    Command,
+    add_allow_ops,
+    add_labels_of_bundle,
+    add_output,
+    positive,
+    yes_no,
+)
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old, old_files
 
 if TYPE_CHECKING:
@@ -16,43 +22,45 @@ if TYPE_CHECKING:
     from model_bundle.builders.tfhub.resolve import HubChoices
     from model_bundle.bundle.bundle import ModelBundle
 
-_MODULE = "a folder, an archive of one (.tar.gz, .tgz, .tar, .zip), file://, gs:// or http(s)://"
+_MODULE = "folder, archive of one (.tar.gz, .tgz, .tar, .zip), or file://, gs:// or http(s):// URL"
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument("module", metavar="HANDLE|DIR", help=f"the module: {_MODULE}")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the bundle to make")
+    parser.add_argument("module", metavar="HANDLE|DIR", help=f"module: {_MODULE}")
+    add_output(parser)
     parser.add_argument(
         "--signature",
         metavar="NAME",
-        help="which signature to use; call is the module's own __call__ (default: words where it takes "
-        "them, else the usual one)",
+        help="signature to use; call means the module's __call__ (default: the one for words, if any, else "
+        "the standard one)",
     )
     parser.add_argument(
         "--preprocess",
         metavar="HANDLE|DIR",
-        help="for a BERT encoder: the module that makes its token ids",
+        help="for BERT encoders: the preprocessing module that produces token ids",
     )
     parser.add_argument(
         "--word_split",
         choices=["spaces", "unicode"],
-        help="where the module takes words: they are what stands between spaces, as in google/elmo "
-        "(default), or punctuation marks are words, too",
+        help="for modules that take words: split at spaces only, as in google/elmo (default), or also at "
+        "punctuation",
     )
     parser.add_argument(
-        "--max_tokens", type=positive, metavar="N", help="where the module takes words: how many of a text"
+        "--max_tokens", type=positive, metavar="N", help="for modules that take words: maximum words per text"
     )
     parser.add_argument(
         "--pooling",
         choices=[p.value for p in Pooling if p is not Pooling.POOLER],
-        help="token states to a vector (default: mean)",
+        help="how token states become one vector (default: mean)",
     )
     parser.add_argument(
-        "--normalize", type=yes_no, default=False, metavar="yes|no", help="vectors to length 1 (default: no)"
+        "--normalize",
+        type=yes_no,
+        default=False,
+        metavar="yes|no",
+        help="scale vectors to length 1 (default: no)",
     )
-    parser.add_argument("--name", help="what to call the bundle (default: as the module)")
-    parser.add_argument("--licence", metavar="ID", help="the model's licence, where the module does not say")
-    parser.add_argument("--origin", help="what to record as the place the module came from")
+    add_labels_of_bundle(parser, default_name="that of the module")
     add_allow_ops(parser)
     add_expected_flags(parser)
 
@@ -101,4 +109,13 @@ def _build(folder: Path, flags: Namespace, modules: tuple[HubModule, ...], choic
     build_held_to_old(Namespace(**vars(flags) | {"output": folder}), build)
 
 
-BUILD_HUB = Command("hub", "modules of TF-Hub: ELMo, Universal Sentence Encoders, BERT", _add_flags, _run)
+BUILD_HUB = Command(
+    "hub",
+    "TF-Hub modules: ELMo, Universal Sentence Encoders, BERT",
+    _add_flags,
+    _run,
+    (
+        "python -m model_bundle build hub modules/elmo_3.tar.gz --output bundles/elmo",
+        "python -m model_bundle build hub modules/bert --preprocess modules/pre --output bundles/bert",
+    ),
+)

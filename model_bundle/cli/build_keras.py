@@ -1,4 +1,4 @@
-"""``build keras``: Keras and TensorFlow models, however they were saved, to a bundle."""
+"""``build keras``: builds bundles from Keras and TensorFlow models, however they were saved."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, get_args
 from model_bundle.builders.keras.input_roles import Role
 from model_bundle.builders.keras.options import expand_columns
 from model_bundle.bundle.manifest import Pooling
-from model_bundle.cli.allow_ops import add_allow_ops
-from model_bundle.cli.command import Command, positive, yes_no
+from model_bundle.cli.command import (
+    Command,
+    add_allow_ops,
+    add_labels_of_bundle,
+    add_output,
+    names,
+    positive,
+    yes_no,
+)
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old, old_files
 
 if TYPE_CHECKING:
@@ -24,36 +31,37 @@ def _add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a SavedModel's folder, a .keras or .h5 file, an architecture in JSON, weights or a checkpoint, "
-        "or a folder that holds one of them",
+        help="SavedModel folder, .keras or .h5 file, JSON architecture, weights, checkpoint, or a folder "
+        "that holds one of them",
     )
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the bundle to make")
+    add_output(parser)
     _add_loading(parser)
     _add_meaning(parser)
     add_allow_ops(parser)
     add_expected_flags(parser)
-    parser.add_argument("--name", help="what to call the bundle (default: as the source)")
-    parser.add_argument("--licence", metavar="ID", help="the model's licence, where the source does not say")
-    parser.add_argument("--origin", help="what to record as the place the model came from")
+    add_labels_of_bundle(parser)
 
 
 def _add_loading(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("loading")
-    group.add_argument("--signature", metavar="NAME", help="which signature of a SavedModel to use")
+    group.add_argument("--signature", metavar="NAME", help="signature of a SavedModel to use")
     group.add_argument(
-        "--weights", type=Path, metavar="F", help="weights of an architecture: .h5, .weights.h5, a checkpoint"
+        "--weights",
+        type=Path,
+        metavar="F",
+        help="weights of a JSON architecture: .h5, .weights.h5 or a checkpoint",
     )
     group.add_argument(
         "--model_factory",
         metavar="MODULE:FUNCTION",
-        help="what makes the model, where only weights were saved",
+        help="function that builds the model, if only weights were saved",
     )
     group.add_argument(
         "--custom_objects",
-        type=_names,
+        type=names,
         default=(),
         metavar="MODULE:NAME,…",
-        help="classes and functions that the file names; NAME=MODULE:OTHER under another name",
+        help="classes and functions that the file refers to; NAME=MODULE:OTHER for one with another name",
     )
     group.add_argument(
         "--lambda_function",
@@ -61,7 +69,7 @@ def _add_loading(parser: ArgumentParser) -> None:
         default=[],
         type=_pair,
         metavar="LAYER=MODULE:FUNCTION",
-        help="your own function in the place of a Lambda layer's byte code; repeat for several",
+        help="function to use instead of the byte code of a Lambda layer; repeat for several",
     )
     group.add_argument(
         "--hub_handle",
@@ -69,24 +77,24 @@ def _add_loading(parser: ArgumentParser) -> None:
         default=[],
         type=_pair,
         metavar="OLD=DIR",
-        help="the folder of a TF-Hub module whose handle is stored in the model; repeat for several",
+        help="folder of a TF-Hub module whose handle is stored in the model; repeat for several",
     )
     group.add_argument(
         "--allow_code",
         action="store_true",
-        help="run Python code that the file itself contains, with your rights",
+        help="run Python code contained in the file, with your permissions",
     )
 
 
 def _add_meaning(parser: ArgumentParser) -> None:
-    group = parser.add_argument_group("what the model does not say")
+    group = parser.add_argument_group("what the model does not state")
     group.add_argument(
         "--input",
         action="append",
         default=[],
         type=_role,
         metavar="NAME=" + "|".join(get_args(Role)),
-        help="what an input is fed; repeat for several",
+        help="what to feed an input; repeat for several",
     )
     group.add_argument(
         "--extra_input",
@@ -94,40 +102,51 @@ def _add_meaning(parser: ArgumentParser) -> None:
         default=[],
         type=_columns,
         metavar="NAME=COLUMN,…",
-        help="table columns for an input of numbers; x_1..x_9 stands for nine of them",
+        help="table columns for a numeric input; x_1..x_9 means all nine; repeat for several",
     )
     group.add_argument(
-        "--tokenizer", type=Path, metavar="DIR", help="the tokenizer's folder (default: as it lies beside)"
+        "--tokenizer",
+        type=Path,
+        metavar="DIR",
+        help="folder of the tokenizer (default: the one next to the model)",
     )
-    group.add_argument("--max_tokens", type=positive, metavar="N", help="limit, special tokens counted")
+    group.add_argument(
+        "--max_tokens", type=positive, metavar="N", help="maximum tokens, special ones included"
+    )
     group.add_argument("--lowercase", type=yes_no, metavar="yes|no", help="lower-case texts (default: no)")
     group.add_argument(
-        "--word_split", choices=["spaces", "unicode"], help="what words are, where the model takes words"
+        "--word_split",
+        choices=["spaces", "unicode"],
+        help="for models that take words: split at spaces only, or also at punctuation",
     )
     group.add_argument(
-        "--task", choices=["embed", "classify"], help="vectors or scores (default: as it shows)"
+        "--task", choices=["embed", "classify"], help="write vectors or scores (default: detected)"
     )
-    group.add_argument("--labels", type=Path, metavar="F", help="names of the classes, one a line or JSON")
-    group.add_argument("--default_output", metavar="NAME", help="which output jobs write")
+    group.add_argument("--labels", type=Path, metavar="F", help="file of class names: one per line, or JSON")
+    group.add_argument("--default_output", metavar="NAME", help="output that jobs write")
     group.add_argument(
         "--scores",
         choices=["as_is", "softmax", "sigmoid"],
-        help="what makes scores of a classifier's output (default: as it shows)",
+        help="activation applied to the classifier output (default: detected)",
     )
     group.add_argument(
         "--multi_label",
         type=yes_no,
         default=False,
         metavar="yes|no",
-        help="classes do not exclude each other",
+        help="whether several classes may apply at once (default: no)",
     )
     group.add_argument(
         "--pooling",
         choices=[p.value for p in Pooling if p is not Pooling.POOLER],
-        help="token states to a vector (default: mean)",
+        help="how token states become one vector (default: mean)",
     )
     group.add_argument(
-        "--normalize", type=yes_no, default=False, metavar="yes|no", help="vectors to length 1 (default: no)"
+        "--normalize",
+        type=yes_no,
+        default=False,
+        metavar="yes|no",
+        help="scale vectors to length 1 (default: no)",
     )
 
 
@@ -224,8 +243,13 @@ def _columns(text: str) -> tuple[str, tuple[str, ...]]:
         raise ArgumentTypeError(str(error)) from error
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-BUILD_KERAS = Command("keras", "Keras and TensorFlow models, however they were saved", _add_flags, _run)
+BUILD_KERAS = Command(
+    "keras",
+    "Keras and TensorFlow models, however they were saved",
+    _add_flags,
+    _run,
+    (
+        "python -m model_bundle build keras models/topics.keras --labels topics.txt --output bundles/topics",
+        "python -m model_bundle build keras models/export --signature default --output bundles/export",
+    ),
+)

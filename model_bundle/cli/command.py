@@ -1,35 +1,112 @@
-"""What a command is."""
+"""One command of ``python -m model_bundle``, and the types of its flags."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+import re
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ActionsContainer
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model_bundle.bundle.bundle import ModelBundle
+
+_OPERATION = re.compile(r"[A-Za-z][A-Za-z0-9_>.]*")
 
 
 @dataclass(frozen=True)
 class Command:
     """A command: its flags, and what it does with them.
 
-    ``run`` prints what it did and raises ``ModelBundleError`` where it could not; what it returns is the exit
-    code, None is 0.
+    Args:
+        name: as typed.
+        summary: one line of help.
+        add_flags: adds the flags to a parser.
+        run: prints its result and returns the exit code, None meaning 0; raises ``ModelBundleError``.
+        examples: commands at the end of its help.
     """
 
     name: str
     summary: str
     add_flags: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], int | None]
+    examples: tuple[str, ...]
 
 
 def yes_no(text: str) -> bool:
-    """Reads the value of a flag that is yes or no."""
+    """Parses yes or no."""
     if text not in ("yes", "no"):
         raise ArgumentTypeError(f"{text!r} is neither yes nor no")
     return text == "yes"
 
 
 def positive(text: str) -> int:
-    """Reads a whole number above 0."""
+    """Parses a whole number above 0."""
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Parses names between commas; empty ones are dropped.
+
+    >>> names("a, b,")
+    ('a', 'b')
+    """
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def add_bundle(parser: ArgumentParser) -> None:
+    """Adds the bundle that a command reads."""
+    parser.add_argument(
+        "bundle", metavar="BUNDLE", help="folder, gs:// URL or known name; @sha256:… pins its digest"
+    )
+
+
+def add_output(parser: ArgumentParser) -> None:
+    """Adds the bundle that a command builds."""
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder of the new bundle")
+
+
+def add_labels_of_bundle(parser: ArgumentParser, *, default_name: str = "that of the source") -> None:
+    """Adds what a new bundle records of itself: name, licence, origin."""
+    parser.add_argument("--name", metavar="NAME", help=f"name of the bundle (default: {default_name})")
+    parser.add_argument(
+        "--licence", metavar="ID", help="licence of the model, if the source does not state one"
+    )
+    parser.add_argument("--origin", metavar="TEXT", help="where the model came from, to record in the bundle")
+
+
+def operation_names(text: str) -> tuple[str, ...]:
+    """Parses names of operations between commas.
+
+    >>> operation_names("ReadFile, PyFunc")
+    ('ReadFile', 'PyFunc')
+    """
+    found = tuple(name.strip() for name in text.split(","))
+    for name in found:
+        if not _OPERATION.fullmatch(name):
+            raise ArgumentTypeError(
+                f"{name!r} is not the name of an operation; expected names as in ReadFile,PyFunc"
+            )
+    return found
+
+
+def add_allow_ops(parser: _ActionsContainer) -> None:
+    """Adds ``--allow_ops``, for SavedModels of other makers; ``flags.allow_ops`` is a tuple of names."""
+    parser.add_argument(
+        "--allow_ops",
+        type=operation_names,
+        default=(),
+        metavar="A,B",
+        help="names of operations that the model may use although they reach files, the network or Python "
+        "(default: none, see docs/explanation/security.md)",
+    )
+
+
+def print_allowed(bundle: ModelBundle) -> None:
+    """Prints, before a model is loaded, what it may do beyond computing."""
+    if bundle.allowed_ops:
+        print(f"allowed: the graph may use {', '.join(bundle.allowed_ops)}", file=sys.stderr, flush=True)

@@ -1,30 +1,32 @@
-"""``compare``: are today's vectors the same as those of old?"""
+"""``compare``: compares a bundle's vectors with reference vectors of another system."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
 from model_bundle.bundle.manifest import Pooling
-from model_bundle.cli.allow_ops import add_allow_ops, print_allowed
-from model_bundle.cli.command import Command, positive, yes_no
+from model_bundle.cli.command import Command, add_allow_ops, add_bundle, positive, print_allowed, yes_no
 from model_bundle.cli.expected import add_expected_flags
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "bundle", metavar="BUNDLE", help="a folder, gs:// URL or name; @sha256:… pins its digest"
-    )
+    add_bundle(parser)
     add_expected_flags(parser, required=True)
     add_allow_ops(parser)
-    parser.add_argument("--layer", metavar="L", help="layer the old vectors are of (default: the bundle's)")
     parser.add_argument(
-        "--pooling", choices=[p.value for p in Pooling], help="how they were pooled (default: the bundle's)"
+        "--layer", metavar="L", help="layer of the reference vectors (default: that of the bundle)"
     )
     parser.add_argument(
-        "--normalize", type=yes_no, metavar="yes|no", help="whether to length 1 (default: the bundle's)"
+        "--pooling", choices=[p.value for p in Pooling], help="their pooling (default: that of the bundle)"
     )
     parser.add_argument(
-        "--max_tokens", type=positive, metavar="N", help="their limit (default: the bundle's)"
+        "--normalize",
+        type=yes_no,
+        metavar="yes|no",
+        help="whether they have length 1 (default: that of the bundle)",
+    )
+    parser.add_argument(
+        "--max_tokens", type=positive, metavar="N", help="their token limit (default: that of the bundle)"
     )
 
 
@@ -52,4 +54,13 @@ def _run(flags: Namespace) -> int:
     return 0 if found.is_same else 1
 
 
-COMPARE = Command("compare", "compare a bundle's vectors with those of old", _add_flags, _run)
+COMPARE = Command(
+    "compare",
+    "compare a bundle's vectors with reference vectors of another system",
+    _add_flags,
+    _run,
+    (
+        "python -m model_bundle compare bundles/l12 --texts texts.txt --expected old.npy",
+        "python -m model_bundle compare bert-mini --texts texts.jsonl --expected old.jsonl --layer -2",
+    ),
+)

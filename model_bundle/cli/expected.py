@@ -1,4 +1,4 @@
-"""Flags that name vectors of old, and building under the condition that a bundle gives them."""
+"""Flags for reference vectors, and building a bundle only if it reproduces them."""
 
 from __future__ import annotations
 
@@ -15,38 +15,42 @@ if TYPE_CHECKING:
 
 
 def add_expected_flags(parser: ArgumentParser, *, required: bool = False) -> None:
-    """Adds the flags that name old vectors and their texts."""
+    """Adds the flags that name reference vectors and their texts."""
     parser.add_argument(
         "--texts",
         type=Path,
         required=required,
         metavar="F",
-        help="texts whose vectors of old are known: .txt (a line each), .jsonl, .csv or .parquet",
+        help="texts of the reference vectors: .txt (one per line), .jsonl, .csv or .parquet",
     )
     parser.add_argument(
         "--expected",
         type=Path,
         required=required,
         metavar="OLD",
-        help="these vectors: .npz, .npy, .hdf5, .parquet or .jsonl; paired by id where both have ids, else "
-        "by order",
+        help="reference vectors: .npz, .npy, .hdf5, .parquet or .jsonl; matched by id if both files have "
+        "ids, else by order",
     )
     parser.add_argument(
-        "--expected_layer", type=int, metavar="N", help="which one of old arrays [layers, words, dim], from 0"
+        "--expected_layer",
+        type=int,
+        metavar="N",
+        help="layer to read from reference arrays [layers, words, dim], from 0",
     )
     parser.add_argument(
         "--min_cosine",
         type=float,
         default=0.9999,
         metavar="C",
-        help="from here on the same (default: 0.9999)",
+        help="minimum cosine similarity that counts as equal (default: 0.9999)",
     )
     parser.add_argument(
         "--max_difference",
         type=float,
         default=0.01,
         metavar="D",
-        help="of an element, as a share of the largest old one: up to here the same (default: 0.01)",
+        help="maximum element-wise difference that counts as equal, relative to the largest reference value "
+        "(default: 0.01)",
     )
 
 
@@ -56,18 +60,22 @@ def old_files(flags: Namespace) -> list[Path]:
 
 
 def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) -> ModelBundle:
-    """Builds to ``--output``; with ``--expected``, only what gives the old vectors, which become golden.
+    """Builds to ``--output``; with ``--expected``, only if the bundle reproduces the reference vectors.
+
+    They become golden vectors of the bundle.
 
     Args:
         flags: with those of ``add_expected_flags``, and ``output``.
-        build: makes the bundle in the folder it is given.
+        build: builds the bundle in the folder it is given.
 
     Raises:
-        SettingsError: old vectors without their texts, or the other way round.
-        GoldenMismatchError: the vectors differ; the report has been printed, and nothing is left.
+        SettingsError: reference vectors without their texts, or the other way round.
+        GoldenMismatchError: the vectors differ; the report was printed, and nothing was built.
     """
     if (flags.expected is None) != (flags.texts is None):
-        raise SettingsError("--texts and --expected belong together: vectors of old, and what they are of.")
+        raise SettingsError(
+            "--texts and --expected must be given together: reference vectors, and their texts."
+        )
     if flags.expected is None:
         return build(flags.output)
     from model_bundle.base.similarity import Tolerance
@@ -91,8 +99,8 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
             print(line, flush=True)
         if not found.is_same:
             raise GoldenMismatchError(
-                "The model does not give the vectors of --expected, see above; nothing was built. Build it "
-                "as the report says, or without --expected."
+                "The model does not reproduce the vectors of --expected, see above; nothing was built. Build "
+                "it with the settings that the report suggests, or without --expected."
             )
         adopted = add_reference_vectors(built, texts, expected, found, limits)
         if output.exists():

@@ -1,4 +1,4 @@
-"""``inspect``: what a bundle is, on a page."""
+"""``inspect``: describes a bundle on one page."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 
-from model_bundle.cli.command import Command
+from model_bundle.cli.command import Command, add_bundle
 
-# A pipe has no width; this holds a digest and its name.
+# A pipe has no width; this fits a digest and its name.
 _PLAIN_WIDTH = 100
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "bundle", metavar="BUNDLE", help="a folder, gs:// URL or name; @sha256:… pins its digest"
-    )
-    parser.add_argument("--json", action="store_true", help="as JSON, the whole manifest")
+    add_bundle(parser)
+    parser.add_argument("--json", action="store_true", help="print the whole manifest as JSON")
 
 
 def _run(flags: Namespace) -> None:
@@ -29,7 +27,17 @@ def _run(flags: Namespace) -> None:
         return
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(page(bundle))
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    # Printed here and not by rich, which ends the process by itself when the reader of a pipe has gone.
+    with console.capture() as captured:
+        console.print(page(bundle))
+    print(captured.get(), end="")
 
 
-INSPECT = Command("inspect", "describe a bundle on a page", _add_flags, _run)
+INSPECT = Command(
+    "inspect",
+    "describe a bundle on one page",
+    _add_flags,
+    _run,
+    ("python -m model_bundle inspect bert-mini", "python -m model_bundle inspect elmo-mini --json"),
+)

@@ -1,13 +1,12 @@
-"""Flags to a command, and errors to an exit code."""
+"""The commands of ``python -m model_bundle``."""
 
 from __future__ import annotations
 
-import os
-import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser
+from collections.abc import Sequence
 from typing import Any
 
+from model_bundle.base.command import Parser, run_command
 from model_bundle.cli.build_bert import BUILD_BERT
 from model_bundle.cli.build_elmo import BUILD_ELMO
 from model_bundle.cli.build_hub import BUILD_HUB
@@ -18,9 +17,8 @@ from model_bundle.cli.inspect import INSPECT
 from model_bundle.cli.train import TRAIN
 from model_bundle.cli.transfer import PULL, PUSH
 from model_bundle.cli.verify import VERIFY
-from model_bundle.errors import ModelBundleError
 
-# A new kind of source is a file beside these and an entry here.
+# A new kind of source is a file next to these and an entry here.
 BUILD_KINDS: tuple[Command, ...] = (BUILD_BERT, BUILD_ELMO, BUILD_HUB, BUILD_KERAS)
 COMMANDS: tuple[Command, ...] = (VERIFY, INSPECT, COMPARE, TRAIN, PUSH, PULL)
 
@@ -29,35 +27,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        0, also when the reader of a pipe has had enough; 1 where a comparison finds differences; 2 where the
-        user can mend it, with one message on standard error; 130 when interrupted.
+        0; 1 where a comparison finds differences, or the disk, network or a permission failed; 2 for errors
+        that the user can fix, with one message on standard error; 130 when interrupted.
     """
-    flags = _parser().parse_args(arguments)
-    run: Callable[[Namespace], int | None] = flags.run
-    code = None
-    try:
-        code = run(flags)
-        sys.stdout.flush()
-    except ModelBundleError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # Else Python complains when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return code or 0
+
+    def run() -> int | None:
+        flags = bundle_parser().parse_args(arguments)
+        code: int | None = flags.run(flags)
+        return code
+
+    return run_command(run)
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+def bundle_parser() -> Parser:
+    """Builds the parser of all commands."""
+    parser = Parser(
         prog="python -m model_bundle",
-        description="Build, check and describe model bundles: a SavedModel and all it takes to use it.",
-        allow_abbrev=False,
+        description="Builds, checks and describes model bundles: a SavedModel and all it takes to use it.",
+        examples=[*BUILD_BERT.examples[:1], *VERIFY.examples[:1], *INSPECT.examples[:1]],
+        has_version=True,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    build = commands.add_parser("build", help="make a bundle of a saved model", allow_abbrev=False)
+    build = commands.add_parser(
+        "build",
+        help="build a bundle from a saved model",
+        examples=[kind.examples[0] for kind in BUILD_KINDS],
+    )
     kinds = build.add_subparsers(metavar="KIND", required=True)
     for command in BUILD_KINDS:
         _add(kinds, command)
@@ -67,8 +62,8 @@ def _parser() -> ArgumentParser:
 
 
 def _add(subparsers: Any, command: Command) -> None:
-    parser = subparsers.add_parser(
-        command.name, help=command.summary, description=command.summary, allow_abbrev=False
+    parser: ArgumentParser = subparsers.add_parser(
+        command.name, help=command.summary, description=command.summary, examples=command.examples
     )
     command.add_flags(parser)
     parser.set_defaults(run=command.run)

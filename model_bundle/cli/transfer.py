@@ -1,19 +1,19 @@
-"""``push`` and ``pull``: a bundle to shared storage by its digest, and back into a folder."""
+"""``push`` and ``pull``: copy a bundle to shared storage under its digest, and back to a folder."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from model_bundle.cli.command import Command
+from model_bundle.cli.command import Command, add_bundle
 
 
 def _add_push_flags(parser: ArgumentParser) -> None:
+    add_bundle(parser)
     parser.add_argument(
-        "bundle", metavar="BUNDLE", help="a folder, gs:// URL or name; @sha256:… pins its digest"
-    )
-    parser.add_argument(
-        "store", metavar="gs://DIR", help="the bundle goes to a folder below, named by its digest"
+        "store",
+        metavar="gs://DIR",
+        help="upload destination; the bundle is stored in a subfolder named after its digest",
     )
 
 
@@ -22,12 +22,13 @@ def _push(flags: Namespace) -> None:
 
     url, num_sent = push_bundle(flags.bundle, flags.store)
     print(f"{url}@sha256:{url.rpartition('/')[2]}")
-    print(f"{num_sent} files sent" if num_sent else "it was there already")
+    files = "1 file" if num_sent == 1 else f"{num_sent} files"
+    print(f"{files} uploaded" if num_sent else "it was there already; nothing was uploaded")
 
 
 def _add_pull_flags(parser: ArgumentParser) -> None:
-    parser.add_argument("bundle", metavar="BUNDLE", help="a gs:// URL or name; @sha256:… pins its digest")
-    parser.add_argument("folder", metavar="DIR", type=Path, help="a new folder")
+    add_bundle(parser)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="new folder for the bundle")
 
 
 def _pull(flags: Namespace) -> None:
@@ -37,5 +38,20 @@ def _pull(flags: Namespace) -> None:
     print(f"{bundle.path}@sha256:{bundle.digest}")
 
 
-PUSH = Command("push", "send a bundle to shared storage, under its digest", _add_push_flags, _push)
-PULL = Command("pull", "copy a bundle from elsewhere into a folder", _add_pull_flags, _pull)
+PUSH = Command(
+    "push",
+    "upload a bundle to shared storage, under its digest",
+    _add_push_flags,
+    _push,
+    ("python -m model_bundle push bundles/l12 gs://my-bucket/bundles",),
+)
+PULL = Command(
+    "pull",
+    "download a bundle to a folder",
+    _add_pull_flags,
+    _pull,
+    (
+        "python -m model_bundle pull bert-mini bundles/bert-mini",
+        "python -m model_bundle pull gs://my-bucket/bundles/DIGEST bundles/l12",
+    ),
+)

@@ -1,4 +1,4 @@
-"""``verify``: is this bundle whole, and does it give its golden vectors here?"""
+"""``verify``: checks that a bundle is complete and reproduces its golden vectors here."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_bundle.cli.allow_ops import add_allow_ops
-from model_bundle.cli.command import Command
+from model_bundle.cli.command import Command, add_allow_ops, add_bundle
 
 if TYPE_CHECKING:
     from model_bundle.bundle.bundle import ModelBundle
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "bundle", metavar="BUNDLE", help="a folder, gs:// URL or name; @sha256:… pins its digest"
-    )
+    add_bundle(parser)
     add_allow_ops(parser)
 
 
@@ -45,4 +42,10 @@ def _check(bundle: ModelBundle) -> None:
         print(f"ok  {line}", flush=True)
 
 
-VERIFY = Command("verify", "check a bundle's files, signatures and golden vectors", _add_flags, _run)
+VERIFY = Command(
+    "verify",
+    "check a bundle's files, signatures and golden vectors",
+    _add_flags,
+    _run,
+    ("python -m model_bundle verify bert-mini", "python -m model_bundle verify bundles/l12"),
+)

@@ -1,6 +1,7 @@
 """One set of jobs gives the same rows, counts and dead letters on every engine.
 
-The table of docs/conformance.md is what came of it: BEAM_JOBS_CONFORMANCE=docs/conformance.md writes it anew.
+The table of docs/reference/conformance.md is its result. To write it anew:
+BEAM_JOBS_CONFORMANCE=docs/reference/conformance.md
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tests.support.runs.jobs import PROJECT, Run, run_classify, run_job, vectors
 
 TEXTS = [f"the {'cat sat on ' * (i % 7)}mat {i}" for i in range(400)]
 POISON = {13: FAILING_WORD, 77: NAN_WORD, 150: "  ", 399: FAILING_WORD}
-TABLE = PROJECT / "docs" / "conformance.md"
+TABLE = PROJECT / "docs" / "reference" / "conformance.md"
 Job = Callable[[Path, list[str]], Run]
 found: dict[tuple[str, str], str] = {}
 

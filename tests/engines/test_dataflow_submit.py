@@ -106,7 +106,7 @@ def _check_pickles(google: FakeGoogle, job: dict[str, Any]) -> None:
             by_value = [word for word in words if "_make_skeleton_class" in word or word == "__main__"]
             assert not by_value or not any("beam_jobs" in word for word in words), transform.unique_name
     assert {
-        "beam_jobs.pipeline.encode.transform",
+        "beam_jobs.pipeline.encode.dofn",
         "beam_jobs.pipeline.write.commit",
         "beam_jobs.pipeline.write.transform",
     } <= mentioned

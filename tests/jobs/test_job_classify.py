@@ -29,7 +29,7 @@ from tests.support.models import heads
 from tests.support.runs.jobs import PROJECT, Run, run_classify, run_job, write_jsonl, write_texts
 
 Build = Callable[[str], ModelBundle]
-PAGE = PROJECT / "docs" / "classify.md"
+PAGE = PROJECT / "docs" / "how-to" / "classify.md"
 TEXTS = ["the cat sat on the mat.", "a", "one of the two cities", "unbelievably long " * 30, "it's 3 cats"]
 
 
@@ -212,9 +212,9 @@ def test_every_column_is_on_the_page(model: str, build_head: Build) -> None:
 @pytest.mark.parametrize(
     ("model", "flags", "message"),
     [
-        ("tiny_distilbert_mood", ["--threshold", "0.5"], "tiny_distilbert_mood chooses one label"),
-        ("tiny_bert_rating", ["--threshold", "0.5"], "gives quantities"),
-        ("tiny_bert_rating", ["--top_k", "1"], "gives quantities, of which none is best"),
+        ("tiny_distilbert_mood", ["--threshold", "0.5"], "tiny_distilbert_mood assigns one label"),
+        ("tiny_bert_rating", ["--threshold", "0.5"], "predicts quantities"),
+        ("tiny_bert_rating", ["--top_k", "1"], "predicts quantities, which have no ranking"),
         ("tiny_distilbert_mood", ["--top_k", "4"], "has 3 labels (bad, so-so, good); give 1 to 3"),
         ("tiny_distilbert_mood", ["--top_k", "0"], "give 1 to 3"),
         ("tiny_roberta_topics", ["--threshold", "1.5"], "a score from 0 to 1"),
@@ -250,7 +250,7 @@ def test_a_bundle_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_scores_are_not_for_run_inference(build_head: Build) -> None:
     settings = EncodeSettings.resolve_classes(str(build_head("tiny_bert_rating").path))
-    with pytest.raises(UsageError, match="EncodeDocuments gives words and classes"):
+    with pytest.raises(UsageError, match="EncodeDocuments for words and classes"):
         BundleModelHandler(settings)
 
 

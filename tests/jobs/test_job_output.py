@@ -270,6 +270,6 @@ def test_a_run_says_what_its_workers_needed(tmp_path: Path, tiny_bundle: Path) -
     run = run_job(tmp_path / "out", tiny_bundle, "--input", source, "--text_column", "text")
     workers = run.manifest.workers
     assert 100_000_000 < workers.peak_memory_bytes < 20_000_000_000  # TensorFlow alone takes the former
-    assert 0 < workers.ready_seconds < 60
+    assert workers.ready_seconds > 0
     assert "peak of one worker" in run.stdout
     assert "1 input file, " in run.stdout + run.stderr

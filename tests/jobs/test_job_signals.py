@@ -58,14 +58,17 @@ def _is_no_run(output: Path) -> None:
     assert not [*output.glob("run/embeddings/*")]
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)],
+)
 def test_a_signal_ends_the_job_and_leaves_no_run(
     number: signal.Signals, exit_code: int, source: Path, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     job = start_job(tmp_path / "out", tiny_bundle, "--input", source, *BUSY)
     _wait(lambda: _staged(tmp_path / "out"), job)
     job.send_signal(number)
-    stdout, stderr = job.communicate(timeout=20)
+    stdout, stderr = job.communicate(timeout=100)
     assert job.returncode == exit_code
     assert f"Stopped by {number.name}. No run was written" in stderr
     assert "--run_id run" in stderr
@@ -79,7 +82,7 @@ def test_a_signal_before_the_start_says_that_nothing_was_started(source: Path, t
     _wait(lambda: "beam_jobs" in Path(f"/proc/{job.pid}/cmdline").read_text(), job)
     time.sleep(1.0)  # Beam is being imported
     job.send_signal(signal.SIGTERM)
-    _, stderr = job.communicate(timeout=20)
+    _, stderr = job.communicate(timeout=100)
     assert job.returncode in (143, -15)  # the latter where Python itself was not ready yet
     assert "Traceback" not in stderr
     assert not (tmp_path / "out").exists()
@@ -89,7 +92,7 @@ def test_after_kill_9_the_same_run_can_be_done(source: Path, tmp_path: Path, tin
     job = start_job(tmp_path / "out", tiny_bundle, "--input", source, *BUSY)
     _wait(lambda: _staged(tmp_path / "out"), job)
     job.kill()
-    job.communicate(timeout=20)
+    job.communicate(timeout=100)
     _is_no_run(tmp_path / "out")
     run = run_job(tmp_path / "out", tiny_bundle, "--input", source, "--id_column", "id", "--limit", 100)
     assert run.exit_code == 0, run.stderr
@@ -143,7 +146,7 @@ def test_workers_in_processes_of_their_own(source: Path, tmp_path: Path, tiny_bu
     children = _children(job.pid)
     assert children
     os.kill(job.pid, signal.SIGINT)
-    job.communicate(timeout=20)
+    job.communicate(timeout=100)
     assert job.returncode == 130
     time.sleep(1.0)
     assert not [child for child in children if _is_alive(child)]

@@ -32,7 +32,7 @@ def _refused(run: Run, *said: str) -> None:
 
 WRONG: list[tuple[list[Any], list[str]]] = [
     (["--text_column", "txet"], ["--text_column 'txet'", "Did you mean 'text'?"]),
-    (["--id_column", "ident"], ["--id_column 'ident' is no column"]),
+    (["--id_column", "ident"], ["--id_column 'ident' is not a column"]),
     (["--keep_columns", "topik"], ["--keep_columns 'topik'", "'topic'"]),
     (["--keep_columns", "topic,topic"], ["--keep_columns names ['topic'] more than once"]),
     (["--keep_columns", "text", "--keep_text"], ["'text'", "Rename it"]),
@@ -54,8 +54,8 @@ WRONG: list[tuple[list[Any], list[str]]] = [
     (["--buffer_documents", "1000000000"], ["--buffer_documents", "at most"]),
     (["--num_threads", "0"], ["--num_threads must be at least 1"]),
     (["--vector_dtype", "float8"], ["--vector_dtype", "'float16'"]),
-    (["--whole_files"], ["--whole_files is for .txt files"]),
-    (["--delimiter", ";"], ["--delimiter is for .csv files"]),
+    (["--whole_files"], ["--whole_files applies only to .txt files"]),
+    (["--delimiter", ";"], ["--delimiter applies only to .csv files"]),
     (["--encoding", "utf-9"], ["utf-9"]),
     (["--max_tokenz", "128"], ["--max_tokenz is neither a flag of this job nor of Beam", "--max_tokens?"]),
     (["--direct_num_worker=2"], ["--direct_num_worker is neither", "--direct_num_workers?"]),
@@ -113,7 +113,7 @@ def test_an_output_that_cannot_be_written(source: Path, tmp_path: Path, tiny_bun
     in_the_way.write_bytes(b"")
     for output in (in_the_way, in_the_way / "below"):
         run = run_job(output, tiny_bundle, "--input", source)
-        _refused(run, f"--output {output} cannot be written", "Name a folder you may write to")
+        _refused(run, f"--output {output} cannot be written", "Choose a writable folder")
     assert in_the_way.read_bytes() == b""
     _refused(run_job("s3://bucket", tiny_bundle, "--input", source), "a local folder or to gs://")
 
@@ -134,7 +134,7 @@ def test_a_finished_run_is_refused_and_stays_as_it_is(
     before = {path: path.read_bytes() for path in first.root.rglob("*") if path.is_file()}
     second = run_job(tmp_path / "out", tiny_bundle, "--input", source)
     assert second.exit_code == 2
-    assert "holds a finished run, which stays as it is" in second.stderr
+    assert "holds a finished run, which is not changed" in second.stderr
     assert {path: path.read_bytes() for path in first.root.rglob("*") if path.is_file()} == before
     assert set(first.root.iterdir()) == {
         path.parent if path.parent != first.root else path for path in before

@@ -12,7 +12,7 @@ import pytest
 
 from beam_jobs.job.flags.parsers import embed_parser
 from beam_jobs.job.plan import long_texts
-from beam_jobs.pipeline.rows.text_context import word_in
+from beam_jobs.pipeline.rows.make import word_in
 from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.inference.encoder import Encoder
@@ -142,7 +142,7 @@ def test_failing_names_the_document_and_writes_no_run(
     run = run_job(tmp_path, tiny_bundle, "--input", source, "--id_column", "id", "--on_long", "fail")
     assert run.exit_code == 1
     assert "Document 2 of " in run.stderr
-    assert "has 302 tokens, the limit is 64, and --on_long fail ends the run there" in run.stderr
+    assert "has 302 tokens, the limit is 64, and --on_long fail ends the run." in run.stderr
     assert not list(run.root.glob("manifest*.json"))
 
 

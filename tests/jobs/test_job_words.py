@@ -5,54 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
-from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle
 from model_bundle.inference.encoder import Encoder
 from tests.conftest import shared_path
-from tests.support.models import elmo_reference as reference
 from tests.support.runs.jobs import run_job, write_texts
 
-OPTIONS = {
-    "lstm": {
-        "use_skip_connections": True,
-        "projection_dim": 8,
-        "cell_clip": 3,
-        "proj_clip": 3,
-        "dim": 12,
-        "n_layers": 2,
-    },
-    "char_cnn": {
-        "activation": "relu",
-        "filters": [[1, 4], [2, 6]],
-        "n_highway": 1,
-        "embedding": {"dim": 4},
-        "n_characters": 262,
-        "max_characters_per_token": 50,
-    },
-}
 TEXTS = ["The cat sat on the mat .", "a  b", " один 🙂 ", "x" * 600, "word " * 200, "tab\tstays in a word"]
 
 
-@pytest.fixture(scope="module")
-def elmo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ELMo with random weights."""
-    folder = tmp_path_factory.mktemp("bilm")
-    (folder / "options.json").write_text(json.dumps(OPTIONS))
-    with h5py.File(folder / "weights.hdf5", "w") as file:
-        for name, value in reference.random_model(OPTIONS, seed=7).items():
-            file[name] = value
-    return build_elmo_bundle(
-        folder / "options.json", folder / "weights.hdf5", ElmoChoices(), folder / "bundle"
-    ).path
-
-
-def test_every_word_has_a_row_with_its_place(elmo: Path, tmp_path: Path) -> None:
+def test_every_word_has_a_row_with_its_place(long_words_elmo: Path, tmp_path: Path) -> None:
     run = run_job(
         tmp_path,
-        elmo,
+        long_words_elmo,
         "--input",
         write_texts(tmp_path / "in.jsonl", [*TEXTS, "   "]),
         "--rows",
@@ -62,7 +28,7 @@ def test_every_word_has_a_row_with_its_place(elmo: Path, tmp_path: Path) -> None
     )
     assert run.exit_code == 0, run.stderr
     rows = run.rows.to_pylist()
-    encoder = Encoder(elmo, rows="word")
+    encoder = Encoder(long_words_elmo, rows="word")
     for index, text in enumerate(TEXTS):
         own = [row for row in rows if row["doc_id"] == str(index)]
         assert [row["word"] for row in own] == [word for word in text.split(" ") if word]
@@ -75,23 +41,29 @@ def test_every_word_has_a_row_with_its_place(elmo: Path, tmp_path: Path) -> None
     assert [letter["reason"] for letter in run.dead] == ["blank_text"]
 
 
-def test_word_rows_say_no_text_when_told(elmo: Path, tmp_path: Path) -> None:
+def test_word_rows_say_no_text_when_told(long_words_elmo: Path, tmp_path: Path) -> None:
     run = run_job(
-        tmp_path, elmo, "--input", write_texts(tmp_path / "in.jsonl", TEXTS), "--rows", "word", "--no_text"
+        tmp_path,
+        long_words_elmo,
+        "--input",
+        write_texts(tmp_path / "in.jsonl", TEXTS),
+        "--rows",
+        "word",
+        "--no_text",
     )
     assert run.exit_code == 0, run.stderr
     assert "word" not in run.rows.schema.names
     assert {"word_index", "char_start", "char_end"} <= set(run.rows.schema.names)
 
 
-def test_layers_side_by_side(elmo: Path, tmp_path: Path) -> None:
+def test_layers_side_by_side(long_words_elmo: Path, tmp_path: Path) -> None:
     source = write_texts(tmp_path / "in.jsonl", TEXTS)
     layers = ("elmo", "word_emb", "lstm_outputs1", "lstm_outputs2")
     flags = [part for layer in layers for part in ("--layer", layer)]
-    encoder = Encoder(elmo, layers=layers, rows="word")
+    encoder = Encoder(long_words_elmo, layers=layers, rows="word")
     words = [encoder.encode_outputs([text]) for text in TEXTS]
     for pooling in ("mean", "max"):
-        run = run_job(tmp_path / pooling, elmo, "--input", source, *flags, "--pooling", pooling)
+        run = run_job(tmp_path / pooling, long_words_elmo, "--input", source, *flags, "--pooling", pooling)
         assert run.exit_code == 0, run.stderr
         for layer in layers:
             pool = {"mean": np.mean, "max": np.max}[pooling]
@@ -131,17 +103,13 @@ def test_words_of_pieces_have_the_mean_of_them(tiny_bundle: Path, tmp_path: Path
 
 
 @pytest.mark.needs_shared
-def test_words_of_a_real_elmo_through_the_job(tmp_path: Path) -> None:
+def test_words_of_a_real_elmo_through_the_job(allennlp_elmo: Path, tmp_path: Path) -> None:
     """The stateless golden values were made in float64 by an independent model."""
-    folder = shared_path("fixtures/elmo_allennlp")
     golden = np.load(shared_path("fixtures/elmo_golden/stateless_allennlp.npz"))
     inputs = json.loads(shared_path("fixtures/elmo_golden/inputs.json").read_text())
-    bundle = build_elmo_bundle(
-        folder / "options.json", folder / "lm_weights.hdf5", ElmoChoices(), tmp_path / "bundle"
-    )
     sentences = inputs["fixture_sentences"]
     source = write_texts(tmp_path / "in.jsonl", sentences)
-    run = run_job(tmp_path, bundle.path, "--input", source, "--rows", "word", "--id_column", "id")
+    run = run_job(tmp_path, allennlp_elmo, "--input", source, "--rows", "word", "--id_column", "id")
     assert run.exit_code == 0, run.stderr
     vectors = np.array(run.rows.column("embedding").to_pylist(), dtype=np.float32)
     ids = np.array(run.rows.column("doc_id").to_pylist())

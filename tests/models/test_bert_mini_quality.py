@@ -1,4 +1,4 @@
-"""The model that ships: what its vectors are worth, and that the README shows what it finds."""
+"""The model that ships: what its vectors are worth, and that the quickstart shows what it finds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import shared_path
 from tests.repository.test_readme import commands
 from tests.support.runs.jobs import PROJECT
 
-SECTION = "## Ask the sample"
+SECTION = "## Search the sample"
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,9 @@ def test_neighbours_in_the_sample_share_their_topic(
     assert (topics[cosines.argmax(axis=1)] == topics).mean() >= 0.75
 
 
-def test_the_readme_shows_what_is_found(encoder: Encoder, sample: dict[str, dict[str, str]]) -> None:
-    text = (PROJECT / "README.md").read_text(encoding="utf-8").partition(SECTION)[2].partition("\n## ")[0]
+def test_the_quickstart_shows_what_is_found(encoder: Encoder, sample: dict[str, dict[str, str]]) -> None:
+    page = (PROJECT / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    text = page.partition(SECTION)[2].partition("\n## ")[0]
     (words,) = [words for words in commands(text) if "beam_jobs.search" in words]
     queries = [words[place + 1] for place, word in enumerate(words) if word == "--query"]
     shown = re.findall(r"^  \d +(\d\.\d+)  ([a-z]+-\d+) ", text, re.MULTILINE)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.inference.encoder import Encoder
-from tests.support.models.tiny_elmo import build_tiny_elmo
 from tests.support.runs.jobs import Run, run_job
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -39,14 +39,14 @@ def examples(page: str) -> dict[str, str]:
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 def test_a_model_on_keras_layers(tiny_bundle: Path, tmp_path: Path) -> None:
     scope: dict[str, Any] = {"BUNDLE": str(tiny_bundle), "OUTPUT": str(tmp_path / "model.keras")}
-    exec(examples("training.md")["Keras layers"], scope)
+    exec(examples("how-to/training.md")["Keras layers"], scope)
     assert scope["model"].predict(scope["embedding"].tokenize(["Owls."]), verbose=0).shape == (1, 2)
     assert (tmp_path / "model.keras").is_file()
 
 
-def test_a_mix_on_elmo(tmp_path: Path) -> None:
-    scope: dict[str, Any] = {"ELMO": build_tiny_elmo(tmp_path)}
-    exec(examples("training.md")["The mix of ELMo"], scope)
+def test_a_mix_on_elmo(tiny_elmo: Path) -> None:
+    scope: dict[str, Any] = {"ELMO": ModelBundle.open(tiny_elmo)}
+    exec(examples("how-to/training.md")["The mix of ELMo"], scope)
     assert scope["model"].output_shape == (None, 2)
 
 
@@ -66,7 +66,7 @@ def test_each_tool_finds_the_same_neighbours(run: Run, tmp_path: Path, tool: str
     if tool in LIBRARIES:
         pytest.importorskip(LIBRARIES[tool])
     scope: dict[str, Any] = {"RUN": str(run.root), "CACHE": str(tmp_path)}
-    exec(examples("reading-output.md")[tool], scope)
+    exec(examples("how-to/reading-output.md")[tool], scope)
     vectors = np.stack([run.vectors[key] for key in "abcd"]).astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     expected = sorted(zip("bcd", vectors[1:] @ vectors[0], strict=True), key=lambda pair: -pair[1])[:2]
@@ -76,7 +76,7 @@ def test_each_tool_finds_the_same_neighbours(run: Run, tmp_path: Path, tool: str
 
 def test_the_statements_for_bigquery_parse(run: Run) -> None:
     sqlglot = pytest.importorskip("sqlglot")
-    page = (DOCS / "reading-output.md").read_text(encoding="utf-8")
+    page = (DOCS / "how-to" / "reading-output.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```sql\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     statements = sqlglot.parse(block, read="bigquery")
     create, load, merge, index, select = statements
@@ -95,14 +95,14 @@ def test_the_statements_for_bigquery_parse(run: Run) -> None:
 
 def test_files_say_how_they_were_made(run: Run) -> None:
     scope: dict[str, Any] = {"RUN": str(run.root), "Path": Path}
-    exec(examples("reading-output.md")["What the files say of themselves"], scope)
+    exec(examples("how-to/reading-output.md")["What the files say of themselves"], scope)
     assert scope["settings"]["bundle_digest"] == run.manifest.bundle["digest"]
     assert scope["settings"]["precision"] == "float32"
 
 
 def test_documents_of_your_own(tiny_bundle: Path, tmp_path: Path) -> None:
     scope: dict[str, Any] = {"BUNDLE": str(tiny_bundle), "OUTPUT": str(tmp_path)}
-    exec(examples("pipelines.md")["Documents of your own"], scope)
+    exec(examples("how-to/pipelines.md")["Documents of your own"], scope)
     done = Run(0, tmp_path / "own", "", "")
     assert sorted(done.column("doc_id")) == ["a", "c"]
     assert done.reasons == {"d": "blank_text"}
@@ -115,14 +115,14 @@ def test_vectors_without_a_run(tiny_bundle: Path, tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(sample) + "\n" for sample in SAMPLES))
     _collected.clear()
-    code = examples("pipelines.md")["Vectors without a run"].replace("found.append", "_append")
+    code = examples("how-to/pipelines.md")["Vectors without a run"].replace("found.append", "_append")
     exec(code, {"BUNDLE": str(tiny_bundle), "INPUT": str(source), "_append": _append})
     assert sorted(_collected) == [("birds", 2), ("money", 1), ("trains", 1)]
 
 
 def test_run_inference(tiny_bundle: Path) -> None:
     _collected.clear()
-    code = examples("pipelines.md")["Inside RunInference"].replace("found.append", "_append")
+    code = examples("how-to/pipelines.md")["Inside RunInference"].replace("found.append", "_append")
     exec(code, {"BUNDLE": str(tiny_bundle), "_append": _append})
     expected = Encoder(tiny_bundle).encode(["An owl hunts at night.", "Trains leave every hour."])
     for (_, vector), wanted in zip(sorted(_collected, key=lambda pair: pair[0]), expected, strict=True):
@@ -138,7 +138,7 @@ def _append(value: Any) -> None:
 
 
 def test_windows_in_memory(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(examples("embed.md")["Long texts"], {"BUNDLE": str(tiny_bundle)})
+    exec(examples("explanation/long-texts.md")["In memory"], {"BUNDLE": str(tiny_bundle)})
     windows = 1 + -(-(4000 - 62) // (62 - 32))  # "word" is four tokens here
     assert f"({windows}, 16)" in capsys.readouterr().out
 
@@ -150,5 +150,5 @@ def test_a_log_is_read_by_its_last_object(
     source.write_text("".join(json.dumps(sample) + "\n" for sample in SAMPLES))
     run = run_job(tmp_path / "out", tiny_bundle, "--input", source, "--log_format", "json")
     (tmp_path / "log").write_text(run.stderr)
-    exec(examples("monitoring.md")["JSON"], {"LOG": tmp_path / "log"})
+    exec(examples("how-to/monitoring.md")["JSON"], {"LOG": tmp_path / "log"})
     assert capsys.readouterr().out == "run True 4\n"

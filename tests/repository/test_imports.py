@@ -158,7 +158,7 @@ def test_steps_are_pickled_by_name(tmp_path: Path, tiny_bundle: Path) -> None:
         inputs = RunInputs(rows.rows, rows.dead_letters, numbers, read.dead_files)
         inputs | f"Write{limit}" >> WriteRun(options, encode.schema, describe_run(settings))
     ours = [step for step in _dofns(pipeline) if type(step).__module__.startswith("beam_jobs")]
-    assert {type(step).__name__ for step in ours} >= {"_EncodeDoFn", "_WriteShardsDoFn", "_CommitDoFn"}
+    assert {type(step).__name__ for step in ours} >= {"EncodeDoFn", "_WriteShardsDoFn", "_CommitDoFn"}
     for step in ours:
         if isinstance(step, beam.DoFn):
             assert not _by_value(step), type(step)

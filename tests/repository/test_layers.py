@@ -115,7 +115,7 @@ def _run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def upward(found: Import) -> str | None:
-    """Says which order an import breaks; None where it goes down."""
+    """Returns which order an import breaks; None where it goes down."""
     ours, theirs = found.importer.split("."), found.imported.split(".")
     if ours[0] != theirs[0]:
         return None if ours[0] == "beam_jobs" else "model_bundle never imports beam_jobs"
@@ -236,5 +236,5 @@ def test_the_table_is_the_one_of_the_architecture_page() -> None:
     for page in pages:
         text = page.read_text(encoding="utf-8")
         for package in ("beam_jobs", "model_bundle"):
-            for name in " ".join(LAYERS[package]).split():
+            for name in " ".join(LAYERS[package]).replace("__main__", "").split():
                 assert f"`{name}" in text or f"{name}/" in text, f"{page.name} leaves out {name}"

@@ -155,6 +155,29 @@ def test_an_installation_without_models_says_where_they_are(installed: Path) -> 
         assert f"{name} ships with the package, but this installation lacks it" in done.stderr
 
 
+def test_links_of_the_readme_work_without_the_repository(wheel: Path) -> None:
+    (info,) = wheel.glob("*.dist-info")
+    text = (info / "METADATA").read_text(encoding="utf-8")
+    without_code = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\(([^)]+)\)", without_code)
+    pages = PROJECT["urls"]["Homepage"] + "/blob/main/"
+    ours = [target.removeprefix(pages) for target in targets if target.startswith(pages)]
+    assert len(ours) > 5
+    assert [page for page in ours if not (ROOT / page.partition("#")[0]).exists()] == []
+    assert [target for target in targets if not re.match(r"https?://|#", target)] == []
+    assert "Description-Content-Type: text/markdown" in text
+
+
+def test_commands_of_an_installation_are_there(wheel: Path) -> None:
+    (info,) = wheel.glob("*.dist-info")
+    found = dict(re.findall(r"^(\S+) = (\S+)$", (info / "entry_points.txt").read_text(), re.MULTILINE))
+    assert found == PROJECT["scripts"]
+    for target in found.values():
+        module, _, name = target.partition(":")
+        code = f"import {module}; assert {module}.{name}(['--help']) == 0"
+        assert "examples:" in run([sys.executable, "-c", code], wheel)
+
+
 def test_installed_package_finds_its_sample(installed: Path) -> None:
     code = (
         "import glob; from beam_jobs.pipeline.read.sample_data import sample_pattern; "
@@ -212,7 +235,8 @@ def test_every_import_of_the_packages_is_declared() -> None:
 
 
 def test_every_import_of_the_tests_is_declared() -> None:
-    paths = list((ROOT / "tests").rglob("*.py"))
+    # Those in goldens/ run where the systems are installed that they record.
+    paths = [path for path in (ROOT / "tests").rglob("*.py") if path.parent.name != "goldens"]
     own = {"tests", "benchmarks", "recipes", *PACKAGES, *(path.stem for path in paths)}
     assert not undeclared(paths, requirements("test", "text"), own)
 
@@ -240,21 +264,67 @@ def pins(python: str) -> dict[str, Version]:
     """The constraints that hold for a version of Python, by canonical name."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    held = [pin for pin in found if holds(pin, python)]
+    return {canonicalize_name(pin.name): Version(str(pin.specifier).removeprefix("==")) for pin in held}
+
+
+def holds(requirement: Requirement, python: str) -> bool:
+    """Whether a requirement, or a pin, holds for a version of Python on Linux."""
     environment = {
         "python_version": python,
         "python_full_version": f"{python}.1",
         "sys_platform": "linux",
         "platform_system": "Linux",
         "platform_machine": "x86_64",
+        "extra": "gcp",  # of Beam; ours are in lists of their own
     }
-    held = [pin for pin in found if pin.marker is None or pin.marker.evaluate(environment)]
-    return {canonicalize_name(pin.name): Version(str(pin.specifier).removeprefix("==")) for pin in held}
+    return requirement.marker is None or requirement.marker.evaluate(environment)
+
+
+def beam_gcp() -> list[Requirement]:
+    """What apache-beam[gcp] brings, and apache-beam alone does not."""
+    found = [Requirement(text) for text in metadata.requires("apache-beam") or []]
+    return [one for one in found if one.marker and 'extra == "gcp"' in str(one.marker)]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_pins_are_within_the_ranges_of_beam_for_google_cloud(python: str) -> None:
+    ours = {canonicalize_name(one.name) for one in requirements()}
+    shared = [one for one in beam_gcp() if holds(one, python) and canonicalize_name(one.name) in ours]
+    assert len(shared) >= 8
+    assert [one for one in shared if pins(python)[canonicalize_name(one.name)] not in one.specifier] == []
+
+
+def test_dataflow_and_cloud_storage_need_none_of_the_rest_of_beam_for_google_cloud() -> None:
+    ours = {canonicalize_name(one.name) for one in requirements()}
+    rest = [one for one in beam_gcp() if canonicalize_name(one.name) not in ours]
+    assert len(rest) > 15
+    # Of what is not installed, the names of modules are guessed; it cannot be imported anyway.
+    forbidden = set.union(*(owned_modules(one) for one in rest))
+    forbidden -= set.union(*(owned_modules(one) for one in requirements() if one.name.startswith("google")))
+    tops = {name for name in forbidden if name.rpartition(".")[0] not in forbidden}
+    code = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name in {tops!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.io.gcp import gcsio
+from apache_beam.runners.dataflow import DataflowRunner
+from apache_beam.runners.dataflow.internal import apiclient
+from google.cloud import dataflow_v1beta3, resourcemanager_v3
+print(FileSystems.get_filesystem("gs://bucket/object").scheme(), apiclient.DataflowApplicationClient.__name__)
+"""
+    assert run([sys.executable, "-c", code], ROOT).split() == ["gs", "DataflowApplicationClient"]
 
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_constraints_pin_every_requirement_within_its_range(python: str) -> None:
     pinned = pins(python)
-    for requirement in requirements("text", "test", "dev", "bench"):
+    asked = requirements("text", "test", "dev", "bench")
+    for requirement in (one for one in asked if holds(one, python)):
         version = pinned[canonicalize_name(requirement.name)]
         assert version in requirement.specifier, requirement
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import model_bundle.errors
 from beam_jobs.base import metrics
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console import console
@@ -32,15 +33,32 @@ from beam_jobs.report.__main__ import report_parser
 from beam_jobs.runs.__main__ import runs_parser
 from beam_jobs.search.__main__ import search_parser
 from beam_jobs.store.manifest import DeadFileEntry, RunCounts, RunFile, RunManifest
-from model_bundle.cli.main import BUILD_KINDS, COMMANDS
+from model_bundle.cli.main import BUILD_KINDS, COMMANDS, bundle_parser
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = ROOT / "docs"
+DOC_PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+# These name flags of scripts of their own, too.
+OTHER_PAGES = [
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "launch").rglob("*.md")),
+    *(ROOT / "tests").glob("*.md"),
+]
+PAGES = [*DOC_PAGES, *OTHER_PAGES]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EMBED_PAGE = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8")
-MONITORING_PAGE = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+QUICKSTART = (DOCS / "quickstart.md").read_text(encoding="utf-8")
+DEAD_LETTERS_PAGE = (DOCS / "reference" / "dead-letters.md").read_text(encoding="utf-8")
+MONITORING_PAGE = (DOCS / "how-to" / "monitoring.md").read_text(encoding="utf-8")
 PACKAGES = ("beam_jobs", "model_bundle")
 JOBS = {"beam_jobs.embed": embed_parser, "beam_jobs.classify": classify_parser}
+# The page with the table of a command's flags.
+FLAG_PAGES = {
+    "beam_jobs.embed": "reference/flags.md",
+    "beam_jobs.classify": "how-to/classify.md",
+    "beam_jobs.report": "reference/report.md",
+    "beam_jobs.runs": "how-to/runs.md",
+    "beam_jobs.search": "how-to/search.md",
+}
 TOOLS = {"beam_jobs.report": report_parser, "beam_jobs.runs": runs_parser, "beam_jobs.search": search_parser}
 SCHEMA = row_schema(["embedding"], "float32", pa.schema([]), keep_text=True, metadata={})
 
@@ -63,21 +81,10 @@ def python_commands(text: str) -> list[tuple[str, list[str]]]:
     return [(words[2], words[3:]) for words in found if words[2] not in ("pytest", "venv")]
 
 
-def bundle_parser(arguments: list[str]) -> tuple[argparse.ArgumentParser, list[str]]:
-    """The parser of a model_bundle command, and the arguments that are its own."""
-    kinds = {("build", command.name): command for command in BUILD_KINDS}
-    kinds |= {(command.name,): command for command in COMMANDS}
-    path = next(path for path in kinds if tuple(arguments[: len(path)]) == path)
-    parser = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    kinds[path].add_flags(parser)
-    return parser, arguments[len(path) :]
-
-
 def check(module: str, arguments: list[str]) -> None:
     """Parses a command as it would be parsed, down to Beam's own flags; of scripts, that they are there."""
     if module == "model_bundle":
-        parser, own = bundle_parser(arguments)
-        parser.parse_args(own)
+        bundle_parser().parse_args(arguments)
     elif module in JOBS:
         flags, rest = JOBS[module]().parse_known_args(arguments)
         pipeline_options(flags.runner, rest, [])
@@ -103,8 +110,10 @@ def test_commands_parse(module: str, arguments: list[str]) -> None:
 def test_wrong_commands_would_be_noticed() -> None:
     with pytest.raises(UsageError, match="--inptu"):
         check("beam_jobs.embed", ["--inptu", "a.txt"])
-    with pytest.raises(SystemExit):
+    with pytest.raises(model_bundle.errors.UsageError, match="--outptu"):
         check("model_bundle", ["build", "bert", "source", "--output", "b", "--outptu", "c"])
+    with pytest.raises(UsageError, match="--tpo"):
+        check("beam_jobs.search", ["out", "--query", "x", "--tpo", "3"])
 
 
 @pytest.mark.parametrize(("word", "ends_with"), [("beam_jobs.embed", "--output out"), ("pytest", "pytest")])
@@ -138,21 +147,14 @@ def our_flags() -> set[str]:
     return {option for parser in parsers for action in parser._actions for option in action.option_strings}
 
 
-@pytest.mark.parametrize("job", JOBS)
-def test_every_flag_is_documented(job: str) -> None:
-    page = (ROOT / "docs" / job.replace("beam_jobs.", "")).with_suffix(".md").read_text(encoding="utf-8")
-    flags = {option for action in JOBS[job]()._actions for option in action.option_strings}
-    assert cells(section(page, "## Flags")) == flags - {"-h", "--help"}
+@pytest.mark.parametrize("command", [*JOBS, *TOOLS])
+def test_every_flag_is_documented(command: str) -> None:
+    page = (DOCS / FLAG_PAGES[command]).read_text(encoding="utf-8")
+    flags = {option for action in (JOBS | TOOLS)[command]()._actions for option in action.option_strings}
+    assert cells(section(page, "## Flags")) == flags - {"-h", "--help", "--version"}
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-def test_every_flag_of_a_tool_is_documented(tool: str) -> None:
-    page = (ROOT / "docs" / tool.replace("beam_jobs.", "")).with_suffix(".md").read_text(encoding="utf-8")
-    flags = {option for action in TOOLS[tool]()._actions for option in action.option_strings}
-    assert cells(section(page, "## Flags")) == flags - {"-h", "--help"}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", DOC_PAGES, ids=lambda page: page.name)
 def test_flags_named_in_text_exist(page: Path) -> None:
     named = set(re.findall(r"`(--\w+)[^`]*`", page.read_text(encoding="utf-8")))
     assert {flag for flag in named - our_flags() if not is_of_beam(flag)} == set()
@@ -189,7 +191,7 @@ def reasons_in_code() -> set[str]:
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             found += node.args[REASON_AT[name] :][:1] if name in REASON_AT else []
-        elif isinstance(node, ast.FunctionDef) and node.name in ("_unfit", "_reason"):
+        elif isinstance(node, ast.FunctionDef) and node.name in ("rejection_reason", "_reason"):
             found += [
                 child.value for child in ast.walk(node) if isinstance(child, ast.Return) and child.value
             ]
@@ -202,23 +204,23 @@ def reasons_in_code() -> set[str]:
 
 
 def test_every_reason_is_documented() -> None:
-    letters, _, files = section(EMBED_PAGE, "## Dead letters").partition("**Dead files.**")
+    letters, _, files = DEAD_LETTERS_PAGE.partition("\n## Dead files\n")
     assert reasons_in_code() == cells(letters, column=1) | cells(files)
 
 
 @pytest.mark.parametrize(
-    ("heading", "names"),
+    ("page", "names"),
     [
-        ("## Manifest", RunManifest.model_fields),
-        ("## Manifest", RunCounts.model_fields),
-        ("## Manifest", RunFile.model_fields),
-        ("## Manifest", DeadFileEntry.model_fields),
-        ("## Dead letters", DEAD_LETTER_SCHEMA.names),
-        ("## Files of a run", [*SCHEMA.names, *WORD_COLUMNS, *WINDOW_COLUMNS]),
+        ("manifest.md", RunManifest.model_fields),
+        ("manifest.md", RunCounts.model_fields),
+        ("manifest.md", RunFile.model_fields),
+        ("manifest.md", DeadFileEntry.model_fields),
+        ("dead-letters.md", DEAD_LETTER_SCHEMA.names),
+        ("run-files.md", [*SCHEMA.names, *WORD_COLUMNS, *WINDOW_COLUMNS]),
     ],
 )
-def test_every_field_is_documented(heading: str, names: list[str]) -> None:
-    text = section(EMBED_PAGE, heading)
+def test_every_field_is_documented(page: str, names: list[str]) -> None:
+    text = (DOCS / "reference" / page).read_text(encoding="utf-8")
     assert [name for name in names if f"`{name}`" not in text] == []
 
 
@@ -253,10 +255,46 @@ def test_links_resolve(page: Path) -> None:
         assert not fragment or fragment in anchors(found), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_named_in_text_exist(page: Path) -> None:
+    folders = "beam_jobs|model_bundle|tests|launch|benchmarks|recipes|docs"
+    named = re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists() and "NAME" not in name] == []
+
+
+def messages_in_code() -> str:
+    """Every text of the packages, with … for what is filled in."""
+    files = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    for node in nodes:
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
+            texts.append("".join(map(str, parts)))
+    return "\n".join(texts)
+
+
+def test_messages_of_the_troubleshooting_page_are_in_the_code() -> None:
+    page = (DOCS / "how-to" / "troubleshooting.md").read_text(encoding="utf-8")
+    ours, _, _ = page.partition("\n## Other software\n")
+    messages = re.findall(r"^\| `(.+?)` \|", ours, re.MULTILINE)
+    assert len(messages) > 50
+    code = messages_in_code()
+    assert [message for message in messages if message not in code] == []
+
+
 def test_pages_named_in_code_exist() -> None:
     sources = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
-    named = {page for path in sources for page in re.findall(r"docs/[\w/]+\.md", path.read_text("utf-8"))}
+    named = {page for path in sources for page in re.findall(r"docs/[\w/-]+\.md", path.read_text("utf-8"))}
     assert [page for page in named if not (ROOT / page).exists()] == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    pages = [
+        page for page in DOCS.rglob("*.md") if page.parent.name != "decisions" and page.name != "README.md"
+    ]
+    assert [page.name for page in pages if f"({page.relative_to(DOCS)})" not in index] == []
 
 
 def test_every_decision_is_in_the_index() -> None:
@@ -267,7 +305,7 @@ def test_every_decision_is_in_the_index() -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run as the README's command writes it: document 17 and two others."""
+    """A run as the quickstart's command writes it: document 17 and two others."""
     folder = tmp_path / "vectors" / "news" / "embeddings"
     folder.mkdir(parents=True)
     vectors = vector_array(np.array([[1, 0], [0, 1], [0.8, 0.6]], np.float32), "float32")
@@ -283,7 +321,7 @@ def run(tmp_path: Path) -> Path:
 def test_the_query_for_neighbours_finds_them(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     duckdb = import_module("duckdb")
     monkeypatch.chdir(run)
-    (query,) = fenced(README, "sql")
+    (query,) = fenced(QUICKSTART, "sql")
     found = duckdb.sql(query).fetchall()
     assert [(name, text) for name, _, text in found] == [("near", "near"), ("far", "far")]
     assert [cosine for _, cosine, _ in found] == pytest.approx([0.8, 0.0])
@@ -303,14 +341,15 @@ def test_the_search_in_python_finds_the_nearest(
 
     monkeypatch.chdir(run)
     monkeypatch.setattr("model_bundle.inference.encoder.Encoder", Stub)
-    (block,) = fenced(README, "python")
-    exec(compile(block, "README.md", "exec"), {})
+    (block,) = fenced(QUICKSTART, "python")
+    exec(compile(block, "quickstart.md", "exec"), {})
     shown = capsys.readouterr().out
     assert shown.index("near") < shown.index("far") < shown.index("17")
 
 
 def test_no_page_holds_both_sides_of_a_merge() -> None:
     """Markdown takes conflict markers for text and shows them to readers."""
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
     marker = re.compile(r"^(<{7}|>{7}|={7}$)", re.MULTILINE)
-    assert not [str(page.relative_to(ROOT)) for page in pages if marker.search(page.read_text())]
+    assert not [
+        str(page.relative_to(ROOT)) for page in PAGES if marker.search(page.read_text(encoding="utf-8"))
+    ]

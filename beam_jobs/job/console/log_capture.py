@@ -1,8 +1,7 @@
-"""Which voice a command has, and that everything else that is said goes through it, too."""
+"""Selects text or JSON console output and routes logs, warnings and prints through it."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import logging
@@ -10,7 +9,10 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
-from beam_jobs.job.console.console import JsonVoice, Severity, TextVoice, Voice
+from beam_jobs.base.command import Parser
+from beam_jobs.errors import UsageError
+from beam_jobs.job.console.console import Console, JsonConsole, Severity, TextConsole
+from model_bundle.base.system_errors import explain_system_error
 
 LOG_FORMATS = ("text", "json")
 _SEVERITIES: tuple[tuple[int, Severity], ...] = (
@@ -22,28 +24,33 @@ _SEVERITIES: tuple[tuple[int, Severity], ...] = (
 
 
 @contextlib.contextmanager
-def speaking(argv: Sequence[str]) -> Iterator[Voice]:
-    """Returns the voice that ``--log_format`` asks for, and while inside lets logs speak with it.
+def open_console(argv: Sequence[str]) -> Iterator[Console]:
+    """Yields the console that ``--log_format`` selects, and routes logs through it meanwhile.
 
-    The flag is looked for before the others are understood, so that what is wrong with those is said in it,
-    too. In JSON, warnings of Python and what libraries print become objects as well.
+    The flag is read before all others, so that errors in those are printed in its format, too. In JSON,
+    Python's warnings and what libraries print become objects as well.
     """
     logging.getLogger("beam_jobs").setLevel(logging.INFO)
     if _asked_for(argv) != "json":
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        yield TextVoice()
+        logger = logging.getLogger("apache_beam.runners.common")
+        logger.addFilter(_is_news)
+        try:
+            yield TextConsole()
+        finally:
+            logger.removeFilter(_is_news)
         return
-    voice, root = JsonVoice(), logging.getLogger()
-    handler, others, level = _VoiceHandler(voice), root.handlers[:], root.level
+    console, root = JsonConsole(), logging.getLogger()
+    handler, others, level = _ConsoleHandler(console), root.handlers[:], root.level
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     try:
-        with contextlib.redirect_stderr(_Printed(voice)):
-            yield voice
-    except Exception as error:  # the edge of the process: what nobody foresaw is said, then it ends
+        with contextlib.redirect_stderr(_Printed(console)):
+            yield console
+    except Exception as error:  # the edge of the process: a bug is reported, then the process ends
         trace = "".join(traceback.format_exception(error))
-        voice.say(
+        console.print(
             "error", f"{type(error).__name__}: {error}", "CRITICAL", {"exit_code": 1, "stack_trace": trace}
         )
         raise SystemExit(1) from error
@@ -54,27 +61,32 @@ def speaking(argv: Sequence[str]) -> Iterator[Voice]:
 
 
 def _asked_for(argv: Sequence[str]) -> str:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser = Parser(add_help=False)
     parser.add_argument("--log_format", default="text")
     try:
         found: str = parser.parse_known_args(list(argv))[0].log_format
-    except argparse.ArgumentError:  # said properly when all flags are read
+    except UsageError:  # reported when all flags are read
         return "text"
     return found
 
 
-class _VoiceHandler(logging.Handler):
-    """Says what is logged."""
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a record is not Beam's traceback of a full disk or the like, of which the job's error tells."""
+    return not (record.exc_info and record.exc_info[1] and explain_system_error(record.exc_info[1]))
 
-    def __init__(self, voice: JsonVoice) -> None:
+
+class _ConsoleHandler(logging.Handler):
+    """Prints log records."""
+
+    def __init__(self, console: JsonConsole) -> None:
         super().__init__()
-        self._voice = voice
+        self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
         facts = {"logger": record.name}
         if record.exc_info and record.exc_info[1] is not None:
             facts["stack_trace"] = "".join(traceback.format_exception(*record.exc_info))
-        self._voice.say("log", record.getMessage(), severity_of(record.levelno), facts)
+        self._console.print("log", record.getMessage(), severity_of(record.levelno), facts)
 
 
 def severity_of(level: int) -> Severity:
@@ -83,10 +95,10 @@ def severity_of(level: int) -> Severity:
 
 
 class _Printed(io.TextIOBase):
-    """A standard error whose lines become objects. Threads may share it; what they print at once may mix."""
+    """A standard error whose lines become objects. Threads may share it; simultaneous prints may mix."""
 
-    def __init__(self, voice: JsonVoice) -> None:
-        self._voice = voice
+    def __init__(self, console: JsonConsole) -> None:
+        self._console = console
         self._begun = ""
 
     def writable(self) -> bool:
@@ -99,5 +111,5 @@ class _Printed(io.TextIOBase):
         *lines, self._begun = (self._begun + text).split("\n")
         for line in lines:
             if line.strip():
-                self._voice.say("output", line.strip())
+                self._console.print("output", line.strip())
         return len(text)

@@ -1,82 +1,48 @@
-"""The live line: what has been done so far, from counters in this process or from the runner's metrics."""
+"""The live line: progress so far, from counters in this process or the runner's metrics."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
 from beam_jobs.base import metrics
-from beam_jobs.job.console.console import Voice
+from beam_jobs.base.units import count, format_duration
+from beam_jobs.job.console.console import Console
 
-# Without a terminal a line a minute is enough for a log, and tells that the job lives.
+# Counters that show that documents have come out of the job.
+_RESULTS = {metrics.DOCUMENTS_ENCODED, metrics.DOCUMENTS_REUSED, metrics.DOCUMENTS_DEAD}
+# Without a terminal one line per minute is enough for a log, and shows that the job is alive.
 _LOG_SECONDS = 60.0
 _TERMINAL_SECONDS = 0.5
 
 
-class Tally:
-    """Counts of one job in this process, added to by all its threads."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._lock = Lock()
-
-    def add(self, name: str, count: int) -> None:
-        """Adds to a counter."""
-        with self._lock:
-            self._counts[name] += count
-
-    def read(self) -> dict[str, int]:
-        """Returns all counters as they are now."""
-        with self._lock:
-            return dict(self._counts)
-
-
-# A job's steps and its live line find each other here when they share a process: steps are pickled, so they
-# can carry only a name. In another process nothing is registered and counting does nothing.
-_tallies: dict[str, Tally] = {}
-
-
-def open_tally(job: str) -> Tally:
-    """Starts to count a job in this process."""
-    return _tallies.setdefault(job, Tally())
-
-
-def close_tally(job: str) -> None:
-    """Forgets a job."""
-    _tallies.pop(job, None)
-
-
-@dataclass(frozen=True)
-class ProgressSink:
-    """What a step adds its counts to. Pickles as the job's name."""
-
-    job: str
-
-    def add(self, name: str, count: int) -> None:
-        """Adds to a counter where somebody watches."""
-        tally = _tallies.get(self.job)
-        if tally is not None:
-            tally.add(name, count)
-
-
-def describe(counts: Mapping[str, int], seconds: float, total_bytes: int | None) -> str:
-    """Says on one line how far a job is.
+def describe(
+    counts: Mapping[str, int],
+    seconds: float,
+    total_bytes: int | None,
+    waiting_for: str = "importing TensorFlow and loading the model",
+) -> str:
+    """Returns one line on how far a job is; before there is a result, on what it waits for.
 
     >>> describe({"encoded_documents": 900, "encoded_tokens": 45000, "padded_tokens": 50000,
     ...           "dead_documents": 2, "input_bytes": 500}, 10.0, 1000)
     '900 documents · 4,500 tokens/s · padding 10 % · 2 dead · 50 % read · 0:10 left'
     """
-    if not counts:  # the model is loading, or workers in other processes count
-        return f"{clock(seconds)} since the start, no counts yet"
+    if not counts:
+        return f"{waiting_for} · {format_duration(seconds)}"
+    if not counts.keys() & _RESULTS:
+        num_read = count(counts.get(metrics.DOCUMENTS_READ, 0), "document")
+        return f"{num_read} read, computing the first batch · {format_duration(seconds)}"
     documents, tokens = counts.get(metrics.DOCUMENTS_ENCODED, 0), counts.get(metrics.TOKENS, 0)
     reused = counts.get(metrics.DOCUMENTS_REUSED, 0)
     padded = counts.get(metrics.PADDED_TOKENS, 0)
-    parts = [f"{documents:,} documents", f"{tokens / max(seconds, 1e-9):,.0f} tokens/s"]
+    parts = [
+        count(documents, "document"),
+        f"{tokens / max(seconds, 1e-9):,.0f} tokens/s",
+    ]
     if padded:
         parts.append(f"padding {100 * (1 - tokens / padded):.0f} %")
     if reused:
@@ -87,51 +53,43 @@ def describe(counts: Mapping[str, int], seconds: float, total_bytes: int | None)
         share = min(read / total_bytes, 1.0)
         parts.append(f"{share:.0%} read".replace("%", " %"))
         if documents or reused:
-            parts.append(f"{clock(seconds * (1 - share) / share)} left")
+            parts.append(f"{format_duration(seconds * (1 - share) / share)} left")
     return " · ".join(parts)
 
 
-def clock(seconds: float) -> str:
-    """Writes a duration as ``m:ss`` or ``h:mm:ss``.
-
-    >>> clock(75), clock(3675)
-    ('1:15', '1:01:15')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 class LiveLine:
-    """Shows progress while a job runs: a line that changes on a terminal, a line a minute elsewhere.
+    """Shows progress while a job runs: a live line on a terminal, one line per minute elsewhere.
 
     Args:
-        read: gives the counts as they are now.
-        total_bytes: size of the input, where it is known.
-        voice: says it.
+        read: returns the current counts.
+        total_bytes: size of the input; None where it is unknown.
+        console: prints it.
         clock: seconds, of which differences count.
         pause: waits for some seconds, or until the event is set, and returns whether it was.
+        waiting_for: what the job does before it counts anything.
     """
 
     def __init__(
         self,
         read: Callable[[], Mapping[str, int]],
         total_bytes: int | None,
-        voice: Voice,
+        console: Console,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[Event, float], bool] = Event.wait,
+        waiting_for: str = "importing TensorFlow and loading the model",
     ) -> None:
         self._read = read
         self._total_bytes = total_bytes
-        self._voice = voice
+        self._console = console
         self._clock = clock
         self._pause = pause
+        self._waiting_for = waiting_for
         self._started = clock()
         self._stop = Event()
         self._thread = Thread(target=self._show, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
-        """Starts to show."""
+        """Starts the thread that shows progress."""
         self._thread.start()
         return self
 
@@ -141,18 +99,18 @@ class LiveLine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stops, and clears the line on a terminal."""
+        """Stops it, and clears the line on a terminal."""
         self._stop.set()
         self._thread.join()
-        if self._voice.is_live:
-            self._voice.draw("")
+        if self._console.is_live:
+            self._console.draw("")
 
     def _show(self) -> None:
-        while not self._pause(self._stop, _TERMINAL_SECONDS if self._voice.is_live else _LOG_SECONDS):
+        while not self._pause(self._stop, _TERMINAL_SECONDS if self._console.is_live else _LOG_SECONDS):
             counts, seconds = self._read(), self._clock() - self._started
-            line = describe(counts, seconds, self._total_bytes)
-            if self._voice.is_live:
-                self._voice.draw(line)
+            line = describe(counts, seconds, self._total_bytes, self._waiting_for)
+            if self._console.is_live:
+                self._console.draw(line)
             else:
                 facts = {"counters": dict(counts), "elapsed_seconds": round(seconds, 1)}
-                self._voice.say("progress", line, facts=facts | {"total_bytes": self._total_bytes})
+                self._console.print("progress", line, facts=facts | {"total_bytes": self._total_bytes})

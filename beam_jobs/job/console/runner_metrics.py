@@ -1,4 +1,4 @@
-"""Jobs whose workers are elsewhere: where to look, and what their runner reports here."""
+"""Jobs with remote workers: where to monitor them, and the counters that their runner reports here."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from beam_jobs.base import metrics
 _POLL_SECONDS = 5.0
 
 
-class RunnerCounts:
-    """Asks a runner for the job's counters, not more often than it likes.
+class RunnerMetrics:
+    """The counters of a job, queried from its runner every few seconds at most.
 
-    Some runners tell them while a job runs (Dataflow), some when it has ended, some never.
+    Some runners report them while a job runs (Dataflow), some when it has ended, some never.
 
     Args:
-        result: what the runner gave when the job was started.
+        result: what the runner returned when the job was started.
     """
 
     def __init__(self, result: Any) -> None:
@@ -30,20 +30,20 @@ class RunnerCounts:
         self._counts: dict[str, int] = {}
 
     def __call__(self) -> dict[str, int]:
-        """Returns the counters as they are now, or as they were a moment ago."""
+        """Returns the counters, at most a few seconds old."""
         return self.ask() if time.monotonic() - self._asked >= _POLL_SECONDS else self._counts
 
     def ask(self) -> dict[str, int]:
-        """Returns the counters as they are now, as far as the runner tells."""
+        """Returns the current counters, as far as the runner reports them."""
         self._asked = time.monotonic()
-        # A job must not end because it could not be watched; there may be counts next time.
+        # A job must not fail because its counters could not be queried; they may be there next time.
         with contextlib.suppress(Exception):
             self._counts = _query(self._result)
         return self._counts
 
 
 def _query(result: Any) -> dict[str, int]:
-    # Of a copy: runners of Beam's portable kind keep the first answer and give it again and again.
+    # A copy: Beam's portable runners cache the first answer in the result.
     counters = copy.copy(result).metrics().query().get("counters", [])
     found: Counter[str] = Counter()
     for counter in counters:  # one for each step that counts under a name
@@ -52,24 +52,24 @@ def _query(result: Any) -> dict[str, int]:
     return dict(found)
 
 
-def where_to_look(options: Any, result: Any = None) -> str:
-    """Says on one line where the work of workers elsewhere can be seen.
+def monitoring_hint(options: Any, result: Any = None) -> str:
+    """Returns one line that says where remote workers can be monitored.
 
     Args:
         options: Beam's pipeline options.
-        result: what the runner gave when the job was started, where it has been.
+        result: what the runner returned when the job was started; None before.
     """
     runner = options.view_as(StandardOptions).runner.rpartition(".")[2]
     place = _place(runner.lower(), options, result)
     return (
-        f"The workers of {runner} are other processes: what they do shows {place}. Here stands what the "
-        "runner tells; some tell counts only at the end. What is counted: docs/monitoring.md."
+        f"The workers of {runner} are other processes; monitor them {place}. Shown here is what the runner "
+        "reports; some report counts only at the end. The counters: docs/how-to/monitoring.md."
     )
 
 
 def _place(runner: str, options: Any, result: Any) -> str:
     if runner == "fnapirunner":
-        return "when they have ended"
+        return "in their logs"
     # A template that was written has no job yet.
     if runner == "dataflowrunner" and hasattr(result, "job_id") and getattr(result, "has_job", True):
         cloud = options.view_as(GoogleCloudOptions)
@@ -83,11 +83,11 @@ def _place(runner: str, options: Any, result: Any) -> str:
     return "in the runner's own page or log"
 
 
-def counters_line(counts: dict[str, int]) -> str:
-    """Writes counters on one line, in the order of the table of metrics.
+def format_counters(counts: dict[str, int]) -> str:
+    """Formats counters on one line, in the order of ``metrics.ALL``.
 
-    >>> counters_line({"encoded_documents": 900, "input_bytes": 500})
+    >>> format_counters({"encoded_documents": 900, "input_bytes": 500})
     'input_bytes 500, encoded_documents 900'
     """
     named = [f"{name} {counts[name]:,}" for name in metrics.ALL if name in counts]
-    return ", ".join(named) or "the runner tells none"
+    return ", ".join(named) or "the runner reports none"

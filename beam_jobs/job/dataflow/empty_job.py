@@ -8,12 +8,12 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 
-from beam_jobs.job.console.console import Voice
+from beam_jobs.job.console.console import Console
 
 _logger = logging.getLogger(__name__)
 
 
-def end_without_run(why: str, options: Any, voice: Voice) -> int:
+def end_without_run(why: str, options: Any, console: Console) -> int:
     """Prints why there is no run and returns the exit code 0.
 
     A template launch counts as failed unless it submits a job, so there an empty job is submitted that logs
@@ -22,9 +22,9 @@ def end_without_run(why: str, options: Any, voice: Voice) -> int:
     Args:
         why: the message, a sentence.
         options: Beam's pipeline options.
-        voice: where it is printed.
+        console: where it is printed.
     """
-    voice.say("summary", why)
+    console.print("summary", why)
     if options.view_as(GoogleCloudOptions).template_location:
         pipeline = beam.Pipeline(options=options)
         _ = (

@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import (
 
 from beam_jobs.base.units import count
 from beam_jobs.errors import UsageError
-from beam_jobs.job.console.console import Voice
+from beam_jobs.job.console.console import Console
 from beam_jobs.job.flags.beam import is_in_process
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.settings import EncodeSettings
@@ -77,14 +77,14 @@ class WorkerSettings:
         return f"{self.machine_type}, {self.disk_gb} GB disk, at least {self.min_ram_gb} GB memory, {shared}"
 
 
-def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, voice: Voice) -> JobPlan:
+def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, console: Console) -> JobPlan:
     """Fits remote workers to the bundle and puts it where they can load it.
 
     Args:
         plan: the resolved job.
         flags: the parsed flags.
         options: Beam's pipeline options; for Dataflow, settings left unset are filled in.
-        voice: where the chosen settings are printed.
+        console: where the chosen settings are printed.
 
     Returns:
         The plan for those workers.
@@ -96,8 +96,8 @@ def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, voic
         settings = fit_workers(bundle_bytes(plan.encode), options)
         plan = _in_one_process(plan, settings)
         apply_settings(settings, options)
-        voice.say("workers", f"workers: {settings.line}")
-    return share_bundle(plan, flags, options, voice)
+        console.print("workers", f"workers: {settings.line}")
+    return share_bundle(plan, flags, options, console)
 
 
 def bundle_bytes(settings: EncodeSettings) -> int:
@@ -188,14 +188,14 @@ def _size_of(machine: str) -> tuple[int, int] | None:
     return num_vcpus, num_vcpus * _GB_PER_VCPU[match["kind"]] * 1_000_000_000
 
 
-def share_bundle(plan: JobPlan, flags: argparse.Namespace, options: Any, voice: Voice) -> JobPlan:
+def share_bundle(plan: JobPlan, flags: argparse.Namespace, options: Any, console: Console) -> JobPlan:
     """Uploads a bundle that only this machine has to shared storage, under its digest.
 
     Args:
         plan: the resolved job.
         flags: the parsed flags.
         options: Beam's pipeline options.
-        voice: where its URL is printed.
+        console: where its URL is printed.
 
     Returns:
         The plan with the bundle's shared URL.
@@ -210,7 +210,7 @@ def share_bundle(plan: JobPlan, flags: argparse.Namespace, options: Any, voice: 
     from model_bundle.bundle.transfer import push_bundle
 
     url, num_sent = push_bundle(plan.encode.bundle, store)
-    voice.say("workers", f"bundle for the workers: {url} ({count(num_sent, 'file')} uploaded)")
+    console.print("workers", f"bundle for the workers: {url} ({count(num_sent, 'file')} uploaded)")
     place = {**plan.description.bundle, "place": url}
     return replace(
         plan, encode=replace(plan.encode, bundle=url), description=replace(plan.description, bundle=place)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from beam_jobs.base.command import Parser
 from beam_jobs.errors import UsageError
 
 # Beam 2.77's own DirectRunner tries to download another engine first; this is the engine it falls back to.
@@ -32,7 +32,7 @@ def is_in_process(runner: str) -> bool:
 
 
 def pipeline_options(runner: str, rest: Sequence[str], own_flags: Sequence[str]) -> Any:
-    """Makes Beam's options of the flags that are not ours.
+    """Builds Beam's options from the flags that are not ours.
 
     Args:
         runner: as given to ``--runner``.
@@ -44,28 +44,30 @@ def pipeline_options(runner: str, rest: Sequence[str], own_flags: Sequence[str])
     """
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    parser = _Parser(allow_abbrev=False, add_help=False)
-    for kind in _option_classes(PipelineOptions):
-        kind._add_argparse_args(parser)
+    parser = beam_parser()
     if runner.lower().rpartition(".")[2] in ("flinkrunner", "portablerunner"):
         for name in _FLINK_FLAGS:
             parser.add_argument(f"--{name}")
-    _, unknown = parser.parse_known_args(list(rest))
-    known = [*own_flags, *(o for action in parser._actions for o in action.option_strings)]
+    try:
+        _, unknown = parser.parse_known_args(list(rest))
+    except UsageError as error:
+        raise UsageError(f"A flag of Apache Beam: {str(error).partition('. See:')[0]}.") from error
+    known = [*own_flags, *parser.flag_names()]
     for flag in unknown:
         raise UsageError(_describe(flag, known))
     name = IN_PROCESS_RUNNER if is_in_process(runner) else runner
     return PipelineOptions([f"--runner={name}", *rest])
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises instead of leaving the process; two of Beam's option classes may share a flag."""
+def beam_parser() -> Parser:
+    """Builds a parser of all flags of Beam."""
+    from apache_beam.options.pipeline_options import PipelineOptions
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(conflict_handler="resolve", **settings)
-
-    def error(self, message: str) -> None:  # type: ignore[override]  # argparse declares NoReturn
-        raise UsageError(f"A flag of Beam's: {message}.")
+    # Two of Beam's option classes may share a flag.
+    parser = Parser(prog="Apache Beam", add_help=False, conflict_handler="resolve")
+    for kind in _option_classes(PipelineOptions):
+        kind._add_argparse_args(parser)
+    return parser
 
 
 def _option_classes(kind: Any) -> Iterator[Any]:

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from beam_jobs.base.config import ReadOptions
-from beam_jobs.base.units import count, size
-from beam_jobs.job.console.console import Voice
-from beam_jobs.job.console.progress_line import clock
+from beam_jobs.base.units import count, format_bytes, format_duration
+from beam_jobs.job.console.console import Console
 from beam_jobs.job.forecast.count import LengthCounter, Pace, ReadCounts, all_documents
 from beam_jobs.job.forecast.estimate import (
     FORECAST_NAME,
@@ -24,18 +23,19 @@ from beam_jobs.job.forecast.measure import Measurement, measure
 from beam_jobs.job.forecast.prices import DEFAULT_MACHINE_TYPE, find_machine, read_prices
 from beam_jobs.job.forecast.sample import InputSample, sample_input
 from beam_jobs.job.plan import plan_input
+from beam_jobs.job.summary import print_allowed
 from beam_jobs.pipeline.read.inspect import InputSummary
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.description import absolute
 from beam_jobs.report.sections import length_bars
 from beam_jobs.store import filesystem
+from beam_jobs.store.filesystem import absolute_path
 from model_bundle.base.machine import cpu_name, num_cores
 
 _BAR_CHARACTERS = 40
 _MAX_LINES = 16
 
 
-def forecast_job(flags: argparse.Namespace, options: Any, voice: Voice) -> int:
+def forecast_job(flags: argparse.Namespace, options: Any, console: Console) -> int:
     """Computes, saves and prints a forecast without starting or changing a run.
 
     Raises:
@@ -45,6 +45,7 @@ def forecast_job(flags: argparse.Namespace, options: Any, voice: Voice) -> int:
     machine = find_machine(table, flags.forecast_machine_type or DEFAULT_MACHINE_TYPE)
     read, summary, settings = plan_input(flags)
     sample = sample_input(summary, read)
+    print_allowed(settings, console)
     found = measure(settings, sample.documents, summary.kept_schema)
     counts = _count(flags.forecast, read, summary, settings, sample, found)
     here = time_here(counts, found, cpu_name(), num_cores())
@@ -59,9 +60,9 @@ def forecast_job(flags: argparse.Namespace, options: Any, voice: Voice) -> int:
         output=output_of(counts, found),
         dataflow=cost_of(here, machine, table, precision, _num_workers(options)),
     )
-    place = filesystem.join(absolute(flags.output), FORECAST_NAME)
+    place = filesystem.join(absolute_path(flags.output), FORECAST_NAME)
     filesystem.replace(place, (forecast.model_dump_json(indent=2) + "\n").encode())
-    voice.say(
+    console.print(
         "forecast", describe_forecast(forecast, place), facts={"forecast": forecast.model_dump(mode="json")}
     )
     return 0
@@ -127,10 +128,13 @@ def describe_forecast(forecast: Forecast, place: str) -> str:
             f"{count(here.num_measured_documents, 'document')} ("
             f"{here.machine}, {count(here.num_cores, 'core')})"
         ),
-        f"             {clock(here.seconds)} with start-up, {clock(here.model_seconds)} in the model",
         (
-            f"  output     {size(forecast.output.num_bytes)}: {count(forecast.output.num_rows, 'row')} of "
-            f"{forecast.output.bytes_per_row:,.0f} bytes"
+            f"             {format_duration(here.seconds)} with start-up, "
+            f"{format_duration(here.model_seconds)} in the model"
+        ),
+        (
+            f"  output     {format_bytes(forecast.output.num_bytes)}: "
+            f"{count(forecast.output.num_rows, 'row')} of {forecast.output.bytes_per_row:,.0f} bytes"
         ),
         (
             f"  Dataflow   {cloud.machine_type}, {cloud.vcpu_hours:,.2f} vCPU hours if its cores are as fast "

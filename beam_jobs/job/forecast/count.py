@@ -13,7 +13,7 @@ from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.checkpoint import BufferLimit
 from beam_jobs.pipeline.read.inspect import InputSummary
-from beam_jobs.pipeline.read.splits import plan_spans, read_span
+from beam_jobs.pipeline.read.splits import plan_splits, read_split
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.timeline import count_lengths
 from model_bundle.bundle.bundle import ModelBundle
@@ -140,8 +140,8 @@ class ReadCounts:
 def all_documents(summary: InputSummary, options: ReadOptions, counts: ReadCounts) -> Iterator[Document]:
     """Yields every document of the input and adds to ``counts`` what was read."""
     plan = summary.plan(options)
-    for span in plan_spans(summary.files, options):
-        for outcome in read_span(span, plan):
+    for split in plan_splits(summary.files, options):
+        for outcome in read_split(split, plan):
             if isinstance(outcome, DeadFile):
                 counts.num_dead_files += 1
                 continue

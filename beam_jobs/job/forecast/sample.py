@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.read.inspect import InputSummary
-from beam_jobs.pipeline.read.splits import plan_spans, read_span
-from beam_jobs.pipeline.read.types import FileInfo, ReadPlan, Span
-from beam_jobs.store.arrow_files import open_file
+from beam_jobs.pipeline.read.splits import plan_splits, read_split
+from beam_jobs.pipeline.read.types import FileInfo, FileSplit, ReadPlan
+from beam_jobs.store.filesystem import open_file
 
 # Number of positions in the input and bytes read at each: 10 MB in all. Files that cannot be split are read
 # from the beginning.
 _NUM_PLACES = 20
 _PLACE_BYTES = 512_000
-# Limits on the text kept, per position and in all: bound memory for highly compressed files.
+# FailureLimits on the text kept, per position and in all: bound memory for highly compressed files.
 _PLACE_TEXT_BYTES = 3_000_000
 _TEXT_BYTES = 60_000_000
 # Documents read per row group, which has no limit in bytes.
@@ -50,8 +50,8 @@ def sample_input(summary: InputSummary, options: ReadOptions) -> InputSample:
     plan, sample = summary.plan(options), InputSample()
     sample.is_whole = summary.total_bytes <= _NUM_PLACES * _PLACE_BYTES
     if sample.is_whole:
-        for span in plan_spans(summary.files, options):
-            _read(span, plan, sample, float("inf"))
+        for split in plan_splits(summary.files, options):
+            _read(split, plan, sample, float("inf"))
         sample.num_total = sample.num_records
     else:
         sample.num_total = round(_read_places(summary, plan, sample))
@@ -62,19 +62,19 @@ def sample_input(summary: InputSummary, options: ReadOptions) -> InputSample:
 
 def _read_places(summary: InputSummary, plan: ReadPlan, sample: InputSample) -> float:
     """Reads the positions and scales up by bytes; Parquet files state their number of rows."""
-    spans = list(_splits(summary.files, plan.options, summary.total_bytes))
-    max_bytes = _NUM_PLACES * _PLACE_BYTES / max(len(spans), 1)
+    splits = list(_splits(summary.files, plan.options, summary.total_bytes))
+    max_bytes = _NUM_PLACES * _PLACE_BYTES / max(len(splits), 1)
     seen = {"parquet": [0.0, 0.0], "other": [0.0, 0.0]}  # records and their bytes
     counted: set[FileInfo] = set()
-    for span in spans:
-        records, num_bytes = _read(span, plan, sample, max_bytes)
-        if span.file.format != "parquet":
+    for split in splits:
+        records, num_bytes = _read(split, plan, sample, max_bytes)
+        if split.file.format != "parquet":
             seen["other"][0] += records
             seen["other"][1] += num_bytes
-        elif span.file not in counted:
-            counted.add(span.file)
-            seen["parquet"][0] += _num_rows(span.file)
-            seen["parquet"][1] += span.file.size_bytes
+        elif split.file not in counted:
+            counted.add(split.file)
+            seen["parquet"][0] += _num_rows(split.file)
+            seen["parquet"][1] += split.file.size_bytes
     parquet = sum(file.size_bytes for file in summary.files if file.format == "parquet")
     total = {"parquet": parquet, "other": summary.total_bytes - parquet}
     return sum(total[kind] * records / max(size, 1) for kind, (records, size) in seen.items())
@@ -85,7 +85,7 @@ def _num_rows(file: FileInfo) -> int:
         return int(pq.ParquetFile(stream).metadata.num_rows)
 
 
-def _splits(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -> Iterator[Span]:
+def _splits(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -> Iterator[FileSplit]:
     """Yields the split at each position, each split once."""
     wanted = [int((index + 0.5) * total_bytes / _NUM_PLACES) for index in range(_NUM_PLACES)]
     first = 0
@@ -93,15 +93,15 @@ def _splits(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -
         here = [offset - first for offset in wanted if first <= offset < first + file.size_bytes]
         first += file.size_bytes
         if here:
-            spans = list(plan_spans([file], options, _PLACE_BYTES))
-            picked = {min(offset * len(spans) // file.size_bytes, len(spans) - 1) for offset in here}
-            yield from (spans[index] for index in sorted(picked))
+            splits = list(plan_splits([file], options, _PLACE_BYTES))
+            picked = {min(offset * len(splits) // file.size_bytes, len(splits) - 1) for offset in here}
+            yield from (splits[index] for index in sorted(picked))
 
 
-def _read(span: Span, plan: ReadPlan, sample: InputSample, max_bytes: float) -> tuple[int, float]:
+def _read(split: FileSplit, plan: ReadPlan, sample: InputSample, max_bytes: float) -> tuple[int, float]:
     """Reads a split up to ``max_bytes``; returns the number of records and their stored bytes."""
     meter, text_bytes, records = _Meter(), 0, 0
-    for outcome in read_span(span, plan, meter.add):
+    for outcome in read_split(split, plan, meter.add):
         if isinstance(outcome, DeadFile):
             continue
         records += 1
@@ -110,12 +110,12 @@ def _read(span: Span, plan: ReadPlan, sample: InputSample, max_bytes: float) -> 
         if isinstance(outcome, Document) and text_bytes < _max_text_bytes(max_bytes):
             sample.documents.append(outcome)
             text_bytes += len(outcome.text)
-        is_parquet = span.file.format == "parquet" and max_bytes != float("inf")
+        is_parquet = split.file.format == "parquet" and max_bytes != float("inf")
         if meter.used_bytes >= max_bytes or (is_parquet and records >= _GROUP_DOCUMENTS):
             sample.num_records += records
             return meter.used_records, meter.used_bytes
     sample.num_records += records
-    return records, span.file.size_bytes if span.end is None else span.end - span.start
+    return records, split.file.size_bytes if split.end is None else split.end - split.start
 
 
 class _Meter:

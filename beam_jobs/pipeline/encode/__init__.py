@@ -1,1 +1,1 @@
-"""Documents to rows: batches for the model, its results, dead letters."""
+"""Encodes documents: batches for the model, rows from its results, dead letters."""

@@ -1,4 +1,4 @@
-"""Equal texts are computed once: later ones get the rows of the first, which are kept for a while."""
+"""``DedupingEncodeDoFn``: computes equal texts once and copies the rows, from a bounded cache."""
 
 from __future__ import annotations
 
@@ -13,36 +13,38 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs.base import metrics
 from beam_jobs.base.records import DeadLetter, Document, text_sha256
-from beam_jobs.pipeline.encode.transform import DEAD_LETTERS, _EncodeDoFn, _unfit
-from beam_jobs.pipeline.incremental.previous_rows import PLACE_WIDTH, document_rows
-from beam_jobs.pipeline.incremental.reuse_by_index import parts_of, taken_over, with_counts
-from beam_jobs.pipeline.rows.make import REPEATED_KEY
+from beam_jobs.pipeline.encode.dofn import DEAD_LETTERS, EncodeDoFn, rejection_reason
+from beam_jobs.pipeline.rows.copied import PLACE_WIDTH, copy_rows, document_rows, split_by_size
+from beam_jobs.pipeline.rows.cost import REPEATED_KEY, with_counts
 
-# Rows that are kept: at 384 dimensions, those of 80,000 texts.
+# Rows in the cache: with 384 dimensions, those of 80,000 texts.
 _KEPT_BYTES = 128_000_000
-# Documents that wait for the rows of an equal text.
+# Documents waiting for the rows of an equal text.
 _MAX_WAITING = 1 << 16
 _MAX_WAITING_BYTES = 64_000_000
 
 
-class _DedupingEncodeDoFn(_EncodeDoFn):
-    """Lets only the first of equal texts go to the model.
+class DedupingEncodeDoFn(EncodeDoFn):
+    """Passes only the first of equal texts to the model.
 
-    What is kept is bounded: a text that comes again after very many others is computed again.
+    The cache is bounded: a text that recurs after very many others is computed again.
     """
 
     def setup(self) -> None:
+        """Creates the cache of rows."""
         super().setup()
         self._rows = RowCache(_KEPT_BYTES)
 
     def start_bundle(self) -> None:
+        """Empties the buffer and the list of waiting documents."""
         super().start_bundle()
         self._in_buffer: set[str] = set()
         self._repeats: list[tuple[Document, str]] = []
         self._repeats_bytes = 0
 
     def process(self, document: Document) -> Iterator[Any]:
-        if _unfit(document) is not None:
+        """Buffers a document with a new text; others wait for the rows of the first one."""
+        if rejection_reason(document) is not None:
             yield from super().process(document)
             return
         digest = text_sha256(document.text)
@@ -75,21 +77,21 @@ class _DedupingEncodeDoFn(_EncodeDoFn):
         self._rows.trim()
 
     def _repeated(self, repeats: list[tuple[Document, str]]) -> Iterator[pa.RecordBatch]:
-        """Makes the rows of documents whose text was computed for another one."""
+        """Yields the rows of documents whose text was computed for another document."""
         for old, documents, places in self._rows.find(repeats):
-            for part in parts_of(np.arange(len(documents)), places, old):
+            for part in split_by_size(np.arange(len(documents)), places, old):
                 some = [documents[at] for at in part]
-                rows, num_truncated = taken_over(some, old, places[part], self._schema)
+                rows, num_truncated = copy_rows(some, old, places[part], self._schema)
                 self._add(metrics.DOCUMENTS_ENCODED, len(some))
                 counts = {"num_documents": len(some), REPEATED_KEY: len(some), "num_truncated": num_truncated}
                 yield with_counts(rows, counts)
 
 
 class RowCache:
-    """Keeps the rows computed last, by the digest of their text.
+    """Keeps the most recently computed rows, by the digest of their text.
 
     Args:
-        max_bytes: what ``trim`` leaves at most.
+        max_bytes: maximum size after ``trim``.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -102,7 +104,7 @@ class RowCache:
         return digest in self._places
 
     def add(self, rows: pa.RecordBatch) -> None:
-        """Keeps a batch, which holds all rows of its documents."""
+        """Adds a batch, which has all rows of its documents."""
         starts, counts = document_rows(rows)
         digests = rows.column("text_sha256").take(pa.array(starts)).to_pylist()
         self._batches[self._next] = rows
@@ -114,7 +116,7 @@ class RowCache:
     def find(
         self, documents: list[tuple[Document, str]]
     ) -> Iterator[tuple[pa.RecordBatch, list[Document], np.ndarray]]:
-        """Returns for each batch the documents with rows in it, and int32[documents, 4] of row locations."""
+        """Yields each batch with its documents and their row locations, int32[documents, 4]."""
         wanted: dict[int, list[tuple[Document, int, int]]] = {}
         for document, digest in documents:
             number, start, count = self._places[digest]
@@ -125,7 +127,7 @@ class RowCache:
             yield self._batches[number], [document for document, _, _ in found], places
 
     def trim(self) -> None:
-        """Forgets the oldest rows until the rest fits."""
+        """Drops the oldest batches until the rest fits ``max_bytes``."""
         while self._num_bytes > self._max_bytes:
             number, rows = self._batches.popitem(last=False)
             self._num_bytes -= rows.nbytes

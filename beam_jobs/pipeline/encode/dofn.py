@@ -1,21 +1,47 @@
-"""A document that is too long, where the run was to fail then: which one it is."""
+"""``EncodeDoFn``: buffers documents, runs the model, yields rows and dead letters."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import sys
+import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from beam_jobs.base.records import Document
-from beam_jobs.errors import JobError
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+
+from beam_jobs.base import metrics
+from beam_jobs.base.progress import ProgressSink
+from beam_jobs.base.records import DeadLetter, Document, Stage, dead_letter
+from beam_jobs.base.units import count
+from beam_jobs.errors import JobError, UsageError
+from beam_jobs.pipeline.checkpoint import BufferLimit
+from beam_jobs.pipeline.global_window import in_global_window
+from beam_jobs.pipeline.rows.cost import READY_KEY, WEIGHTS_KEY, encoded_counts, with_cost
+from beam_jobs.pipeline.rows.make import check_range, check_words, make_rows
+from beam_jobs.pipeline.settings import EncodeSettings
+from model_bundle.base.machine import cpu_name, has_fast_bfloat16
+from model_bundle.bundle.manifest import Precision
 from model_bundle.errors import TextTooLongError
+from model_bundle.inference.results import TextFailure
+from model_bundle.inference.text_encoder import TextEncoder
+from model_bundle.runtime.isolated.runtime import IsolatedRuntime
+from model_bundle.runtime.shared import shared_runtime
+
+_logger = logging.getLogger(__name__)
+DEAD_LETTERS = "dead_letters"
 
 
 @contextlib.contextmanager
 def naming_long_document(documents: Sequence[Document]) -> Iterator[None]:
-    """Turns the encoder's error, which knows a position, into one that knows the document.
+    """Turns the encoder's error, which has the position in the batch, into one that names the document.
 
     Raises:
-        JobError: names the document, its tokens and what to do.
+        JobError: a document is too long and ``--on_long fail`` is set.
     """
     try:
         yield
@@ -23,6 +49,154 @@ def naming_long_document(documents: Sequence[Document]) -> Iterator[None]:
         document = documents[error.text_index]
         raise JobError(
             f"Document {document.doc_id} of {document.source} has {error.num_tokens} tokens, the limit is "
-            f"{error.max_tokens}, and --on_long fail ends the run there. Use --on_long windows, truncate or "
+            f"{error.max_tokens}, and --on_long fail ends the run. Use --on_long windows, truncate or "
             "dead_letter, or leave such documents out."
         ) from error
+
+
+class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
+    """Buffers documents and runs the model of the process on them; part of ``EncodeDocuments``."""
+
+    def __init__(
+        self, settings: EncodeSettings, schema: pa.Schema, num_kept: int, progress: ProgressSink | None
+    ) -> None:
+        self._settings = settings
+        self._schema = schema
+        self._progress = progress
+        self._num_kept = num_kept
+        self._max_buffer_bytes = settings.max_buffer_bytes
+        self._counters = {n: Metrics.counter(metrics.NAMESPACE, n) for n in metrics.ALL}
+
+    def setup(self) -> None:
+        """Starts without a model, which the first text loads."""
+        self._encoder: TextEncoder | None = None
+        self._limit = BufferLimit(self._settings.buffer_documents, self._settings.buffer_seconds)
+
+    def _load(self) -> TextEncoder:
+        """Loads the model for the first text: none is loaded if all rows are reused."""
+        settings = self._settings
+        bundle = settings.open_bundle()
+        runtime = shared_runtime(
+            bundle,
+            settings.request,
+            settings.num_threads,
+            isolate=settings.isolate_model,
+            measure_batches=settings.max_batch_tokens is None,
+        )
+        self._model = {
+            WEIGHTS_KEY: "constants" if runtime.unfrozen_reason is None else runtime.unfrozen_reason,
+            READY_KEY: str(round(1000 * runtime.ready_seconds)),
+        }
+        if settings.request.precision is Precision.BFLOAT16 and not has_fast_bfloat16():
+            self._add(metrics.SLOW_PRECISION_WORKERS, 1)
+            _logger.warning(
+                "This worker's processor (%s) has no bfloat16 instructions: --precision bfloat16 is "
+                "slower here than float32. Choose machines with AMX or AVX512-BF16.",
+                cpu_name(),
+            )
+        max_batch_tokens = settings.max_batch_tokens
+        if isinstance(runtime, IsolatedRuntime):
+            max_batch_tokens = max_batch_tokens or runtime.batch_tokens
+        return TextEncoder(bundle, runtime, max_batch_tokens)
+
+    def start_bundle(self) -> None:
+        """Empties the buffer."""
+        self._buffer: list[Document] = []
+        self._buffer_size = 0
+
+    def process(self, document: Document) -> Iterator[Any]:
+        """Buffers a document; yields rows and dead letters when the buffer is full."""
+        self._check(document)
+        fault = rejection_reason(document)
+        if fault is not None:
+            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, self._dead_letter(document, "prepare", *fault))
+            return
+        self._buffer.append(document)
+        self._buffer_size += _size(document)
+        if len(self._buffer) >= self._limit.documents or self._buffer_size >= self._max_buffer_bytes:
+            yield from self._flush()
+
+    def _check(self, document: Document) -> None:
+        if len(document.columns) != self._num_kept:
+            raise UsageError(
+                f"A document has {count(len(document.columns), 'kept column')}, but the rows have "
+                f"{self._num_kept}: "
+                "pass the schema of ReadDocuments to EncodeDocuments (kept=read.summary.kept_schema)."
+            )
+        if len(document.numbers) != len(self._settings.numeric_columns):
+            raise UsageError(
+                f"A document has {count(len(document.numbers), 'number')}, but the model takes "
+                f"{len(self._settings.numeric_columns)}: pass their columns to ReadDocuments "
+                "(ReadOptions(…, numeric_columns=settings.numeric_columns))."
+            )
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Computes what is left in the buffer."""
+        for output in self._flush():
+            yield in_global_window(output)
+
+    def _flush(self) -> Iterator[Any]:
+        documents, self._buffer, self._buffer_size = self._buffer, [], 0
+        if not documents:
+            return
+        if self._encoder is None:
+            self._encoder = self._load()
+        started = time.monotonic()
+        texts, table = [document.text for document in documents], self._table(documents)
+        with naming_long_document(documents):
+            encoded = self._encoder.encode_each(texts, table)
+        check_words(encoded)
+        check_range(encoded, self._settings.vector_dtype)
+        seconds = time.monotonic() - started
+        tokens_each = max(int(encoded.num_tokens.sum()), 1) / len(documents)
+        self._limit.computed(len(documents), seconds, round(self._encoder.tokens_at_once / tokens_each))
+        milliseconds = round(1000 * seconds)
+        for name, number in encoded_counts(encoded, milliseconds).items():
+            self._add(name, number)
+        failures = {failure.text_index: failure for failure in encoded.failures}
+        for index, failure in sorted(failures.items()):
+            letter = self._dead_letter(documents[index], "encode", failure.reason, self._message(failure))
+            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, letter)
+        alive = np.ones(len(documents), dtype=bool)
+        alive[list(failures)] = False
+        if alive.any():
+            rows = make_rows(documents, encoded, alive, self._schema, self._settings)
+            yield with_cost(rows, encoded, alive, milliseconds, self._model)
+
+    def _table(self, documents: list[Document]) -> np.ndarray | None:
+        """Returns the numeric model inputs as float64[documents, columns]."""
+        if not self._settings.numeric_columns:
+            return None
+        return np.array([document.numbers for document in documents], dtype=np.float64)
+
+    def _dead_letter(self, document: Document, stage: Stage, reason: str, message: str) -> DeadLetter:
+        self._add(metrics.DOCUMENTS_DEAD, 1)
+        return dead_letter(document, stage, reason, message, no_text=self._settings.no_text)
+
+    def _message(self, failure: TextFailure) -> str:
+        """Returns a failure's message; with ``--no_text``, without the model's own."""
+        if self._settings.no_text and failure.reason == "model_error":
+            return "The model failed on this text. Its message is omitted, because it may quote the text."
+        return failure.message
+
+    def _add(self, name: str, count: int) -> None:
+        self._counters[name].inc(count)
+        if self._progress is not None:
+            self._progress.add(name, count)
+
+
+def _size(document: Document) -> int:
+    """Estimates the memory of a document in bytes: its text, columns and numbers."""
+    values = [document.text, *document.columns, *document.numbers]
+    return sum(len(value) if isinstance(value, str | bytes) else sys.getsizeof(value) for value in values)
+
+
+def rejection_reason(document: Document) -> tuple[str, str] | None:
+    """Returns reason and message if a text cannot be passed to the model, otherwise None."""
+    if not document.text.strip():
+        return "blank_text", "The text is empty or only white space; there is nothing to embed."
+    try:
+        document.text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return "invalid_unicode", f"The text contains a lone surrogate at character {error.start}."
+    return None

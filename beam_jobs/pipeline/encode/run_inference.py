@@ -1,4 +1,4 @@
-"""A model bundle inside Beam's own ``RunInference``."""
+"""``BundleModelHandler``: a model bundle for Beam's own ``RunInference``."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ from model_bundle.runtime.shared import shared_runtime
 class BundleModelHandler(ModelHandler[str, PredictionResult, TextEncoder]):  # type: ignore[misc]  # untyped
     """Runs a bundle on texts: ``texts | RunInference(BundleModelHandler(settings))``.
 
-    Each text gives one ``PredictionResult`` with itself as ``example`` and float32[dim] as ``inference`` (a
-    dict of such arrays by column name where several layers were asked for), in the order of the batch. Inside
-    a batch texts are sorted by length and run under the token budget: Beam's batches can be large.
+    Each text becomes one ``PredictionResult`` with the text as ``example`` and float32[dim] as ``inference``
+    (with several layers, a dict of such arrays by column name), in the order of the batch. Within a batch,
+    texts are sorted by length and run under the token budget, so Beam's batches can be large.
 
-    RunInference has no dead letters of its own: a text that fails fails its batch, with an error that names
-    it. Put ``.with_exception_handling()`` behind it, or use ``EncodeDocuments``, where one bad text costs one
-    text.
+    RunInference has no dead letters: a failing text fails its batch, with an error that identifies it. Add
+    ``.with_exception_handling()``, or use ``EncodeDocuments``, where a bad text affects no other text.
 
     Args:
         settings: what to compute, see ``EncodeSettings.resolve``.
-        min_batch_size, max_batch_size: texts that Beam hands over at once.
+        min_batch_size, max_batch_size: texts per batch.
 
     Raises:
-        UsageError: the settings ask for rows of windows or words, or for classes, or the model takes
-            numbers, too.
+        UsageError: the settings ask for rows of windows or words, or for classes, or the model has
+            numeric inputs.
     """
 
     def __init__(
@@ -40,18 +39,18 @@ class BundleModelHandler(ModelHandler[str, PredictionResult, TextEncoder]):  # t
     ) -> None:
         if settings.request.rows is not Rows.DOCUMENT or settings.classes is not None:
             raise UsageError(
-                "BundleModelHandler gives one vector a text; EncodeDocuments gives words and classes, too."
+                "BundleModelHandler returns one vector per text; use EncodeDocuments for words and classes."
             )
         if settings.numeric_columns:
             raise UsageError(
-                "BundleModelHandler takes texts alone, and this model takes numbers beside them; use "
+                "BundleModelHandler takes only texts, but this model also has numeric inputs; use "
                 "EncodeDocuments."
             )
         super().__init__(min_batch_size=min_batch_size, max_batch_size=max_batch_size)
         self._settings = settings
 
     def load_model(self) -> TextEncoder:
-        """Opens the pinned bundle; the model itself is the process's one."""
+        """Opens the pinned bundle; the model is shared within the process."""
         settings = self._settings
         bundle = settings.open_bundle()
         runtime = shared_runtime(bundle, settings.request, settings.num_threads)
@@ -63,8 +62,8 @@ class BundleModelHandler(ModelHandler[str, PredictionResult, TextEncoder]):  # t
         """Encodes a batch.
 
         Raises:
-            UsageError: arguments were given; there are none.
-            ModelRunError: a text failed; its position in the batch and the reason are named.
+            UsageError: ``inference_args`` is not empty.
+            ModelRunError: a text failed; with its position in the batch and the reason.
         """
         if inference_args:
             raise UsageError(f"BundleModelHandler takes no inference_args, got {sorted(inference_args)}.")
@@ -82,5 +81,5 @@ class BundleModelHandler(ModelHandler[str, PredictionResult, TextEncoder]):  # t
             yield PredictionResult(example=text, inference=inference, model_id=settings.bundle_digest)
 
     def get_metrics_namespace(self) -> str:
-        """The namespace of RunInference's own counters."""
+        """Returns the namespace of RunInference's counters."""
         return "beam_jobs"

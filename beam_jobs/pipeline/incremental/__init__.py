@@ -1,5 +1,6 @@
-"""Rows of earlier runs: finding them again by the digest of their text, and what changed since then.
+"""Incremental runs: reuse of earlier rows by the digest of their text, and changes since then.
 
-``runs`` says which earlier run is meant, ``plan`` whether its rows fit, ``index`` finds them by digest,
-``old_rows`` reads them, and ``reuse`` is the step of the pipeline.
+``previous_run`` finds the earlier run, ``plan`` decides whether its rows can be reused, ``digest_index``
+finds them by digest and ``previous_rows`` reads them. ``reuse_by_index`` and ``changes_by_index`` are the
+steps for workers on one machine, ``reuse_by_join`` and ``changes_by_join`` those for remote runners.
 """

@@ -1,4 +1,4 @@
-"""What is new, changed or gone since an earlier run; who applies it has the rows of a complete new run."""
+"""Finds added, changed and removed documents through an index, for workers on one machine."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pyarrow as pa
 
 from beam_jobs.errors import JobError
 from beam_jobs.pipeline.incremental.previous_documents import (
-    KnownDocuments,
+    PreviousDocuments,
     documents_of,
     id_digests,
     names_at,
     pair_digests,
 )
 from beam_jobs.pipeline.incremental.previous_rows import by_group
-from beam_jobs.pipeline.write.shard import Receipt
+from beam_jobs.store.receipt import Receipt
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
 CHANGES_SCHEMA = pa.schema(
@@ -28,21 +28,21 @@ _SENTINEL = "all receipts are in"
 
 
 class FindChanges(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
-    """Compares the rows that were written with those of an earlier run, when all are there.
+    """Compares all written rows with those of an earlier run.
 
-    For a worker on the machine that the index is on; takes the receipts of the rows and gives record batches
-    of ``CHANGES_SCHEMA``.
+    Runs on the machine with the index; takes the receipts of the rows and returns record batches of
+    ``CHANGES_SCHEMA``. Applying the changes to the earlier rows gives the rows of a complete new run.
 
     Args:
-        known_folder: see ``KnownDocuments``.
+        documents_folder: index folder, see ``PreviousDocuments``.
     """
 
-    def __init__(self, known_folder: str) -> None:
+    def __init__(self, documents_folder: str) -> None:
         super().__init__()
-        self._known_folder = known_folder
+        self._documents_folder = documents_folder
 
     def expand(self, receipts: Any) -> Any:
-        """Wires the step."""
+        """Builds the step."""
         sentinel = receipts.pipeline | "Sentinel" >> beam.Create([_SENTINEL])  # PCollection[str]
         paths = receipts | "Paths" >> beam.Map(_path_of)  # PCollection[str]
         return (
@@ -50,7 +50,7 @@ class FindChanges(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
             | "WithSentinel" >> beam.Flatten()  # PCollection[str]
             | "ToOneKey" >> beam.Map(_to_one_key)  # PCollection[tuple[int, str]]
             | "Gather" >> beam.GroupByKey()  # PCollection[tuple[int, Iterable[str]]]
-            | "Compare" >> beam.ParDo(_CompareDoFn(self._known_folder))  # PCollection[pa.RecordBatch]
+            | "Compare" >> beam.ParDo(_CompareDoFn(self._documents_folder))  # PCollection[pa.RecordBatch]
         )
 
 
@@ -63,32 +63,32 @@ def _to_one_key(path: str) -> tuple[int, str]:
 
 
 class _CompareDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Opens the index."""
+    """Opens the index and yields changes."""
 
-    def __init__(self, known_folder: str) -> None:
-        self._known_folder = known_folder
+    def __init__(self, documents_folder: str) -> None:
+        self._documents_folder = documents_folder
 
     def process(self, element: tuple[int, Iterable[str]]) -> Iterator[pa.RecordBatch]:
         paths = sorted(path for path in element[1] if path != _SENTINEL)
-        for names, change in find_changes(KnownDocuments(self._known_folder), paths):
+        for names, change in find_changes(PreviousDocuments(self._documents_folder), paths):
             columns = [pa.array(names, pa.string()), pa.array([change] * len(names), pa.string())]
             yield pa.RecordBatch.from_arrays(columns, schema=CHANGES_SCHEMA)
 
 
-def find_changes(known: KnownDocuments, paths: Sequence[str]) -> Iterator[tuple[list[str], str]]:
-    """Returns ids and what happened to them, each id once.
+def find_changes(previous: PreviousDocuments, paths: Sequence[str]) -> Iterator[tuple[list[str], str]]:
+    """Yields ids and their change, each id once.
 
-    An id is ``added`` where only the new rows have it, ``removed`` where only the earlier ones have, and
-    ``changed`` where the texts that it stands for are not the same.
+    An id is ``added`` if only the new rows have it, ``removed`` if only the earlier rows have it, and
+    ``changed`` if its texts differ.
 
     Args:
-        known: the earlier rows, with what was skipped since it is unchanged.
+        previous: the earlier documents, with those skipped as unchanged.
         paths: files with the new rows.
 
     Raises:
-        JobError: an id stands for several documents, of which some were skipped.
+        JobError: several documents have the same id and some of them were skipped.
     """
-    comparison = _Comparison(known)
+    comparison = _Comparison(previous)
     for path in paths:
         for _, documents in documents_of(path):
             yield from comparison.add(documents.ids, documents.text_digests)
@@ -96,20 +96,20 @@ def find_changes(known: KnownDocuments, paths: Sequence[str]) -> Iterator[tuple[
 
 
 class _Comparison:
-    """Notes which of the earlier documents were seen again."""
+    """Records which of the earlier documents occur again."""
 
-    def __init__(self, known: KnownDocuments) -> None:
-        self._known = known
-        num_pairs, num_ids = len(known.pairs), len(known.ids)
-        self._pair_seen = known.skipped_pairs[:num_pairs] > 0
-        self._id_seen = known.skipped_ids[:num_ids] > 0
-        self._told = np.zeros(num_ids, dtype=bool)
+    def __init__(self, previous: PreviousDocuments) -> None:
+        self._previous = previous
+        num_pairs, num_ids = len(previous.pairs), len(previous.ids)
+        self._pair_seen = previous.skipped_pairs[:num_pairs] > 0
+        self._id_seen = previous.skipped_ids[:num_ids] > 0
+        self._reported = np.zeros(num_ids, dtype=bool)
         self._added: set[str] = set()
 
     def add(self, ids: Sequence[str], text_digests: np.ndarray) -> Iterator[tuple[list[str], str]]:
-        """Takes new documents; tells which ids are added or changed."""
-        pairs = self._known.pairs.find(pair_digests(ids, text_digests))
-        places = self._known.ids.find(id_digests(ids))
+        """Adds new documents; yields ids that were added or changed."""
+        pairs = self._previous.pairs.find(pair_digests(ids, text_digests))
+        places = self._previous.ids.find(id_digests(ids))
         self._pair_seen[pairs[pairs >= 0]] = True
         self._id_seen[places[places >= 0]] = True
         added = list(dict.fromkeys(ids[int(at)] for at in np.flatnonzero(places < 0)))
@@ -118,28 +118,30 @@ class _Comparison:
         if added:
             yield added, ADDED
         changed = np.flatnonzero((places >= 0) & (pairs < 0))
-        yield from self._tell([ids[int(at)] for at in changed], places[changed], CHANGED)
+        yield from self._report([ids[int(at)] for at in changed], places[changed], CHANGED)
 
     def finish(self) -> Iterator[tuple[list[str], str]]:
-        """Tells of earlier documents that were not seen again."""
-        gone = self._known.pairs.places[np.flatnonzero(~self._pair_seen)]
+        """Yields the changes of earlier documents that do not occur again."""
+        gone = self._previous.pairs.places[np.flatnonzero(~self._pair_seen)]
         for (file, group), part in by_group(gone).items():
-            names = names_at(self._known.pairs.files[file], group, gone[part, 2])
-            places = self._known.ids.find(id_digests(names))
+            names = names_at(self._previous.pairs.files[file], group, gone[part, 2])
+            places = self._previous.ids.find(id_digests(names))
             seen = self._id_seen[places]
             for change, which in ((CHANGED, np.flatnonzero(seen)), (REMOVED, np.flatnonzero(~seen))):
-                yield from self._tell([names[at] for at in which], places[which], change)
+                yield from self._report([names[at] for at in which], places[which], change)
 
-    def _tell(self, names: Sequence[str], places: np.ndarray, change: str) -> Iterator[tuple[list[str], str]]:
+    def _report(
+        self, names: Sequence[str], places: np.ndarray, change: str
+    ) -> Iterator[tuple[list[str], str]]:
         _, first = np.unique(places, return_index=True)
-        fresh = [at for at in np.sort(first) if not self._told[places[at]]]
-        self._told[places[fresh]] = True
-        skipped = [names[at] for at in fresh if self._known.skipped_ids[places[at]]]
+        fresh = [at for at in np.sort(first) if not self._reported[places[at]]]
+        self._reported[places[fresh]] = True
+        skipped = [names[at] for at in fresh if self._previous.skipped_ids[places[at]]]
         if skipped:
             raise JobError(
-                f"--emit changes: the id {skipped[0]!r} stands for several documents, of which some changed "
-                "and some did not; whoever replaces rows by their id would lose one. Give every document an "
-                "id of its own, or use --emit all."
+                f"--emit changes: several documents have the id {skipped[0]!r}, and only some of them "
+                "changed, so replacing rows by id would lose one. Give every document a unique id, or use "
+                "--emit all."
             )
         if fresh:
             yield [names[at] for at in fresh], change

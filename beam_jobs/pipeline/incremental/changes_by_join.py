@@ -1,4 +1,4 @@
-"""What is new, changed or gone, by a join on ids: for runners whose workers are other machines."""
+"""Finds added, changed and removed documents by a join on ids, for remote runners."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs.base.records import Document, UnchangedDocuments
 from beam_jobs.pipeline.incremental.changes_by_index import ADDED, CHANGED, CHANGES_SCHEMA, REMOVED
-from beam_jobs.pipeline.incremental.previous_documents import KnownRun, changed_ids, documents_of
-from beam_jobs.pipeline.incremental.previous_rows import document_rows
+from beam_jobs.pipeline.incremental.previous_documents import PreviousFiles, changed_ids, documents_of
 from beam_jobs.pipeline.incremental.reuse_by_index import text_digest
+from beam_jobs.pipeline.rows.copied import document_rows
 
 if TYPE_CHECKING:
     from beam_jobs.pipeline.incremental.plan import ReusePlan
@@ -29,7 +29,7 @@ class _Row(NamedTuple):
 
 
 class _Gone(NamedTuple):
-    """A run so long ago changed or removed an id: rows that are older do not count."""
+    """A run ``age`` runs ago changed or removed an id: older rows do not count."""
 
     age: int
 
@@ -43,16 +43,16 @@ class _New(NamedTuple):
 _Entry = _Row | _Gone | _New
 
 
-class LeftOut(NamedTuple):
-    """What ``LeaveOutUnchanged`` gives."""
+class RemainingDocuments(NamedTuple):
+    """The outputs of ``DropUnchanged``."""
 
     documents: Any  # PCollection[Document]
     unchanged: Any  # PCollection[UnchangedDocuments]
     unchanged_pairs: Any  # PCollection[tuple[str, bytes]]
 
 
-class LeaveOutUnchanged(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
-    """Leaves documents out whose id stands for the same texts as before.
+class DropUnchanged(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
+    """Drops documents whose id has the same texts as before.
 
     Args:
         plan: names the earlier runs.
@@ -62,13 +62,15 @@ class LeaveOutUnchanged(beam.PTransform):  # type: ignore[misc]  # Beam is not t
         super().__init__()
         self._plan = plan
 
-    def expand(self, documents: Any) -> LeftOut:
-        """Wires the step."""
+    def expand(self, documents: Any) -> RemainingDocuments:
+        """Builds the step."""
         keyed = documents | "ById" >> beam.Map(_by_id)  # PCollection[tuple[str, Document]]
-        known = documents.pipeline | "Known" >> _ReadKnown(self._plan)  # PCollection[tuple[str, _Entry]]
+        previous = documents.pipeline | "Previous" >> _ReadPrevious(
+            self._plan
+        )  # PCollection[tuple[str, _Entry]]
         split = (
-            (keyed, known)
-            | "DocumentsAndKnown" >> beam.Flatten()  # PCollection[tuple[str, Document | _Entry]]
+            (keyed, previous)
+            | "DocumentsAndPrevious" >> beam.Flatten()  # PCollection[tuple[str, Document | _Entry]]
             | "MeetById" >> beam.GroupByKey()  # PCollection[tuple[str, Iterable[Document | _Entry]]]
             | "Choose" >> beam.FlatMapTuple(_choose).with_outputs(_UNCHANGED, main="documents")
         )  # documents: PCollection[Document]; unchanged: PCollection[tuple[str, bytes]]
@@ -77,17 +79,17 @@ class LeaveOutUnchanged(beam.PTransform):  # type: ignore[misc]  # Beam is not t
             | "Count" >> beam.combiners.Count.Globally()  # PCollection[int]
             | "AsCount" >> beam.Map(UnchangedDocuments)  # PCollection[UnchangedDocuments]
         )
-        return LeftOut(split.documents, unchanged, split[_UNCHANGED])
+        return RemainingDocuments(split.documents, unchanged, split[_UNCHANGED])
 
 
 class CompareRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
-    """Compares new rows with those of earlier runs; gives record batches of ``CHANGES_SCHEMA``.
+    """Compares new rows with those of earlier runs; returns record batches of ``CHANGES_SCHEMA``.
 
-    The same as ``FindChanges`` for workers that share no disk. Takes a tuple of collections of rows.
+    Does the same as ``FindChanges`` for workers without a shared disk. Takes a tuple of collections of rows.
 
     Args:
         plan: names the earlier runs.
-        unchanged_pairs: ids and digests of documents that were left out.
+        unchanged_pairs: ids and text digests of the dropped documents.
     """
 
     def __init__(self, plan: ReusePlan, unchanged_pairs: Any = None) -> None:
@@ -95,8 +97,10 @@ class CompareRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         self._plan, self._unchanged_pairs = plan, unchanged_pairs
 
     def expand(self, rows: Any) -> Any:
-        """Wires the step."""
-        parts = [rows[0].pipeline | "Known" >> _ReadKnown(self._plan)]  # PCollection[tuple[str, _Entry]]
+        """Builds the step."""
+        parts = [
+            rows[0].pipeline | "Previous" >> _ReadPrevious(self._plan)
+        ]  # PCollection[tuple[str, _Entry]]
         for number, part in enumerate(rows):
             parts.append(part | f"Pairs{number}" >> beam.FlatMap(_pairs_of))  # PCollection[tuple[str, _New]]
         if self._unchanged_pairs is not None:
@@ -111,8 +115,8 @@ class CompareRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         )
 
 
-class _ReadKnown(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
-    """Reads what earlier runs say of each id."""
+class _ReadPrevious(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
+    """Reads the entries of each id from earlier runs."""
 
     def __init__(self, plan: ReusePlan) -> None:
         super().__init__()
@@ -121,14 +125,15 @@ class _ReadKnown(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
     def expand(self, pipeline: Any) -> Any:
         return (
             pipeline
-            | "Files" >> beam.Create(_files_of(self._plan.known or ()))  # PCollection[tuple[str, int, bool]]
+            | "Files"
+            >> beam.Create(_files_of(self._plan.previous_files or ()))  # PCollection[tuple[str, int, bool]]
             | "Spread" >> beam.Reshuffle()  # PCollection[tuple[str, int, bool]]
             | "Read" >> beam.FlatMap(_entries_of, self._plan.same_settings)  # PCollection[tuple[str, _Entry]]
         )
 
 
-def _files_of(runs: Sequence[KnownRun]) -> list[tuple[str, int, bool]]:
-    """Returns paths, how many runs ago they were written, and whether they hold rows."""
+def _files_of(runs: Sequence[PreviousFiles]) -> list[tuple[str, int, bool]]:
+    """Returns paths with their age in runs, and whether they hold rows."""
     found = [(path, age, True) for age, run in enumerate(runs) for path in run.row_files]
     return found + [(path, age, False) for age, run in enumerate(runs) for path in run.change_files]
 
@@ -153,7 +158,7 @@ def _as_new(name: str, digest: bytes) -> tuple[str, _Entry]:
 
 
 def _valid_digests(entries: Iterable[Any]) -> set[bytes]:
-    """Returns the texts that an id stood for before."""
+    """Returns the digests of the texts that an id had before."""
     entries = [entry for entry in entries if isinstance(entry, _Row | _Gone)]
     newest = min((entry.age for entry in entries if isinstance(entry, _Gone)), default=None)
     rows = [entry for entry in entries if isinstance(entry, _Row)]

@@ -1,6 +1,6 @@
-"""A digest index: which row holds what, sorted by digest, in files that are mapped into memory.
+"""A memory-mapped index from digests to row locations, for workers on the same machine.
 
-Memory is that of the pages in use; on disk a document takes 60 bytes. Built for workers on the same machine.
+Only the pages in use take memory; on disk a document takes 60 bytes.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import numpy as np
 
 DIGEST_BYTES = 32
 _KEYS, _DIGESTS, _PLACES, _FILES = "keys.npy", "digests.npy", "places.npy", "files.json"
-# Rows that are moved at a time while sorting: bounds memory.
+# Rows moved at a time while sorting, to bound memory.
 _CHUNK = 1 << 20
-# Smaller files are read at once, which also works where there is nothing to map.
+# Smaller files are read instead of mapped; empty ones cannot be mapped.
 _SMALL_BYTES = 4096
 
 
 class DigestIndex:
-    """Finds entries by the sha256 they are stored under.
+    """Finds entries by their sha256.
 
     Args:
-        folder: as ``IndexWriter`` made it.
+        folder: folder written by ``IndexWriter``.
 
     Attributes:
-        files: paths that the first number of a place counts.
-        places: int32[entries, width], what is stored.
+        files: paths, which the first number of a place refers to.
+        places: int32[entries, width], the stored numbers.
     """
 
     def __init__(self, folder: str) -> None:
@@ -46,7 +46,7 @@ class DigestIndex:
             digests: uint8[wanted, 32].
 
         Returns:
-            int64[wanted], the position of an entry; -1 where there is none.
+            int64[wanted], the position of the entry; -1 if there is none.
         """
         wanted = keys_of(digests)
         found = np.full(len(wanted), -1, dtype=np.int64)
@@ -57,17 +57,17 @@ class DigestIndex:
             open_ = open_[self._keys[at[open_]] == wanted[open_]]
             equal = (self._digests[at[open_]] == digests[open_]).all(axis=1)
             found[open_[equal]] = at[open_[equal]]
-            open_ = open_[~equal]  # another digest that begins with the same eight bytes
+            open_ = open_[~equal]  # another digest with the same first eight bytes
             at[open_] += 1
         return found
 
 
 class IndexWriter:
-    """Gathers entries in files and sorts them at the end.
+    """Collects entries in files and sorts them at the end.
 
     Args:
-        folder: is made.
-        width: numbers that are stored with a digest.
+        folder: output folder, which is created.
+        width: numbers stored per digest.
     """
 
     def __init__(self, folder: str, width: int) -> None:
@@ -78,11 +78,11 @@ class IndexWriter:
         self._raw = [(self._root / f"{name}.raw").open("wb") for name in (_DIGESTS, _PLACES)]
 
     def __enter__(self) -> Self:
-        """Starts to gather."""
+        """Returns the writer."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes and removes what was gathered."""
+        """Closes and removes the unsorted files."""
         for stream in self._raw:
             stream.close()
             Path(stream.name).unlink(missing_ok=True)
@@ -94,7 +94,7 @@ class IndexWriter:
         self._number += len(digests)
 
     def finish(self, files: Iterable[str] = ()) -> DigestIndex:
-        """Sorts; of entries with one digest the first one stays."""
+        """Sorts the entries and writes the index; the first of several entries with one digest is kept."""
         for stream in self._raw:
             stream.flush()
         digests = _mapped(self._raw[0].name, np.uint8, DIGEST_BYTES, self._number)
@@ -110,21 +110,21 @@ class IndexWriter:
 
 
 def keys_of(digests: np.ndarray) -> np.ndarray:
-    """Returns uint64[n], the first eight bytes of uint8[n, 32], which sort as the digests do."""
+    """Returns the first eight bytes of uint8[n, 32] as uint64[n], which sort as the digests do."""
     return np.ascontiguousarray(digests[:, :8]).view(">u8").ravel().astype(np.uint64)
 
 
 def from_hex(column: bytes | memoryview, number: int) -> np.ndarray:
-    """Returns uint8[number, 32] of as many digests written one after another in hexadecimal digits.
+    """Parses concatenated hexadecimal digests to uint8[number, 32].
 
     Raises:
-        ValueError: something else than digits, or another number of them.
+        ValueError: not hexadecimal, or another number of digits.
     """
     return np.frombuffer(bytes.fromhex(bytes(column).decode("ascii")), np.uint8).reshape(number, DIGEST_BYTES)
 
 
 def _loaded(path: Path) -> np.ndarray:
-    """Maps an array; one without numbers cannot be mapped and is read."""
+    """Maps an array, or reads it if it is small."""
     array: np.ndarray = np.load(path) if path.stat().st_size < _SMALL_BYTES else np.load(path, mmap_mode="r")
     return array
 
@@ -140,7 +140,7 @@ def _chunks(array: np.ndarray) -> list[np.ndarray]:
 
 
 def _is_first(keys: np.ndarray, digests: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Tells of each entry in its order whether the one before has another digest."""
+    """Whether each entry, in sorted order, is the first with its digest: bool[entries]."""
     first = np.ones(len(order), dtype=bool)
     ordered = keys[order]
     same_key = np.flatnonzero(ordered[1:] == ordered[:-1]) + 1

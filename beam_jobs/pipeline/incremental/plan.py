@@ -1,18 +1,27 @@
-"""What a job takes over from earlier runs, as decided before any work."""
+"""Plans the reuse of earlier runs before any work, and builds the indexes for it."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
 
 from beam_jobs.base.config import WriteOptions
-from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.incremental.previous_documents import KnownRun
-from beam_jobs.pipeline.incremental.previous_rows import opened, taken_columns
+from beam_jobs.base.units import count
+from beam_jobs.errors import JobError, UsageError
+from beam_jobs.pipeline.incremental.previous_documents import PreviousFiles, index_documents
+from beam_jobs.pipeline.incremental.previous_rows import (
+    copied_columns,
+    index_rows,
+    open_parquet,
+    staged_files,
+)
 from beam_jobs.pipeline.incremental.previous_run import (
     LATEST,
     PreviousRun,
@@ -22,7 +31,6 @@ from beam_jobs.pipeline.incremental.previous_run import (
     find_previous,
     kind_of,
 )
-from beam_jobs.pipeline.incremental.resume import staged_files
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CLASSES, EMBEDDINGS, STAGING_DIR, PreviousEntry
@@ -32,17 +40,17 @@ Emit = Literal["all", "changes"]
 
 @dataclass(frozen=True)
 class ReusePlan:
-    """Earlier rows and documents, and what is done with them.
+    """Earlier rows and documents, and how they are used.
 
-    ``folder`` is a place on this machine for indexes. ``paths`` are files whose rows are taken over.
-    ``known`` are the runs to compare with, the newest first; None where nothing is compared.
-    ``same_settings`` is False where no earlier row can stay. ``by_join``: workers share no disk, so there are
-    no indexes. ``notes`` are what the user is told.
+    ``folder`` is a local folder for indexes. ``paths`` are files whose rows are reused. ``previous_files``
+    are those of the runs to compare with, the newest first; None without a comparison. ``same_settings`` is
+    False if no earlier row can be kept. ``by_join``: workers share no disk, so there are no indexes.
+    ``notes`` are shown to the user.
     """
 
     folder: str
     paths: tuple[str, ...] = ()
-    known: tuple[KnownRun, ...] | None = None
+    previous_files: tuple[PreviousFiles, ...] | None = None
     same_settings: bool = True
     previous: PreviousEntry | None = None
     emit: Emit = "all"
@@ -50,14 +58,14 @@ class ReusePlan:
     notes: tuple[str, ...] = ()
 
     @property
-    def index_folder(self) -> str:
-        """Where rows are found by the digest of their text."""
+    def rows_folder(self) -> str:
+        """Folder of the index of rows by the digest of their text."""
         return f"{self.folder}/texts"
 
     @property
-    def known_folder(self) -> str | None:
-        """Where earlier documents are found by their ids; None where nothing is compared, or by a join."""
-        return None if self.known is None or self.by_join else f"{self.folder}/documents"
+    def documents_folder(self) -> str | None:
+        """Folder of the index of earlier documents by id; None without a comparison, or with a join."""
+        return None if self.previous_files is None or self.by_join else f"{self.folder}/documents"
 
 
 def plan_reuse(
@@ -69,64 +77,69 @@ def plan_reuse(
     *,
     by_join: bool,
 ) -> ReusePlan | None:
-    """Decides which earlier rows a job may take over. Nothing is written.
+    """Decides which earlier rows a job can reuse; writes nothing.
 
     Args:
-        flags: as given; ``previous`` names the run.
-        write: where the new run goes; what an earlier attempt at it left is taken over, too.
-        encode: what it computes.
-        schema: of its rows.
-        num_kept: how many of their columns, the last ones, are the input's own.
+        flags: flags of the job; ``previous`` names the earlier run.
+        write: options of the new run; rows left by an earlier attempt at it are reused, too.
+        encode: settings of the encoding step.
+        schema: schema of the rows.
+        num_kept: number of kept input columns, which come last.
         by_join: workers share no disk with this machine.
 
+    Returns:
+        The plan; None if nothing can be reused or compared.
+
     Raises:
-        UsageError: there is no such run, or one that was named has nothing to take over.
+        UsageError: there is no such run, or none of its rows can be reused.
     """
     check_flags(flags, encode)
     if encode.numeric_columns:
         return None
-    columns = taken_columns(schema, num_kept)
+    columns = copied_columns(schema, num_kept)
     kind = EMBEDDINGS if encode.classes is None else CLASSES
     staged = staged_files(write, kind, encode, columns)
-    notes = (f"{len(staged)} files of an earlier attempt at this run",) if staged else ()
+    notes = (f"{count(len(staged), 'file')} of an earlier attempt at this run",) if staged else ()
     folder = "" if by_join else _folder(write)
     if flags.previous is None:
         return ReusePlan(folder, tuple(staged), by_join=by_join, notes=notes) if staged else None
     run = find_previous(flags.previous, write.output)
     if run is None:
         note = f"no finished run below {write.output} yet"
-        return ReusePlan(folder, tuple(staged), known=(), by_join=by_join, notes=(*notes, note))
+        return ReusePlan(folder, tuple(staged), previous_files=(), by_join=by_join, notes=(*notes, note))
     chain = chain_of(run)
     why = _obstacle(chain, encode, kind, columns, flags)
     return ReusePlan(
         folder,
         paths=(*staged, *(path for part in chain if not why for path in part.row_files)),
-        known=tuple(KnownRun(tuple(part.row_files), tuple(part.change_files)) for part in chain),
+        previous_files=tuple(
+            PreviousFiles(tuple(part.row_files), tuple(part.change_files)) for part in chain
+        ),
         same_settings=not why,
         previous=PreviousEntry(run_id=run.manifest.run_id, root=run.root),
         emit=flags.emit,
         by_join=by_join,
-        notes=(*notes, f"nothing can be taken over from {run.root}: {why}" if why else run.root),
+        notes=(*notes, f"nothing can be reused from {run.root}: {why}" if why else run.root),
     )
 
 
 def check_flags(flags: argparse.Namespace, encode: EncodeSettings) -> None:
-    """Refuses flags that do not fit together, or not the model.
+    """Rejects contradictory flags and those that do not fit the model.
 
     Raises:
-        UsageError: which, and what to do.
+        UsageError: with the flag and what to do.
     """
     if flags.previous is not None and encode.numeric_columns:
         raise UsageError(
-            f"--previous: the model takes the columns {list(encode.numeric_columns)} beside the text, and "
-            "rows are found by their text alone. Leave --previous out."
+            f"--previous: the model also takes the columns {list(encode.numeric_columns)}, but rows are "
+            "found by their text only. Leave --previous out."
         )
     if flags.emit == "changes" and flags.previous is None:
-        raise UsageError("--emit changes needs --previous: the run that the changes are relative to.")
+        raise UsageError("--emit changes needs --previous, the run that the changes are relative to.")
 
 
 def _folder(write: WriteOptions) -> str:
-    """Returns a folder on this machine; below the run where that is local, to leave nothing elsewhere."""
+    """Returns a folder for indexes: below the run if that is local, else a temporary one."""
     if "://" in write.output:
         return tempfile.mkdtemp(prefix="beam_jobs-")
     return filesystem.join(write.output, write.run_id, STAGING_DIR, f"index-{write.attempt_id}")
@@ -139,38 +152,69 @@ def _obstacle(
     columns: list[str],
     flags: argparse.Namespace,
 ) -> str:
-    """Says why no row of some runs can be taken over; empty where they can.
+    """Returns why no row of some runs can be reused; empty if they can.
 
     Raises:
-        UsageError: the same where that run was named, or it is no run of this kind, or it is damaged.
+        UsageError: the same for a run named by the user; the run has another kind of rows or is damaged.
     """
     run = chain[0]
     for part in chain:
         found = kind_of(part)
         if found not in (None, kind):
-            raise UsageError(f"--previous {run.root}: its rows are {found}, and this job writes {kind}.")
+            raise UsageError(f"--previous {run.root}: its rows are {found}, but this job writes {kind}.")
         check_whole(part)
     why = difference(run.manifest, encode.bundle_digest, encode.digest, vars(flags))
     why = why or _missing(chain, columns)
     if why and flags.emit == "changes":
         raise UsageError(
-            f"--emit changes: no row of {run.root} can stay as it is: {why}. Use the same settings, or "
-            "--emit all, which computes everything."
+            f"--emit changes: no row of {run.root} can be kept: {why}. Use the same settings, or --emit all, "
+            "which computes everything."
         )
     if why and run.is_named:
         raise UsageError(
-            f"--previous {flags.previous}: no row of it can be taken over: {why}. Use the same settings, or "
-            f"leave --previous out. (--previous {LATEST} goes on and computes everything.)"
+            f"--previous {flags.previous}: none of its rows can be reused: {why}. Use the same settings, or "
+            f"leave --previous out. (--previous {LATEST} continues and computes everything.)"
         )
     return why
 
 
 def _missing(chain: tuple[PreviousRun, ...], columns: list[str]) -> str:
-    """Says which columns the earlier rows lack; empty where they have all."""
+    """Returns which columns the earlier rows lack; empty if they have all."""
     for run in chain:
         for path in list(run.row_files)[:1]:
-            with opened(path) as parquet:
+            with open_parquet(path) as parquet:
                 missing = sorted(set(columns) - set(parquet.schema_arrow.names))
             if missing:
                 return f"its rows have no column {missing}"
     return ""
+
+
+@contextlib.contextmanager
+def indexed(plan: ReusePlan | None) -> Iterator[None]:
+    """Builds the indexes of a reuse plan on the launching machine, and removes them at the end.
+
+    Raises:
+        JobError: an earlier file cannot be read, or changes are ambiguous.
+    """
+    if plan is None or plan.by_join:
+        yield
+        return
+    try:
+        index_rows(plan.paths, plan.rows_folder)
+        if plan.documents_folder is not None:
+            repeated = index_documents(
+                plan.previous_files or (), plan.documents_folder, same_settings=plan.same_settings
+            )
+            _check_repeated(plan, repeated)
+        yield
+    finally:
+        shutil.rmtree(plan.folder, ignore_errors=True)
+
+
+def _check_repeated(plan: ReusePlan, repeated: int) -> None:
+    if repeated and plan.emit == "changes":
+        raise JobError(
+            f"--emit changes: the ids of the earlier run are not unique "
+            f"({count(repeated, 'repetition')}), so replacing rows by id would lose some. Give every "
+            "document a unique id, or use --emit all."
+        )

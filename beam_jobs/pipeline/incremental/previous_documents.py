@@ -1,4 +1,4 @@
-"""Which documents an earlier run has: ids, and ids with their texts, to tell what is new, changed or gone."""
+"""Indexes the documents of earlier runs by id and by id with text, to find changes."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.pipeline.incremental.digest_index import DIGEST_BYTES, DigestIndex, IndexWriter
-from beam_jobs.pipeline.incremental.previous_rows import GroupDocuments, group_documents, opened
+from beam_jobs.pipeline.incremental.previous_rows import GroupDocuments, group_documents, open_parquet
 
 _PAIRS, _IDS, _SKIPPED_PAIRS, _SKIPPED_IDS = "pairs", "ids", "skipped_pairs.u1", "skipped_ids.u1"
-# Where a document stands: file, row group, first row in it.
+# The location of a document: file, row group, first row in it.
 _PLACE_WIDTH = 3
 
 
 @dataclass(frozen=True)
-class KnownRun:
-    """The files of an earlier run: its rows, and what it says has changed since the run before it."""
+class PreviousFiles:
+    """The files of an earlier run: its rows, and its changes since the run before."""
 
     row_files: tuple[str, ...]
     change_files: tuple[str, ...]
 
 
-class KnownDocuments:
+class PreviousDocuments:
     """Finds documents of earlier runs.
 
     Args:
-        folder: as ``build_known`` made it.
+        folder: folder written by ``index_documents``.
 
     Attributes:
-        pairs: entries by ``pair_digests``, stored with their place.
-        ids: entries by ``id_digests``.
-        skipped_pairs, skipped_ids: uint8[entries], shared by all who opened the folder: 1 where a document
-            of the new input was found to be unchanged and is not written again.
+        pairs: index by ``pair_digests``, with locations.
+        ids: index by ``id_digests``.
+        skipped_pairs, skipped_ids: uint8[entries], shared by all processes that opened the folder: 1 if a
+            document of the new input is unchanged and not written again.
     """
 
     def __init__(self, folder: str) -> None:
@@ -47,11 +47,14 @@ class KnownDocuments:
         self.skipped_ids = np.memmap(root / _SKIPPED_IDS, np.uint8, mode="r+")
 
     def skip(self, ids: Sequence[str], text_digests: np.ndarray) -> np.ndarray:
-        """Notes which documents are unchanged, and gives bool[documents], which they are.
+        """Marks unchanged documents as skipped.
 
         Args:
-            ids: of the documents.
+            ids: ids of the documents.
             text_digests: uint8[documents, 32].
+
+        Returns:
+            bool[documents], whether a document is unchanged.
         """
         found = self.pairs.find(pair_digests(ids, text_digests))
         same = found >= 0
@@ -60,16 +63,16 @@ class KnownDocuments:
         return np.asarray(same)
 
 
-def build_known(runs: Sequence[KnownRun], folder: str, *, same_settings: bool) -> int:
-    """Indexes the documents that are valid after some runs.
+def index_documents(runs: Sequence[PreviousFiles], folder: str, *, same_settings: bool) -> int:
+    """Indexes the documents that are valid after a chain of runs.
 
     Args:
-        runs: the newest first; all but the last one hold changes only.
-        folder: is made.
-        same_settings: False where every text has to be computed again: no document is unchanged then.
+        runs: the newest first; all but the last one hold only changes.
+        folder: output folder, which is created.
+        same_settings: False if every text must be computed again, so that no document is unchanged.
 
     Returns:
-        How many documents have the id of another one.
+        The number of documents whose id repeats that of another one.
 
     Raises:
         JobError: a file cannot be read.
@@ -89,12 +92,12 @@ def build_known(runs: Sequence[KnownRun], folder: str, *, same_settings: bool) -
             number += len(places)
         num_pairs, num_ids = len(pairs.finish(paths)), len(ids.finish())
     for name, size in ((_SKIPPED_PAIRS, num_pairs), (_SKIPPED_IDS, num_ids)):
-        (root / name).write_bytes(bytes(max(size, 1)))  # nothing cannot be mapped
+        (root / name).write_bytes(bytes(max(size, 1)))  # an empty file cannot be mapped
     return number - num_ids
 
 
-def _valid(runs: Sequence[KnownRun]) -> Iterator[tuple[int, int, GroupDocuments]]:
-    """Returns file, row group and documents, without those that a later run has changed or removed."""
+def _valid(runs: Sequence[PreviousFiles]) -> Iterator[tuple[int, int, GroupDocuments]]:
+    """Yields file, row group and documents, without those that a later run changed or removed."""
     hidden: set[str] = set()
     file = 0
     for run in runs:
@@ -107,32 +110,32 @@ def _valid(runs: Sequence[KnownRun]) -> Iterator[tuple[int, int, GroupDocuments]
 
 
 def documents_of(path: str) -> Iterator[tuple[int, GroupDocuments]]:
-    """Returns the row groups of a file of rows, and their documents.
+    """Yields the row groups of a file with their documents.
 
     Raises:
         JobError: the file cannot be read.
     """
-    with opened(path) as parquet:
+    with open_parquet(path) as parquet:
         for group in range(parquet.metadata.num_row_groups):
             yield group, group_documents(parquet, group)
 
 
 def changed_ids(paths: Iterable[str]) -> Iterator[str]:
-    """Returns the ids that files of changes say were changed or removed."""
+    """Yields the ids that files of changes list as changed or removed."""
     for path in paths:
-        with opened(path) as parquet:
+        with open_parquet(path) as parquet:
             for batch in parquet.iter_batches(columns=["doc_id", "change"]):
                 names, kinds = (batch.column(name).to_pylist() for name in ("doc_id", "change"))
                 yield from (n for n, change in zip(names, kinds, strict=True) if change != "added")
 
 
 def id_digests(ids: Sequence[str]) -> np.ndarray:
-    """Returns uint8[ids, 32]."""
+    """Returns the sha256 of each id, uint8[ids, 32]."""
     return _stacked(hashlib.sha256(_utf8(name)).digest() for name in ids)
 
 
 def pair_digests(ids: Sequence[str], text_digests: np.ndarray) -> np.ndarray:
-    """Returns uint8[ids, 32], of ids with the digests of their texts, uint8[ids, 32]."""
+    """Returns the sha256 of each id with its text digest (uint8[ids, 32]), uint8[ids, 32]."""
     texts = text_digests.tobytes()
     return _stacked(
         hashlib.sha256(texts[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES] + _utf8(name)).digest()
@@ -150,7 +153,7 @@ def _utf8(name: str) -> bytes:
 
 def names_at(path: str, group: int, rows: np.ndarray) -> list[str]:
     """Reads the ids of some rows of a row group."""
-    with opened(path) as parquet:
+    with open_parquet(path) as parquet:
         column = parquet.read_row_group(group, columns=["doc_id"]).column("doc_id")
     names: list[str] = column.take(pa.array(rows)).to_pylist()
     return names

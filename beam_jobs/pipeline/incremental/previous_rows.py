@@ -1,4 +1,4 @@
-"""Rows of earlier runs: where each document's stand, and reading them again, row group by row group."""
+"""Locates and re-reads the rows of documents in earlier runs, one row group at a time."""
 
 from __future__ import annotations
 
@@ -10,61 +10,59 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
+from beam_jobs.base.config import WriteOptions
 from beam_jobs.errors import JobError
 from beam_jobs.pipeline.incremental.digest_index import DigestIndex, IndexWriter, from_hex
+from beam_jobs.pipeline.rows.copied import COUNTING_COLUMNS, PLACE_WIDTH, document_rows
+from beam_jobs.pipeline.settings import EncodeSettings
+from beam_jobs.store import filesystem
+from beam_jobs.store.manifest import STAGING_DIR
 
-# Where a document's rows stand: file, row group, first row in it, number of rows.
-PLACE_WIDTH = 4
-# Counts the rows of one document from 0, where a document has several.
-_COUNTING_COLUMNS = ("word_index", "window_index")
-# These columns come from the input; all others of a row are taken over.
+# Columns that come from the new input; all others are copied.
 _OF_INPUT = ("doc_id", "source", "text_sha256", "text")
-# Row groups that stay decoded: an input in its old order reads each once.
+# Decoded row groups in memory; input in the old order reads each group once.
 _KEPT_GROUPS = 2
 
 
-def taken_columns(schema: pa.Schema, num_kept: int) -> list[str]:
-    """Lists the columns that are taken over: what the model gave."""
+def copied_columns(schema: pa.Schema, num_kept: int) -> list[str]:
+    """Returns the columns to copy: those computed by the model."""
     own = schema.names[: len(schema) - num_kept]
     return [name for name in own if name not in _OF_INPUT]
 
 
 @contextmanager
-def opened(path: str) -> Iterator[pq.ParquetFile]:
+def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
     """Opens a Parquet file, local or gs://.
 
     Raises:
-        JobError: it cannot be read; says which.
+        JobError: it cannot be read.
     """
     try:
         if "://" not in path:
             with pq.ParquetFile(path) as parquet:
                 yield parquet
             return
-        stream = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-        with stream, pq.ParquetFile(stream, pre_buffer=False) as parquet:
+        with filesystem.open_file(path) as stream, pq.ParquetFile(stream, pre_buffer=False) as parquet:
             yield parquet
     except (pa.ArrowException, OSError) as error:
         raise JobError(
-            f"{path}, a file of an earlier run, cannot be read: {error}. Name another run, or leave "
+            f"{path}, a file of an earlier run, cannot be read: {error}. Choose another run, or leave "
             "--previous out."
         ) from error
 
 
-def build_index(paths: Sequence[str], folder: str) -> DigestIndex:
+def index_rows(paths: Sequence[str], folder: str) -> DigestIndex:
     """Indexes the documents of Parquet files by the digest of their text.
 
-    Reads two columns, a row group at a time.
+    Reads two columns, one row group at a time.
 
     Raises:
         JobError: a file cannot be read.
     """
     with IndexWriter(folder, PLACE_WIDTH) as writer:
         for number, path in enumerate(paths):
-            with opened(path) as parquet:
+            with open_parquet(path) as parquet:
                 for group in range(parquet.metadata.num_row_groups):
                     found = group_documents(parquet, group, with_ids=False)
                     places = np.empty((len(found.starts), PLACE_WIDTH), np.int32)
@@ -78,8 +76,8 @@ def build_index(paths: Sequence[str], folder: str) -> DigestIndex:
 class GroupDocuments:
     """The documents of a row group.
 
-    ``starts``, ``counts``: int64[documents], their first rows and numbers of rows. ``text_digests``:
-    uint8[documents, 32]. ``ids`` is empty where they were not asked for.
+    ``starts``, ``counts``: int64[documents], first row and number of rows. ``text_digests``: uint8[documents,
+    32]. ``ids`` is empty if they were not read.
     """
 
     starts: np.ndarray
@@ -88,14 +86,14 @@ class GroupDocuments:
     ids: list[str]
 
     def only(self, wanted: list[int]) -> GroupDocuments:
-        """Returns those at some positions."""
+        """Selects documents by position."""
         arrays = (self.starts[wanted], self.counts[wanted], self.text_digests[wanted])
         return GroupDocuments(*arrays, [self.ids[at] for at in wanted])
 
 
 def group_documents(parquet: pq.ParquetFile, group: int, *, with_ids: bool = True) -> GroupDocuments:
-    """Reads which documents the rows of a row group belong to."""
-    counting = [name for name in _COUNTING_COLUMNS if name in parquet.schema_arrow.names]
+    """Reads the documents of a row group."""
+    counting = [name for name in COUNTING_COLUMNS if name in parquet.schema_arrow.names]
     columns = ["text_sha256", *counting, *(["doc_id"] if with_ids else [])]
     table = parquet.read_row_group(group, columns=columns)
     starts, counts = document_rows(table)
@@ -105,21 +103,12 @@ def group_documents(parquet: pq.ParquetFile, group: int, *, with_ids: bool = Tru
     return GroupDocuments(starts, counts, from_hex(digests, len(starts)), ids)
 
 
-def document_rows(rows: pa.Table | pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Returns int64[documents] twice: where the rows of each document start, and how many they are."""
-    counting = [name for name in _COUNTING_COLUMNS if name in rows.schema.names]
-    starts = np.arange(rows.num_rows)
-    if counting:
-        starts = np.flatnonzero(np.asarray(rows.column(counting[0])) == 0)
-    return starts, np.diff(np.append(starts, rows.num_rows))
-
-
-class OldRows:
-    """Reads what is taken over of documents' rows.
+class PreviousRows:
+    """Reads row groups of earlier runs and keeps the latest ones in memory.
 
     Args:
         files: see ``DigestIndex.files``.
-        columns: what to read; ``text_sha256`` comes with it.
+        columns: columns to read, in addition to ``text_sha256``.
     """
 
     def __init__(self, files: Sequence[str], columns: Sequence[str]) -> None:
@@ -128,40 +117,20 @@ class OldRows:
         self._kept: OrderedDict[tuple[int, int], pa.RecordBatch] = OrderedDict()
 
     def group(self, file: int, group: int) -> pa.RecordBatch:
-        """Returns a row group's columns."""
+        """Returns the rows of a row group."""
         key = (file, group)
         if key not in self._kept:
-            with opened(self._files[file]) as parquet:
+            with open_parquet(self._files[file]) as parquet:
                 table = parquet.read_row_group(group, columns=self._columns).combine_chunks()
             while len(self._kept) >= _KEPT_GROUPS:
                 self._kept.popitem(last=False)
-            (self._kept[key],) = table.to_batches() or [_empty(table)]
+            (self._kept[key],) = table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
         self._kept.move_to_end(key)
         return self._kept[key]
 
 
-def _empty(table: pa.Table) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([], schema=table.schema)
-
-
-def row_numbers(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spreads documents to their rows.
-
-    Args:
-        places: int32[documents, 4], all in one row group.
-
-    Returns:
-        int64[rows], the rows in the group; int64[rows], the position of their document.
-    """
-    counts = places[:, 3].astype(np.int64)
-    documents = np.repeat(np.arange(len(places)), counts)
-    begun = np.cumsum(counts) - counts
-    rows = np.arange(len(documents)) - begun[documents] + places[documents, 2]
-    return rows, documents
-
-
 def by_group(places: np.ndarray) -> Mapping[tuple[int, int], np.ndarray]:
-    """Groups the positions of int32[documents, 4] by file and row group, in that order."""
+    """Groups the positions of locations, int32[documents, 4], by file and row group, in that order."""
     order = np.lexsort((places[:, 1], places[:, 0]))
     ordered = places[order, :2]
     bounds = np.flatnonzero((ordered[1:] != ordered[:-1]).any(axis=1)) + 1
@@ -170,3 +139,46 @@ def by_group(places: np.ndarray) -> Mapping[tuple[int, int], np.ndarray]:
         for part in np.split(order, bounds)
         if len(part)
     }
+
+
+def staged_files(write: WriteOptions, kind: str, encode: EncodeSettings, columns: list[str]) -> list[str]:
+    """Returns the files of an earlier attempt at a run whose rows can be reused.
+
+    A file counts if it was closed (a truncated Parquet file has no footer and cannot be read) and has the
+    same bundle, settings and columns.
+
+    Args:
+        write: options of the run.
+        kind: kind of its rows.
+        encode: settings of the encoding step.
+        columns: columns that rows must have.
+    """
+    root = filesystem.join(write.output, write.run_id)
+    staged = [
+        path
+        for path in filesystem.list_files(filesystem.join(root, STAGING_DIR))
+        if filesystem.base_name(path).startswith(f"{kind}-") and path.endswith(".parquet")
+    ]
+    # An attempt that failed, or was stopped while moving its files, has them under their final names.
+    moved = [path for path in filesystem.list_files(filesystem.join(root, kind)) if path.endswith(".parquet")]
+    wanted = encode.file_metadata()
+    return sorted(path for path in [*staged, *moved] if _fits(path, wanted, columns))
+
+
+def _fits(path: str, wanted: dict[str, str], columns: list[str]) -> bool:
+    schema = _schema(path)
+    if schema is None:
+        return False
+    metadata = schema.metadata or {}
+    digests = ("beam_jobs.bundle_digest", "beam_jobs.settings_digest")
+    same = all(metadata.get(key.encode()) == wanted[key].encode() for key in digests)
+    return same and not set(columns) - set(schema.names)
+
+
+def _schema(path: str) -> pa.Schema | None:
+    """Reads the schema of a file; None if it is empty or truncated."""
+    try:
+        with open_parquet(path) as parquet:
+            return parquet.schema_arrow if parquet.metadata.num_rows else None
+    except JobError:
+        return None

@@ -1,4 +1,4 @@
-"""Which earlier run is meant, and whether its rows can be taken over."""
+"""Finds the run that ``--previous`` names, and checks whether its rows can be reused."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.write.description import absolute
 from beam_jobs.store import filesystem
+from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.manifest import (
     CHANGES,
     CLASSES,
@@ -22,7 +22,7 @@ from beam_jobs.store.manifest import (
 )
 
 LATEST = "latest"
-# The flags that decide what a vector is; a run's manifest holds them as they were given.
+# The flags that determine a vector; the manifest of a run holds their values.
 _DECIDING_FLAGS = (
     "bundle",
     "layer",
@@ -44,7 +44,7 @@ _DECIDING_FLAGS = (
 
 @dataclass(frozen=True)
 class PreviousRun:
-    """A finished run: the folder it is in, its manifest, and whether it was named itself or is the latest."""
+    """A finished run: its folder, its manifest, and whether it was named or is the latest one."""
 
     root: str
     manifest: RunManifest
@@ -52,12 +52,12 @@ class PreviousRun:
 
     @property
     def row_files(self) -> dict[str, int]:
-        """Returns the paths of the files with rows, and their sizes in bytes."""
+        """The paths of the files with rows, and their sizes in bytes."""
         return self._files(EMBEDDINGS, CLASSES)
 
     @property
     def change_files(self) -> dict[str, int]:
-        """Returns the paths of the files with changes, and their sizes in bytes."""
+        """The paths of the files with changes, and their sizes in bytes."""
         return self._files(CHANGES)
 
     def _files(self, *kinds: str) -> dict[str, int]:
@@ -69,25 +69,25 @@ def find_previous(value: str, output: str) -> PreviousRun | None:
     """Finds the run that ``--previous`` names.
 
     Args:
-        value: the folder of a run, or of runs (then the latest one), or the id of a run below ``output``;
-            ``latest`` is the latest one there.
+        value: the folder of a run, a root of runs (selects the latest one), or the id of a run below
+            ``output``; ``latest`` selects the latest one there.
         output: root of the runs, local or gs://.
 
     Returns:
-        The run; None where ``latest`` was asked for and there is none yet.
+        The run; None for ``latest`` if there is none yet.
 
     Raises:
         UsageError: there is no such run, or it is not finished.
     """
     if value == LATEST:
         return _latest_below(output)
-    places = [absolute(value), filesystem.join(output, value)]
+    places = [absolute_path(value), filesystem.join(output, value)]
     for place in places:
         found = _run_at(place) or _latest_below(place)
         if found is not None:
             return found
     raise UsageError(
-        f"--previous {value}: neither the folder of a run nor one of runs. Looked for {MANIFEST_NAME} and "
+        f"--previous {value}: neither a run nor a root of runs. Looked for {MANIFEST_NAME} and "
         f"{LATEST_NAME} in {' and '.join(places)}."
     )
 
@@ -101,8 +101,8 @@ def _run_at(root: str) -> PreviousRun | None:
         filesystem.join(root, STAGING_DIR)
     ):
         raise UsageError(
-            f"--previous {root}: this run is not finished, so it may lack rows. Finish it first: what it has "
-            "computed is used when it is started again with its --run_id."
+            f"--previous {root}: this run is not finished, so rows may be missing. Finish it first: start it "
+            "again with its --run_id, which reuses what it has computed."
         )
     return None
 
@@ -115,32 +115,32 @@ def _latest_below(root: str) -> PreviousRun | None:
     try:
         run_id = str(json.loads(data)["run_id"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} does not name a run: {error}. Name the run itself.") from error
+        raise UsageError(f"{path} does not name a run: {error}. Give the folder of the run.") from error
     found = _run_at(filesystem.join(root, run_id))
     if found is None:
         raise UsageError(
-            f"{path} names the run {run_id}, which is gone. Name another run, or remove the file."
+            f"{path} names the run {run_id}, which no longer exists. Choose another run, or remove the file."
         )
     return replace(found, is_named=False)
 
 
 def chain_of(run: PreviousRun) -> tuple[PreviousRun, ...]:
-    """Returns a run and, if it holds only changes, the runs that complete it; the last one is whole.
+    """Returns a run and, if it holds only changes, the runs that complete it; the last one is complete.
 
     Raises:
-        UsageError: one of them is gone.
+        UsageError: one of them is missing.
     """
     chain = [run]
     while chain[-1].manifest.emit == "changes":
         entry = chain[-1].manifest.previous
         if entry is None:
-            raise UsageError(f"{chain[-1].root} holds changes, but does not say since which run.")
-        beside = filesystem.join(chain[-1].root.rpartition("/")[0], entry.run_id)
-        found = _run_at(beside) or _run_at(entry.root)
+            raise UsageError(f"{chain[-1].root} holds changes, but its manifest names no previous run.")
+        sibling = filesystem.join(chain[-1].root.rpartition("/")[0], entry.run_id)
+        found = _run_at(sibling) or _run_at(entry.root)
         if found is None:
             raise UsageError(
-                f"--previous {run.root} holds changes only, and the run before, {entry.run_id}, is gone. "
-                f"Looked for it at {beside} and {entry.root}. Name a complete run."
+                f"--previous {run.root} holds only changes, and the previous run, {entry.run_id}, does not "
+                f"exist. Looked for it at {sibling} and {entry.root}. Choose a complete run."
             )
         chain.append(found)
     return tuple(chain)
@@ -149,13 +149,13 @@ def chain_of(run: PreviousRun) -> tuple[PreviousRun, ...]:
 def difference(
     manifest: RunManifest, bundle_digest: str, settings_digest: str, flags: Mapping[str, Any]
 ) -> str:
-    """Says why the rows of a run cannot be taken over; empty where they can.
+    """Returns why the rows of a run cannot be reused; empty if they can.
 
     Args:
-        manifest: of the earlier run.
-        bundle_digest: of the bundle to be used now.
-        settings_digest: of the settings to be used now.
-        flags: as given now.
+        manifest: manifest of the earlier run.
+        bundle_digest: digest of the current bundle.
+        settings_digest: digest of the current settings.
+        flags: current flags.
     """
     if manifest.bundle.get("digest") != bundle_digest:
         name, digest = manifest.bundle.get("name"), str(manifest.bundle.get("digest"))
@@ -171,10 +171,10 @@ def difference(
 
 
 def check_whole(run: PreviousRun) -> None:
-    """Checks that every file with rows or changes is there with its size.
+    """Checks that all files with rows or changes exist and have the right size.
 
     Raises:
-        UsageError: names one that is not.
+        UsageError: a file is missing or has another size.
     """
     wanted = run.row_files | run.change_files
     folders = {path.rpartition("/")[0] for path in wanted}
@@ -182,11 +182,11 @@ def check_whole(run: PreviousRun) -> None:
     for path, size in wanted.items():
         if sizes.get(path) != size:
             raise UsageError(
-                f"--previous: {path} should have {size} bytes and has {sizes.get(path)}; the run was changed "
-                "after it was written. Name another run, or leave --previous out."
+                f"--previous: {path} should have {size} bytes but has {sizes.get(path)}; the run was changed "
+                "after it was written. Choose another run, or leave --previous out."
             )
 
 
 def kind_of(run: PreviousRun) -> str | None:
-    """Returns what the rows of a run are, ``embeddings`` or ``classes``; None where it has no rows."""
+    """Returns the kind of a run's rows, ``embeddings`` or ``classes``; None without rows."""
     return next((file.kind for file in run.manifest.files if file.kind in (EMBEDDINGS, CLASSES)), None)

@@ -1,58 +1,55 @@
-"""The step that takes rows over: documents whose text was there before leave as rows, the others go on."""
+"""Reuses rows of earlier runs through an index, for workers on one machine."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from beam_jobs.base import metrics
+from beam_jobs.base.progress import ProgressSink
 from beam_jobs.base.records import Document, UnchangedDocuments
-from beam_jobs.errors import JobError
-from beam_jobs.job.console.progress_line import ProgressSink
-from beam_jobs.pipeline.encode.transform import in_global_window
+from beam_jobs.pipeline.global_window import in_global_window
 from beam_jobs.pipeline.incremental.digest_index import DIGEST_BYTES, DigestIndex
-from beam_jobs.pipeline.incremental.previous_documents import KnownDocuments
-from beam_jobs.pipeline.incremental.previous_rows import OldRows, by_group, row_numbers, taken_columns
-from beam_jobs.pipeline.rows.make import REUSED_KEY, input_columns
+from beam_jobs.pipeline.incremental.previous_documents import PreviousDocuments
+from beam_jobs.pipeline.incremental.previous_rows import PreviousRows, by_group, copied_columns
+from beam_jobs.pipeline.rows.copied import copy_rows, split_by_size
+from beam_jobs.pipeline.rows.cost import REUSED_KEY, with_counts
 
 if TYPE_CHECKING:
     from beam_jobs.pipeline.incremental.plan import ReusePlan
 
 ROWS, UNCHANGED = "rows", "unchanged"
-# Documents that are looked up together, so that input in another order reads a row group seldom.
+# Documents looked up together, so that input in another order reads each row group only a few times.
 _BUFFER_DOCUMENTS = 1 << 16
 _BUFFER_BYTES = 64_000_000
-# Rows that leave together.
-_BATCH_BYTES = 16_000_000
 
 
 class ReusedDocuments(NamedTuple):
-    """What ``ReuseRows`` gives: rows that were taken over, documents to compute, counts of those left out."""
+    """The outputs of ``ReuseRows``: reused rows, documents to compute, counts of unchanged documents."""
 
     rows: Any  # PCollection[pa.RecordBatch]
     documents: Any  # PCollection[Document]
     unchanged: Any  # PCollection[UnchangedDocuments]
-    unchanged_pairs: Any = None  # PCollection[tuple[str, bytes]], their ids and digests, where workers join
+    unchanged_pairs: Any = None  # PCollection[tuple[str, bytes]], ids and text digests; only with a join
 
 
 class ReuseRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
-    """Takes rows over from files of earlier runs, found by the digest of their text.
+    """Reuses rows of earlier runs, found by the digest of their text.
 
-    For workers on the machine that the indexes are on. Documents are looked up in large buffers and read file
-    by file; what is new goes on in its order. Where only changes are written, unchanged documents end here.
+    Runs on the machine with the indexes. Documents are looked up in large buffers and their rows read file by
+    file; new documents pass through in order. If only changes are written, unchanged documents end here.
 
     Args:
-        plan: what is taken over; its indexes must be there when the job runs.
-        schema: of the rows to make.
-        num_kept: how many of its columns, the last ones, are the input's own.
-        progress: where to count for a live line.
+        plan: the reuse plan; its indexes must exist when the job runs.
+        schema: schema of the new rows.
+        num_kept: number of kept input columns, which come last.
+        progress: receives the counts for the live line.
     """
 
     def __init__(
@@ -62,7 +59,7 @@ class ReuseRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         self._dofn = _ReuseDoFn(plan, schema, num_kept, progress)
 
     def expand(self, documents: Any) -> ReusedDocuments:
-        """Wires the step."""
+        """Builds the step."""
         result = documents | "TakeOver" >> beam.ParDo(self._dofn).with_outputs(
             ROWS, UNCHANGED, main="documents"
         )  # PCollection[pa.RecordBatch], PCollection[UnchangedDocuments], PCollection[Document]
@@ -70,23 +67,23 @@ class ReuseRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
 
 
 class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Owns a buffer of documents and the indexes."""
+    """Buffers documents and looks them up in the indexes."""
 
     def __init__(
         self, plan: ReusePlan, schema: pa.Schema, num_kept: int, progress: ProgressSink | None
     ) -> None:
         self._plan = plan
         self._schema = schema
-        self._columns = taken_columns(schema, num_kept)
+        self._columns = copied_columns(schema, num_kept)
         self._progress = progress
         self._counter = Metrics.counter(metrics.NAMESPACE, metrics.DOCUMENTS_REUSED)
 
     def setup(self) -> None:
-        self._index = DigestIndex(self._plan.index_folder)
-        self._rows = OldRows(self._index.files, self._columns)
-        self._known: KnownDocuments | None = None
-        if self._plan.emit == "changes" and self._plan.known_folder is not None:
-            self._known = KnownDocuments(self._plan.known_folder)
+        self._index = DigestIndex(self._plan.rows_folder)
+        self._rows = PreviousRows(self._index.files, self._columns)
+        self._previous: PreviousDocuments | None = None
+        if self._plan.emit == "changes" and self._plan.documents_folder is not None:
+            self._previous = PreviousDocuments(self._plan.documents_folder)
 
     def start_bundle(self) -> None:
         self._buffer: list[Document] = []
@@ -107,23 +104,23 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         if not documents:
             return
         digests = digests_of(documents)
-        if self._known is not None:
-            same = self._known.skip([document.doc_id for document in documents], digests)
+        if self._previous is not None:
+            same = self._previous.skip([document.doc_id for document in documents], digests)
             yield beam.pvalue.TaggedOutput(UNCHANGED, UnchangedDocuments(int(same.sum())))
             documents = [documents[at] for at in np.flatnonzero(~same)]
             digests = digests[~same]
         found = self._index.find(digests)
         hits = np.flatnonzero(found >= 0)
-        for batch in self._taken([documents[at] for at in hits], self._index.places[found[hits]]):
+        for batch in self._reused([documents[at] for at in hits], self._index.places[found[hits]]):
             yield beam.pvalue.TaggedOutput(ROWS, batch)
         for at in np.flatnonzero(found < 0):
             yield documents[at]
 
-    def _taken(self, documents: list[Document], places: np.ndarray) -> Iterator[pa.RecordBatch]:
-        """Makes the rows of documents that were there before, row group by row group."""
+    def _reused(self, documents: list[Document], places: np.ndarray) -> Iterator[pa.RecordBatch]:
+        """Yields the rows of earlier documents, one row group at a time."""
         for (file, group), positions in by_group(places).items():
             old = self._rows.group(file, group)
-            for part in parts_of(positions, places, old):
+            for part in split_by_size(positions, places, old):
                 some = [documents[at] for at in part]
                 self._count(len(some))
                 yield reused_rows(some, old, places[part], self._schema)
@@ -140,66 +137,14 @@ def digests_of(documents: list[Document]) -> np.ndarray:
 
 
 def text_digest(document: Document) -> bytes:
-    """Returns the sha256 of a document's text; half a surrogate pair matches nothing."""
+    """Returns the sha256 of a document's text; a lone surrogate matches nothing."""
     return hashlib.sha256(document.text.encode("utf-8", errors="surrogatepass")).digest()
-
-
-def parts_of(positions: np.ndarray, places: np.ndarray, old: pa.RecordBatch) -> Iterator[np.ndarray]:
-    """Cuts documents so that their rows fill a batch each; one text may be asked for a million times."""
-    row_bytes = max(old.nbytes // max(old.num_rows, 1), 1)
-    sizes = np.cumsum(places[positions, 3].astype(np.int64) * row_bytes)
-    bounds = np.flatnonzero(np.diff(sizes // _BATCH_BYTES)) + 1
-    yield from np.split(positions, bounds)
-
-
-def _places(taken: pa.RecordBatch) -> np.ndarray | None:
-    """int32[rows, 2], where rows stand in their documents; None where each is all of one."""
-    if "char_start" not in taken.schema.names:
-        return None
-    return np.stack([taken.column(name).to_numpy() for name in ("char_start", "char_end")], axis=1)
-
-
-def taken_over(
-    documents: list[Document], old: pa.RecordBatch, places: np.ndarray, schema: pa.Schema
-) -> tuple[pa.RecordBatch, int]:
-    """Makes rows of documents with what is taken over; also gives how many of them are truncated.
-
-    Args:
-        documents: at least one, of the new input.
-        old: a row group of an earlier run.
-        places: int32[documents, 4], where each document's rows stand in it.
-        schema: of the new rows.
-
-    Raises:
-        JobError: the rows are not those of these texts: the file has changed since it was indexed.
-    """
-    numbers, texts = row_numbers(places)
-    taken = old.take(pa.array(numbers))
-    columns = input_columns(documents, texts, schema, _places(taken))
-    if not taken.column("text_sha256").equals(columns["text_sha256"]):
-        raise JobError(
-            "A file of an earlier run has changed while this job was running; start it again, with another "
-            "--previous or none."
-        )
-    for field in schema:
-        if field.name not in columns:
-            columns[field.name] = taken.column(field.name).cast(field.type)
-    rows = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
-    first = np.flatnonzero(np.append(True, texts[1:] != texts[:-1]))
-    num_truncated = pc.sum(taken.column("was_truncated").take(pa.array(first))).as_py() or 0
-    return rows, num_truncated
 
 
 def reused_rows(
     documents: list[Document], old: pa.RecordBatch, places: np.ndarray, schema: pa.Schema
 ) -> pa.RecordBatch:
-    """Makes rows as ``taken_over`` does, which count as taken over from an earlier run."""
-    rows, num_truncated = taken_over(documents, old, places, schema)
+    """Copies rows as ``copy_rows`` does, and counts them as reused."""
+    rows, num_truncated = copy_rows(documents, old, places, schema)
     counts = {"num_documents": 0, REUSED_KEY: len(documents), "num_truncated": num_truncated}
     return with_counts(rows, counts)
-
-
-def with_counts(rows: pa.RecordBatch, counts: Mapping[str, int]) -> pa.RecordBatch:
-    """Writes on a batch what it counts as, see ``COST_KEYS``."""
-    metadata = {key.encode(): str(count).encode() for key, count in counts.items()}
-    return rows.replace_schema_metadata(dict(rows.schema.metadata or {}) | metadata)

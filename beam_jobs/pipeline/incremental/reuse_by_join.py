@@ -1,6 +1,6 @@
-"""Taking rows over by a join, for runners whose workers are other machines.
+"""Reuses rows of earlier runs by a join, for remote runners.
 
-Documents meet the places of earlier rows by the digest of their text; those that have one meet again by row
+Documents are joined with the locations of earlier rows by the digest of their text, and then grouped by row
 group, so that each row group is read once. Vectors are never shuffled.
 """
 
@@ -17,10 +17,11 @@ from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs.base import metrics
 from beam_jobs.base.records import Document
-from beam_jobs.pipeline.incremental.changes_by_join import LeaveOutUnchanged
+from beam_jobs.pipeline.incremental.changes_by_join import DropUnchanged
 from beam_jobs.pipeline.incremental.previous_documents import documents_of
-from beam_jobs.pipeline.incremental.previous_rows import OldRows, taken_columns
-from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments, parts_of, reused_rows, text_digest
+from beam_jobs.pipeline.incremental.previous_rows import PreviousRows, copied_columns
+from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments, reused_rows, text_digest
+from beam_jobs.pipeline.rows.copied import split_by_size
 
 if TYPE_CHECKING:
     from beam_jobs.pipeline.incremental.plan import ReusePlan
@@ -29,18 +30,18 @@ if TYPE_CHECKING:
 Place = tuple[str, int, int, int]
 _HITS = "hits"
 # Documents whose rows are copied together.
-_AT_ONCE = 1 << 14
+_CHUNK_DOCUMENTS = 1 << 14
 
 
 class JoinRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
-    """Takes rows over from files of earlier runs, found by the digest of their text.
+    """Reuses rows of earlier runs, found by the digest of their text.
 
-    The same as ``ReuseRows`` for workers that share no disk.
+    Does the same as ``ReuseRows`` for workers without a shared disk.
 
     Args:
-        plan: what is taken over.
-        schema: of the rows to make.
-        num_kept: how many of its columns, the last ones, are the input's own.
+        plan: the reuse plan.
+        schema: schema of the new rows.
+        num_kept: number of kept input columns, which come last.
     """
 
     def __init__(self, plan: ReusePlan, schema: pa.Schema, num_kept: int) -> None:
@@ -48,10 +49,10 @@ class JoinRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         self._plan, self._schema, self._num_kept = plan, schema, num_kept
 
     def expand(self, documents: Any) -> ReusedDocuments:
-        """Wires the step."""
+        """Builds the step."""
         unchanged = unchanged_pairs = None
         if self._plan.emit == "changes":
-            left = documents | "LeaveOut" >> LeaveOutUnchanged(self._plan)
+            left = documents | "LeaveOut" >> DropUnchanged(self._plan)
             documents, unchanged, unchanged_pairs = left  # PCollection[Document], […[UnchangedDocuments]], …
         places = (
             documents.pipeline
@@ -69,20 +70,20 @@ class JoinRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         rows = (
             split[_HITS]
             | "MeetByRowGroup" >> beam.GroupByKey()  # PCollection[tuple[tuple[str, int], Iterable[…]]]
-            | "Copy" >> beam.ParDo(_CopyDoFn(self._schema, taken_columns(self._schema, self._num_kept)))
+            | "Copy" >> beam.ParDo(_CopyDoFn(self._schema, copied_columns(self._schema, self._num_kept)))
         )  # PCollection[pa.RecordBatch]
         return ReusedDocuments(rows, split.documents, unchanged, unchanged_pairs)
 
 
 def places_in(path: str) -> Iterator[tuple[bytes, Place]]:
-    """Returns the digest of each document in a file of rows, and where its rows stand.
+    """Yields the text digest of each document in a file with the location of its rows.
 
     Raises:
         JobError: the file cannot be read.
     """
     for group, documents in documents_of(path):
-        spans = zip(documents.starts.tolist(), documents.counts.tolist(), strict=True)
-        for digest, (start, count) in zip(documents.text_digests, spans, strict=True):
+        ranges = zip(documents.starts.tolist(), documents.counts.tolist(), strict=True)
+        for digest, (start, count) in zip(documents.text_digests, ranges, strict=True):
             yield digest.tobytes(), (path, group, start, count)
 
 
@@ -91,9 +92,9 @@ def _by_text(document: Document) -> tuple[bytes, Document]:
 
 
 class _SplitDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Sends documents to the row group that holds their rows, or on to the model.
+    """Sends documents to the row group with their rows, or on to the model.
 
-    Reads its values twice instead of holding them: one text may have a million documents.
+    Iterates twice instead of holding the values: one text may have a million documents.
     """
 
     def process(self, element: tuple[bytes, Iterable[Document | Place]]) -> Iterator[Any]:
@@ -110,7 +111,7 @@ class _SplitDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
 
 class _CopyDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Reads a row group and makes rows of the documents that want it."""
+    """Reads a row group and copies its rows for all documents that need them."""
 
     def __init__(self, schema: pa.Schema, columns: list[str]) -> None:
         self._schema, self._columns = schema, columns
@@ -120,11 +121,11 @@ class _CopyDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self, element: tuple[tuple[str, int], Iterable[tuple[int, int, Document]]]
     ) -> Iterator[pa.RecordBatch]:
         (path, group), hits = element
-        old = OldRows([path], self._columns).group(0, group)
+        old = PreviousRows([path], self._columns).group(0, group)
         for some in _chunks(hits):
             documents = [document for _, _, document in some]
             places = np.array([(0, group, start, count) for start, count, _ in some], np.int32)
-            for part in parts_of(np.arange(len(some)), places, old):
+            for part in split_by_size(np.arange(len(some)), places, old):
                 self._counter.inc(len(part))
                 yield reused_rows([documents[at] for at in part], old, places[part], self._schema)
 
@@ -133,7 +134,7 @@ def _chunks(hits: Iterable[Any]) -> Iterator[list[Any]]:
     some: list[Any] = []
     for hit in hits:
         some.append(hit)
-        if len(some) == _AT_ONCE:
+        if len(some) == _CHUNK_DOCUMENTS:
             yield some
             some = []
     if some:

@@ -1,1 +1,1 @@
-"""Input files to documents. ``transform`` has the steps; a format is a file in ``formats``."""
+"""Reads input files into documents: steps in ``transform``, one module per format in ``formats``."""

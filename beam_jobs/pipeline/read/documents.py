@@ -1,19 +1,19 @@
-"""One record to one outcome: a Document, or a DeadLetter that says why not.
+"""Converts each record to a ``Document`` or to a ``DeadLetter`` with the reason.
 
-Reasons given while reading (stage ``read``):
+Reasons of stage ``read``:
 
 ====================  ===========================================================================
 ``too_large``         over ``--max_document_bytes``; the first 1,000 characters are kept
-``invalid_encoding``  bytes that are not in ``--encoding``; kept with replacement characters
-``invalid_unicode``   half a surrogate pair, which is no character; kept with replacement characters
+``invalid_encoding``  bytes not valid in ``--encoding``; kept with replacement characters
+``invalid_unicode``   a lone surrogate; kept with replacement characters
 ``broken_json``       a line that is not one JSON object
-``bad_csv_row``       quotes or a number of fields that do not fit
+``bad_csv_row``       wrong quotes or a wrong number of fields
 ``missing_text``      every text column is absent or null
 ``text_not_string``   a text column holds a number, a list …
 ``missing_id``        the id column is absent, null, empty, or neither a string nor an integer
 ``column_type``       a kept column holds a value that does not fit its type
-``missing_number``    a column that the model takes as a number is absent, null, empty or NaN
-``not_a_number``      it holds something else than a finite number
+``missing_number``    a numeric model input is absent, null, empty or NaN
+``not_a_number``      a numeric model input is not a finite number
 ====================  ===========================================================================
 """
 
@@ -33,7 +33,7 @@ Converter = Callable[[Any], Any]
 
 
 class RecordError(Exception):
-    """A record cannot become a document. The message never holds any of the input's text."""
+    """A record cannot become a document. The message never contains text of the input."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -41,12 +41,12 @@ class RecordError(Exception):
 
 
 class RowBuilder:
-    """Makes the outcomes of one file's records.
+    """Converts the records of one file to documents or dead letters.
 
     Args:
-        file: where the records come from.
-        plan: which columns mean what.
-        converters: one per carried column, from the format's value to the one to take along; they raise
+        file: the file of the records.
+        plan: the roles of its columns.
+        converters: one per carried column, from a value of the format to the stored value; they may raise
             RecordError.
     """
 
@@ -58,19 +58,19 @@ class RowBuilder:
         self._converters, self._num_kept = tuple(converters), len(plan.kept_schema)
 
     def position_id(self, position: int) -> str:
-        """Returns the id of a record that has none of its own."""
+        """Returns the id of a record at a position, for files without an id column."""
         return f"{self._prefix}{position}"
 
     def build(
         self, position: int, texts: Sequence[Any], id_value: Any = None, kept: Sequence[Any] = ()
     ) -> Document | DeadLetter:
-        """Turns the values of one record into its outcome.
+        """Converts the values of one record.
 
         Args:
-            position: where the record is in its file; gives the id where no column does.
+            position: position of the record in its file; part of the id if there is no id column.
             texts: values of the text columns.
             id_value: value of the id column, if there is one.
-            kept: values of the carried columns, not yet converted.
+            kept: values of the carried columns before conversion.
         """
         doc_id = f"{self._prefix}{position}"
         try:
@@ -90,29 +90,29 @@ class RowBuilder:
         return Document(doc_id, self._source, text, columns)
 
     def document(self, doc_id: str, text: str) -> Document:
-        """Makes a document without columns; ``text`` must be valid Unicode."""
+        """Builds a document without columns; ``text`` must be valid Unicode."""
         return Document(doc_id, self._source, text)
 
     def dead(
         self, doc_id: str, reason: str, message: str, text: str | None, data: bytes | None
     ) -> DeadLetter:
-        """Builds a dead letter; ``data`` are the bytes that its digest and size are of."""
+        """Builds a dead letter; its digest and size are those of ``data``."""
         digest = None if data is None else hashlib.sha256(data).hexdigest()
         size = None if data is None else len(data)
         shown = None if self._no_text else text
         return DeadLetter(doc_id, self._source, "read", reason, message, shown, digest, size)
 
     def undecodable(self, doc_id: str, error: UnicodeDecodeError, encoding: str) -> DeadLetter:
-        """Builds the dead letter of bytes that are not in their encoding; the error holds them."""
+        """Builds the dead letter of a record with invalid bytes, which are in the error."""
         message = (
-            f"Expected {encoding}, but byte {error.start} of the record does not fit ({error.reason}). "
-            "Give the right --encoding, or repair the record."
+            f"Expected {encoding}, but byte {error.start} of the record is invalid ({error.reason}). "
+            "Set the right --encoding, or repair the record."
         )
         text = error.object.decode(encoding, "replace")
         return self.dead(doc_id, "invalid_encoding", message, repaired(text), error.object)
 
     def oversized(self, doc_id: str, head: str, digest: str, size: int, hint: str = "") -> DeadLetter:
-        """Builds the dead letter of a record that is too large, of which only the head is known."""
+        """Builds the dead letter of a record that is too large, of which only the head was kept."""
         message = (
             f"The record has {size:,} bytes, but --max_document_bytes allows {self._max_bytes:,}. "
             f"Raise the limit or split the record.{hint}"
@@ -122,7 +122,7 @@ class RowBuilder:
 
 
 def joined_text(texts: Sequence[Any], separator: str) -> str:
-    """Joins the text columns of a record, leaving out nulls.
+    """Joins the text columns of a record without nulls.
 
     Raises:
         RecordError: ``missing_text``, ``text_not_string``, ``invalid_unicode``.
@@ -140,7 +140,7 @@ def joined_text(texts: Sequence[Any], separator: str) -> str:
 
 
 def checked_unicode(text: str, what: str) -> str:
-    """Returns the text back if it is valid Unicode.
+    """Returns the text unchanged if it is valid Unicode.
 
     Raises:
         RecordError: ``invalid_unicode``.
@@ -149,15 +149,13 @@ def checked_unicode(text: str, what: str) -> str:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            message = (
-                f"The {what} holds half a surrogate pair at character {error.start}, which is no character."
-            )
+            message = f"The {what} contains a lone surrogate at character {error.start}."
             raise RecordError("invalid_unicode", message) from error
     return text
 
 
 def checked_id(value: Any) -> str:
-    """Returns the document id that a value of the id column stands for.
+    """Returns the document id for a value of the id column.
 
     Raises:
         RecordError: ``missing_id``, ``invalid_unicode``.
@@ -179,7 +177,7 @@ def _readable_text(texts: Sequence[Any], separator: str) -> str | None:
 
 
 def repaired(text: str) -> str:
-    r"""Puts the replacement character in the place of half surrogate pairs.
+    r"""Replaces lone surrogates by the replacement character.
 
     >>> ascii(repaired("a\ud800b"))
     "'a\\ufffdb'"

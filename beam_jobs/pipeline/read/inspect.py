@@ -1,4 +1,4 @@
-"""The check before work: which files there are, what their columns are, and whether all flags make sense."""
+"""Inspects the input before work: files, columns, and whether the options fit them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.read.columns.selection import (
+from beam_jobs.pipeline.read.column_selection import (
     FileColumns,
     check_id,
     check_numbers,
@@ -21,23 +21,20 @@ from beam_jobs.pipeline.read.columns.selection import (
     kept_schema,
     merge_jsonl,
 )
-from beam_jobs.pipeline.read.files.encoding import check_encoding
-from beam_jobs.pipeline.read.files.encoding_guess import check_head
+from beam_jobs.pipeline.read.files.encoding import check_encoding, check_head
 from beam_jobs.pipeline.read.files.open import open_decompressed
 from beam_jobs.pipeline.read.files.patterns import check_ids, match_patterns
 from beam_jobs.pipeline.read.formats.csv import delimited_columns
 from beam_jobs.pipeline.read.formats.jsonl import jsonl_columns
 from beam_jobs.pipeline.read.formats.parquet import parquet_columns
-from beam_jobs.pipeline.read.splits import is_one_span
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span
+from beam_jobs.pipeline.read.splits import is_one_split
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan
 
-__all__ = ["FileInfo", "InputSummary", "ReadPlan", "Span", "inspect_input"]
-
-# Opening a file on remote storage takes about 0.1 s; more files than these are trusted to be like them, and
-# those that are not become dead files when they are read.
+# Opening a file on remote storage takes about 0.1 s. Other files are assumed to be alike; those that are not
+# become dead files when they are read.
 MAX_INSPECTED_FILES = 20
 HEAD_BYTES = 1 << 18
-# One worker reads about 50 MB/s, so such a file holds the job up for half a minute or more.
+# One worker reads about 50 MB/s, so such a file takes 20 s or more.
 LARGE_FILE_BYTES = 1_000_000_000
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,10 +42,10 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class InputSummary:
-    """What a job will read, as found before any work.
+    """The input of a job, inspected before any work.
 
-    ``files`` are in the order they are read in. ``text_columns`` is empty where all files are .txt.
-    ``kept_schema`` has the ``--keep_columns`` in their order. ``warnings`` are sentences for the user.
+    ``files`` are in reading order. ``text_columns`` is empty if all files are .txt. ``kept_schema`` has the
+    ``--keep_columns`` in their order. ``warnings`` are messages for the user.
     """
 
     files: tuple[FileInfo, ...]
@@ -58,18 +55,18 @@ class InputSummary:
     warnings: tuple[str, ...] = ()
 
     def plan(self, options: ReadOptions) -> ReadPlan:
-        """Returns what a worker needs to read these files."""
+        """Returns the plan for reading these files."""
         return ReadPlan(options, self.text_columns, self.kept_schema)
 
 
 def inspect_input(options: ReadOptions) -> InputSummary:
-    """Finds the input and checks it against the options.
+    """Finds the input files and validates the options against them.
 
-    Opens at most 20 files, spread over the input. A file that cannot be read is a warning here and a dead
-    file later, unless no file tells the columns.
+    Opens at most 20 files, spread over the input. An unreadable file is a warning here and a dead file later;
+    an error if no file has readable columns.
 
     Raises:
-        UsageError: what does not fit, and what to do.
+        UsageError: with the option or file that does not fit, and what to do.
     """
     check_encoding(options.encoding)
     check_output_names(options.keep_columns)
@@ -90,7 +87,7 @@ def inspect_input(options: ReadOptions) -> InputSummary:
 
 
 def _check_flags(files: Sequence[FileInfo], options: ReadOptions) -> None:
-    """Refuses flags that have no meaning for the files there are."""
+    """Rejects flags that do not apply to these files."""
     first = {file.format: file.path for file in reversed(files)}
     formats = set(first)
     column_flags = {
@@ -101,7 +98,8 @@ def _check_flags(files: Sequence[FileInfo], options: ReadOptions) -> None:
     for flag, value in column_flags.items():
         if value and "txt" in formats:
             raise UsageError(
-                f"{flag} does not fit {first['txt']}: .txt has no columns. Leave the flag or the file out."
+                f"{flag} does not apply to {first['txt']}: .txt has no columns. Leave out the flag or the "
+                "file."
             )
     if options.numeric_columns and "txt" in formats:
         raise UsageError(
@@ -111,15 +109,20 @@ def _check_flags(files: Sequence[FileInfo], options: ReadOptions) -> None:
     if options.whole_files and formats != {"txt"}:
         other = first[min(formats - {"txt"})]
         raise UsageError(
-            f"--whole_files is for .txt files, but the input has {other} too. Read it in another run."
+            f"--whole_files applies only to .txt files, but the input also has {other}. Read it in another "
+            "run."
         )
     if options.delimiter is not None and "csv" not in formats:
-        raise UsageError("--delimiter is for .csv files, but the input has none; in .tsv it is always a tab.")
+        raise UsageError(
+            "--delimiter applies only to .csv files, but the input has none; in .tsv it is always a tab."
+        )
     if (options.column_names or not options.csv_quotes) and not formats & {"csv", "tsv"}:
         flag = "--column_names" if options.column_names else "--no_csv_quotes"
-        raise UsageError(f"{flag} is for .csv and .tsv files, but the input has none. Leave it out.")
+        raise UsageError(f"{flag} applies only to .csv and .tsv files, but the input has none. Leave it out.")
     if options.encoding != "utf-8" and formats == {"parquet"}:
-        raise UsageError("--encoding is for text files, but the input is Parquet, which is always UTF-8.")
+        raise UsageError(
+            "--encoding applies only to text files, but the input is Parquet, which is always UTF-8."
+        )
 
 
 def _inspect_files(files: Sequence[FileInfo], options: ReadOptions) -> tuple[list[FileColumns], list[str]]:
@@ -132,12 +135,14 @@ def _inspect_files(files: Sequence[FileInfo], options: ReadOptions) -> tuple[lis
         else:
             found += [] if types is None else [FileColumns(file, types)]
     if warnings and not found and any(file.format != "txt" for file in files):
-        raise UsageError(f"None of the files inspected tells its columns. {warnings[0]}")
+        raise UsageError(
+            f"Could not determine the columns: none of the inspected files could be read. {warnings[0]}"
+        )
     return merge_jsonl(found), warnings
 
 
 def _spread(files: Sequence[FileInfo]) -> list[FileInfo]:
-    """Picks the first file of every format, and more from all over the input."""
+    """Selects the first file of every format, and more spread over the input."""
     if len(files) <= MAX_INSPECTED_FILES:
         return list(files)
     first = {file.format: file for file in reversed(files)}
@@ -147,7 +152,7 @@ def _spread(files: Sequence[FileInfo]) -> list[FileInfo]:
 
 
 def _file_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType] | None:
-    """Tells a file's columns and their types; None where it has none to tell."""
+    """Returns a file's columns and their types; None if they are unknown or the format has none."""
     if file.format == "parquet":
         return parquet_columns(file)
     check_head(_head(file), options.encoding, file.path)
@@ -157,7 +162,7 @@ def _file_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType
 
 
 def _head(file: FileInfo) -> bytes:
-    """Reads a file's first bytes; as many as there are where it is damaged further on."""
+    """Reads the first bytes of a file, or those before the first damage."""
     head = io.BytesIO()
     with closing(open_decompressed(file)) as stream:
         while head.tell() < HEAD_BYTES:
@@ -174,13 +179,13 @@ def _head(file: FileInfo) -> bytes:
 
 
 def _large_files(files: Sequence[FileInfo], options: ReadOptions) -> list[str]:
-    large = [file for file in files if file.size_bytes > LARGE_FILE_BYTES and is_one_span(file, options)]
+    large = [file for file in files if file.size_bytes > LARGE_FILE_BYTES and is_one_split(file, options)]
     if not large:
         return []
     biggest = max(large, key=lambda file: file.size_bytes)
     warning = (
-        f"{len(large):,} of {len(files):,} files have over 1 GB and are each read by a single worker, "
-        f"because CSV, compressed and whole files cannot be cut; the largest is {biggest.path} "
+        "Files over 1 GB that are each read by a single worker, because CSV, compressed and whole files "
+        f"cannot be split: {len(large):,} of {len(files):,}. The largest is {biggest.path} "
         f"({biggest.size_bytes / 1e9:.1f} GB). Split them, or use plain .jsonl or Parquet."
     )
     return [warning]

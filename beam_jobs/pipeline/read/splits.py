@@ -1,4 +1,4 @@
-"""From files to spans, and from a span to what is in it: the whole of reading without Beam."""
+"""Splits files and reads splits, without Beam."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from beam_jobs.pipeline.read.formats.csv import read_delimited
 from beam_jobs.pipeline.read.formats.jsonl import read_jsonl
 from beam_jobs.pipeline.read.formats.parquet import read_parquet, row_group_ranges
 from beam_jobs.pipeline.read.formats.text import read_text_lines, read_whole_file
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, Format, ReadPlan, Span
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, Format, ReadPlan
 
-SPAN_BYTES = 64 * 1024 * 1024
+SPLIT_BYTES = 64 * 1024 * 1024
 
-_Reader = Callable[[Span, ReadPlan, OnBytes | None], Outcomes]
+_Reader = Callable[[FileSplit, ReadPlan, OnBytes | None], Outcomes]
 _READERS: dict[Format, _Reader] = {
     "txt": read_text_lines,
     "jsonl": read_jsonl,
@@ -28,63 +28,63 @@ _READERS: dict[Format, _Reader] = {
 }
 
 
-def plan_spans(
-    files: Iterable[FileInfo], options: ReadOptions, span_bytes: int = SPAN_BYTES
-) -> Iterator[Span]:
-    """Cuts files into spans, in order.
+def plan_splits(
+    files: Iterable[FileInfo], options: ReadOptions, split_bytes: int = SPLIT_BYTES
+) -> Iterator[FileSplit]:
+    """Cuts files into splits, in order.
 
-    Plain .txt and .jsonl are cut into ranges of ``span_bytes``, Parquet into row groups of together about as
-    much; other files are one span each. So is a Parquet file that cannot be opened, for
-    reading to say why.
+    Plain .txt and .jsonl are cut into ranges of ``split_bytes``, Parquet into groups of row groups of about
+    that size; other files are one split each. So is a Parquet file that cannot be opened, so that reading it
+    reports the error.
     """
     for file in files:
         if file.format == "parquet":
-            yield from _parquet_spans(file, span_bytes)
+            yield from _parquet_splits(file, split_bytes)
         elif _can_be_cut(file, options):
-            for start in range(0, file.size_bytes, span_bytes):
-                yield Span(file, start, min(start + span_bytes, file.size_bytes))
+            for start in range(0, file.size_bytes, split_bytes):
+                yield FileSplit(file, start, min(start + split_bytes, file.size_bytes))
         else:
-            yield Span(file)
+            yield FileSplit(file)
 
 
-def is_one_span(file: FileInfo, options: ReadOptions) -> bool:
+def is_one_split(file: FileInfo, options: ReadOptions) -> bool:
     """Whether a file is read by one worker, however large it is."""
     return file.format != "parquet" and not _can_be_cut(file, options)
 
 
-def read_span(
-    span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None
+def read_split(
+    split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None
 ) -> Iterator[Document | DeadLetter | DeadFile]:
-    """Reads a span, in the order of the file and in bounded memory.
+    """Reads a split in file order and in bounded memory.
 
     Args:
-        span: what to read.
+        split: the split to read.
         plan: how to read it.
-        on_bytes: called now and then with the number of stored bytes read since; complete spans of a file add
+        on_bytes: called with the number of stored bytes read since the last call; the splits of a file add
             up to its size.
 
     Yields:
-        What became of each record; last a ``DeadFile`` where the file could not be read on.
+        A document or dead letter per record; at the end a ``DeadFile`` if the file could not be read further.
     """
-    is_whole = plan.options.whole_files and span.file.format == "txt"
-    reader = read_whole_file if is_whole else _READERS[span.file.format]
+    is_whole = plan.options.whole_files and split.file.format == "txt"
+    reader = read_whole_file if is_whole else _READERS[split.file.format]
     num_documents = 0
     try:
-        with closing(reader(span, plan, on_bytes)) as outcomes:
+        with closing(reader(split, plan, on_bytes)) as outcomes:
             for outcome in outcomes:
                 num_documents += 1
                 yield outcome
     except DamagedFileError as error:
-        yield DeadFile(span.file.path, error.reason, str(error), num_documents)
+        yield DeadFile(split.file.path, error.reason, str(error), num_documents)
 
 
 def read_first(
     files: Iterable[FileInfo], plan: ReadPlan, limit: int, on_bytes: OnBytes | None = None
 ) -> Iterator[Document | DeadLetter | DeadFile]:
-    """Reads the first ``limit`` documents of all files together, dead letters included, in order."""
+    """Reads the first ``limit`` documents of all files in order, counting dead letters."""
     left = limit
-    for span in plan_spans(files, plan.options):
-        for outcome in read_span(span, plan, on_bytes):
+    for split in plan_splits(files, plan.options):
+        for outcome in read_split(split, plan, on_bytes):
             yield outcome
             left -= not isinstance(outcome, DeadFile)
             if not left:
@@ -96,15 +96,15 @@ def _can_be_cut(file: FileInfo, options: ReadOptions) -> bool:
     return is_lines and is_splittable(file, options.encoding)
 
 
-def _parquet_spans(file: FileInfo, span_bytes: int) -> Iterator[Span]:
-    if file.size_bytes <= span_bytes:
-        yield Span(file)
+def _parquet_splits(file: FileInfo, split_bytes: int) -> Iterator[FileSplit]:
+    if file.size_bytes <= split_bytes:
+        yield FileSplit(file)
         return
     try:
-        ranges = row_group_ranges(file, span_bytes)
+        ranges = row_group_ranges(file, split_bytes)
     except DamagedFileError:
         ranges = []
     if not ranges:
-        yield Span(file)
+        yield FileSplit(file)
     for start, end in ranges:
-        yield Span(file, start, end)
+        yield FileSplit(file, start, end)

@@ -1,31 +1,22 @@
-"""Reading as a transform: files to spans to documents. What reading means is in ``formats``."""
+"""The ``ReadDocuments`` transform: files to splits to documents."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs.base import metrics
 from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.progress import ProgressSink
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.read.files.patterns import match_pattern
 from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
-from beam_jobs.pipeline.read.splits import plan_spans, read_first, read_span
-from beam_jobs.pipeline.read.types import FileInfo, ReadPlan, Span
-
-__all__ = [
-    "DEAD_FILES",
-    "DEAD_LETTERS",
-    "DOCUMENTS",
-    "ReadDocuments",
-    "plan_spans",
-    "read_first",
-    "read_span",
-]
+from beam_jobs.pipeline.read.splits import plan_splits, read_first, read_split
+from beam_jobs.pipeline.read.types import FileInfo, FileSplit, ReadPlan
 
 DOCUMENTS = "documents"
 DEAD_LETTERS = "dead_letters"
@@ -37,15 +28,8 @@ _Source = FileInfo | str
 _Outcome = Document | DeadLetter | DeadFile
 
 
-class Progress(Protocol):
-    """Somebody who watches; must pickle."""
-
-    def add(self, name: str, count: int, /) -> None:
-        """Adds to a counter."""
-
-
 class ReadResult(NamedTuple):
-    """What ``ReadDocuments`` gives."""
+    """The outputs of ``ReadDocuments``."""
 
     documents: Any  # PCollection[Document]
     dead_letters: Any  # PCollection[DeadLetter]
@@ -55,15 +39,15 @@ class ReadResult(NamedTuple):
 class ReadDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
     """Reads documents from files: ``pipeline | ReadDocuments(ReadOptions(("data/*.jsonl",)))``.
 
-    Gives documents, dead letters (records that are no documents) and dead files (at most one for each span of
-    a file that cannot be read on). Within a span the order is the file's.
+    Outputs documents, dead letters (records that are not documents) and dead files (at most one per split of
+    an unreadable file). A split keeps the order of its file.
 
     Args:
         options: what to read and how.
-        summary: what ``inspect_input`` said of it; None asks it now.
-        redistribute: spreads the spans over workers. The in-process runner holds in memory what is
-            redistributed, and gains nothing by it. Under ``limit`` one worker reads, in order.
-        progress: told now and then of the stored bytes read, as ``metrics.BYTES_READ``.
+        summary: result of ``inspect_input``; None inspects the input now.
+        redistribute: distributes the splits over workers. The in-process runner would only hold them in
+            memory. With ``limit``, one worker reads in order.
+        progress: receives the stored bytes read, as ``metrics.BYTES_READ``.
         label: name of the step.
 
     Raises:
@@ -75,7 +59,7 @@ class ReadDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         options: ReadOptions,
         summary: InputSummary | None = None,
         redistribute: bool = False,
-        progress: Progress | None = None,
+        progress: ProgressSink | None = None,
         label: str | None = None,
     ) -> None:
         super().__init__(label)
@@ -83,7 +67,7 @@ class ReadDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         self._options, self._redistribute, self._progress = options, redistribute, progress
 
     def expand(self, pbegin: Any) -> ReadResult:
-        """Wires the steps."""
+        """Builds the steps."""
         plan = self.summary.plan(self._options)
         sources = (
             self.summary.files if len(self.summary.files) <= MAX_LISTED_FILES else self._options.patterns
@@ -95,19 +79,19 @@ class ReadDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
             reader: Any = _ReadFirstDoFn(plan, self._options.limit, self._progress)
         else:
             files = pbegin | "Files" >> beam.Create(sources)  # PCollection[FileInfo | str]
-            parts = files | "Spans" >> beam.FlatMap(_source_spans, self._options)  # PCollection[Span]
-            reader = _ReadSpanDoFn(plan, self._progress)
+            parts = files | "Splits" >> beam.FlatMap(_source_splits, self._options)  # PCollection[FileSplit]
+            reader = _ReadSplitDoFn(plan, self._progress)
         if self._redistribute and self._options.limit is None:
-            parts |= "SpreadSpans" >> beam.Reshuffle()  # PCollection[Span]
-        result = parts | "ReadSpans" >> beam.ParDo(reader).with_outputs(
+            parts |= "SpreadSplits" >> beam.Reshuffle()  # PCollection[FileSplit]
+        result = parts | "ReadSplits" >> beam.ParDo(reader).with_outputs(
             DEAD_LETTERS, DEAD_FILES, main=DOCUMENTS
         )  # documents: PCollection[Document]; dead_letters: PCollection[DeadLetter]; dead_files
         return ReadResult(result[DOCUMENTS], result[DEAD_LETTERS], result[DEAD_FILES])
 
 
-def _source_spans(source: _Source, options: ReadOptions) -> Iterator[Span]:
-    """Cuts a file into spans, or all files of a pattern."""
-    return plan_spans(_source_files(source), options)
+def _source_splits(source: _Source, options: ReadOptions) -> Iterator[FileSplit]:
+    """Cuts a file, or all files of a pattern, into splits."""
+    return plan_splits(_source_files(source), options)
 
 
 def _source_files(source: _Source) -> list[FileInfo]:
@@ -115,9 +99,9 @@ def _source_files(source: _Source) -> list[FileInfo]:
 
 
 class _ReadingDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Counts what is read and sends each outcome where it belongs."""
+    """Counts what is read and tags each outcome."""
 
-    def __init__(self, plan: ReadPlan, progress: Progress | None) -> None:
+    def __init__(self, plan: ReadPlan, progress: ProgressSink | None) -> None:
         self._plan, self._progress = plan, progress
         self._num_bytes = beam.metrics.Metrics.counter(metrics.NAMESPACE, metrics.BYTES_READ)
         self._num_documents = beam.metrics.Metrics.counter(metrics.NAMESPACE, metrics.DOCUMENTS_READ)
@@ -148,20 +132,20 @@ class _ReadingDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._num_documents.inc(num_documents)
 
 
-@beam.typehints.with_input_types(Span)
+@beam.typehints.with_input_types(FileSplit)
 @beam.typehints.with_output_types(Document, dead_letters=DeadLetter, dead_files=DeadFile)
-class _ReadSpanDoFn(_ReadingDoFn):
-    """Reads one span per element."""
+class _ReadSplitDoFn(_ReadingDoFn):
+    """Reads one split per element."""
 
-    def process(self, span: Span) -> Iterator[Any]:
-        return self._tagged(read_span(span, self._plan, self._on_bytes))
+    def process(self, split: FileSplit) -> Iterator[Any]:
+        return self._tagged(read_split(split, self._plan, self._on_bytes))
 
 
 @beam.typehints.with_output_types(Document, dead_letters=DeadLetter, dead_files=DeadFile)
 class _ReadFirstDoFn(_ReadingDoFn):
-    """Reads the first documents of all files, which are its one element."""
+    """Reads the first documents of all files, which are one element."""
 
-    def __init__(self, plan: ReadPlan, limit: int, progress: Progress | None) -> None:
+    def __init__(self, plan: ReadPlan, limit: int, progress: ProgressSink | None) -> None:
         super().__init__(plan, progress)
         self._limit = limit
 

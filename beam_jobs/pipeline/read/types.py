@@ -1,4 +1,4 @@
-"""The words of reading: a file, a span of it, the plan, and the error that gives up on a file."""
+"""Shared types of reading: files, splits, the read plan, and the error of a damaged file."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ FORMATS: dict[str, Format] = {
     "parquet": "parquet",
 }
 COMPRESSIONS: tuple[Compression, ...] = ("gz", "bz2", "zst")
-SUPPORTED = ".txt, .jsonl (or .ndjson), .csv, .tsv, each also with .gz, .bz2 or .zst behind it, and .parquet"
+SUPPORTED = ".txt, .jsonl (or .ndjson), .csv, .tsv, each also with .gz, .bz2 or .zst appended, and .parquet"
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """One input file.
 
-    ``relative`` is the path behind the fixed part of its pattern, from which document ids are made.
-    ``size_bytes`` is the size as stored, so compressed where the file is.
+    ``relative`` is the path after the fixed part of its pattern; document ids begin with it. ``size_bytes``
+    is the stored size, before any decompression.
     """
 
     path: str
@@ -40,11 +40,12 @@ class FileInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class FileSplit:
     """A part of a file that one worker reads.
 
-    ``start`` and ``end`` are bytes of a plain line file and row groups of a Parquet file; other files are
-    read whole. A line belongs to the span that its first byte lies in. ``end`` None means the file's end.
+    ``start`` and ``end`` are byte offsets in plain line files and row groups in Parquet files; other files
+    are read as a whole. A line belongs to the split that contains its first byte. ``end`` None means the end
+    of the file.
     """
 
     file: FileInfo
@@ -54,7 +55,7 @@ class Span:
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """All that a worker must know to read a span: the options, and what the check before work settled."""
+    """What a worker needs to read a split: the options and the results of ``inspect_input``."""
 
     options: ReadOptions
     text_columns: tuple[str, ...]
@@ -62,22 +63,22 @@ class ReadPlan:
 
     @property
     def needed_columns(self) -> tuple[str, ...]:
-        """Every column that is read, each once."""
+        """All columns to read, each once."""
         names = (*self.text_columns, *filter(None, [self.options.id_column]), *self.carried_columns)
         return tuple(dict.fromkeys(names))
 
     @property
     def carried_columns(self) -> tuple[str, ...]:
-        """The columns whose values documents take along: the kept ones, then the model's numbers."""
+        """The columns whose values are stored in documents: kept ones, then numeric model inputs."""
         return (*self.kept_schema.names, *self.options.numeric_columns)
 
 
 class DamagedFileError(Exception):
-    """A file cannot be read on; what came out of it before still counts.
+    """A file cannot be read further; documents read before still count.
 
     Args:
-        reason: a stable word to count by.
-        message: what was expected, what came and what to do; never any of the file's text.
+        reason: a stable identifier to count by.
+        message: what was expected, what was found and what to do; never any text of the file.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -86,7 +87,7 @@ class DamagedFileError(Exception):
 
 
 def detect_format(path: str) -> tuple[Format, Compression | None] | None:
-    """Tells format and compression from a file's name, or None where they are not supported.
+    """Derives format and compression from a file's name; None if they are not supported.
 
     >>> detect_format("gs://b/part-0.JSONL.gz")
     ('jsonl', 'gz')

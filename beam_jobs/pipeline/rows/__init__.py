@@ -1,1 +1,1 @@
-"""The rows of a run: Arrow schemas and record batches."""
+"""Rows of a run: Arrow schemas and record batches."""

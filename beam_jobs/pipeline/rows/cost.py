@@ -1,19 +1,50 @@
-"""What an encoding step counts for those who watch."""
+"""The cost of a batch of rows: schema metadata that is summed on writing, and progress counters."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
+import pyarrow as pa
 
 from beam_jobs.base import metrics
+
+if TYPE_CHECKING:
+    pass
+
 from model_bundle.inference.results import EncodedTexts
+
+# The cost of a batch of rows is in the metadata of its schema: it travels with the rows and is summed when
+# they are written, so it counts exactly what was kept.
+WEIGHTS_KEY = "weights"
+# Model load time; not summed, the maximum counts.
+READY_KEY = "ready_milliseconds"
+# Documents with rows copied from an earlier run; the other keys count what was computed.
+REUSED_KEY = "num_reused"
+# Documents whose text was computed for another document.
+REPEATED_KEY = "num_repeated"
+COST_KEYS = (
+    "num_documents",
+    REUSED_KEY,
+    REPEATED_KEY,
+    "num_tokens",
+    "num_truncated",
+    "num_padded_tokens",
+    "num_lost_tokens",
+    "num_lost_words",
+    "num_windowed",
+    "num_windows",
+    "model_milliseconds",
+)
 
 
 def encoded_counts(encoded: EncodedTexts, milliseconds: int) -> dict[str, int]:
-    """Returns what a buffer adds to each counter; texts that failed count for what the model computed alone.
+    """Returns what a buffer adds to each counter; failed texts count only as computed cells.
 
     Args:
-        encoded: what came of the buffer.
-        milliseconds: that it took.
+        encoded: results of the buffer.
+        milliseconds: their computing time.
     """
     alive = np.ones(len(encoded.num_tokens), dtype=bool)
     alive[[failure.text_index for failure in encoded.failures]] = False
@@ -28,3 +59,36 @@ def encoded_counts(encoded: EncodedTexts, milliseconds: int) -> dict[str, int]:
         metrics.WINDOWS: windows,
         metrics.MODEL_MILLISECONDS: milliseconds,
     }
+
+
+def with_cost(
+    rows: pa.RecordBatch,
+    encoded: EncodedTexts,
+    alive: np.ndarray,
+    milliseconds: int,
+    model: dict[str, str],
+) -> pa.RecordBatch:
+    """Adds to a batch its cost and the model's ``WEIGHTS_KEY`` (kind of its weights) and ``READY_KEY``."""
+    lost = (encoded.num_tokens_untruncated - encoded.num_tokens)[alive]
+    windows = np.zeros(0, np.int64) if encoded.num_windows is None else encoded.num_windows[alive]
+    lost_words = 0  # words past the token limit have no row
+    if encoded.num_words_untruncated is not None:
+        lost_words = int((encoded.num_words_untruncated - encoded.num_words)[alive].sum())
+    cost = {
+        "num_documents": int(alive.sum()),
+        "num_tokens": int(encoded.num_fed_tokens[alive].sum()),
+        "num_truncated": int((lost > 0).sum()),
+        "num_padded_tokens": encoded.num_padded_tokens,
+        "num_lost_tokens": int(lost.sum()),
+        "num_lost_words": lost_words,
+        "num_windowed": int((windows > 1).sum()),
+        "num_windows": int(windows[windows > 1].sum()),
+        "model_milliseconds": milliseconds,
+    }
+    return with_counts(rows, {**cost, **model})
+
+
+def with_counts(rows: pa.RecordBatch, counts: Mapping[str, int | str]) -> pa.RecordBatch:
+    """Adds counts to the metadata of a batch, see ``COST_KEYS``."""
+    metadata = {key.encode(): str(count).encode() for key, count in counts.items()}
+    return rows.replace_schema_metadata(dict(rows.schema.metadata or {}) | metadata)

@@ -1,50 +1,34 @@
-"""Documents and their vectors to Arrow rows."""
+"""Builds Arrow rows from documents and model outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from beam_jobs.base.records import Document, text_sha256
-from beam_jobs.pipeline.rows.classes import class_arrays, class_fields
-from beam_jobs.pipeline.rows.schema import WINDOW_COLUMNS, WORD_COLUMNS, row_schema, vector_array
-from beam_jobs.pipeline.rows.text_context import part_texts
+from beam_jobs.pipeline.rows.schema import (
+    WINDOW_COLUMNS,
+    WORD_COLUMNS,
+    class_arrays,
+    class_fields,
+    row_schema,
+    vector_array,
+)
 from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.bundle.manifest import Rows
 from model_bundle.inference.results import EncodedTexts, TextFailure
 
-# What a batch of rows cost, in the metadata of its schema: it travels with the rows and is summed by whoever
-# writes them, so it counts just what was kept.
-WEIGHTS_KEY = "weights"
-# How long the model took to load: not summed, the longest counts.
-READY_KEY = "ready_milliseconds"
-# Documents whose rows were taken over from earlier; the other keys count what was computed.
-REUSED_KEY = "num_reused"
-# Documents whose text was computed for another one.
-REPEATED_KEY = "num_repeated"
-COST_KEYS = (
-    "num_documents",
-    REUSED_KEY,
-    REPEATED_KEY,
-    "num_tokens",
-    "num_truncated",
-    "num_padded_tokens",
-    "num_lost_tokens",
-    "num_lost_words",
-    "num_windowed",
-    "num_windows",
-    "model_milliseconds",
-)
+# Characters of context on each side of a word.
+CONTEXT_CHARACTERS = 100
 
 
 def schema_of(settings: EncodeSettings, kept: pa.Schema) -> pa.Schema:
     """Returns the schema of a job's rows.
 
     Raises:
-        UsageError: a kept column has the name of one of the run's own.
+        UsageError: a kept column has the name of an output column.
     """
     return row_schema(
         settings.vector_columns,
@@ -58,13 +42,13 @@ def schema_of(settings: EncodeSettings, kept: pa.Schema) -> pa.Schema:
 
 
 def place_columns(settings: EncodeSettings) -> tuple[str, ...]:
-    """The columns that say which window or word a row is; a word's spelling is input text."""
+    """Returns the columns that locate a window or word; ``--no_text`` excludes the word itself."""
     columns = {Rows.DOCUMENT: {}, Rows.WINDOW: WINDOW_COLUMNS, Rows.WORD: WORD_COLUMNS}[settings.request.rows]
     return tuple(name for name in columns if not (settings.no_text and name == "word"))
 
 
 def check_words(encoded: EncodedTexts) -> None:
-    """Fails texts in which the bundle finds nothing: a vector of zeros would pass for a result."""
+    """Marks texts without any token or word as failed: a zero vector could be mistaken for a result."""
     failed = {failure.text_index for failure in encoded.failures}
     nothing = encoded.num_tokens == 0
     if encoded.words is not None:
@@ -76,7 +60,7 @@ def check_words(encoded: EncodedTexts) -> None:
 
 
 def check_range(encoded: EncodedTexts, vector_dtype: str) -> None:
-    """Fails texts whose numbers are too large for float16, where they would become infinite."""
+    """Marks texts as failed whose vectors would overflow float16."""
     if vector_dtype != "float16":
         return
     largest = np.max([np.abs(v).max(axis=1, initial=0.0) for v in encoded.vectors.values()], axis=0)
@@ -92,10 +76,14 @@ def make_rows(
     schema: pa.Schema,
     settings: EncodeSettings,
 ) -> pa.RecordBatch:
-    """Builds the record batch of the documents that got vectors, in their order.
+    """Builds the record batch of the documents with vectors, in their order.
 
     Args:
-        alive: bool[documents], which have vectors.
+        documents: the documents of a buffer.
+        encoded: their model outputs.
+        alive: bool[documents], whether a document has vectors.
+        schema: schema of the rows.
+        settings: settings of the encoding step.
     """
     kept = np.flatnonzero(alive[encoded.row_texts])
     texts = encoded.row_texts[kept]
@@ -130,9 +118,9 @@ def input_columns(
 
     Args:
         documents: at least one.
-        texts: int64[rows], the position of the document that a row belongs to.
-        schema: of the rows.
-        places: int[rows, 2], where each row stands in its document; None where it is all of it.
+        texts: int64[rows], the position of each row's document.
+        schema: schema of the rows.
+        places: int[rows, 2], character span of each row in its document; None for whole documents.
     """
     columns = {
         "doc_id": _spread([document.doc_id for document in documents], texts, pa.string()),
@@ -152,42 +140,42 @@ def input_columns(
 
 
 def _spread(values: list[Any], texts: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """Returns a document's value to each of its rows."""
+    """Repeats each document's value for all its rows."""
     array = pa.array(values, kind)
     whole = len(texts) == len(values) and bool((texts == np.arange(len(values))).all())
     return array if whole else array.take(pa.array(texts))
 
 
-def with_cost(
-    rows: pa.RecordBatch,
-    encoded: EncodedTexts,
-    alive: np.ndarray,
-    milliseconds: int,
-    model: Mapping[str, str],
-) -> pa.RecordBatch:
-    """Writes on a batch what it cost, and of the model ``WEIGHTS_KEY`` (their kind) and ``READY_KEY``."""
-    num_tokens, full = encoded.num_tokens[alive], encoded.num_tokens_untruncated[alive]
-    windows = np.zeros(0, np.int64) if encoded.num_windows is None else encoded.num_windows[alive]
-    cost = (
-        int(alive.sum()),
-        0,
-        0,
-        int(encoded.num_fed_tokens[alive].sum()),
-        int((num_tokens < full).sum()),
-        encoded.num_padded_tokens,
-        int((full - num_tokens).sum()),
-        _num_lost_words(encoded, alive),
-        int((windows > 1).sum()),
-        int(windows[windows > 1].sum()),
-        milliseconds,
+def part_texts(
+    documents: list[Document], texts: np.ndarray, places: np.ndarray, schema: pa.Schema
+) -> pa.Array:
+    """Returns the text of each row: the window, or the word with its context.
+
+    A document of 100,000 words has as many rows, so each has only a part of its text.
+
+    Args:
+        documents: the documents of the rows.
+        texts: int64[rows], the position of each row's document.
+        places: int[rows, 2], character span of each row, its end exclusive.
+        schema: schema of the rows.
+    """
+    around = CONTEXT_CHARACTERS if "word_index" in schema.names else 0
+    return pa.array(
+        [
+            documents[text].text[max(start - around, 0) : end + around]
+            for text, (start, end) in zip(texts.tolist(), places.tolist(), strict=True)
+        ],
+        pa.string(),
     )
-    metadata = dict(rows.schema.metadata or {}) | {k.encode(): v.encode() for k, v in model.items()}
-    metadata |= {k.encode(): str(v).encode() for k, v in zip(COST_KEYS, cost, strict=True)}
-    return rows.replace_schema_metadata(metadata)
 
 
-def _num_lost_words(encoded: EncodedTexts, alive: np.ndarray) -> int:
-    """Counts the words that have no row because they stand past the limit."""
-    if encoded.num_words_untruncated is None:
-        return 0
-    return int((encoded.num_words_untruncated - encoded.num_words)[alive].sum())
+def word_in(text: str, start: int, end: int) -> tuple[str, str, str]:
+    """Splits the text of a word's row into the context before, the word, and the context after.
+
+    Args:
+        text: text of the row.
+        start, end: character span of the word in the document.
+    """
+    at = min(start, CONTEXT_CHARACTERS)
+    stop = at + end - start
+    return text[:at], text[at:stop], text[stop:]

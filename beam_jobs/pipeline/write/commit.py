@@ -1,25 +1,24 @@
-"""Receipts to a run that exists: number the shards, move them, check them, write the manifest last.
+"""Commits a run: numbers, moves and checks its shards, then writes the manifest.
 
-Every step may be repeated: a runner retries what it is not sure of. Receipts pass a GroupByKey, together with
-a sentinel, so the commit happens once, on all of them, even when there are none.
+Every step is idempotent, because a runner may retry it. Receipts pass a GroupByKey together with a sentinel,
+so the commit happens once with all of them, even if there are none.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import apache_beam as beam
 
-from beam_jobs.base.config import Limits, WriteOptions
+from beam_jobs.base.config import WriteOptions
 from beam_jobs.base.records import DeadFile, UnchangedDocuments
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
-from beam_jobs.pipeline.write.copied_manifest import copied_manifest
-from beam_jobs.pipeline.write.counts import check_counts, sum_up, worker_costs
-from beam_jobs.pipeline.write.shard import Receipt
+from beam_jobs.pipeline.write.counts import check_counts, sum_receipts, worker_costs
+from beam_jobs.pipeline.write.description import RunDescription, copied_manifest
 from beam_jobs.pipeline.write.timeline import sum_timeline
 from beam_jobs.report.page import try_report
 from beam_jobs.store import filesystem
@@ -32,44 +31,21 @@ from beam_jobs.store.manifest import (
     MANIFEST_NAME,
     REPORT_NAME,
     DeadFileEntry,
-    PreviousEntry,
     RunFile,
     RunManifest,
 )
+from beam_jobs.store.receipt import Receipt
 from beam_jobs.store.run_folder import check_claim, claim, finish
 
-# A manifest stays readable: the rest of the dead files are counted, and listed in the log.
+# Keeps the manifest readable; further dead files are only counted.
 _DEAD_FILES_LISTED = 1000
 _FOLDERS = (EMBEDDINGS, CLASSES, DEAD_LETTERS, CHANGES)
 _SENTINEL = "all receipts are in"
 
 
 @dataclass(frozen=True)
-class RunDescription:
-    """What the manifest says of a run beyond what its receipts count.
-
-    ``copied_from``: the run's files are those of another one, written anew; its manifest says the rest.
-
-    ``kind`` names the folder of its rows; ``settings`` are those that ``settings_digest`` is of.
-    """
-
-    started_at: str
-    bundle: dict[str, Any]
-    settings_digest: str
-    precision: str
-    config: dict[str, Any]
-    limits: Limits
-    versions: dict[str, str]
-    kind: str = EMBEDDINGS
-    settings: dict[str, Any] = field(default_factory=dict)
-    previous: PreviousEntry | None = None
-    emit: Literal["all", "changes"] = "all"
-    copied_from: RunManifest | None = None
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Where each staged shard goes, and everything else the commit needs."""
+class CommitPlan:
+    """The final name of each staged shard, and the counts for the commit."""
 
     moves: tuple[tuple[Receipt, str], ...]
     num_read: int
@@ -81,8 +57,8 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
     """Turns receipts, counts of documents read and dead files into a finished run.
 
     Args:
-        options: which run.
-        description: what its manifest says.
+        options: the run.
+        description: contents of its manifest.
     """
 
     def __init__(self, options: WriteOptions, description: RunDescription) -> None:
@@ -91,7 +67,7 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         self._description = description
 
     def expand(self, entries: Any) -> Any:
-        """Wires the step; gives the manifest."""
+        """Builds the step; returns the manifest as a PCollection of one."""
         sentinel = entries.pipeline | "Sentinel" >> beam.Create([_SENTINEL])  # PCollection[str]
         if self._options.claim_in_job:
             sentinel |= "Claim" >> beam.Map(_claimed, self._options)  # PCollection[str]
@@ -100,7 +76,7 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
             | "WithSentinel" >> beam.Flatten()  # PCollection[Receipt | int | DeadFile | str]
             | "ToOnePlan" >> beam.Map(_to_one_key)  # PCollection[tuple[int, …]]
             | "GatherReceipts" >> beam.GroupByKey()  # PCollection[tuple[int, Iterable[…]]]
-            | "Plan" >> beam.MapTuple(_plan)  # PCollection[_Plan]
+            | "Plan" >> beam.MapTuple(plan_commit)  # PCollection[CommitPlan]
         )
         moved = (
             plan
@@ -110,15 +86,15 @@ class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         )
         return (
             (plan, moved)
-            | "WithPlan" >> beam.Flatten()  # PCollection[_Plan | str]
-            | "ToOneCommit" >> beam.Map(_to_one_key)  # PCollection[tuple[int, _Plan | str]]
-            | "GatherMoves" >> beam.GroupByKey()  # PCollection[tuple[int, Iterable[_Plan | str]]]
+            | "WithPlan" >> beam.Flatten()  # PCollection[CommitPlan | str]
+            | "ToOneCommit" >> beam.Map(_to_one_key)  # PCollection[tuple[int, CommitPlan | str]]
+            | "GatherMoves" >> beam.GroupByKey()  # PCollection[tuple[int, Iterable[CommitPlan | str]]]
             | "WriteManifest" >> beam.ParDo(_CommitDoFn(self._options, self._description))
         )  # PCollection[RunManifest]
 
 
 def _claimed(sentinel: str, options: WriteOptions) -> str:
-    """Takes the run's folder over as soon as the job runs; its receipts wait for that."""
+    """Claims the run's folder when the job starts; the receipts wait for this."""
     claim(options)
     return sentinel
 
@@ -127,8 +103,8 @@ def _to_one_key(element: Any) -> tuple[int, Any]:
     return 0, element
 
 
-def _plan(_: int, entries: Iterable[Any]) -> _Plan:
-    """Numbers the shards; the same entries in any order give the same plan."""
+def plan_commit(_: int, entries: Iterable[Any]) -> CommitPlan:
+    """Numbers the shards; the plan does not depend on the order of the entries."""
     entries = list(entries)
     if _SENTINEL not in entries:
         raise AssertionError("the runner grouped receipts without their sentinel")
@@ -140,12 +116,12 @@ def _plan(_: int, entries: Iterable[Any]) -> _Plan:
         moves += zip(ours, names, strict=True)
     dead_files = sorted((e for e in entries if isinstance(e, DeadFile)), key=lambda f: f.source)
     num_unchanged = sum(e.number for e in entries if isinstance(e, UnchangedDocuments))
-    return _Plan(
+    return CommitPlan(
         tuple(moves), sum(e for e in entries if isinstance(e, int)), num_unchanged, tuple(dead_files)
     )
 
 
-def _moves(plan: _Plan) -> tuple[tuple[Receipt, str], ...]:
+def _moves(plan: CommitPlan) -> tuple[tuple[Receipt, str], ...]:
     return plan.moves
 
 
@@ -172,35 +148,35 @@ class _CommitDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
     def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[RunManifest]:
         entries = list(element[1])
-        (plan,) = [entry for entry in entries if isinstance(entry, _Plan)]
+        (plan,) = [entry for entry in entries if isinstance(entry, CommitPlan)]
         manifest = commit(plan, self._options, self._description)
         if manifest.failure is not None and self._options.fail_job:
             raise failure_of(manifest)
         yield manifest
 
 
-def commit(plan: _Plan, options: WriteOptions, description: RunDescription) -> RunManifest:
-    """Makes the run exist, or fail for good; a retry gives what the first try wrote.
+def commit(plan: CommitPlan, options: WriteOptions, description: RunDescription) -> RunManifest:
+    """Writes the manifest of a finished or failed run; a retry returns the one already written.
 
     Raises:
-        JobError: another job has finished a run of this id.
+        JobError: another job has finished a run with this id.
     """
     root = filesystem.join(options.output, options.run_id)
     earlier = check_claim(options)
     if earlier is not None and earlier.attempt_id == options.attempt_id:
         return _end(options, earlier, is_retry=True)
     _check_files(root, plan)
-    manifest = _manifest(plan, options, description)
+    manifest = build_manifest(plan, options, description)
     name = MANIFEST_NAME if manifest.failure is None else FAILED_NAME
     if earlier is not None:
         filesystem.delete(filesystem.join(root, FAILED_NAME))
     if not filesystem.create_if_absent(filesystem.join(root, name), manifest.to_bytes()):
-        return commit(plan, options, description)  # somebody was faster: the first one wins
+        return commit(plan, options, description)  # another worker was faster: the first one wins
     return _end(options, manifest, is_retry=False)
 
 
 def _end(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> RunManifest:
-    """Does what comes after the manifest; the run is there whatever becomes of the rest."""
+    """Updates ``latest.json`` and writes the report; the run is finished even if this fails."""
     finish(options, manifest)
     root = filesystem.join(options.output, options.run_id)
     if options.report and not (is_retry and filesystem.exists(filesystem.join(root, REPORT_NAME))):
@@ -209,14 +185,14 @@ def _end(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> Run
 
 
 def failure_of(manifest: RunManifest) -> JobError:
-    """Returns the error that a failed run ends with."""
+    """Returns the error for a failed run."""
     kinds = {"too_many_dead": TooManyDeadError, "no_documents": TooManyDeadError, "counts": CountsError}
     kind = kinds.get(manifest.failure_kind or "", CountsError)
     return kind(manifest.failure or "")
 
 
-def _check_files(root: str, plan: _Plan) -> None:
-    """Checks that every file is there whole, and removes what an earlier attempt left beside them."""
+def _check_files(root: str, plan: CommitPlan) -> None:
+    """Checks the size of every file and removes files left by an earlier attempt."""
     wanted = {filesystem.join(root, *name.split("/")): receipt for receipt, name in plan.moves}
     found = [filesystem.list_files(filesystem.join(root, kind)) for kind in _FOLDERS]
     sizes = {path: size for files in found for path, size in files.items()}
@@ -224,21 +200,22 @@ def _check_files(root: str, plan: _Plan) -> None:
         size = sizes.get(path)
         if size != receipt.num_bytes:
             raise JobError(
-                f"{path} should have {receipt.num_bytes} bytes and has {size}: something else changes this "
-                "folder. No manifest was written."
+                f"{path} should have {receipt.num_bytes} bytes but has {size}: something else is changing "
+                "this folder. No manifest was written."
             )
     for path in sorted(sizes.keys() - wanted.keys()):
         filesystem.delete(path)
 
 
-def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -> RunManifest:
+def build_manifest(plan: CommitPlan, options: WriteOptions, description: RunDescription) -> RunManifest:
+    """Returns the manifest of a run whose files are in place; ``failure`` is set if it failed."""
     files = tuple(_run_file(receipt, name) for receipt, name in plan.moves)
     if description.copied_from is not None:
         started_at, first = description.started_at, description.copied_from
         return copied_manifest(first, options.run_id, options.attempt_id, started_at, files)
     receipts = [receipt for receipt, _ in plan.moves]
     num_dead_files = len({file.source for file in plan.dead_files})
-    counts = sum_up(receipts, plan.num_read, num_dead_files, plan.num_unchanged)
+    counts = sum_receipts(receipts, plan.num_read, num_dead_files, plan.num_unchanged)
     kind, failure = check_counts(counts, receipts, description.limits, description.precision)
     listed = plan.dead_files[:_DEAD_FILES_LISTED]
     return RunManifest(
@@ -257,7 +234,7 @@ def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -
         emit=description.emit,
         counts=counts,
         workers=worker_costs(receipts),
-        timeline=sum_timeline(span for receipt in receipts for span in receipt.course),
+        timeline=sum_timeline(interval for receipt in receipts for interval in receipt.work),
         files=files,
         dead_files=tuple(DeadFileEntry(**dataclasses.asdict(file)) for file in listed),
         versions=description.versions,
@@ -265,12 +242,5 @@ def _manifest(plan: _Plan, options: WriteOptions, description: RunDescription) -
 
 
 def _run_file(receipt: Receipt, name: str) -> RunFile:
-    return RunFile.model_validate(
-        {
-            "path": name,
-            "kind": receipt.kind,
-            "num_rows": receipt.num_rows,
-            "num_bytes": receipt.num_bytes,
-            "sha256": receipt.sha256,
-        }
-    )
+    facts = {key: getattr(receipt, key) for key in ("kind", "num_rows", "num_bytes", "sha256")}
+    return RunFile.model_validate({"path": name} | facts)

@@ -1,4 +1,4 @@
-"""Receipts to counts, and the judgement over them."""
+"""Aggregates receipts into run counts and checks them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
-from beam_jobs.base.config import Limits
-from beam_jobs.pipeline.rows.make import REPEATED_KEY, REUSED_KEY
-from beam_jobs.pipeline.write.shard import Receipt
+from beam_jobs.base.config import FailureLimits
+from beam_jobs.base.units import count
+from beam_jobs.pipeline.rows.cost import REPEATED_KEY, REUSED_KEY
 from beam_jobs.pipeline.write.timeline import sum_lengths
 from beam_jobs.store.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
+from beam_jobs.store.receipt import Receipt
 
 FailureKind = Literal["too_many_dead", "counts", "precision", "no_documents"]
 
 
-def sum_up(
+def sum_receipts(
     receipts: Sequence[Receipt], num_read: int, num_dead_files: int, num_unchanged: int = 0
 ) -> RunCounts:
-    """Adds up what receipts say."""
+    """Adds up the counts of receipts."""
     total: Counter[str] = Counter()
     for receipt in receipts:
         total.update(receipt.counts)
@@ -53,7 +54,7 @@ def _part(total: Mapping[str, int], prefix: str) -> dict[str, int]:
 
 
 def worker_costs(receipts: Sequence[Receipt]) -> WorkerCosts:
-    """Returns the most that any worker process needed."""
+    """Returns the maximum cost over all worker processes."""
     return WorkerCosts(
         peak_memory_bytes=max((receipt.peak_memory_bytes for receipt in receipts), default=0),
         ready_seconds=max((receipt.ready_milliseconds for receipt in receipts), default=0) / 1000,
@@ -62,44 +63,44 @@ def worker_costs(receipts: Sequence[Receipt]) -> WorkerCosts:
 
 
 def check_counts(
-    counts: RunCounts, receipts: Sequence[Receipt], limits: Limits, precision: str
+    counts: RunCounts, receipts: Sequence[Receipt], limits: FailureLimits, precision: str
 ) -> tuple[FailureKind | None, str | None]:
-    """Judges a run: what kind of failure it is and why, or None twice."""
+    """Checks a run; returns kind and message of its failure, or None twice."""
     accounted = counts.num_written + counts.num_reused + counts.num_unchanged + counts.num_dead
     if counts.num_read != accounted:
         return "counts", (
-            f"Counts do not add up: {counts.num_read} documents read, but {counts.num_written} written + "
-            f"{counts.num_reused} reused + {counts.num_unchanged} unchanged + {counts.num_dead} dead = "
-            f"{accounted}. This is a bug; please report it with the manifest."
+            f"Counts do not add up: {count(counts.num_read, 'document')} read, but "
+            f"{counts.num_written} written + {counts.num_reused} reused + {counts.num_unchanged} unchanged "
+            f"+ {counts.num_dead} dead = {accounted}. This is a bug; please report it with the manifest."
         )
     found = {receipt.precision for receipt in receipts if receipt.precision is not None}
     if found - {precision}:
-        return "precision", f"The run was to be in {precision}, but workers computed in {sorted(found)}."
+        return "precision", f"Expected precision {precision}, but workers computed in {sorted(found)}."
     if (
         counts.num_read == 0
         and counts.num_dead_files <= limits.max_dead_files
         and not limits.allow_empty_input
     ):
         return "no_documents", (
-            "The input files hold no documents. If that is as it should be, use --allow_empty_input."
+            "The input files contain no documents. If that is intended, use --allow_empty_input."
         )
     if counts.num_dead_files > limits.max_dead_files:
         return "too_many_dead", (
-            f"{counts.num_dead_files} files could not be read to their end, --max_dead_files allows "
-            f"{limits.max_dead_files}; they are listed in the manifest."
+            f"{count(counts.num_dead_files, 'file')} could not be read to the end, --max_dead_files "
+            f"allows {limits.max_dead_files}; see the list in the manifest."
         )
     return _check_dead(counts, limits)
 
 
-def _check_dead(counts: RunCounts, limits: Limits) -> tuple[FailureKind | None, str | None]:
+def _check_dead(counts: RunCounts, limits: FailureLimits) -> tuple[FailureKind | None, str | None]:
     num_dead = counts.num_dead if limits.fail_on_blank else counts.num_dead - counts.num_blank
-    # As it was written down: 0.29 of 100 is 29, which binary floats miss.
+    # Decimal, because 0.29 of 100 is 29, but less with binary floats.
     allowed = int(Decimal(str(limits.max_dead_fraction)) * counts.num_read)
     if num_dead <= allowed:
         return None, None
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.dead_by_reason.items())
     return "too_many_dead", (
-        f"{num_dead} of {counts.num_read} documents are dead letters ({reasons}); --max_dead_fraction "
-        f"{limits.max_dead_fraction} allows {allowed}. Every vector and dead letter is kept; read the dead "
-        "letters, then run again or allow more."
+        f"{num_dead:,} of {count(counts.num_read, 'document')} became dead letters ({reasons}); "
+        f"--max_dead_fraction {limits.max_dead_fraction} allows {allowed}. All vectors and dead letters are "
+        "kept; read the dead letters, then run again or raise the limit."
     )

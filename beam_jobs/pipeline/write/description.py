@@ -1,37 +1,44 @@
-"""A run that is about to start: its name, and what its manifest will say of it."""
+"""Describes a run before it starts: its options and the contents of its manifest; also those of a copy."""
 
 from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from beam_jobs.base.config import Limits, WriteOptions
+from beam_jobs.base.config import FailureLimits, WriteOptions
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.commit import RunDescription
-from beam_jobs.store.manifest import CLASSES, EMBEDDINGS
+from beam_jobs.store.filesystem import absolute_path
+from beam_jobs.store.manifest import (
+    CLASSES,
+    EMBEDDINGS,
+    PreviousEntry,
+    RunFile,
+    RunManifest,
+)
 
 _VERSIONS = ("apache-beam", "pyarrow", "numpy", "tensorflow", "tokenizers")
 
 
 def new_run(output: str, run_id: str | None = None, **options: Any) -> WriteOptions:
-    """Names a run below ``output``.
+    """Creates the options of a new run below ``output``.
 
     Args:
         output: root of the runs, local or gs://.
-        run_id: the run's folder; None makes one that sorts by time.
+        run_id: name of the run's folder; None generates one that sorts by time.
         options: further fields of ``WriteOptions``.
 
     Raises:
-        UsageError: an option that cannot be meant.
+        UsageError: an option is invalid.
     """
     now = datetime.now(UTC)
     return WriteOptions(
-        output=absolute(output),
+        output=absolute_path(output),
         run_id=run_id or f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
         attempt_id=uuid.uuid4().hex,
         **options,
@@ -39,14 +46,14 @@ def new_run(output: str, run_id: str | None = None, **options: Any) -> WriteOpti
 
 
 def describe_run(
-    settings: EncodeSettings, limits: Limits | None = None, config: Mapping[str, Any] | None = None
+    settings: EncodeSettings, limits: FailureLimits | None = None, config: Mapping[str, Any] | None = None
 ) -> RunDescription:
-    """Returns what the manifest says of a run that starts now.
+    """Describes a run that starts now.
 
     Args:
-        settings: of the encoding step.
+        settings: settings of the encoding step.
         limits: how much may fail; None allows nothing.
-        config: plain JSON data, kept as it is.
+        config: JSON data, stored in the manifest unchanged.
     """
     return RunDescription(
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -55,7 +62,7 @@ def describe_run(
         settings=settings.relevant,
         precision=str(settings.request.precision),
         config=dict(config or {}),
-        limits=limits or Limits(),
+        limits=limits or FailureLimits(),
         versions={name: version(name) for name in _VERSIONS},
         kind=EMBEDDINGS if settings.classes is None else CLASSES,
     )
@@ -66,6 +73,72 @@ def _bundle(settings: EncodeSettings) -> dict[str, Any]:
     return known if settings.classes is None else known | {"labels": list(settings.classes.names)}
 
 
-def absolute(path: str) -> str:
-    """Makes a local path independent of where a worker runs."""
-    return path if "://" in path else str(Path(path).absolute())
+@dataclass(frozen=True)
+class RunDescription:
+    """Contents of the manifest that do not come from receipts.
+
+    ``kind`` is the folder of the rows; ``settings`` are the data of ``settings_digest``. ``copied_from`` is
+    the manifest of the original if this run is a copy of another one with new files.
+    """
+
+    started_at: str
+    bundle: dict[str, Any]
+    settings_digest: str
+    precision: str
+    config: dict[str, Any]
+    limits: FailureLimits
+    versions: dict[str, str]
+    kind: str = EMBEDDINGS
+    settings: dict[str, Any] = field(default_factory=dict)
+    previous: PreviousEntry | None = None
+    emit: Literal["all", "changes"] = "all"
+    copied_from: RunManifest | None = None
+
+
+def without_files(manifest: RunManifest) -> RunManifest:
+    """Merges the files of a manifest into one entry per kind, so that it fits into a job request."""
+    totals: Counter[str] = Counter()
+    for file in manifest.files:
+        totals[file.kind] += file.num_rows
+    files = [
+        RunFile.model_validate({"path": kind, "kind": kind, "num_rows": rows, "num_bytes": 0, "sha256": ""})
+        for kind, rows in totals.items()
+    ]
+    return manifest.model_copy(update={"files": tuple(files)})
+
+
+def copied_manifest(
+    first: RunManifest, run_id: str, attempt_id: str, started_at: str, files: Sequence[RunFile]
+) -> RunManifest:
+    """Returns the manifest of a copy; ``failure`` is set if the number of rows differs.
+
+    Args:
+        first: manifest of the original.
+        run_id, attempt_id: ids of the copy.
+        started_at: when copying started.
+        files: files of the copy.
+    """
+    rows: Counter[str] = Counter()
+    rows.update({file.kind: 0 for file in first.files})
+    for sign, some in ((1, files), (-1, first.files)):
+        for file in some:
+            rows[file.kind] += sign * file.num_rows
+    wrong = {kind: number for kind, number in sorted(rows.items()) if number}
+    failure = None
+    if wrong:
+        listed = ", ".join(f"{number:+,} rows of {kind}" for kind, number in wrong.items())
+        failure = (
+            f"The copy of run {first.run_id} differs from it: {listed}. This is a bug; please report it."
+        )
+    return first.model_copy(
+        update={
+            "run_id": run_id,
+            "attempt_id": attempt_id,
+            "failure": failure,
+            "failure_kind": None if failure is None else "counts",
+            "started_at": started_at,
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "config": first.config | {"compacted_from": first.run_id},
+            "files": tuple(files),
+        }
+    )

@@ -1,4 +1,4 @@
-"""One Parquet file being written: bounded memory, a digest of its bytes, and a receipt at the end."""
+"""``Shard``: writes one Parquet file in bounded memory, with a digest and a receipt."""
 
 from __future__ import annotations
 
@@ -6,61 +6,37 @@ import contextlib
 import hashlib
 import time
 import uuid
-from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.pipeline.rows.make import COST_KEYS, READY_KEY, REUSED_KEY, WEIGHTS_KEY
-from beam_jobs.pipeline.write.timeline import Course, Span, count_lengths
+from beam_jobs.pipeline.rows.cost import COST_KEYS, READY_KEY, REUSED_KEY, WEIGHTS_KEY
+from beam_jobs.pipeline.write.timeline import WorkLog, count_lengths
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS
+from beam_jobs.store.receipt import Receipt
 from model_bundle.base.machine import cpu_name, num_cores, peak_memory_bytes
 
-# A row group of this size keeps the writer's memory small and is large enough for scans.
+# Keeps the writer's memory small and is large enough for efficient scans.
 _ROW_GROUP_BYTES = 32_000_000
-# Rows that are no documents of the run are counted by what one of their columns says.
-_TOLD_COLUMNS = {DEAD_LETTERS: "reason", CHANGES: "change"}
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a worker says of a shard it wrote, and all that the run believes.
-
-    ``kind`` is the folder the shard goes to. ``opened_at`` orders shards in time. ``counts`` are sums over
-    its rows: documents, tokens, truncated documents, dead letters by reason, cost. ``peak_memory_bytes`` is
-    the most its process ever had, ``ready_milliseconds`` what loading the model took there; 0 if not known.
-    ``course`` says when it was made, ``machine`` where.
-    """
-
-    kind: str
-    path: str
-    num_rows: int
-    num_bytes: int
-    sha256: str
-    opened_at: int
-    precision: str | None
-    counts: dict[str, int] = field(default_factory=dict)
-    peak_memory_bytes: int = 0
-    ready_milliseconds: int = 0
-    course: tuple[Span, ...] = ()
-    machine: str = ""
+# Rows that are not documents are counted by the values of one of their columns.
+_COUNTED_COLUMNS = {DEAD_LETTERS: "reason", CHANGES: "change"}
 
 
 class Shard:
-    """Writes record batches of one schema to a file of its own below ``folder``.
+    """Writes record batches of one schema to a new file below ``folder``.
 
     Args:
-        folder: where staged files go.
-        kind: ``embeddings`` or ``dead_letters``.
-        schema: of every batch.
+        folder: folder for staged files.
+        kind: ``embeddings``, ``classes``, ``dead_letters`` or ``changes``.
+        schema: schema of every batch.
     """
 
     def __init__(self, folder: str, kind: str, schema: pa.Schema) -> None:
         self._kind = kind
         self._schema = schema
-        # A retried or given-up worker writes the same rows again, under another name.
+        # A retried worker, or one that was given up, writes the same rows again under another name.
         self.path = filesystem.join(folder, f"{kind}-{uuid.uuid4().hex}.parquet")
         self._opened_at = time.time_ns()
         self._sink = _DigestingSink(self.path)
@@ -72,15 +48,15 @@ class Shard:
         self._counts: dict[str, int] = {}
         self._num_rows = 0
         self._ready_milliseconds = 0
-        self._course = Course()
+        self._work = WorkLog()
 
     @property
     def num_bytes(self) -> int:
-        """Bytes written so far, with what waits for its row group at its size in memory."""
+        """Bytes written so far plus the size in memory of the pending row group."""
         return self._sink.num_bytes + self._pending_bytes
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Adds rows and what they cost."""
+        """Adds rows and their cost."""
         self._pending.append(batch.replace_schema_metadata(self._schema.metadata))
         self._pending_bytes += batch.nbytes
         self._num_rows += batch.num_rows
@@ -91,12 +67,12 @@ class Shard:
             self._counts[name] = self._counts.get(name, 0) + count
         num_documents = counts["num_documents"] + counts[REUSED_KEY]
         if num_documents:
-            self._course.add(num_documents, counts["num_tokens"], counts["model_milliseconds"])
+            self._work.add(num_documents, counts["num_tokens"], counts["model_milliseconds"])
         if self._pending_bytes >= _ROW_GROUP_BYTES:
             self._write_group()
 
     def close(self, precision: str | None) -> Receipt:
-        """Finishes the file and says what is in it."""
+        """Finishes the file and returns its receipt."""
         self._write_group()
         self._writer.close()
         self._sink.close()
@@ -111,12 +87,12 @@ class Shard:
             counts=self._counts,
             peak_memory_bytes=peak_memory_bytes(),
             ready_milliseconds=self._ready_milliseconds,
-            course=self._course.spans,
+            work=self._work.intervals,
             machine=f"{cpu_name()}, {num_cores()} cores",
         )
 
     def abandon(self) -> None:
-        """Closes the file without a receipt; what is in it is never read."""
+        """Closes the file without a receipt; it is never read."""
         self._sink.discard()
         self._writer.close()
 
@@ -128,32 +104,32 @@ class Shard:
 
 
 def _counts(batch: pa.RecordBatch, kind: str) -> dict[str, int]:
-    """Sums up a batch: what its schema's metadata says it cost; dead letters by reason, changes by kind."""
+    """Returns the counts of a batch: its cost from the metadata, dead letters by reason, changes by kind."""
     metadata = batch.schema.metadata or {}
     counts = {key: int(metadata.get(key.encode(), b"0")) for key in COST_KEYS}
-    told = _TOLD_COLUMNS.get(kind)
-    if told is not None:
-        for entry in batch.column(told).value_counts().to_pylist():
-            counts[f"{told}/{entry['values']}"] = entry["counts"]
+    counted_column = _COUNTED_COLUMNS.get(kind)
+    if counted_column is not None:
+        for entry in batch.column(counted_column).value_counts().to_pylist():
+            counts[f"{counted_column}/{entry['values']}"] = entry["counts"]
     elif b"num_documents" not in metadata:
-        counts["num_documents"] = batch.num_rows  # rows that another step made: one a document
+        counts["num_documents"] = batch.num_rows  # rows of another step: one per document
     if WEIGHTS_KEY.encode() in metadata:
         counts[f"weights/{metadata[WEIGHTS_KEY.encode()].decode()}"] = batch.num_rows
     return counts | count_lengths(batch)
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """Returns how the rows of a schema are written to Parquet."""
+    """Returns the options of the Parquet writer for a schema."""
     return {
         "compression": "zstd",
-        # A dictionary of float vectors or unique ids costs time and saves nothing.
+        # Dictionaries of float vectors or unique ids cost time and save no space.
         "use_dictionary": _dictionary_columns(schema),
         "write_statistics": _statistics_columns(schema),
     }
 
 
 def _dictionary_columns(schema: pa.Schema) -> list[str]:
-    """Columns whose values repeat: the source, and what the input brought along."""
+    """Returns the columns whose values repeat: the source and the kept input columns."""
     own = {"doc_id", "text_sha256", "text", "message"}
     return [f.name for f in schema if pa.types.is_string(f.type) and f.name not in own]
 
@@ -163,7 +139,7 @@ def _statistics_columns(schema: pa.Schema) -> list[str]:
 
 
 class _DigestingSink:
-    """A file object that knows the digest of what went through it."""
+    """A file object that computes the digest of the bytes written."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -181,9 +157,9 @@ class _DigestingSink:
         return self._digest.hexdigest()
 
     def discard(self) -> None:
-        """Takes what else is written, and puts it nowhere: a Parquet writer ends its file come what may."""
+        """Closes the stream and ignores further writes, such as the footer from the Parquet writer."""
         self._discards = True
-        with contextlib.suppress(OSError):  # the disk may be full; nobody reads this file
+        with contextlib.suppress(OSError):  # the disk may be full; this file is never read
             self._stream.close()
 
     def write(self, data: Any) -> int:

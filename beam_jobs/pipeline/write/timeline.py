@@ -1,4 +1,4 @@
-"""How a run went over time, and how long its texts were: noted with each batch, summed at the end."""
+"""Throughput timeline and length histogram of a run."""
 
 from __future__ import annotations
 
@@ -12,52 +12,50 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.store.manifest import Timeline
+from beam_jobs.store.receipt import WorkInterval
 
-# Upper bounds of the classes that documents are counted in: fine where models are, coarse beyond.
+# Upper bounds of the bins of text lengths in tokens: fine within the limits of common models, coarse beyond.
 _BOUNDS = np.array(
     [*range(8, 129, 8), *range(144, 257, 16), *range(288, 513, 32), *range(640, 1025, 128)]
     + [2**power for power in range(11, 32)]
 )
 _LENGTH = "length/"
-# Points in time that a receipt holds at most; more are joined two by two.
-_MAX_SPANS = 128
+# Maximum intervals per receipt; more are merged pairwise.
+_MAX_INTERVALS = 128
 _MAX_BUCKETS = 120
 _BUCKET_SECONDS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21600, 86400)
 
-# Work between two moments: nanoseconds since the epoch, documents, tokens.
-Span = tuple[int, int, int, int]
 
-
-class Course:
-    """Notes what a worker did when, for one file."""
+class WorkLog:
+    """Records when a worker computed the rows of one file."""
 
     def __init__(self) -> None:
-        self._spans: list[Span] = []
+        self._intervals: list[WorkInterval] = []
 
     def add(self, num_documents: int, num_tokens: int, milliseconds: int) -> None:
-        """Notes work that took so long and has just ended."""
+        """Adds work that has just ended."""
         now = time.time_ns()
-        self._spans.append((now - milliseconds * 1_000_000, now, num_documents, num_tokens))
-        if len(self._spans) > _MAX_SPANS:
-            self._spans = [_joined(self._spans[i : i + 2]) for i in range(0, len(self._spans), 2)]
+        self._intervals.append((now - milliseconds * 1_000_000, now, num_documents, num_tokens))
+        if len(self._intervals) > _MAX_INTERVALS:
+            self._intervals = [_merged(self._intervals[i : i + 2]) for i in range(0, len(self._intervals), 2)]
 
     @property
-    def spans(self) -> tuple[Span, ...]:
-        """What was noted, in order."""
-        return tuple(self._spans)
+    def intervals(self) -> tuple[WorkInterval, ...]:
+        """The intervals recorded so far, in order."""
+        return tuple(self._intervals)
 
 
-def _joined(spans: Sequence[Span]) -> Span:
+def _merged(intervals: Sequence[WorkInterval]) -> WorkInterval:
     return (
-        min(span[0] for span in spans),
-        max(span[1] for span in spans),
-        sum(span[2] for span in spans),
-        sum(span[3] for span in spans),
+        min(interval[0] for interval in intervals),
+        max(interval[1] for interval in intervals),
+        sum(interval[2] for interval in intervals),
+        sum(interval[3] for interval in intervals),
     )
 
 
 def count_lengths(batch: pa.RecordBatch) -> dict[str, int]:
-    """Counts the documents of a batch by their tokens; empty where rows have none.
+    """Counts the documents of a batch by their number of tokens; empty if rows have no such column.
 
     >>> count_lengths(pa.RecordBatch.from_pydict({"doc_id": ["a", "b", "b"], "num_tokens": [3, 9, 9]}))
     {'length/8': 1, 'length/16': 1}
@@ -68,7 +66,7 @@ def count_lengths(batch: pa.RecordBatch) -> dict[str, int]:
     changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
     first = np.flatnonzero(np.concatenate([[True], changes]))
     lengths = batch.column("num_tokens").to_numpy(zero_copy_only=False)
-    # Rows of windows have their own tokens, all others those of their document.
+    # Rows of windows have the tokens of the window, all others those of the document.
     has_windows = "window_index" in batch.schema.names
     lengths = np.add.reduceat(lengths, first) if has_windows else lengths[first]
     bounds, counts = np.unique(_BOUNDS[np.searchsorted(_BOUNDS, lengths)], return_counts=True)
@@ -76,21 +74,21 @@ def count_lengths(batch: pa.RecordBatch) -> dict[str, int]:
 
 
 def sum_lengths(total: Counter[str]) -> dict[int, int]:
-    """Picks the counts by length out of all counts: documents by the most tokens of their class."""
+    """Extracts the length histogram from all counts, keyed by the upper bound of each bin."""
     found = {int(name.removeprefix(_LENGTH)): n for name, n in total.items() if name.startswith(_LENGTH)}
     return dict(sorted(found.items()))
 
 
-def sum_timeline(spans: Iterable[Span]) -> Timeline | None:
-    """Spreads work over stretches of equal length, at most 120; None where nothing was noted."""
-    known = list(spans)
-    if not known:
+def sum_timeline(intervals: Iterable[WorkInterval]) -> Timeline | None:
+    """Distributes work over at most 120 buckets of equal length; None without intervals."""
+    listed = list(intervals)
+    if not listed:
         return None
-    begin, end = min(span[0] for span in known), max(span[1] for span in known)
+    begin, end = min(interval[0] for interval in listed), max(interval[1] for interval in listed)
     seconds = max((end - begin) / 1e9, 1e-3)
     width = next((w for w in _BUCKET_SECONDS if seconds / w <= _MAX_BUCKETS), seconds / _MAX_BUCKETS)
     work = np.zeros((2, int(np.ceil(seconds / width))))
-    for first, last, documents, tokens in known:
+    for first, last, documents, tokens in listed:
         _spread(work, (first - begin) / 1e9 / width, (last - begin) / 1e9 / width, (documents, tokens))
     return Timeline(
         started_at=datetime.fromtimestamp(begin / 1e9, UTC).isoformat(timespec="seconds"),
@@ -102,7 +100,7 @@ def sum_timeline(spans: Iterable[Span]) -> Timeline | None:
 
 
 def _spread(work: np.ndarray, first: float, last: float, amounts: tuple[int, int]) -> None:
-    """Adds amounts evenly to the buckets between two moments, which are counted in buckets."""
+    """Distributes amounts evenly over the buckets between two times, in units of buckets."""
     last = min(max(last, first + 1e-6), float(work.shape[1]))
     first = min(first, last - 1e-6)
     buckets = np.arange(max(int(first), 0), min(int(np.ceil(last)), work.shape[1]))

@@ -1,4 +1,4 @@
-"""Rows to a finished run: staged shards, receipts, one commit."""
+"""The ``WriteRun`` transform: staged shards, receipts, one commit."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.base.records import DeadLetter
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.checkpoint import Checkpoint
-from beam_jobs.pipeline.encode.transform import require_batch
+from beam_jobs.pipeline.global_window import in_global_window, require_batch
 from beam_jobs.pipeline.incremental.changes_by_index import CHANGES_SCHEMA, FindChanges
 from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
-from beam_jobs.pipeline.write.commit import CommitRun, RunDescription
+from beam_jobs.pipeline.write.commit import CommitRun
+from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS, STAGING_DIR
 
-_LETTERS_AT_ONCE = 1000
-_LETTER_BYTES_AT_ONCE = 16_000_000
+_BATCH_LETTERS = 1000
+_BATCH_BYTES = 16_000_000
 
 
 class RunInputs(NamedTuple):
-    """What ``WriteRun`` takes. ``num_read`` holds numbers whose sum is the documents read.
+    """The inputs of ``WriteRun``. The elements of ``num_read`` add up to the number of documents read.
 
-    ``reused`` are more rows, in a collection of their own: putting two together would make the in-process
-    runner hold both in memory.
+    ``reused`` are more rows, in a separate collection: flattening both would make the in-process runner hold
+    them in memory.
     """
 
     rows: Any  # PCollection[pa.RecordBatch]
@@ -43,16 +42,17 @@ class RunInputs(NamedTuple):
 
 
 class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
-    """Writes one run: Parquet shards of rows and of dead letters, and a manifest last.
+    """Writes one run: Parquet shards of rows and of dead letters, and the manifest last.
 
     Workers write shards under unique names into ``_staging/`` and emit receipts; only receipts of committed
-    work survive a retry, so nothing is doubled. Vectors are never shuffled.
+    work survive a retry, so nothing is duplicated. Vectors are never shuffled.
 
     Args:
-        options: where, and how files are cut.
-        schema: of the rows.
-        description: what the manifest says of the run.
-        known_folder: see ``KnownDocuments``: what changed since these earlier rows is written, too.
+        options: where to write, and when files are closed.
+        schema: schema of the rows.
+        description: contents of the manifest.
+        documents_folder: index of earlier documents, see ``PreviousDocuments``; changes since then are
+            written, too.
     """
 
     def __init__(
@@ -60,21 +60,21 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         options: WriteOptions,
         schema: pa.Schema,
         description: RunDescription,
-        known_folder: str | None = None,
+        documents_folder: str | None = None,
     ) -> None:
         super().__init__()
-        self._known_folder = known_folder
+        self._documents_folder = documents_folder
         self._options = options
         run_metadata = {b"beam_jobs.run_id": options.run_id.encode()}
         self._schema = schema.with_metadata((schema.metadata or {}) | run_metadata)
         self._description = description
 
     def _extract_input_pvalues(self, inputs: RunInputs) -> tuple[RunInputs, dict[str, Any]]:
-        """Tells Beam which collections are inside; one of them may be missing."""
+        """Returns the collections inside for Beam; some may be missing."""
         return inputs, {name: part for name, part in inputs._asdict().items() if part is not None}
 
     def expand(self, inputs: RunInputs) -> Any:
-        """Wires the step; gives the manifest as a PCollection of one.
+        """Builds the step; returns the manifest as a PCollection of one.
 
         Raises:
             UsageError: the input is unbounded or windowed.
@@ -99,8 +99,10 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         entries = [receipts, dead_receipts, inputs.num_read]
         entries += [part for part in (inputs.dead_files, inputs.unchanged) if part is not None]
         changes = inputs.changes
-        if self._known_folder is not None:
-            changes = receipts | "FindChanges" >> FindChanges(self._known_folder)  # PCollection[RecordBatch]
+        if self._documents_folder is not None:
+            changes = receipts | "FindChanges" >> FindChanges(
+                self._documents_folder
+            )  # PCollection[RecordBatch]
         if changes is not None:
             writer = _WriteShardsDoFn(CHANGES, CHANGES_SCHEMA, options, None)
             entries.append(changes | "WriteChanges" >> beam.ParDo(writer))  # PCollection[Receipt]
@@ -112,13 +114,13 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
 
 
 class WriteShards(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
-    """Writes record batches of one kind to staged shards; gives their receipts.
+    """Writes record batches of one kind to staged shards and returns their receipts.
 
     Args:
-        kind: the folder they go to in the end.
-        schema: of every batch.
-        options: which run, and how files are cut.
-        precision: of what the rows hold, None where nothing was computed.
+        kind: the final folder of the shards.
+        schema: schema of every batch.
+        options: the run, and when files are closed.
+        precision: precision of the vectors; None for rows without any.
     """
 
     def __init__(self, kind: str, schema: pa.Schema, options: WriteOptions, precision: str | None) -> None:
@@ -126,12 +128,12 @@ class WriteShards(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         self._writer = _WriteShardsDoFn(kind, schema, options, precision)
 
     def expand(self, batches: Any) -> Any:
-        """Wires the step."""
+        """Builds the step."""
         return batches | "WriteShards" >> beam.ParDo(self._writer)  # PCollection[Receipt]
 
 
 class _WriteShardsDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Owns one open shard."""
+    """Writes batches to one open shard at a time."""
 
     def __init__(self, kind: str, schema: pa.Schema, options: WriteOptions, precision: str | None) -> None:
         self._kind = kind
@@ -164,7 +166,7 @@ class _WriteShardsDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     def finish_bundle(self) -> Iterator[Any]:
         if self._shard is not None:
             receipt, self._shard = self._shard.close(self._precision), None
-            yield WindowedValue(receipt, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+            yield in_global_window(receipt)
 
     def teardown(self) -> None:
         if self._shard is not None:
@@ -172,7 +174,7 @@ class _WriteShardsDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
 
 class _BatchDeadLettersDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
-    """Gathers dead letters to record batches."""
+    """Collects dead letters into record batches."""
 
     def start_bundle(self) -> None:
         self._letters: list[DeadLetter] = []
@@ -181,11 +183,11 @@ class _BatchDeadLettersDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typ
     def process(self, letter: DeadLetter) -> Iterator[pa.RecordBatch]:
         self._letters.append(letter)
         self._num_bytes += len(letter.text or "")
-        if len(self._letters) >= _LETTERS_AT_ONCE or self._num_bytes >= _LETTER_BYTES_AT_ONCE:
+        if len(self._letters) >= _BATCH_LETTERS or self._num_bytes >= _BATCH_BYTES:
             yield dead_letter_batch(self._letters)
             self.start_bundle()
 
     def finish_bundle(self) -> Iterator[Any]:
         if self._letters:
             batch = dead_letter_batch(self._letters)
-            yield WindowedValue(batch, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+            yield in_global_window(batch)

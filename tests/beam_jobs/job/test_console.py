@@ -1,4 +1,4 @@
-"""What a job says: lines for people, one JSON object a line for schedulers, and where else to look."""
+"""What a job says: lines for people, one JSON object per line for schedulers, and where else to look."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from apache_beam.metrics.metricbase import MetricName
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs.base import metrics
-from beam_jobs.job.console.console import JsonVoice, TextVoice
-from beam_jobs.job.console.log_capture import severity_of, speaking
+from beam_jobs.job.console.console import JsonConsole, TextConsole
+from beam_jobs.job.console.log_capture import open_console, severity_of
 from beam_jobs.job.console.progress_line import LiveLine
-from beam_jobs.job.console.runner_metrics import RunnerCounts, counters_line, where_to_look
+from beam_jobs.job.console.runner_metrics import RunnerMetrics, format_counters, monitoring_hint
 from beam_jobs.job.flags.parsers import embed_parser
-from beam_jobs.job.launch import run_command
+from beam_jobs.job.launch import launch_job
 from beam_jobs.pipeline.rows.cost import encoded_counts
 from beam_jobs.store.manifest import RunCounts
 from model_bundle.inference.results import EncodedTexts, TextFailure
@@ -81,7 +81,7 @@ def test_what_went_wrong_is_the_last_object(tiny_bundle: Path, tmp_path: Path) -
 
 def test_a_format_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for argv in (["--log_format", "xml"], ["--log_format"]):
-        assert run_command(embed_parser(), argv) == 2
+        assert launch_job(embed_parser(), argv) == 2
         assert "error: argument --log_format: " in capsys.readouterr().err
 
 
@@ -102,8 +102,8 @@ def test_a_signal_is_said_in_json_too(tiny_bundle: Path, tmp_path: Path) -> None
 def test_logs_warnings_and_prints_become_objects(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    with speaking(["--input", "x", "--log_format", "json"]) as voice:
-        voice.run_id = "r"
+    with open_console(["--input", "x", "--log_format", "json"]) as console:
+        console.run_id = "r"
         logging.getLogger("apache_beam").warning("two\nlines of %s", "a log")
         logging.getLogger("apache_beam").info("too little to say")
         with warnings.catch_warnings():
@@ -127,7 +127,7 @@ def test_what_nobody_foresaw_is_said_with_its_trace(capsys: pytest.CaptureFixtur
     def fail() -> None:
         raise ZeroDivisionError("nobody divides by that")
 
-    with pytest.raises(SystemExit, match="1"), speaking(["--log_format", "json"]):
+    with pytest.raises(SystemExit, match="1"), open_console(["--log_format", "json"]):
         fail()
     (error,) = said(capsys.readouterr().err)
     assert (error["event"], error["severity"], error["exit_code"]) == ("error", "CRITICAL", 1)
@@ -144,7 +144,7 @@ def test_severities_are_those_of_the_levels() -> None:
 def test_progress_tells_its_counters() -> None:
     stream = io.StringIO()
     ticks = Ticks(1)
-    with LiveLine(lambda: {metrics.DOCUMENTS_ENCODED: 7}, 100, JsonVoice(stream), ticks.clock, ticks.pause):
+    with LiveLine(lambda: {metrics.DOCUMENTS_ENCODED: 7}, 100, JsonConsole(stream), ticks.clock, ticks.pause):
         pass
     (first,) = said(stream.getvalue())
     assert (first["event"], first["counters"], first["total_bytes"]) == (
@@ -157,10 +157,10 @@ def test_progress_tells_its_counters() -> None:
 
 
 def test_text_speaks_of_warnings_and_errors_by_name(capsys: pytest.CaptureFixture[str]) -> None:
-    voice = TextVoice()
-    voice.say("warning", "beware", "WARNING")
-    voice.say("error", "it ended", "ERROR", {"exit_code": 1})
-    voice.say("summary", "Run finished")
+    console = TextConsole()
+    console.print("warning", "beware", "WARNING")
+    console.print("error", "it ended", "ERROR", {"exit_code": 1})
+    console.print("summary", "Run finished")
     shown = capsys.readouterr()
     assert shown.err == "warning: beware\nerror: it ended\n"
     assert shown.out == "Run finished\n"
@@ -198,7 +198,7 @@ class _Counters:
 
 def test_counts_of_a_runner_are_those_of_now_not_its_first_answer() -> None:
     job = Remote()
-    counts = RunnerCounts(job)
+    counts = RunnerMetrics(job)
     assert counts() == {"encoded_documents": 2}
     job.now = {"encoded_documents": 5}
     assert counts() == {"encoded_documents": 2}  # it is not asked all the time
@@ -219,19 +219,21 @@ def test_counts_of_a_runner_are_those_of_now_not_its_first_answer() -> None:
         (["--runner=PortableRunner"], "PortableRunner are other processes"),
         (
             ["--runner=apache_beam.runners.FnApiRunner"],
-            "shows when they have ended.",
+            "monitor them in their logs.",
         ),
     ],
 )
 def test_where_workers_are_elsewhere_one_line_says_where_to_look(flags: list[str], place: str) -> None:
-    line = where_to_look(PipelineOptions(flags), Remote())
+    line = monitoring_hint(PipelineOptions(flags), Remote())
     assert place in line
     assert "\n" not in line
 
 
 def test_counters_stand_in_the_order_of_their_table() -> None:
-    assert counters_line({"encoded_tokens": 1200, "input_bytes": 7}) == "input_bytes 7, encoded_tokens 1,200"
-    assert counters_line({}) == "the runner tells none"
+    assert (
+        format_counters({"encoded_tokens": 1200, "input_bytes": 7}) == "input_bytes 7, encoded_tokens 1,200"
+    )
+    assert format_counters({}) == "the runner reports none"
 
 
 def test_counted_is_what_came_out_alive() -> None:

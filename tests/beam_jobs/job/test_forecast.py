@@ -197,7 +197,7 @@ def test_input_without_text_cannot_be_measured(tiny_bundle: Path, tmp_path: Path
 
 
 def test_the_page_about_scaling_has_the_prices_of_the_table() -> None:
-    page = (PROJECT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    page = (PROJECT / "docs" / "explanation" / "scaling.md").read_text(encoding="utf-8")
     for number in (f"${TABLE.vcpu_hour}", f"${TABLE.gb_hour}", f"${TABLE.disk_gb_hour:f}", TABLE.as_of):
         assert number in page, number
     assert TABLE.region in page

@@ -8,16 +8,14 @@ import pytest
 from apache_beam.options.pipeline_options import (
     DirectOptions,
     GoogleCloudOptions,
-    PipelineOptions,
     StandardOptions,
 )
 
-from beam_jobs.base.config import Limits, WriteOptions
+from beam_jobs.base.config import FailureLimits, WriteOptions
 from beam_jobs.errors import UsageError
 from beam_jobs.job.flags.beam import (
     IN_PROCESS_RUNNER,
-    _option_classes,
-    _Parser,
+    beam_parser,
     is_in_process,
     pipeline_options,
 )
@@ -25,14 +23,11 @@ from beam_jobs.job.flags.parsers import embed_parser
 
 
 def _own() -> list[str]:
-    return [option for action in embed_parser()._actions for option in action.option_strings]
+    return embed_parser().flag_names()
 
 
 def _beams() -> set[str]:
-    parser = _Parser(allow_abbrev=False, add_help=False)
-    for kind in _option_classes(PipelineOptions):
-        kind._add_argparse_args(parser)
-    return {option for action in parser._actions for option in action.option_strings}
+    return set(beam_parser().flag_names())
 
 
 def test_no_flag_of_ours_is_one_of_beams() -> None:
@@ -84,8 +79,8 @@ def test_a_negative_layer_is_a_value() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "options"),
-    [(Limits, {"max_dead_fraction": -0.1}), (Limits, {"max_dead_fraction": float("nan")}),
-     (Limits, {"max_dead_files": -1}), (WriteOptions, {"max_shard_bytes": 0}),
+    [(FailureLimits, {"max_dead_fraction": -0.1}), (FailureLimits, {"max_dead_fraction": float("nan")}),
+     (FailureLimits, {"max_dead_files": -1}), (WriteOptions, {"max_shard_bytes": 0}),
      (WriteOptions, {"checkpoint_seconds": 0}), (WriteOptions, {"checkpoint_seconds": float("nan")}),
      (WriteOptions, {"run_id": "a/b"}), (WriteOptions, {"run_id": ".."}), (WriteOptions, {"output": "s3://b"})],
 )  # fmt: skip

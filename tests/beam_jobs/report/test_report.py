@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.base.records import DeadLetter
-from beam_jobs.pipeline.write.timeline import Course, count_lengths, sum_lengths, sum_timeline
+from beam_jobs.pipeline.write.timeline import WorkLog, count_lengths, sum_lengths, sum_timeline
 from beam_jobs.report import page, projection
 from beam_jobs.report.__main__ import main
 from beam_jobs.report.charts import Bar, bar_chart
@@ -55,7 +55,7 @@ class Tags(HTMLParser):
 
 
 def shards(num_rows: int, **columns: Any) -> list[dict[str, Any]]:
-    """Makes one shard of points in two heaps."""
+    """Writes one shard of points in two heaps."""
     random = np.random.default_rng(0)
     vectors = random.normal(size=(num_rows, 8)) + 6 * (np.arange(num_rows) % 2)[:, None]
     return [{"ids": [f"d{i}" for i in range(num_rows)], "vectors": vectors, "group": 50, **columns}]
@@ -251,7 +251,7 @@ def test_work_stands_where_it_was_done() -> None:
 
 
 def test_a_worker_keeps_few_points_of_much_work() -> None:
-    course = Course()
+    course = WorkLog()
     for _ in range(5000):
         course.add(2, 30, 5)
     assert len(course.spans) <= 128

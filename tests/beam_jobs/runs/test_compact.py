@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs.pipeline.write.copied_manifest import copied_manifest, without_files
+from beam_jobs.pipeline.write.description import copied_manifest, without_files
 from beam_jobs.runs.compact import plan_parts
 from beam_jobs.store.dataset import open_run
 from beam_jobs.store.finished_run import find_run
@@ -25,7 +25,7 @@ RANDOM = np.random.default_rng(1)
 
 
 def shards(number: int) -> list[dict[str, Any]]:
-    """Makes small shards of windows: three rows, two documents."""
+    """Writes small shards of windows: three rows, two documents."""
     return [
         {
             "ids": [f"{i}a", f"{i}a", f"{i}b"],

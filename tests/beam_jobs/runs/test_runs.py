@@ -33,7 +33,7 @@ def runs(*argv: Any) -> tuple[int, str, str]:
 
 
 def unfinished(root: Path, run_id: str, age: timedelta) -> Path:
-    """Makes what a crashed job leaves."""
+    """Writes what a crashed job leaves."""
     folder = root / run_id
     (folder / "_staging").mkdir(parents=True)
     for name in ("attempt", "embeddings-1.parquet"):

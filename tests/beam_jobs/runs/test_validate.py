@@ -98,7 +98,7 @@ def with_vectors(run: Path, vectors: Any, metadata: dict[str, str] | None = None
             "NaN or infinity in 2 rows, such as b, c",
         ),
         ([[1, 2, 3, 4], [0, 0, 0, 0], [1, 1, 1, 1]], "has only zeros in 1 row, such as b"),
-        ([[1, 2, 3, 4], [1, 2, 3], [1, 1, 1, 1]], "Expected 3 vectors of 4 numbers, found 11"),
+        ([[1, 2, 3, 4], [1, 2, 3], [1, 1, 1, 1]], "Expected 3 vectors of dimension 4, found 11"),
     ],
 )
 def test_numbers_that_cannot_be_vectors(tmp_path: Path, vectors: Any, message: str) -> None:

@@ -17,14 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.errors import UsageError
-from beam_jobs.search.__main__ import main
+from beam_jobs.search.__main__ import main, waiting_lines
 from beam_jobs.search.nearest import nearest
-from beam_jobs.search.stdin_lines import waiting_lines
 from beam_jobs.search.where import Condition
-from beam_jobs.store import batches
-from beam_jobs.store.dataset import run_schema
+from beam_jobs.store.dataset import read_batches, run_schema
 from beam_jobs.store.finished_run import find_run
 from model_bundle.inference.encoder import Encoder
+from tests.support.examples import examples
 from tests.support.runs.jobs import Run, capture, run_job, write_jsonl
 from tests.support.runs.made_runs import make_run
 
@@ -243,7 +242,7 @@ def test_a_terminal_is_not_moved_by_texts(tiny_bundle: Path, tmp_path: Path) -> 
     assert stdout.endswith("…\n")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 4), min_size=1, max_size=12),
     shards=st.integers(1, 3),
@@ -271,7 +270,7 @@ def test_nearest_equals_a_plain_search(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "beam_jobs.search.nearest.read_batches",
-            lambda run, columns: batches.read_batches(run, columns, batch_rows=batch),
+            lambda run, columns: read_batches(run, columns, batch_rows=batch),
         )
         found = nearest(run, queries, top, column="embedding")
     for query, own in zip(queries, found, strict=True):

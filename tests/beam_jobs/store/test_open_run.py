@@ -19,8 +19,7 @@ from beam_jobs.errors import JobError, UsageError
 from beam_jobs.report.page import make_page
 from beam_jobs.runs.__main__ import main as runs
 from beam_jobs.runs.listing import list_runs
-from beam_jobs.store.batches import read_batches, take_rows
-from beam_jobs.store.dataset import open_run
+from beam_jobs.store.dataset import open_run, read_batches, take_rows
 from beam_jobs.store.finished_run import find_run
 from tests.beam_jobs.pipeline.read.test_read_gcs import Storage, storage
 from tests.support.runs.jobs import PROJECT, capture
@@ -64,13 +63,13 @@ def test_vectors_of_fixed_size(tmp_path: Path, vector_dtype: str, kind: pa.DataT
 
 def test_unfinished_failed_and_absent_runs_are_refused_with_the_reason(tmp_path: Path) -> None:
     make_run(tmp_path, "failed", SHARDS, failure="3 of 5 documents are dead letters")
-    with pytest.raises(UsageError, match="failed and is no result: 3 of 5 documents are dead letters"):
+    with pytest.raises(UsageError, match="failed, so it has no result: 3 of 5 documents are dead letters"):
         open_run(tmp_path / "failed")
     (tmp_path / "going" / "_staging").mkdir(parents=True)
     (tmp_path / "going" / "_staging" / "attempt").write_text("a")
     with pytest.raises(UsageError, match=r"going is not finished: it has no manifest\.json"):
         open_run(tmp_path / "going")
-    with pytest.raises(UsageError, match=r"neither a run .* nor the root of runs that finished"):
+    with pytest.raises(UsageError, match=r"neither a run .* nor a root of finished runs"):
         open_run(tmp_path)
     (tmp_path / "latest.json").write_text('{"run_id": "gone"}')
     with pytest.raises(UsageError, match=r"names .*gone, which has no manifest"):
@@ -83,7 +82,7 @@ def test_unfinished_failed_and_absent_runs_are_refused_with_the_reason(tmp_path:
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     run = make_run(tmp_path, "run", SHARDS)
     (run / "embeddings" / "embeddings-00000-of-00002.parquet").unlink()
-    with pytest.raises(JobError, match="listed in the run's manifest and is not there"):
+    with pytest.raises(JobError, match="listed in the run's manifest but does not exist"):
         open_run(run)
 
 

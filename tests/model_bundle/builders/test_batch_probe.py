@@ -1,4 +1,4 @@
-"""What is found out about how a model takes batches, on models of a line each."""
+"""What is found out about how a model takes batches, on models of one line each."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,8 +18,7 @@ from model_bundle.inference.encoder import Encoder
 from model_bundle.runtime.golden import GOLDEN_TEXTS, Golden
 from model_bundle.runtime.request import EncodeRequest
 from tests.conftest import DATA_DIR
-from tests.jobs.test_job_words import OPTIONS
-from tests.support.models import elmo_reference as reference
+from tests.support.models.tiny_elmo import LONG_WORDS, write_bilm
 
 Build = Callable[[str], ModelBundle]
 TEXTS = ["the cat sat on the mat.", "Zürich!", "one of many words", "until it is over " * 40, "a"]
@@ -104,10 +102,7 @@ def test_scores_of_old_are_a_condition_too(tmp_path: Path, build_head: Build) ->
 @pytest.mark.slow
 def test_word_vectors_of_an_elmo_of_old(tmp_path: Path) -> None:
     """As AllenNLP's command left them: every layer of every word of each line."""
-    (tmp_path / "options.json").write_text(json.dumps(OPTIONS))
-    with h5py.File(tmp_path / "weights.hdf5", "w") as file:
-        for name, value in reference.random_model(OPTIONS, seed=7).items():
-            file[name] = value
+    write_bilm(tmp_path, LONG_WORDS, seed=7)
     command = ["build", "elmo", "--options", str(tmp_path / "options.json")]
     command += ["--weights", str(tmp_path / "weights.hdf5")]
     assert main([*command, "--output", str(tmp_path / "first")]) == 0

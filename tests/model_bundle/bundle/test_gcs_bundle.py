@@ -64,7 +64,7 @@ class StorageHandler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Logs no request."""
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest
 from model_bundle.cli.main import main
 from model_bundle.errors import BundleFormatError, BundleIntegrityError, ForbiddenOperationError
 from tests.conftest import shared_path
+from tests.support.examples import examples
 from tests.support.models.hub_modules import save_sentence_encoder
 from tests.support.models.saved_models import (
     change,
@@ -291,7 +292,7 @@ CALLS = st.sets(st.tuples(st.integers(0, SIZE - 1), st.integers(0, SIZE - 1)), m
 WAYS = ("f", "list", "operation", "text", "deep", "alike")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(CALLS, st.integers(0, SIZE - 1), st.integers(0, SIZE - 1), st.data())
 def test_what_is_reached_is_found_and_nothing_else(
     calls: set[tuple[int, int]], start: int, bad: int, data: st.DataObject

@@ -18,7 +18,6 @@ import pytest
 
 from model_bundle.builders.bert.build import build_encoder_bundle
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
-from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.compare import COMPARE
@@ -29,9 +28,8 @@ from model_bundle.errors import SettingsError
 from model_bundle.inference.classifier import Classifier
 from model_bundle.inference.encoder import Encoder
 from tests.conftest import DATA_DIR, shared_path
-from tests.jobs.test_job_words import OPTIONS
-from tests.support.models import elmo_reference as reference
 from tests.support.models.bert_formats import copy_source
+from tests.support.models.tiny_elmo import build_long_words_elmo
 
 Build = Callable[[str], ModelBundle]
 TEXTS = [
@@ -63,21 +61,11 @@ def cased(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
     return build_encoder_bundle(read.source, folder.parent / "bundle")
 
 
-def elmo(folder: Path, *, boundaries: bool) -> ModelBundle:
-    folder.mkdir()
-    (folder / "options.json").write_text(json.dumps(OPTIONS))
-    with h5py.File(folder / "weights.hdf5", "w") as file:
-        for name, value in reference.random_model(OPTIONS, seed=7).items():
-            file[name] = value
-    choices = ElmoChoices(boundaries=boundaries)
-    return build_elmo_bundle(folder / "options.json", folder / "weights.hdf5", choices, folder / "bundle")
-
-
 @pytest.fixture(scope="module")
-def elmos(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, ModelBundle]:
+def elmos(tmp_path_factory: pytest.TempPathFactory, long_words_elmo: Path) -> dict[bool, Path]:
     """The same ELMo with boundaries and without."""
-    root = tmp_path_factory.mktemp("elmos")
-    return {boundaries: elmo(root / str(boundaries), boundaries=boundaries) for boundaries in (True, False)}
+    without = build_long_words_elmo(tmp_path_factory.mktemp("elmo"), boundaries=False)
+    return {True: long_words_elmo, False: without.path}
 
 
 def test_the_same_vectors_are_the_same(build_tiny: Build) -> None:
@@ -150,26 +138,40 @@ def test_what_was_asked_is_not_named_again(build_tiny: Build) -> None:
     assert explanations(bundle, old, layer="1") == ["--pooling first"]
 
 
-@pytest.mark.parametrize("built", [True, False])
-def test_boundaries_of_elmo_are_named(built: bool, elmos: dict[bool, ModelBundle]) -> None:
+# Each way and each kind of row once; the other two of the four pairs are slow.
+@pytest.mark.parametrize(
+    ("built", "rows"),
+    [
+        (True, "document"),
+        (False, "word"),
+        pytest.param(True, "word", marks=pytest.mark.slow),
+        pytest.param(False, "document", marks=pytest.mark.slow),
+    ],
+)
+def test_boundaries_of_elmo_are_named(
+    built: bool, rows: str, elmos: dict[bool, Path], open_encoder: Callable[..., Encoder]
+) -> None:
     texts = ["The cat sat on the mat .", "a b", "One word"]
-    for rows in ("document", "word"):
-        encoder = Encoder(elmos[not built], rows=rows)
-        old = [encoder.encode([text]) for text in texts]
-        expected = [vectors[0] for vectors in old] if rows == "document" else old
-        found = explanations(elmos[built], expected, texts)
-        how = "without --no_boundaries" if not built else "with --no_boundaries"
-        assert found[0].endswith(f"boundaries (build elmo {how})")
-        assert " and " not in found[0]
+    encoder = open_encoder(elmos[not built], rows=rows)
+    old = [encoder.encode([text]) for text in texts]
+    expected = [vectors[0] for vectors in old] if rows == "document" else old
+    found = explanations(ModelBundle.open(elmos[built]), expected, texts)
+    how = "without --no_boundaries" if not built else "with --no_boundaries"
+    assert found[0].endswith(f"boundaries (build elmo {how})")
+    assert " and " not in found[0]
 
 
-def test_layers_and_words_of_elmo_are_named(elmos: dict[bool, ModelBundle]) -> None:
+@pytest.mark.parametrize(
+    "layer",
+    ["lstm_outputs1", *(pytest.param(n, marks=pytest.mark.slow) for n in ("word_emb", "lstm_outputs2"))],
+)
+def test_layers_and_words_of_elmo_are_named(
+    layer: str, long_words_elmo: Path, open_encoder: Callable[..., Encoder]
+) -> None:
     texts = ["The cat's mat .", "a b", "One (1) word"]
-    bundle = elmos[True]
-    for layer in ("word_emb", "lstm_outputs1", "lstm_outputs2"):
-        encoder = Encoder(bundle, layers=(layer,), rows="word")
-        old = [encoder.encode([text]) for text in texts]
-        assert explanations(bundle, old, texts)[0] == f"--layer {layer}"
+    encoder = open_encoder(long_words_elmo, layers=(layer,), rows="word")
+    old = [encoder.encode([text]) for text in texts]
+    assert explanations(ModelBundle.open(long_words_elmo), old, texts)[0] == f"--layer {layer}"
 
 
 def test_words_of_a_bert_are_compared(build_tiny: Build) -> None:
@@ -330,7 +332,7 @@ def test_what_does_not_pair_up_is_told(tmp_path: Path) -> None:
 
 
 def test_every_flag_is_on_the_page() -> None:
-    page = (DATA_DIR.parents[1] / "docs" / "compare.md").read_text(encoding="utf-8")
+    page = (DATA_DIR.parents[1] / "docs" / "how-to" / "compare.md").read_text(encoding="utf-8")
     parser = ArgumentParser()
     COMPARE.add_flags(parser)
     flags = {option for action in parser._actions for option in action.option_strings}

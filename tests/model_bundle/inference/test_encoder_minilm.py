@@ -20,6 +20,7 @@ from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 from model_bundle.text import text_input
 from tests.conftest import shared_path
+from tests.support.examples import examples
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ TEXTS = st.lists(
 BUDGETS = st.integers(min_value=1, max_value=600)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(TEXTS, st.randoms(use_true_random=False), BUDGETS)
 def test_a_text_has_the_same_vector_alone_and_in_any_company(
     encoder: Encoder, first_encoder: Encoder, texts: list[str], random: Any, max_batch_tokens: int
@@ -149,7 +150,7 @@ def test_a_text_has_the_same_vector_alone_and_in_any_company(
         assert_independent(each, texts, random, max_batch_tokens, difference=1e-5, cosine=0.999999)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(TEXTS, st.randoms(use_true_random=False), BUDGETS)
 def test_so_it_has_in_bfloat16(
     bfloat16_encoder: Encoder, texts: list[str], random: Any, max_batch_tokens: int

@@ -22,7 +22,7 @@ from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import Document
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.encode.run_inference import BundleModelHandler
-from beam_jobs.pipeline.read.columns.numeric import number_converter
+from beam_jobs.pipeline.read.column_types import number_converter
 from beam_jobs.pipeline.read.documents import RecordError
 from model_bundle.builders.assemble import LICENCE_NAME, assemble, save_module
 from model_bundle.bundle.bundle import ModelBundle
@@ -291,7 +291,7 @@ def test_a_missing_column_is_told_before_any_work(name: str, bundle: ModelBundle
     source = WRITERS[name](tmp_path / name, {"text": TEXTS, "size": SIZES, "Age": AGES})
     run = run_job(tmp_path / "out", bundle.path, "--input", source)
     assert run.exit_code == 2
-    assert "takes numbers from columns, but 'age' is no column of" in run.stderr
+    assert "takes numbers from columns, but 'age' is not a column of" in run.stderr
     assert "Did you mean 'Age'?" in run.stderr
     assert not run.root.exists()
 
@@ -304,7 +304,7 @@ def test_input_that_can_hold_no_numbers_is_refused(bundle: ModelBundle, tmp_path
     run = run_job(tmp_path / "out", bundle.path, "--input", tmp_path / "in.txt")
     assert (run.exit_code, "in.txt has no columns" in run.stderr) == (2, True)
     run = run_job(tmp_path / "out", bundle.path)
-    assert (run.exit_code, "'size' is no column of" in run.stderr) == (2, True)
+    assert (run.exit_code, "'size' is not a column of" in run.stderr) == (2, True)
 
 
 def test_the_only_column_that_is_no_number_is_the_text(bundle: ModelBundle, tmp_path: Path) -> None:
@@ -320,10 +320,10 @@ def test_steps_that_do_not_know_of_the_numbers_are_told(bundle: ModelBundle) -> 
         "size",
         "age",
     )
-    with pytest.raises(UsageError, match="takes texts alone"):
+    with pytest.raises(UsageError, match="takes only texts"):
         BundleModelHandler(settings)
     with (
-        pytest.raises(Exception, match=r"has 0 numbers, but the model takes 2: give ReadDocuments"),
+        pytest.raises(Exception, match=r"has 0 numbers, but the model takes 2: pass their columns"),
         beam.Pipeline() as p,
     ):
         p | beam.Create([Document("a", "here", "a cat")]) | EncodeDocuments(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
-from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle
 from model_bundle.errors import SettingsError
 from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.stateful_elmo import StatefulTextEncoder
 from tests.conftest import shared_path
 
 NUM_ROWS, NUM_BATCHES = 3, 10
@@ -20,10 +21,9 @@ LAYER = ("lstm_outputs2",)
 
 
 @pytest.fixture(scope="module")
-def elmo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shared_path("fixtures/elmo_allennlp")
-    files = folder / "options.json", folder / "lm_weights.hdf5"
-    return build_elmo_bundle(*files, ElmoChoices(), tmp_path_factory.mktemp("bundles") / "elmo").path
+def loaded(allennlp_elmo: Path) -> Encoder:
+    """The model, from which each replay begins anew: see ``replay``."""
+    return Encoder(allennlp_elmo, rows="word", layers=LAYER, stateful=True)
 
 
 @pytest.fixture(scope="module")
@@ -43,42 +43,49 @@ def allennlp(first: int, last: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def replay(elmo: Path, batch_texts: int = NUM_ROWS, **options: int) -> Encoder:
-    return Encoder(elmo, rows="word", layers=LAYER, stateful=True, batch_texts=batch_texts, **options)
+def replay(loaded: Encoder, batch_texts: int = NUM_ROWS) -> Callable[[list[str]], np.ndarray]:
+    """Begins a replay, with states of zero, on the model that was loaded once."""
+    texts = StatefulTextEncoder(loaded.bundle, loaded.runtime, batch_texts)
+
+    def encode(fed: list[str]) -> np.ndarray:
+        return np.asarray(texts.encode_each(fed).vectors["lstm_outputs2"])
+
+    return encode
 
 
 def assert_equals(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-5)
 
 
-def test_all_batches_of_allennlp(elmo: Path, texts: list[str]) -> None:
-    assert_equals(replay(elmo).encode(texts), allennlp(0, 30))
+def test_all_batches_of_allennlp(allennlp_elmo: Path, texts: list[str]) -> None:
+    """Buffers do not cut batches: 7 texts are not a multiple of 3."""
+    options = {"stateful": True, "batch_texts": NUM_ROWS, "buffer_texts": 7}
+    encoder = Encoder(allennlp_elmo, rows="word", layers=LAYER, **options)
+    assert_equals(encoder.encode(texts), allennlp(0, 30))
 
 
-def test_a_second_call_goes_on(elmo: Path, texts: list[str]) -> None:
-    encoder = replay(elmo)
-    assert_equals(encoder.encode(texts[:12]), allennlp(0, 12))
-    assert_equals(encoder.encode(texts[12:]), allennlp(12, 30))
+def test_a_second_call_goes_on(loaded: Encoder, texts: list[str]) -> None:
+    encode = replay(loaded)
+    assert_equals(encode(texts[:12]), allennlp(0, 12))
+    assert_equals(encode(texts[12:]), allennlp(12, 30))
 
 
-def test_buffers_do_not_cut_batches(elmo: Path, texts: list[str]) -> None:
-    assert_equals(replay(elmo, buffer_texts=7).encode(texts), allennlp(0, 30))
-
-
-def test_another_size_of_batches_or_none_gives_other_vectors(elmo: Path, texts: list[str]) -> None:
+def test_another_size_of_batches_or_none_gives_other_vectors(
+    allennlp_elmo: Path, loaded: Encoder, texts: list[str]
+) -> None:
     """So the tests above would notice a state that is not carried, or goes to the wrong row."""
-    without = Encoder(elmo, rows="word", layers=LAYER).encode(texts)
+    without = Encoder(allennlp_elmo, rows="word", layers=LAYER).encode(texts)
     assert np.abs(without - allennlp(0, 30)).max() > 1e-3
-    assert np.abs(replay(elmo, batch_texts=5).encode(texts) - allennlp(0, 30)).max() > 1e-3
+    assert np.abs(replay(loaded, batch_texts=5)(texts) - allennlp(0, 30)).max() > 1e-3
 
 
-def test_rows_that_a_smaller_batch_does_not_have_keep_their_state(elmo: Path, texts: list[str]) -> None:
-    encoder, other = replay(elmo), replay(elmo)
-    encoder.encode(texts[:3])
-    encoder.encode(texts[3:4])
-    other.encode(texts[:3])
-    first = encoder.encode(texts[6:9])
-    second = other.encode(texts[6:9])
+def test_rows_that_a_smaller_batch_does_not_have_keep_their_state(loaded: Encoder, texts: list[str]) -> None:
+    encode, other = replay(loaded), replay(loaded)
+    encode(texts[:3])
+    encode(texts[3:4])
+    other(texts[:3])
+    first = encode(texts[6:9])
+    second = other(texts[6:9])
     num_words = len(texts[6].split())
     # Words that were seen before are not spelled again, so products have other shapes, and with them other
     # last digits; a state that had moved would show as it does in the first text.
@@ -86,18 +93,20 @@ def test_rows_that_a_smaller_batch_does_not_have_keep_their_state(elmo: Path, te
     np.testing.assert_allclose(first[num_words:], second[num_words:], rtol=0, atol=2e-6)
 
 
-def test_a_vector_a_text_is_the_mean_of_its_words(elmo: Path, texts: list[str]) -> None:
-    words = replay(elmo).encode(texts)
-    means = Encoder(elmo, layers=LAYER, stateful=True, batch_texts=NUM_ROWS).encode(texts)
+def test_a_vector_a_text_is_the_mean_of_its_words(
+    allennlp_elmo: Path, loaded: Encoder, texts: list[str]
+) -> None:
+    words = replay(loaded)(texts)
+    means = Encoder(allennlp_elmo, layers=LAYER, stateful=True, batch_texts=NUM_ROWS).encode(texts)
     bounds = np.cumsum([0, *(len(text.split()) for text in texts)])
     expected = [words[start:stop].mean(axis=0) for start, stop in pairwise(bounds)]
     np.testing.assert_allclose(means, expected, atol=1e-6)
 
 
-def test_what_cannot_be_replayed(elmo: Path, tiny_bundle: Path) -> None:
+def test_what_cannot_be_replayed(allennlp_elmo: Path, loaded: Encoder, tiny_bundle: Path) -> None:
     with pytest.raises(SettingsError, match=r"tokens_stateful.*build elmo"):
         Encoder(tiny_bundle, stateful=True)
     with pytest.raises(SettingsError, match="bfloat16"):
-        Encoder(elmo, stateful=True, precision="bfloat16")
+        Encoder(allennlp_elmo, stateful=True, precision="bfloat16")
     with pytest.raises(SettingsError, match="batch_texts must be at least 1"):
-        Encoder(elmo, stateful=True, batch_texts=0)
+        replay(loaded, batch_texts=0)

@@ -16,6 +16,7 @@ from model_bundle.inference.batching import balance_budget, bisect_batch, plan_b
 from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.text_encoder import TextEncoder
 from model_bundle.runtime.request import EncodeRequest
+from tests.support.examples import examples
 from tests.support.models.tiny import DIM, FAILING_WORD, NAN_WORD
 
 LENGTHS = st.lists(st.integers(0, 700), max_size=200).map(lambda numbers: np.array(numbers, np.int32))
@@ -116,7 +117,7 @@ def each(encoder: Encoder) -> TextEncoder:
     return TextEncoder(encoder.bundle, encoder.runtime, max_batch_tokens=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(texts=TEXTS)
 def test_a_text_has_one_vector_whatever_its_company_and_its_place(
     each: TextEncoder, encoder: Encoder, texts: list[str]
@@ -183,7 +184,7 @@ def test_a_text_too_large_on_its_own_is_a_dead_letter_and_no_reason_for_smaller_
 
 
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), cells=st.integers(62, 4000))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_whatever_fits_alone_gets_its_vector(encoder: Encoder, lengths: list[int], cells: int) -> None:
     small, _ = _small(encoder, cells, budget=4000)
     encoded = small.encode_each(["cat " * length for length in lengths])

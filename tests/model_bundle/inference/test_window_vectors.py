@@ -20,6 +20,7 @@ from model_bundle.inference.text_encoder import TextEncoder
 from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.text.subwords import SubwordInput
+from tests.support.examples import examples
 from tests.support.models.tiny import FAILING_WORD, NAN_WORD
 
 WORDS = ("the", "a", "cat", "dog", "sat", "ran", "on", "mat", "home", "quick", "brown", "and")
@@ -109,7 +110,7 @@ def test_each_window_has_a_row_with_its_place(plain: Encoder, make: Callable[...
     assert encoded.num_tokens.tolist() == [count + 2 for count in (25, 3, 10, 11, 60)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(counts=st.lists(st.integers(0, ROOM), min_size=1, max_size=8))
 def test_short_texts_have_exactly_the_vector_that_they_have_anyway(
     make: Callable[..., Encoder], counts: list[int]

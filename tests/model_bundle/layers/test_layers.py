@@ -12,7 +12,7 @@ from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.inference.encoder import Encoder
 from model_bundle.layers import BundleEmbedding, ScalarMix
 from model_bundle.layers.keras_setup import keras, tf
-from tests.support.models.tiny import DIM, build_tiny_bundle
+from tests.support.models.tiny import DIM
 
 # Keras converts its own variables in a way that numpy 2 has said the end of.
 pytestmark = pytest.mark.filterwarnings(
@@ -23,8 +23,8 @@ LONG = "the quick brown dog ran home and sat on the mat"
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
-    return build_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny", normalize=False)
+def bundle(tiny_plain_bundle: Path) -> ModelBundle:
+    return ModelBundle.open(tiny_plain_bundle)
 
 
 def classifier(embedding: BundleEmbedding, *, activation: str = "softmax") -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ DIM = 12
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
-    return build_tiny_elmo(tmp_path_factory.mktemp("bundles"))
+def bundle(tiny_elmo: Path) -> ModelBundle:
+    return ModelBundle.open(tiny_elmo)
 
 
 @pytest.fixture(scope="module")

@@ -126,19 +126,19 @@ def test_the_first_run_does_not_copy_weights_time_and_again() -> None:
         tf = import_tensorflow(2)
         from model_bundle.runtime.freeze.freeze import freeze
         from model_bundle.base.machine import peak_memory_bytes
-        weights = [tf.Variable(tf.random.normal([4096, 2048])) for _ in range(4)]
+        weights = [tf.Variable(tf.random.normal([2048, 2048])) for _ in range(4)]
 
         @tf.function(autograph=False)
         def call(**inputs):
             sums = [tf.reduce_sum(tf.matmul(inputs["x"], weight)) for weight in weights]
             return {"sum": tf.add_n(sums)}
 
-        concrete = call.get_concrete_function(x=tf.TensorSpec([None, 4096], tf.float32, name="x"))
+        concrete = call.get_concrete_function(x=tf.TensorSpec([None, 2048], tf.float32, name="x"))
         before = peak_memory_bytes()
         frozen = freeze(concrete, optimize_first=True)
         frozen.release_variables()
-        frozen.call({"x": tf.ones([2, 4096])})
-        print((peak_memory_bytes() - before) / (4 * 4096 * 2048 * 4))
+        frozen.call({"x": tf.ones([2, 2048])})
+        print((peak_memory_bytes() - before) / (4 * 2048 * 2048 * 4))
     """
     found = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],

@@ -24,6 +24,7 @@ from model_bundle.runtime.isolated.process import ChildProcess
 from model_bundle.runtime.isolated.runtime import IsolatedRuntime
 from model_bundle.runtime.isolated.shared_arrays import SharedArrays, new_descriptor
 from model_bundle.runtime.request import EncodeRequest
+from tests.support.examples import examples
 from tests.support.faults import crashing
 from tests.support.models.tiny import FAILING_WORD
 from tests.support.runs.jobs import run_job, write_texts
@@ -54,7 +55,7 @@ def _texts(number: int) -> list[str]:
     st.lists(DTYPES.flatmap(lambda d: arrays_of.arrays(d, arrays_of.array_shapes(min_side=0, max_dims=3)))),
     st.lists(arrays_of.arrays("<f4", arrays_of.array_shapes(max_side=40))),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_arrays_arrive_as_they_were(first: list[np.ndarray], then: list[np.ndarray]) -> None:
     descriptor = new_descriptor()
     ours, theirs = SharedArrays(descriptor), SharedArrays(descriptor)
@@ -170,10 +171,10 @@ def test_the_process_ends_with_its_owner(bundle: ModelBundle) -> None:
 def test_a_poisoned_document_ends_as_a_dead_letter(
     tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import beam_jobs.pipeline.encode.transform
+    import beam_jobs.pipeline.encode.dofn
     import model_bundle.runtime.shared
 
-    for module in (model_bundle.runtime.shared, beam_jobs.pipeline.encode.transform):
+    for module in (model_bundle.runtime.shared, beam_jobs.pipeline.encode.dofn):
         monkeypatch.setattr(module, "IsolatedRuntime", crashing.CrashingIsolatedRuntime)
     texts = _texts(300)
     texts[123] = f"secret {crashing.ABORTING_WORD}"

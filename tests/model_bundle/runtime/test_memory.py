@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from model_bundle.errors import ModelMemoryError
 from model_bundle.runtime.memory import MemoryGuard
 from model_bundle.runtime.tensorflow_setup import MEMORY_CAP, ONEDNN
+from tests.support.examples import examples
 from tests.support.runs.jobs import PROJECT
 
 WEIGHTS = 40_000_000
@@ -59,7 +60,7 @@ def _batch(num_texts: int, longest: int) -> dict[str, np.ndarray]:
     return {name: np.broadcast_to(np.int32(1), (num_texts, longest)) for name in ("ids", "mask")}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     per_cell=st.floats(0, 50_000),
     per_square=st.floats(0, 500),
@@ -132,7 +133,7 @@ class SharedAllocator(Allocator):
         return {"out": np.zeros((num_texts, 1))}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(
     batches=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 100)), min_size=20, max_size=60),
     free_mb=st.integers(30, 300),

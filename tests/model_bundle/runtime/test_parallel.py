@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from model_bundle.base.parallel import run_parallel
 from model_bundle.runtime.memory import MemoryGate
+from tests.support.examples import examples
 
 
 @given(parallelism=st.integers(1, 5), num_items=st.integers(0, 50))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_each_item_runs_once(parallelism: int, num_items: int) -> None:
     seen: list[int] = []
     run_parallel(parallelism, iter(range(num_items)), seen.append)
@@ -74,7 +75,7 @@ def test_an_error_of_the_plan_is_passed_on() -> None:
         run_parallel(2, items(), lambda _: None)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(needs=st.lists(st.integers(1, 10), min_size=1, max_size=30), alone=st.sets(st.integers(0, 29)))
 def test_what_runs_together_fits(needs: list[int], alone: set[int]) -> None:
     gate, lock = MemoryGate(), threading.Lock()

@@ -19,6 +19,7 @@ from model_bundle.text.subword_alignment import SubwordWordInput
 from model_bundle.text.subwords import SubwordInput
 from model_bundle.text.windows import WordParts
 from tests.conftest import DATA_DIR
+from tests.support.examples import examples
 from tests.support.models import heads
 
 
@@ -58,7 +59,7 @@ def test_words_of_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("model", ["tiny_bert", "tiny_roberta"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(texts=st.lists(st.text(max_size=40), max_size=5), limit=st.integers(3, 20))
 def test_every_letter_that_the_tokenizer_takes_is_in_one_word(
     model: str, texts: list[str], limit: int

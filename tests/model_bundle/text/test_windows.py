@@ -18,6 +18,7 @@ from model_bundle.text.window_inputs import SubwordWindowInput, WordWindowInput
 from model_bundle.text.windows import assign_words, cut
 from model_bundle.text.words import WordInput
 from tests.conftest import DATA_DIR
+from tests.support.examples import examples
 
 MODELS = ("tiny_bert", "tiny_roberta")
 PROMPT = "query: "
@@ -49,7 +50,7 @@ def test_windows_hold_every_token_and_share_what_was_asked(case: tuple[int, int,
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("prompt", ["", PROMPT])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(texts=TEXTS, limit=st.integers(14, 22), overlap=st.integers(0, 5))
 def test_windows_are_slices_of_the_text_behind_its_prompt(
     model: str, prompt: str, texts: list[str], limit: int, overlap: int
@@ -85,7 +86,7 @@ def test_a_prompt_stands_before_every_window(model: str, before: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(texts=TEXTS, limit=st.integers(14, 18), overlap=st.integers(0, 3), prompted=st.booleans())
 def test_spans_cover_every_character(
     model: str, texts: list[str], limit: int, overlap: int, prompted: bool
@@ -108,7 +109,7 @@ def test_spans_of_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(texts=TEXTS, prompted=st.booleans())
 def test_the_first_window_is_what_truncation_leaves(model: str, texts: list[str], prompted: bool) -> None:
     prompt = PROMPT if prompted else ""

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.cli.main import main
 from model_bundle.errors import SettingsError, SourceError
 from model_bundle.inference.classifier import Classifier
 from model_bundle.inference.encoder import Encoder
@@ -21,8 +22,7 @@ from model_bundle.inference.verify import verify
 from model_bundle.training.options import DataOptions, HeadOptions, TrainOptions
 from model_bundle.training.split import read_data
 from model_bundle.training.train import TrainResult, train_bundle
-from tests.support.models.tiny import NAN_WORD, build_tiny_bundle
-from tests.support.models.tiny_elmo import build_tiny_elmo
+from tests.support.models.tiny import NAN_WORD
 from tests.support.runs.jobs import PROJECT, run_classify, run_job
 
 # Keras converts its own variables in a way that numpy 2 has said the end of.
@@ -46,8 +46,8 @@ def write_table(path: Path, num_rows: int, seed: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
-    return build_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+def base(tiny_bundle: Path) -> ModelBundle:
+    return ModelBundle.open(tiny_bundle)
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +164,8 @@ def test_a_mix_of_layers(base: ModelBundle, table: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_mix_of_elmo(table: Path, tmp_path: Path) -> None:
-    elmo = build_tiny_elmo(tmp_path)
+def test_a_mix_of_elmo(table: Path, tiny_elmo: Path, tmp_path: Path) -> None:
+    elmo = ModelBundle.open(tiny_elmo)
     done = train(elmo, table, tmp_path / "mixed", mix=True, l2=0.0, hidden=8)
     assert done.metrics.accuracy > 0.6
     check_predictions(done.bundle.path, table)
@@ -201,10 +201,13 @@ def test_one_seed_gives_one_bundle(base: ModelBundle, table: Path, tmp_path: Pat
     assert ", batch " not in done[0].stderr
 
 
-def test_what_the_command_refuses(base: ModelBundle, table: Path, tmp_path: Path) -> None:
-    done = command(base, table, tmp_path / "none", "--class_weights", "bird=2")
-    assert done.returncode == 2
-    assert done.stderr.endswith("there is no label 'bird'; the labels are: cat, dog.\n")
+def test_what_the_command_refuses(
+    base: ModelBundle, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train", "--bundle", base.path, "--data", table, "--output", tmp_path / "none"]
+    argv += ["--text_column", "text", "--label_column", "label", "--class_weights", "bird=2"]
+    assert main(list(map(str, argv))) == 2
+    assert capsys.readouterr().err.endswith("there is no label 'bird'; the labels are: cat, dog.\n")
     assert not (tmp_path / "none").exists()
 
 

@@ -16,7 +16,7 @@ from tests.conftest import shared_path
 from tests.repository.test_readme import commands
 from tests.support.runs.jobs import PROJECT
 
-PAGE = PROJECT / "docs" / "training.md"
+PAGE = PROJECT / "docs" / "how-to" / "training.md"
 SECTION = "SST-2 from text to Parquet"
 
 

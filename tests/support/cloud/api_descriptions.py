@@ -33,7 +33,7 @@ def faults(api: str, schema: str, value: Any) -> list[str]:
 
 def _faults(schemas: dict[str, Any], schema: dict[str, Any], value: Any, place: str) -> list[str]:
     schema = schemas[schema["$ref"]] if "$ref" in schema else schema
-    kind = schema.get("type")
+    kind: str = schema["type"]
     if kind == "object":
         return _object_faults(schemas, schema, value, place)
     if kind == "array":

@@ -91,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815  # the names are the library's
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Logs no request."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -117,7 +117,7 @@ def serving() -> Iterator[FakeGoogle]:
 
 
 def _key(token_uri: str) -> dict[str, Any]:
-    """Makes the key of a service account that nobody has."""
+    """Creates the key of a service account that nobody has."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.runs.jobs import PROJECT
 
-# By the name that the table of docs/conformance.md gives them.
+# By the name that the table of docs/reference/conformance.md gives them.
 ENGINES = ("in-process", "multi-process", "Prism", "Prism, worker pool")
 
 

@@ -77,7 +77,7 @@ def kill_pool(place: Place) -> bool:
 
 
 def stop_worker(place: Place) -> bool:
-    """Makes a worker slow: it stands still for three seconds."""
+    """Slows a worker down: it stands still for three seconds."""
     pids = place.find("sdk_worker_main", "SdkHarness", "isolated_child")
     if not _signal(pids, signal.SIGSTOP):
         return False

@@ -23,7 +23,7 @@ from tests.support.runs.jobs import run_job, write_texts
 
 _WORDS = ("the", "a", "cat", "dog", "sat", "ran", "on", "mat", "home", "quick", "brown", "and", "of", "time")
 _FLAGS = ["--id_column", "id", "--no_report", "--checkpoint_seconds", "0.5"]
-_PLANS = {
+_PLANS: dict[str, list[faults.Fault]] = {
     "multi-process": [faults.kill_worker, faults.stop_worker, faults.kill_launcher],
     "Prism": [faults.kill_engine, faults.kill_launcher],
     "Prism, worker pool": [faults.kill_worker, faults.kill_pool, faults.stop_worker, faults.kill_engine],

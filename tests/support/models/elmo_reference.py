@@ -44,7 +44,7 @@ def word_vector(options: dict[str, Any], weights: Weights, word: str) -> np.ndar
         value = gate * new + (1 - gate) * value
     if "CNN_proj/W_proj" in weights:
         value = value @ weights["CNN_proj/W_proj"] + weights["CNN_proj/b_proj"]
-    return value
+    return np.asarray(value)
 
 
 def sigmoid(value: np.ndarray) -> np.ndarray:

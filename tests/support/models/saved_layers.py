@@ -24,7 +24,7 @@ def make_model(place: Path, labels: tuple[str, ...] = ()) -> Any:
 
 
 def make_for_weights() -> Any:
-    """Makes it for weights alone: on the bundle beside the code's folder."""
+    """Builds the model for weights alone, on the bundle beside the code's folder."""
     return make_model(Path("bundle").resolve(), ("no", "yes"))
 
 
@@ -42,4 +42,5 @@ def _run(folder: Path) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    np.savez(Path(sys.argv[1]) / "found.npz", **_run(Path(sys.argv[1])))
+    found: dict[str, Any] = _run(Path(sys.argv[1]))
+    np.savez(Path(sys.argv[1]) / "found.npz", **found)

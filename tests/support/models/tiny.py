@@ -77,8 +77,8 @@ def tiny_vocabulary() -> dict[str, int]:
 
 
 def tiny_tokenizer(vocabulary: dict[str, int]) -> Any:
-    """Makes BERT's tokenizer over a vocabulary."""
-    from tokenizers.implementations import BertWordPieceTokenizer
+    """Builds BERT's tokenizer over a vocabulary."""
+    from tokenizers import BertWordPieceTokenizer
 
     return BertWordPieceTokenizer(vocab=vocabulary, lowercase=True)
 
@@ -115,7 +115,9 @@ def _write_text_model(staging: Path) -> None:
     tf = import_tensorflow()
     module = tf.Module()
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    text_spec = tf.TensorSpec([None], tf.string, name="text")
+
+    @tf.function(autograph=False, input_signature=[text_spec])  # type: ignore[untyped-decorator]
     def serve(text: Any) -> dict[str, Any]:
         bad = tf.strings.regex_full_match(text, f"(?s).*{EXPLODING_MARK}.*")
         check = tf.debugging.Assert(tf.logical_not(tf.reduce_any(bad)), [text])

@@ -32,11 +32,23 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def write_bilm(folder: Path) -> tuple[Path, Path]:
-    """Writes the options and the weights of a biLM as bilm does."""
-    (folder / "options.json").write_text(json.dumps(OPTIONS))
+# Words of up to 50 characters, as in the original ELMo.
+LONG_WORDS: dict[str, Any] = {
+    "char_cnn": {
+        **OPTIONS["char_cnn"],
+        "filters": [[1, 4], [2, 6]],
+        "max_characters_per_token": 50,
+    },
+    "lstm": {**OPTIONS["lstm"], "projection_dim": 8, "dim": 12},
+}
+
+
+def write_bilm(folder: Path, options: dict[str, Any] = OPTIONS, seed: int = 3) -> tuple[Path, Path]:
+    """Writes the options and the random weights of a biLM as bilm does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "options.json").write_text(json.dumps(options))
     with h5py.File(folder / "weights.hdf5", "w") as file:
-        for name, value in reference.random_model(OPTIONS, seed=3).items():
+        for name, value in reference.random_model(options, seed=seed).items():
             file[name] = value
     return folder / "options.json", folder / "weights.hdf5"
 
@@ -44,3 +56,9 @@ def write_bilm(folder: Path) -> tuple[Path, Path]:
 def build_tiny_elmo(folder: Path, **choices: Any) -> ModelBundle:
     """Builds its bundle in ``folder/elmo``: 12 dimensions, two LSTM layers."""
     return build_elmo_bundle(*write_bilm(folder), ElmoChoices(**choices), folder / "elmo")
+
+
+def build_long_words_elmo(folder: Path, **choices: Any) -> ModelBundle:
+    """Builds a bundle of ``LONG_WORDS`` in ``folder/elmo``: 16 dimensions, two LSTM layers."""
+    files = write_bilm(folder, LONG_WORDS, seed=7)
+    return build_elmo_bundle(*files, ElmoChoices(**choices), folder / "elmo")

@@ -50,7 +50,8 @@ class Run:
     def dead(self) -> list[dict[str, Any]]:
         """All dead letters, shard by shard."""
         tables = [pq.read_table(path) for path in self.files("dead_letters")]
-        return pa.concat_tables([DEAD_LETTER_SCHEMA.empty_table(), *tables]).to_pylist()
+        letters = pa.concat_tables([DEAD_LETTER_SCHEMA.empty_table(), *tables])
+        return list(letters.to_pylist())
 
     @cached_property
     def vectors(self) -> dict[str, np.ndarray]:
@@ -84,7 +85,7 @@ def run_job(output: Path | str, bundle: Path, *flags: Any, run_id: str = "run") 
     return _run(main, output, bundle, flags, run_id)
 
 
-def run_classify(output: Path, bundle: Path, *flags: Any, run_id: str = "run") -> Run:
+def run_classify(output: Path | str, bundle: Path, *flags: Any, run_id: str = "run") -> Run:
     """Runs the classify command in this process."""
     from beam_jobs.classify import main
 
@@ -92,7 +93,7 @@ def run_classify(output: Path, bundle: Path, *flags: Any, run_id: str = "run") -
 
 
 def _run(
-    main: Callable[[list[str]], int], output: Path, bundle: Path, flags: Sequence[Any], run_id: str
+    main: Callable[[list[str]], int], output: Path | str, bundle: Path, flags: Sequence[Any], run_id: str
 ) -> Run:
     argv = ["--bundle", str(bundle), "--output", str(output), "--run_id", run_id, *map(str, flags)]
     with capture() as (stdout, stderr):
@@ -129,7 +130,7 @@ def start_job(
 
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> Path:
-    """Writes one JSON value a line."""
+    """Writes one JSON value per line."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return path
 

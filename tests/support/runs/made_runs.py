@@ -87,7 +87,7 @@ def make_run(
 def rows_table(
     shard: Mapping[str, Any], run_id: str, vector_dtype: str, metadata: Mapping[str, str]
 ) -> pa.Table:
-    """Makes the rows of a shard, with the columns that a job writes."""
+    """Builds the rows of a shard, with the columns that a job writes."""
     vectors = np.asarray(shard["vectors"], np.float32)
     own = [name for name in ("window_index", "word_index", "word", "char_start", "char_end") if name in shard]
     known = {"vectors", "ids", "group", "text", *own}

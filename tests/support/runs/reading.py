@@ -20,7 +20,7 @@ from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
-from beam_jobs.pipeline.read.splits import SPAN_BYTES, plan_spans, read_span
+from beam_jobs.pipeline.read.splits import SPLIT_BYTES, plan_splits, read_split
 from beam_jobs.pipeline.read.types import FileInfo, ReadPlan, detect_format
 
 Outcome = Document | DeadLetter | DeadFile
@@ -42,7 +42,7 @@ def read_unchecked(
     path: Path,
     content: bytes,
     *,
-    span_bytes: int = SPAN_BYTES,
+    split_bytes: int = SPLIT_BYTES,
     text_columns: Sequence[str] = ("text",),
     kept: pa.Schema | None = None,
     **options: Any,
@@ -51,8 +51,8 @@ def read_unchecked(
     path.write_bytes(content)
     read = ReadOptions((str(path),), **options)
     plan = ReadPlan(read, tuple(text_columns), pa.schema([]) if kept is None else kept)
-    spans = plan_spans([file_info(path)], read, span_bytes)
-    return [outcome for span in spans for outcome in read_span(span, plan)]
+    spans = plan_splits([file_info(path)], read, split_bytes)
+    return [outcome for span in spans for outcome in read_split(span, plan)]
 
 
 def read_checked(*patterns: Path | str, **options: Any) -> list[Outcome]:
@@ -60,7 +60,7 @@ def read_checked(*patterns: Path | str, **options: Any) -> list[Outcome]:
     read = ReadOptions(tuple(map(str, patterns)), **options)
     summary = inspect_input(read)
     plan = summary.plan(read)
-    return [outcome for span in plan_spans(summary.files, read) for outcome in read_span(span, plan)]
+    return [outcome for span in plan_splits(summary.files, read) for outcome in read_split(span, plan)]
 
 
 def texts(outcomes: Sequence[Outcome]) -> list[str]:

@@ -1,1 +1,1 @@
-"""Patterns to files, and files to bytes and lines."""
+"""Finds files and reads their bytes and lines."""

@@ -1,8 +1,8 @@
-"""Decompression that notices when a file was cut short.
+"""Decompresses files and detects truncation.
 
-Beam's own readers take the end of the file for the end of the data; here every gzip member, bzip2 stream and
-Zstandard frame must reach its own end, checksums included. A file cut exactly between two members is a whole
-file by its format, and nothing can tell.
+Beam's readers treat the end of the file as the end of the data; here every gzip member, bzip2 stream and
+Zstandard frame must be complete, checksums included. A file cut exactly between two members is valid, so this
+cannot be detected.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from beam_jobs.pipeline.read.types import Compression, DamagedFileError
 
 STORED_BLOCK_BYTES = 1 << 16
 MAX_OUTPUT_BYTES = 1 << 20
-# What one call of zstandard takes in, because it has no limit on what it gives back: 4 bytes can stand for a
-# block of 128 KiB, so at most 32 MiB come out (and as much again while they are joined). Measured on text:
-# 330 MB/s, and 640 MB/s with 4 KiB, which would be 128 MiB.
+# Input per call of zstandard, which cannot limit its output: 4 bytes can encode a block of 128 KiB, so at
+# most 32 MiB are returned (twice that while they are joined). Measured on text: 330 MB/s; with 4 KiB 640
+# MB/s, but up to 128 MiB.
 ZSTD_PIECE_BYTES = 1 << 10
 
 
 class _Decoder(Protocol):
-    """Decompresses one member: gets data only when ``hungry``; ``rest`` is what lies behind its end."""
+    """Decompresses one member: takes data only if ``hungry``; ``rest`` are the bytes after its end."""
 
     def decode(self, data: bytes) -> bytes: ...
     @property
@@ -105,20 +105,20 @@ _DECODERS: dict[Compression, Callable[[], _Decoder]] = {
     "bz2": _Bzip2Decoder,
     "zst": _ZstdDecoder,
 }
-# gzip files may be filled up with zeros to whole tape blocks.
+# gzip files may be padded with zeros to full tape blocks.
 _PADDING: dict[Compression, bytes] = {"gz": b"\0", "bz2": b"", "zst": b""}
 
 
 class DecompressedFile(io.RawIOBase):
-    """The content of a compressed file, all its members one after the other.
+    """The decompressed content of a file, including all members.
 
     Args:
-        stored: the compressed bytes, from their beginning.
-        compression: how they were compressed.
+        stored: the compressed bytes from the beginning.
+        compression: compression format.
 
     Raises (while reading):
-        DamagedFileError: ``truncated`` where the data stops inside a member, after all that came before
-            was given; ``damaged`` where it is not what it says it is.
+        DamagedFileError: ``truncated`` if the data ends inside a member, after everything before was
+            returned; ``damaged`` if the data is invalid.
     """
 
     def __init__(self, stored: io.RawIOBase, compression: Compression) -> None:
@@ -128,16 +128,16 @@ class DecompressedFile(io.RawIOBase):
         self._ready = memoryview(b"")
 
     def readable(self) -> bool:
-        """Says that this can be read."""
+        """Returns True."""
         return True
 
     def close(self) -> None:
-        """Closes the stored file too."""
+        """Also closes the stored file."""
         self._stored.close()
         super().close()
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fills a part of the buffer; 0 means the end."""
+        """Fills a part of the buffer; returns 0 at the end."""
         while not self._ready:
             output = self._next_output()
             if output is None:
@@ -162,7 +162,7 @@ class DecompressedFile(io.RawIOBase):
         except (zlib.error, OSError, ValueError, zstandard.ZstdError) as error:
             raise DamagedFileError(
                 "damaged",
-                f"Expected .{self._compression} data, but it could not be decompressed ({error}). "
+                f"Expected .{self._compression} data, but decompression failed ({error}). "
                 "Copy or compress the file again.",
             ) from error
 
@@ -181,12 +181,12 @@ class DecompressedFile(io.RawIOBase):
     def _more_of_member(self, decoder: _Decoder) -> bytes:
         data = (self._stored.read(STORED_BLOCK_BYTES) or b"") if decoder.hungry else b""
         if not data and decoder.hungry:
-            raise self._truncated("it stops in the middle")
+            raise self._truncated("it ends inside the data")
         return data
 
     def _truncated(self, what: str) -> DamagedFileError:
         return DamagedFileError(
             "truncated",
-            f"The .{self._compression} file was cut short: {what}. What came before was read. "
+            f"The .{self._compression} file is truncated: {what}. Everything before was read. "
             "Copy the file again and compare its size with the original.",
         )

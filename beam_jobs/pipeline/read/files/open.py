@@ -1,4 +1,4 @@
-"""From a path to bytes: local files and gs:// alike, as stored, counted, decompressed, as lines."""
+"""Opens local and gs:// files: as stored and counted, decompressed, or transcoded for lines."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ OnBytes = Callable[[int], None]
 
 
 class Meter:
-    """Tells a listener how many stored bytes were read, never more than the share of this reader.
+    """Reports the stored bytes read, at most ``share_bytes`` in total.
 
     Args:
         on_bytes: called with each number of bytes, or None.
-        share_bytes: what a complete reading adds up to; neighbouring spans read some bytes twice.
+        share_bytes: the reader's share of the file; neighbouring splits read some bytes twice.
     """
 
     def __init__(self, on_bytes: OnBytes | None, share_bytes: int) -> None:
         self._on_bytes, self._left = on_bytes, share_bytes
 
     def add(self, num_bytes: int) -> None:
-        """Reports bytes just read."""
+        """Reports bytes that were read."""
         counted = min(num_bytes, self._left)
         if self._on_bytes is not None and counted > 0:
             self._left -= counted
@@ -37,19 +37,19 @@ class Meter:
 
 
 class StoredFile(io.RawIOBase):
-    """The bytes of a file as they are stored, read with errors that say whether trying again can help.
+    """The stored bytes of a file, with errors that distinguish permanent from transient failures.
 
     Args:
-        file: what to open; a file that ends before its planned size has changed under the job.
-        meter: counts what is read.
+        file: the file to open; if it ends before its planned size, it changed during the job.
+        meter: counts the bytes read.
 
     Attributes:
-        failure: the storage's error, where a library in between may have turned it into its own.
+        failure: the error of the storage, which a library in between may have replaced.
 
     Raises:
-        DamagedFileError: ``cannot_open`` where the file is gone, is a folder or may not be read,
-            ``cannot_read`` where a local disk fails, ``changed``. Other failures of remote storage are
-            passed on as they are, for the runner to try again.
+        DamagedFileError: ``cannot_open`` if the file does not exist, is a folder or is not readable,
+            ``cannot_read`` if a local disk fails, ``changed``. Other failures of remote storage are raised
+            unchanged, so that the runner retries.
     """
 
     def __init__(self, file: FileInfo, meter: Meter | None = None) -> None:
@@ -63,11 +63,11 @@ class StoredFile(io.RawIOBase):
             raise
 
     def readable(self) -> bool:
-        """Says that this can be read."""
+        """Returns True."""
         return True
 
     def seekable(self) -> bool:
-        """Says that this can be read from anywhere."""
+        """Returns True."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -81,7 +81,7 @@ class StoredFile(io.RawIOBase):
         return self._offset
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fills a part of the buffer; 0 means the end."""
+        """Fills a part of the buffer; returns 0 at the end."""
         try:
             data = self._file.read(len(buffer))
         except Exception as error:
@@ -98,7 +98,7 @@ class StoredFile(io.RawIOBase):
         return size
 
     def close(self) -> None:
-        """Closes the file underneath."""
+        """Closes the underlying file."""
         if not self.closed and hasattr(self, "_file"):
             self._file.close()
         super().close()
@@ -107,7 +107,7 @@ class StoredFile(io.RawIOBase):
         return DamagedFileError(
             "changed",
             f"The file had {self._info.size_bytes:,} bytes when the job was planned, but now ends after "
-            f"{self._offset:,}. Run again when nothing writes to it.",
+            f"{self._offset:,}. Run again when no other program writes to it.",
         )
 
     def _raise_if_final(self, reason: str, error: Exception) -> None:
@@ -117,24 +117,24 @@ class StoredFile(io.RawIOBase):
         if is_local_failure or is_refused or isinstance(error, FileNotFoundError | PermissionError):
             raise DamagedFileError(
                 reason,
-                f"The file was there when the job was planned, but could not be read ({error}). "
-                "Check that it still exists and that the workers may read it.",
+                f"The file existed when the job was planned, but could not be read ({error}). "
+                "Check that it still exists and that the workers have permission to read it.",
             ) from error
 
 
 def open_lines(
     file: FileInfo, encoding: str, meter: Meter | None = None, start: int = 0
 ) -> io.BufferedReader:
-    """Opens a text file as bytes that can be cut into lines at line feeds.
+    """Opens a text file as bytes that can be split at line feeds.
 
-    The bytes are decompressed, and transcoded to UTF-8 where a line feed is not a byte of its own in
-    the encoding (``line_encoding`` says which encoding they then have).
+    The bytes are decompressed, and transcoded to UTF-8 if a line feed is not a separate byte in the encoding
+    (``line_encoding`` returns the resulting encoding).
 
     Args:
         file: the file to open.
-        encoding: the encoding the file is said to have.
+        encoding: the value of ``--encoding``.
         meter: counts the stored bytes.
-        start: offset to begin at; only plain files in a line-safe encoding have one.
+        start: offset to start at; only for plain files in a line-safe encoding.
 
     Raises:
         DamagedFileError: now or while reading, see ``StoredFile`` and ``DecompressedFile``.
@@ -144,7 +144,7 @@ def open_lines(
 
 
 def open_decompressed(file: FileInfo) -> io.BufferedReader:
-    """Opens a file as its decompressed bytes, whatever encoding they are in.
+    """Opens a file as decompressed bytes in their original encoding.
 
     Raises:
         DamagedFileError: now or while reading, see ``StoredFile`` and ``DecompressedFile``.

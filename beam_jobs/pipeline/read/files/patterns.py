@@ -1,4 +1,4 @@
-"""From patterns to files, each with the relative path that its documents are named by."""
+"""Matches patterns to files and derives the relative paths for document ids."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
+from beam_jobs.base.units import count
 from beam_jobs.errors import NoInputError, UsageError
 from beam_jobs.pipeline.read.types import SUPPORTED, FileInfo, detect_format
 
@@ -17,7 +18,7 @@ _WILDCARD = re.compile(r"[\[*?]")
 
 
 def match_patterns(patterns: Sequence[str]) -> tuple[FileInfo, ...]:
-    """Finds the files of all patterns: pattern by pattern, in each by path.
+    """Finds the files of all patterns, sorted by path within each pattern.
 
     Raises:
         NoInputError: nothing matches any pattern.
@@ -35,23 +36,23 @@ def match_patterns(patterns: Sequence[str]) -> tuple[FileInfo, ...]:
         for file in matched:
             if file.path in found:
                 raise UsageError(
-                    f"{file.path} is matched twice, by {found[file.path]} and {pattern}; every document "
-                    "would be in the output twice. Leave one of them out."
+                    f"{file.path} matches both {found[file.path]} and {pattern}; its documents would be in "
+                    "the output twice. Leave one of them out."
                 )
             found[file.path] = pattern
             files.append(file)
     if missing and files:
-        raise UsageError(f"{missing[0]} Other patterns match {len(files)} files.") from missing[0]
+        raise UsageError(f"{missing[0]} Other patterns match {count(len(files), 'file')}.") from missing[0]
     if missing:
         raise missing[0]
     return tuple(files)
 
 
 def match_pattern(pattern: str) -> list[FileInfo]:
-    """Finds the files of one pattern, by path.
+    """Finds the files of one pattern, sorted by path.
 
-    ``*`` and ``?`` match within a folder, ``**`` across folders, ``[ab]`` one of some characters. A local
-    file whose name holds these is found by its name too.
+    ``*`` and ``?`` match within a folder, ``**`` across folders, ``[ab]`` one of these characters. A local
+    file whose name contains such characters is also found by its literal name.
 
     Raises:
         NoInputError: nothing matches.
@@ -59,29 +60,28 @@ def match_pattern(pattern: str) -> list[FileInfo]:
     """
     local = FileSystems.get_scheme(pattern) is None
     if local:
-        # Beam does not find anything for a bare "*.txt", and workers may stand elsewhere.
+        # Beam finds nothing for a bare "*.txt", and workers may have another working directory.
         pattern = os.path.normpath(Path(pattern).absolute())
         if Path(pattern).is_dir():
-            raise UsageError(
-                f"{pattern} is a folder. Say which files in it, for example '{pattern}/*.jsonl'."
-            )
+            raise UsageError(f"{pattern} is a folder. Select files in it, for example '{pattern}/*.jsonl'.")
     is_name = local and Path(pattern).is_file()
     sizes = [(pattern, Path(pattern).stat().st_size)] if is_name else _listed(pattern)
     prefix = _fixed_prefix(pattern, is_name)
-    # Some tools keep folders as objects whose name ends with a slash.
+    # Some tools represent folders as objects whose name ends with a slash.
     files = [_file(path, path[len(prefix) :], size) for path, size in sorted(sizes) if not path.endswith("/")]
     if not files:
         raise NoInputError(
-            f"No file matches {pattern}. Check the path; quote patterns, so that the shell leaves them."
+            f"No file matches {pattern}. Check the path; quote patterns, so that the shell does not expand "
+            "them."
         )
     return files
 
 
 def check_ids(files: Iterable[FileInfo]) -> None:
-    """Refuses two files whose documents would have the same ids.
+    """Rejects files whose documents would have the same ids.
 
     Raises:
-        UsageError: names both files and the ways out.
+        UsageError: with both files and possible solutions.
     """
     found: dict[str, str] = {}
     for file in files:
@@ -89,7 +89,7 @@ def check_ids(files: Iterable[FileInfo]) -> None:
         if other != file.path:
             raise UsageError(
                 f"Documents of {other} and {file.path} would have the same ids, because ids are made from "
-                f"the path behind the fixed part of each pattern, here {file.relative!r} for both. Match "
+                f"the path after the fixed part of each pattern, here {file.relative!r} for both. Match "
                 f"both with one pattern, such as '{_common_pattern(other, file.path)}', or give --id_column."
             )
 
@@ -99,7 +99,7 @@ def _listed(pattern: str) -> list[tuple[str, int]]:
         (match,) = FileSystems.match([pattern])
     except (BeamIOError, ValueError) as error:
         raise UsageError(
-            f"The files of {pattern} cannot be listed: {error}. Check the path and your access."
+            f"The files of {pattern} cannot be listed: {error}. Check the path and your permissions."
         ) from error
     return [(metadata.path, metadata.size_in_bytes) for metadata in match.metadata_list]
 
@@ -112,13 +112,17 @@ def _fixed_prefix(pattern: str, is_name: bool) -> str:
 def _file(path: str, relative: str, size: int) -> FileInfo:
     detected = detect_format(path)
     if detected is None:
-        hint = " A .json file with one object a line is .jsonl." if path.lower().endswith(".json") else ""
-        raise UsageError(f"{path}: the name says no format that can be read. Supported: {SUPPORTED}.{hint}")
+        hint = (
+            " A .json file with one object per line should be named .jsonl."
+            if path.lower().endswith(".json")
+            else ""
+        )
+        raise UsageError(f"{path}: unsupported file extension. Supported: {SUPPORTED}.{hint}")
     return FileInfo(path, relative, size, *detected)
 
 
 def _common_pattern(one: str, other: str) -> str:
-    """Returns a pattern that matches both of two files with different folders."""
+    """Returns a pattern that matches two files in different folders."""
     folders, others = one.split("/"), other.split("/")
     common = 0
     while folders[common] == others[common]:

@@ -1,7 +1,7 @@
-"""CSV and TSV by RFC 4180: a header row, then a record a row; fields may be quoted and hold line breaks.
+"""Reads CSV and TSV by RFC 4180: a header row, then one record per row.
 
-Blank lines are left out and are no records, as in Python's csv module. A byte order mark is left out. Every
-value is a string, so an empty field is an empty text, not a missing one.
+Quoted fields may contain line breaks. Blank lines are skipped, as in Python's csv module, and so is a byte
+order mark. Every value is a string, so an empty field is an empty text, not a missing one.
 """
 
 from __future__ import annotations
@@ -14,25 +14,24 @@ import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadLetter
-from beam_jobs.pipeline.read.columns.numeric import number_converters
-from beam_jobs.pipeline.read.columns.types import unchanged
+from beam_jobs.pipeline.read.column_types import number_converters, unchanged
 from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
 from beam_jobs.pipeline.read.files.encoding import line_encoding
 from beam_jobs.pipeline.read.files.lines import Oversized
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, open_lines
 from beam_jobs.pipeline.read.formats.csv_records import BadRecord, Record, iter_records
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
 
-_OVERSIZED_HINT = " If it should be many records, a quote that nothing closes may have joined them."
+_OVERSIZED_HINT = " If it should be many records, an unclosed quote may have joined them."
 
 
-def read_delimited(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
-    """Reads a CSV or TSV file whole; records are numbered from 0 behind the header.
+def read_delimited(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
+    """Reads a whole CSV or TSV file; records are numbered from 0 after the header.
 
     Raises:
-        DamagedFileError: the file cannot be read on, or its header does not have the needed columns.
+        DamagedFileError: the file cannot be read further, or its header lacks a required column.
     """
-    file, options = span.file, plan.options
+    file, options = split.file, plan.options
     with closing(open_lines(file, options.encoding, Meter(on_bytes, file.size_bytes))) as stream:
         records = _records(stream, file, options)
         header = _header(records, options)
@@ -41,9 +40,9 @@ def read_delimited(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) 
 
 
 def delimited_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType] | None:
-    """Tells the columns of a file, all of them strings; None for an empty file, which has none.
+    """Returns the columns of a file, all of them strings; None for an empty file.
 
-    A name that the header has twice is left out, because it could mean either.
+    A name that occurs twice in the header is omitted, because it is ambiguous.
 
     Raises:
         DamagedFileError: the file has no usable header.
@@ -67,7 +66,7 @@ def _records(stream: io.BufferedReader, file: FileInfo, options: ReadOptions) ->
 
 
 def _header(records: Iterator[Record], options: ReadOptions) -> Sequence[str] | None:
-    """Returns the names of the columns, and takes the header row off the records if there is one."""
+    """Returns the column names; consumes the header row if there is one."""
     if options.column_names:
         return options.column_names
     first = next(records, None)
@@ -96,11 +95,11 @@ def _outcomes(records: Iterator[Record], header: Sequence[str], file: FileInfo, 
                 number, [record[at] for at in texts_at], id_value, [record[at] for at in carried_at]
             )
         else:
-            yield _dead(builder, builder.position_id(number), record, encoding)
+            yield _dead_letter(builder, builder.position_id(number), record, encoding)
 
 
 def _index(header: Sequence[str], name: str) -> int:
-    """Finds a column; the message does not list the header, which may be text where a file has none."""
+    """Finds a column; the error does not show the header, which may be text in a file without one."""
     if header.count(name) == 1:
         return header.index(name)
     reason, what = (
@@ -109,7 +108,9 @@ def _index(header: Sequence[str], name: str) -> int:
     raise DamagedFileError(reason, f"Expected one column {name!r}, but the header has {what} of that name.")
 
 
-def _dead(builder: RowBuilder, doc_id: str, record: BadRecord | Oversized, encoding: str) -> DeadLetter:
+def _dead_letter(
+    builder: RowBuilder, doc_id: str, record: BadRecord | Oversized, encoding: str
+) -> DeadLetter:
     if isinstance(record, Oversized):
         head = record.head.decode(encoding, "replace")
         return builder.oversized(doc_id, head, record.sha256, record.num_bytes, _OVERSIZED_HINT)

@@ -1,7 +1,7 @@
-"""Cutting a CSV file into records with Python's csv module, in bounded memory and with nothing swallowed.
+"""Splits a CSV file into records with Python's csv module, in bounded memory and without losing bytes.
 
-The module asks for one more line only where a record goes on inside quotes, so what it took since the last
-record is exactly that record's bytes: they give its size, its digest and its text for a dead letter.
+The module requests another line only if a record continues inside quotes, so the lines since the last record
+are exactly the bytes of this one: they give size, digest and text for a dead letter.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from beam_jobs.base.units import count
 from beam_jobs.pipeline.read.files.encoding import BOM_UTF8
 from beam_jobs.pipeline.read.files.lines import PIECE_BYTES, Measure, Oversized, without_line_end
 from beam_jobs.pipeline.read.types import DamagedFileError
 
-# The csv module has one limit for the whole process; here records are bounded instead, each by its own job.
-# 2**31 - 1 is the largest that every platform takes.
+# The csv module has one limit per process; here each job bounds its records instead. 2**31 - 1 is the largest
+# value that every platform accepts.
 _FIELD_SIZE_LIMIT = 2**31 - 1
 UNCLOSED_QUOTE_HINT = (
-    "A field that begins with a quote goes on to the next lone quote, across lines (RFC 4180). "
-    "Close it, or double the quotes inside it; for a file that does not quote fields give --no_csv_quotes."
+    "A field that begins with a quote continues to the next single quote, across lines (RFC 4180). "
+    "Close it, or double the quotes inside it; for a file without quoted fields use --no_csv_quotes."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """A record that cannot be used: its bytes, and why; None where they are not in the encoding."""
+    """An invalid record: its bytes, and the reason; None if they are not in the encoding."""
 
     data: bytes
     why: str | None
@@ -38,11 +39,11 @@ Record = list[str] | BadRecord | Oversized
 
 
 class _TooLargeError(Exception):
-    """The record being read is over the limit."""
+    """The current record exceeds the limit."""
 
 
 class _RecordLines:
-    """The lines that the csv module asks for, decoded, with the bytes of the record so far."""
+    """Decoded lines for the csv module, and the bytes of the current record."""
 
     def __init__(self, stream: io.BufferedReader, encoding: str, max_bytes: int) -> None:
         self._readline, self._encoding, self._max_bytes = stream.readline, encoding, max_bytes
@@ -59,7 +60,7 @@ class _RecordLines:
         return self
 
     def __next__(self) -> str:
-        # Two more for the line end, and one to see that there is still more.
+        # Two more for the line end, and one to detect that the record is too large.
         line = self._readline(self._max_bytes - self.size + 3)
         if not line:
             self.at_end = True
@@ -79,7 +80,7 @@ class _RecordLines:
 
 
 class _QuoteScanner:
-    """Follows the quotes of a record that is too large to hold, to find where it ends."""
+    """Tracks the quotes of a record that is too large to keep, to find its end."""
 
     def __init__(self, delimiter: str, quotes: bool) -> None:
         self._boundary = re.compile(f"[{re.escape(delimiter)}\n]")
@@ -91,7 +92,7 @@ class _QuoteScanner:
         return self._state == "quoted"
 
     def feed(self, text: str) -> bool:
-        """Takes the next characters, at most to a line's end; tells whether the record ended with them."""
+        """Scans the next characters, at most to the end of a line; returns whether the record ended."""
         at = 0
         while at < len(text):
             if self._state == "quoted":
@@ -119,21 +120,21 @@ def iter_records(
     quotes: bool = True,
     num_fields: int | None = None,
 ) -> Iterator[Record]:
-    """Cuts a stream into records; blank lines are left out and are no records.
+    """Splits a stream into records; blank lines are skipped.
 
     Args:
-        stream: the file's bytes from its beginning.
-        encoding: of the bytes; a line feed must be a byte of its own in it.
-        max_bytes: records with more bytes, the line end not counted, are given as ``Oversized``.
+        stream: the bytes of the file from its beginning.
+        encoding: encoding of the bytes; a line feed must be a separate byte.
+        max_bytes: larger records, without the line end, are returned as ``Oversized``.
         delimiter: one character.
-        quotes: False takes quotes for ordinary characters, so that every line is a record.
-        num_fields: how many fields a record must have; None takes the first record's number.
+        quotes: False treats quotes as ordinary characters, so that every line is a record.
+        num_fields: required number of fields; None takes that of the first record.
 
     Yields:
-        The fields, ``BadRecord`` where quotes, number of fields or bytes do not fit, or ``Oversized``.
+        The fields, ``BadRecord`` for wrong quotes, number of fields or bytes, or ``Oversized``.
 
     Raises:
-        DamagedFileError: ``unclosed_quote`` where the file ends inside quotes.
+        DamagedFileError: ``unclosed_quote`` if the file ends inside quotes.
     """
     csv.field_size_limit(_FIELD_SIZE_LIMIT)
     lines = _RecordLines(stream, encoding, max_bytes)
@@ -174,13 +175,13 @@ def _checked(fields: list[str], lines: _RecordLines, num_fields: int, max_bytes:
     if not lines.is_decodable:
         return BadRecord(content, None)
     if len(fields) != num_fields:
-        return BadRecord(content, f"expected {num_fields} fields, but it has {len(fields)}")
+        return BadRecord(content, f"expected {count(num_fields, 'field')}, but it has {len(fields)}")
     return fields
 
 
 def _explained(error: csv.Error) -> str:
-    """Says what is wrong; of a lone carriage return the csv module says how Python should open the file."""
-    return "a carriage return stands outside quotes" if "new-line" in str(error) else str(error)
+    """Returns the message of an error, replacing the csv module's hint about Python for carriage returns."""
+    return "there is a carriage return outside quotes" if "new-line" in str(error) else str(error)
 
 
 def _content(lines: list[bytes]) -> bytes:
@@ -190,7 +191,7 @@ def _content(lines: list[bytes]) -> bytes:
 def _skip_record(
     stream: io.BufferedReader, lines: list[bytes], encoding: str, scanner: _QuoteScanner, begun: int
 ) -> Oversized:
-    """Reads on to the end of the record that these lines begin."""
+    """Reads to the end of the record that begins with these lines."""
     decode = codecs.getincrementaldecoder(encoding)("replace").decode
     measure, pieces = Measure(), iter(lines)
     while piece := next(pieces, b"") or stream.readline(PIECE_BYTES):
@@ -205,6 +206,6 @@ def _skip_record(
 def _unclosed_quote(line_number: int) -> DamagedFileError:
     return DamagedFileError(
         "unclosed_quote",
-        f"The record that begins in line {line_number:,} opens a quote that nothing closes: everything from "
-        f"there to the end of the file would be one field. {UNCLOSED_QUOTE_HINT}",
+        f"The record that begins in line {line_number:,} has an unclosed quote: everything from there to the "
+        f"end of the file would be one field. {UNCLOSED_QUOTE_HINT}",
     )

@@ -1,7 +1,7 @@
-"""JSON Lines: one JSON object a line, its members the columns.
+"""Reads JSON Lines: one JSON object per line, its members are the columns.
 
-Lines of nothing but white space are left out and are no documents. NaN and Infinity, which Python writes, are
-read. A byte order mark at the beginning of the file is left out.
+Lines with only white space are skipped. NaN and Infinity, which Python writes, are accepted. A byte order
+mark at the beginning of the file is skipped.
 """
 
 from __future__ import annotations
@@ -16,31 +16,35 @@ import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadLetter
-from beam_jobs.pipeline.read.columns.numeric import number_converters
-from beam_jobs.pipeline.read.columns.types import json_converter, json_type, merge_json_types
+from beam_jobs.pipeline.read.column_types import (
+    json_converter,
+    json_type,
+    merge_json_types,
+    number_converters,
+)
 from beam_jobs.pipeline.read.documents import Outcomes, RecordError, RowBuilder
 from beam_jobs.pipeline.read.files.encoding import BOM_UTF8, line_encoding
-from beam_jobs.pipeline.read.files.lines import Oversized, is_splittable, span_lines
+from beam_jobs.pipeline.read.files.lines import Oversized, is_splittable, split_lines
 from beam_jobs.pipeline.read.files.open import OnBytes
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
 
-# How many rows the types of kept columns are taken from, and how many bytes at most.
+# Maximum rows and bytes from which the types of kept columns are inferred.
 INSPECTED_ROWS = 1_000
 INSPECTED_BYTES = 8_000_000
 
 
-def read_jsonl(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
-    """Reads the lines that begin in a span, a record each.
+def read_jsonl(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
+    """Reads the lines that begin in a split, one record per line.
 
     Raises:
-        DamagedFileError: the file cannot be read on.
+        DamagedFileError: the file cannot be read further.
     """
     options = plan.options
     converters = [json_converter(field.name, field.type) for field in plan.kept_schema]
-    builder = RowBuilder(span.file, plan, [*converters, *number_converters(options)])
+    builder = RowBuilder(split.file, plan, [*converters, *number_converters(options)])
     text_columns, id_column, carried_columns = plan.text_columns, options.id_column, plan.carried_columns
     encoding = line_encoding(options.encoding)
-    for position, line in _records(span, options, on_bytes):
+    for position, line in _records(split, options, on_bytes):
         record = _parsed(builder, builder.position_id(position), line, encoding)
         if isinstance(record, DeadLetter):
             yield record
@@ -51,7 +55,7 @@ def read_jsonl(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> O
 
 
 def jsonl_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType]:
-    """Tells the columns of a file's first rows and their types.
+    """Infers the columns of a file's first rows and their types.
 
     Raises:
         DamagedFileError: the file cannot be read at all.
@@ -65,10 +69,10 @@ def jsonl_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType
 
 
 def _first_objects(file: FileInfo, options: ReadOptions) -> Iterator[dict[str, Any]]:
-    """Returns the first rows that can be read; the others become dead letters when they are."""
+    """Yields the valid ones of the first rows; the others become dead letters when they are read."""
     encoding, num_bytes = line_encoding(options.encoding), 0
     try:
-        for _, line in islice(_records(Span(file), options), INSPECTED_ROWS):
+        for _, line in islice(_records(FileSplit(file), options), INSPECTED_ROWS):
             if isinstance(line, bytes):
                 num_bytes += len(line)
                 with suppress(RecordError):
@@ -81,11 +85,11 @@ def _first_objects(file: FileInfo, options: ReadOptions) -> Iterator[dict[str, A
 
 
 def _records(
-    span: Span, options: ReadOptions, on_bytes: OnBytes | None = None
+    split: FileSplit, options: ReadOptions, on_bytes: OnBytes | None = None
 ) -> Iterator[tuple[int, bytes | Oversized]]:
-    """Returns the lines that are not blank, with their offset or else the number of the record."""
-    splittable, number = is_splittable(span.file, options.encoding), 0
-    for position, line in span_lines(span, options.encoding, options.max_document_bytes, on_bytes):
+    """Yields the lines that are not blank, with their offset or record number."""
+    splittable, number = is_splittable(split.file, options.encoding), 0
+    for position, line in split_lines(split, options.encoding, options.max_document_bytes, on_bytes):
         content = line
         if isinstance(content, bytes):
             if position == 0:
@@ -121,13 +125,11 @@ def _object(text: str) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise RecordError(
-            "broken_json", "Expected one JSON object, but it holds a number of too many digits."
+            "broken_json", "Expected one JSON object, but it has a number with too many digits."
         ) from error
     except RecursionError as error:
         raise RecordError("broken_json", "Expected one JSON object, but it is nested too deeply.") from error
     if type(value) is not dict:
         what = type(value).__name__
-        raise RecordError(
-            "broken_json", f"Expected one JSON object, but the line holds a value of type {what}."
-        )
+        raise RecordError("broken_json", f"Expected one JSON object, but the line is a value of type {what}.")
     return value

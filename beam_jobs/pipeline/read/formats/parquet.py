@@ -1,7 +1,7 @@
-"""Parquet: row groups in small batches, the needed columns alone.
+"""Reads Parquet: row groups in small batches, only the required columns.
 
-What is bounded are the bytes of a batch, by the average size of the row group's rows, and those read ahead in
-each column. A single value is held whole before its size is known, because a Parquet page is decoded whole.
+The bytes of a batch are bounded by the average size of the row group's rows, and so is the read-ahead of each
+column. A single value is decoded before its size is known, because Parquet decodes whole pages.
 """
 
 from __future__ import annotations
@@ -16,37 +16,43 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
-from beam_jobs.pipeline.read.columns.numeric import number_converters, number_values
-from beam_jobs.pipeline.read.columns.types import arrow_converter, arrow_values, is_id, is_text
+from beam_jobs.pipeline.read.column_types import (
+    arrow_converter,
+    arrow_values,
+    is_id,
+    is_text,
+    number_converters,
+    number_values,
+)
 from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, StoredFile
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan, Span
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
 
 BATCH_BYTES = 8_000_000
 MAX_BATCH_ROWS = 1_024
 LOCAL_BUFFER_BYTES = 1 << 20
-# Beam's reader of gs:// fetches at least this much at a time, so that less would fetch it again and again.
+# Beam's gs:// reader fetches at least this much at a time; a smaller buffer would fetch it repeatedly.
 REMOTE_BUFFER_BYTES = 1 << 24
 
 
-def read_parquet(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
-    """Reads the row groups of a span; rows are numbered from 0 through the whole file.
+def read_parquet(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
+    """Reads the row groups of a split; rows are numbered from 0 over the whole file.
 
     Raises:
-        DamagedFileError: the file is not Parquet, lacks a needed column, or is damaged inside.
+        DamagedFileError: the file is not Parquet, lacks a required column, or is damaged.
     """
-    meter = Meter(on_bytes, span.file.size_bytes)
+    meter = Meter(on_bytes, split.file.size_bytes)
     converters = [arrow_converter(field.name, field.type) for field in plan.kept_schema]
-    builder = RowBuilder(span.file, plan, [*converters, *number_converters(plan.options)])
-    with _opened(span.file) as parquet:
+    builder = RowBuilder(split.file, plan, [*converters, *number_converters(plan.options)])
+    with _opened(split.file) as parquet:
         _check_columns(parquet.schema_arrow, plan)
         num_groups = parquet.metadata.num_row_groups
         first_rows = [
             0,
             *accumulate(parquet.metadata.row_group(index).num_rows for index in range(num_groups)),
         ]
-        stored_bytes = _group_bytes(parquet.metadata, span.file.size_bytes)
-        for index in range(span.start, num_groups if span.end is None else span.end):
+        stored_bytes = _group_bytes(parquet.metadata, split.file.size_bytes)
+        for index in range(split.start, num_groups if split.end is None else split.end):
             position = first_rows[index]
             for batch in _batches(parquet, index, plan):
                 yield from _outcomes(batch, position, builder, plan)
@@ -55,7 +61,7 @@ def read_parquet(span: Span, plan: ReadPlan, on_bytes: OnBytes | None = None) ->
 
 
 def parquet_columns(file: FileInfo) -> dict[str, pa.DataType]:
-    """Tells the top-level columns of a file and their types, without names that it has twice.
+    """Returns the top-level columns of a file and their types, without names that occur twice.
 
     Raises:
         DamagedFileError: the file is not Parquet.
@@ -66,7 +72,7 @@ def parquet_columns(file: FileInfo) -> dict[str, pa.DataType]:
 
 
 def row_group_ranges(file: FileInfo, range_bytes: int) -> list[tuple[int, int]]:
-    """Cuts a file's row groups into ranges of about so many stored bytes.
+    """Groups a file's row groups into ranges of about ``range_bytes`` stored bytes.
 
     Raises:
         DamagedFileError: the file is not Parquet.
@@ -84,11 +90,11 @@ def row_group_ranges(file: FileInfo, range_bytes: int) -> list[tuple[int, int]]:
 
 @contextmanager
 def _opened(file: FileInfo) -> Iterator[pq.ParquetFile]:
-    """Opens a file; what Arrow finds wrong with it, then or while it is read, is a DamagedFileError."""
+    """Opens a file; errors of Arrow, also while reading, become a DamagedFileError."""
     buffer_bytes = LOCAL_BUFFER_BYTES if FileSystems.get_scheme(file.path) is None else REMOTE_BUFFER_BYTES
     with StoredFile(file) as stored:
         try:
-            # pre_buffer would read the row group's columns whole.
+            # pre_buffer would read whole columns of the row group.
             with pq.ParquetFile(stored, buffer_size=buffer_bytes, pre_buffer=False) as parquet:
                 yield parquet
         except (pa.ArrowException, OSError) as error:
@@ -115,25 +121,22 @@ def _check_columns(schema: pa.Schema, plan: ReadPlan) -> None:
         kind = schema.field(name).type
         if not is_fit(kind):
             raise DamagedFileError(
-                "column_type", f"Column {name!r} is {kind} here, which cannot be the {role}."
+                "column_type", f"Column {name!r} is {kind} in this file, which cannot be the {role}."
             )
 
 
 def _batches(parquet: pq.ParquetFile, index: int, plan: ReadPlan) -> Iterator[pa.RecordBatch]:
     group, wanted = parquet.metadata.row_group(index), set(plan.needed_columns)
     chunks = [group.column(at) for at in range(group.num_columns)]
-    size = sum(chunk.total_uncompressed_size for chunk in chunks if _top_name(chunk.path_in_schema, wanted))
+    ours = [c for c in chunks if wanted & {c.path_in_schema, c.path_in_schema.partition(".")[0]}]
+    size = sum(chunk.total_uncompressed_size for chunk in ours)
     rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * group.num_rows // max(size, 1)))
     batches: Iterator[pa.RecordBatch] = parquet.iter_batches(rows, row_groups=[index], columns=sorted(wanted))
     return batches
 
 
-def _top_name(path: str, wanted: set[str]) -> bool:
-    return path in wanted or path.partition(".")[0] in wanted
-
-
 def _group_bytes(metadata: pq.FileMetaData, file_bytes: int) -> list[int]:
-    """Returns each row group's share of the file's stored bytes; together they add up to the file."""
+    """Returns each row group's share of the file's stored bytes; the shares add up to the file size."""
     sizes = [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
     ends = [0, *accumulate(sizes)]
     shares = [file_bytes * end // max(ends[-1], 1) for end in ends]
@@ -157,7 +160,7 @@ def _outcomes(batch: pa.RecordBatch, position: int, builder: RowBuilder, plan: R
 
 
 def _text_values(array: pa.Array) -> list[Any]:
-    """Returns a column's texts, with errors in place of those that are not UTF-8; Parquet does not check."""
+    """Returns a column's texts, with errors in place of invalid UTF-8, which Parquet does not check."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     try:

@@ -159,10 +159,15 @@ def _load_zip(task: LoadTask, objects: dict[str, Any], scratch: Path) -> tuple[A
     import tensorflow as tf
 
     copy = scratch / "model.keras"
-    with zipfile.ZipFile(task.path) as source, zipfile.ZipFile(copy, "w") as target:
-        for entry in source.infolist():
-            data = task.config.encode("utf-8") if entry.filename == "config.json" else source.read(entry)
-            target.writestr(entry.filename, data)
+    with zipfile.ZipFile(task.path) as source:
+        # Keras 2 reads assets while it has the weights open. Python 3.12.0 to 3.13.1 then lose their place in
+        # the weights, unless these are compressed: https://github.com/python/cpython/issues/127847
+        has_assets = any(name.startswith("assets/") for name in source.namelist())
+        method = zipfile.ZIP_DEFLATED if has_assets else zipfile.ZIP_STORED
+        with zipfile.ZipFile(copy, "w", method, compresslevel=1) as target:
+            for entry in source.infolist():
+                data = task.config.encode("utf-8") if entry.filename == "config.json" else source.read(entry)
+                target.writestr(entry.filename, data)
     model = tf.keras.models.load_model(
         str(copy), custom_objects=objects, compile=False, safe_mode=not task.allow_code
     )

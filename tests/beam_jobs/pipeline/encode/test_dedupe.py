@@ -14,7 +14,7 @@ from apache_beam.pvalue import TaggedOutput
 from beam_jobs.base.records import Document, text_sha256
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.encode import dedupe
-from beam_jobs.pipeline.encode.dedupe import RowCache, _DedupingEncodeDoFn
+from beam_jobs.pipeline.encode.dedupe import DedupingEncodeDoFn, RowCache
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
 from tests.support.models.tiny import FAILING_WORD
@@ -60,7 +60,7 @@ def test_dead_letters_of_equal_texts_are_one_each(tmp_path: Path, tiny_bundle: P
 
 def test_models_that_take_numbers_are_refused(tiny_bundle: Path) -> None:
     settings = EncodeSettings.resolve(str(tiny_bundle))
-    with pytest.raises(UsageError, match="--dedupe: the model takes the columns"):
+    with pytest.raises(UsageError, match="--dedupe: the model also takes the columns"):
         EncodeSettings(**(vars(settings) | {"numeric_columns": ("age",), "dedupe": True}))
 
 
@@ -76,7 +76,7 @@ def test_one_text_very_often_takes_bounded_memory(tiny_bundle: Path, monkeypatch
     """What waits is let go as rows in batches of bounded size, and the text is computed once."""
     monkeypatch.setattr(dedupe, "_MAX_WAITING", 1000)
     settings = EncodeSettings.resolve(str(tiny_bundle), dedupe=True)
-    dofn = _DedupingEncodeDoFn(settings, schema_of(settings, pa.schema([])), 0, None)
+    dofn = DedupingEncodeDoFn(settings, schema_of(settings, pa.schema([])), 0, None)
     number, computed, longest = 0, 0, 0
     for output in _process(dofn, (Document(str(at), "here", "a cat") for at in range(100_000))):
         assert not isinstance(output, TaggedOutput)

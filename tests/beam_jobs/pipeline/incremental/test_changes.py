@@ -21,7 +21,12 @@ from beam_jobs.base.records import text_sha256
 from beam_jobs.errors import JobError
 from beam_jobs.pipeline.incremental.changes_by_index import find_changes
 from beam_jobs.pipeline.incremental.digest_index import from_hex
-from beam_jobs.pipeline.incremental.previous_documents import KnownDocuments, KnownRun, build_known
+from beam_jobs.pipeline.incremental.previous_documents import (
+    PreviousDocuments,
+    PreviousFiles,
+    index_documents,
+)
+from tests.support.examples import examples
 from tests.support.models.tiny import FAILING_WORD
 from tests.support.runs.jobs import Run, run_job, write_jsonl
 
@@ -108,12 +113,12 @@ def test_a_chain_of_changes_is_as_good_as_a_run(tmp_path: Path, tiny_bundle: Pat
     (tmp_path / "out" / "2" / "manifest.json").unlink()
     broken = run(tmp_path, tiny_bundle, back, "5", "--previous", "3")
     assert broken.exit_code == 2
-    assert "the run before, 2, is gone" in broken.stderr
+    assert "the previous run, 2, does not exist" in broken.stderr
 
 
 def test_the_way_to_apply_changes_that_is_documented(tmp_path: Path, tiny_bundle: Path) -> None:
     duckdb = import_module("duckdb")
-    page = (Path(__file__).parents[4] / "docs" / "incremental.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[4] / "docs" / "how-to" / "incremental.md").read_text(encoding="utf-8")
     first = run(tmp_path, tiny_bundle, LAST, "first")
     database = duckdb.connect()
     database.execute(
@@ -163,11 +168,11 @@ def test_ids_that_are_not_unique(tmp_path: Path, tiny_bundle: Path) -> None:
     flags = ["--emit", "changes", "--previous"]
     old = run(tmp_path, tiny_bundle, twice, "third", *flags, first.root)
     assert old.exit_code == 1
-    assert "1 documents of the earlier run have the id of another one" in old.stderr
+    assert "not unique (1 repetition)" in old.stderr
     once = run(tmp_path, tiny_bundle, twice[1:], "once")
     new = run(tmp_path, tiny_bundle, [*twice, ("b", "a cat")], "fourth", *flags, once.root)
     assert new.exit_code == 1
-    assert "stands for several documents" in new.stderr
+    assert "several documents have the id" in new.stderr
     assert not new.is_finished
 
 
@@ -186,7 +191,9 @@ def test_changes_need_something_to_be_relative_to(tmp_path: Path, tiny_bundle: P
     assert "--emit changes needs --previous" in done.stderr
 
 
-def files(folder: Path, name: str, pairs: Sequence[tuple[str, str]], changes: Mapping[str, str]) -> KnownRun:
+def files(
+    folder: Path, name: str, pairs: Sequence[tuple[str, str]], changes: Mapping[str, str]
+) -> PreviousFiles:
     """Writes what a run has of its documents."""
     rows, told = folder / f"{name}.parquet", folder / f"{name}-changes.parquet"
     ids, texts = [key for key, _ in pairs], [text_sha256(text) for _, text in pairs]
@@ -196,7 +203,7 @@ def files(folder: Path, name: str, pairs: Sequence[tuple[str, str]], changes: Ma
     pq.write_table(
         pa.table(columns, schema=pa.schema([("doc_id", pa.string()), ("change", pa.string())])), told
     )
-    return KnownRun((str(rows),) if pairs else (), (str(told),))
+    return PreviousFiles((str(rows),) if pairs else (), (str(told),))
 
 
 def difference(old: Sequence[tuple[str, str]], new: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -211,9 +218,9 @@ def difference(old: Sequence[tuple[str, str]], new: Sequence[tuple[str, str]]) -
     return told | {key: "changed" for key in before.keys() & after.keys() if before[key] != after[key]}
 
 
-def found_changes(known: str, new: KnownRun) -> dict[str, str]:
+def found_changes(known: str, new: PreviousFiles) -> dict[str, str]:
     told: dict[str, str] = {}
-    for names, change in find_changes(KnownDocuments(known), new.row_files):
+    for names, change in find_changes(PreviousDocuments(known), new.row_files):
         assert not told.keys() & set(names)
         told |= dict.fromkeys(names, change)
     return told
@@ -222,7 +229,7 @@ def found_changes(known: str, new: KnownRun) -> dict[str, str]:
 PAIRS = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz")), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(old=PAIRS, new=PAIRS)
 def test_changes_are_those_of_the_definition_whatever_is_repeated(
     old: list[tuple[str, str]], new: list[tuple[str, str]]
@@ -230,12 +237,12 @@ def test_changes_are_those_of_the_definition_whatever_is_repeated(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         before, after = files(root, "old", old, {}), files(root, "new", new, {})
-        repeated = build_known([before], f"{folder}/known", same_settings=True)
+        repeated = index_documents([before], f"{folder}/known", same_settings=True)
         assert repeated == len(old) - len(dict(old))
         assert found_changes(f"{folder}/known", after) == difference(old, new)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     states=st.lists(
         st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("xyz")), min_size=2, max_size=5
@@ -247,8 +254,8 @@ def test_a_chain_has_the_documents_of_its_last_state(states: list[dict[str, str]
         chain = [files(root, "0", [*states[0].items()], {})]
         for number, (old, new) in enumerate(pairwise(states[:-1]), 1):
             known = f"{folder}/known-{number}"
-            build_known(chain, known, same_settings=True)
-            opened = KnownDocuments(known)
+            index_documents(chain, known, same_settings=True)
+            opened = PreviousDocuments(known)
             texts = b"".join(bytes.fromhex(text_sha256(text)) for text in new.values())
             digests = np.frombuffer(texts, np.uint8).reshape(-1, 32)
             same = opened.skip([*new], digests) if new else np.zeros(0, dtype=bool)
@@ -258,7 +265,7 @@ def test_a_chain_has_the_documents_of_its_last_state(states: list[dict[str, str]
             told = found_changes(known, rows)
             assert told == difference([*old.items()], [*new.items()])
             chain.insert(0, files(root, str(number), written, told))
-        build_known(chain, f"{folder}/last", same_settings=True)
+        index_documents(chain, f"{folder}/last", same_settings=True)
         last = files(root, "last", [*states[-1].items()], {})
         assert found_changes(f"{folder}/last", last) == difference(
             [*states[-2].items()], [*states[-1].items()]
@@ -267,7 +274,9 @@ def test_a_chain_has_the_documents_of_its_last_state(states: list[dict[str, str]
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"none\.parquet"):
-        build_known(
-            [KnownRun((str(tmp_path / "none.parquet"),), ())], str(tmp_path / "known"), same_settings=True
+        index_documents(
+            [PreviousFiles((str(tmp_path / "none.parquet"),), ())],
+            str(tmp_path / "known"),
+            same_settings=True,
         )
     assert from_hex(b"", 0).shape == (0, 32)

@@ -12,7 +12,7 @@ from beam_jobs.base.records import text_sha256
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.rows.schema import vector_array
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.commit import _Plan, commit
+from beam_jobs.pipeline.write.commit import CommitPlan, commit
 from beam_jobs.pipeline.write.description import describe_run, new_run
 from beam_jobs.pipeline.write.shard import Shard
 from tests.support.models.tiny import DIM
@@ -42,7 +42,7 @@ def _write_run(output: Path, bundle: Path, texts: list[str]) -> None:
     receipt = shard.close("float32")
     name = f"embeddings/{Path(receipt.path).name}"
     options = new_run(str(output), "first")
-    commit(_Plan(((receipt, name),), len(texts), 0, ()), options, describe_run(settings))
+    commit(CommitPlan(((receipt, name),), len(texts), 0, ()), options, describe_run(settings))
 
 
 @pytest.mark.slow

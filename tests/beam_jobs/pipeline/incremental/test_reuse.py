@@ -193,13 +193,13 @@ def test_what_cannot_be_taken_over_is_said_before_work(tmp_path: Path, tiny_bund
         assert not (tmp_path / "out" / "second").exists()
         return done.stderr
 
-    assert "neither the folder of a run" in error(tmp_path / "none")
+    assert "neither a run nor a root" in error(tmp_path / "none")
     (first.root / "manifest.json").rename(first.root / "manifest.failed.json")
     assert "is not finished" in error("first")
-    assert "first, which is gone" not in error("latest")
+    assert "first, which no longer exists" not in error("latest")
     (first.root / "manifest.failed.json").rename(first.root / "manifest.json")
     (file,) = first.files("embeddings")
     file.write_bytes(file.read_bytes()[:-1])
     assert "was changed after it was written" in error("first")
     shutil.rmtree(first.root)
-    assert "which is gone" in error("latest")
+    assert "which no longer exists" in error("latest")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.base.records import Document
-from beam_jobs.job.console.console import TextVoice
+from beam_jobs.job.console.console import TextConsole
 from beam_jobs.job.flags.beam import pipeline_options
 from beam_jobs.job.flags.parsers import embed_parser
 from beam_jobs.job.plan import plan_job
@@ -30,6 +30,7 @@ from tests.beam_jobs.pipeline.incremental.test_changes import (
     counts,
     state_of,
 )
+from tests.support.examples import examples
 from tests.support.models.tiny import FAILING_WORD
 from tests.support.runs.jobs import Run, run_job, vectors_of, write_jsonl
 
@@ -43,7 +44,7 @@ def joined(tmp_path: Path, bundle: Path, pairs: Iterable[tuple[str, str]], run_i
     options = pipeline_options("DirectRunner", [], [])
     plan = plan_job(parsed, options, in_process=False)
     assert plan.reuse is None or plan.reuse.by_join
-    manifest = run_plan(plan, options, TextVoice(io.StringIO()), in_process=True)
+    manifest = run_plan(plan, options, TextConsole(io.StringIO()), in_process=True)
     assert manifest is not None
     assert manifest.failure is None
     return Run(0, tmp_path / "out" / run_id, "", "")
@@ -114,7 +115,7 @@ def test_a_text_with_a_million_documents_streams_through() -> None:
     assert number == 1000
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 3), st.sampled_from([b"x", b"y"]))),
     gone=st.lists(st.integers(0, 3)),

@@ -50,12 +50,14 @@ def test_an_unknown_column_lists_those_there_are_and_the_nearest(tmp_path: Path)
         c_jsonl=[{"text": "x"}],
     )
     message = refused(tmp_path / "a.csv", text_columns=("txt",))
-    assert "--text_column 'txt' is no column of" in message
+    assert "--text_column 'txt' is not a column of" in message
     assert "Did you mean 'text'?" in message
     assert "It has: 'id', 'text'." in message
     assert "--column_names" in message
     assert "--keep_columns 'year'" in refused(tmp_path / "b.parquet", keep_columns=("year",))
-    assert f"--id_column 'id' is no column of {tmp_path}/c.jsonl" in refused(f"{tmp_path}/*", id_column="id")
+    assert f"--id_column 'id' is not a column of {tmp_path}/c.jsonl" in refused(
+        f"{tmp_path}/*", id_column="id"
+    )
 
 
 def test_a_header_that_may_be_text_is_not_shown_under_no_text(tmp_path: Path) -> None:

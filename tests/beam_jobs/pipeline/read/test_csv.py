@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.read.formats.csv_records import BadRecord, iter_records
 from beam_jobs.pipeline.read.types import DamagedFileError
+from tests.support.examples import examples
 from tests.support.runs.reading import csv_bytes, ids, read_checked, read_unchecked, reasons, texts
 
 KEEP_N = {"kept": pa.schema([("n", pa.string())])}
@@ -29,7 +30,7 @@ def test_quoted_line_breaks_doubled_quotes_and_a_mark(tmp_path: Path) -> None:
     assert [outcome.columns for outcome in outcomes if isinstance(outcome, Document)] == [("1",), ("2",)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     rows=st.lists(
         st.tuples(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8"))), max_size=8
@@ -49,7 +50,7 @@ def test_what_a_csv_writer_writes_comes_back(
     assert ids(outcomes) == [f"a.csv#{number}" for number in range(len(rows))]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(body=st.text(alphabet='a,"\n\r;é', max_size=40), limit=st.integers(1, 12))
 def test_skipping_a_large_record_ends_where_the_csv_module_ends_it(body: str, limit: int) -> None:
     """Records above a limit are measured by a scanner of our own: it must see the records that csv sees."""
@@ -168,7 +169,7 @@ def test_an_empty_file_has_no_documents(tmp_path: Path) -> None:
     assert read_unchecked(tmp_path / "a.csv", b"text\n") == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     content=st.one_of(st.binary(max_size=200), st.text(alphabet='a,"\n\r\té\0', max_size=60).map(str.encode)),
     limit=st.sampled_from([1, 5, 10_000_000]),

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.read.files.encoding import check_encoding, is_line_safe, line_encoding
-from beam_jobs.pipeline.read.files.encoding_guess import suggest_encoding
+from beam_jobs.pipeline.read.files.encoding import (
+    check_encoding,
+    is_line_safe,
+    line_encoding,
+    suggest_encoding,
+)
 from tests.support.runs.reading import COMPRESS, csv_bytes, ids, read_checked, read_unchecked, reasons, texts
 
 SAMPLES = {
@@ -72,7 +76,7 @@ def test_a_few_bad_lines_are_dead_letters_not_a_refusal(tmp_path: Path) -> None:
 def test_utf8_taken_for_something_else_is_noticed(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("Ça coûte très cher\n".encode() * 20)
-    with pytest.raises(UsageError, match=r"Give --encoding utf-8,"):
+    with pytest.raises(UsageError, match=r"Try --encoding utf-8,"):
         read_checked(path, encoding=encoding)
     if encoding in ("utf-16", "utf-32"):
         (dead,) = read_unchecked(path, path.read_bytes(), encoding=encoding)
@@ -100,13 +104,13 @@ def test_every_encoding_gives_the_text_back(tmp_path: Path, name: str) -> None:
     wanted = ["plain", "", "Grüße", "Привет", "日本", "カナ", "한국", "a\rb", "c"]
     lines = [line for line in wanted if line.encode(name, "ignore").decode(name, "ignore") == line]
     content = "".join(f"{line}\n" for line in lines).encode(name)
-    assert texts(read_unchecked(tmp_path / "a.txt", content, encoding=name, span_bytes=7)) == lines
+    assert texts(read_unchecked(tmp_path / "a.txt", content, encoding=name, split_bytes=7)) == lines
 
 
 @pytest.mark.parametrize("name", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-7", "cp037"])
 def test_encodings_that_cannot_be_cut_are_one_span_named_by_number(tmp_path: Path, name: str) -> None:
     content = "a\n\u0a0a b\nc".encode(name, "ignore")
-    outcomes = read_unchecked(tmp_path / "a.txt", content, encoding=name, span_bytes=1)
+    outcomes = read_unchecked(tmp_path / "a.txt", content, encoding=name, split_bytes=1)
     assert ids(outcomes) == ["a.txt#0", "a.txt#1", "a.txt#2"]
     assert line_encoding(name) == "utf-8"
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadLetter, Document
 from beam_jobs.pipeline.read.inspect import inspect_input
+from tests.support.examples import examples
 from tests.support.runs.reading import COMPRESS, ids, read_checked, read_unchecked, reasons, texts
 
 
@@ -179,15 +180,15 @@ LINE = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
-@given(content=st.lists(LINE, max_size=6).map(b"\n".join), span_bytes=st.integers(1, 40))
+@settings(max_examples=examples(400), deadline=None)
+@given(content=st.lists(LINE, max_size=6).map(b"\n".join), split_bytes=st.integers(1, 40))
 def test_hostile_lines_become_documents_or_reasons_whatever_the_spans(
-    content: bytes, span_bytes: int
+    content: bytes, split_bytes: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, schema = Path(folder, "a.jsonl"), pa.schema([("c", pa.int64())])
         outcomes = read_unchecked(path, content, kept=schema)
-        assert read_unchecked(path, content, kept=schema, span_bytes=span_bytes) == outcomes
+        assert read_unchecked(path, content, kept=schema, split_bytes=split_bytes) == outcomes
     stripped = content.removeprefix(b"\xef\xbb\xbf")
     assert len(outcomes) == sum(bool(line) and not line.isspace() for line in stripped.split(b"\n"))
     assert len(set(ids(outcomes))) == len(outcomes)

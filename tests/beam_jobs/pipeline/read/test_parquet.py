@@ -16,7 +16,7 @@ import pytest
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.read.inspect import inspect_input
-from beam_jobs.pipeline.read.splits import plan_spans, read_span
+from beam_jobs.pipeline.read.splits import plan_splits, read_split
 from beam_jobs.pipeline.read.types import ReadPlan
 from tests.support.runs.reading import file_info, ids, read_checked, read_unchecked, reasons, texts
 
@@ -28,7 +28,7 @@ def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
 
 
 def broken_strings(values: list[bytes | None]) -> pa.Array:
-    """Makes a string array of bytes that need not be UTF-8, as careless writers do."""
+    """Builds a string array of bytes that need not be UTF-8, as careless writers do."""
     return pa.Array.from_buffers(pa.string(), len(values), pa.array(values, pa.binary()).buffers())
 
 
@@ -44,19 +44,19 @@ def test_every_type_of_text(tmp_path: Path, kind: pa.DataType) -> None:
     assert ids(outcomes) == [f"a.parquet#{row}" for row in range(4)]
 
 
-@pytest.mark.parametrize("span_bytes", [1, 500, 10**9])
+@pytest.mark.parametrize("split_bytes", [1, 500, 10**9])
 def test_spans_are_ranges_of_row_groups_and_rows_are_numbered_through(
-    tmp_path: Path, span_bytes: int
+    tmp_path: Path, split_bytes: int
 ) -> None:
     rng = np.random.default_rng(3)
     rows = [f"row {number} {rng.integers(10**9)}" for number in range(1000)]
     content = parquet_bytes(pa.table({"text": rows}), row_group_size=70)
     path = tmp_path / "a.parquet"
-    outcomes = read_unchecked(path, content, span_bytes=span_bytes)
+    outcomes = read_unchecked(path, content, split_bytes=split_bytes)
     assert texts(outcomes) == rows
     assert ids(outcomes) == [f"a.parquet#{row}" for row in range(1000)]
-    spans = list(plan_spans([file_info(path)], ReadOptions((str(path),)), span_bytes))
-    assert len(spans) == {1: 15, 500: len(spans), 10**9: 1}[span_bytes]
+    splits = list(plan_splits([file_info(path)], ReadOptions((str(path),)), split_bytes))
+    assert len(splits) == {1: 15, 500: len(splits), 10**9: 1}[split_bytes]
 
 
 def test_bytes_told_add_up_to_the_file(tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_bytes_told_add_up_to_the_file(tmp_path: Path) -> None:
         nonlocal told
         told += count
 
-    for span in plan_spans([file_info(path)], options, 1):
-        list(read_span(span, ReadPlan(options, ("text",), pa.schema([])), on_bytes))
+    for split in plan_splits([file_info(path)], options, 1):
+        list(read_split(split, ReadPlan(options, ("text",), pa.schema([])), on_bytes))
     assert told == path.stat().st_size
 
 
@@ -170,7 +170,7 @@ def test_a_corrupt_file_is_a_dead_file(tmp_path: Path) -> None:
         b"x" * 1000,
         good[:-20] + b"x" * 12 + good[-8:],
     ):
-        (dead,) = read_unchecked(tmp_path / "a.parquet", content, span_bytes=100)
+        (dead,) = read_unchecked(tmp_path / "a.parquet", content, split_bytes=100)
         assert isinstance(dead, DeadFile)
         assert (dead.reason, dead.num_documents) == ("damaged", 0)
 
@@ -206,7 +206,7 @@ def test_a_file_whose_columns_do_not_fit_is_a_dead_file(tmp_path: Path, table: p
 
 def test_a_file_without_rows_has_no_documents(tmp_path: Path) -> None:
     content = parquet_bytes(pa.table({"text": pa.array([], pa.string())}))
-    assert read_unchecked(tmp_path / "a.parquet", content, span_bytes=1) == []
+    assert read_unchecked(tmp_path / "a.parquet", content, split_bytes=1) == []
 
 
 def test_a_large_row_group_is_read_in_bounded_memory(tmp_path: Path) -> None:
@@ -219,8 +219,8 @@ def test_a_large_row_group_is_read_in_bounded_memory(tmp_path: Path) -> None:
     plan = ReadPlan(options, ("text",), pa.schema([]))
     before, arrow_peak = pa.total_allocated_bytes(), 0
     tracemalloc.start()  # what Arrow reads through a Python file is Python's memory
-    for span in plan_spans([file_info(path)], options):
-        for _ in read_span(span, plan):
+    for split in plan_splits([file_info(path)], options):
+        for _ in read_split(split, plan):
             arrow_peak = max(arrow_peak, pa.total_allocated_bytes() - before)
     _, python_peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -19,7 +19,7 @@ from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.read.inspect import inspect_input
-from beam_jobs.pipeline.read.splits import plan_spans, read_span
+from beam_jobs.pipeline.read.splits import plan_splits, read_split
 from tests.support.runs.reading import COMPRESS, ids, read_checked, reasons, texts
 
 
@@ -80,7 +80,7 @@ class StorageHandler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Logs no request."""
 
 
 @pytest.fixture
@@ -131,9 +131,9 @@ def test_spans_of_remote_files_give_the_documents_of_the_whole(storage: Storage)
     summary = inspect_input(options)
     plan = summary.plan(options)
     told: list[int] = []
-    spans = list(plan_spans(summary.files, options, 5000))
-    assert len(spans) > 6
-    outcomes = [outcome for span in spans for outcome in read_span(span, plan, told.append)]
+    splits = list(plan_splits(summary.files, options, 5000))
+    assert len(splits) > 6
+    outcomes = [outcome for split in splits for outcome in read_split(split, plan, told.append)]
     assert texts(outcomes) == rows * 2
     assert sum(told) == summary.total_bytes
 
@@ -145,7 +145,7 @@ def test_what_is_cut_or_gone_is_a_dead_file(storage: Storage) -> None:
     del storage.objects["d/x/a.txt"]
     plan = summary.plan(options)
     *documents, cut, gone = (
-        outcome for span in plan_spans(summary.files, options) for outcome in read_span(span, plan)
+        outcome for split in plan_splits(summary.files, options) for outcome in read_split(split, plan)
     )
     assert texts(documents) == rows[: len(documents)]
     assert reasons([cut, gone]) == ["truncated", "cannot_open"]

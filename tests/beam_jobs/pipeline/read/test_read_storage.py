@@ -13,8 +13,8 @@ from apache_beam.io.filesystem import CompressionTypes, FileMetadata, FileSystem
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile
 from beam_jobs.pipeline.read.files.patterns import match_pattern
-from beam_jobs.pipeline.read.splits import read_span
-from beam_jobs.pipeline.read.types import ReadPlan, Span
+from beam_jobs.pipeline.read.splits import read_split
+from beam_jobs.pipeline.read.types import FileSplit, ReadPlan
 
 
 class ShakyFileSystem(FileSystem):
@@ -70,11 +70,11 @@ def test_storage_that_fails_for_good_is_a_dead_file_and_for_a_while_an_error(suf
     assert [file.relative for file in files] == [
         f"{name}.{suffix}" for name in sorted(ShakyFileSystem.ERRORS)
     ]
-    forbidden, missing, timeout = (Span(file) for file in files)
+    forbidden, missing, timeout = (FileSplit(file) for file in files)
     with pytest.raises(ConnectionError):  # for the runner, which tries again
-        list(read_span(timeout, plan))
-    for span in (forbidden, missing):
-        *documents, dead = read_span(span, plan)
+        list(read_split(timeout, plan))
+    for split in (forbidden, missing):
+        *documents, dead = read_split(split, plan)
         assert isinstance(dead, DeadFile)
         assert dead.reason == "cannot_read"
         assert dead.num_documents == len(documents) == (65536 if suffix == "txt" else 0)

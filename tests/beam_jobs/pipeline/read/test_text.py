@@ -1,4 +1,4 @@
-"""Plain text, a document a line or a file, and the cutting into lines and spans."""
+"""Plain text, one document per line or per file, and the cutting into lines and splits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.read.inspect import inspect_input
-from beam_jobs.pipeline.read.splits import plan_spans, read_span
-from beam_jobs.pipeline.read.types import Span
+from beam_jobs.pipeline.read.splits import plan_splits, read_split
+from beam_jobs.pipeline.read.types import FileSplit
+from tests.support.examples import examples
 from tests.support.runs.reading import COMPRESS, ids, read_checked, read_unchecked, reasons, texts
 
 
@@ -78,13 +79,13 @@ CONTENT = st.lists(st.tuples(LINE, st.sampled_from([b"\n", b"\r\n", b""])), max_
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(content=CONTENT, span_bytes=st.integers(1, 30))
-def test_spans_of_any_size_give_the_documents_of_the_whole(content: bytes, span_bytes: int) -> None:
+@settings(max_examples=examples(300), deadline=None)
+@given(content=CONTENT, split_bytes=st.integers(1, 30))
+def test_splits_of_any_size_give_the_documents_of_the_whole(content: bytes, split_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.txt")
         whole = read_unchecked(path, content)
-        assert read_unchecked(path, content, span_bytes=span_bytes) == whole
+        assert read_unchecked(path, content, split_bytes=split_bytes) == whole
     lines = expected_lines(content)
     assert [int(doc_id.partition("#")[2]) for doc_id in ids(whole)] == [offset for offset, _ in lines]
     for index, (outcome, (_, line)) in enumerate(zip(whole, lines, strict=True)):
@@ -97,12 +98,12 @@ def test_spans_of_any_size_give_the_documents_of_the_whole(content: bytes, span_
                 expected.decode()
 
 
-@settings(max_examples=200, deadline=None)
-@given(content=CONTENT, span_bytes=st.integers(1, 30), limit=st.integers(1, 10))
-def test_lines_over_the_limit_are_measured_not_held(content: bytes, span_bytes: int, limit: int) -> None:
+@settings(max_examples=examples(200), deadline=None)
+@given(content=CONTENT, split_bytes=st.integers(1, 30), limit=st.integers(1, 10))
+def test_lines_over_the_limit_are_measured_not_held(content: bytes, split_bytes: int, limit: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         outcomes = read_unchecked(
-            Path(folder, "a.txt"), content, span_bytes=span_bytes, max_document_bytes=limit
+            Path(folder, "a.txt"), content, split_bytes=split_bytes, max_document_bytes=limit
         )
     for outcome, (_, line) in zip(outcomes, expected_lines(content), strict=True):
         assert ("too_large" in reasons([outcome])) == (len(line) > limit)
@@ -134,17 +135,17 @@ def test_of_a_large_line_only_the_line_end_is_not_counted(tmp_path: Path, end: b
         assert (outcome.num_bytes, outcome.text_sha256) == (len(line), hashlib.sha256(line).hexdigest())
 
 
-@pytest.mark.parametrize("span_bytes", [1, 7, 50_000, 10**6])
-def test_bytes_told_add_up_to_the_file(tmp_path: Path, span_bytes: int) -> None:
+@pytest.mark.parametrize("split_bytes", [1, 7, 50_000, 10**6])
+def test_bytes_told_add_up_to_the_file(tmp_path: Path, split_bytes: int) -> None:
     path = tmp_path / "a.txt"
-    path.write_bytes(b"some line\n" * (20 if span_bytes < 10 else 40_000))
+    path.write_bytes(b"some line\n" * (20 if split_bytes < 10 else 40_000))
     options = ReadOptions((str(path),))
     summary = inspect_input(options)
-    for span in plan_spans(summary.files, options, span_bytes):
+    for split in plan_splits(summary.files, options, split_bytes):
         told: list[int] = []
-        list(read_span(span, summary.plan(options), told.append))
-        assert span.end is not None
-        assert sum(told) == span.end - span.start
+        list(read_split(split, summary.plan(options), told.append))
+        assert split.end is not None
+        assert sum(told) == split.end - split.start
 
 
 def test_whole_files_are_documents_named_by_their_path(tmp_path: Path) -> None:
@@ -168,12 +169,12 @@ def test_a_file_that_is_gone_or_shorter_than_planned_is_a_dead_file(tmp_path: Pa
     options = ReadOptions((str(path),))
     summary = inspect_input(options)
     path.write_bytes(b"one\ntw")
-    outcomes = list(read_span(Span(summary.files[0], 0, 14), summary.plan(options)))
+    outcomes = list(read_split(FileSplit(summary.files[0], 0, 14), summary.plan(options)))
     assert texts(outcomes) == ["one"]
     (dead,) = outcomes[1:]
     assert isinstance(dead, DeadFile)
     assert (dead.source, dead.reason, dead.num_documents) == (str(path), "changed", 1)
     path.unlink()
-    (gone,) = read_span(Span(summary.files[0]), summary.plan(options))
+    (gone,) = read_split(FileSplit(summary.files[0]), summary.plan(options))
     assert isinstance(gone, DeadFile)
     assert gone.reason == "cannot_open"

@@ -21,7 +21,8 @@ from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.read import transform
 from beam_jobs.pipeline.read.inspect import inspect_input
-from beam_jobs.pipeline.read.transform import ReadDocuments, read_first
+from beam_jobs.pipeline.read.splits import read_first
+from beam_jobs.pipeline.read.transform import ReadDocuments
 from tests.support.runs.reading import COMPRESS, csv_bytes, ids, read_checked, reasons, texts
 
 ODD_TEXTS = [
@@ -156,7 +157,7 @@ def test_the_steps_pickle_by_reference(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x\n")
     options = ReadOptions((f"{tmp_path}/*",))
     plan = inspect_input(options).plan(options)
-    for step in (transform._ReadSpanDoFn(plan, Listener()), transform._ReadFirstDoFn(plan, 1, None)):
+    for step in (transform._ReadSplitDoFn(plan, Listener()), transform._ReadFirstDoFn(plan, 1, None)):
         copy = pickle.loads(pickle.dumps(step))
         assert type(copy) is type(step)
 

@@ -17,15 +17,17 @@ from apache_beam.testing.util import assert_that
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs.base.config import Limits, WriteOptions
+from beam_jobs.base.config import FailureLimits, WriteOptions
 from beam_jobs.base.records import DeadFile, DeadLetter
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
-from beam_jobs.pipeline.write.commit import _SENTINEL, CommitRun, RunDescription, _MoveDoFn, _plan, commit
-from beam_jobs.pipeline.write.counts import check_counts, sum_up
-from beam_jobs.pipeline.write.shard import Receipt, Shard
+from beam_jobs.pipeline.write.commit import _SENTINEL, CommitRun, _MoveDoFn, commit, plan_commit
+from beam_jobs.pipeline.write.counts import check_counts, sum_receipts
+from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import RunManifest
+from beam_jobs.store.receipt import Receipt
 from beam_jobs.store.run_folder import check_claim, claim, find_manifest
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
@@ -36,7 +38,7 @@ DESCRIPTION = RunDescription(
     settings_digest="1" * 64,
     precision="float32",
     config={},
-    limits=Limits(),
+    limits=FailureLimits(),
     versions={},
 )
 
@@ -63,12 +65,14 @@ def _stage_dead(options: WriteOptions, *reasons: str) -> Receipt:
     return shard.close(None)
 
 
-def _finish(options: WriteOptions, entries: Iterable[Any], limits: Limits | None = None) -> RunManifest:
+def _finish(
+    options: WriteOptions, entries: Iterable[Any], limits: FailureLimits | None = None
+) -> RunManifest:
     """What the commit's steps do, without a runner."""
-    plan = _plan(0, [*entries, _SENTINEL])
+    plan = plan_commit(0, [*entries, _SENTINEL])
     for element in plan.moves:
         [*_MoveDoFn(options).process(element)]
-    return commit(plan, options, replace(DESCRIPTION, limits=limits or Limits()))
+    return commit(plan, options, replace(DESCRIPTION, limits=limits or FailureLimits()))
 
 
 def _contents(root: Path) -> dict[str, bytes]:
@@ -96,8 +100,8 @@ RECEIPTS = st.builds(
 def test_receipts_in_any_order_give_one_plan(receipts: list[Receipt], seed: int) -> None:
     entries: list[Any] = [*receipts, 3, 4, DeadFile("b", "r", "m", 1), DeadFile("a", "r", "m", 0), _SENTINEL]
     shuffled = random.Random(seed).sample(entries, len(entries))
-    plan = _plan(0, entries)
-    assert _plan(0, shuffled) == plan
+    plan = plan_commit(0, entries)
+    assert plan_commit(0, shuffled) == plan
     assert plan.num_read == 7
     assert [file.source for file in plan.dead_files] == ["a", "b"]
     assert sorted(r.path for r, _ in plan.moves) == sorted(r.path for r in receipts)
@@ -111,7 +115,7 @@ def test_receipts_in_any_order_give_one_plan(receipts: list[Receipt], seed: int)
 
 def test_receipts_without_their_sentinel_are_no_run() -> None:
     with pytest.raises(AssertionError, match="without their sentinel"):
-        _plan(0, [])
+        plan_commit(0, [])
 
 
 def test_a_commit_numbers_checks_and_lists_the_shards(options: WriteOptions) -> None:
@@ -132,7 +136,7 @@ def test_a_commit_tried_again_changes_nothing(options: WriteOptions) -> None:
     first = _finish(options, entries)
     before = _contents(Path(options.output))
     again = replace(DESCRIPTION, started_at="2027-01-01T00:00:00+00:00")
-    assert commit(_plan(0, [*entries, _SENTINEL]), options, again) == first
+    assert commit(plan_commit(0, [*entries, _SENTINEL]), options, again) == first
     assert _finish(options, entries) == first
     assert _contents(Path(options.output)) == before
 
@@ -178,7 +182,7 @@ def test_files_of_work_that_was_not_committed_are_not_in_the_run(options: WriteO
 
 def test_what_an_unfinished_attempt_left_is_replaced_or_removed(options: WriteOptions) -> None:
     earlier = replace(options, attempt_id="b" * 32)
-    plan = _plan(0, [*(_stage(earlier, name) for name in "xyz"), 3, _SENTINEL])
+    plan = plan_commit(0, [*(_stage(earlier, name) for name in "xyz"), 3, _SENTINEL])
     for element in plan.moves:
         [*_MoveDoFn(earlier).process(element)]  # and then the machine was gone
     assert _ids(options) == ["x", "y", "z"]
@@ -212,7 +216,7 @@ def test_of_two_jobs_in_one_folder_the_one_started_last_goes_on(options: WriteOp
     mine = _stage(options, "a")
     claim(newer)
     theirs = _stage(newer, "b")
-    with pytest.raises(JobError, match="took over"):
+    with pytest.raises(JobError, match="claimed"):
         _finish(options, [mine, 1])
     assert not (_root(options) / "embeddings").exists()
     _finish(newer, [theirs, 1])
@@ -237,11 +241,11 @@ def test_a_failed_run_may_be_tried_again(options: WriteOptions) -> None:
 
 
 def test_a_file_changed_behind_the_jobs_back_stops_the_commit(options: WriteOptions) -> None:
-    plan = _plan(0, [_stage(options, "a"), 1, _SENTINEL])
+    plan = plan_commit(0, [_stage(options, "a"), 1, _SENTINEL])
     for receipt, name in plan.moves:
         [*_MoveDoFn(options).process((receipt, name))]
         (_root(options) / name).write_bytes(b"")
-    with pytest.raises(JobError, match=r"should have \d+ bytes and has 0"):
+    with pytest.raises(JobError, match=r"should have \d+ bytes but has 0"):
         commit(plan, options, DESCRIPTION)
     assert find_manifest(str(_root(options))) is None
 
@@ -257,8 +261,8 @@ def test_the_allowed_fraction_is_exact(
     options: WriteOptions, num_dead: int, num_read: int, fraction: float, passes: bool
 ) -> None:
     receipts = [_stage_dead(options, *["model_error"] * num_dead)] if num_dead else []
-    counts = sum_up(receipts, num_read, 0).model_copy(update={"num_written": num_read - num_dead})
-    kind, _ = check_counts(counts, receipts, Limits(max_dead_fraction=fraction), "float32")
+    counts = sum_receipts(receipts, num_read, 0).model_copy(update={"num_written": num_read - num_dead})
+    kind, _ = check_counts(counts, receipts, FailureLimits(max_dead_fraction=fraction), "float32")
     assert kind == (None if passes else "too_many_dead")
 
 
@@ -274,7 +278,7 @@ def test_two_precisions_in_one_run_fail_it(options: WriteOptions) -> None:
     assert manifest.failure_kind == "precision"
 
 
-def _run(options: WriteOptions, entries: list[Any], limits: Limits) -> None:
+def _run(options: WriteOptions, entries: list[Any], limits: FailureLimits) -> None:
     description = replace(DESCRIPTION, limits=limits)
     with beam.Pipeline(runner=RUNNER) as pipeline:
         created = pipeline | beam.Create(entries, reshuffle=False)
@@ -287,13 +291,13 @@ def _is_one(counts: list[int]) -> None:
 
 
 def test_the_whole_commit_on_a_runner(options: WriteOptions) -> None:
-    _run(options, [_stage(options, "a", "b"), _stage(options, "c"), 3], Limits())
+    _run(options, [_stage(options, "a", "b"), _stage(options, "c"), 3], FailureLimits())
     assert _ids(options) == ["a", "b", "c"]
     assert (_root(options) / "manifest.json").exists()
 
 
 def test_no_receipts_at_all_still_give_a_manifest(options: WriteOptions) -> None:
-    _run(options, [], Limits(allow_empty_input=True))
+    _run(options, [], FailureLimits(allow_empty_input=True))
     found = find_manifest(str(_root(options)))
     assert found is not None
     assert (found.files, found.counts.num_read, found.failure) == ((), 0, None)
@@ -306,5 +310,5 @@ def test_where_nobody_waits_a_failed_run_fails_the_pipeline(
     options: WriteOptions, entries: list[Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        _run(replace(options, fail_job=True), entries, Limits())
+        _run(replace(options, fail_job=True), entries, FailureLimits())
     assert (_root(options) / "manifest.failed.json").exists()

@@ -16,15 +16,17 @@ from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from apache_beam.transforms.window import FixedWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from beam_jobs.base.config import Limits, WriteOptions
+from beam_jobs.base.config import FailureLimits, WriteOptions
 from beam_jobs.base.records import DeadLetter, Document
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.encode.transform import EncodeDocuments
 from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch, row_schema, vector_array
 from beam_jobs.pipeline.settings import EncodeSettings
-from beam_jobs.pipeline.write.commit import RunDescription, _MoveDoFn, _plan, commit
-from beam_jobs.pipeline.write.shard import Receipt, Shard
+from beam_jobs.pipeline.write.commit import _MoveDoFn, commit, plan_commit
+from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.pipeline.write.transform import RunInputs, WriteRun, _BatchDeadLettersDoFn, _WriteShardsDoFn
+from beam_jobs.store.receipt import Receipt
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 SCHEMA = row_schema(["embedding"], "float32", pa.schema([]), keep_text=False, metadata={"made": "here"})
@@ -34,7 +36,7 @@ DESCRIPTION = RunDescription(
     settings_digest="",
     precision="float32",
     config={},
-    limits=Limits(),
+    limits=FailureLimits(),
     versions={},
 )
 
@@ -124,7 +126,7 @@ def test_a_bundle_that_runs_twice_counts_once(options: WriteOptions) -> None:
     first = _run_bundle(_writer(options), [_batch("a", "b")])
     second = _run_bundle(_writer(options), [_batch("a", "b")])
     assert first[0].path != second[0].path
-    plan = _plan(0, [*second, 2, "all receipts are in"])
+    plan = plan_commit(0, [*second, 2, "all receipts are in"])
     for element in plan.moves:
         [*_MoveDoFn(options).process(element)]
     manifest = commit(plan, options, DESCRIPTION)
@@ -193,7 +195,7 @@ def test_kept_columns_that_nobody_expects_are_an_error_and_not_lost(tiny_bundle:
     pipeline = beam.Pipeline(runner=RUNNER)
     documents = pipeline | beam.Create([Document("a", "here", "a cat", ("news",))])
     documents | EncodeDocuments(EncodeSettings.resolve(str(tiny_bundle)))
-    with pytest.raises(UsageError, match="1 kept columns, but the rows have 0"):
+    with pytest.raises(UsageError, match="1 kept column, but the rows have 0"):
         pipeline.run().wait_until_finish()
 
 

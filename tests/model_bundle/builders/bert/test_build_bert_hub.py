@@ -92,7 +92,7 @@ class HubHandler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Logs no request."""
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from model_bundle.runtime.batch_size import RECURRENT_BATCH_TOKENS
 from tests.support.models import elmo_reference as reference
 from tests.support.models.tiny_elmo import OPTIONS, write_bilm
 
+Open = Callable[..., Encoder]
 TEXTS = ["a text of six words here", "another one ", "x"]
 
 
@@ -26,9 +28,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def bundle(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
-    output = tmp_path_factory.mktemp("bundles") / "elmo"
-    return build_elmo_bundle(*files, ElmoChoices(), output)
+def bundle(tiny_elmo: Path) -> ModelBundle:
+    return ModelBundle.open(tiny_elmo)
 
 
 def layers(text: str) -> list[np.ndarray]:
@@ -53,19 +54,22 @@ def test_pooling(bundle: ModelBundle, pooling: str, position: int) -> None:
         np.testing.assert_allclose(found[index], np.mean(layers(text), axis=0)[position], atol=3e-6)
 
 
-def test_a_row_for_every_word(bundle: ModelBundle) -> None:
-    found = Encoder(bundle, rows="word").encode(TEXTS)
+def test_a_row_for_every_word(tiny_elmo: Path, open_encoder: Open) -> None:
+    found = open_encoder(tiny_elmo, rows="word").encode(TEXTS)
     expected = np.concatenate([np.mean(layers(text), axis=0) for text in TEXTS])
     np.testing.assert_allclose(found, expected, atol=3e-6)
 
 
-def test_its_batches_are_not_measured_but_large(bundle: ModelBundle) -> None:
-    assert Encoder(bundle).max_batch_tokens == RECURRENT_BATCH_TOKENS
+def test_its_batches_are_not_measured_but_large(
+    bundle: ModelBundle, tiny_elmo: Path, open_encoder: Open
+) -> None:
+    assert open_encoder(tiny_elmo).max_batch_tokens == RECURRENT_BATCH_TOKENS
     assert Encoder(bundle, max_batch_tokens=64).max_batch_tokens == 64
 
 
-def test_bfloat16(bundle: ModelBundle) -> None:
-    exact, fast = (Encoder(bundle, precision=p).encode(TEXTS) for p in ("float32", "bfloat16"))
+def test_bfloat16(bundle: ModelBundle, tiny_elmo: Path, open_encoder: Open) -> None:
+    exact = open_encoder(tiny_elmo).encode(TEXTS)
+    fast = Encoder(bundle, precision="bfloat16").encode(TEXTS)
     cosine = (exact * fast).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(fast, axis=1)
     assert cosine.min() > 0.999
     assert np.abs(exact - fast).max() > 1e-5

@@ -20,6 +20,7 @@ from model_bundle.builders.graphs.elmo_characters import _CHUNK_WORDS, character
 from model_bundle.builders.graphs.elmo_options import BilmOptions
 from model_bundle.builders.graphs.elmo_signatures import split_at_spaces, stateful_signature
 from tests.conftest import shared_path
+from tests.support.examples import examples
 from tests.support.models import elmo_reference as reference
 
 # What bilm and AllenNLP compare these very vectors with: an absolute and a relative part. They are float32
@@ -264,7 +265,7 @@ def test_layer_weights_and_gamma(tmp_path: Path) -> None:
 WORDS = st.lists(st.text(max_size=15), max_size=9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(texts=st.lists(WORDS, min_size=1, max_size=5), filler=st.text(max_size=4))
 def test_company_and_padding_change_nothing(texts: list[list[str]], filler: str) -> None:
     elmo = PROPERTY_MODEL
@@ -285,7 +286,7 @@ def _property_model() -> Elmo:
 PROPERTY_MODEL = _property_model()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(word=st.one_of(st.text(), st.sampled_from(["<S>", "</S>", "é" * 60, "a\0b"])))
 def test_words_are_spelled_as_bilm_does(word: str) -> None:
     ids, lengths = character_ids(tf.constant([word]), 50)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from model_bundle.builders.graphs.elmo import Elmo, WordCache
 from model_bundle.builders.graphs.elmo_options import BilmOptions
-from model_bundle.builders.graphs.elmo_signatures import signatures
+from model_bundle.builders.graphs.elmo_signatures import default_signature
 from tests.support.models.elmo_reference import random_model
 
 OPTIONS = BilmOptions(4, ((1, 3), (3, 5)), "relu", 1, 12, 7, 6, 1, True, 0.7, 0.4)
@@ -51,7 +51,7 @@ def test_models_of_one_process_do_not_share_their_words(tmp_path: Path) -> None:
     paths = [tmp_path / "first", tmp_path / "second"]
     for seed, path in enumerate(paths):
         elmo = Elmo(OPTIONS, random_model(FILE, seed), "random")
-        tf.saved_model.save(elmo, str(path), signatures=signatures(elmo))
+        tf.saved_model.save(elmo, str(path), signatures={"default": default_signature(elmo, tf.float32)})
     del elmo
     gc.collect()
     # The same model loaded twice counts as two.

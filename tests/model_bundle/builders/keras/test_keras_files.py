@@ -373,8 +373,17 @@ BUNDLES: dict[str, KerasChoices] = {
 }
 
 
+# Loading these is tested above, and whole bundles of all files where they go through the job.
+SLOW_BUNDLES = {
+    "000/b2_json_weights_lambda_bytecode/elmo_model_lambda.h5",
+    "002/tf1_b_as_post/model.h5",
+}
+
+
 @pytest.mark.needs_shared
-@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW_BUNDLES else []) for n in BUNDLES]
+)
 def test_bundles_of_files_give_what_they_gave(name: str, run: Run, tmp_path: Path) -> None:
     one, path = opened(name)
     choices = replace(BUNDLES[name], loading=FILES[name].choices(one.path))

@@ -1,0 +1,187 @@
+"""Selects the columns of text, id, kept values and numeric inputs before any work."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from beam_jobs.base.config import ReadOptions
+from beam_jobs.base.units import count
+from beam_jobs.errors import UsageError
+from beam_jobs.pipeline.read.column_types import is_id, is_number, is_text, merge_json_types, plain_type
+from beam_jobs.pipeline.read.types import FileInfo
+
+# Output columns of a run; further ones begin with "embedding".
+OUTPUT_COLUMNS = frozenset(
+    [
+        *("doc_id", "source", "text", "text_sha256", "num_tokens", "was_truncated", "label", "scores"),
+        *("window_index", "word_index", "word", "char_start", "char_end"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class FileColumns:
+    """The columns of an inspected file."""
+
+    file: FileInfo
+    types: dict[str, pa.DataType]
+
+
+def check_output_names(keep_columns: Sequence[str]) -> None:
+    """Rejects kept columns that clash with output columns.
+
+    Raises:
+        UsageError: with the column.
+    """
+    for name in keep_columns:
+        if name in OUTPUT_COLUMNS or name.startswith("embedding"):
+            raise UsageError(
+                f"--keep_columns {name!r}: the output has a column of that name. Rename it in the input."
+            )
+
+
+def merge_jsonl(found: Sequence[FileColumns]) -> list[FileColumns]:
+    """Merges the columns of all JSON Lines files, as a line need not have every column."""
+    apart = [columns for columns in found if columns.file.format != "jsonl"]
+    jsonl = [columns for columns in found if columns.file.format == "jsonl" and columns.types]
+    merged: dict[str, pa.DataType] = {}
+    for columns in jsonl:
+        for name, kind in columns.types.items():
+            merged[name] = merge_json_types(merged[name], kind) if name in merged else kind
+    return [*apart, FileColumns(jsonl[0].file, merged)] if jsonl else apart
+
+
+def choose_text(found: Sequence[FileColumns], options: ReadOptions) -> tuple[str, ...]:
+    """Selects the text columns.
+
+    Args:
+        found: one entry per inspected file with columns; empty if all files are empty.
+        options: names the columns; otherwise it is ``text``, or the only column that is not id, kept or a
+            numeric input.
+
+    Raises:
+        UsageError: there is no such column, it is not text, or the choice is ambiguous.
+    """
+    names = options.text_columns or _obvious_text(found, options)
+    for columns in found:
+        for name in names:
+            kind = _type_of(name, columns, "--text_column", options)
+            if not is_text(kind):
+                raise UsageError(
+                    f"--text_column {name!r} is {kind} in {columns.file.path}, but text is expected."
+                )
+    return names
+
+
+def check_id(found: Sequence[FileColumns], options: ReadOptions) -> None:
+    """Rejects an id column that does not exist or holds neither strings nor integers.
+
+    Raises:
+        UsageError: with the file.
+    """
+    if options.id_column is None:
+        return
+    for columns in found:
+        kind = _type_of(options.id_column, columns, "--id_column", options)
+        if not is_id(kind):
+            raise UsageError(
+                f"--id_column {options.id_column!r} is {kind} in {columns.file.path}, but strings or "
+                "integers are expected."
+            )
+
+
+def check_numbers(found: Sequence[FileColumns], options: ReadOptions) -> None:
+    """Rejects numeric input columns that do not exist or cannot hold numbers.
+
+    Raises:
+        UsageError: with the column and the file.
+    """
+    for columns in found:
+        for name in options.numeric_columns:
+            kind = _type_of(name, columns, "The model takes numbers from columns, but", options)
+            if not is_number(kind):
+                raise UsageError(
+                    f"The model takes numbers from column {name!r}, but in {columns.file.path} it is {kind}."
+                )
+
+
+def kept_schema(found: Sequence[FileColumns], options: ReadOptions) -> pa.Schema:
+    """Returns the schema of the kept columns; strings if their type is unknown.
+
+    Raises:
+        UsageError: there is no such column, or files disagree on its type.
+    """
+    return pa.schema([pa.field(name, _kept_type(name, found, options)) for name in options.keep_columns])
+
+
+def _kept_type(name: str, found: Sequence[FileColumns], options: ReadOptions) -> pa.DataType:
+    known: dict[pa.DataType, str] = {}
+    for columns in found:
+        kind = plain_type(_type_of(name, columns, "--keep_columns", options))
+        if not pa.types.is_null(kind):
+            known.setdefault(kind, columns.file.path)
+    if len(known) > 1:
+        listed = " and ".join(f"{kind} in {path}" for kind, path in known.items())
+        raise UsageError(f"--keep_columns {name!r} is {listed}. Read them in two runs, or convert one.")
+    return next(iter(known), pa.string())
+
+
+def _obvious_text(found: Sequence[FileColumns], options: ReadOptions) -> tuple[str, ...]:
+    choices: dict[str, FileColumns] = {}
+    for columns in found:
+        choices.setdefault(_obvious_in(columns, options), columns)
+    if len(choices) > 1:
+        listed = " and ".join(f"{name!r} in {columns.file.path}" for name, columns in choices.items())
+        raise UsageError(
+            f"The text could be {listed}. Read them in two runs, or choose a column with --text_column."
+        )
+    return tuple(choices) or ("text",)
+
+
+def _obvious_in(columns: FileColumns, options: ReadOptions) -> str:
+    if "text" in columns.types:
+        return "text"
+    others = [
+        name
+        for name in columns.types
+        if name not in (options.id_column, *options.keep_columns, *options.numeric_columns)
+    ]
+    if len(others) != 1:
+        raise UsageError(
+            f"Which column is the text? Choose it with --text_column. {_listing(columns, options)}"
+        )
+    is_plain_csv = columns.file.format == "csv" and options.delimiter is None
+    guess = next((char for char in ";\t|" if char in others[0]), None)
+    if is_plain_csv and guess is not None:
+        raise UsageError(
+            f"{columns.file.path} has no comma in its header, but {guess!r}. If that separates the columns, "
+            f"give --delimiter {guess!r}; otherwise choose the column with --text_column."
+        )
+    return others[0]
+
+
+def _type_of(name: str, columns: FileColumns, flag: str, options: ReadOptions) -> pa.DataType:
+    if name in columns.types:
+        return columns.types[name]
+    near = difflib.get_close_matches(name, columns.types, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near and not _hides_names(columns, options) else ""
+    raise UsageError(
+        f"{flag} {name!r} is not a column of {columns.file.path}.{hint} {_listing(columns, options)}"
+    )
+
+
+def _listing(columns: FileColumns, options: ReadOptions) -> str:
+    is_csv = columns.file.format in ("csv", "tsv") and not options.column_names
+    hint = " If its first row is not a header, name the columns with --column_names." if is_csv else ""
+    if _hides_names(columns, options):
+        return f"It has {count(len(columns.types), 'column')}; --no_text hides their names.{hint}"
+    return f"It has: {', '.join(map(repr, columns.types)) or 'none'}.{hint}"
+
+
+def _hides_names(columns: FileColumns, options: ReadOptions) -> bool:
+    """Whether column names may be input text, as in a CSV file without a header row."""
+    return options.no_text and columns.file.format in ("csv", "tsv") and not options.column_names

@@ -1,1 +1,0 @@
-"""Which columns of a table are used, and their types."""
