@@ -6,8 +6,8 @@ from datetime import datetime
 
 from beam_jobs.base.units import count, format_bytes, format_duration
 from beam_jobs.job.console.console import Console, Severity
+from beam_jobs.job.plan import print_allowed
 from beam_jobs.pipeline.build import JobPlan
-from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (
     CLASSES,
@@ -20,13 +20,6 @@ from beam_jobs.store.manifest import (
 
 # Measuring takes about ten seconds, which pays only for runs that spent longer than this in the model.
 _WORTH_MEASURING_SECONDS = 30.0
-
-
-def print_allowed(settings: EncodeSettings, console: Console) -> None:
-    """Prints, before the model is loaded, what it may do beyond computing."""
-    if settings.allowed_ops:
-        reaching = ", ".join(settings.allowed_ops)
-        console.print("warning", f"allowed by --allow_ops or a pin: the model may use {reaching}", "WARNING")
 
 
 def print_plan(plan: JobPlan, console: Console) -> None:

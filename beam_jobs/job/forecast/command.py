@@ -22,8 +22,7 @@ from beam_jobs.job.forecast.estimate import (
 from beam_jobs.job.forecast.measure import Measurement, measure
 from beam_jobs.job.forecast.prices import DEFAULT_MACHINE_TYPE, find_machine, read_prices
 from beam_jobs.job.forecast.sample import InputSample, sample_input
-from beam_jobs.job.plan import plan_input
-from beam_jobs.job.summary import print_allowed
+from beam_jobs.job.plan import plan_input, print_allowed
 from beam_jobs.pipeline.read.inspect import InputSummary
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.report.sections import length_bars
