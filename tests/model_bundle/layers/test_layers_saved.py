@@ -190,7 +190,7 @@ def test_a_file_that_names_a_bundle_instead_of_containing_it_opens_none(
                 data = json.dumps(config).encode()
             target.writestr(entry.filename, data)
     with pytest.raises((BundleFormatError, TypeError), match=f"names a model bundle by its place, '{place}'"):
-        keras.saving.load_model(bad)
+        keras.saving.load_model(tmp_path / "m.keras")
     assert opened == []
 
 
