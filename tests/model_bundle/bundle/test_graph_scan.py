@@ -148,6 +148,7 @@ def test_own_bundles_pass(build_tiny: Callable[[str], ModelBundle], text_bundle:
         assert scan_folder(path / "saved_model", "own") == ()
 
 
+@pytest.mark.slow
 def test_minilm_passes(minilm_bundle: Path) -> None:
     assert scan_folder(minilm_bundle / "saved_model", "minilm") == ()
 

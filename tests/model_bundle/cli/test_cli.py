@@ -61,6 +61,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.startswith("usage: python -m model_bundle")
 
 
+@pytest.mark.slow
 def test_a_build_by_command_is_the_same_bit_by_bit_in_another_process(tmp_path: Path) -> None:
     output, again = tmp_path / "made" / "here", tmp_path / "again"
     source = str(DATA_DIR / "tiny_bert")
