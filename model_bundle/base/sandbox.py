@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_bundle.base.machine import memory_bytes
 from model_bundle.base.system_calls import seccomp_filter
 
 _NO_NEW_PRIVILEGES = 38
@@ -37,8 +36,8 @@ _EXECUTE = 1
 _TCP, _OTHER_PROCESSES = 0b11, 0b11
 # What the interpreter, its libraries and TensorFlow read of a system; no folder of people.
 _SYSTEM = """
-    /usr /lib /lib64 /bin /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/localtime /etc/os-release
-    /etc/mime.types /proc/cpuinfo /proc/meminfo /proc/stat /proc/filesystems /proc/version /proc/sys
+    /usr /lib /lib64 /bin /nix/store /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/localtime
+    /etc/os-release /etc/mime.types /proc/cpuinfo /proc/meminfo /proc/stat /proc/filesystems /proc/version /proc/sys
     /proc/self/status /proc/self/cmdline /proc/self/stat /proc/self/statm /proc/self/maps /proc/self/cgroup
     /proc/self/mounts /proc/self/mountinfo /sys/devices /sys/fs/cgroup /sys/kernel/mm /sys/bus /sys/class
     /dev/urandom /dev/random /dev/zero
@@ -92,9 +91,14 @@ def missing_line(missing: Iterable[str]) -> str | None:
 
 
 def _limit_memory() -> None:
-    """Bounds what is allocated, not addresses, of which TensorFlow reserves many more than it uses."""
+    """Bounds what is allocated, not addresses, of which TensorFlow reserves many more than it uses.
+
+    To all that the machine has: a container kills what takes more than its share, and untouched stacks of
+    threads count here.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = memory_bytes() if hard == resource.RLIM_INFINITY else min(hard, memory_bytes())
+    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = limit if hard == resource.RLIM_INFINITY else min(hard, limit)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
@@ -138,7 +142,8 @@ def _python() -> Iterator[Path]:
     yield from (Path(path) for path in site.getsitepackages())
     yield from (Path(path) for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path)
     # Both Keras read their settings there when they are imported.
-    yield Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    with suppress(RuntimeError):  # a user without a home
+        yield Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
 
 
 def _allow(system: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:

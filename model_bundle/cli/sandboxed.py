@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,6 @@ def build_sandboxed(
         limits = Limits(own, tuple(path.resolve() for path in readable), tuple(listed))
         is_free = any(map(reaches_outside, allow_ops))
         run_confined(None if is_free else limits, work, own / output.name, *arguments)
-        ModelBundle.open(own / output.name, allow_ops)
-        move_bundle(own / output.name, output)
-    return ModelBundle.open(output, allow_ops)
+        built = ModelBundle.open(own / output.name, allow_ops)
+        move_bundle(built.path, output)
+    return replace(built, path=output)
