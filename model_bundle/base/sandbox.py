@@ -37,7 +37,7 @@ _TCP, _OTHER_PROCESSES = 0b11, 0b11
 # What the interpreter, its libraries and TensorFlow read of a system; no folder of people.
 _SYSTEM = """
     /usr /lib /lib64 /bin /nix/store /etc/ld.so.cache /etc/ld.so.conf /etc/ld.so.conf.d /etc/localtime
-    /etc/os-release /etc/mime.types /proc/cpuinfo /proc/meminfo /proc/stat /proc/filesystems /proc/version /proc/sys
+    /etc/os-release /proc/cpuinfo /proc/meminfo /proc/stat /proc/filesystems /proc/version /proc/sys
     /proc/self/status /proc/self/cmdline /proc/self/stat /proc/self/statm /proc/self/maps /proc/self/cgroup
     /proc/self/mounts /proc/self/mountinfo /sys/devices /sys/fs/cgroup /sys/kernel/mm /sys/bus /sys/class
     /dev/urandom /dev/random /dev/zero
