@@ -44,7 +44,7 @@ RUNNABLE = [
     *runs_parser().examples,
     *report_parser().examples,
     *(
-        e
+        f"python -m model_bundle {command.name} {e}"
         for command in COMMANDS
         for e in command.examples
         if "bert-mini" in e and "--expected" not in e and "--fine_tune" not in e

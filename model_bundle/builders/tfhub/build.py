@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from model_bundle.builders.assemble import LICENCE_NAME, assemble, check_output, golden_check, save_module
+from model_bundle.builders.assemble import (
+    LICENCE_NAME,
+    Built,
+    assemble,
+    check_output,
+    golden_check,
+    save_module,
+)
 from model_bundle.builders.deterministic import stabilize_loaded
 from model_bundle.builders.licence import Licence, read_licence
 from model_bundle.builders.source_folder import SourceFolder
@@ -20,15 +26,7 @@ from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest, Source
 _PREPROCESS = "preprocess/"
 
 
-@dataclass(frozen=True)
-class HubBuild:
-    """A bundle, and notes for its user, one per line."""
-
-    bundle: ModelBundle
-    notes: tuple[str, ...]
-
-
-def build_hub_bundle(handle: str, choices: HubChoices, output: Path) -> HubBuild:
+def build_hub_bundle(handle: str, choices: HubChoices, output: Path) -> Built:
     """Fetches a module, resolves how it is used, exports it and assembles its bundle.
 
     Args:
@@ -54,13 +52,13 @@ def fetched_modules(handle: str, choices: HubChoices) -> Iterator[tuple[HubModul
         yield tuple(stack.enter_context(fetched_module(one)) for one in handles)
 
 
-def build_fetched(modules: Sequence[HubModule], choices: HubChoices, output: Path) -> HubBuild:
+def build_fetched(modules: Sequence[HubModule], choices: HubChoices, output: Path) -> Built:
     """Builds from modules in local folders. See ``build_hub_bundle``."""
     check_output(output)
     loaded, *helpers = [load_module(module, choices.allow_ops) for module in modules]
     helper = helpers[0] if helpers else None
     resolved = resolve_module(loaded, helper, choices)
-    return HubBuild(_assemble(loaded, helper, resolved, choices, output), resolved.notes)
+    return Built(_assemble(loaded, helper, resolved, choices, output), resolved.notes)
 
 
 def _assemble(
