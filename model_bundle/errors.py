@@ -57,7 +57,7 @@ class ForbiddenOperationError(ModelBundleError):
         lines = [f"{what} was not opened: a SavedModel is a program, and this one can do more than compute."]
         lines += [f"  {operations[name]}" for name in self.operations]
         lines.append(
-            "If you trust its author, allow these operations by name when building the bundle: "
+            "If you trust its author, allow these operations by name when building or opening it: "
             f"--allow_ops {','.join(self.operations)}"
         )
         super().__init__("\n".join(lines))

@@ -8,6 +8,7 @@ from typing import Any
 
 from beam_jobs.base.config import FailureLimits, ReadOptions, WriteOptions
 from beam_jobs.errors import FinishedError, UsageError
+from beam_jobs.job.console.console import Console
 from beam_jobs.job.own_output import check_no_own_output
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
@@ -120,6 +121,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
         "keep_text": keep_text,
         "buffer_seconds": flags.checkpoint_seconds / 2,
         "long_texts": long_texts(flags),
+        "allow_ops": flags.allow_ops,
     }
     if flags.task == "classify":
         return EncodeSettings.resolve_classes(
@@ -148,6 +150,13 @@ def long_texts(flags: argparse.Namespace) -> LongTexts:
         flags.window_overlap,
         None if combine is None else Combine(combine),
     )
+
+
+def print_allowed(settings: EncodeSettings, console: Console) -> None:
+    """Prints, before the model is loaded, what it may do beyond computing."""
+    if settings.allowed_ops:
+        reaching = ", ".join(settings.allowed_ops)
+        console.print("warning", f"allowed by --allow_ops or a pin: the model may use {reaching}", "WARNING")
 
 
 def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from beam_jobs.base.units import count, format_bytes, format_duration
 from beam_jobs.job.console.console import Console, Severity
+from beam_jobs.job.plan import print_allowed
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (
@@ -27,6 +28,7 @@ def print_plan(plan: JobPlan, console: Console) -> None:
         what = count(len(encode.classes.names), "label")
     for warning in plan.summary.warnings:
         console.print("warning", warning, "WARNING")
+    print_allowed(encode, console)
     for note in () if plan.reuse is None else plan.reuse.notes:
         console.print("reuse", note)
     console.print(

@@ -32,7 +32,8 @@ class EncodeSettings:
     take longer than ``buffer_seconds``, because it is lost in a crash. ``dedupe``: equal texts are computed
     once. ``isolate_model``: the model runs in a child process of the worker, see ``IsolatedRuntime``.
     ``classes``: rows hold labels and scores instead of vectors. ``numeric_columns`` are the input columns
-    that are numeric model inputs: ``ReadOptions`` must name them, too.
+    that are numeric model inputs: ``ReadOptions`` must name them, too. ``allowed_ops`` are operations of the
+    graph that reach beyond it, allowed by whoever submits.
     """
 
     bundle: str
@@ -53,6 +54,7 @@ class EncodeSettings:
     isolate_model: bool = False
     classes: ClassSettings | None = None
     numeric_columns: tuple[str, ...] = ()
+    allowed_ops: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Rejects invalid option values and combinations."""
@@ -95,6 +97,7 @@ class EncodeSettings:
         rows: str = "document",
         long_texts: LongTexts = DEFAULT_LONG_TEXTS,
         word_pieces: str | None = None,
+        allow_ops: tuple[str, ...] = (),
         **rest: Any,
     ) -> EncodeSettings:
         """Opens and checks a bundle, and takes from it the settings that are not given.
@@ -103,7 +106,7 @@ class EncodeSettings:
             ModelBundleError: the bundle is damaged, or does not support the settings.
             UsageError: contradictory options.
         """
-        opened = _open_bundle(bundle, precision)
+        opened = _open_bundle(bundle, precision, allow_ops)
         request = EncodeRequest.resolve(
             opened,
             layers=layers,
@@ -131,6 +134,7 @@ class EncodeSettings:
         prompt_text: str | None = None,
         precision: str = "float32",
         long_texts: LongTexts = DEFAULT_LONG_TEXTS,
+        allow_ops: tuple[str, ...] = (),
         **rest: Any,
     ) -> EncodeSettings:
         """Does the same as ``resolve`` for the labels and scores of a classifier.
@@ -139,7 +143,7 @@ class EncodeSettings:
             ModelBundleError: the bundle is damaged or is not a classifier.
             UsageError: an option does not fit the labels.
         """
-        opened = _open_bundle(bundle, precision)
+        opened = _open_bundle(bundle, precision, allow_ops)
         request = EncodeRequest.resolve_classes(
             opened,
             max_tokens=max_tokens,
@@ -166,8 +170,13 @@ class EncodeSettings:
             dims=tuple(spec.dim or 0 for spec in specs),
             layers=tuple(spec.layer or name for spec, name in zip(specs, request.outputs, strict=True)),
             numeric_columns=NumericInputs(opened.manifest.inputs).columns,
+            allowed_ops=opened.allowed_ops,
             **rest,
         )
+
+    def open_bundle(self) -> ModelBundle:
+        """Opens the bundle that was resolved, on whichever machine."""
+        return ModelBundle.open(f"{self.bundle}@sha256:{self.bundle_digest}", self.allowed_ops)
 
     @property
     def vector_columns(self) -> tuple[str, ...]:
@@ -226,9 +235,9 @@ class EncodeSettings:
         )
 
 
-def _open_bundle(bundle: str, precision: str) -> ModelBundle:
+def _open_bundle(bundle: str, precision: str, allow_ops: tuple[str, ...]) -> ModelBundle:
     """Opens and checks a bundle, which must have a graph of this precision."""
-    opened = ModelBundle.open(bundle)
+    opened = ModelBundle.open(bundle, allow_ops)
     if precision == "bfloat16" and opened.manifest.bfloat16_signature is None:
         raise UsageError(
             f"--precision bfloat16: the bundle {opened.manifest.name} has no bfloat16 graph; use float32."

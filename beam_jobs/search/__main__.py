@@ -14,6 +14,7 @@ from beam_jobs.base.command import Parser
 from beam_jobs.errors import UsageError
 from model_bundle.base.command import run_command
 from model_bundle.base.flags import add_flag
+from model_bundle.cli.command import add_allow_ops
 
 if TYPE_CHECKING:
     from beam_jobs.search.searcher import Searcher
@@ -43,6 +44,7 @@ def search_parser() -> Parser:
         "--bundle DIR|NAME",
         "current place of the run's model bundle (default: as in the run); its digest is checked",
     )
+    add_allow_ops(parser)
     add("--prompt NAME", "prompt of the bundle to use instead of that of the run")
     add("--prompt_text S", "text to use as prompt instead of that of the run")
     add(

@@ -13,6 +13,7 @@ from beam_jobs.store.manifest import CLASSES, RunManifest
 from model_bundle.bundle.bundle import ModelBundle, split_pin
 from model_bundle.bundle.manifest import Rows
 from model_bundle.bundle.resolve import NAMED_BUNDLES
+from model_bundle.cli.command import print_allowed
 from model_bundle.errors import BundleFormatError, BundleIntegrityError
 from model_bundle.inference.encoder import Encoder
 from model_bundle.runtime.long_texts import TRUNCATE
@@ -35,6 +36,7 @@ class QueryEncoder:
         bundle: location of its bundle; None means the location stored in the manifest.
         column: the vector column to search in; None means the only one.
         prompt: replaces the run's prompt.
+        allow_ops: operations that the bundle's graph may use although they reach beyond it.
 
     Raises:
         UsageError: the run has no vectors, or several columns and none was named, or its model takes numbers.
@@ -47,9 +49,11 @@ class QueryEncoder:
         bundle: str | None = None,
         column: str | None = None,
         prompt: Prompt | None = None,
+        allow_ops: tuple[str, ...] = (),
     ) -> None:
         self.column, index = choose_column(run, column)
-        opened = open_bundle(run.manifest, bundle)
+        opened = open_bundle(run.manifest, bundle, allow_ops)
+        print_allowed(opened)
         if any(spec.role == "numeric" for spec in opened.manifest.inputs.values()):
             raise UsageError(
                 f"The bundle {opened.manifest.name} takes numeric inputs as well as text; a query has none."
@@ -112,23 +116,26 @@ def stored_request(manifest: RunManifest) -> EncodeRequest:
     return EncodeRequest.from_json(settings)
 
 
-def open_bundle(manifest: RunManifest, place: str | None) -> ModelBundle:
+def open_bundle(manifest: RunManifest, place: str | None, allow_ops: tuple[str, ...] = ()) -> ModelBundle:
     """Opens the bundle of a run and compares its digest.
 
     Args:
         manifest: the run's manifest.
         place: location of the bundle; None means that in the manifest, then a known bundle of its name.
+        allow_ops: operations that its graph may use although they reach beyond it. Those that the bundle
+            records count only if ``place`` is pinned: the digest in the run is not the searcher's own.
 
     Raises:
         ModelBundleError: the bundle was not found, or has another digest.
     """
     digest, name = manifest.bundle["digest"], manifest.bundle["name"]
-    where = split_pin(place)[0] if place else manifest.bundle["place"]
+    where, pinned = split_pin(place) if place else (manifest.bundle["place"], None)
+    is_pinned = pinned == digest
     try:
-        return ModelBundle.open(f"{where}@sha256:{digest}")
+        return ModelBundle.open(f"{where}@sha256:{digest}", allow_ops, allow_recorded=is_pinned)
     except BundleFormatError as error:
         if place is None and name in NAMED_BUNDLES:
-            return ModelBundle.open(f"{name}@sha256:{digest}")
+            return ModelBundle.open(f"{name}@sha256:{digest}", allow_ops, allow_recorded=False)
         raise BundleFormatError(
             f"The bundle {name} of run {manifest.run_id} was not found at {where}: name its folder with "
             f"--bundle. It must have the digest {digest}. ({error})"

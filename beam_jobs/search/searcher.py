@@ -76,7 +76,7 @@ class Searcher:
         self._top = flags.top
         asked = flags.prompt is not None or flags.prompt_text is not None
         prompt = Prompt(flags.prompt, flags.prompt_text) if asked else None
-        self._encoder = QueryEncoder(self._run, flags.bundle, flags.column, prompt)
+        self._encoder = QueryEncoder(self._run, flags.bundle, flags.column, prompt, flags.allow_ops)
 
     def answer(self, queries: list[str]) -> tuple[list[Answer], list[str]]:
         """Answers queries in one pass over the run.

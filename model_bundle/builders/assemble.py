@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from model_bundle.base.cache import staging
 from model_bundle.builders.batch_probe import DIFFERENT, largest_difference
 from model_bundle.builders.deterministic import stabilize
 from model_bundle.bundle.bundle import ModelBundle
@@ -53,26 +52,27 @@ def assemble(
         SourceError: ``output`` already exists, or ``check_golden`` found a difference.
     """
     check_output(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        write_files(staging)
+    with staging(output.parent) as work:
+        folder = work / "bundle"
+        folder.mkdir()
+        write_files(folder)
         # TensorFlow writes a random number here, which would give equal models different digests.
-        (staging / SAVED_MODEL_DIR / "fingerprint.pb").unlink(missing_ok=True)
-        golden = record_golden(staging, manifest, golden_texts)
+        (folder / SAVED_MODEL_DIR / "fingerprint.pb").unlink(missing_ok=True)
+        golden = record_golden(folder, manifest, golden_texts)
         if check_golden is not None:
             check_golden(golden)
         versions = {name: version(name) for name in ("tensorflow", "tokenizers", "numpy")}
-        manifest = manifest.model_copy(update={"versions": versions, "files": list_files(staging)})
-        (staging / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-        staging.chmod(0o755)
-        if output.exists():
-            output.rmdir()
-        staging.replace(output)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    return ModelBundle(output, manifest, bundle_digest(manifest))
+        manifest = manifest.model_copy(update={"versions": versions, "files": list_files(folder)})
+        (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+        move_bundle(folder, output)
+    return ModelBundle(output, manifest, bundle_digest(manifest), manifest.allowed_ops)
+
+
+def move_bundle(folder: Path, output: Path) -> None:
+    """Renames a whole bundle to its place, which is not there or empty."""
+    if output.exists():
+        output.rmdir()
+    folder.replace(output)
 
 
 def check_output(output: Path) -> None:
@@ -94,7 +94,9 @@ def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[st
     prepared = text_input(bundle_dir, manifest, manifest.max_tokens, prompt="").prepare(texts)
     numbers = np.arange(len(texts))
     inputs = prepared.batch(numbers) | example_numbers(manifest.inputs, numbers)
-    signature = load_saved_model(bundle_dir, manifest).signatures[manifest.signature]
+    # Whoever builds has allowed what the manifest records.
+    loaded = load_saved_model(bundle_dir, manifest, manifest.allowed_ops)
+    signature = loaded.signatures[manifest.signature]
     arrays = signature_inputs(inputs, manifest.inputs, manifest.tokenizer.pad_id)
     fed = {name: tf.constant(array, dtype=manifest.inputs[name].dtype) for name, array in arrays.items()}
     outputs = {name: value.numpy() for name, value in signature(**fed).items()}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from model_bundle.builders.source_folder import SourceFolder
 
 UNKNOWN = "unknown"
+_README = "README.md"
 _FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING")
 # The Hugging Face Hub writes identifiers in lower case; these are the SPDX forms of the common ones.
 _SPDX = {
@@ -38,6 +40,11 @@ class Licence:
     text: str
 
 
+def licence_files(folder: Path) -> list[Path]:
+    """Lists the files of a folder that may tell its licence."""
+    return [folder / name for name in (*_FILES, _README)]
+
+
 def read_licence(folder: SourceFolder, location: str, stated: str | None) -> Licence:
     """Finds a licence: ``stated``, else the front matter of ``README.md``, else a licence file's title."""
     path = folder.find(*_FILES)
@@ -59,7 +66,7 @@ def _title(text: str | None) -> str | None:
 
 
 def _front_matter(folder: SourceFolder) -> str | None:
-    path = folder.find("README.md")
+    path = folder.find(_README)
     if path is None:
         return None
     block = _FRONT_MATTER.match(path.read_text(encoding="utf-8", errors="replace"))

@@ -48,7 +48,7 @@ def add_reference_vectors(
         golden.with_reference(old).write(bundle.path)
     manifest = manifest.model_copy(update={"files": list_files(bundle.path)})
     (bundle.path / MANIFEST_NAME).write_bytes(manifest.to_bytes())
-    return ModelBundle(bundle.path, manifest, bundle_digest(manifest))
+    return ModelBundle(bundle.path, manifest, bundle_digest(manifest), bundle.allowed_ops)
 
 
 def _is_plain(manifest: BundleManifest) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,19 +19,28 @@ _PIN = re.compile(r"^(?P<place>.+)@sha256:(?P<digest>[0-9a-fA-F]{64})$")
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """A model bundle whose files and graph have been checked. ``digest`` is its identity."""
+    """A model bundle whose files and graph have been checked. ``digest`` is its identity.
+
+    ``allowed_ops`` are the operations of its graph that reach beyond it, each allowed by whoever opened it.
+    """
 
     path: Path
     manifest: BundleManifest
     digest: str
+    allowed_ops: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, place: str | Path) -> Self:
+    def open(
+        cls, place: str | Path, allow_ops: Sequence[str] = (), *, allow_recorded: bool | None = None
+    ) -> Self:
         """Opens a bundle, checks all its files and scans its graph; TensorFlow is not needed.
 
         Args:
             place: a folder, a URL or a known name, see ``find_bundle``. A suffix ``@sha256:…`` pins the
                 digest that the bundle must have.
+            allow_ops: operations that its graph may use although they reach beyond it.
+            allow_recorded: whether it may also use those that it records as allowed when it was built. None
+                means: if its digest is pinned. Otherwise whoever made the bundle would allow them.
 
         Raises:
             BundleFormatError: there is no bundle at that place.
@@ -45,8 +55,10 @@ class ModelBundle:
         path = find_bundle(where)
         manifest = BundleManifest.read(path)
         digest = check_files(path, manifest, pinned)
-        scan_folder(path / SAVED_MODEL_DIR, f"The model bundle {path}", manifest.allowed_ops)
-        return cls(path, manifest, digest)
+        is_trusted = pinned is not None if allow_recorded is None else allow_recorded
+        allowed = (*allow_ops, *(manifest.allowed_ops if is_trusted else ()))
+        used = scan_folder(path / SAVED_MODEL_DIR, f"The model bundle {path}", allowed)
+        return cls(path, manifest, digest, used)
 
     @cached_property
     def token_layers(self) -> dict[str, str]:

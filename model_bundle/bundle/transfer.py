@@ -30,7 +30,7 @@ def push_bundle(place: str, store: str) -> tuple[str, int]:
     """
     if not store.startswith("gs://"):
         raise SourceError(f"{store} is not storage that workers share; write gs://BUCKET/FOLDER.")
-    bundle = ModelBundle.open(place)
+    bundle = ModelBundle.open(place, allow_recorded=True)  # nothing is loaded
     url = f"{store.rstrip('/')}/{bundle.digest}"
     bucket, prefix = split_url(url)
     blobs = call_storage(url, lambda: list(bucket.list_blobs(prefix=prefix)), "read")
@@ -74,7 +74,7 @@ def pull_bundle(place: str, folder: Path) -> ModelBundle:
     """
     if folder.exists():
         raise SourceError(f"{folder} already exists and will not be overwritten. Choose a new folder.")
-    found = ModelBundle.open(place)
+    found = ModelBundle.open(place, allow_recorded=True)  # nothing is loaded
     with staging(folder.absolute().parent) as work:
         shutil.copytree(found.path, work / "bundle")
         (work / "bundle").replace(folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.bundle.manifest import Pooling
@@ -15,7 +17,11 @@ from model_bundle.cli.command import (
     positive,
     yes_no,
 )
-from model_bundle.cli.expected import add_expected_flags, build_held_to_old
+from model_bundle.cli.expected import add_expected_flags, build_to, old_files, print_built
+
+if TYPE_CHECKING:
+    from model_bundle.builders.tfhub.handle import HubModule
+    from model_bundle.builders.tfhub.resolve import HubChoices
 
 _MODULE = "folder, archive of one (.tar.gz, .tgz, .tar, .zip), or file://, gs:// or http(s):// URL"
 
@@ -49,12 +55,31 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.builders.tfhub.build import build_hub_bundle
+    from model_bundle.builders.tfhub.build import fetched_modules
     from model_bundle.builders.tfhub.resolve import HubChoices
+    from model_bundle.cli.sandboxed import build_sandboxed
 
     pooling = None if flags.pooling is None else Pooling(flags.pooling)
     choices = choices_of(HubChoices, flags, pooling=pooling)
-    build_held_to_old(flags, lambda output: build_hub_bundle(flags.module, choices, output))
+    old = old_files(flags)
+    with fetched_modules(flags.module, choices) as modules:
+        bundle = build_sandboxed(
+            flags.output,
+            _build,
+            flags,
+            modules,
+            choices,
+            readable=[*(module.path for module in modules), *old],
+            allow_ops=flags.allow_ops,
+        )
+    print_built(bundle)
+
+
+def _build(output: Path, flags: Namespace, modules: tuple[HubModule, ...], choices: HubChoices) -> None:
+    """Builds, in the confined process."""
+    from model_bundle.builders.tfhub.build import build_fetched
+
+    build_to(output, flags, lambda folder: build_fetched(modules, choices, folder))
 
 
 BUILD_HUB = Command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.builders.keras.input_roles import Role
@@ -20,7 +20,12 @@ from model_bundle.cli.command import (
     positive,
     yes_no,
 )
-from model_bundle.cli.expected import add_expected_flags, build_held_to_old
+from model_bundle.cli.expected import add_expected_flags, build_to, old_files, print_built
+
+if TYPE_CHECKING:
+    from model_bundle.builders.keras.build import Exported
+    from model_bundle.builders.keras.options import KerasChoices
+    from model_bundle.builders.keras.source import KerasSource
 
 
 def _add_flags(parser: ArgumentParser) -> None:
@@ -111,8 +116,11 @@ def _add_meaning(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.builders.keras.build import build_keras_bundle
+    from model_bundle.builders.assemble import check_output
+    from model_bundle.builders.keras.build import exported_model
     from model_bundle.builders.keras.options import KerasChoices, LoadChoices
+    from model_bundle.builders.keras.sidecar_files import files_beside, folders_beside
+    from model_bundle.cli.sandboxed import build_sandboxed
 
     hub_handles = {old: Path(folder) for old, folder in flags.hub_handle}
     choices = choices_of(
@@ -123,7 +131,31 @@ def _run(flags: Namespace) -> None:
         extra_inputs=dict(flags.extra_input),
         pooling=None if flags.pooling is None else Pooling(flags.pooling),
     )
-    build_held_to_old(flags, lambda output: build_keras_bundle(Path(flags.source), choices, output))
+    check_output(flags.output)
+    old = old_files(flags)
+    with exported_model(Path(flags.source), choices) as (source, exported):
+        named = [path for path in (flags.tokenizer, flags.labels) if path is not None]
+        bundle = build_sandboxed(
+            flags.output,
+            _build,
+            flags,
+            source,
+            exported,
+            choices,
+            readable=[exported.path, *files_beside(source.path), *named, *old],
+            listed=folders_beside(source.path),
+            allow_ops=flags.allow_ops,
+        )
+    print_built(bundle)
+
+
+def _build(
+    output: Path, flags: Namespace, source: KerasSource, exported: Exported, choices: KerasChoices
+) -> None:
+    """Builds, in the confined process."""
+    from model_bundle.builders.keras.build import build_exported
+
+    build_to(output, flags, lambda folder: build_exported(source, exported, choices, folder))
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, _ActionsContainer
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model_bundle.bundle.bundle import ModelBundle
 
 from model_bundle.base.flags import add_flag
 
@@ -89,13 +94,19 @@ def operation_names(text: str) -> tuple[str, ...]:
     return found
 
 
-def add_allow_ops(parser: ArgumentParser) -> None:
+def add_allow_ops(parser: _ActionsContainer) -> None:
     """Adds ``--allow_ops``, for SavedModels of other makers; ``flags.allow_ops`` is a tuple of names."""
     add_flag(
         parser,
         "--allow_ops A,B",
-        "names of operations that the model may use although they reach files, the network or Python; "
-        "recorded in the bundle (default: none, see docs/explanation/security.md)",
+        "names of operations that the model may use although they reach files, the network or Python "
+        "(default: none, see docs/explanation/security.md)",
         parse=operation_names,
         default=(),
     )
+
+
+def print_allowed(bundle: ModelBundle) -> None:
+    """Prints, before a model is loaded, what it may do beyond computing."""
+    if bundle.allowed_ops:
+        print(f"allowed: the graph may use {', '.join(bundle.allowed_ops)}", file=sys.stderr, flush=True)

@@ -7,13 +7,14 @@ from functools import partial
 
 from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.bundle.manifest import Pooling
-from model_bundle.cli.command import Command, add_bundle, positive, yes_no
+from model_bundle.cli.command import Command, add_allow_ops, add_bundle, positive, print_allowed, yes_no
 from model_bundle.cli.expected import add_expected_flags
 
 
 def _add_flags(parser: ArgumentParser) -> None:
     add_bundle(parser)
     add_expected_flags(parser, required=True)
+    add_allow_ops(parser)
     add = partial(add_flag, parser)
     add("--layer L", "layer of the reference vectors (default: that of the bundle)")
     add("--pooling", "their pooling (default: that of the bundle)", choices=[p.value for p in Pooling])
@@ -33,7 +34,9 @@ def _run(flags: Namespace) -> int:
     pooling = None if flags.pooling is None else Pooling(flags.pooling)
     asked = choices_of(RequestedSettings, flags, pooling=pooling)
     limits = Tolerance(flags.min_cosine, flags.max_difference)
-    found = compare(ModelBundle.open(flags.bundle), texts, expected, asked, limits, table.columns)
+    bundle = ModelBundle.open(flags.bundle, flags.allow_ops)
+    print_allowed(bundle)
+    found = compare(bundle, texts, expected, asked, limits, table.columns)
     for line in report(found, texts, names):
         print(line, flush=True)
     return 0 if found.is_same else 1

@@ -49,25 +49,45 @@ def add_expected_flags(parser: ArgumentParser, *, required: bool = False) -> Non
     )
 
 
+def old_files(flags: Namespace) -> list[Path]:
+    """Lists the files that these flags name.
+
+    Raises:
+        SettingsError: reference vectors without their texts, or the other way round.
+    """
+    if (flags.expected is None) != (flags.texts is None):
+        raise SettingsError(
+            "--texts and --expected must be given together: reference vectors, and their texts."
+        )
+    return [path for path in (flags.texts, flags.expected) if path is not None]
+
+
 def build_held_to_old(flags: Namespace, build: Callable[[Path], Built]) -> None:
     """Builds to ``--output``; with ``--expected``, only if the bundle reproduces the reference vectors.
 
-    They become golden vectors of the bundle. Prints the builder's notes, and where the bundle is.
+    Prints the builder's notes, and where the bundle is. See ``build_to``.
+    """
+    print_built(build_to(flags.output, flags, build))
+
+
+def print_built(bundle: ModelBundle) -> None:
+    """Prints where a new bundle is, and its digest."""
+    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+
+
+def build_to(output: Path, flags: Namespace, build: Callable[[Path], Built]) -> ModelBundle:
+    """Builds; with ``--expected``, only what reproduces the reference vectors, which become golden vectors.
 
     Args:
-        flags: with those of ``add_expected_flags``, and ``output``.
+        output: the folder to create.
+        flags: with those of ``add_expected_flags``.
         build: builds the bundle in the folder it is given.
 
     Raises:
         SettingsError: reference vectors without their texts, or the other way round.
         GoldenMismatchError: the vectors differ; the report was printed, and nothing was built.
     """
-    if (flags.expected is None) != (flags.texts is None):
-        raise SettingsError(
-            "--texts and --expected must be given together: reference vectors, and their texts."
-        )
-    bundle = _noted(build, flags.output) if flags.expected is None else _build_checked(flags, build)
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    return _build_checked(output, flags, build) if old_files(flags) else _noted(build, output)
 
 
 def _noted(build: Callable[[Path], Built], output: Path) -> ModelBundle:
@@ -77,7 +97,7 @@ def _noted(build: Callable[[Path], Built], output: Path) -> ModelBundle:
     return built.bundle
 
 
-def _build_checked(flags: Namespace, build: Callable[[Path], Built]) -> ModelBundle:
+def _build_checked(output: Path, flags: Namespace, build: Callable[[Path], Built]) -> ModelBundle:
     from model_bundle.base.similarity import Tolerance
     from model_bundle.builders.assemble import check_output
     from model_bundle.builders.reference_vectors import add_reference_vectors
@@ -85,7 +105,6 @@ def _build_checked(flags: Namespace, build: Callable[[Path], Built]) -> ModelBun
     from model_bundle.compare.compare import compare, report
     from model_bundle.compare.read_files import align, read_expected_vectors, read_texts
 
-    output: Path = flags.output
     check_output(output)
     old = read_expected_vectors(flags.expected, flags.expected_layer)
     table = read_texts(flags.texts)
@@ -106,4 +125,4 @@ def _build_checked(flags: Namespace, build: Callable[[Path], Built]) -> ModelBun
         if output.exists():
             output.rmdir()
         adopted.path.replace(output)
-    return ModelBundle(output, adopted.manifest, adopted.digest)
+    return ModelBundle(output, adopted.manifest, adopted.digest, adopted.allowed_ops)

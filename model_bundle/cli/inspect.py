@@ -22,7 +22,7 @@ def _run(flags: Namespace) -> None:
     from model_bundle.bundle.bundle import ModelBundle
     from model_bundle.bundle.describe import describe, page
 
-    bundle = ModelBundle.open(flags.bundle)
+    bundle = ModelBundle.open(flags.bundle, allow_recorded=True)  # nothing is loaded
     if flags.json:
         print(json.dumps(describe(bundle), indent=2, ensure_ascii=False))
         return

@@ -35,7 +35,7 @@ class RawModel:
         self._bundle = bundle
         self._rows = rows
         self._max_tokens = max_tokens
-        self._loaded = load_saved_model(bundle.path, bundle.manifest)
+        self._loaded = load_saved_model(bundle.path, bundle.manifest, bundle.allowed_ops)
         self._numeric = NumericInputs(bundle.manifest.inputs)
         self._inputs: dict[Preparation, TextInput] = {}
 

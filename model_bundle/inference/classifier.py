@@ -62,8 +62,9 @@ class Classifier:
         max_batch_tokens: int | None = None,
         buffer_texts: int = DEFAULT_BUFFER_TEXTS,
         num_threads: int | None = None,
+        allow_ops: tuple[str, ...] = (),
     ) -> None:
-        self.bundle = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle)
+        self.bundle = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle, allow_ops)
         request = EncodeRequest.resolve_classes(
             self.bundle,
             max_tokens=max_tokens,

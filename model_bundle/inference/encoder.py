@@ -67,8 +67,9 @@ class Encoder:
         num_threads: int | None = None,
         stateful: bool = False,
         batch_texts: int = DEFAULT_STATEFUL_BATCH,
+        allow_ops: tuple[str, ...] = (),
     ) -> None:
-        opened = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle)
+        opened = bundle if isinstance(bundle, ModelBundle) else ModelBundle.open(bundle, allow_ops)
         request = EncodeRequest.resolve(
             opened,
             layers=layers,

@@ -10,7 +10,7 @@ import numpy as np
 
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Pooling
-from model_bundle.errors import SettingsError
+from model_bundle.errors import BundleFormatError, SettingsError
 from model_bundle.layers.graph import ALL_LAYERS, BundleGraph, describe
 from model_bundle.layers.inputs import BundleInputs
 from model_bundle.layers.keras_setup import keras, tf
@@ -156,7 +156,17 @@ class BundleEmbedding(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Recreates the layer; its weights are zero until they are loaded."""
+        """Recreates the layer; its weights are zero until they are loaded.
+
+        Raises:
+            BundleFormatError: the file names a bundle instead of containing it; that one is not opened.
+        """
+        if not isinstance(config.get("bundle"), Mapping):
+            raise BundleFormatError(
+                f"The layer {config.get('name', cls.__name__)} names a model bundle by its place, "
+                f"{config.get('bundle')!r}, instead of containing it. This package never saves that: do not "
+                "trust the file. If it is yours, build the model again with that bundle and save it."
+            )
         return cls(**config)
 
     @property

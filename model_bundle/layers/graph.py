@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest
+from model_bundle.bundle.manifest import BundleManifest
 from model_bundle.bundle.packed import pack_bundle, unpack_bundle
 from model_bundle.errors import SettingsError
 from model_bundle.layers.keras_setup import tf
-from model_bundle.runtime.saved_model import import_custom_ops, load_saved_model
+from model_bundle.runtime.saved_model import load_saved_model
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
 ALL_LAYERS = "all"
@@ -39,7 +39,7 @@ class BundleGraph:
             self.manifest: BundleManifest = bundle.manifest
             self.packed = pack_bundle(bundle)
             self.folder = bundle.path
-            self.loaded = load_saved_model(bundle.path, bundle.manifest)
+            self.loaded = load_saved_model(bundle.path, bundle.manifest, bundle.allowed_ops)
         else:
             # Kept as long as the layer: it contains the tokenizer and the vocabularies of tables.
             self.folder = Path(tempfile.mkdtemp(prefix="model-bundle-"))
@@ -104,9 +104,7 @@ class BundleGraph:
 
 def _load_without_weights(folder: Path, manifest: BundleManifest) -> Any:
     """Loads a graph whose weights are loaded later; until then they are zero, not undefined."""
-    import_custom_ops(manifest.custom_ops, manifest.name)
-    options = tf.saved_model.LoadOptions(experimental_skip_checkpoint=True)
-    loaded = tf.saved_model.load(str(folder / SAVED_MODEL_DIR), options=options)
+    loaded = load_saved_model(folder, manifest, has_weights=False)
     for variable in loaded.signatures[manifest.signature].variables:
         variable.assign(tf.zeros(variable.shape, variable.dtype))
     return loaded

@@ -75,7 +75,7 @@ class TensorFlowRuntime:
         self._tf = import_tensorflow(self.parallelism, operation_threads=1)
         self._inputs = bundle.manifest.inputs
         self._pad_id = bundle.manifest.tokenizer.pad_id
-        self._loaded = load_saved_model(bundle.path, bundle.manifest)
+        self._loaded = load_saved_model(bundle.path, bundle.manifest, bundle.allowed_ops)
         self._free_slots = BoundedSemaphore(self.parallelism)
         self._around_calls: Callable[[], AbstractContextManager[None]] = nullcontext
         self._guard = MemoryGuard(self._tf, bundle.manifest.min_batch)
@@ -141,7 +141,7 @@ class TensorFlowRuntime:
                 return frozen.call, None
             except ModelBundleError as error:
                 reason = f"constants were tried: {error}"
-            self._loaded = load_saved_model(bundle.path, bundle.manifest)
+            self._loaded = load_saved_model(bundle.path, bundle.manifest, bundle.allowed_ops)
             concrete = self._trace(bundle)
 
         def on_variables(tensors: Mapping[str, Any]) -> dict[str, Any]:

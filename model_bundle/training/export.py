@@ -106,7 +106,7 @@ def _manifest(trained: Classifier, name: str, digests: Mapping[str, str]) -> Bun
 def _export(trained: Classifier, directory: Path) -> None:
     tf = import_tensorflow()
     base = trained.plan.bundle
-    loaded = load_saved_model(base.path, base.manifest)
+    loaded = load_saved_model(base.path, base.manifest, base.allowed_ops)
     if trained.weights is not None:
         variables = sorted(
             loaded.signatures[base.manifest.signature].variables, key=lambda v: (v.name, str(v.shape))

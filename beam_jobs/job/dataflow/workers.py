@@ -19,7 +19,7 @@ from beam_jobs.errors import UsageError
 from beam_jobs.job.console.console import Console
 from beam_jobs.job.flags.beam import is_in_process
 from beam_jobs.pipeline.build import JobPlan
-from model_bundle.bundle.bundle import ModelBundle
+from beam_jobs.pipeline.settings import EncodeSettings
 
 # AMX, which --precision bfloat16 uses, and 4 GB per vCPU.
 DEFAULT_MACHINE = "c3-standard-4"
@@ -93,7 +93,7 @@ def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, cons
         UsageError: there is no storage that workers share, or the model does not fit into the named machine.
     """
     if options.view_as(StandardOptions).runner.rpartition(".")[2].lower() == "dataflowrunner":
-        settings = fit_workers(bundle_bytes(plan.encode.bundle), options)
+        settings = fit_workers(bundle_bytes(plan.encode), options)
         if settings.num_processes > 1 and plan.encode.num_threads is None:
             plan = replace(plan, encode=replace(plan.encode, num_threads=1))
         apply_settings(settings, options)
@@ -101,9 +101,9 @@ def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, cons
     return share_bundle(plan, flags, options, console)
 
 
-def bundle_bytes(place: str) -> int:
+def bundle_bytes(settings: EncodeSettings) -> int:
     """Returns the total size of a bundle's files in bytes."""
-    return sum(file.size for file in ModelBundle.open(place).manifest.files)
+    return sum(file.size for file in settings.open_bundle().manifest.files)
 
 
 def process_bytes(model_bytes: int, num_threads: int) -> int:

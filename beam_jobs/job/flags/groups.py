@@ -7,6 +7,7 @@ from functools import partial
 
 from beam_jobs.job.flags.modes import add_long_texts, add_rows
 from model_bundle.base.flags import add_flag
+from model_bundle.cli.command import add_allow_ops
 
 
 def add_vectors(group: argparse._ArgumentGroup) -> None:
@@ -74,6 +75,7 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         choices=["float32", "bfloat16"],
         default="float32",
     )
+    add_allow_ops(group)
 
 
 def add_output(group: argparse._ArgumentGroup, folder: str) -> None:

@@ -22,14 +22,13 @@ from beam_jobs.job.forecast.estimate import (
 from beam_jobs.job.forecast.measure import Measurement, measure
 from beam_jobs.job.forecast.prices import DEFAULT_MACHINE_TYPE, find_machine, read_prices
 from beam_jobs.job.forecast.sample import InputSample, sample_input
-from beam_jobs.job.plan import plan_input
+from beam_jobs.job.plan import plan_input, print_allowed
 from beam_jobs.pipeline.read.inspect import InputSummary
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.report.sections import length_bars
 from beam_jobs.store import filesystem
 from beam_jobs.store.filesystem import absolute_path
 from model_bundle.base.machine import cpu_name, num_cores
-from model_bundle.bundle.bundle import ModelBundle
 
 _BAR_CHARACTERS = 40
 _MAX_LINES = 16
@@ -45,6 +44,7 @@ def forecast_job(flags: argparse.Namespace, options: Any, console: Console) -> i
     machine = find_machine(table, flags.forecast_machine_type or DEFAULT_MACHINE_TYPE)
     read, summary, settings = plan_input(flags)
     sample = sample_input(summary, read)
+    print_allowed(settings, console)
     found = measure(settings, sample.documents, summary.kept_schema)
     counts = _count(flags.forecast, read, summary, settings, sample, found)
     here = time_here(counts, found, cpu_name(), num_cores())
@@ -76,7 +76,7 @@ def _count(
     found: Measurement,
 ) -> ForecastCounts:
     """Counts the lengths of the sample, or of the whole input."""
-    bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
+    bundle = settings.open_bundle()
     pace = Pace(settings, found.cells_per_second, from_start=mode == "full" or sample.is_whole)
     counter = LengthCounter(bundle, settings.request, found.max_batch_tokens, pace)
     if mode == "sample":

@@ -17,7 +17,6 @@ from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.rows.make import check_range, check_words, make_rows, schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.shard import parquet_options
-from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.inference.text_encoder import TextEncoder
 from model_bundle.runtime.shared import shared_runtime
 
@@ -64,7 +63,7 @@ def measure(settings: EncodeSettings, documents: Sequence[Document], kept: pa.Sc
     if not usable:
         raise UsageError("The sample of the input has no text, so nothing can be measured.")
     started = time.monotonic()
-    bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
+    bundle = settings.open_bundle()
     runtime = shared_runtime(bundle, settings.request, settings.num_threads)
     load_seconds = time.monotonic() - started
     encoder = TextEncoder(bundle, runtime, settings.max_batch_tokens)

@@ -25,7 +25,6 @@ from beam_jobs.pipeline.rows.cost import READY_KEY, WEIGHTS_KEY, encoded_counts,
 from beam_jobs.pipeline.rows.make import check_range, check_words, make_rows
 from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.base.machine import cpu_name, has_fast_bfloat16
-from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Precision
 from model_bundle.errors import TextTooLongError
 from model_bundle.inference.results import TextFailure
@@ -76,7 +75,7 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     def _load(self) -> TextEncoder:
         """Loads the model for the first text: none is loaded if all rows are reused."""
         settings = self._settings
-        bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
+        bundle = settings.open_bundle()
         runtime = shared_runtime(
             bundle,
             settings.request,

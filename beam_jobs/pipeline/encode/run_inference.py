@@ -9,7 +9,6 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.settings import EncodeSettings
-from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Rows
 from model_bundle.errors import ModelRunError
 from model_bundle.inference.text_encoder import TextEncoder
@@ -53,7 +52,7 @@ class BundleModelHandler(ModelHandler[str, PredictionResult, TextEncoder]):  # t
     def load_model(self) -> TextEncoder:
         """Opens the pinned bundle; the model is shared within the process."""
         settings = self._settings
-        bundle = ModelBundle.open(f"{settings.bundle}@sha256:{settings.bundle_digest}")
+        bundle = settings.open_bundle()
         runtime = shared_runtime(bundle, settings.request, settings.num_threads)
         return TextEncoder(bundle, runtime, settings.max_batch_tokens)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,16 +70,34 @@ def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Ru
         ForbiddenOperationError: its graph could do more than compute.
     """
     check_output(output)
+    with exported_model(place, choices, run) as (source, exported):
+        return build_exported(source, exported, choices, output)
+
+
+@contextmanager
+def exported_model(
+    place: Path, choices: KerasChoices, run: Run = run_task
+) -> Iterator[tuple[KerasSource, Exported]]:
+    """Finds a model and has it loaded elsewhere; what was saved of it goes when the context ends."""
     source = find_source(place)
     with tempfile.TemporaryDirectory(prefix="keras-model-") as scratch:
-        exported = saved_model_of(source, choices.loading, Path(scratch) / "exported", run)
+        folder = Path(scratch) / "exported"
+        yield source, saved_model_of(source, choices.loading, folder, run, choices.allow_ops)
+
+
+def build_exported(source: KerasSource, exported: Exported, choices: KerasChoices, output: Path) -> Built:
+    """Settles and assembles what was exported. See ``build_keras_bundle``."""
+    check_output(output)
+    with tempfile.TemporaryDirectory(prefix="keras-model-") as scratch:
         loaded = load_module(_module(source, exported), choices.allow_ops)
         resolved = resolve_keras(loaded, source.path, choices, Path(scratch))
         bundle = _assemble(source, loaded, resolved, choices, output)
     return Built(bundle, (f"read: {source.title} {source.path}", *exported.notes, *resolved.notes))
 
 
-def saved_model_of(source: KerasSource, choices: LoadChoices, directory: Path, run: Run) -> Exported:
+def saved_model_of(
+    source: KerasSource, choices: LoadChoices, directory: Path, run: Run, allow_ops: Sequence[str] = ()
+) -> Exported:
     """Returns the SavedModel of a source: the source itself, or one saved by the Keras that made it.
 
     Raises:
@@ -87,7 +106,7 @@ def saved_model_of(source: KerasSource, choices: LoadChoices, directory: Path, r
     if source.kind == "saved_model":
         _reject_load_options(source, choices)
         return Exported(source.path)
-    task, generations, notes = plan(source, choices, directory)
+    task, generations, notes = plan(source, choices, directory, allow_ops)
     faults: dict[str, list[str]] = {}
     for generation in generations:
         answer = run(task, generation)

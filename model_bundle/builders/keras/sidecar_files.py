@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
+from model_bundle.builders.licence import licence_files
 from model_bundle.builders.source_folder import SourceFolder, read_json
 from model_bundle.builders.tokenizer import SubwordTokenizer, read_tokenizer
 from model_bundle.errors import SourceError
@@ -52,6 +54,19 @@ def find_sidecar(source: Path, stated: Path | None) -> Sidecar | None:
         if found:
             return _read(found[0], f"found in {found[0]}")
     return None
+
+
+def folders_beside(source: Path) -> list[Path]:
+    """Lists the folders that ``find_beside`` looks through."""
+    return list(source.resolve().parents[:_LEVELS])
+
+
+def files_beside(source: Path) -> list[Path]:
+    """Lists a model, or the files of a checkpoint, and what may be read of that which lies beside it."""
+    here = source.resolve()
+    parts = [] if here.exists() else list(here.parent.glob(f"{escape(here.name)}.*"))
+    beside = [folder for folders in _levels(source) for folder in folders]
+    return [here, *parts, *beside, *(path for path in licence_files(here.parent) if path.is_file())]
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

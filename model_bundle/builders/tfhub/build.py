@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from model_bundle.builders.assemble import (
@@ -16,7 +17,7 @@ from model_bundle.builders.assemble import (
 from model_bundle.builders.deterministic import stabilize_loaded
 from model_bundle.builders.licence import Licence, read_licence
 from model_bundle.builders.source_folder import SourceFolder
-from model_bundle.builders.tfhub.handle import fetched_module
+from model_bundle.builders.tfhub.handle import HubModule, fetched_module
 from model_bundle.builders.tfhub.load import LoadedModule, load_module
 from model_bundle.builders.tfhub.resolve import HubChoices, ResolvedModule, resolve_module
 from model_bundle.bundle.bundle import ModelBundle
@@ -39,14 +40,25 @@ def build_hub_bundle(handle: str, choices: HubChoices, output: Path) -> Built:
         ForbiddenOperationError: its graph could do more than compute.
     """
     check_output(output)
+    with fetched_modules(handle, choices) as modules:
+        return build_fetched(modules, choices, output)
+
+
+@contextmanager
+def fetched_modules(handle: str, choices: HubChoices) -> Iterator[tuple[HubModule, ...]]:
+    """Fetches the module, and the one that ``choices.preprocess`` names; nothing of them is loaded."""
     with ExitStack() as stack:
-        loaded = load_module(stack.enter_context(fetched_module(handle)), choices.allow_ops)
-        helper = None
-        if choices.preprocess is not None:
-            helper = load_module(stack.enter_context(fetched_module(choices.preprocess)), choices.allow_ops)
-        resolved = resolve_module(loaded, helper, choices)
-        bundle = _assemble(loaded, helper, resolved, choices, output)
-    return Built(bundle, resolved.notes)
+        handles = [handle, *([] if choices.preprocess is None else [choices.preprocess])]
+        yield tuple(stack.enter_context(fetched_module(one)) for one in handles)
+
+
+def build_fetched(modules: Sequence[HubModule], choices: HubChoices, output: Path) -> Built:
+    """Builds from modules in local folders. See ``build_hub_bundle``."""
+    check_output(output)
+    loaded, *helpers = [load_module(module, choices.allow_ops) for module in modules]
+    helper = helpers[0] if helpers else None
+    resolved = resolve_module(loaded, helper, choices)
+    return Built(_assemble(loaded, helper, resolved, choices, output), resolved.notes)
 
 
 def _assemble(

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model_bundle.builders.tfhub.load import LoadedModule
+from model_bundle.builders.tfhub.load import LoadedModule, read_source
 from model_bundle.errors import SourceError
+from model_bundle.runtime.saved_model import load_into_session
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
 # The name of a module's ``__call__`` among its signatures.
@@ -119,10 +120,8 @@ def saved_functions(loaded: LoadedModule) -> list[ModuleFunction]:
     Raises:
         SourceError: the graph has such variables and also tables, which cannot become constants.
     """
-    import_tensorflow()
-    from tensorflow.python.saved_model import loader_impl
-
-    graphs = loader_impl.parse_saved_model(str(loaded.module.path)).meta_graphs
+    saved_model = read_source(loaded.module.path)
+    graphs = saved_model.meta_graphs
     serving = [graph for graph in graphs if "serve" in graph.meta_info_def.tags] or list(graphs)
     operations = {node.op for graph in serving for node in graph.graph_def.node}
     if not operations & set(_FIRST_KIND):
@@ -133,19 +132,22 @@ def saved_functions(loaded: LoadedModule) -> list[ModuleFunction]:
             "be saved again together. Export it with resource variables: tf.enable_resource_variables()."
         )
     return [
-        _constant(loaded, serving[0], name, signature)
+        _constant(loaded, saved_model, serving[0], name, signature)
         for name, signature in sorted(serving[0].signature_def.items())
         if signature.method_name != "__saved_model_init_op"
     ]
 
 
-def _constant(loaded: LoadedModule, graph: Any, name: str, signature: Any) -> ModuleFunction:
+def _constant(
+    loaded: LoadedModule, saved_model: Any, graph: Any, name: str, signature: Any
+) -> ModuleFunction:
     """Builds a function from one signature, with its weights as constants."""
     tf = import_tensorflow()
     v1 = tf.compat.v1
     given, made = dict(signature.inputs), dict(signature.outputs)
     with v1.Session(graph=tf.Graph()) as session:
-        v1.saved_model.load(session, list(graph.meta_info_def.tags), str(loaded.module.path))
+        module, tags = loaded.module, list(graph.meta_info_def.tags)
+        load_into_session(session, module.path, saved_model, module.location, loaded.allowed_ops, tags)
         nodes = sorted({info.name.split(":")[0] for info in (*given.values(), *made.values())})
         frozen = v1.graph_util.convert_variables_to_constants(session, session.graph.as_graph_def(), nodes)
     wrapped = v1.wrap_function(lambda: tf.graph_util.import_graph_def(frozen, name=""), [])

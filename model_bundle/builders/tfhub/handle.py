@@ -90,7 +90,7 @@ def _from_web(handle: str, scratch: Path) -> HubModule:
         ) from error
     remedy = f"Delete {place} and {place}.descriptor.txt, and build again to download the module anew."
     path = _copied(place, scratch) if "://" in place else Path(place)
-    if not _is_saved_model(path):
+    if not is_saved_model(path):
         raise SourceError(
             f"The cache folder {place} of {_public(handle)} is incomplete: it contains neither "
             f"{' nor '.join(SAVED_MODEL_FILES)}, but {_listing(path)}. {remedy}"
@@ -127,9 +127,9 @@ def _copy_folder(tf: Any, place: str, target: Path) -> None:
 
 def _saved_model_folder(path: Path, handle: str, unpacked: bool) -> Path:
     """Returns the folder that contains saved_model.pb; in an archive it may be a subfolder."""
-    if _is_saved_model(path):
+    if is_saved_model(path):
         return path
-    below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _is_saved_model(folder)]
+    below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and is_saved_model(folder)]
     if unpacked and len(below) == 1:
         return below[0]
     hint = f" Name one of: {', '.join(map(str, below))}." if below and not unpacked else ""
@@ -139,7 +139,8 @@ def _saved_model_folder(path: Path, handle: str, unpacked: bool) -> Path:
     )
 
 
-def _is_saved_model(path: Path) -> bool:
+def is_saved_model(path: Path) -> bool:
+    """Whether a folder holds a SavedModel."""
     return any((path / name).is_file() for name in SAVED_MODEL_FILES)
 
 

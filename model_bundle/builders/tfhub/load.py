@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model_bundle.base.system_errors import first_line
-from model_bundle.builders.tfhub.handle import HubModule, import_hub
+from model_bundle.builders.tfhub.handle import HubModule
 from model_bundle.bundle.graph_scan.allowed_operations import is_text_op
-from model_bundle.bundle.graph_scan.scan import scan_saved_model
 from model_bundle.errors import SourceError
-from model_bundle.runtime.saved_model import import_custom_ops
+from model_bundle.runtime.saved_model import import_custom_ops, load_source
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
 CustomOps = tuple[Literal["tensorflow_text"], ...]
@@ -52,11 +51,11 @@ def load_module(module: HubModule, allow_ops: Sequence[str] = ()) -> LoadedModul
     except SourceError as error:
         raise SourceError(f"{error} {module.remedy}") from error
     custom_ops = register_ops(saved_model, module.location)
-    allowed_ops = scan_saved_model(saved_model, module.location, allow_ops)
-    tags = _tags(saved_model, module)
-    hub, tf = import_hub(), import_tensorflow()
+    tf = import_tensorflow()
     try:
-        loaded = hub.load(str(module.path), tags=tags)
+        loaded, allowed_ops = load_source(
+            module.path, saved_model, module.location, allow_ops, _tags(saved_model, module)
+        )
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise SourceError(f"{module.path} does not load: {first_line(error)}. {module.remedy}") from error
     return LoadedModule(module, loaded, dict(getattr(loaded, "signatures", {})), custom_ops, allowed_ops)

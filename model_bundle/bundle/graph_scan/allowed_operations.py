@@ -249,12 +249,18 @@ _REFUSED = {
     "dumps its input": "DebugIdentity DebugIdentityV2 DebugIdentityV3 DebugNumericSummaryV2",
     "runs a program that it holds as data": "XlaCallModule MlirPassthroughOp TRTEngineOp",
 }
+_OUTSIDE = ("reads files", "writes files", "reads data sets", "runs Python", "talks to other machines")
 _REASONS = {name: reason for reason, names in _REFUSED.items() for name in names.split()}
 
 
 def is_text_op(name: str) -> bool:
     """Whether an operation is one of tensorflow_text's."""
     return name.startswith(TEXT_PREFIX) or name in TEXT_OPS
+
+
+def reaches_outside(name: str) -> bool:
+    """Whether an operation is known to need files, the network or Python, so that it fails in a sandbox."""
+    return _REASONS.get(name) in _OUTSIDE
 
 
 def why_refused(name: str) -> str:

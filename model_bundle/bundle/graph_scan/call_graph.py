@@ -28,6 +28,7 @@ class CallGraph:
         self._nodes = {node.name: node for node in meta_graph.graph_def.node}
         library = meta_graph.graph_def.library
         self.functions = {function.signature.name: function for function in library.function}
+        self._concrete = meta_graph.object_graph_def.concrete_functions
         self._named = {name: name for name in self.functions}
         self._named |= {g.registered_op_type: g.gradient_func for g in library.registered_gradients}
         self._related: dict[str, set[str]] = defaultdict(set)
@@ -53,6 +54,20 @@ class CallGraph:
             waiting += [*self._related[name], *self._named_in(function.attr.values())]
             waiting += self._called(places[name])
         return places
+
+    def everything(self) -> Places:
+        """Returns all nodes there are, whether anything runs them or not."""
+        functions = {name: list(function.node_def) for name, function in self.functions.items()}
+        return {GRAPH: list(self._nodes.values()), **functions}
+
+    def bound_object(self, function: Any, position: int) -> int | None:
+        """Returns the number of the object that an argument is bound to; None where it is not bound."""
+        name = function.signature.name
+        if name not in self._concrete:
+            return None
+        bound = self._concrete[name].bound_inputs
+        index = position - (len(function.signature.input_arg) - len(bound))
+        return bound[index] if 0 <= index < len(bound) else None
 
     def called_by(self, node: Any) -> set[str]:
         """Returns the functions that a node may call: in any attribute, at any depth, or as its operation."""

@@ -20,6 +20,7 @@ OTHER_NAMES = ("saved_model.pbtxt", "saved_model.cpb")
 
 _PACKAGE = "model_bundle_reading"
 _ONEOFS = {"AttrValue": "value", "SavedObject": "kind"}
+_BESIDE_THE_ONEOF = ("registered_name",)
 # One line per field: name, number, type, and whether it is repeated or a map from strings.
 _MESSAGES = {
     "SavedModel": "meta_graphs 2 MetaGraphDef *",
@@ -37,6 +38,7 @@ _MESSAGES = {
         attr 5 AttrValue map""",
     "AttrValue": """list 1 ListValue
         s 2 bytes
+        type 6 DataType
         func 10 NameAttrList""",
     "ListValue": """s 2 bytes *
         func 9 NameAttrList *""",
@@ -81,12 +83,12 @@ _MESSAGES = {
         concrete_functions 2 SavedConcreteFunction map""",
     # All kinds: if a message sets two, the last one counts.
     "SavedObject": """children 1 ObjectReference *
-        saveable_objects 11 SaveableObject map
         user_object 4 Unread
         asset 5 SavedAsset
         function 6 SavedFunction
         variable 7 Unread
         bare_concrete_function 8 SavedBareConcreteFunction
+        registered_name 13 string
         constant 9 Unread
         resource 10 Unread
         captured_tensor 12 Unread""",
@@ -96,10 +98,10 @@ _MESSAGES = {
     "SavedFunction": "concrete_functions 1 string *",
     "SavedBareConcreteFunction": "concrete_function_name 1 string",
     "SavedConcreteFunction": "bound_inputs 2 int32 *",
-    "SaveableObject": """save_function 2 int32
-        restore_function 3 int32""",
 }
 _Field = descriptor_pb2.FieldDescriptorProto
+# Its values are TensorFlow's; only their numbers are compared.
+_TYPE = "DataType"
 _SCALARS = {"string": _Field.TYPE_STRING, "bytes": _Field.TYPE_BYTES, "int32": _Field.TYPE_INT32}
 
 
@@ -138,6 +140,7 @@ def message_class(name: str) -> Any:
 def _pool() -> descriptor_pool.DescriptorPool:
     """Declares the messages in a separate pool, so that TensorFlow's can be loaded too."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{_PACKAGE}.proto", package=_PACKAGE, syntax="proto3")
+    file.enum_type.add(name=_TYPE).value.add(name="DT_INVALID", number=0)
     for name, fields in _MESSAGES.items():
         declared = file.message_type.add(name=name)
         if name in _ONEOFS:
@@ -153,7 +156,7 @@ def _add_field(declared: Any, name: str, number: str, kind: str, many: str = "")
     field = declared.field.add(name=name, number=int(number), label=_Field.LABEL_OPTIONAL)
     if many:
         field.label = _Field.LABEL_REPEATED
-    elif declared.oneof_decl:
+    elif declared.oneof_decl and name not in _BESIDE_THE_ONEOF:
         field.oneof_index = 0
     if many == "map":
         entry = declared.nested_type.add(name=_entry_name(name))
@@ -163,6 +166,8 @@ def _add_field(declared: Any, name: str, number: str, kind: str, many: str = "")
         kind = f"{declared.name}.{entry.name}"
     if kind in _SCALARS:
         field.type = _SCALARS[kind]
+    elif kind == _TYPE:
+        field.type, field.type_name = _Field.TYPE_ENUM, f".{_PACKAGE}.{kind}"
     else:
         field.type, field.type_name = _Field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
 

@@ -46,7 +46,7 @@ def find_roots(meta_graph: Any) -> dict[Purpose, Roots]:
 
     Args:
         meta_graph: a MetaGraphDef. In TF2's format each function of the saved object counts as callable,
-            initialisers included, except those that only checkpoints use.
+            initialisers and what saves or restores its parts included.
     """
     roots: dict[Purpose, Roots] = defaultdict(Roots)
     for name, signature in meta_graph.signature_def.items():
@@ -102,20 +102,12 @@ def _initializers(collections: Any) -> Iterator[str]:
 
 
 def _add_functions(roots: dict[Purpose, Roots], objects: Any) -> None:
-    offered = {reference.node_id for node in objects.nodes for reference in node.children}
-    savers = [saver for node in objects.nodes for saver in node.saveable_objects.values()]
-    restoring = set(_functions(objects, (saver.restore_function for saver in savers), offered))
-    saving = set(_functions(objects, (saver.save_function for saver in savers), offered))
-    roots[Purpose.RESTORE].functions |= restoring
-    roots[Purpose.SAVE].functions |= saving
-    roots[Purpose.RUN].functions |= set(objects.concrete_functions) - restoring - saving
-    roots[Purpose.RUN].functions |= set(_functions(objects, offered, set()))
+    """Adds every function of the saved object, those that save and restore its parts included.
 
-
-def _functions(objects: Any, numbers: Iterable[int], leave_out: set[int]) -> Iterator[str]:
-    """Yields the functions of objects, by node number."""
-    for number in set(numbers) - leave_out:
-        if 0 <= number < len(objects.nodes):
-            node = objects.nodes[number]
-            yield from node.function.concrete_functions
-            yield from filter(None, [node.bare_concrete_function.concrete_function_name])
+    TensorFlow's loader calls both kinds while it loads (the saving ones for the names of their tensors), and
+    reads the checkpoint itself; so none of them needs more than what computes.
+    """
+    roots[Purpose.RUN].functions |= set(objects.concrete_functions)
+    for node in objects.nodes:
+        roots[Purpose.RUN].functions |= set(node.function.concrete_functions)
+        roots[Purpose.RUN].functions |= {node.bare_concrete_function.concrete_function_name} - {""}

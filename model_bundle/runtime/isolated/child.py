@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -47,11 +48,15 @@ def load_runtime(bundle: ModelBundle, request: EncodeRequest, num_threads: int |
 
 
 def _loaded(
-    load: Any, bundle: str, request: EncodeRequest, num_threads: int | None, measures: bool
+    load: Any,
+    bundle: tuple[str, Sequence[str]],
+    request: EncodeRequest,
+    num_threads: int | None,
+    measures: bool,
 ) -> tuple[Runtime | None, tuple[Any, ...]]:
     """Returns the model, and the reply: ``("ready", facts…)`` or ``("failed", kind, message)``."""
     try:
-        opened = ModelBundle.open(bundle)
+        opened = ModelBundle.open(*bundle)
         runtime: Runtime = load(opened, request, num_threads)
         batch_tokens = calibrated_batch_tokens(opened, runtime) if measures else None
     except Exception as error:

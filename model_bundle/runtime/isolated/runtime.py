@@ -59,7 +59,8 @@ class IsolatedRuntime:
         self.request = request
         self.parallelism = num_threads or num_cores()
         self.num_restarts = 0
-        self._wanted = (load, f"{bundle.path}@sha256:{bundle.digest}", request, num_threads)
+        place = f"{bundle.path}@sha256:{bundle.digest}"
+        self._wanted = (load, (place, bundle.allowed_ops), request, num_threads)
         self._gate = MemoryGate()
         self._own = threading.local()
         self._crashes_in_a_row = 0

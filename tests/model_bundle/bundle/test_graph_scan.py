@@ -106,11 +106,21 @@ def test_an_operation_allowed_by_name_is_recorded_and_opens(
     assert "WriteFile writes files" in capsys.readouterr().err
     assert main([*command, "--allow_ops", "WriteFile,ReadFile"]) == 0
     # Only what it has: nothing that a later, exchanged graph could use.
-    assert ModelBundle.open(tmp_path / "bundle").manifest.allowed_ops == ("WriteFile",)
-    assert main(["verify", str(tmp_path / "bundle")]) == 0
-    assert "the graph may use WriteFile, allowed by name" in capsys.readouterr().out
-    assert main(["inspect", str(tmp_path / "bundle")]) == 0
+    bundle = str(tmp_path / "bundle")
+    opened = ModelBundle.open(bundle, allow_recorded=True)
+    assert opened.manifest.allowed_ops == opened.allowed_ops == ("WriteFile",)
+    assert main(["inspect", bundle]) == 0
     assert "WriteFile" in capsys.readouterr().out
+    # What it says of itself counts for nothing; whoever opens it decides, by name or by its digest.
+    (tmp_path / "written").unlink()
+    assert main(["verify", bundle]) == 2
+    assert "WriteFile writes files" in capsys.readouterr().err
+    for command in ([bundle, "--allow_ops", "WriteFile"], [f"{bundle}@sha256:{opened.digest}"]):
+        assert not (tmp_path / "written").exists()
+        assert main(["verify", *command]) == 0
+        said = capsys.readouterr().out
+        assert said.index("graph: may use WriteFile, as you allowed") < said.index("ok  signatures")
+        (tmp_path / "written").unlink()
 
 
 @pytest.mark.parametrize("text", ["", "Read File", "ReadFile,,PyFunc", "--force"])

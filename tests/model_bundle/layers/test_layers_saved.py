@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -168,6 +169,31 @@ def test_what_is_not_whole_is_refused(saved: Path, tmp_path: Path) -> None:
         with pytest.raises(BundleIntegrityError, match=message):
             unpack_bundle(_with_file(packed, name), tmp_path, "it")
     assert not (tmp_path.parent / "evil").exists()
+
+
+@pytest.mark.parametrize("place", ["bundle", "gs://bucket/bundle", "bert-mini"])
+def test_a_file_that_names_a_bundle_instead_of_containing_it_opens_none(
+    saved: Path, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle by its place would be opened with what it allows itself, before anything is checked."""
+    opened: list[object] = []
+    monkeypatch.setattr(ModelBundle, "open", lambda *arguments: opened.append(arguments))
+    with (
+        zipfile.ZipFile(saved / "model.keras") as source,
+        zipfile.ZipFile(tmp_path / "m.keras", "w") as target,
+    ):
+        for entry in source.infolist():
+            data = source.read(entry)
+            if entry.filename == "config.json":
+                config = json.loads(data)
+                for layer in config["config"]["layers"]:
+                    if "BundleEmbedding" in layer["class_name"]:
+                        layer["config"]["bundle"] = place
+                data = json.dumps(config).encode()
+            target.writestr(entry.filename, data)
+    with pytest.raises((BundleFormatError, TypeError), match=f"names a model bundle by its place, '{place}'"):
+        keras.saving.load_model(tmp_path / "m.keras")
+    assert opened == []
 
 
 def _with_file(packed: str, name: str) -> str:

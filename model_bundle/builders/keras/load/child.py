@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +57,7 @@ class LoadTask:
     allow_code: bool
     stand_ins: bool
     output: str
+    allow_ops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ class LoadAnswer:
 
     notes: tuple[str, ...] = ()
     fault: str | None = None
+
+
+def load_in_child(task: LoadTask, legacy: bool) -> dict[str, Any]:
+    """Does a task in a process that has done nothing yet, and returns the fields of the answer."""
+    start_keras(legacy)
+    return asdict(export_keras(task))
 
 
 def start_keras(legacy: bool) -> None:
@@ -105,7 +112,7 @@ def _cause(error: Exception) -> str:
 
 
 def _export(task: LoadTask) -> tuple[str, ...]:
-    redirect_handles(task.hub_handles)
+    redirect_handles(task.hub_handles, task.allow_ops)
     if OWN_PREFIX in task.config:
         # Importing the layers registers them with Keras.
         import_module("model_bundle.layers")

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from model_bundle.builders.tfhub.handle import SAVED_MODEL_FILES, cache_folder, import_hub
+from model_bundle.builders.tfhub.load import read_source
+from model_bundle.bundle.graph_scan.scan import scan_saved_model
 from model_bundle.errors import SourceError
 
 _REMEDY = "Run the command where the module can be imported, or set PYTHONPATH."
@@ -47,32 +49,47 @@ def load_object(place: str, flag: str) -> Any:
     return value
 
 
-def redirect_handles(folders: Mapping[str, str]) -> None:
-    """Lets tensorflow_hub find modules by handle in folders or its cache, never on the network."""
-    import_hub().registry.resolver.add_implementation(Redirect(folders))
+def redirect_handles(folders: Mapping[str, str], allow_ops: Sequence[str] = ()) -> None:
+    """Lets tensorflow_hub find modules by handle in folders or its cache, offline; all are scanned."""
+    import_hub().registry.resolver.add_implementation(Redirect(folders, allow_ops))
 
 
 class Redirect:
-    """A resolver for tensorflow_hub. A query or final slash of a handle is ignored."""
+    """A resolver for tensorflow_hub. A query or final slash of a handle is ignored.
 
-    def __init__(self, folders: Mapping[str, str]) -> None:
+    Args:
+        folders: by the handle of a module.
+        allow_ops: operations that a module's graph may use although they reach beyond it.
+    """
+
+    def __init__(self, folders: Mapping[str, str], allow_ops: Sequence[str] = ()) -> None:
         self._folders = {_bare(handle): folder for handle, folder in folders.items()}
+        self._allow_ops = allow_ops
 
     def is_supported(self, handle: str) -> bool:
-        """Whether it handles this: one with a given folder, or any that would be downloaded."""
-        return _bare(handle) in self._folders or "://" in handle
+        """Whether it handles this: every handle, plain paths included, so that all are scanned."""
+        del handle
+        return True
 
     def __call__(self, handle: str) -> str:
-        """Returns the folder of a module.
+        """Returns the folder of a module, once its graph has been scanned.
 
         Raises:
-            SourceError: it has no given folder and is not in the cache.
+            SourceError: it has no given folder and is not in the cache, or holds no SavedModel.
+            ForbiddenOperationError: its graph could do more than compute.
         """
+        folder = self._find(handle)
+        scan_saved_model(read_source(Path(folder)), f"The TF-Hub module {handle}", self._allow_ops)
+        return folder
+
+    def _find(self, handle: str) -> str:
         cached = Path(cache_folder(handle))
         if _bare(handle) in self._folders:
             return self._folders[_bare(handle)]
         if any((cached / name).is_file() for name in SAVED_MODEL_FILES):
             return str(cached)
+        if "://" not in handle and Path(handle).is_dir():
+            return handle
         raise SourceError(
             f"The model loads {handle} from TF-Hub, which is not downloaded here. Name its folder: "
             f"--hub_handle {handle}=DIR (looked for it in tensorflow_hub's cache: {cached})"

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from multiprocessing import get_context
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
-from model_bundle.builders.keras.load.child import (
-    LoadAnswer,
-    LoadTask,
-    export_keras,
-    lambda_name,
-    start_keras,
-)
+from model_bundle.base.confined import run_confined
+from model_bundle.base.sandbox import Limits
+from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask, lambda_name, load_in_child
 from model_bundle.builders.keras.load.config import (
     ModelConfig,
     check_code,
@@ -33,32 +26,41 @@ from model_bundle.builders.keras.load.transformers import STAND_INS
 from model_bundle.builders.keras.options import LoadChoices
 from model_bundle.builders.keras.packed_bundle import OWN_LAYERS
 from model_bundle.builders.keras.source import KerasSource, kind_of
-from model_bundle.errors import SourceError
+from model_bundle.builders.tfhub.handle import cache_folder, is_saved_model
+from model_bundle.bundle.graph_scan.allowed_operations import reaches_outside
+from model_bundle.errors import ModelCrashError, SourceError
 
 Generation = Literal[2, 3]
 _HUB_LAYER = "KerasLayer"
-
-
-@contextmanager
-def keras_process(generation: Generation) -> Iterator[Executor]:
-    """Starts a process in which ``tf.keras`` is Keras 2 or 3."""
-    with ProcessPoolExecutor(
-        1, mp_context=get_context("spawn"), initializer=start_keras, initargs=(generation == 2,)
-    ) as process:
-        yield process
+HUB_OBJECT = f"tensorflow_hub:{_HUB_LAYER}"
 
 
 def run_task(task: LoadTask, generation: Generation) -> LoadAnswer:
-    """Loads a model in a separate process."""
-    with keras_process(generation) as process:
-        try:
-            return process.submit(export_keras, task).result()
-        except BrokenProcessPool:
-            return LoadAnswer(fault="the loading process died: it crashed, or ran out of memory")
+    """Loads a model in a confined process of its own, in which ``tf.keras`` is Keras 2 or Keras 3."""
+    limits = None if any(map(reaches_outside, task.allow_ops)) else _limits(task)
+    try:
+        answer = run_confined(limits, load_in_child, task, generation == 2)
+    except ModelCrashError as error:
+        return LoadAnswer(fault=str(error))
+    return LoadAnswer(tuple(map(str, answer["notes"])), answer["fault"])
+
+
+def _limits(task: LoadTask) -> Limits:
+    """Lets the process read what the task names; where the user's own code runs in it, all it may need."""
+    own_code = [name for name in task.custom_objects if name != HUB_OBJECT]
+    if own_code or task.lambdas or task.factory:
+        return Limits(Path(task.output).parent, readable=None)
+    places = [Path(task.path), *([] if task.weights is None else [Path(task.weights)])]
+    # The prefix of a checkpoint is no file: its parts are.
+    files = [part for place in places for part in place.parent.glob(f"{escape(place.name)}*")]
+    handles = hub_handles(ModelConfig(json.loads(task.config), None, ""))
+    named = [Path(handle) for handle in handles if is_saved_model(Path(handle))]
+    modules = [*map(Path, task.hub_handles.values()), *map(Path, map(cache_folder, handles)), *named]
+    return Limits(Path(task.output).parent, (*files, *modules))
 
 
 def plan(
-    source: KerasSource, choices: LoadChoices, output: Path
+    source: KerasSource, choices: LoadChoices, output: Path, allow_ops: Sequence[str] = ()
 ) -> tuple[LoadTask, tuple[Generation, ...], tuple[str, ...]]:
     """Decides how a file is loaded, from its content.
 
@@ -69,7 +71,8 @@ def plan(
         SourceError: the file contains code that was not allowed, or something is missing for loading.
     """
     if choices.model_factory is not None or source.kind in ("h5_weights", "checkpoint"):
-        return _factory_plan(source, choices, output)
+        made, both, nothing = _factory_plan(source, choices, output)
+        return replace(made, allow_ops=tuple(allow_ops)), both, nothing
     config = read_config(source)
     stand_ins = _check_transformers(config, source)
     objects = _objects(config, choices)
@@ -90,6 +93,7 @@ def plan(
         allow_code=choices.allow_code,
         stand_ins=stand_ins,
         output=str(output),
+        allow_ops=tuple(allow_ops),
     )
     generations: tuple[Generation, ...] = (
         (3,) if config.is_keras_3 else (2, 3) if source.kind == "h5_model" else (2,)
@@ -159,7 +163,7 @@ def _objects(config: ModelConfig, choices: LoadChoices) -> tuple[str, ...]:
     named = object_names(choices.custom_objects)
     if _HUB_LAYER in named or not hub_handles(config):
         return choices.custom_objects
-    return (*choices.custom_objects, f"tensorflow_hub:{_HUB_LAYER}")
+    return (*choices.custom_objects, HUB_OBJECT)
 
 
 def _check_transformers(config: ModelConfig, source: KerasSource) -> bool:

@@ -16,11 +16,12 @@ import tensorflow as tf
 
 from model_bundle.builders.keras.build import build_keras_bundle, saved_model_of
 from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask, export_keras
-from model_bundle.builders.keras.load.parent import Generation, keras_process, run_task
+from model_bundle.builders.keras.load.parent import Generation, run_task
 from model_bundle.builders.keras.options import KerasChoices, LoadChoices
 from model_bundle.builders.keras.source import find_source
 from model_bundle.errors import SourceError
 from tests.conftest import shared_path
+from tests.support.models.keras_processes import keras_process
 from tests.support.models.legacy import (
     DEV,
     Artefact,

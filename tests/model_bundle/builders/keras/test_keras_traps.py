@@ -17,7 +17,7 @@ import tensorflow as tf
 from model_bundle.builders.keras.build import build_keras_bundle, saved_model_of
 from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask, export_keras
 from model_bundle.builders.keras.load.custom_objects import Redirect
-from model_bundle.builders.keras.load.parent import Generation, keras_process
+from model_bundle.builders.keras.load.parent import Generation
 from model_bundle.builders.keras.options import KerasChoices, LoadChoices
 from model_bundle.builders.keras.source import find_source
 from model_bundle.builders.tfhub.handle import cache_folder
@@ -25,6 +25,7 @@ from model_bundle.errors import SourceError
 from model_bundle.inference.encoder import Encoder
 from tests.support.models.hub_modules import save_signatures
 from tests.support.models.keras_artefacts import NUMBERS, TEXTS, make_all, make_keras_3
+from tests.support.models.keras_processes import keras_process
 
 HERE, OBJECTS = "tests.support.models.keras_artefacts:", "tests.support.models.legacy_objects:"
 Load = Callable[..., tuple[np.ndarray, tuple[str, ...]]]
@@ -224,7 +225,7 @@ def test_a_module_in_the_cache_is_found(tmp_path: Path, monkeypatch: pytest.Monk
     cached.mkdir()
     (cached / "saved_model.pb").touch()
     assert resolver(handle) == str(cached)
-    assert not resolver.is_supported("/a/folder")
+    assert resolver.is_supported("/a/folder")  # what is loaded from a plain path is scanned, too
 
 
 def test_bytes_tell_what_a_file_is_not_its_name(kerases: Kerases, tmp_path: Path) -> None:

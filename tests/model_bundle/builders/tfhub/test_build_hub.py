@@ -93,7 +93,7 @@ def test_the_older_toy_through_the_command_and_a_job(
     module, bundle = shared_path("fixtures/tf1_hub_toy_elmo"), tmp_path / "bundle"
     assert main(["build", "hub", str(module), "--output", str(bundle)]) == 0
     assert "uses tokens(sequence_len: int32[?], tokens: string[?, ?])" in capsys.readouterr().out
-    assert len(list(verify(bundle))) == 6
+    assert len(list(verify(bundle))) == 7
     source = write_texts(tmp_path / "texts.jsonl", [*TEXTS, "", " "])
     run = run_job(tmp_path / "out", bundle, "--input", source, "--id_column", "id", "--layer", "elmo")
     assert run.exit_code == 0, run.stderr
