@@ -20,12 +20,13 @@ from model_bundle.builders.keras.load.child import (
     lambda_name,
     start_keras,
 )
+from model_bundle.builders.keras.load.code_check import find_code, name_own, without_training
 from model_bundle.builders.keras.load.config import (
     ModelConfig,
-    check_code,
     hub_handles,
     read_config,
     reject_code,
+    reject_files,
     transformers_layers,
 )
 from model_bundle.builders.keras.load.custom_objects import object_names
@@ -73,11 +74,13 @@ def plan(
     config = read_config(source)
     stand_ins = _check_transformers(config, source)
     objects = _objects(config, choices)
-    names = (*object_names(objects), *STAND_INS, *OWN_LAYERS)
-    config = replace(config, config=_with_functions(config.config, choices.lambdas))
-    code = check_code(config, names)
+    names = (*object_names(objects), *STAND_INS, *OWN_LAYERS, *map(lambda_name, choices.lambdas))
+    config = replace(config, config=_with_functions(without_training(config.config), choices.lambdas))
+    reject_files(config)
+    code = find_code(config.config, names)
     if not choices.allow_code:
         reject_code(config, code)
+        config = replace(config, config=name_own(config.config, names))
     task = LoadTask(
         kind={"keras_zip": "zip", "h5_model": "h5", "architecture": "json"}[source.kind],  # type: ignore[arg-type]
         path=str(source.path),
