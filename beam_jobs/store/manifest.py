@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from beam_jobs.errors import JobError
+from model_bundle.base.untrusted_json import JsonError, parse_json
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -146,11 +147,11 @@ class RunManifest(_Part):
             JobError: the data is not a run manifest, or its version is unknown.
         """
         try:
-            raw = json.loads(data)
+            raw = parse_json(data)
             version = raw.get("format_version") if isinstance(raw, dict) else None
             if version == FORMAT_VERSION:
                 return cls.model_validate(raw)
-        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+        except (JsonError, ValidationError) as error:
             raise JobError(f"{where} is not a run manifest: {error}") from error
         raise JobError(
             f"{where} has format version {version!r}; this release reads version {FORMAT_VERSION}."

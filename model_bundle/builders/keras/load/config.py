@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from model_bundle.base.untrusted_json import JsonError, parse_json
+from model_bundle.base.zips import open_zip
 from model_bundle.builders.keras.load.code_check import find_files, objects_in
 from model_bundle.builders.keras.source import KerasSource, read_architecture
 from model_bundle.builders.weights.h5 import open_attributes
@@ -49,9 +50,9 @@ def read_config(source: KerasSource) -> ModelConfig:
     """
     where = str(source.path)
     if source.kind == "keras_zip":
-        _check_names(source.path)
-        content = _zip_json(source.path, "config.json")
-        metadata = _zip_json(source.path, "metadata.json")
+        with open_zip(source.path, where) as archive:
+            content = _zip_json(archive, "config.json", where)
+            metadata = _zip_json(archive, "metadata.json", where)
         return ModelConfig(content, _text(metadata.get("keras_version")), where)
     if source.kind == "h5_model":
         attributes = open_attributes(source.path)
@@ -112,29 +113,15 @@ def hub_handles(config: ModelConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(handle for handle in found if isinstance(handle, str)))
 
 
-def _check_names(path: Path) -> None:
-    """Rejects entries that point outside the zip."""
+def _zip_json(archive: zipfile.ZipFile, name: str, where: str) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            outside = [name for name in archive.namelist() if name.startswith("/") or ".." in name.split("/")]
-    except zipfile.BadZipFile as error:
-        raise SourceError(f"{path} is an incomplete zip file ({error}). Copy it again.") from error
-    if outside:
-        raise SourceError(
-            f"{path} has entries that point outside it: {', '.join(outside[:4])}. It is not a Keras model."
-        )
-
-
-def _zip_json(path: Path, name: str) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo(name).file_size > _MAX_CONFIG_BYTES:
-                raise SourceError(f"{path}: {name} is too large for a model's configuration.")
-            content = json.loads(archive.read(name))
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise SourceError(f"{path} is a zip, no Keras model: {name} cannot be read ({error}).") from error
+        if archive.getinfo(name).file_size > _MAX_CONFIG_BYTES:
+            raise SourceError(f"{where}: {name} is too large for a model's configuration.")
+        content = parse_json(archive.read(name))
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, JsonError) as error:
+        raise SourceError(f"{where} is a zip, no Keras model: {name} cannot be read ({error}).") from error
     if not isinstance(content, dict):
-        raise SourceError(f"{path}: {name} contains a {type(content).__name__}, expected an object.")
+        raise SourceError(f"{where}: {name} contains a {type(content).__name__}, expected an object.")
     return content
 
 

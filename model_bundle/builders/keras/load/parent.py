@@ -33,7 +33,7 @@ from model_bundle.builders.keras.load.custom_objects import object_names
 from model_bundle.builders.keras.load.transformers import STAND_INS
 from model_bundle.builders.keras.options import LoadChoices
 from model_bundle.builders.keras.packed_bundle import OWN_LAYERS
-from model_bundle.builders.keras.source import KerasSource, kind_of
+from model_bundle.builders.keras.source import KerasSource, check_parts, kind_of
 from model_bundle.errors import SourceError
 
 Generation = Literal[2, 3]
@@ -152,6 +152,7 @@ def _weights(source: KerasSource, choices: LoadChoices) -> str | None:
         if kind_of(path) in ("h5_weights", "checkpoint")
     ]
     if len(found) == 1:
+        check_parts(source.path.parent, found[0])
         return str(found[0])
     listed = "".join(f"\n  --weights {path}" for path in found) or "; there are none next to it."
     raise SourceError(f"{source.path} is an architecture; name its weights{listed}")
