@@ -16,6 +16,7 @@ from beam_jobs.errors import UsageError
 from beam_jobs.runs.listing import RunEntry, list_runs
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import FAILED_NAME, MANIFEST_NAME, RunManifest
+from model_bundle.base.printable import show
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def delete(flags: Namespace, stream: TextIO) -> int:
     """Prints which runs can be deleted and deletes them after confirmation."""
     runs = list_runs(flags.place)
     plan = plan_deletion(runs, flags.keep, timedelta(hours=flags.min_age_hours))
-    print("\n".join(_plan_lines(plan)), file=stream, flush=True)
+    show("\n".join(_plan_lines(plan)), stream)
     if flags.print_only or not plan.deleted:
         return 0
     if not flags.yes and not _is_confirmed(plan, stream):
@@ -108,7 +109,7 @@ def delete(flags: Namespace, stream: TextIO) -> int:
         return 0
     for run in plan.deleted:
         delete_run(run)
-        print(f"deleted {run.folder}", file=stream, flush=True)
+        show(f"deleted {run.folder}", stream)
     return 0
 
 

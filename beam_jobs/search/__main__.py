@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from beam_jobs.base.command import Parser
 from beam_jobs.errors import UsageError
 from model_bundle.base.command import run_command
+from model_bundle.base.printable import show
 
 if TYPE_CHECKING:
     from beam_jobs.search.searcher import Searcher
@@ -128,9 +129,9 @@ def _answer(searcher: Searcher, queries: list[str], flags: Namespace, stream: Te
     """Answers queries in one pass; one that fails does not end the others."""
     answers, errors = searcher.answer(queries)
     for answer in answers:
-        print(answer.as_json() if flags.format == "json" else answer.as_text(), file=stream, flush=True)
+        show(answer.as_json() if flags.format == "json" else answer.as_text(), stream)
     for error in errors:
-        print(f"error: {error}", file=sys.stderr)
+        show(f"error: {error}", sys.stderr)
     return 2 if errors else 0
 
 

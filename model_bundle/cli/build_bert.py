@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from model_bundle.base.printable import show
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import Command, add_labels_of_bundle, add_output, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
@@ -88,9 +89,9 @@ def _run(flags: Namespace) -> None:
     )
     read = read_bert_source(flags.source, options)
     for note in read.notes:
-        print(note, flush=True)
+        show(note)
     bundle = build_held_to_old(flags, lambda output: build_encoder_bundle(read.source, output))
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    show(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 
 BUILD_BERT = Command(

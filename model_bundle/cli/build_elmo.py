@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
+from model_bundle.base.printable import show
 from model_bundle.cli.command import Command, add_labels_of_bundle, add_output
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 
@@ -72,7 +73,7 @@ def _run(flags: Namespace) -> None:
     bundle = build_held_to_old(
         flags, lambda output: build_elmo_bundle(flags.options, flags.weights, choices, output)
     )
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    show(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 
 BUILD_ELMO = Command(

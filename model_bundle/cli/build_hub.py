@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from model_bundle.base.printable import show
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import (
     Command,
@@ -80,11 +81,11 @@ def _run(flags: Namespace) -> None:
     def build(output: Path) -> ModelBundle:
         built = build_hub_bundle(flags.module, choices, output)
         for note in built.notes:
-            print(note)
+            show(note)
         return built.bundle
 
     bundle = build_held_to_old(flags, build)
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    show(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 
 BUILD_HUB = Command(

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import get_args
 
+from model_bundle.base.printable import show
 from model_bundle.builders.keras.input_roles import Role
 from model_bundle.builders.keras.options import expand_columns
 from model_bundle.bundle.manifest import Pooling
@@ -182,11 +183,11 @@ def _run(flags: Namespace) -> None:
     def build(output: Path) -> ModelBundle:
         built = build_keras_bundle(Path(flags.source), choices, output)
         for note in built.notes:
-            print(note)
+            show(note)
         return built.bundle
 
     bundle = build_held_to_old(flags, build)
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    show(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from model_bundle.base.printable import show
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import Command, add_bundle, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags
@@ -47,7 +48,7 @@ def _run(flags: Namespace) -> int:
     limits = Tolerance(flags.min_cosine, flags.max_difference)
     found = compare(ModelBundle.open(flags.bundle), texts, expected, asked, limits, table.columns)
     for line in report(found, texts, names):
-        print(line, flush=True)
+        show(line)
     return 0 if found.is_same else 1
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model_bundle.base.printable import show
 from model_bundle.errors import GoldenMismatchError, SettingsError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
         built = build(Path(folder) / output.name)
         found = compare(built, texts, expected, tolerance=limits, columns=table.columns)
         for line in report(found, texts, names):
-            print(line, flush=True)
+            show(line)
         if not found.is_same:
             raise GoldenMismatchError(
                 "The model does not reproduce the vectors of --expected, see above; nothing was built. Build "

@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 
+from model_bundle.base.printable import show
 from model_bundle.cli.command import Command, add_bundle
 
 # A pipe has no width; this fits a digest and its name.
@@ -23,7 +24,7 @@ def _run(flags: Namespace) -> None:
 
     bundle = ModelBundle.open(flags.bundle)
     if flags.json:
-        print(json.dumps(describe(bundle), indent=2, ensure_ascii=False))
+        show(json.dumps(describe(bundle), indent=2, ensure_ascii=False))
         return
     from rich.console import Console
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from model_bundle.base.printable import show
 from model_bundle.cli.command import Command, add_bundle
 
 
@@ -11,7 +12,7 @@ def _run(flags: Namespace) -> None:
     from model_bundle.inference.verify import verify
 
     for line in verify(flags.bundle):
-        print(f"ok  {line}", flush=True)
+        show(f"ok  {line}")
 
 
 VERIFY = Command(

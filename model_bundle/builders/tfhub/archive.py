@@ -62,8 +62,8 @@ def unpack(archive: Path, folder: Path) -> Path:
         total = 0
         for member in members(archive):
             total += member.size
-            _check_total(total, archive)
             _check_space(member, folder, archive)
+            _check_total(total, archive)
             _write(member, folder, archive)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise SourceError(f"{archive} is damaged or incomplete ({error}). Download it again.") from error
