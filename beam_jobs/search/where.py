@@ -35,7 +35,10 @@ class Condition:
         self._sql = sql
         vectors = vector_columns(schema)
         readable = [f for f in schema if f.name not in vectors and not pa.types.is_float16(f.type)]
-        self.columns = tuple(field.name for field in readable if _names(sql, field.name))
+        # A name inside a text counts, too, which only costs time.
+        pattern = r"(?<!\w){}(?!\w)"
+        names = [field.name for field in readable]
+        self.columns = tuple(n for n in names if re.search(pattern.format(re.escape(n)), sql, re.IGNORECASE))
         self._connection = duckdb.connect(
             config={"enable_external_access": "false", "python_enable_replacements": "false", "threads": "1"}
         )
@@ -68,8 +71,3 @@ class Condition:
         if result.dtype != np.bool_:
             raise duckdb.BinderException(f"It returns {result.dtype}, not true or false.")
         return np.ma.filled(result, fill_value=False) if np.ma.isMaskedArray(result) else np.asarray(result)
-
-
-def _names(sql: str, name: str) -> bool:
-    """Whether a condition may name a column; false positives only cost time."""
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql, re.IGNORECASE) is not None

@@ -25,8 +25,10 @@ from model_bundle.text import PreparedTexts, TextInput, text_input, window_input
 from model_bundle.text.prepared import PreparedWords
 from model_bundle.text.windows import WindowedTexts, WindowInput
 
-# One bad text among 256 then crashes the process two more times; bisecting would take eight.
+# A crash costs reloading the model: one bad text among 256 then crashes the process two more times; bisecting
+# would take eight.
 _CRASHED_PARTS = 16
+_REASONS = {ModelCrashError: "model_crash", ModelMemoryError: "out_of_memory"}
 
 
 class TextEncoder:
@@ -126,14 +128,17 @@ class TextEncoder:
             work.keep(kept, batch, num_cells=int(lengths[batch].max()) * len(filled))
         except ModelRunError as error:
             if len(batch) == 1:
-                work.fail_row(int(batch[0]), _reason(error), str(error))
+                work.fail_row(int(batch[0]), _REASONS.get(type(error), "model_error"), str(error))
                 return
             if isinstance(error, ModelMemoryError):
                 # Half of what failed. A text that fails alone does not count: it may exceed any budget.
                 cells = int(lengths[batch].max()) * len(batch)
                 with self._lock:
                     self.max_batch_tokens = min(self.max_batch_tokens, max(cells // 2, 1))
-            for part in _parts(batch, error):
+            parts: Sequence[np.ndarray] = bisect_batch(batch)
+            if isinstance(error, ModelCrashError):
+                parts = np.array_split(batch, min(len(batch), _CRASHED_PARTS))
+            for part in parts:
                 self._run(part, work)
 
     def _computed(self, lengths: np.ndarray) -> np.ndarray:
@@ -213,16 +218,3 @@ def request_input(bundle: ModelBundle, request: EncodeRequest) -> TextInput | Wi
         overlap = long_texts.window_overlap or 0
         return window_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows, overlap)
     return text_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows)
-
-
-def _parts(batch: np.ndarray, error: ModelRunError) -> Sequence[np.ndarray]:
-    """Splits a failed batch; into many parts where each failure costs reloading the model."""
-    if isinstance(error, ModelCrashError):
-        return np.array_split(batch, min(len(batch), _CRASHED_PARTS))
-    return bisect_batch(batch)
-
-
-def _reason(error: ModelRunError) -> str:
-    if isinstance(error, ModelCrashError):
-        return "model_crash"
-    return "out_of_memory" if isinstance(error, ModelMemoryError) else "model_error"

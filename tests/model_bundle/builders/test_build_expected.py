@@ -89,6 +89,7 @@ def test_old_vectors_without_texts_are_refused(tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.slow
 def test_scores_of_old_are_a_condition_too(tmp_path: Path, build_head: Build) -> None:
     model = "tiny_distilbert_mood"
     scores = Classifier(build_head(model)).classify(TEXTS).scores
