@@ -28,7 +28,6 @@ from model_bundle.text.windows import WindowedTexts, WindowInput
 # A crash costs reloading the model: one bad text among 256 then crashes the process two more times; bisecting
 # would take eight.
 _CRASHED_PARTS = 16
-_REASONS = {ModelCrashError: "model_crash", ModelMemoryError: "out_of_memory"}
 
 
 class TextEncoder:
@@ -128,7 +127,7 @@ class TextEncoder:
             work.keep(kept, batch, num_cells=int(lengths[batch].max()) * len(filled))
         except ModelRunError as error:
             if len(batch) == 1:
-                work.fail_row(int(batch[0]), _REASONS.get(type(error), "model_error"), str(error))
+                work.fail_row(int(batch[0]), _reason(error), str(error))
                 return
             if isinstance(error, ModelMemoryError):
                 # Half of what failed. A text that fails alone does not count: it may exceed any budget.
@@ -218,3 +217,9 @@ def request_input(bundle: ModelBundle, request: EncodeRequest) -> TextInput | Wi
         overlap = long_texts.window_overlap or 0
         return window_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows, overlap)
     return text_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows)
+
+
+def _reason(error: ModelRunError) -> str:
+    if isinstance(error, ModelCrashError):
+        return "model_crash"
+    return "out_of_memory" if isinstance(error, ModelMemoryError) else "model_error"

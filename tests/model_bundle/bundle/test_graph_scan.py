@@ -116,7 +116,7 @@ def test_an_operation_allowed_by_name_is_recorded_and_opens(
 @pytest.mark.parametrize("text", ["", "Read File", "ReadFile,,PyFunc", "--force"])
 def test_names_of_operations_are_checked(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", "hub", "module", "--output", "bundle", f"--allow_ops={text}"]) == 2
-    assert "is no name of an operation" in capsys.readouterr().err
+    assert "is not the name of an operation" in capsys.readouterr().err
 
 
 def saved_models() -> Iterator[Path]:
