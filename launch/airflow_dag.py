@@ -15,6 +15,9 @@ from airflow.sdk import DAG
 PROJECT = os.environ.get("EMBED_PROJECT", "my-project")
 REGION = os.environ.get("EMBED_REGION", "us-central1")
 BUCKET = os.environ.get("EMBED_BUCKET", "my-project-embedding-jobs")
+# Workers cannot write there. The bundle is named with its digest, as `python -m model_bundle push` prints it.
+MODELS_BUCKET = os.environ.get("EMBED_MODELS_BUCKET", "my-project-embedding-models")
+BUNDLE = os.environ["EMBED_BUNDLE"]
 IMAGE = os.environ.get("EMBED_IMAGE", "us-central1-docker.pkg.dev/my-project/jobs/embed:1")
 INPUT = os.environ.get("EMBED_INPUT", "gs://my-texts/{date-1}/*.jsonl")
 WORKER_ACCOUNT = os.environ.get("EMBED_WORKER_ACCOUNT", "embedding-worker@my-project.iam.gserviceaccount.com")
@@ -37,7 +40,7 @@ with DAG(
         body={
             "launchParameter": {
                 "jobName": "embed-nightly",
-                "containerSpecGcsPath": f"gs://{BUCKET}/templates/embed.json",
+                "containerSpecGcsPath": f"gs://{MODELS_BUCKET}/templates/embed.json",
                 "parameters": {
                     "input": INPUT,
                     "output": f"gs://{BUCKET}/embeddings",
@@ -45,7 +48,7 @@ with DAG(
                     "date": "{{ logical_date | ds }}",
                     "run_id": "night-{date}",
                     "previous": "latest",
-                    "bundle_store": f"gs://{BUCKET}/model_bundles",
+                    "bundle": BUNDLE,
                 },
                 "environment": {
                     "sdkContainerImage": IMAGE,

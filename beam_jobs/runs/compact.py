@@ -28,6 +28,7 @@ from beam_jobs.store.finished_run import FinishedRun, find_whole_run
 from beam_jobs.store.latest import read_latest
 from beam_jobs.store.manifest import DEAD_LETTERS, RunFile, RunManifest
 from beam_jobs.store.run_folder import check_output, find_manifest
+from model_bundle.base.printable import show
 
 DEFAULT_SHARD_BYTES = 512_000_000
 # Files are split only by size, since no computed work could be lost in a crash.
@@ -70,12 +71,12 @@ def compact(flags: Namespace, rest: Sequence[str], own_flags: Sequence[str], str
     if manifest.failure is not None:
         raise failure_of(manifest)
     before, after = (sum(file.num_bytes for file in m.files) for m in (run.manifest, manifest))
-    print(
+    show(
         f"{count(len(run.manifest.files), 'file')}, {format_bytes(before)} -> "
         f"{count(len(manifest.files), 'file')}, {format_bytes(after)}: "
         f"{filesystem.join(root, write.run_id)}\n{run.folder} was kept. To delete old runs: "
         f"python -m beam_jobs.runs {root} delete --keep 1",
-        file=stream,
+        stream,
     )
     return 0
 

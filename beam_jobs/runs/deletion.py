@@ -16,6 +16,7 @@ from beam_jobs.errors import UsageError
 from beam_jobs.runs.listing import RunEntry, list_runs
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import FAILED_NAME, MANIFEST_NAME, RunManifest
+from model_bundle.base.printable import show
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def delete(flags: Namespace, stream: TextIO) -> int:
     """Prints which runs can be deleted and deletes them after confirmation."""
     min_age = timedelta(hours=flags.min_age_hours)
     plan = plan_deletion(list_runs(flags.place), flags.keep, min_age)
-    print("\n".join(_plan_lines(plan)), file=stream, flush=True)
+    show("\n".join(_plan_lines(plan)), stream)
     if flags.print_only or not plan.deleted:
         return 0
     if not flags.yes and not _is_confirmed(plan, stream):
@@ -113,7 +114,7 @@ def delete(flags: Namespace, stream: TextIO) -> int:
             print(f"kept {run.folder}, which is needed by now", file=stream, flush=True)
             continue
         delete_run(run)
-        print(f"deleted {run.folder}", file=stream, flush=True)
+        show(f"deleted {run.folder}", stream)
     return 0
 
 

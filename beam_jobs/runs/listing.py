@@ -27,6 +27,7 @@ from beam_jobs.store.manifest import (
     STAGING_DIR,
     RunManifest,
 )
+from model_bundle.base.printable import one_line, show
 
 _logger = logging.getLogger(__name__)
 State = Literal["finished", "failed", "unfinished", "unreadable"]
@@ -164,17 +165,17 @@ def print_list(flags: Namespace, stream: TextIO) -> int:
     runs = list_runs(flags.place)
     if flags.format == "json":
         for run in runs:
-            print(json.dumps(_as_json(run), ensure_ascii=False), file=stream)
+            show(json.dumps(_as_json(run), ensure_ascii=False), stream)
     elif not runs:
-        print(f"There are no runs in {flags.place}.", file=stream)
+        show(f"There are no runs in {flags.place}.", stream)
     else:
-        print("\n".join(_table(runs)), file=stream)
+        show("\n".join(_table(runs)), stream)
     return 0
 
 
 def _table(runs: Sequence[RunEntry]) -> list[str]:
     rows: list[tuple[str, ...]] = [("run", "state", "when", "documents", "size", "bundle", "")]
-    rows += [_cells(run) for run in runs]
+    rows += [tuple(map(one_line, _cells(run))) for run in runs]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     right = {3, 4}
     return [

@@ -17,6 +17,7 @@ from beam_jobs.store import filesystem
 from beam_jobs.store.arrow_files import arrow_filesystem
 from beam_jobs.store.finished_run import FinishedRun, chain_of_runs, find_run
 from beam_jobs.store.manifest import DEAD_LETTERS, RunFile
+from model_bundle.base.printable import one_line, show
 from model_bundle.bundle.manifest import canonical_json
 
 _SHOWN_PROBLEMS = 20
@@ -41,11 +42,7 @@ def validate(path: str, stream: TextIO, *, only_this_run: bool = False) -> int:
 def _validate(run: FinishedRun, stream: TextIO) -> int:
     manifest = run.manifest
     num_bytes = sum(file.num_bytes for file in manifest.files)
-    print(
-        f"{run.folder}: {count(len(manifest.files), 'file')}, {format_bytes(num_bytes)}",
-        file=stream,
-        flush=True,
-    )
+    show(f"{run.folder}: {count(len(manifest.files), 'file')}, {format_bytes(num_bytes)}", stream)
     problems: list[str] = []
     # Files whose bytes have changed; later checks skip them, as they would only report the same again.
     damaged: set[str] = set()
@@ -60,7 +57,7 @@ def _validate(run: FinishedRun, stream: TextIO) -> int:
         found = list(check(run))
         print(f"  {name:<9}{'good' if not found else count(len(found), 'problem')}", file=stream, flush=True)
         for problem in found[:_SHOWN_PROBLEMS]:
-            print(f"    {problem}", file=stream)
+            show(f"    {one_line(problem)}", stream)
         problems += found
     print("valid" if not problems else f"NOT VALID: {count(len(problems), 'problem')}", file=stream)
     return 1 if problems else 0

@@ -14,6 +14,7 @@ from beam_jobs.base.command import Parser
 from beam_jobs.errors import UsageError
 from model_bundle.base.command import run_command
 from model_bundle.base.flags import add_flag
+from model_bundle.base.printable import show
 from model_bundle.cli.command import add_allow_ops
 
 if TYPE_CHECKING:
@@ -124,9 +125,9 @@ def _answer(searcher: Searcher, queries: list[str], flags: Namespace, stream: Te
     """Answers queries in one pass; one that fails does not end the others."""
     answers, errors = searcher.answer(queries)
     for answer in answers:
-        print(answer.as_json() if flags.format == "json" else answer.as_text(), file=stream, flush=True)
+        show(answer.as_json() if flags.format == "json" else answer.as_text(), stream)
     for error in errors:
-        print(f"error: {error}", file=sys.stderr)
+        show(f"error: {error}", sys.stderr)
     return 2 if errors else 0
 
 

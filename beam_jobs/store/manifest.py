@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from beam_jobs.base.config import RUN_ID
 from beam_jobs.errors import JobError
+from model_bundle.base.untrusted_json import JsonError, parse_json
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -173,11 +174,11 @@ class RunManifest(_Part):
             JobError: the data is not a run manifest, or its version is unknown.
         """
         try:
-            raw = json.loads(data)
+            raw = parse_json(data)
             version = raw.get("format_version") if isinstance(raw, dict) else None
             if version == FORMAT_VERSION:
                 return cls.model_validate(raw)
-        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+        except (JsonError, ValidationError) as error:
             raise JobError(f"{where} is not a run manifest: {error}") from error
         raise JobError(
             f"{where} has format version {version!r}; this release reads version {FORMAT_VERSION}."

@@ -1,4 +1,4 @@
-# What stands while nothing runs: a bucket, an image repository, two service accounts, a schedule, two alerts.
+# What stands while nothing runs: two buckets, an image repository, two service accounts, a schedule, two alerts.
 # terraform -chdir=launch/terraform apply -var project=my-project -var image=... -var notify=me@example.com
 terraform {
   required_version = ">= 1.5"
@@ -16,7 +16,7 @@ provider "google" {
 }
 
 locals {
-  template = "gs://${google_storage_bucket.jobs.name}/templates/embed.json"
+  template = "gs://${google_storage_bucket.models.name}/templates/embed.json"
   services = ["dataflow", "cloudscheduler", "artifactregistry", "cloudbuild", "storage", "monitoring"]
 }
 
@@ -26,8 +26,20 @@ resource "google_project_service" "used" {
   disable_on_destroy = false
 }
 
-# Soft delete would keep, and bill, everything that a job stages and removes. Bundles lie outside temp/, where
-# nothing grows old while a job still needs it.
+# What the schedule starts every night: the template and bundles. A model that took over a worker must not be able
+# to change it, so workers only read here; whoever builds a bundle or an image writes.
+resource "google_storage_bucket" "models" {
+  name                        = "${var.project}-embedding-models"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+
+  versioning {
+    enabled = true
+  }
+}
+
+# Soft delete would keep, and bill, everything that a job stages and removes.
 resource "google_storage_bucket" "jobs" {
   name                        = "${var.project}-embedding-jobs"
   location                    = var.region
@@ -70,7 +82,8 @@ resource "google_artifact_registry_repository" "images" {
   }
 }
 
-# Workers: run as Dataflow workers, read the image, read and write this bucket, read the input. Nothing else.
+# Workers: run as Dataflow workers, read the image, the template and bundles, read and write the jobs' bucket, read
+# the input. Nothing else.
 resource "google_service_account" "worker" {
   account_id   = "embedding-worker"
   display_name = "Workers of embedding jobs"
@@ -80,6 +93,18 @@ resource "google_project_iam_member" "worker" {
   project = var.project
   role    = "roles/dataflow.worker"
   member  = google_service_account.worker.member
+
+  # The role may create objects in every bucket of the project.
+  condition {
+    title      = "objects of the jobs' bucket only"
+    expression = "resource.type != 'storage.googleapis.com/Object' || resource.name.startsWith('projects/_/buckets/${google_storage_bucket.jobs.name}/')"
+  }
+}
+
+resource "google_storage_bucket_iam_member" "worker_models" {
+  bucket = google_storage_bucket.models.name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.worker.member
 }
 
 resource "google_storage_bucket_iam_member" "worker" {
@@ -120,7 +145,7 @@ resource "google_project_iam_member" "scheduler" {
 }
 
 resource "google_storage_bucket_iam_member" "scheduler" {
-  bucket = google_storage_bucket.jobs.name
+  bucket = google_storage_bucket.models.name
   role   = "roles/storage.objectViewer"
   member = google_service_account.scheduler.member
 }
@@ -175,10 +200,10 @@ resource "google_cloud_scheduler_job" "nightly" {
 
 locals {
   parameters = {
-    input        = var.input
-    output       = "gs://${google_storage_bucket.jobs.name}/embeddings"
-    run_id       = "night-{date}"
-    previous     = "latest"
-    bundle_store = "gs://${google_storage_bucket.jobs.name}/model_bundles"
+    input    = var.input
+    output   = "gs://${google_storage_bucket.jobs.name}/embeddings"
+    run_id   = "night-{date}"
+    previous = "latest"
+    bundle   = var.bundle
   }
 }

@@ -10,8 +10,23 @@ variable "region" {
 }
 
 variable "image" {
-  description = "as pushed by launch/cloudbuild.yaml"
+  description = "as pushed by launch/cloudbuild.yaml, by its digest: a tag can be moved"
   type        = string
+
+  validation {
+    condition     = can(regex("@sha256:[0-9a-f]{64}$", var.image))
+    error_message = "Name the image by its digest: REGION-docker.pkg.dev/PROJECT/jobs/embed@sha256:..."
+  }
+}
+
+variable "bundle" {
+  description = "the model bundle with its digest, as `python -m model_bundle push` prints it"
+  type        = string
+
+  validation {
+    condition     = can(regex("^(gs://|/).+@sha256:[0-9a-f]{64}$", var.bundle))
+    error_message = "Name the bundle with its digest: gs://.../model_bundles/DIGEST@sha256:DIGEST"
+  }
 }
 
 variable "input_bucket" {

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, NoReturn, TextIO
 
 from model_bundle import __version__
+from model_bundle.base.printable import show
 from model_bundle.base.system_errors import explain_system_error
 from model_bundle.errors import UsageError
 
@@ -137,7 +138,7 @@ def terminal_width() -> int:
 def print_error(message: str, exit_code: int) -> None:
     """Prints a message that ends a command to the standard error."""
     with contextlib.suppress(OSError):  # nobody reads it; the exit code is still there
-        print("interrupted" if exit_code == 130 else f"error: {message}", file=sys.stderr, flush=True)
+        show("interrupted" if exit_code == 130 else f"error: {message}", sys.stderr)
 
 
 def run_command(command: Callable[[], int | None], report: Callable[[str, int], None] = print_error) -> int:

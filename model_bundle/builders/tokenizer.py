@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model_bundle.builders.source_folder import SourceFolder
+from model_bundle.builders.source_folder import SourceFolder, check_inside
 from model_bundle.errors import SourceError
 
 # Files that transformers reads a tokenizer from: one of the first group is required, the second is optional.
@@ -84,6 +84,10 @@ def _from_transformers(folder: SourceFolder) -> SubwordTokenizer:
 
     for name in (*_TOKENIZERS, *_SETTINGS):
         folder.find(name)
+    # It may read more of the folder than these.
+    for path in folder.root.iterdir():
+        if path.is_file():
+            check_inside(folder.root, path)
     try:
         read = AutoTokenizer.from_pretrained(str(folder.root), local_files_only=True, trust_remote_code=False)
         backend = read.backend_tokenizer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from model_bundle.base.printable import one_line
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import BundleManifest
 
@@ -32,15 +33,15 @@ def page(bundle: ModelBundle) -> Group:
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
     for name, value in _facts(bundle):
-        facts.add_row(name, Text(value))  # Text: a manifest's values are not markup
+        facts.add_row(name, Text(one_line(value)))  # Text: a manifest's values are not markup
     outputs = Table("output", "kind", "dim", "layer", "type", title="Outputs", title_justify="left", box=None)
     for name, spec in bundle.manifest.outputs.items():
         mark = " (default)" if name == bundle.manifest.default_output else ""
         row = (name + mark, spec.kind, str(spec.dim or ""), spec.layer or "", spec.dtype)
-        outputs.add_row(*map(Text, row))
+        outputs.add_row(*map(Text, map(one_line, row)))
     files = Table("file", "bytes", title="Files", title_justify="left", box=None)
     for file in bundle.manifest.files:
-        files.add_row(Text(file.path), Text(f"{file.size:,}", justify="right"))
+        files.add_row(Text(one_line(file.path)), Text(f"{file.size:,}", justify="right"))
     return Group(facts, "", outputs, "", files)
 
 

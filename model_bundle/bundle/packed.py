@@ -5,20 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from model_bundle.base.zips import open_zip
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import sha256_of
 from model_bundle.bundle.graph_scan.scan import scan_folder
 from model_bundle.bundle.manifest import GOLDEN_NAME, MANIFEST_NAME, SAVED_MODEL_DIR, BundleManifest
-from model_bundle.errors import BundleFormatError, BundleIntegrityError
+from model_bundle.errors import BundleFormatError, BundleIntegrityError, SourceError
 
 _VARIABLES = f"{SAVED_MODEL_DIR}/variables/"
 # The earliest date of the Zip format; the current date would make files of equal models differ.
 _DATE = (1980, 1, 1, 0, 0, 0)
-# Larger than graph, tokenizer and vocabularies of any model; stops a Zip bomb.
-_MAX_BYTES = 1_000_000_000
 
 
 def pack_bundle(bundle: ModelBundle) -> str:
@@ -49,9 +49,10 @@ def unpack_bundle(packed: str, folder: Path, where: str, allowed_ops: Sequence[s
         ForbiddenOperationError: its graph can do more than compute.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(base64.b64decode(packed, validate=True))) as archive:
+        stream = io.BytesIO(base64.b64decode(packed, validate=True))
+        with open_zip(stream, f"the bundle inside {where}") as archive:
             manifest = _extract(archive, folder, where)
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError, SourceError) as error:
         raise BundleFormatError(
             f"{where} does not contain a complete model bundle ({error}). Save the model again."
         ) from error
@@ -64,8 +65,6 @@ def _is_packed(path: str) -> bool:
 
 
 def _extract(archive: zipfile.ZipFile, folder: Path, where: str) -> BundleManifest:
-    if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
-        raise BundleIntegrityError(f"{where}: the bundle inside unpacks to more than {_MAX_BYTES} bytes.")
     data = archive.read(MANIFEST_NAME)
     manifest = BundleManifest.from_bytes(data, f"{where}, {MANIFEST_NAME}")
     listed = {file.path: file.sha256 for file in manifest.files if _is_packed(file.path)}

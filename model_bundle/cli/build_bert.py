@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from model_bundle.base.flags import add_flag, choices_of
+from model_bundle.base.printable import show
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import Command, add_labels_of_bundle, add_output, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
@@ -71,7 +72,7 @@ def _run(flags: Namespace) -> None:
     )
     read = read_bert_source(flags.source, options)
     for note in read.notes:
-        print(note, flush=True)
+        show(note)
     build_held_to_old(flags, lambda output: Built(build_encoder_bundle(read.source, output)))
 
 

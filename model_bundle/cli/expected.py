@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_bundle.base.flags import add_flag
+from model_bundle.base.printable import show
 from model_bundle.errors import GoldenMismatchError, SettingsError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], Built]) -> None:
 
 def print_built(bundle: ModelBundle) -> None:
     """Prints where a new bundle is, and its digest."""
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    show(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 
 def build_to(output: Path, flags: Namespace, build: Callable[[Path], Built]) -> ModelBundle:
@@ -93,7 +94,7 @@ def build_to(output: Path, flags: Namespace, build: Callable[[Path], Built]) -> 
 def _noted(build: Callable[[Path], Built], output: Path) -> ModelBundle:
     built = build(output)
     for note in built.notes:
-        print(note)
+        show(note)
     return built.bundle
 
 
@@ -115,7 +116,7 @@ def _build_checked(output: Path, flags: Namespace, build: Callable[[Path], Built
         built = _noted(build, Path(folder) / output.name)
         found = compare(built, texts, expected, tolerance=limits, columns=table.columns)
         for line in report(found, texts, names):
-            print(line, flush=True)
+            show(line)
         if not found.is_same:
             raise GoldenMismatchError(
                 "The model does not reproduce the vectors of --expected, see above; nothing was built. Build "

@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from model_bundle.base.flags import add_flag
+from model_bundle.base.printable import show
 from model_bundle.cli.command import Command, add_bundle
 
 # A pipe has no width; this fits a digest and its name.
@@ -24,7 +25,7 @@ def _run(flags: Namespace) -> None:
 
     bundle = ModelBundle.open(flags.bundle, allow_recorded=True)  # nothing is loaded
     if flags.json:
-        print(json.dumps(describe(bundle), indent=2, ensure_ascii=False))
+        show(json.dumps(describe(bundle), indent=2, ensure_ascii=False))
         return
     from rich.console import Console
 

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from model_bundle.base.flags import add_flag
+from model_bundle.base.printable import show
 from model_bundle.cli.command import Command, add_bundle
 
 
@@ -22,9 +23,9 @@ def _push(flags: Namespace) -> None:
     from model_bundle.bundle.transfer import push_bundle
 
     url, num_sent = push_bundle(flags.bundle, flags.store)
-    print(f"{url}@sha256:{url.rpartition('/')[2]}")
+    show(f"{url}@sha256:{url.rpartition('/')[2]}")
     files = "1 file" if num_sent == 1 else f"{num_sent} files"
-    print(f"{files} uploaded" if num_sent else "it was there already; nothing was uploaded")
+    show(f"{files} uploaded" if num_sent else "it was there already; nothing was uploaded")
 
 
 def _add_pull_flags(parser: ArgumentParser) -> None:
@@ -36,7 +37,7 @@ def _pull(flags: Namespace) -> None:
     from model_bundle.bundle.transfer import pull_bundle
 
     bundle = pull_bundle(flags.bundle, flags.folder)
-    print(f"{bundle.path}@sha256:{bundle.digest}")
+    show(f"{bundle.path}@sha256:{bundle.digest}")
 
 
 PUSH = Command(

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model_bundle.base.printable import show
 from model_bundle.cli.command import Command, add_allow_ops, add_bundle
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def _run(flags: Namespace) -> None:
 
     bundle = ModelBundle.open(flags.bundle, flags.allow_ops)
     for line in describe_opened(bundle):
-        print(f"ok  {line}", flush=True)
+        show(f"ok  {line}")
     with tempfile.TemporaryDirectory(prefix="verify-") as own:
         limits = Limits(Path(own), (bundle.path.resolve(),))
         is_free = any(map(reaches_outside, bundle.allowed_ops))
@@ -39,7 +40,7 @@ def _check(bundle: ModelBundle) -> None:
     from model_bundle.inference.verify import check_loaded
 
     for line in check_loaded(bundle):
-        print(f"ok  {line}", flush=True)
+        show(f"ok  {line}")
 
 
 VERIFY = Command(

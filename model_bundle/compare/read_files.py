@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from model_bundle.base.hdf5 import open_hdf5
 from model_bundle.base.tables import read_rows, read_text
+from model_bundle.base.zips import read_npz
 from model_bundle.errors import SettingsError
 
 _TABLES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
@@ -89,8 +91,7 @@ def _read(path: Path) -> ExpectedVectors:
 
 
 def _npz(path: Path) -> ExpectedVectors:
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+    arrays = read_npz(path)
     named = next((arrays.pop(name) for name in _ID_COLUMNS if name in arrays), None)
     ids = None if named is None else [_text(item) for item in named]
     chosen = next((name for name in _VECTOR_COLUMNS if name in arrays), None)
@@ -104,7 +105,7 @@ def _npz(path: Path) -> ExpectedVectors:
 def _hdf5(path: Path) -> ExpectedVectors:
     import h5py
 
-    with h5py.File(path, "r") as stored:
+    with open_hdf5(path) as stored:
         arrays = {name: np.asarray(item) for name, item in stored.items() if isinstance(item, h5py.Dataset)}
     arrays.pop(_ALLENNLP_INDEX, None)
     named = next((arrays.pop(name) for name in _ID_COLUMNS if name in arrays), None)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from model_bundle.base.untrusted_json import parse_json
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import BOUNDARY_SIGNATURES, TOKENIZER_FILE, Rows
 from model_bundle.compare.settings import Preparation, RawText
@@ -104,7 +105,7 @@ class RawModel:
 
 def _write_cased(bundle_dir: Path, folder: Path) -> None:
     """Copies a tokenizer without its lower-casing."""
-    content = json.loads((bundle_dir / TOKENIZER_FILE).read_text(encoding="utf-8"))
+    content = parse_json((bundle_dir / TOKENIZER_FILE).read_text(encoding="utf-8"))
     content["normalizer"] = _cased(content["normalizer"])
     target = folder / TOKENIZER_FILE
     target.parent.mkdir()

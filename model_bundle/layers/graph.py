@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from model_bundle.base.untrusted_json import parse_json
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import BundleManifest
 from model_bundle.bundle.packed import pack_bundle, unpack_bundle
@@ -125,7 +126,7 @@ def described(loaded: Any) -> dict[str, Any] | None:
         if isinstance(part, tf.saved_model.experimental.TrackableResource):
             text = _look_up(part.resource_handle)
             if text:
-                found: dict[str, Any] = json.loads(text)
+                found: dict[str, Any] = parse_json(text)
                 return found
     return None
 

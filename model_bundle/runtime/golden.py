@@ -11,9 +11,11 @@ from typing import Any, Self
 import numpy as np
 
 from model_bundle.base.similarity import Tolerance, distances, largest_element
+from model_bundle.base.untrusted_json import parse_json
+from model_bundle.base.zips import read_npz
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import GOLDEN_NAME, Pooling, Precision
-from model_bundle.errors import GoldenMismatchError
+from model_bundle.errors import BundleFormatError, GoldenMismatchError, SourceError
 from model_bundle.runtime.pooling import normalize, pool
 from model_bundle.runtime.request import EncodeRequest
 
@@ -66,11 +68,21 @@ class Golden:
 
     @classmethod
     def read(cls, bundle: ModelBundle) -> Self:
-        """Reads the golden vectors of a bundle whose files have been checked."""
-        with np.load(bundle.path / GOLDEN_NAME, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        """Reads the golden vectors of a bundle whose files have been checked.
+
+        Raises:
+            BundleFormatError: the file has another form, or unpacks to many times its size.
+        """
+        path = bundle.path / GOLDEN_NAME
+        try:
+            return cls._of(read_npz(path), bundle)
+        except (KeyError, ValueError, TypeError, SourceError) as error:
+            raise BundleFormatError(f"{path} does not contain golden vectors ({error}).") from error
+
+    @classmethod
+    def _of(cls, arrays: Mapping[str, np.ndarray], bundle: ModelBundle) -> Self:
         return cls(
-            texts=tuple(json.loads(arrays["texts"].tobytes())),
+            texts=tuple(parse_json(arrays["texts"].tobytes())),
             inputs={n.removeprefix("input/"): a for n, a in arrays.items() if n.startswith("input/")},
             outputs={n.removeprefix("output/"): a for n, a in arrays.items() if n.startswith("output/")},
             mask=arrays["mask"],
@@ -198,7 +210,7 @@ class ReferenceVectors:
         """Reads the result of ``arrays``; None if there are no reference vectors."""
         if "old/vectors" not in arrays:
             return None
-        settings = json.loads(arrays["old/settings"].tobytes())
+        settings = parse_json(arrays["old/settings"].tobytes())
         pooling = settings["pooling"]
         return cls(
             vectors=arrays["old/vectors"],

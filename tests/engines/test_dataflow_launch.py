@@ -219,6 +219,55 @@ def test_terraform_parses_and_gives_workers_few_rights() -> None:
     assert used == {name.strip('"') for block in parsed["variable"] for name in block if name[0] != "_"}
 
 
+def _resources(parsed: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for block in parsed["resource"]:
+        for name, bodies in block.items():
+            if name.strip('"') == kind:
+                found |= {key.strip('"'): body for key, body in bodies.items()}
+    return found
+
+
+def test_workers_cannot_write_what_the_schedule_starts() -> None:
+    found = _terraform()
+    parsed, parameters = found["parsed"], found["parameters"]
+    (template,) = [block["template"] for block in parsed["locals"] if "template" in block]
+    started = {name for name in ("models", "jobs") if f"google_storage_bucket.{name}." in str(template)}
+    assert started == {"models"}
+    members = _resources(parsed, "google_storage_bucket_iam_member").values()
+    rights = {
+        (str(member["bucket"]), str(member["role"]).strip('"'))
+        for member in members
+        if "google_service_account.worker.member" in str(member["member"])
+    }
+    models = {role for bucket, role in rights if "google_storage_bucket.models" in bucket}
+    assert models == {"roles/storage.objectViewer"}
+    # Rights in the whole project reach every bucket, unless a condition says otherwise.
+    for member in _resources(parsed, "google_project_iam_member").values():
+        if "google_service_account.worker.member" in str(member["member"]):
+            assert str(member["role"]).strip('"') == "roles/dataflow.worker"
+            assert "google_storage_bucket.jobs.name" in str(member["condition"])
+            assert "models" not in str(member["condition"])
+    assert "var.bundle" in parameters["bundle"]
+    assert "bundle_store" not in parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("image", "eu-docker.pkg.dev/p/jobs/embed@sha256:" + "a" * 64, "eu-docker.pkg.dev/p/jobs/embed:1"),
+        ("bundle", "gs://b/m/x@sha256:" + "0" * 64, "gs://b/m/x"),
+        ("bundle", "/opt/bundle@sha256:" + "0" * 64, "minilm"),
+    ],
+)
+def test_terraform_takes_images_and_bundles_by_digest(name: str, good: str, bad: str) -> None:
+    text = (LAUNCH / "terraform" / "variables.tf").read_text(encoding="utf-8")
+    (pattern,) = re.findall(rf'can\(regex\("([^"]+)", var\.{name}\)\)', text)
+    assert re.search(pattern, good)
+    assert not re.search(pattern, bad)
+    assert not re.search(pattern, good[:-1])
+
+
 def test_cloud_build_names_what_the_dockerfile_takes() -> None:
     build = yaml.safe_load((LAUNCH / "cloudbuild.yaml").read_text(encoding="utf-8"))
     assert not faults("cloudbuild.v1", "Build", build)
@@ -234,8 +283,10 @@ def test_the_dockerfile_pins_what_constraints_pin() -> None:
     constraints = (LAUNCH.parent / "constraints.txt").read_text(encoding="utf-8")
     assert f"apache-beam=={args['BEAM_VERSION']}\n" in constraints
     for image in re.findall(r"^FROM (\S+)", text, re.MULTILINE):
-        assert ":" in image
         assert "latest" not in image
+        # By a digest that the builder names, for there is no default to go stale.
+        (digest,) = re.findall(r"@\$\{(\w+_DIGEST)\}$", image)
+        assert re.search(rf"^ARG {digest}$", text, re.MULTILINE)
     ignored = (LAUNCH.parent / ".dockerignore").read_text(encoding="utf-8").splitlines()
     kept = {line[1:] for line in ignored if line.startswith("!")}
     assert {"beam_jobs", "model_bundle", "pyproject.toml", "setup.py", "constraints.txt", "README.md"} <= kept
@@ -299,6 +350,7 @@ def test_the_dag_imports_and_renders_under_airflow(tmp_path: Path) -> None:
         "print(json.dumps([task.body, task.append_job_name, task.deferrable]))"
     )
     env = os.environ | {"AIRFLOW_HOME": str(tmp_path / "home"), "EMBED_PROJECT": "p", "EMBED_BUCKET": "b"}
+    env["EMBED_BUNDLE"] = "gs://b/m/x@sha256:" + "0" * 64
     done = subprocess.run(
         [python, "-c", code, str(LAUNCH)], env=env, capture_output=True, text=True, check=False
     )

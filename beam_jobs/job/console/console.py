@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Literal, Protocol, TextIO
 
+from model_bundle.base.printable import one_line, printable, show
+
 Event = Literal[
     "plan",
     "reuse",
@@ -76,19 +78,19 @@ class TextConsole:
         if self._is_drawn:
             self.draw("")
         with contextlib.suppress(BrokenPipeError):
-            print(f"{_PREFIXES.get(event, '')}{message}", file=stream, flush=True)
+            show(f"{_PREFIXES.get(event, '')}{message}", stream)
 
     def draw(self, line: str) -> None:
         """See ``Console.draw``."""
         self._is_drawn = bool(line)
         # The last column stays free: some terminals wrap when it is written.
         with contextlib.suppress(BrokenPipeError):
-            self._stream.write(f"\r\x1b[K{fit(line, self._columns(self._stream) - 1)}")
+            self._stream.write(f"\r\x1b[K{fit(one_line(line), self._columns(self._stream) - 1)}")
             self._stream.flush()
 
     def termination_message(self, message: str) -> bytes:
         """See ``Console.termination_message``."""
-        return f"\n{message}\n".encode()
+        return f"\n{printable(message)}\n".encode()
 
 
 class JsonConsole:

@@ -16,7 +16,7 @@ from model_bundle.builders.bert.sentence_transformers import SentenceModel, read
 from model_bundle.builders.bert.transformers_config import encoder_config, max_text_positions
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.builders.licence import UNKNOWN, read_licence
-from model_bundle.builders.source_folder import SourceFolder
+from model_bundle.builders.source_folder import SourceFolder, check_inside
 from model_bundle.builders.tokenizer import SubwordTokenizer, read_tokenizer, with_lowercase
 from model_bundle.builders.weights.read import find_weights
 from model_bundle.bundle.manifest import Pooling, SourceSpec
@@ -152,6 +152,7 @@ def _inside(top: SourceFolder, path: str) -> Path:
     inner = top.root / path
     if not inner.is_dir():
         raise SourceError(f"{top.root / 'modules.json'} names the folder {path}, which does not exist.")
+    check_inside(top.root, inner)
     return inner
 
 

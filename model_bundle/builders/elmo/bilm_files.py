@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from model_bundle.base.hdf5 import open_hdf5
+from model_bundle.base.untrusted_json import JsonError, parse_json
 from model_bundle.builders.graphs.elmo_options import BilmOptions
 from model_bundle.errors import SourceError
 
@@ -68,12 +69,12 @@ def read_options(path: Path) -> BilmOptions:
         SourceError: the file is missing or not JSON, or a value is missing or unknown.
     """
     try:
-        raw = json.loads(path.read_bytes())
+        raw = parse_json(path.read_bytes())
     except OSError as error:
         raise SourceError(
             f"{path} cannot be read ({error.strerror}). Name the options.json of a biLM."
         ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except JsonError as error:
         raise SourceError(f"{path} is not JSON ({error}). Name the options.json of a biLM.") from error
     try:
         options = _Options.model_validate(raw)
@@ -130,7 +131,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
             weights[name] = np.asarray(item[()], dtype=np.float32)
 
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             file.visititems(keep)
     except (OSError, RuntimeError) as error:
         raise SourceError(f"{path} is damaged or incomplete ({error}). Download it again.") from error

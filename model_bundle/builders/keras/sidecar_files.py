@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model_bundle.builders.licence import licence_files
-from model_bundle.builders.source_folder import SourceFolder, read_json
+from model_bundle.builders.source_folder import SourceFolder, check_inside, read_json
 from model_bundle.builders.tokenizer import SubwordTokenizer, read_tokenizer
 from model_bundle.errors import SourceError
 
@@ -52,6 +52,7 @@ def find_sidecar(source: Path, stated: Path | None) -> Sidecar | None:
                 f"There are several tokenizers next to {source}. Name the one of this model:\n{listed}"
             )
         if found:
+            check_inside(found[0].parent, found[0])
             return _read(found[0], f"found in {found[0]}")
     return None
 

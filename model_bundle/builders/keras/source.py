@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Literal
 
+from model_bundle.base.untrusted_json import JsonError, parse_json
+from model_bundle.builders.source_folder import check_inside
 from model_bundle.builders.tfhub.handle import SAVED_MODEL_FILES
 from model_bundle.builders.weights.h5 import open_attributes
 from model_bundle.builders.weights.read import KERAS_H5, SAFETENSORS, SAFETENSORS_INDEX
@@ -74,9 +76,16 @@ def find_source(place: Path) -> KerasSource:
             f"python -m model_bundle build bert {place} --output DIR (for classes: --task classify)."
         )
     if len(chosen) == 1:
+        check_parts(place, chosen[0].path)
         return chosen[0]
     listed = "\n".join(f"  {source.path}  ({source.title})" for source in chosen) or "  nothing"
     raise SourceError(f"{place} does not contain exactly one saved model. Name one:\n{listed}")
+
+
+def check_parts(folder: Path, model: Path) -> None:
+    """Checks that a model found in a folder, or the files of a checkpoint there, are no links out of it."""
+    for part in [model] if model.exists() else model.parent.glob(f"{escape(model.name)}.*"):
+        check_inside(folder, part)
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -104,10 +113,10 @@ def read_architecture(data: bytes | str, where: str) -> dict[str, object]:
         SourceError: it is not an architecture.
     """
     try:
-        content = json.loads(data)
+        content = parse_json(data)
         while isinstance(content, str):
-            content = json.loads(content)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            content = parse_json(content)
+    except JsonError as error:
         raise SourceError(f"{where} is not JSON ({error}). Save the architecture again.") from error
     if not isinstance(content, dict) or not {"class_name", "config"} <= content.keys():
         raise SourceError(f"{where} is not a Keras architecture: expected class_name and config.")

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from model_bundle.base.zips import open_zip, unpacked_limit
 from model_bundle.errors import SourceError
 
 _TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
@@ -58,12 +59,24 @@ def unpack(archive: Path, folder: Path) -> Path:
     members = _zip_members if archive.name.lower().endswith(_ZIP_ENDINGS) else _tar_members
     folder.mkdir(parents=True)
     try:
+        total = 0
         for member in members(archive):
+            total += member.size
             _check_space(member, folder, archive)
+            _check_total(total, archive)
             _write(member, folder, archive)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise SourceError(f"{archive} is damaged or incomplete ({error}). Download it again.") from error
     return folder
+
+
+def _check_total(num_bytes: int, archive: Path) -> None:
+    limit = unpacked_limit(archive.stat().st_size)
+    if num_bytes > limit:
+        raise SourceError(
+            f"{archive} was not unpacked: it has {archive.stat().st_size} bytes and unpacks to more than "
+            f"{limit}. If its content is right, pack it again without compression."
+        )
 
 
 def _check_space(member: _Member, folder: Path, archive: Path) -> None:
@@ -93,7 +106,9 @@ def _write(member: _Member, folder: Path, archive: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with member.open() as source, target.open("wb") as stream:
+    if target.exists():
+        raise SourceError(f"{archive} was not unpacked: it has the entry {member.name!r} more than once.")
+    with member.open() as source, target.open("xb") as stream:
         shutil.copyfileobj(source, stream)
 
 
@@ -112,7 +127,7 @@ def _opened(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
-    with zipfile.ZipFile(archive) as stored:
+    with open_zip(archive, str(archive)) as stored:
         for info in stored.infolist():
             mode = stat.S_IFMT(info.external_attr >> 16)
             plain = mode in (0, stat.S_IFREG, stat.S_IFDIR)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model_bundle.base.system_errors import first_line
+from model_bundle.builders.source_folder import check_links
 from model_bundle.builders.tfhub.handle import HubModule
 from model_bundle.bundle.graph_scan.allowed_operations import is_text_op
 from model_bundle.errors import SourceError
@@ -119,8 +120,9 @@ def read_source(directory: Path) -> Any:
     """Reads the message in ``saved_model.pb`` or ``saved_model.pbtxt``, the way TensorFlow does.
 
     Raises:
-        SourceError: neither file exists, or it is damaged.
+        SourceError: neither file exists, or it is damaged, or a link leads out of the folder.
     """
+    check_links(directory)
     import_tensorflow()
     from tensorflow.python.saved_model import loader_impl
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model_bundle.base.hdf5 import open_hdf5
 from model_bundle.builders.weights.stored import StoredWeights, as_float32
 from model_bundle.errors import SourceError
 
@@ -25,7 +26,7 @@ def open_h5(path: Path) -> StoredWeights:
             shapes[name] = tuple(item.shape)
 
     try:
-        with h5py.File(path, "r") as stored:
+        with open_hdf5(path) as stored:
             stored.visititems(note)
     except (OSError, RuntimeError, KeyError) as error:
         raise SourceError(f"{path} is not a complete HDF5 file ({error}). Download it again.") from error
@@ -33,10 +34,8 @@ def open_h5(path: Path) -> StoredWeights:
 
 
 def _read(path: Path, name: str) -> np.ndarray:
-    import h5py
-
     try:
-        with h5py.File(path, "r") as stored:
+        with open_hdf5(path) as stored:
             array = np.asarray(stored[name])
     except (OSError, RuntimeError, KeyError) as error:
         raise SourceError(f"{path}: {name} cannot be read ({error}).") from error
@@ -49,10 +48,8 @@ def open_attributes(path: Path) -> dict[str, object]:
     Raises:
         SourceError: it is not an HDF5 file, or is truncated.
     """
-    import h5py
-
     try:
-        with h5py.File(path, "r") as stored:
+        with open_hdf5(path) as stored:
             return dict(stored.attrs)
     except (OSError, RuntimeError, KeyError) as error:
         raise SourceError(f"{path} is not a complete HDF5 file ({error}). Copy it again.") from error

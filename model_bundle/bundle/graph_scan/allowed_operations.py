@@ -229,6 +229,8 @@ _CALLING = """
     SymbolicGradient While
 """
 CALLING = frozenset(_CALLING.split())
+# Those of them that compute with numbers and texts, without state.
+COMPUTING = frozenset((_ARRAYS + _MATH + _LINEAR_ALGEBRA + _STRINGS).split())
 # Operations that restore and save a checkpoint: allowed for that purpose only.
 RESTORING = frozenset(("Restore", "RestoreSlice", "RestoreV2"))
 SAVING = RESTORING | {"Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints"}

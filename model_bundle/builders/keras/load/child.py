@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import warnings
 from dataclasses import asdict, dataclass
@@ -15,6 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
+from model_bundle.base.hdf5 import open_hdf5
+from model_bundle.base.zips import open_zip
 from model_bundle.builders.keras.load.custom_objects import load_object, load_objects, redirect_handles
 from model_bundle.builders.keras.load.save import save_inference
 from model_bundle.builders.keras.load.stored_weights import read_values
@@ -159,19 +162,24 @@ def _load_zip(task: LoadTask, objects: dict[str, Any], scratch: Path) -> tuple[A
     import tensorflow as tf
 
     copy = scratch / "model.keras"
-    with zipfile.ZipFile(task.path) as source:
+    # Keras opens the weights itself, so a look at them comes first.
+    stored = read_values(unzip_weights(Path(task.path), scratch))
+    with open_zip(Path(task.path), task.path) as source:
         # Keras 2 reads assets while it has the weights open. Python 3.12.0 to 3.13.1 then lose their place in
         # the weights, unless these are compressed: https://github.com/python/cpython/issues/127847
         has_assets = any(name.startswith("assets/") for name in source.namelist())
         method = zipfile.ZIP_DEFLATED if has_assets else zipfile.ZIP_STORED
         with zipfile.ZipFile(copy, "w", method, compresslevel=1) as target:
-            for entry in source.infolist():
-                data = task.config.encode("utf-8") if entry.filename == "config.json" else source.read(entry)
-                target.writestr(entry.filename, data)
+            for name in source.namelist():
+                if name == "config.json":
+                    target.writestr(name, task.config)
+                    continue
+                with source.open(name) as packed, target.open(name, "w", force_zip64=True) as unpacked:
+                    shutil.copyfileobj(packed, unpacked)
     model = tf.keras.models.load_model(
         str(copy), custom_objects=objects, compile=False, safe_mode=not task.allow_code
     )
-    return model, check_loaded(model, read_values(unzip_weights(copy, scratch)), task.path)
+    return model, check_loaded(model, stored, task.path)
 
 
 def _from_config(task: LoadTask, objects: dict[str, Any], scratch: Path) -> Any:
@@ -184,8 +192,6 @@ def _from_config(task: LoadTask, objects: dict[str, Any], scratch: Path) -> Any:
         with SafeModeScope(not task.allow_code):
             return tf.keras.models.model_from_json(task.config, custom_objects=objects)
     if task.kind == "h5":
-        import shutil
-
         copy = scratch / "model.h5"
         shutil.copyfile(task.path, copy)
         _replace_config(copy, task.config)
@@ -198,9 +204,7 @@ def _from_config(task: LoadTask, objects: dict[str, Any], scratch: Path) -> Any:
 
 
 def _replace_config(path: Path, config: str) -> None:
-    import h5py
-
-    with h5py.File(path, "r+") as file:
+    with open_hdf5(path, "r+") as file:
         file.attrs["model_config"] = config
 
 

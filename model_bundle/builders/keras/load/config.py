@@ -1,20 +1,20 @@
-"""Reads the configuration in a Keras file without Keras: the version that wrote it, and code it would run."""
+"""Reads the configuration in a Keras file without Keras: the version that wrote it, and what it refers to."""
 
 from __future__ import annotations
 
-import json
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from model_bundle.base.untrusted_json import JsonError, parse_json
+from model_bundle.base.zips import open_zip
+from model_bundle.builders.keras.load.code_check import find_files, objects_in
 from model_bundle.builders.keras.source import KerasSource, read_architecture
 from model_bundle.builders.weights.h5 import open_attributes
 from model_bundle.errors import SourceError
 
-# Modules whose classes Keras knows; it would import any other module.
-_KERAS_MODULES = ("keras", "tf_keras", "tensorflow")
 _MAX_CONFIG_BYTES = 256_000_000
 _WHAT_CODE_MEANS = (
     "This is Python code: loading would run it with your permissions, and it could do anything. "
@@ -39,7 +39,7 @@ class ModelConfig:
 
     def layers(self) -> Iterator[dict[str, Any]]:
         """Yields every object in it that has a class, including nested ones."""
-        yield from _objects(self.config)
+        yield from objects_in(self.config)
 
 
 def read_config(source: KerasSource) -> ModelConfig:
@@ -50,9 +50,9 @@ def read_config(source: KerasSource) -> ModelConfig:
     """
     where = str(source.path)
     if source.kind == "keras_zip":
-        _check_names(source.path)
-        content = _zip_json(source.path, "config.json")
-        metadata = _zip_json(source.path, "metadata.json")
+        with open_zip(source.path, where) as archive:
+            content = _zip_json(archive, "config.json", where)
+            metadata = _zip_json(archive, "metadata.json", where)
         return ModelConfig(content, _text(metadata.get("keras_version")), where)
     if source.kind == "h5_model":
         attributes = open_attributes(source.path)
@@ -60,30 +60,6 @@ def read_config(source: KerasSource) -> ModelConfig:
         return ModelConfig(content, _text(attributes.get("keras_version")), where)
     content = read_architecture(source.path.read_bytes(), where)
     return ModelConfig(content, _text(content.get("keras_version")), where)
-
-
-def check_code(config: ModelConfig, known: Collection[str]) -> tuple[str, ...]:
-    """Finds objects that would run code from the file, or import a module that it names.
-
-    Args:
-        config: an architecture.
-        known: names of the user's own classes and functions.
-
-    Returns:
-        One line per object.
-    """
-    found = []
-    for item in config.layers():
-        name = item.get("name") or (
-            item["config"].get("name") if isinstance(item.get("config"), dict) else ""
-        )
-        if item["class_name"] == "__lambda__":
-            found.append(f"byte code of a Python function{f' in {name}' if name else ''}")
-        elif item["class_name"] == "Lambda" and _has_byte_code(item):
-            found.append(f"the layer {name} (Lambda) is byte code of a Python function")
-        elif _is_foreign(item) and {item["class_name"], item.get("registered_name")}.isdisjoint(known):
-            found.append(f"{item['class_name']} would be imported from the module {item['module']}")
-    return tuple(dict.fromkeys(found))
 
 
 def reject_code(config: ModelConfig, found: Collection[str]) -> None:
@@ -95,10 +71,27 @@ def reject_code(config: ModelConfig, found: Collection[str]) -> None:
     if found:
         lines = "\n".join(f"  {line}" for line in found)
         raise SourceError(
-            f"{config.where} contains code:\n{lines}\n{_WHAT_CODE_MEANS}. Safer: give your own function "
+            f"{config.where} contains code, or names code that is not Keras':\n{lines}\n{_WHAT_CODE_MEANS}. "
+            "Safer: give your own function "
             "for a Lambda layer (--lambda_function LAYER=MODULE:FUNCTION), your own class or function for "
             "another module's (--custom_objects MODULE:NAME), or build from a SavedModel of the same model, "
             "whose graph runs no Python."
+        )
+
+
+def reject_files(config: ModelConfig) -> None:
+    """Rejects a file whose layers name files of this machine, whose content would be in the bundle.
+
+    Raises:
+        SourceError: there are such layers.
+    """
+    found = find_files(config.config)
+    if found:
+        lines = "\n".join(f"  {line}" for line in found)
+        raise SourceError(
+            f"{config.where} names files instead of words:\n{lines}\nThey would be read on this machine and "
+            "be put into the bundle. Load the model with Keras where these files are and save it again: "
+            "a .keras file then contains the words."
         )
 
 
@@ -120,58 +113,15 @@ def hub_handles(config: ModelConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(handle for handle in found if isinstance(handle, str)))
 
 
-def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        if isinstance(value.get("class_name"), str):
-            yield value
-        for part in value.values():
-            yield from _objects(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _objects(part)
-
-
-def _has_byte_code(item: dict[str, Any]) -> bool:
-    config = item.get("config")
-    if not isinstance(config, dict):
-        return False
-    functions = [config.get(key) for key in ("function", "output_shape", "mask")]
-    kinds = [config.get(f"{key}_type") for key in ("function", "output_shape", "mask")]
-    return "lambda" in kinds or isinstance(functions[0], list)
-
-
-def _is_foreign(item: dict[str, Any]) -> bool:
-    module = item.get("module")
-    if not isinstance(module, str):
-        return False
-    if module == "builtins":
-        return bool(item["class_name"] != "function")
-    return module.split(".")[0] not in _KERAS_MODULES
-
-
-def _check_names(path: Path) -> None:
-    """Rejects entries that point outside the zip."""
+def _zip_json(archive: zipfile.ZipFile, name: str, where: str) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            outside = [name for name in archive.namelist() if name.startswith("/") or ".." in name.split("/")]
-    except zipfile.BadZipFile as error:
-        raise SourceError(f"{path} is an incomplete zip file ({error}). Copy it again.") from error
-    if outside:
-        raise SourceError(
-            f"{path} has entries that point outside it: {', '.join(outside[:4])}. It is not a Keras model."
-        )
-
-
-def _zip_json(path: Path, name: str) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo(name).file_size > _MAX_CONFIG_BYTES:
-                raise SourceError(f"{path}: {name} is too large for a model's configuration.")
-            content = json.loads(archive.read(name))
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise SourceError(f"{path} is a zip, no Keras model: {name} cannot be read ({error}).") from error
+        if archive.getinfo(name).file_size > _MAX_CONFIG_BYTES:
+            raise SourceError(f"{where}: {name} is too large for a model's configuration.")
+        content = parse_json(archive.read(name))
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, JsonError) as error:
+        raise SourceError(f"{where} is a zip, no Keras model: {name} cannot be read ({error}).") from error
     if not isinstance(content, dict):
-        raise SourceError(f"{path}: {name} contains a {type(content).__name__}, expected an object.")
+        raise SourceError(f"{where}: {name} contains a {type(content).__name__}, expected an object.")
     return content
 
 

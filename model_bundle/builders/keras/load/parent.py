@@ -13,19 +13,20 @@ from typing import Any, Literal
 from model_bundle.base.confined import run_confined
 from model_bundle.base.sandbox import Limits
 from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask, lambda_name, load_in_child
+from model_bundle.builders.keras.load.code_check import find_code, name_own, without_training
 from model_bundle.builders.keras.load.config import (
     ModelConfig,
-    check_code,
     hub_handles,
     read_config,
     reject_code,
+    reject_files,
     transformers_layers,
 )
 from model_bundle.builders.keras.load.custom_objects import object_names
 from model_bundle.builders.keras.load.transformers import STAND_INS
 from model_bundle.builders.keras.options import LoadChoices
 from model_bundle.builders.keras.packed_bundle import OWN_LAYERS
-from model_bundle.builders.keras.source import KerasSource, kind_of
+from model_bundle.builders.keras.source import KerasSource, check_parts, kind_of
 from model_bundle.builders.tfhub.handle import cache_folder, is_saved_model
 from model_bundle.bundle.graph_scan.allowed_operations import reaches_outside
 from model_bundle.errors import ModelCrashError, SourceError
@@ -76,11 +77,13 @@ def plan(
     config = read_config(source)
     stand_ins = _check_transformers(config, source)
     objects = _objects(config, choices)
-    names = (*object_names(objects), *STAND_INS, *OWN_LAYERS)
-    config = replace(config, config=_with_functions(config.config, choices.lambdas))
-    code = check_code(config, names)
+    names = (*object_names(objects), *STAND_INS, *OWN_LAYERS, *map(lambda_name, choices.lambdas))
+    config = replace(config, config=_with_functions(without_training(config.config), choices.lambdas))
+    reject_files(config)
+    code = find_code(config.config, names)
     if not choices.allow_code:
         reject_code(config, code)
+        config = replace(config, config=name_own(config.config, names))
     task = LoadTask(
         kind={"keras_zip": "zip", "h5_model": "h5", "architecture": "json"}[source.kind],  # type: ignore[arg-type]
         path=str(source.path),
@@ -153,6 +156,7 @@ def _weights(source: KerasSource, choices: LoadChoices) -> str | None:
         if kind_of(path) in ("h5_weights", "checkpoint")
     ]
     if len(found) == 1:
+        check_parts(source.path.parent, found[0])
         return str(found[0])
     listed = "".join(f"\n  --weights {path}" for path in found) or "; there are none next to it."
     raise SourceError(f"{source.path} is an architecture; name its weights{listed}")

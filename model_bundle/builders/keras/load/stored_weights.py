@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from model_bundle.base.hdf5 import open_hdf5
 from model_bundle.errors import SourceError
 
 # State of optimizers, counters and random generators; none of it is a weight.
@@ -35,10 +36,8 @@ def open_group(path: Path) -> Iterator[Any]:
     Raises:
         SourceError: it cannot be read.
     """
-    import h5py
-
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             yield file.get("model_weights", file)
     except OSError as error:
         raise SourceError(f"{path} is not a complete HDF5 file ({error}). Copy it again.") from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from model_bundle.base.zips import open_zip
 from model_bundle.builders.keras.load.match import check_values, pair_weights, relative_name
 from model_bundle.builders.keras.load.stored_weights import (
     TOP_LEVEL,
@@ -68,9 +70,9 @@ def unzip_weights(place: Path, scratch: Path) -> Path:
         SourceError: it contains no weights.
     """
     try:
-        with zipfile.ZipFile(place) as archive:
+        with open_zip(place, str(place)) as archive:
             return Path(archive.extract(f"model{_ENDING}", scratch))
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
         raise SourceError(f"{place} contains no model{_ENDING} ({error}). Save the model again.") from error
 
 

@@ -110,14 +110,14 @@ def test_options_that_are_not_json(content: bytes, tmp_path: Path) -> None:
 def test_options_that_are_not_an_object(tmp_path: Path) -> None:
     path = tmp_path / "options.json"
     path.write_text("[1]")
-    with pytest.raises(SourceError, match=r"the whole: .*found"):
+    with pytest.raises(SourceError, match=r"the file: .*found"):
         read_options(path)
 
 
 def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot be read"):
         read_options(tmp_path / "options.json")
-    with pytest.raises(SourceError, match="there is no such file"):
+    with pytest.raises(SourceError, match="does not exist"):
         read_weights(tmp_path / "weights.hdf5")
 
 

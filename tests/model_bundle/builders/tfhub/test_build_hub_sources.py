@@ -134,7 +134,7 @@ def test_zip_entries_that_reach_out_are_refused(tmp_path: Path, name: str) -> No
     info.external_attr = (stat.S_IFLNK if name == "link" else stat.S_IFREG) << 16
     with zipfile.ZipFile(archive, "w") as stored:
         stored.writestr(info, "/etc/passwd")
-    with pytest.raises(SourceError, match=r"was not unpacked: its entry"):
+    with pytest.raises(SourceError, match=r"(point outside it|are links): .*It was not unpacked"):
         unpack(archive, tmp_path / "in" / "here")
     assert not list((tmp_path / "in" / "here").iterdir())
     assert not (tmp_path / "in" / "outside").exists()
@@ -144,7 +144,7 @@ def test_zip_entries_that_reach_out_are_refused(tmp_path: Path, name: str) -> No
 def test_damaged_archives_and_other_files(module: Path, tmp_path: Path, name: str) -> None:
     archive = pack(module, tmp_path / name)
     archive.write_bytes(archive.read_bytes()[:-2000])
-    with pytest.raises(SourceError, match=r"damaged or incomplete .* Download it again"):
+    with pytest.raises(SourceError, match=r"damaged or incomplete .* Download it again|incomplete zip file"):
         unpack(archive, tmp_path / "folder")
     with pytest.raises(
         SourceError, match=r"not an archive that can be unpacked \(.tar, .tar.gz, .tgz, .zip\)"
