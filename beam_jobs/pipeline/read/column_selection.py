@@ -11,7 +11,14 @@ import pyarrow as pa
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.units import count
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.read.column_types import is_id, is_number, is_text, merge_json_types, plain_type
+from beam_jobs.pipeline.read.column_types import (
+    is_id,
+    is_number,
+    is_text,
+    merge_json_types,
+    plain_type,
+    repeated_field,
+)
 from beam_jobs.pipeline.read.types import FileInfo
 
 # Output columns of a run; further ones begin with "embedding".
@@ -122,6 +129,12 @@ def _kept_type(name: str, found: Sequence[FileColumns], options: ReadOptions) ->
     known: dict[pa.DataType, str] = {}
     for columns in found:
         kind = plain_type(_type_of(name, columns, "--keep_columns", options))
+        twice = repeated_field(kind)
+        if twice is not None:
+            raise UsageError(
+                f"--keep_columns {name!r} has more than one field {twice!r} in {columns.file.path}. Leave "
+                "the column out, or rename the field in the input."
+            )
         if not pa.types.is_null(kind):
             known.setdefault(kind, columns.file.path)
     if len(known) > 1:

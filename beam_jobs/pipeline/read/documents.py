@@ -169,10 +169,14 @@ def checked_id(value: Any) -> str:
 
 
 def _readable_text(texts: Sequence[Any], separator: str) -> str | None:
+    """Returns the text of a dead letter; None if there is none or it cannot be shown."""
     parts = [part for part in texts if part is not None]
     if not parts:
         return None
-    text = separator.join(part if type(part) is str else json.dumps(part, default=str) for part in parts)
+    try:
+        text = separator.join(part if type(part) is str else json.dumps(part, default=str) for part in parts)
+    except (TypeError, ValueError, RecursionError):  # keys that are not strings, nesting
+        return None
     return repaired(text)
 
 

@@ -10,8 +10,9 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from beam_jobs.base.units import count
 from beam_jobs.pipeline.read.files.encoding import BOM_UTF8
@@ -42,11 +43,15 @@ class _TooLargeError(Exception):
     """The current record exceeds the limit."""
 
 
+class _UnclosedError(Exception):
+    """The file ends inside the quotes of the current record."""
+
+
 class _RecordLines:
     """Decoded lines for the csv module, and the bytes of the current record."""
 
     def __init__(self, stream: io.BufferedReader, encoding: str, max_bytes: int) -> None:
-        self._readline, self._encoding, self._max_bytes = stream.readline, encoding, max_bytes
+        self._readline, self.encoding, self._max_bytes = stream.readline, encoding, max_bytes
         self.lines: list[bytes] = []
         self.size = 0
         self.num_lines = 0
@@ -73,10 +78,10 @@ class _RecordLines:
         if self.size > self._max_bytes + 2:
             raise _TooLargeError
         try:
-            return line.decode(self._encoding)
+            return line.decode(self.encoding)
         except UnicodeDecodeError:
             self.is_decodable = False
-            return line.decode(self._encoding, "replace")
+            return line.decode(self.encoding, "replace")
 
 
 class _QuoteScanner:
@@ -141,20 +146,21 @@ def iter_records(
     reader = csv.reader(
         lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE, strict=True
     )
+    new_scanner = partial(_QuoteScanner, delimiter, quotes)
     while True:
         begun = lines.num_lines + 1
         lines.begin_record()
         try:
-            fields = next(reader)
-        except StopIteration:
-            return
+            fields = _next_record(reader, lines, new_scanner)
         except _TooLargeError:
-            yield _skip_record(stream, lines.lines, encoding, _QuoteScanner(delimiter, quotes), begun)
+            yield _skip_record(stream, lines.lines, encoding, new_scanner(), begun)
             continue
-        except csv.Error as error:
-            if lines.at_end:
-                raise _unclosed_quote(begun) from error
-            yield BadRecord(_content(lines.lines), _explained(error))
+        except _UnclosedError as error:
+            raise _unclosed_quote(begun) from error
+        if fields is None:
+            return
+        if not isinstance(fields, list):
+            yield fields
             continue
         if not fields:
             continue
@@ -164,6 +170,33 @@ def iter_records(
             yield fields
         else:
             yield _checked(fields, lines, num_fields, max_bytes)
+
+
+def _next_record(
+    reader: Iterator[list[str]], lines: _RecordLines, new_scanner: Callable[[], _QuoteScanner]
+) -> list[str] | BadRecord | None:
+    """Returns the fields of the next record; None at the end of the file.
+
+    A record with wrong quotes is read to its end, which may be in a later line: the csv module would continue
+    with the next line and make up records from the rest of this one.
+
+    Raises:
+        _TooLargeError: the record is too large.
+        _UnclosedError: the file ends inside quotes.
+    """
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        if lines.at_end:
+            raise _UnclosedError from error
+        why, scanner = _explained(error), new_scanner()
+    for data in lines.lines:
+        has_ended = scanner.feed(data.decode(lines.encoding, "replace"))
+    while not has_ended and (line := next(lines, "")):
+        has_ended = scanner.feed(line)
+    if scanner.is_in_quotes:
+        raise _UnclosedError
+    return BadRecord(_content(lines.lines), why)
 
 
 def _checked(fields: list[str], lines: _RecordLines, num_fields: int, max_bytes: int) -> Record:

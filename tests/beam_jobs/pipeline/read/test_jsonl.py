@@ -66,6 +66,15 @@ def test_one_bad_line_is_one_dead_letter(tmp_path: Path, line: bytes, reason: st
     assert (outcomes[1].text or "").encode() is not None  # valid Unicode
 
 
+def test_describing_a_deep_value_does_not_raise(tmp_path: Path) -> None:
+    """Some depths can just be parsed, but not be shown, for which the stack is a little deeper."""
+    deep = [b'{"text": ' + b"[" * depth + b"]" * depth + b"}\n" for depth in range(1, 1100)]
+    outcomes = read_unchecked(tmp_path / "a.jsonl", b"".join(deep) + b'{"text": "after"}\n')
+    assert len(outcomes) == 1100
+    assert texts(outcomes) == ["after"]
+    assert set(reasons(outcomes)) == {"text_not_string", "broken_json", "ok"}
+
+
 def test_dead_letters_show_as_much_text_as_could_be_read(tmp_path: Path) -> None:
     content = lines({"text": 5}, {"text": "a\ud800b"}, {"text": "t", "body": 7}, {"body": "b"}) + b"{\n"
     outcomes = read_unchecked(tmp_path / "a.jsonl", content, text_columns=("text", "body"), id_column="id")

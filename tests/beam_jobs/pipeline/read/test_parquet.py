@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import decimal
 import io
 import tracemalloc
@@ -12,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.parquet import encryption
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.read.inspect import inspect_input
 from beam_jobs.pipeline.read.splits import plan_splits, read_split
 from beam_jobs.pipeline.read.types import ReadPlan
-from tests.support.runs.reading import file_info, ids, read_checked, read_unchecked, reasons, texts
+from tests.support.runs.reading import file_info, ids, read_checked, read_unchecked, reasons, refused, texts
 
 
 def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
@@ -226,3 +228,43 @@ def test_a_large_row_group_is_read_in_bounded_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert arrow_peak < 25_000_000
     assert python_peak < 25_000_000
+
+
+def test_a_kept_struct_with_a_repeated_field_is_refused(tmp_path: Path) -> None:
+    ones = pa.array([1, 2])
+    nested = pa.ListArray.from_arrays([0, 1, 2], pa.StructArray.from_arrays([ones, ones], names=["a", "a"]))
+    for index, column in enumerate((pa.StructArray.from_arrays([ones, ones], names=["a", "a"]), nested)):
+        path = tmp_path / f"{index}.parquet"
+        pq.write_table(pa.table({"text": ["x", "y"], "k": column}), path)
+        assert "more than one field 'a'" in refused(path, keep_columns=("k",))
+        (dead,) = read_unchecked(path, path.read_bytes(), kept=pa.schema([("k", pa.string())]))
+        assert isinstance(dead, DeadFile)
+        assert dead.reason == "repeated_column"
+
+
+class _Keys(encryption.KmsClient):
+    """A store of keys that hides nothing."""
+
+    def __init__(self, _connection: Any) -> None:
+        encryption.KmsClient.__init__(self)
+
+    def wrap_key(self, key_bytes: bytes, _master_key_identifier: str) -> bytes:
+        return base64.b64encode(key_bytes)
+
+    def unwrap_key(self, wrapped_key: bytes, _master_key_identifier: str) -> bytes:
+        return base64.b64decode(wrapped_key)
+
+
+def test_encrypted_columns_do_not_end_the_process(tmp_path: Path) -> None:
+    """The footer is plain, and asking for the size of an encrypted column aborts."""
+    how = encryption.EncryptionConfiguration(
+        footer_key="footer", column_keys={"key": ["id"]}, plaintext_footer=True
+    )
+    factory = encryption.CryptoFactory(_Keys)
+    secret = factory.file_encryption_properties(encryption.KmsConnectionConfig(), how)
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"id": ["1", "2"], "text": ["x", "y"]}), path, encryption_properties=secret)
+    assert texts(read_checked(path, text_columns=("text",))) == ["x", "y"]
+    (dead,) = read_checked(path, id_column="id")
+    assert isinstance(dead, DeadFile)
+    assert dead.reason == "encrypted"
