@@ -11,13 +11,14 @@ import pyarrow as pa
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.units import count
 from beam_jobs.errors import UsageError
+from beam_jobs.pipeline.read.arrow_columns import repeated_field
 from beam_jobs.pipeline.read.column_types import (
     is_id,
     is_number,
     is_text,
+    json_output_type,
     merge_json_types,
     plain_type,
-    repeated_field,
 )
 from beam_jobs.pipeline.read.types import FileInfo
 
@@ -129,6 +130,8 @@ def _kept_type(name: str, found: Sequence[FileColumns], options: ReadOptions) ->
     known: dict[pa.DataType, str] = {}
     for columns in found:
         kind = plain_type(_type_of(name, columns, "--keep_columns", options))
+        if columns.file.format == "jsonl":
+            kind = json_output_type(kind)
         twice = repeated_field(kind)
         if twice is not None:
             raise UsageError(

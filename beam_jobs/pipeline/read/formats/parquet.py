@@ -16,15 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
-from beam_jobs.pipeline.read.column_types import (
-    arrow_converter,
-    arrow_values,
-    is_id,
-    is_text,
-    number_converters,
-    number_values,
-    repeated_field,
-)
+from beam_jobs.pipeline.read.arrow_columns import arrow_converter, arrow_values, id_values, repeated_field
+from beam_jobs.pipeline.read.column_types import is_id, is_text, number_converters, number_values
 from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, StoredFile
 from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
@@ -181,7 +174,7 @@ def _group_bytes(metadata: pq.FileMetaData, file_bytes: int) -> list[int]:
 def _outcomes(batch: pa.RecordBatch, position: int, builder: RowBuilder, plan: ReadPlan) -> Outcomes:
     id_column, num_rows = plan.options.id_column, batch.num_rows
     texts = [_text_values(batch.column(name)) for name in plan.text_columns]
-    ids = [None] * num_rows if id_column is None else arrow_values(batch.column(id_column), pa.string())
+    ids = [None] * num_rows if id_column is None else id_values(batch.column(id_column))
     kept = [arrow_values(batch.column(field.name), field.type) for field in plan.kept_schema]
     kept += [number_values(batch.column(name)) for name in plan.options.numeric_columns]
     text_rows, kept_rows = zip(*texts, strict=True), zip(*kept, strict=True) if kept else [()] * num_rows

@@ -15,7 +15,16 @@ from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadLetter, Document
 from beam_jobs.pipeline.read.inspect import inspect_input
 from tests.support.examples import examples
-from tests.support.runs.reading import COMPRESS, ids, read_checked, read_unchecked, reasons, texts
+from tests.support.runs.reading import (
+    COMPRESS,
+    ids,
+    inspect,
+    read_checked,
+    read_unchecked,
+    reasons,
+    texts,
+    write,
+)
 
 
 def lines(*values: object) -> bytes:
@@ -204,3 +213,19 @@ def test_hostile_lines_become_documents_or_reasons_whatever_the_spans(
     for outcome in outcomes:
         assert isinstance(outcome, Document | DeadLetter)
         assert (outcome.text or "").encode() is not None
+
+
+def test_integers_that_no_float_can_hold_keep_their_digits(tmp_path: Path) -> None:
+    large = 2**53 + 1
+    write(tmp_path, a_jsonl=[{"text": "a", "k": large}, {"text": "b", "k": 0.5}])
+    write(tmp_path, b_jsonl=[{"text": "a", "k": large}, {"text": "b", "k": 1}])
+    write(tmp_path, c_jsonl=[{"text": "a", "k": 2**53}, {"text": "b", "k": 0.5}])
+    expected = {"a": (str(large), "0.5"), "b": (large, 1), "c": (2.0**53, 0.5)}
+    for name, values in expected.items():
+        outcomes = read_checked(tmp_path / f"{name}.jsonl", text_columns=("text",), keep_columns=("k",))
+        assert tuple(outcome.columns[0] for outcome in outcomes if isinstance(outcome, Document)) == values
+    summary = inspect(f"{tmp_path}/*", text_columns=("text",), keep_columns=("k",))
+    assert summary.kept_schema.field("k").type == pa.string()
+    late = lines({"text": "a", "k": 0.5}, {"text": "b", "k": large}, {"text": "c", "k": 2**60})
+    outcomes = read_unchecked(tmp_path / "d.jsonl", late, kept=pa.schema([("k", pa.float64())]))
+    assert reasons(outcomes) == ["ok", "column_type", "ok"]

@@ -121,7 +121,8 @@ def test_kept_columns_come_through_with_their_types(tmp_path: Path, name: str) -
 
 
 def test_values_that_do_not_fit_the_planned_type_are_dead(tmp_path: Path) -> None:
-    content = parquet_bytes(pa.table({"text": ["a", "b", "c"], "n": ["1", "x", None]}))
+    numbers = pa.array([1, 2**63, None], pa.uint64())
+    content = parquet_bytes(pa.table({"text": ["a", "b", "c"], "n": numbers}))
     kept = pa.schema([("n", pa.int64())])
     outcomes = read_unchecked(tmp_path / "a.parquet", content, kept=kept)
     assert reasons(outcomes) == ["ok", "column_type", "ok"]
@@ -268,3 +269,78 @@ def test_encrypted_columns_do_not_end_the_process(tmp_path: Path) -> None:
     (dead,) = read_checked(path, id_column="id")
     assert isinstance(dead, DeadFile)
     assert dead.reason == "encrypted"
+
+
+_ZONED = pa.timestamp("s", "America/New_York")
+
+
+@pytest.mark.parametrize(
+    ("usual", "odd"),
+    [
+        (pa.timestamp("ms"), pa.array([1_700_000_000])),
+        (pa.struct({"a": pa.int64()}), pa.array([{"a": 10, "z": 5}])),
+        (pa.date32(), pa.array([1_700_000_000], pa.timestamp("s"))),
+        (pa.bool_(), pa.array([7])),
+        (pa.int64(), pa.array(["007"])),
+        (pa.int64(), pa.array([7.0])),
+        (pa.int64(), pa.array([True])),
+        (pa.string(), pa.array([7])),
+        (pa.timestamp("s"), pa.array([1], _ZONED)),
+        (_ZONED, pa.array([1], pa.timestamp("s"))),
+        (pa.float64(), pa.array([2**53 + 1])),
+        (pa.float32(), pa.array([0.1])),
+        (pa.int8(), pa.array([300])),
+        (pa.timestamp("s"), pa.array([1], pa.timestamp("ms"))),
+        (pa.decimal128(5, 1), pa.array([decimal.Decimal("1.25")])),
+        (pa.list_(pa.bool_()), pa.array([[7]])),
+        (pa.list_(pa.struct({"a": pa.int64()})), pa.array([[{"b": 1}]])),
+        (pa.map_(pa.string(), pa.string()), pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))),
+    ],
+    ids=str,
+)
+def test_a_kept_value_does_not_change_its_meaning(tmp_path: Path, usual: pa.DataType, odd: pa.Array) -> None:
+    """A file that was not looked at before work may have another type."""
+    table = pa.table({"text": ["a", "b"], "k": pa.concat_arrays([odd, pa.nulls(1, odd.type)])})
+    kept = pa.schema([("k", usual)])
+    outcomes = read_unchecked(tmp_path / "a.parquet", parquet_bytes(table), kept=kept)
+    assert reasons(outcomes) == ["column_type", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("usual", "odd", "value"),
+    [
+        (pa.int64(), pa.array([7], pa.uint8()), 7),
+        (pa.float64(), pa.array([2**53]), 2.0**53),
+        (pa.float64(), pa.array([0.5], pa.float32()), 0.5),
+        (pa.string(), pa.array(["x"]).cast(pa.dictionary(pa.int8(), pa.large_string())), "x"),
+        (pa.binary(), pa.array([b"ab"], pa.binary(2)), b"ab"),
+        (pa.timestamp("ms"), pa.array([1], pa.timestamp("s")), 1000),
+        (pa.timestamp("us", "UTC"), pa.array([1], _ZONED), 1_000_000),
+        (pa.list_(pa.int64()), pa.array([[1]], pa.list_(pa.int8(), 1)), [1]),
+        (pa.struct({"a": pa.int64(), "z": pa.int64()}), pa.array([{"z": 5}]), {"a": None, "z": 5}),
+        (pa.decimal128(9, 3), pa.array([decimal.Decimal("1.25")]), decimal.Decimal("1.250")),
+        (
+            pa.map_(pa.string(), pa.int64()),
+            pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int8())),
+            [("a", 1)],
+        ),
+    ],
+    ids=str,
+)
+def test_a_kept_value_of_a_narrower_type_is_cast(
+    tmp_path: Path, usual: pa.DataType, odd: pa.Array, value: Any
+) -> None:
+    content = parquet_bytes(pa.table({"text": ["a"], "k": odd}))
+    (document,) = read_unchecked(tmp_path / "a.parquet", content, kept=pa.schema([("k", usual)]))
+    assert isinstance(document, Document)
+    assert document.columns == (value,)
+    assert pa.array(document.columns, usual).type == usual
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.timestamp("ns"), 1), pa.map_(pa.int64(), pa.timestamp("ns"))])
+def test_nanoseconds_inside_other_types_are_kept(tmp_path: Path, kind: pa.DataType) -> None:
+    array = pa.array([[1]] if pa.types.is_fixed_size_list(kind) else [[(1, 1)]], kind)
+    content = parquet_bytes(pa.table({"text": ["a"], "k": array}))
+    (document,) = read_unchecked(tmp_path / "a.parquet", content, kept=pa.schema([("k", kind)]))
+    assert isinstance(document, Document)
+    assert pa.array(document.columns, kind) == array
