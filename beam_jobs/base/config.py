@@ -17,7 +17,8 @@ class ReadOptions:
     ``text_columns`` are joined by ``text_separator``; empty means ``text``, or the only column.
     ``numeric_columns`` are numeric model inputs, in the order of ``EncodeSettings.numeric_columns``.
     ``column_names`` names the columns of CSV files without a header row. ``csv_quotes`` False treats quotes
-    as ordinary characters, for files that do not quote fields. ``limit`` stops after that many documents, in
+    as ordinary characters, for files that do not quote fields. ``rename_columns`` are pairs of a kept column
+    and its name in the output. ``limit`` stops after that many documents, in
     input order.
     """
 
@@ -26,6 +27,7 @@ class ReadOptions:
     text_separator: str = "\n"
     id_column: str | None = None
     keep_columns: tuple[str, ...] = ()
+    rename_columns: tuple[tuple[str, str], ...] = ()
     numeric_columns: tuple[str, ...] = ()
     delimiter: str | None = None
     column_names: tuple[str, ...] = ()
@@ -60,6 +62,29 @@ class ReadOptions:
             if repeated:
                 raise UsageError(
                     f"--{flag.replace('text_columns', 'text_column')} names {repeated} more than once."
+                )
+        self._check_output_names()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the kept columns in the output, in the order of ``keep_columns``."""
+        renamed = dict(self.rename_columns)
+        return tuple(renamed.get(name, name) for name in self.keep_columns)
+
+    def _check_output_names(self) -> None:
+        olds = [old for old, _ in self.rename_columns]
+        for old in olds:
+            if old not in self.keep_columns or olds.count(old) > 1:
+                raise UsageError(
+                    f"--rename_columns {old}=...: expected each of the --keep_columns at most once."
+                )
+        known: dict[str, str] = {}
+        for name in self.output_names:
+            other = known.setdefault(name.lower(), name)
+            if other != name or self.output_names.count(name) > 1:
+                raise UsageError(
+                    f"--keep_columns: the output would have the columns {other!r} and {name!r}, which most "
+                    "tools cannot tell apart. Rename one with --rename_columns OLD=NEW."
                 )
 
 

@@ -26,6 +26,7 @@ _FLAGS_OF_FILES = (
     "text_column",
     "id_column",
     "keep_columns",
+    "rename_columns",
     "delimiter",
     "column_names",
     "no_csv_quotes",
@@ -93,6 +94,7 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
         text_separator=flags.text_separator,
         id_column=flags.id_column,
         keep_columns=split(flags.keep_columns),
+        rename_columns=pairs(flags.rename_columns, "--rename_columns OLD=NEW"),
         delimiter=flags.delimiter,
         column_names=split(flags.column_names),
         csv_quotes=not flags.no_csv_quotes,
@@ -198,6 +200,22 @@ def split(text: str) -> tuple[str, ...]:
     (('title', 'body'), ())
     """
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def pairs(text: str, form: str) -> tuple[tuple[str, str], ...]:
+    """Splits ``a=b,c=d``.
+
+    >>> pairs("a=b, c=d", "--rename_columns OLD=NEW")
+    (('a', 'b'), ('c', 'd'))
+
+    Raises:
+        UsageError: a part is not of this form.
+    """
+    found = [part.partition("=") for part in split(text)]
+    for one, _, other in found:
+        if not one.strip() or not other.strip():
+            raise UsageError(f"Expected {form}, separated by commas, not {text!r}.")
+    return tuple((one.strip(), other.strip()) for one, _, other in found)
 
 
 def _num_workers(options: Any) -> int:

@@ -58,6 +58,12 @@ def add_input(group: argparse._ArgumentGroup) -> None:
         help="input columns to copy to the output, with their types",
     )
     group.add_argument(
+        "--rename_columns",
+        default="",
+        metavar="OLD=NEW[,...]",
+        help="names of kept columns in the output, where they differ from the input",
+    )
+    group.add_argument(
         "--delimiter", metavar="C", help="field separator of .csv files (default: a comma; a tab for .tsv)"
     )
     group.add_argument(

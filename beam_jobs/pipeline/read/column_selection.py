@@ -22,10 +22,11 @@ from beam_jobs.pipeline.read.column_types import (
 )
 from beam_jobs.pipeline.read.types import FileInfo
 
-# Output columns of a run; further ones begin with "embedding".
-OUTPUT_COLUMNS = frozenset(
+# Output columns that every run has, or that readers know a run by; more begin with "embedding". Others, as
+# labels and scores, are reserved only where a run writes them (see ``row_schema``).
+RESERVED_COLUMNS = frozenset(
     [
-        *("doc_id", "source", "text", "text_sha256", "num_tokens", "was_truncated", "label", "scores"),
+        *("doc_id", "source", "text", "text_sha256", "num_tokens", "was_truncated"),
         *("window_index", "word_index", "word", "char_start", "char_end"),
     ]
 )
@@ -39,17 +40,33 @@ class FileColumns:
     types: dict[str, pa.DataType]
 
 
-def check_output_names(keep_columns: Sequence[str]) -> None:
-    """Rejects kept columns that clash with output columns.
+def check_output_names(options: ReadOptions) -> None:
+    """Rejects kept columns that clash with output columns; upper and lower case do not count.
 
     Raises:
         UsageError: with the column.
     """
-    for name in keep_columns:
-        if name in OUTPUT_COLUMNS or name.startswith("embedding"):
+    for name, output_name in zip(options.keep_columns, options.output_names, strict=True):
+        if output_name.lower() in RESERVED_COLUMNS or output_name.lower().startswith("embedding"):
             raise UsageError(
-                f"--keep_columns {name!r}: the output has a column of that name. Rename it in the input."
+                f"--keep_columns {name!r}: the output has a column {output_name.lower()!r}. Give it another "
+                f"name with --rename_columns {name}=NEW."
             )
+
+
+def check_no_text(text_columns: Sequence[str], options: ReadOptions) -> None:
+    """Rejects ``--no_text`` where a column of text would be written as kept column or id.
+
+    Raises:
+        UsageError: with the column.
+    """
+    for flag, names in (("--keep_columns", options.keep_columns), ("--id_column", (options.id_column,))):
+        for name in names:
+            if options.no_text and name in text_columns:
+                raise UsageError(
+                    f"{flag} {name!r} is the text, which --no_text keeps out of the output. Leave out one of "
+                    "the two flags."
+                )
 
 
 def merge_jsonl(found: Sequence[FileColumns]) -> list[FileColumns]:
@@ -118,12 +135,13 @@ def check_numbers(found: Sequence[FileColumns], options: ReadOptions) -> None:
 
 
 def kept_schema(found: Sequence[FileColumns], options: ReadOptions) -> pa.Schema:
-    """Returns the schema of the kept columns; strings if their type is unknown.
+    """Returns the schema of the kept columns under their output names; strings if their type is unknown.
 
     Raises:
         UsageError: there is no such column, or files disagree on its type.
     """
-    return pa.schema([pa.field(name, _kept_type(name, found, options)) for name in options.keep_columns])
+    names = zip(options.keep_columns, options.output_names, strict=True)
+    return pa.schema([pa.field(output_name, _kept_type(name, found, options)) for name, output_name in names])
 
 
 def _kept_type(name: str, found: Sequence[FileColumns], options: ReadOptions) -> pa.DataType:

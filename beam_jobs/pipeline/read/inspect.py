@@ -15,6 +15,7 @@ from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.read.column_selection import (
     FileColumns,
     check_id,
+    check_no_text,
     check_numbers,
     check_output_names,
     choose_text,
@@ -45,7 +46,7 @@ class InputSummary:
     """The input of a job, inspected before any work.
 
     ``files`` are in reading order. ``text_columns`` is empty if all files are .txt. ``kept_schema`` has the
-    ``--keep_columns`` in their order. ``warnings`` are messages for the user.
+    ``--keep_columns`` in their order, with their names in the output. ``warnings`` are messages for the user.
     """
 
     files: tuple[FileInfo, ...]
@@ -56,7 +57,9 @@ class InputSummary:
 
     def plan(self, options: ReadOptions) -> ReadPlan:
         """Returns the plan for reading these files."""
-        return ReadPlan(options, self.text_columns, self.kept_schema)
+        old_names = {new: old for old, new in options.rename_columns}
+        kept = [field.with_name(old_names.get(field.name, field.name)) for field in self.kept_schema]
+        return ReadPlan(options, self.text_columns, pa.schema(kept))
 
 
 def inspect_input(options: ReadOptions) -> InputSummary:
@@ -69,7 +72,7 @@ def inspect_input(options: ReadOptions) -> InputSummary:
         UsageError: with the option or file that does not fit, and what to do.
     """
     check_encoding(options.encoding)
-    check_output_names(options.keep_columns)
+    check_output_names(options)
     files = match_patterns(options.patterns)
     _check_flags(files, options)
     if options.id_column is None:
@@ -80,6 +83,7 @@ def inspect_input(options: ReadOptions) -> InputSummary:
         _LOGGER.warning("%s", warning)
     has_columns = any(file.format != "txt" for file in files)
     text_columns = choose_text(found, options) if has_columns else ()
+    check_no_text(text_columns, options)
     check_id(found, options)
     check_numbers(found, options)
     total_bytes = sum(file.size_bytes for file in files)

@@ -55,7 +55,10 @@ class FileSplit:
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """What a worker needs to read a split: the options and the results of ``inspect_input``."""
+    """What a worker needs to read a split: the options and the results of ``inspect_input``.
+
+    ``kept_schema`` has the columns' names in the input.
+    """
 
     options: ReadOptions
     text_columns: tuple[str, ...]
