@@ -17,7 +17,8 @@ class ReadOptions:
     ``text_columns`` are joined by ``text_separator``; empty means ``text``, or the only column.
     ``numeric_columns`` are numeric model inputs, in the order of ``EncodeSettings.numeric_columns``.
     ``column_names`` names the columns of CSV files without a header row. ``csv_quotes`` False treats quotes
-    as ordinary characters, for files that do not quote fields. ``rename_columns`` are pairs of a kept column
+    as ordinary characters, for files that do not quote fields; lines that begin with ``comment_prefix``
+    are skipped. ``rename_columns`` are pairs of a kept column
     and its name in the output. ``limit`` stops after that many documents, in
     input order.
     """
@@ -32,6 +33,7 @@ class ReadOptions:
     delimiter: str | None = None
     column_names: tuple[str, ...] = ()
     csv_quotes: bool = True
+    comment_prefix: str | None = None
     encoding: str = "utf-8"
     whole_files: bool = False
     max_document_bytes: int = 10_000_000
@@ -56,6 +58,13 @@ class ReadOptions:
             raise UsageError(
                 f"--delimiter {self.delimiter!r}: quotes and line ends already have a meaning in CSV."
             )
+        if self.text_separator in ("\\t", "\\n"):
+            raise UsageError(
+                f"--text_separator {self.text_separator!r} is a backslash and a letter. In the shell, write "
+                f"$'{self.text_separator}' for the character."
+            )
+        if self.comment_prefix == "":
+            raise UsageError("--comment_prefix is empty, so every line would be a comment. Leave it out.")
         for flag in ("keep_columns", "text_columns", "column_names"):
             names = getattr(self, flag)
             repeated = sorted({name for name in names if names.count(name) > 1})

@@ -30,6 +30,7 @@ _FLAGS_OF_FILES = (
     "delimiter",
     "column_names",
     "no_csv_quotes",
+    "comment_prefix",
     "whole_files",
 )
 
@@ -98,6 +99,7 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
         delimiter=flags.delimiter,
         column_names=split(flags.column_names),
         csv_quotes=not flags.no_csv_quotes,
+        comment_prefix=flags.comment_prefix,
         encoding=flags.encoding,
         whole_files=flags.whole_files,
         **common,

@@ -78,6 +78,9 @@ def add_input(group: argparse._ArgumentGroup) -> None:
         help="treat quotes in .csv and .tsv files as ordinary characters",
     )
     group.add_argument(
+        "--comment_prefix", metavar="S", help="skip lines of .csv and .tsv files that begin with S"
+    )
+    group.add_argument(
         "--encoding", default="utf-8", metavar="E", help="encoding of text files (default: utf-8)"
     )
     group.add_argument("--whole_files", action="store_true", help="treat each .txt file as one document")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -40,9 +41,8 @@ def storage_type(kind: pa.DataType) -> pa.DataType:
 def repeated_field(kind: pa.DataType) -> str | None:
     """Returns the name that a struct inside a type has twice, which no Python value can hold."""
     if pa.types.is_struct(kind):
-        names = [field.name for field in kind]
-        for name in set(names):
-            if names.count(name) > 1:
+        for name, number in Counter(field.name for field in kind).most_common(1):
+            if number > 1:
                 return str(name)
     children = (kind.field(index).type for index in range(kind.num_fields))
     return next((name for child in children if (name := repeated_field(child)) is not None), None)

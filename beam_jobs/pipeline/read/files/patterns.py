@@ -15,6 +15,8 @@ from beam_jobs.pipeline.read.files.local import local_matches, unlisted
 from beam_jobs.pipeline.read.files.wildcards import WILDCARD, fixed_part, pattern_regex
 from beam_jobs.pipeline.read.types import SUPPORTED, FileInfo, detect_format
 
+_HOME_HINT = " In quotes, the shell does not expand ~ either: write $HOME in double quotes."
+
 
 def match_patterns(patterns: Sequence[str]) -> tuple[FileInfo, ...]:
     """Finds the files of all patterns, sorted by path within each pattern.
@@ -56,6 +58,8 @@ def match_pattern(pattern: str) -> list[FileInfo]:
         NoInputError: nothing matches.
         UsageError: storage cannot be listed, or a file's format is not supported.
     """
+    if pattern.startswith("file:"):
+        raise UsageError(f"{pattern}: write a local path without file://.")
     local = FileSystems.get_scheme(pattern) is None
     if local:
         # Workers may have another working directory.
@@ -70,7 +74,7 @@ def match_pattern(pattern: str) -> list[FileInfo]:
     if not files:
         raise NoInputError(
             f"No file matches {pattern}. Check the path; quote patterns, so that the shell does not expand "
-            "them."
+            f"them.{_HOME_HINT if '/~' in pattern else ''}"
         )
     return files
 

@@ -30,10 +30,14 @@ UNCLOSED_QUOTE_HINT = (
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """An invalid record: its bytes, and the reason; None if they are not in the encoding."""
+    """An invalid record: its bytes, and the reason; None if they are not in the encoding.
+
+    ``num_fields`` is the number of its fields if that is what is wrong.
+    """
 
     data: bytes
     why: str | None
+    num_fields: int | None = None
 
 
 Record = list[str] | BadRecord | Oversized
@@ -50,7 +54,10 @@ class _UnclosedError(Exception):
 class _RecordLines:
     """Decoded lines for the csv module, and the bytes of the current record."""
 
-    def __init__(self, stream: io.BufferedReader, encoding: str, max_bytes: int) -> None:
+    def __init__(
+        self, stream: io.BufferedReader, encoding: str, max_bytes: int, comment: str | None = None
+    ) -> None:
+        self._comment = None if comment is None else comment.encode(encoding, "replace")
         self._readline, self.encoding, self._max_bytes = stream.readline, encoding, max_bytes
         self.lines: list[bytes] = []
         self.size = 0
@@ -61,18 +68,26 @@ class _RecordLines:
     def begin_record(self) -> None:
         self.lines, self.size, self.is_decodable = [], 0, True
 
+    def _next_line(self) -> bytes:
+        # Two more for the line end, and one to detect that the record is too large.
+        line = self._readline(self._max_bytes - self.size + 3)
+        if not self.num_lines:
+            line = line.removeprefix(BOM_UTF8)
+        self.num_lines += bool(line)
+        return line
+
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        # Two more for the line end, and one to detect that the record is too large.
-        line = self._readline(self._max_bytes - self.size + 3)
+        line = self._next_line()
+        while self._comment is not None and not self.lines and line.startswith(self._comment):
+            while not line.endswith(b"\n") and (line := self._readline(PIECE_BYTES)):
+                pass
+            line = self._next_line()
         if not line:
             self.at_end = True
             raise StopIteration
-        if not self.num_lines:
-            line = line.removeprefix(BOM_UTF8)
-        self.num_lines += 1
         self.lines.append(line)
         self.size += len(line)
         if self.size > self._max_bytes + 2:
@@ -124,6 +139,7 @@ def iter_records(
     delimiter: str = ",",
     quotes: bool = True,
     num_fields: int | None = None,
+    comment: str | None = None,
 ) -> Iterator[Record]:
     """Splits a stream into records; blank lines are skipped.
 
@@ -134,6 +150,7 @@ def iter_records(
         delimiter: one character.
         quotes: False treats quotes as ordinary characters, so that every line is a record.
         num_fields: required number of fields; None takes that of the first record.
+        comment: lines that begin with this where a record would begin are skipped.
 
     Yields:
         The fields, ``BadRecord`` for wrong quotes, number of fields or bytes, or ``Oversized``.
@@ -142,7 +159,7 @@ def iter_records(
         DamagedFileError: ``unclosed_quote`` if the file ends inside quotes.
     """
     csv.field_size_limit(_FIELD_SIZE_LIMIT)
-    lines = _RecordLines(stream, encoding, max_bytes)
+    lines = _RecordLines(stream, encoding, max_bytes, comment)
     reader = csv.reader(
         lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE, strict=True
     )
@@ -208,7 +225,8 @@ def _checked(fields: list[str], lines: _RecordLines, num_fields: int, max_bytes:
     if not lines.is_decodable:
         return BadRecord(content, None)
     if len(fields) != num_fields:
-        return BadRecord(content, f"expected {count(num_fields, 'field')}, but it has {len(fields)}")
+        why = f"expected {count(num_fields, 'field')}, but it has {len(fields)}"
+        return BadRecord(content, why, len(fields))
     return fields
 
 

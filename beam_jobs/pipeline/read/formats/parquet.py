@@ -20,7 +20,7 @@ from beam_jobs.pipeline.read.arrow_columns import arrow_converter, arrow_values,
 from beam_jobs.pipeline.read.column_types import is_id, is_text, number_converters, number_values
 from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, StoredFile
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
+from beam_jobs.pipeline.read.types import DamagedFileError, FileColumns, FileInfo, FileSplit, ReadPlan
 
 BATCH_BYTES = 8_000_000
 MAX_BATCH_ROWS = 1_024
@@ -56,15 +56,15 @@ def read_parquet(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = No
             meter.add(stored_bytes[index])
 
 
-def parquet_columns(file: FileInfo) -> dict[str, pa.DataType]:
-    """Returns the top-level columns of a file and their types, without names that occur twice.
+def parquet_columns(file: FileInfo) -> FileColumns:
+    """Returns the top-level columns of a file.
 
     Raises:
         DamagedFileError: the file is not Parquet.
     """
     with _opened(file) as (_, parquet):
         schema = parquet.schema_arrow
-        return {field.name: field.type for field in schema if schema.names.count(field.name) == 1}
+        return FileColumns.of(file, schema.names, schema.types)
 
 
 def row_group_ranges(file: FileInfo, range_bytes: int) -> list[tuple[int, int]]:
