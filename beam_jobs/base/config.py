@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from beam_jobs.errors import UsageError
 
+OnMissingText = Literal["blank", "dead_letter", "fail"]
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -19,7 +21,8 @@ class ReadOptions:
     ``column_names`` names the columns of CSV files without a header row. ``csv_quotes`` False treats quotes
     as ordinary characters, for files that do not quote fields; lines that begin with ``comment_prefix``
     are skipped. ``rename_columns`` are pairs of a kept column
-    and its name in the output. ``limit`` stops after that many documents, in
+    and its name in the output. ``on_missing_text`` is for
+    documents whose text columns are all absent, null or empty. ``limit`` stops after that many documents, in
     input order.
     """
 
@@ -36,6 +39,7 @@ class ReadOptions:
     comment_prefix: str | None = None
     encoding: str = "utf-8"
     whole_files: bool = False
+    on_missing_text: OnMissingText = "blank"
     max_document_bytes: int = 10_000_000
     limit: int | None = None
     no_text: bool = False

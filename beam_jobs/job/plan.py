@@ -77,6 +77,7 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
     common = {
         "max_document_bytes": flags.max_document_bytes,
         "limit": flags.limit,
+        "on_missing_text": flags.on_missing_text,
         "no_text": flags.no_text,
     }
     if not flags.input:

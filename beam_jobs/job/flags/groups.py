@@ -85,6 +85,12 @@ def add_input(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--whole_files", action="store_true", help="treat each .txt file as one document")
     group.add_argument(
+        "--on_missing_text",
+        choices=["blank", "dead_letter", "fail"],
+        default="blank",
+        help="how to handle documents without text: count as blank (default), dead_letter, or fail the run",
+    )
+    group.add_argument(
         "--max_document_bytes",
         type=int,
         default=10_000_000,

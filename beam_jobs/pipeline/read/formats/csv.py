@@ -1,7 +1,7 @@
 """Reads CSV and TSV by RFC 4180: a header row, then one record per row.
 
 Quoted fields may contain line breaks. Blank lines are skipped, as in Python's csv module, and so is a byte
-order mark. Every value is a string, so an empty field is an empty text, not a missing one.
+order mark. Every value is a string; an empty one is a missing text.
 """
 
 from __future__ import annotations

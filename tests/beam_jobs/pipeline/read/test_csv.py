@@ -151,12 +151,12 @@ def test_a_file_without_header_takes_given_names(tmp_path: Path) -> None:
     assert ids(outcomes) == ["a.csv#0", "a.csv#1"]
 
 
-def test_columns_are_joined_and_an_empty_field_is_empty_text(tmp_path: Path) -> None:
+def test_columns_are_joined_and_an_empty_field_is_left_out(tmp_path: Path) -> None:
     content = b"title,body,key\nT,B,k1\n,B,k2\n,,k3\nT,B,\n"
     outcomes = read_unchecked(
         tmp_path / "a.csv", content, text_columns=("title", "body"), text_separator=" | ", id_column="key"
     )
-    assert texts(outcomes) == ["T | B", " | B", " | "]
+    assert texts(outcomes) == ["T | B", "B", ""]
     assert ids(outcomes) == ["k1", "k2", "k3", "a.csv#3"]
     assert reasons(outcomes) == ["ok", "ok", "ok", "missing_id"]
     assert isinstance(outcomes[3], DeadLetter)

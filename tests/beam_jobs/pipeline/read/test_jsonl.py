@@ -53,6 +53,7 @@ def test_records_are_named_by_offset_and_blank_lines_are_none(tmp_path: Path) ->
         (b'{"text": "\xff"}', "invalid_encoding"),
         (b"{}", "missing_text"),
         (b'{"text": null}', "missing_text"),
+        (b'{"text": ""}', "missing_text"),
         (b'{"text": 5}', "text_not_string"),
         (b'{"text": NaN}', "text_not_string"),
         (b'{"text": ["a"]}', "text_not_string"),
@@ -62,12 +63,14 @@ def test_records_are_named_by_offset_and_blank_lines_are_none(tmp_path: Path) ->
         (b'{"text": "' + b"x" * 200_000 + b'"}', "too_large"),
         (b'{"text": "\\ud83d\\ude00"}', "ok"),
         (b'{"text": "a", "text": "b"}', "ok"),
-        (b'{"text": ""}', "ok"),
+        (b'{"text": " "}', "ok"),
     ],
 )
 def test_one_bad_line_is_one_dead_letter(tmp_path: Path, line: bytes, reason: str) -> None:
     content = b'{"text": "before"}\n' + line + b'\n{"text": "after"}\n'
-    outcomes = read_unchecked(tmp_path / "a.jsonl", content, max_document_bytes=150_000)
+    outcomes = read_unchecked(
+        tmp_path / "a.jsonl", content, max_document_bytes=150_000, on_missing_text="dead_letter"
+    )
     assert reasons(outcomes) == ["ok", reason, "ok"]
     assert texts(outcomes)[0] == "before"
     assert texts(outcomes)[-1] == "after"
@@ -110,11 +113,10 @@ def test_ids_are_strings_or_integers(tmp_path: Path, value: object, doc_id: str 
     assert ids([outcome]) == [doc_id or "a.jsonl#0"]
 
 
-def test_parts_that_are_null_are_left_out(tmp_path: Path) -> None:
-    content = lines({"a": "x", "b": None}, {"b": "y"}, {"a": "x", "b": "y"}, {"a": None})
+def test_parts_that_are_null_or_empty_are_left_out(tmp_path: Path) -> None:
+    content = lines({"a": "x", "b": None}, {"b": "y", "a": ""}, {"a": "x", "b": "y"}, {"a": None})
     outcomes = read_unchecked(tmp_path / "a.jsonl", content, text_columns=("a", "b"), text_separator="-")
-    assert texts(outcomes) == ["x", "y", "x-y"]
-    assert reasons(outcomes)[-1] == "missing_text"
+    assert texts(outcomes) == ["x", "y", "x-y", ""]
 
 
 def test_types_of_kept_columns_are_taken_from_the_first_rows(tmp_path: Path) -> None:

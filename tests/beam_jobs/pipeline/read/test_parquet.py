@@ -41,8 +41,7 @@ def test_every_type_of_text(tmp_path: Path, kind: pa.DataType) -> None:
     array = pa.array(["a", None, "", "é𝄞"]).cast(kind)
     (tmp_path / "a.parquet").write_bytes(parquet_bytes(pa.table({"other": range(4), "text": array})))
     outcomes = read_checked(tmp_path / "a.parquet")
-    assert texts(outcomes) == ["a", "", "é𝄞"]
-    assert reasons(outcomes) == ["ok", "missing_text", "ok", "ok"]
+    assert texts(outcomes) == ["a", "", "", "é𝄞"]
     assert ids(outcomes) == [f"a.parquet#{row}" for row in range(4)]
 
 
@@ -147,7 +146,7 @@ def test_text_that_is_not_utf8_is_a_dead_letter(tmp_path: Path, dictionary: bool
         pa.table({"text": broken_strings([b"ok", b"b\xff", None])}), use_dictionary=dictionary
     )
     outcomes = read_unchecked(tmp_path / "a.parquet", content)
-    assert reasons(outcomes) == ["ok", "invalid_encoding", "missing_text"]
+    assert reasons(outcomes) == ["ok", "invalid_encoding", "ok"]
     assert isinstance(outcomes[1], DeadLetter)
     assert (outcomes[1].text, outcomes[1].num_bytes) == ("b\ufffd", 2)
 
@@ -155,7 +154,11 @@ def test_text_that_is_not_utf8_is_a_dead_letter(tmp_path: Path, dictionary: bool
 def test_several_columns_are_joined_and_a_large_text_is_dead(tmp_path: Path) -> None:
     table = pa.table({"a": ["x", None, None, "x" * 50], "b": ["y", "y", None, "y"]})
     outcomes = read_unchecked(
-        tmp_path / "a.parquet", parquet_bytes(table), text_columns=("a", "b"), max_document_bytes=51
+        tmp_path / "a.parquet",
+        parquet_bytes(table),
+        text_columns=("a", "b"),
+        max_document_bytes=51,
+        on_missing_text="dead_letter",
     )
     assert texts(outcomes) == ["x\ny", "y"]
     assert reasons(outcomes) == ["ok", "ok", "missing_text", "too_large"]
