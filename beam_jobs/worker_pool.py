@@ -16,6 +16,7 @@ from pathlib import Path
 
 from beam_jobs.base.command import Parser
 from model_bundle.base.command import run_command
+from model_bundle.base.flags import add_flag
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,12 +30,10 @@ def worker_pool_parser() -> Parser:
         prog="python -m beam_jobs.worker_pool",
         description="Starts worker processes with this Python for runners that request them: "
         "--environment_type EXTERNAL --environment_config HOST:PORT.",
-        examples=("python -m beam_jobs.worker_pool --service_port 50000",),
+        examples=("--service_port 50000",),
         has_version=True,
     )
-    parser.add_argument(
-        "--service_port", type=int, required=True, metavar="N", help="port to listen on; 0 takes any free one"
-    )
+    add_flag(parser, "--service_port N", "port to listen on; 0 takes any free one", parse=int, required=True)
     return parser
 
 

@@ -7,17 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 from beam_jobs.base.config import FailureLimits, ReadOptions, WriteOptions
-from beam_jobs.errors import FinishedError, JobError, UsageError
+from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
 from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.description import describe_run, new_run
-from beam_jobs.store import filesystem
 from beam_jobs.store.filesystem import absolute_path
-from beam_jobs.store.manifest import FAILED_NAME
-from beam_jobs.store.run_folder import announce, claim, find_manifest, run_to_resume
+from beam_jobs.store.run_folder import check_output, run_to_resume
+from model_bundle.base.flags import choices_of
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
 from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 
@@ -33,6 +32,11 @@ _FLAGS_OF_FILES = (
     "comment_prefix",
     "whole_files",
 )
+# The settings of the same names.
+_FLAGS_OF_MODEL = (
+    *("max_tokens", "prompt", "prompt_text", "precision", "no_text", "max_batch_tokens", "buffer_documents"),
+    *("dedupe", "num_threads", "isolate_model"),
+)
 
 
 def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> JobPlan:
@@ -41,9 +45,7 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     Raises:
         UsageError, ModelBundleError: a flag, the input, the bundle or the output cannot be used.
     """
-    limits = FailureLimits(
-        flags.max_dead_fraction, flags.max_dead_files, flags.fail_on_blank, flags.allow_empty_input
-    )
+    limits = choices_of(FailureLimits, flags)
     write = write_options(flags, in_process=in_process)
     read, summary, encode = plan_input(flags)
     schema = schema_of(encode, summary.kept_schema)  # rejects kept columns whose names the output uses
@@ -74,12 +76,6 @@ def plan_input(flags: argparse.Namespace) -> tuple[ReadOptions, InputSummary, En
 
 def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
     """Returns the read options and whether to keep text; without ``--input``, the sample with its text."""
-    common = {
-        "max_document_bytes": flags.max_document_bytes,
-        "limit": flags.limit,
-        "on_missing_text": flags.on_missing_text,
-        "no_text": flags.no_text,
-    }
     if not flags.input:
         named = [name for name in _FLAGS_OF_FILES if getattr(flags, name)]
         if named:
@@ -87,42 +83,33 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
         from beam_jobs.pipeline.read.sample_data import sample_pattern
 
         sample = ReadOptions(
-            (sample_pattern(),), ("text",), id_column="id", keep_columns=("topic",), **common
+            (sample_pattern(),),
+            ("text",),
+            id_column="id",
+            keep_columns=("topic",),
+            max_document_bytes=flags.max_document_bytes,
+            limit=flags.limit,
+            no_text=flags.no_text,
         )
         return sample, not flags.no_text
-    options = ReadOptions(
+    options = choices_of(
+        ReadOptions,
+        flags,
         patterns=tuple(absolute_path(pattern) for pattern in flags.input),
         text_columns=split(flags.text_column),
-        text_separator=flags.text_separator,
-        id_column=flags.id_column,
         keep_columns=split(flags.keep_columns),
         rename_columns=pairs(flags.rename_columns, "--rename_columns OLD=NEW"),
-        delimiter=flags.delimiter,
         column_names=split(flags.column_names),
         csv_quotes=not flags.no_csv_quotes,
-        comment_prefix=flags.comment_prefix,
-        encoding=flags.encoding,
-        whole_files=flags.whole_files,
-        **common,
     )
     return options, flags.keep_text
 
 
 def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSettings:
     """Resolves model, outputs and batching against the bundle."""
-    common = {
-        "max_tokens": flags.max_tokens,
-        "prompt": flags.prompt,
-        "prompt_text": flags.prompt_text,
-        "precision": flags.precision,
+    common = {name: getattr(flags, name) for name in _FLAGS_OF_MODEL} | {
         "keep_text": keep_text,
-        "no_text": flags.no_text,
-        "max_batch_tokens": flags.max_batch_tokens,
-        "buffer_documents": flags.buffer_documents,
-        "dedupe": flags.dedupe,
         "buffer_seconds": flags.checkpoint_seconds / 2,
-        "num_threads": flags.num_threads,
-        "isolate_model": flags.isolate_model,
         "long_texts": long_texts(flags),
     }
     if flags.task == "classify":
@@ -164,35 +151,6 @@ def write_options(flags: argparse.Namespace, *, in_process: bool) -> WriteOption
         fail_job=not in_process,
         claim_in_job=not in_process,
         report=not flags.no_report,
-    )
-
-
-def check_output(write: WriteOptions) -> None:
-    """Proves that the run's folder can be written and holds no finished run, and claims it for this job.
-
-    Raises:
-        FinishedError: there is one.
-        UsageError: it cannot be written.
-    """
-    root = filesystem.join(write.output, write.run_id)
-    try:
-        earlier = find_manifest(root)
-        if earlier is None or earlier.failure is not None:
-            if write.claim_in_job:
-                announce(write)
-                return
-            claim(write)
-            filesystem.delete(filesystem.join(root, FAILED_NAME))
-            return
-    except JobError:
-        raise
-    except Exception as error:  # every storage has errors of its own
-        raise UsageError(
-            f"--output {write.output} cannot be written: {error}. Name a folder you may write to."
-        ) from error
-    raise FinishedError(
-        f"--run_id {write.run_id}: {root} holds a finished run, which stays as it is. Choose another id, or "
-        "leave --run_id out to have one made."
     )
 
 

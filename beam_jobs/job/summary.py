@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from beam_jobs.base.units import count, format_bytes, format_duration
 from beam_jobs.job.console.console import Console, Severity
 from beam_jobs.pipeline.build import JobPlan
@@ -13,7 +11,6 @@ from beam_jobs.store.manifest import (
     DEAD_LETTERS,
     EMBEDDINGS,
     REPORT_NAME,
-    RunCounts,
     RunManifest,
 )
 
@@ -66,8 +63,10 @@ def print_summary(manifest: RunManifest, plan: JobPlan, console: Console) -> Non
 
 def _count_lines(manifest: RunManifest) -> list[str]:
     counts = manifest.counts
-    seconds = _seconds(manifest)
     rate = counts.num_tokens / counts.model_seconds if counts.model_seconds else 0
+    in_model = format_duration(counts.model_seconds)
+    cells = counts.num_padded_tokens
+    padding = f"{100 * (1 - counts.num_tokens / cells):.1f} %" if cells else "none"
     reasons = ", ".join(f"{number:,} {reason}" for reason, number in counts.dead_by_reason.items())
     lines = [
         f"  documents  {counts.num_read:,} read = {counts.num_written:,} written + "
@@ -75,11 +74,8 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         + (f"{counts.num_unchanged:,} unchanged + " if counts.num_unchanged else "")
         + f"{counts.num_dead:,} dead"
         + (f" ({reasons})" if reasons else ""),
-        f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {_padding(counts)}",
-        (
-            f"  time       {format_duration(seconds)} with start-up, "
-            f"{format_duration(counts.model_seconds)} in the model"
-        ),
+        f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {padding}",
+        f"  time       {format_duration(manifest.seconds)} with start-up, {in_model} in the model",
     ]
     if counts.num_repeated:
         lines.append(
@@ -102,17 +98,6 @@ def _count_lines(manifest: RunManifest) -> list[str]:
     if counts.num_dead_files:
         lines.append(f"  dead files {counts.num_dead_files:,} could not be read to the end")
     return lines
-
-
-def _padding(counts: RunCounts) -> str:
-    if not counts.num_padded_tokens:
-        return "none"
-    return f"{100 * (1 - counts.num_tokens / counts.num_padded_tokens):.1f} %"
-
-
-def _seconds(manifest: RunManifest) -> float:
-    started, finished = (datetime.fromisoformat(t) for t in (manifest.started_at, manifest.finished_at))
-    return (finished - started).total_seconds()
 
 
 def _bfloat16_saving(manifest: RunManifest, plan: JobPlan) -> str | None:

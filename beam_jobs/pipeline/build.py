@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
-import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions, WriteOptions
 from beam_jobs.base.progress import ProgressSink
@@ -56,7 +55,10 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
     reused: ReusedDocuments | None = None
     if plan.reuse is not None:
         num_kept = len(plan.summary.kept_schema)
-        reused = documents | "Reuse" >> _reuse_transform(plan.reuse, encode.schema, num_kept, progress)
+        reuse: beam.PTransform = ReuseRows(plan.reuse, encode.schema, num_kept, progress)
+        if plan.reuse.by_join:
+            reuse = JoinRows(plan.reuse, encode.schema, num_kept)
+        reused = documents | "Reuse" >> reuse
         documents = reused.documents  # PCollection[Document]
     if plan.redistribute:
         documents |= "Redistribute" >> beam.Reshuffle()  # PCollection[Document]
@@ -72,13 +74,6 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
     return run | "Write" >> WriteRun(
         plan.write, encode.schema, plan.description, documents_folder
     )  # PCollection[RunManifest]
-
-
-def _reuse_transform(plan: ReusePlan, schema: pa.Schema, num_kept: int, progress: ProgressSink) -> Any:
-    """Returns the transform from documents to ``ReusedDocuments``."""
-    if plan.by_join:
-        return JoinRows(plan, schema, num_kept)
-    return ReuseRows(plan, schema, num_kept, progress)
 
 
 def _with_reused(run: RunInputs, reused: ReusedDocuments, plan: ReusePlan) -> RunInputs:

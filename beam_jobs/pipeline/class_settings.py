@@ -42,7 +42,10 @@ class ClassSettings:
             _check_top_k(top_k, names, choice, manifest.name)
         if choice is LabelMode.MULTI:
             threshold = DEFAULT_THRESHOLD if threshold is None else threshold
-            _check_threshold(threshold, manifest)
+            if not math.isfinite(threshold) or (manifest.scores == "sigmoid" and not 0 <= threshold <= 1):
+                raise UsageError(
+                    f"--threshold {threshold}: expected a score from 0 to 1, which a label must reach."
+                )
         elif threshold is not None:
             why = "predicts quantities" if choice is LabelMode.REGRESSION else "assigns one label per text"
             raise UsageError(
@@ -68,16 +71,8 @@ def _check_top_k(top_k: int, names: tuple[str, ...], choice: LabelMode, bundle: 
     if choice is LabelMode.REGRESSION:
         raise UsageError(f"--top_k: {bundle} predicts quantities, which have no ranking. Leave it out.")
     if not 1 <= top_k <= len(names):
+        some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         raise UsageError(
-            f"--top_k {top_k}: the bundle {bundle} has {len(names)} labels ({_some(names)}); choose 1 to "
+            f"--top_k {top_k}: the bundle {bundle} has {len(names)} labels ({some}); choose 1 to "
             f"{len(names)}."
         )
-
-
-def _check_threshold(threshold: float, manifest: BundleManifest) -> None:
-    if not math.isfinite(threshold) or (manifest.scores == "sigmoid" and not 0 <= threshold <= 1):
-        raise UsageError(f"--threshold {threshold}: expected a score from 0 to 1, which a label must reach.")
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from beam_jobs.base.command import Parser
 from model_bundle.base.command import run_command
+from model_bundle.base.flags import add_flag
 
 _ABOUT = """\
 Writes the report of a run, one HTML page that needs no network, from its manifest and a sample of its
 rows."""
-_EXAMPLES = (
-    "python -m beam_jobs.report out",
-    "python -m beam_jobs.report out --output report.html",
-)
+_EXAMPLES = ("out", "out --output report.html")
 
 
 def report_parser() -> Parser:
@@ -23,10 +22,9 @@ def report_parser() -> Parser:
     parser = Parser(
         prog="python -m beam_jobs.report", description=_ABOUT, examples=_EXAMPLES, has_version=True
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or root of runs (means its latest run)")
-    parser.add_argument(
-        "--output", metavar="FILE", help="file to write (default: report.html in the folder of the run)"
-    )
+    add = partial(add_flag, parser)
+    add("run RUN", "folder of a run, or root of runs (means its latest run)")
+    add("--output FILE", "file to write (default: report.html in the folder of the run)")
     return parser
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from datetime import datetime
 from itertools import pairwise
 
 from beam_jobs.base.units import count, format_bytes, format_duration
@@ -26,16 +25,13 @@ def tiles(manifest: RunManifest) -> str:
     rows = sum(file.num_rows for file in manifest.files if file.kind != DEAD_LETTERS)
     reused = f"{counts.num_reused:,} of them reused" if counts.num_reused else ""
     num_bytes = sum(file.num_bytes for file in manifest.files)
+    in_model = format_duration(counts.model_seconds)
     found = [
         tile("documents read", f"{counts.num_read:,}"),
         tile("with rows", f"{counts.num_written + counts.num_reused:,}", reused or count(rows, "row")),
         tile("dead letters", f"{counts.num_dead:,}", f"{counts.num_blank:,} of them blank"),
         tile("tokens", short(counts.num_tokens), f"{rate:,.0f} per second in the model"),
-        tile(
-            "time",
-            format_duration(seconds_of(manifest)),
-            f"{format_duration(counts.model_seconds)} in the model, all workers",
-        ),
+        tile("time", format_duration(manifest.seconds), f"{in_model} in the model, all workers"),
         tile("files", f"{len(manifest.files):,}", format_bytes(num_bytes)),
     ]
     if counts.num_unchanged:
@@ -43,12 +39,6 @@ def tiles(manifest: RunManifest) -> str:
     if manifest.workers.peak_memory_bytes:
         found.append(tile("memory", format_bytes(manifest.workers.peak_memory_bytes), "peak of one worker"))
     return f'<div class="tiles">{"".join(found)}</div>'
-
-
-def seconds_of(manifest: RunManifest) -> float:
-    """Returns how long a run took, in seconds."""
-    first, last = (datetime.fromisoformat(moment) for moment in (manifest.started_at, manifest.finished_at))
-    return (last - first).total_seconds()
 
 
 def length_histogram(manifest: RunManifest) -> str:

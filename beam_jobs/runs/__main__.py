@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 
 from beam_jobs.base.command import Parser
 from beam_jobs.errors import UsageError
 from model_bundle.base.command import run_command
+from model_bundle.base.flags import add_flag
 
 _ABOUT = """\
 Lists, deletes, validates and compacts runs.
@@ -22,11 +24,7 @@ _VERBS = ("list", "delete", "validate", "compact")
 _EPILOG = """\
 With compact, flags that are not listed here go to Apache Beam.
 Exit codes: 0 done or valid, 1 not valid or an error, 2 wrong use."""
-_EXAMPLES = (
-    "python -m beam_jobs.runs out list",
-    "python -m beam_jobs.runs out delete --keep 3 --print_only",
-    "python -m beam_jobs.runs out validate",
-)
+_EXAMPLES = ("out list", "out delete --keep 3 --print_only", "out validate")
 
 
 def runs_parser() -> Parser:
@@ -38,31 +36,22 @@ def runs_parser() -> Parser:
         examples=_EXAMPLES,
         has_version=True,
     )
-    parser.add_argument("place", metavar="ROOT|RUN", help="folder, local or gs://")
-    parser.add_argument("verb", choices=_VERBS, metavar="|".join(_VERBS), help="what to do")
-    parser.add_argument(
-        "--keep", type=int, metavar="N", help="delete: number of finished runs to keep, at least 1"
-    )
-    parser.add_argument(
-        "--min_age_hours",
-        type=float,
+    add = partial(add_flag, parser)
+    add("place ROOT|RUN", "folder, local or gs://")
+    add("verb " + "|".join(_VERBS), "what to do", choices=_VERBS)
+    add("--keep N", "delete: number of finished runs to keep, at least 1", parse=int)
+    add(
+        "--min_age_hours H",
+        "delete: keep unfinished runs written to within the last H hours (default: 24)",
         default=24.0,
-        metavar="H",
-        help="delete: keep unfinished runs written to within the last H hours (default: 24)",
     )
-    parser.add_argument("--yes", action="store_true", help="delete: do not ask for confirmation")
-    parser.add_argument("--print_only", action="store_true", help="delete: only print what would be deleted")
-    parser.add_argument(
-        "--format", choices=["text", "json"], default="text", help="list: output format (default: text)"
-    )
-    parser.add_argument(
-        "--output", metavar="DIR", help="compact: root of the new run (default: that of the run)"
-    )
-    parser.add_argument("--run_id", metavar="ID", help="compact: folder of the new run (default: generated)")
-    parser.add_argument(
-        "--max_shard_bytes", type=int, metavar="N", help="compact: size of the new files (default: 512 MB)"
-    )
-    parser.add_argument("--runner", metavar="NAME", help="compact: Beam runner (default: DirectRunner)")
+    add("--yes", "delete: do not ask for confirmation")
+    add("--print_only", "delete: only print what would be deleted")
+    add("--format", "list: output format (default: text)", choices=["text", "json"], default="text")
+    add("--output DIR", "compact: root of the new run (default: that of the run)")
+    add("--run_id ID", "compact: folder of the new run (default: generated)")
+    add("--max_shard_bytes N", "compact: size of the new files (default: 512 MB)", parse=int)
+    add("--runner NAME", "compact: Beam runner (default: DirectRunner)")
     return parser
 
 

@@ -107,7 +107,10 @@ def find_duplicates(run: FinishedRun, memory_limit: str = MEMORY_LIMIT) -> Dupli
         run: a finished run with undamaged files.
         memory_limit: memory that DuckDB may use before it spills to a temporary folder.
     """
-    rows = _only_ids(open_rows(run))
+    rows = open_rows(run)
+    # DuckDB does not support some types of other columns, such as 16-bit floats.
+    fields = [field for field in rows.schema if field.name in ("doc_id", *_PLACES)]
+    rows = rows.replace_schema(pa.schema(fields))
     paths = [run.path_of(file) for file in run.dead_letter_files]
     filesystem = arrow_filesystem(run.folder)
     dead = ds.dataset(paths, DEAD_LETTER_SCHEMA, format="parquet", filesystem=filesystem)
@@ -137,12 +140,6 @@ def find_duplicates(run: FinishedRun, memory_limit: str = MEMORY_LIMIT) -> Dupli
     return DuplicateIds(
         int(num_duplicates), tuple(examples or ()), int(num_documents), int(num_with_dead_letter)
     )
-
-
-def _only_ids(rows: ds.Dataset) -> ds.Dataset:
-    """Drops every other column, because DuckDB does not support some types, such as 16-bit floats."""
-    names = [name for name in ("doc_id", *_PLACES) if name in rows.schema.names]
-    return rows.replace_schema(pa.schema([rows.schema.field(name) for name in names]))
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:

@@ -68,7 +68,8 @@ def list_runs(root: str) -> list[RunEntry]:
     if any(filesystem.read_bytes(filesystem.join(root, name)) is not None for name in _OURS):
         raise UsageError(f"{root} is a run, not a root of runs. Name its parent folder.")
     found = {name: below for name, below in _tree(root).items() if _is_run(below)}
-    latest = _latest(root)
+    data = filesystem.read_bytes(filesystem.join(root, LATEST_NAME))
+    latest = None if data is None else str(json.loads(data)["run_id"])
     entries = [_entry(root, name, below, latest) for name, below in found.items()]
     return sorted(entries, key=lambda entry: (entry.when, entry.run_id))
 
@@ -109,11 +110,6 @@ def _local_files(folder: Path) -> dict[str, _File]:
 
 def _is_run(below: dict[str, _File]) -> bool:
     return any(path in _OURS or path.partition("/")[0] in _OUR_FOLDERS for path in below)
-
-
-def _latest(root: str) -> str | None:
-    data = filesystem.read_bytes(filesystem.join(root, LATEST_NAME))
-    return None if data is None else str(json.loads(data)["run_id"])
 
 
 def _entry(root: str, name: str, below: dict[str, _File], latest: str | None) -> RunEntry:

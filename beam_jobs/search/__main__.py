@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, TextIO
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from beam_jobs.base.command import Parser
 from beam_jobs.errors import UsageError
 from model_bundle.base.command import run_command
+from model_bundle.base.flags import add_flag
 
 if TYPE_CHECKING:
     from beam_jobs.search.searcher import Searcher
@@ -22,10 +24,7 @@ _ABOUT = """\
 Embeds queries with the model and settings of a run, and prints the documents nearest to each by cosine
 similarity: one line per document, ranked by its best window or word. Without --query, queries are read
 from standard input, one per line; the model is loaded once."""
-_EXAMPLES = (
-    'python -m beam_jobs.search out --query "planets of other suns" --top 2',
-    "python -m beam_jobs.search out --format json < queries.txt",
-)
+_EXAMPLES = ('out --query "planets of other suns" --top 2', "out --format json < queries.txt")
 
 
 def search_parser() -> Parser:
@@ -33,29 +32,23 @@ def search_parser() -> Parser:
     parser = Parser(
         prog="python -m beam_jobs.search", description=_ABOUT, examples=_EXAMPLES, has_version=True
     )
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or root of runs (means its latest run)")
-    parser.add_argument(
-        "--query", action="append", default=[], metavar="TEXT", help="a query; repeat the flag for several"
+    add = partial(add_flag, parser)
+    add("run RUN", "folder of a run, or root of runs (means its latest run)")
+    add("--query TEXT", "a query; repeat the flag for several", repeat=True)
+    add("--top N", "documents per query (default: 5)", default=5)
+    add("--where SQL", "search only rows that satisfy a condition, such as: topic = 'birds'")
+    add("--column NAME", "vector column, if the run has several")
+    add(
+        "--bundle DIR|NAME",
+        "current place of the run's model bundle (default: as in the run); its digest is checked",
     )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="documents per query (default: 5)")
-    parser.add_argument(
-        "--where", metavar="SQL", help="search only rows that satisfy a condition, such as: topic = 'birds'"
-    )
-    parser.add_argument("--column", metavar="NAME", help="vector column, if the run has several")
-    parser.add_argument(
-        "--bundle",
-        metavar="DIR|NAME",
-        help="current place of the run's model bundle (default: as in the run); its digest is checked",
-    )
-    parser.add_argument(
-        "--prompt", metavar="NAME", help="prompt of the bundle to use instead of that of the run"
-    )
-    parser.add_argument("--prompt_text", metavar="S", help="text to use as prompt instead of that of the run")
-    parser.add_argument(
+    add("--prompt NAME", "prompt of the bundle to use instead of that of the run")
+    add("--prompt_text S", "text to use as prompt instead of that of the run")
+    add(
         "--format",
+        "output format; json prints one object per query and line (default: text)",
         choices=["text", "json"],
         default="text",
-        help="output format; json prints one object per query and line (default: text)",
     )
     return parser
 

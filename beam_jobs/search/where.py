@@ -34,7 +34,10 @@ class Condition:
         self._sql = sql
         vectors = vector_columns(schema)
         readable = [f for f in schema if f.name not in vectors and not pa.types.is_float16(f.type)]
-        self.columns = tuple(field.name for field in readable if _names(sql, field.name))
+        # A name inside a text counts, too, which only costs time.
+        pattern = r"(?<!\w){}(?!\w)"
+        names = [field.name for field in readable]
+        self.columns = tuple(n for n in names if re.search(pattern.format(re.escape(n)), sql, re.IGNORECASE))
         self._connection = duckdb.connect(
             config={"enable_external_access": "false", "python_enable_replacements": "false", "threads": "1"}
         )
@@ -73,8 +76,3 @@ class Condition:
         mask = np.zeros(len(rows), dtype=bool)
         mask[found] = True
         return mask
-
-
-def _names(sql: str, name: str) -> bool:
-    """Whether a condition may name a column; false positives only cost time."""
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql, re.IGNORECASE) is not None

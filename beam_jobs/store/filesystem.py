@@ -256,5 +256,5 @@ def _literal(path: str) -> str:
 
 
 def absolute_path(path: str) -> str:
-    """Makes a local path absolute, so that it does not depend on the working directory of a worker."""
+    """Returns a local path made absolute, so that it does not depend on the working directory of a worker."""
     return path if "://" in path else str(Path(path).absolute())

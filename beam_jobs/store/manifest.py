@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -133,6 +134,12 @@ class RunManifest(_Part):
     files: tuple[RunFile, ...]
     dead_files: tuple[DeadFileEntry, ...] = ()
     versions: dict[str, str]
+
+    @property
+    def seconds(self) -> float:
+        """How long the run took."""
+        started, finished = map(datetime.fromisoformat, (self.started_at, self.finished_at))
+        return (finished - started).total_seconds()
 
     def to_bytes(self) -> bytes:
         """Returns the manifest as indented JSON."""

@@ -36,7 +36,7 @@ def find_unfinished(output: str) -> list[str]:
 
 
 def claim(options: WriteOptions) -> None:
-    """Makes this job the owner of the run's folder; an earlier owner stops at its commit."""
+    """Claims the run's folder for this job; an earlier owner stops at its commit."""
     path = filesystem.join(options.output, options.run_id, STAGING_DIR, _CLAIM)
     filesystem.replace(path, options.attempt_id.encode())
 

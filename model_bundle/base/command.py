@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         prog: the command as it is typed.
         description: paragraphs; an indented line is an entry of a list, its text after two or more spaces.
         epilog: like ``description``; printed after the flags.
-        examples: commands printed at the end, one per entry.
+        examples: what is typed after the command, one per entry; printed at the end.
         has_version: whether ``--version`` is a flag; commands below another one have none of their own.
         add_help: whether ``--help`` is a flag.
         conflict_handler: as in argparse.
@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
             conflict_handler=conflict_handler,
             formatter_class=_HelpFormatter,
         )
-        self.examples = tuple(examples)
+        self.examples = tuple(f"{self.prog} {example}" for example in examples)
         if has_version:
             self.add_argument("--version", action="version", version=f"beam-embedding-jobs {__version__}")
 

@@ -10,29 +10,29 @@ from collections.abc import Iterator
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NETWORK = {
-    errno.ECONNABORTED,
-    errno.ECONNREFUSED,
-    errno.ECONNRESET,
-    errno.EHOSTUNREACH,
-    errno.ENETDOWN,
-    errno.ENETUNREACH,
-    errno.EPIPE,
-    errno.ETIMEDOUT,
+    *(errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.EPIPE, errno.ETIMEDOUT),
 }
 # Libraries of the network raise errors of their own, some of them no OSError; importing them takes long.
 _CLOUD_DENIED = {"Forbidden", "Unauthorized"}
 _CLOUD_NETWORK = {
-    "ConnectionError",
-    "ConnectTimeout",
-    "GatewayTimeout",
-    "MaxRetryError",
-    "NewConnectionError",
-    "ReadTimeout",
-    "RetryError",
-    "ServiceUnavailable",
-    "TransportError",
+    *("ConnectionError", "ConnectTimeout", "GatewayTimeout", "MaxRetryError", "NewConnectionError"),
+    *("ReadTimeout", "RetryError", "ServiceUnavailable", "TransportError"),
 }
 _CLOUD_PACKAGES = ("google", "requests", "urllib3", "httpx", "httpcore", "apache_beam")
+_NO_SPACE = "No space left on device{}. Free some, or write elsewhere; then start the command again."
+_NO_PERMISSION = (
+    "No permission{}: {}. Check its owner and mode (ls -ld), or name a place that this user may use."
+)
+_NO_ACCESS = (
+    "Google Cloud denied access: {}. Log in with: gcloud auth application-default login. The account needs "
+    "the role Storage Object Admin on buckets that are written to, Storage Object Viewer on those that are "
+    "read."
+)
+_NO_NETWORK = (
+    "The network failed: {}. Check the connection, a proxy or firewall, and the address; then start the "
+    "command again."
+)
 
 
 def explain_system_error(error: BaseException) -> str | None:
@@ -41,25 +41,19 @@ def explain_system_error(error: BaseException) -> str | None:
     The causes of an error are looked at, too: libraries wrap what the system told them.
     """
     for one in _causes(error):
-        where = f" {one.filename}" if isinstance(one, OSError) and one.filename else ""
-        number = one.errno if isinstance(one, OSError) else None
-        if number in _FULL:
-            return _full(where)
-        if number in _DENIED:
-            return _denied(where, str(one.strerror if isinstance(one, OSError) else one))
+        system = one if isinstance(one, OSError) else OSError()
+        where = f" for {system.filename}" if system.filename else ""
+        if system.errno in _FULL:
+            return _NO_SPACE.format(where)
+        if system.errno in _DENIED:
+            return _NO_PERMISSION.format(where, _lower(str(system.strerror)))
         name = type(one).__name__ if type(one).__module__.split(".")[0] in _CLOUD_PACKAGES else ""
         is_login = type(one).__module__ == "google.auth.exceptions" and name not in _CLOUD_NETWORK
         if name in _CLOUD_DENIED or is_login:
-            return (
-                f"Google Cloud denied access: {_first_line(one)}. Log in with: gcloud auth "
-                "application-default login. The account needs the role Storage Object Admin on buckets that "
-                "are written to, Storage Object Viewer on those that are read."
-            )
-        if number in _NETWORK or name in _CLOUD_NETWORK or isinstance(one, ConnectionError | socket.gaierror):
-            return (
-                f"The network failed: {_first_line(one)}. Check the connection, a proxy or firewall, and the "
-                "address; then start the command again."
-            )
+            return _NO_ACCESS.format(first_line(one))
+        is_network = isinstance(one, ConnectionError | socket.gaierror)
+        if system.errno in _NETWORK or name in _CLOUD_NETWORK or is_network:
+            return _NO_NETWORK.format(first_line(one))
     return explain_text(str(error))
 
 
@@ -70,22 +64,15 @@ def explain_text(text: str) -> str | None:
     'No space left on device. Free some, or write elsewhere; then start the command again.'
     """
     if re.search(r"No space left on device|Disk quota exceeded", text):
-        return _full("")
+        return _NO_SPACE.format("")
     match = re.search(r"(Permission denied|Read-only file system)(?:[^\n']*'([^'\n]+)')?", text)
-    return _denied(f" {match[2]}" if match[2] else "", match[1]) if match else None
+    if match is None:
+        return None
+    return _NO_PERMISSION.format(f" for {match[2]}" if match[2] else "", _lower(match[1]))
 
 
-def _full(where: str) -> str:
-    on = f" for{where}" if where else ""
-    return f"No space left on device{on}. Free some, or write elsewhere; then start the command again."
-
-
-def _denied(where: str, why: str) -> str:
-    on = f" for{where}" if where else ""
-    return (
-        f"No permission{on}: {why[:1].lower()}{why[1:]}. Check its owner and mode (ls -ld), or name a "
-        "place that this user may use."
-    )
+def _lower(text: str) -> str:
+    return f"{text[:1].lower()}{text[1:]}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -100,10 +87,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         listed = getattr(found, "exception_details", None)
         others = [
             found.__cause__ or found.__context__,
-            *(listed.values() if isinstance(listed, dict) else ()),
+            *(listed if isinstance(listed, dict) else {}).values(),
         ]
         waiting += [other for other in others if isinstance(other, BaseException)]
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Returns the first line of a message, without its full stop; the name of an error that has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

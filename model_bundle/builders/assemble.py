@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,14 @@ from model_bundle.runtime.inputs import example_numbers, signature_inputs
 from model_bundle.text import text_input
 
 LICENCE_NAME = "LICENSE"
+
+
+@dataclass(frozen=True)
+class Built:
+    """A bundle, and notes for its user, one per line."""
+
+    bundle: ModelBundle
+    notes: tuple[str, ...] = ()
 
 
 def assemble(
@@ -53,7 +62,8 @@ def assemble(
         golden = record_golden(staging, manifest, golden_texts)
         if check_golden is not None:
             check_golden(golden)
-        manifest = manifest.model_copy(update={"versions": _versions(), "files": list_files(staging)})
+        versions = {name: version(name) for name in ("tensorflow", "tokenizers", "numpy")}
+        manifest = manifest.model_copy(update={"versions": versions, "files": list_files(staging)})
         (staging / MANIFEST_NAME).write_bytes(manifest.to_bytes())
         staging.chmod(0o755)
         if output.exists():
@@ -164,7 +174,3 @@ def golden_check(reference: _Runnable) -> Callable[[Golden], None]:
 def _real(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Removes padded positions from token states."""
     return array[:, : mask.shape[1]][mask > 0] if array.ndim == 3 else array
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("tensorflow", "tokenizers", "numpy")}

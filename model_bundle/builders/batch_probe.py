@@ -38,6 +38,21 @@ class BatchBehaviour:
     min_batch: int
     difference: float
 
+    def notes(self, *, one_each: bool = False) -> list[str]:
+        """Returns lines for the user; ``one_each``: texts run alone, not with equally long ones."""
+        notes = []
+        if self.batch_dependent:
+            how = "texts are run one at a time" if one_each else "batches contain texts of equal length"
+            why = (
+                f"with a longer text in the batch, values change by up to {self.difference:.1g} of their size"
+            )
+            if np.isinf(self.difference):
+                why = "the model fails if their lengths differ"
+            notes.append(f"{how}: {why}")
+        if self.min_batch > 1:
+            notes.append("no text is run alone: the model fails on a batch of one")
+        return notes
+
 
 def probe_batches(run: Run, text_side: TextInput, outputs: Mapping[str, OutputSpec]) -> BatchBehaviour:
     """Runs a text alone, twice, with a text of the same length, and with a longer one.

@@ -138,12 +138,9 @@ def stabilize_loaded(saved_model: Path) -> None:
 
 def _number_loads(nodes: Iterable[Any]) -> None:
     """Replaces the load counts in table names; different counts stay different."""
-    named = [(node.attr[_TABLE_NAME], match[1]) for node in nodes if (match := _load_of(node))]
+    names = [node.attr[_TABLE_NAME] for node in nodes if _TABLE_NAME in node.attr]
+    named = [(name, match[1]) for name in names if (match := _LOADED.search(name.s))]
     order = sorted({number for _, number in named}, key=lambda number: tuple(map(int, number.split(b"_"))))
     for attribute, number in named:
         stable = b"_load_%d" % order.index(number)
         attribute.s = _LOADED.sub(stable, attribute.s)
-
-
-def _load_of(node: Any) -> re.Match[bytes] | None:
-    return _LOADED.search(node.attr[_TABLE_NAME].s) if _TABLE_NAME in node.attr else None

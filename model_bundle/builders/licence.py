@@ -40,7 +40,8 @@ class Licence:
 
 def read_licence(folder: SourceFolder, location: str, stated: str | None) -> Licence:
     """Finds a licence: ``stated``, else the front matter of ``README.md``, else a licence file's title."""
-    text = _text(folder)
+    path = folder.find(*_FILES)
+    text = None if path is None else path.read_text(encoding="utf-8", errors="replace")
     identifier = stated or _front_matter(folder) or _title(text) or UNKNOWN
     if text is None:
         text = (
@@ -49,11 +50,6 @@ def read_licence(folder: SourceFolder, location: str, stated: str | None) -> Lic
             else f"The model {location} was published under the licence {identifier}.\n"
         )
     return Licence(identifier, text)
-
-
-def _text(folder: SourceFolder) -> str | None:
-    path = folder.find(*_FILES)
-    return None if path is None else path.read_text(encoding="utf-8", errors="replace")
 
 
 def _title(text: str | None) -> str | None:

@@ -72,7 +72,11 @@ def _copy(url: str, bucket: Any, prefix: str, data: bytes, copy: Path) -> None:
     manifest = BundleManifest.from_bytes(data, url)
     pairs = []
     for file in manifest.files:
-        target = copy / _inside(file.path, url)
+        if not is_inside(file.path):
+            raise BundleIntegrityError(
+                f"{url}: its manifest lists {file.path!r}, which is outside the bundle."
+            )
+        target = copy / file.path
         if target.is_file() and target.stat().st_size == file.size and sha256_of(target) == file.sha256:
             continue
         blob = bucket.blob(f"{prefix}{file.path}")
@@ -122,13 +126,6 @@ def _check_size(url: str, blob: Any, file: FileSpec) -> None:
             f"{url}: {file.path} has {blob.size} bytes, listed {file.size}. Nothing was copied; put the "
             "bundle there again."
         )
-
-
-def _inside(path: str, url: str) -> str:
-    """Rejects a path that leads out of the bundle's folder."""
-    if not is_inside(path):
-        raise BundleIntegrityError(f"{url}: its manifest lists {path!r}, which is outside the bundle.")
-    return path
 
 
 def _call(url: str, function: Any) -> Any:

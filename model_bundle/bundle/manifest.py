@@ -77,6 +77,11 @@ class InputSpec(_Part):
     columns: tuple[str, ...] = ()
     rank: int | None = None
 
+    @property
+    def num_axes(self) -> int:
+        """``rank``, or what it is by role where a manifest does not give it."""
+        return self.rank or {"text": 1, "lengths": 1}.get(self.role, 2)
+
 
 class OutputSpec(_Part):
     """One output of the signature.

@@ -55,6 +55,3 @@ def _local(place: str) -> Path:
     if url.netloc not in ("", "localhost"):
         raise BundleFormatError(f"{place} is on another machine; write file:///FOLDER for a local folder.")
     return Path(unquote(url.path))
-
-
-__all__ = ["DEFAULT_BUNDLE", "NAMED_BUNDLES", "find_bundle"]

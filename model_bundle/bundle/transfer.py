@@ -33,18 +33,14 @@ def push_bundle(place: str, store: str) -> tuple[str, int]:
     bundle = ModelBundle.open(place)
     url = f"{store.rstrip('/')}/{bundle.digest}"
     bucket, prefix = split_url(url)
-    there = _sizes(url, bucket, prefix)
+    blobs = call_storage(url, lambda: list(bucket.list_blobs(prefix=prefix)), "read")
+    there = {blob.name.removeprefix(prefix): int(blob.size) for blob in blobs}
     files = [file.path for file in bundle.manifest.files if there.get(file.path) != file.size]
     _send(url, bucket, prefix, bundle.path, files)
     is_new = MANIFEST_NAME not in there
     if is_new or files:
         _send(url, bucket, prefix, bundle.path, [MANIFEST_NAME])
     return url, len(files) + (1 if is_new or files else 0)
-
-
-def _sizes(url: str, bucket: Any, prefix: str) -> dict[str, int]:
-    blobs = call_storage(url, lambda: list(bucket.list_blobs(prefix=prefix)), "read")
-    return {blob.name.removeprefix(prefix): int(blob.size) for blob in blobs}
 
 
 def _send(url: str, bucket: Any, prefix: str, folder: Path, files: list[str]) -> None:

@@ -1,1 +1,1 @@
-"""The command line of this package: one file a command, heavy imports inside what runs."""
+"""The command line of this package: one file per command, heavy imports inside what runs."""

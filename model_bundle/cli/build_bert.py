@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from pathlib import Path
 
+from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import Command, add_labels_of_bundle, add_output, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
@@ -12,59 +14,45 @@ from model_bundle.errors import SettingsError
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="Hugging Face or sentence-transformers folder, Hub identifier (owner/name), or folder with "
+    add = partial(add_flag, parser)
+    add(
+        "source SOURCE",
+        "Hugging Face or sentence-transformers folder, Hub identifier (owner/name), or folder with "
         "Google's bert_config.json, vocab.txt and bert_model.ckpt",
     )
     add_output(parser)
-    parser.add_argument(
+    add(
         "--task",
+        "embed: the encoder alone, for vectors (default); classify: with its trained head",
         choices=["embed", "classify"],
         default="embed",
-        help="embed: the encoder alone, for vectors (default); classify: with its trained head",
     )
-    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit on the Hub")
-    parser.add_argument(
-        "--max_tokens", type=positive, metavar="N", help="maximum tokens, special ones included"
-    )
-    parser.add_argument(
+    add("--revision REV", "branch, tag or commit on the Hub")
+    add("--max_tokens N", "maximum tokens, special ones included", parse=positive)
+    add(
         "--pooling",
+        "how token states become one vector (default: that of the source)",
         choices=[p.value for p in Pooling],
-        help="how token states become one vector (default: that of the source)",
     )
-    parser.add_argument(
-        "--normalize",
-        type=yes_no,
-        metavar="yes|no",
-        help="scale vectors to length 1 (default: that of the source)",
+    add("--normalize yes|no", "scale vectors to length 1 (default: that of the source)", parse=yes_no)
+    add("--lowercase yes|no", "lower-case texts, for a bare vocab.txt (default: detected)", parse=yes_no)
+    add(
+        "--labels F",
+        "with --task classify: file of label names, one per line (default: id2label of the source)",
+        parse=Path,
     )
-    parser.add_argument(
-        "--lowercase",
-        type=yes_no,
-        metavar="yes|no",
-        help="lower-case texts, for a bare vocab.txt (default: detected)",
-    )
-    parser.add_argument(
-        "--labels",
-        type=Path,
-        metavar="F",
-        help="with --task classify: file of label names, one per line (default: id2label of the source)",
-    )
-    parser.add_argument(
-        "--multi_label",
-        type=yes_no,
-        metavar="yes|no",
-        help="with --task classify: whether several labels may apply at once (default: problem_type of the "
+    add(
+        "--multi_label yes|no",
+        "with --task classify: whether several labels may apply at once (default: problem_type of the "
         "source)",
+        parse=yes_no,
     )
     add_labels_of_bundle(parser)
     add_expected_flags(parser)
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.builders.assemble import check_output
+    from model_bundle.builders.assemble import Built, check_output
     from model_bundle.builders.bert.build import build_encoder_bundle
     from model_bundle.builders.bert.heads import HeadOptions
     from model_bundle.builders.bert.source import BertOptions, read_bert_source
@@ -75,22 +63,16 @@ def _run(flags: Namespace) -> None:
         raise SettingsError(
             "--labels and --multi_label have no effect without --task classify. Add it, or omit them."
         )
-    options = BertOptions(
-        revision=flags.revision,
-        name=flags.name,
-        max_tokens=flags.max_tokens,
+    options = choices_of(
+        BertOptions,
+        flags,
         pooling=None if flags.pooling is None else Pooling(flags.pooling),
-        normalize=flags.normalize,
-        lowercase=flags.lowercase,
-        origin=flags.origin,
-        licence=flags.licence,
         head=HeadOptions(flags.labels, flags.multi_label) if classifies else None,
     )
     read = read_bert_source(flags.source, options)
     for note in read.notes:
         print(note, flush=True)
-    bundle = build_held_to_old(flags, lambda output: build_encoder_bundle(read.source, output))
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    build_held_to_old(flags, lambda output: Built(build_encoder_bundle(read.source, output)))
 
 
 BUILD_BERT = Command(
@@ -99,7 +81,7 @@ BUILD_BERT = Command(
     _add_flags,
     _run,
     (
-        "python -m model_bundle build bert sentence-transformers/all-MiniLM-L12-v2 --output bundles/l12",
-        "python -m model_bundle build bert checkpoints/mood --task classify --output bundles/mood",
+        "sentence-transformers/all-MiniLM-L12-v2 --output bundles/l12",
+        "checkpoints/mood --task classify --output bundles/mood",
     ),
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from functools import partial
 from pathlib import Path
 
+from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.cli.command import Command, add_labels_of_bundle, add_output
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 
@@ -18,61 +20,42 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--options", required=True, type=Path, metavar="FILE", help="the model's options.json"
-    )
-    parser.add_argument(
-        "--weights", required=True, type=Path, metavar="FILE", help="the model's weights.hdf5"
-    )
+    add = partial(add_flag, parser)
+    add("--options FILE", "the model's options.json", required=True, parse=Path)
+    add("--weights FILE", "the model's weights.hdf5", required=True, parse=Path)
     add_output(parser)
     mix = parser.add_mutually_exclusive_group()
-    mix.add_argument(
-        "--layer_weights",
-        type=_numbers,
-        metavar="A,B,C",
-        help="final weight of each layer, word vectors first (default: their mean)",
+    add_mix = partial(add_flag, mix)
+    add_mix(
+        "--layer_weights A,B,C",
+        "final weight of each layer, word vectors first (default: their mean)",
+        parse=_numbers,
     )
-    mix.add_argument(
-        "--layer_logits",
-        type=_numbers,
-        metavar="A,B,C",
-        help="layer weights before the softmax, as bilm and AllenNLP train them",
+    add_mix(
+        "--layer_logits A,B,C",
+        "layer weights before the softmax, as bilm and AllenNLP train them",
+        parse=_numbers,
     )
-    parser.add_argument(
-        "--gamma", type=float, default=1.0, metavar="G", help="scale of the mixed vector (default: 1)"
-    )
-    parser.add_argument(
-        "--no_boundaries",
-        action="store_true",
-        help="do not add begin- and end-of-sentence markers around the words",
-    )
-    parser.add_argument(
+    add("--gamma G", "scale of the mixed vector (default: 1)", default=1.0)
+    add("--no_boundaries", "do not add begin- and end-of-sentence markers around the words")
+    add(
         "--word_split",
+        "split words at spaces only, as in google/elmo (default), or also at punctuation",
         choices=["spaces", "unicode"],
         default="spaces",
-        help="split words at spaces only, as in google/elmo (default), or also at punctuation",
     )
     add_labels_of_bundle(parser, default_name="elmo")
     add_expected_flags(parser)
 
 
 def _run(flags: Namespace) -> None:
+    from model_bundle.builders.assemble import Built
     from model_bundle.builders.elmo.build import ElmoChoices, build_elmo_bundle
 
-    choices = ElmoChoices(
-        layer_weights=flags.layer_weights,
-        layer_logits=flags.layer_logits,
-        gamma=flags.gamma,
-        boundaries=not flags.no_boundaries,
-        word_split=flags.word_split,
-        name=flags.name,
-        licence=flags.licence,
-        origin=flags.origin,
+    choices = choices_of(ElmoChoices, flags, boundaries=not flags.no_boundaries)
+    build_held_to_old(
+        flags, lambda output: Built(build_elmo_bundle(flags.options, flags.weights, choices, output))
     )
-    bundle = build_held_to_old(
-        flags, lambda output: build_elmo_bundle(flags.options, flags.weights, choices, output)
-    )
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
 
 
 BUILD_ELMO = Command(
@@ -81,7 +64,7 @@ BUILD_ELMO = Command(
     _add_flags,
     _run,
     (
-        "python -m model_bundle build elmo --options o.json --weights w.hdf5 --output bundles/elmo",
-        "python -m model_bundle build elmo --options o.json --weights w.hdf5 --gamma 2 --output bundles/elmo",
+        "--options o.json --weights w.hdf5 --output bundles/elmo",
+        "--options o.json --weights w.hdf5 --gamma 2 --output bundles/elmo",
     ),
 )

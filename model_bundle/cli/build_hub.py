@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
+from functools import partial
 
+from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import (
     Command,
@@ -20,40 +21,28 @@ _MODULE = "folder, archive of one (.tar.gz, .tgz, .tar, .zip), or file://, gs://
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument("module", metavar="HANDLE|DIR", help=f"module: {_MODULE}")
+    add = partial(add_flag, parser)
+    add("module HANDLE|DIR", f"module: {_MODULE}")
     add_output(parser)
-    parser.add_argument(
-        "--signature",
-        metavar="NAME",
-        help="signature to use; call means the module's __call__ (default: the one for words, if any, else "
+    add(
+        "--signature NAME",
+        "signature to use; call means the module's __call__ (default: the one for words, if any, else "
         "the standard one)",
     )
-    parser.add_argument(
-        "--preprocess",
-        metavar="HANDLE|DIR",
-        help="for BERT encoders: the preprocessing module that produces token ids",
-    )
-    parser.add_argument(
+    add("--preprocess HANDLE|DIR", "for BERT encoders: the preprocessing module that produces token ids")
+    add(
         "--word_split",
-        choices=["spaces", "unicode"],
-        help="for modules that take words: split at spaces only, as in google/elmo (default), or also at "
+        "for modules that take words: split at spaces only, as in google/elmo (default), or also at "
         "punctuation",
+        choices=["spaces", "unicode"],
     )
-    parser.add_argument(
-        "--max_tokens", type=positive, metavar="N", help="for modules that take words: maximum words per text"
-    )
-    parser.add_argument(
+    add("--max_tokens N", "for modules that take words: maximum words per text", parse=positive)
+    add(
         "--pooling",
+        "how token states become one vector (default: mean)",
         choices=[p.value for p in Pooling if p is not Pooling.POOLER],
-        help="how token states become one vector (default: mean)",
     )
-    parser.add_argument(
-        "--normalize",
-        type=yes_no,
-        default=False,
-        metavar="yes|no",
-        help="scale vectors to length 1 (default: no)",
-    )
+    add("--normalize yes|no", "scale vectors to length 1 (default: no)", parse=yes_no, default=False)
     add_labels_of_bundle(parser, default_name="that of the module")
     add_allow_ops(parser)
     add_expected_flags(parser)
@@ -62,29 +51,10 @@ def _add_flags(parser: ArgumentParser) -> None:
 def _run(flags: Namespace) -> None:
     from model_bundle.builders.tfhub.build import build_hub_bundle
     from model_bundle.builders.tfhub.resolve import HubChoices
-    from model_bundle.bundle.bundle import ModelBundle
 
-    choices = HubChoices(
-        signature=flags.signature,
-        preprocess=flags.preprocess,
-        word_split=flags.word_split,
-        max_tokens=flags.max_tokens,
-        pooling=None if flags.pooling is None else Pooling(flags.pooling),
-        normalize=flags.normalize,
-        name=flags.name,
-        licence=flags.licence,
-        origin=flags.origin,
-        allow_ops=flags.allow_ops,
-    )
-
-    def build(output: Path) -> ModelBundle:
-        built = build_hub_bundle(flags.module, choices, output)
-        for note in built.notes:
-            print(note)
-        return built.bundle
-
-    bundle = build_held_to_old(flags, build)
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    pooling = None if flags.pooling is None else Pooling(flags.pooling)
+    choices = choices_of(HubChoices, flags, pooling=pooling)
+    build_held_to_old(flags, lambda output: build_hub_bundle(flags.module, choices, output))
 
 
 BUILD_HUB = Command(
@@ -93,7 +63,7 @@ BUILD_HUB = Command(
     _add_flags,
     _run,
     (
-        "python -m model_bundle build hub modules/elmo_3.tar.gz --output bundles/elmo",
-        "python -m model_bundle build hub modules/bert --preprocess modules/pre --output bundles/bert",
+        "modules/elmo_3.tar.gz --output bundles/elmo",
+        "modules/bert --preprocess modules/pre --output bundles/bert",
     ),
 )

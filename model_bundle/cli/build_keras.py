@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
+from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.builders.keras.input_roles import Role
 from model_bundle.builders.keras.options import expand_columns
 from model_bundle.bundle.manifest import Pooling
@@ -22,10 +24,10 @@ from model_bundle.cli.expected import add_expected_flags, build_held_to_old
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="SavedModel folder, .keras or .h5 file, JSON architecture, weights, checkpoint, or a folder "
+    add_flag(
+        parser,
+        "source SOURCE",
+        "SavedModel folder, .keras or .h5 file, JSON architecture, weights, checkpoint, or a folder "
         "that holds one of them",
     )
     add_output(parser)
@@ -38,155 +40,90 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 def _add_loading(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("loading")
-    group.add_argument("--signature", metavar="NAME", help="signature of a SavedModel to use")
-    group.add_argument(
-        "--weights",
-        type=Path,
-        metavar="F",
-        help="weights of a JSON architecture: .h5, .weights.h5 or a checkpoint",
-    )
-    group.add_argument(
-        "--model_factory",
-        metavar="MODULE:FUNCTION",
-        help="function that builds the model, if only weights were saved",
-    )
-    group.add_argument(
-        "--custom_objects",
-        type=names,
+    add = partial(add_flag, group)
+    add("--signature NAME", "signature of a SavedModel to use")
+    add("--weights F", "weights of a JSON architecture: .h5, .weights.h5 or a checkpoint", parse=Path)
+    add("--model_factory MODULE:FUNCTION", "function that builds the model, if only weights were saved")
+    add(
+        "--custom_objects MODULE:NAME,…",
+        "classes and functions that the file refers to; NAME=MODULE:OTHER for one with another name",
+        parse=names,
         default=(),
-        metavar="MODULE:NAME,…",
-        help="classes and functions that the file refers to; NAME=MODULE:OTHER for one with another name",
     )
-    group.add_argument(
-        "--lambda_function",
-        action="append",
-        default=[],
-        type=_pair,
-        metavar="LAYER=MODULE:FUNCTION",
-        help="function to use instead of the byte code of a Lambda layer; repeat for several",
+    add(
+        "--lambda_function LAYER=MODULE:FUNCTION",
+        "function to use instead of the byte code of a Lambda layer; repeat for several",
+        parse=_pair,
+        repeat=True,
     )
-    group.add_argument(
-        "--hub_handle",
-        action="append",
-        default=[],
-        type=_pair,
-        metavar="OLD=DIR",
-        help="folder of a TF-Hub module whose handle is stored in the model; repeat for several",
+    add(
+        "--hub_handle OLD=DIR",
+        "folder of a TF-Hub module whose handle is stored in the model; repeat for several",
+        parse=_pair,
+        repeat=True,
     )
-    group.add_argument(
-        "--allow_code",
-        action="store_true",
-        help="run Python code contained in the file, with your permissions",
-    )
+    add("--allow_code", "run Python code contained in the file, with your permissions")
 
 
 def _add_meaning(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("what the model does not state")
-    group.add_argument(
-        "--input",
-        action="append",
-        default=[],
-        type=_role,
-        metavar="NAME=" + "|".join(get_args(Role)),
-        help="what to feed an input; repeat for several",
+    add = partial(add_flag, group)
+    add(
+        "--input " + "NAME=" + "|".join(get_args(Role)),
+        "what to feed an input; repeat for several",
+        parse=_role,
+        repeat=True,
     )
-    group.add_argument(
-        "--extra_input",
-        action="append",
-        default=[],
-        type=_columns,
-        metavar="NAME=COLUMN,…",
-        help="table columns for a numeric input; x_1..x_9 means all nine; repeat for several",
+    add(
+        "--extra_input NAME=COLUMN,…",
+        "table columns for a numeric input; x_1..x_9 means all nine; repeat for several",
+        parse=_columns,
+        repeat=True,
     )
-    group.add_argument(
-        "--tokenizer",
-        type=Path,
-        metavar="DIR",
-        help="folder of the tokenizer (default: the one next to the model)",
-    )
-    group.add_argument(
-        "--max_tokens", type=positive, metavar="N", help="maximum tokens, special ones included"
-    )
-    group.add_argument("--lowercase", type=yes_no, metavar="yes|no", help="lower-case texts (default: no)")
-    group.add_argument(
+    add("--tokenizer DIR", "folder of the tokenizer (default: the one next to the model)", parse=Path)
+    add("--max_tokens N", "maximum tokens, special ones included", parse=positive)
+    add("--lowercase yes|no", "lower-case texts (default: no)", parse=yes_no)
+    add(
         "--word_split",
+        "for models that take words: split at spaces only, or also at punctuation",
         choices=["spaces", "unicode"],
-        help="for models that take words: split at spaces only, or also at punctuation",
     )
-    group.add_argument(
-        "--task", choices=["embed", "classify"], help="write vectors or scores (default: detected)"
-    )
-    group.add_argument("--labels", type=Path, metavar="F", help="file of class names: one per line, or JSON")
-    group.add_argument("--default_output", metavar="NAME", help="output that jobs write")
-    group.add_argument(
+    add("--task", "write vectors or scores (default: detected)", choices=["embed", "classify"])
+    add("--labels F", "file of class names: one per line, or JSON", parse=Path)
+    add("--default_output NAME", "output that jobs write")
+    add(
         "--scores",
+        "activation applied to the classifier output (default: detected)",
         choices=["as_is", "softmax", "sigmoid"],
-        help="activation applied to the classifier output (default: detected)",
     )
-    group.add_argument(
-        "--multi_label",
-        type=yes_no,
+    add(
+        "--multi_label yes|no",
+        "whether several classes may apply at once (default: no)",
+        parse=yes_no,
         default=False,
-        metavar="yes|no",
-        help="whether several classes may apply at once (default: no)",
     )
-    group.add_argument(
+    add(
         "--pooling",
+        "how token states become one vector (default: mean)",
         choices=[p.value for p in Pooling if p is not Pooling.POOLER],
-        help="how token states become one vector (default: mean)",
     )
-    group.add_argument(
-        "--normalize",
-        type=yes_no,
-        default=False,
-        metavar="yes|no",
-        help="scale vectors to length 1 (default: no)",
-    )
+    add("--normalize yes|no", "scale vectors to length 1 (default: no)", parse=yes_no, default=False)
 
 
 def _run(flags: Namespace) -> None:
     from model_bundle.builders.keras.build import build_keras_bundle
     from model_bundle.builders.keras.options import KerasChoices, LoadChoices
-    from model_bundle.bundle.bundle import ModelBundle
 
-    loading = LoadChoices(
-        weights=flags.weights,
-        model_factory=flags.model_factory,
-        custom_objects=flags.custom_objects,
-        lambdas=dict(flags.lambda_function),
-        hub_handles={old: Path(folder) for old, folder in flags.hub_handle},
-        allow_code=flags.allow_code,
-    )
-    choices = KerasChoices(
-        loading=loading,
-        signature=flags.signature,
+    hub_handles = {old: Path(folder) for old, folder in flags.hub_handle}
+    choices = choices_of(
+        KerasChoices,
+        flags,
+        loading=choices_of(LoadChoices, flags, lambdas=dict(flags.lambda_function), hub_handles=hub_handles),
         inputs=dict(flags.input),
         extra_inputs=dict(flags.extra_input),
-        tokenizer=flags.tokenizer,
-        max_tokens=flags.max_tokens,
-        labels=flags.labels,
-        lowercase=flags.lowercase,
-        word_split=flags.word_split,
-        task=flags.task,
-        default_output=flags.default_output,
-        scores=flags.scores,
-        multi_label=flags.multi_label,
         pooling=None if flags.pooling is None else Pooling(flags.pooling),
-        normalize=flags.normalize,
-        allow_ops=flags.allow_ops,
-        name=flags.name,
-        licence=flags.licence,
-        origin=flags.origin,
     )
-
-    def build(output: Path) -> ModelBundle:
-        built = build_keras_bundle(Path(flags.source), choices, output)
-        for note in built.notes:
-            print(note)
-        return built.bundle
-
-    bundle = build_held_to_old(flags, build)
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    build_held_to_old(flags, lambda output: build_keras_bundle(Path(flags.source), choices, output))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -219,7 +156,7 @@ BUILD_KERAS = Command(
     _add_flags,
     _run,
     (
-        "python -m model_bundle build keras models/topics.keras --labels topics.txt --output bundles/topics",
-        "python -m model_bundle build keras models/export --signature default --output bundles/export",
+        "models/topics.keras --labels topics.txt --output bundles/topics",
+        "models/export --signature default --output bundles/export",
     ),
 )

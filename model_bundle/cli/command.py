@@ -6,7 +6,10 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from model_bundle.base.flags import add_flag
 
 _OPERATION = re.compile(r"[A-Za-z][A-Za-z0-9_>.]*")
 
@@ -20,7 +23,7 @@ class Command:
         summary: one line of help.
         add_flags: adds the flags to a parser.
         run: prints its result and returns the exit code, None meaning 0; raises ``ModelBundleError``.
-        examples: commands at the end of its help.
+        examples: at the end of its help, without the command itself.
     """
 
     name: str
@@ -55,23 +58,20 @@ def names(text: str) -> tuple[str, ...]:
 
 def add_bundle(parser: ArgumentParser) -> None:
     """Adds the bundle that a command reads."""
-    parser.add_argument(
-        "bundle", metavar="BUNDLE", help="folder, gs:// URL or known name; @sha256:… pins its digest"
-    )
+    add_flag(parser, "bundle BUNDLE", "folder, gs:// URL or known name; @sha256:… pins its digest")
 
 
 def add_output(parser: ArgumentParser) -> None:
     """Adds the bundle that a command builds."""
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder of the new bundle")
+    add_flag(parser, "--output DIR", "folder of the new bundle", required=True, parse=Path)
 
 
 def add_labels_of_bundle(parser: ArgumentParser, *, default_name: str = "that of the source") -> None:
     """Adds what a new bundle records of itself: name, licence, origin."""
-    parser.add_argument("--name", metavar="NAME", help=f"name of the bundle (default: {default_name})")
-    parser.add_argument(
-        "--licence", metavar="ID", help="licence of the model, if the source does not state one"
-    )
-    parser.add_argument("--origin", metavar="TEXT", help="where the model came from, to record in the bundle")
+    add = partial(add_flag, parser)
+    add("--name NAME", f"name of the bundle (default: {default_name})")
+    add("--licence ID", "licence of the model, if the source does not state one")
+    add("--origin TEXT", "where the model came from, to record in the bundle")
 
 
 def operation_names(text: str) -> tuple[str, ...]:
@@ -91,11 +91,11 @@ def operation_names(text: str) -> tuple[str, ...]:
 
 def add_allow_ops(parser: ArgumentParser) -> None:
     """Adds ``--allow_ops``, for SavedModels of other makers; ``flags.allow_ops`` is a tuple of names."""
-    parser.add_argument(
-        "--allow_ops",
-        type=operation_names,
-        default=(),
-        metavar="A,B",
-        help="names of operations that the model may use although they reach files, the network or Python; "
+    add_flag(
+        parser,
+        "--allow_ops A,B",
+        "names of operations that the model may use although they reach files, the network or Python; "
         "recorded in the bundle (default: none, see docs/explanation/security.md)",
+        parse=operation_names,
+        default=(),
     )

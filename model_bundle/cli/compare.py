@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from functools import partial
 
+from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import Command, add_bundle, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags
@@ -12,21 +14,11 @@ from model_bundle.cli.expected import add_expected_flags
 def _add_flags(parser: ArgumentParser) -> None:
     add_bundle(parser)
     add_expected_flags(parser, required=True)
-    parser.add_argument(
-        "--layer", metavar="L", help="layer of the reference vectors (default: that of the bundle)"
-    )
-    parser.add_argument(
-        "--pooling", choices=[p.value for p in Pooling], help="their pooling (default: that of the bundle)"
-    )
-    parser.add_argument(
-        "--normalize",
-        type=yes_no,
-        metavar="yes|no",
-        help="whether they have length 1 (default: that of the bundle)",
-    )
-    parser.add_argument(
-        "--max_tokens", type=positive, metavar="N", help="their token limit (default: that of the bundle)"
-    )
+    add = partial(add_flag, parser)
+    add("--layer L", "layer of the reference vectors (default: that of the bundle)")
+    add("--pooling", "their pooling (default: that of the bundle)", choices=[p.value for p in Pooling])
+    add("--normalize yes|no", "whether they have length 1 (default: that of the bundle)", parse=yes_no)
+    add("--max_tokens N", "their token limit (default: that of the bundle)", parse=positive)
 
 
 def _run(flags: Namespace) -> int:
@@ -38,12 +30,8 @@ def _run(flags: Namespace) -> int:
     old = read_expected_vectors(flags.expected, flags.expected_layer)
     table = read_texts(flags.texts)
     texts, names, expected = align(table, old)
-    asked = RequestedSettings(
-        layer=flags.layer,
-        pooling=None if flags.pooling is None else Pooling(flags.pooling),
-        normalize=flags.normalize,
-        max_tokens=flags.max_tokens,
-    )
+    pooling = None if flags.pooling is None else Pooling(flags.pooling)
+    asked = choices_of(RequestedSettings, flags, pooling=pooling)
     limits = Tolerance(flags.min_cosine, flags.max_difference)
     found = compare(ModelBundle.open(flags.bundle), texts, expected, asked, limits, table.columns)
     for line in report(found, texts, names):
@@ -57,7 +45,7 @@ COMPARE = Command(
     _add_flags,
     _run,
     (
-        "python -m model_bundle compare bundles/l12 --texts texts.txt --expected old.npy",
-        "python -m model_bundle compare bert-mini --texts texts.jsonl --expected old.jsonl --layer -2",
+        "bundles/l12 --texts texts.txt --expected old.npy",
+        "bert-mini --texts texts.jsonl --expected old.jsonl --layer -2",
     ),
 )

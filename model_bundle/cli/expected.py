@@ -5,59 +5,54 @@ from __future__ import annotations
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model_bundle.base.flags import add_flag
 from model_bundle.errors import GoldenMismatchError, SettingsError
 
 if TYPE_CHECKING:
+    from model_bundle.builders.assemble import Built
     from model_bundle.bundle.bundle import ModelBundle
 
 
 def add_expected_flags(parser: ArgumentParser, *, required: bool = False) -> None:
     """Adds the flags that name reference vectors and their texts."""
-    parser.add_argument(
-        "--texts",
-        type=Path,
+    add = partial(add_flag, parser)
+    add(
+        "--texts F",
+        "texts of the reference vectors: .txt (one per line), .jsonl, .csv or .parquet",
+        parse=Path,
         required=required,
-        metavar="F",
-        help="texts of the reference vectors: .txt (one per line), .jsonl, .csv or .parquet",
     )
-    parser.add_argument(
-        "--expected",
-        type=Path,
-        required=required,
-        metavar="OLD",
-        help="reference vectors: .npz, .npy, .hdf5, .parquet or .jsonl; matched by id if both files have "
+    add(
+        "--expected OLD",
+        "reference vectors: .npz, .npy, .hdf5, .parquet or .jsonl; matched by id if both files have "
         "ids, else by order",
+        parse=Path,
+        required=required,
     )
-    parser.add_argument(
-        "--expected_layer",
-        type=int,
-        metavar="N",
-        help="layer to read from reference arrays [layers, words, dim], from 0",
-    )
-    parser.add_argument(
-        "--min_cosine",
-        type=float,
+    add("--expected_layer N", "layer to read from reference arrays [layers, words, dim], from 0", parse=int)
+    add(
+        "--min_cosine C",
+        "minimum cosine similarity that counts as equal (default: 0.9999)",
+        parse=float,
         default=0.9999,
-        metavar="C",
-        help="minimum cosine similarity that counts as equal (default: 0.9999)",
     )
-    parser.add_argument(
-        "--max_difference",
-        type=float,
-        default=0.01,
-        metavar="D",
-        help="maximum element-wise difference that counts as equal, relative to the largest reference value "
+    add(
+        "--max_difference D",
+        "maximum element-wise difference that counts as equal, relative to the largest reference value "
         "(default: 0.01)",
+        parse=float,
+        default=0.01,
     )
 
 
-def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) -> ModelBundle:
+def build_held_to_old(flags: Namespace, build: Callable[[Path], Built]) -> None:
     """Builds to ``--output``; with ``--expected``, only if the bundle reproduces the reference vectors.
 
-    They become golden vectors of the bundle.
+    They become golden vectors of the bundle. Prints the builder's notes, and where the bundle is.
 
     Args:
         flags: with those of ``add_expected_flags``, and ``output``.
@@ -71,8 +66,18 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
         raise SettingsError(
             "--texts and --expected must be given together: reference vectors, and their texts."
         )
-    if flags.expected is None:
-        return build(flags.output)
+    bundle = _noted(build, flags.output) if flags.expected is None else _build_checked(flags, build)
+    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+
+
+def _noted(build: Callable[[Path], Built], output: Path) -> ModelBundle:
+    built = build(output)
+    for note in built.notes:
+        print(note)
+    return built.bundle
+
+
+def _build_checked(flags: Namespace, build: Callable[[Path], Built]) -> ModelBundle:
     from model_bundle.base.similarity import Tolerance
     from model_bundle.builders.assemble import check_output
     from model_bundle.builders.reference_vectors import add_reference_vectors
@@ -88,7 +93,7 @@ def build_held_to_old(flags: Namespace, build: Callable[[Path], ModelBundle]) ->
     limits = Tolerance(flags.min_cosine, flags.max_difference)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
-        built = build(Path(folder) / output.name)
+        built = _noted(build, Path(folder) / output.name)
         found = compare(built, texts, expected, tolerance=limits, columns=table.columns)
         for line in report(found, texts, names):
             print(line, flush=True)

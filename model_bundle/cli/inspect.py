@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import ArgumentParser, Namespace
 
+from model_bundle.base.flags import add_flag
 from model_bundle.cli.command import Command, add_bundle
 
 # A pipe has no width; this fits a digest and its name.
@@ -14,7 +15,7 @@ _PLAIN_WIDTH = 100
 
 def _add_flags(parser: ArgumentParser) -> None:
     add_bundle(parser)
-    parser.add_argument("--json", action="store_true", help="print the whole manifest as JSON")
+    add_flag(parser, "--json", "print the whole manifest as JSON")
 
 
 def _run(flags: Namespace) -> None:
@@ -39,5 +40,5 @@ INSPECT = Command(
     "describe a bundle on one page",
     _add_flags,
     _run,
-    ("python -m model_bundle inspect bert-mini", "python -m model_bundle inspect elmo-mini --json"),
+    ("bert-mini", "elmo-mini --json"),
 )

@@ -44,14 +44,14 @@ def bundle_parser() -> Parser:
     parser = Parser(
         prog="python -m model_bundle",
         description="Builds, checks and describes model bundles: a SavedModel and all it takes to use it.",
-        examples=[*BUILD_BERT.examples[:1], *VERIFY.examples[:1], *INSPECT.examples[:1]],
+        examples=[f"build bert {BUILD_BERT.examples[0]}", *_first_examples(VERIFY, INSPECT)],
         has_version=True,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     build = commands.add_parser(
         "build",
         help="build a bundle from a saved model",
-        examples=[kind.examples[0] for kind in BUILD_KINDS],
+        examples=_first_examples(*BUILD_KINDS),
     )
     kinds = build.add_subparsers(metavar="KIND", required=True)
     for command in BUILD_KINDS:
@@ -59,6 +59,10 @@ def bundle_parser() -> Parser:
     for command in COMMANDS:
         _add(commands, command)
     return parser
+
+
+def _first_examples(*commands: Command) -> list[str]:
+    return [f"{command.name} {command.examples[0]}" for command in commands]
 
 
 def _add(subparsers: Any, command: Command) -> None:

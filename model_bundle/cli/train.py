@@ -5,115 +5,70 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
+from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.cli.command import Command, add_output, names, positive
 
-_EXAMPLE = (
-    "python -m model_bundle train --bundle bert-mini --data mood.csv --text_column text --label_column mood"
-)
+_EXAMPLE = "--bundle bert-mini --data mood.csv --text_column text --label_column mood"
 
 
 def _add_flags(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--bundle",
+    add = partial(add_flag, parser)
+    add(
+        "--bundle DIR|NAME",
+        "model bundle to compute vectors with: a folder, gs:// URL or known name",
         required=True,
-        metavar="DIR|NAME",
-        help="model bundle to compute vectors with: a folder, gs:// URL or known name",
     )
     add_output(parser)
     _add_data(parser)
     _add_learning(parser)
-    parser.add_argument(
-        "--name", metavar="NAME", help="name of the new bundle (default: that of --bundle, -classifier)"
-    )
+    add("--name NAME", "name of the new bundle (default: that of --bundle, -classifier)")
 
 
 def _add_data(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("data")
-    group.add_argument(
-        "--data",
+    add = partial(add_flag, group)
+    add(
+        "--data F",
+        "table of texts and labels: .tsv, .csv, .jsonl (also .gz) or .parquet",
         required=True,
-        type=Path,
-        metavar="F",
-        help="table of texts and labels: .tsv, .csv, .jsonl (also .gz) or .parquet",
+        parse=Path,
     )
-    group.add_argument("--text_column", required=True, metavar="A", help="column with the text")
-    group.add_argument("--label_column", required=True, metavar="A", help="column with the label")
-    group.add_argument(
-        "--column_names",
-        type=names,
-        default=(),
-        metavar="A,B",
-        help="column names of files without a header row",
-    )
-    group.add_argument("--no_csv_quotes", action="store_true", help="treat quotes as ordinary characters")
-    group.add_argument(
-        "--numeric_columns",
-        type=names,
-        default=(),
-        metavar="A,B",
-        help="numeric columns to use together with the text",
-    )
-    group.add_argument(
-        "--dev", type=Path, metavar="F", help="table of held-out rows (default: a part of --data)"
-    )
-    group.add_argument(
-        "--held_out",
-        type=float,
-        default=0.1,
-        metavar="F",
-        help="fraction of --data to hold out (default: 0.1)",
-    )
-    group.add_argument("--max_tokens", type=positive, metavar="N", help="truncate texts after N tokens")
+    add("--text_column A", "column with the text", required=True)
+    add("--label_column A", "column with the label", required=True)
+    add("--column_names A,B", "column names of files without a header row", parse=names, default=())
+    add("--no_csv_quotes", "treat quotes as ordinary characters")
+    add("--numeric_columns A,B", "numeric columns to use together with the text", parse=names, default=())
+    add("--dev F", "table of held-out rows (default: a part of --data)", parse=Path)
+    add("--held_out F", "fraction of --data to hold out (default: 0.1)", default=0.1)
+    add("--max_tokens N", "truncate texts after N tokens", parse=positive)
 
 
 def _add_learning(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("learning")
-    group.add_argument("--fine_tune", action="store_true", help="also train the encoder (BERT)")
-    group.add_argument("--mix", action="store_true", help="learn the weight of each layer (ELMo)")
-    group.add_argument(
-        "--hidden", type=positive, metavar="N", help="units of a hidden layer (default: no hidden layer)"
-    )
-    group.add_argument(
-        "--epochs", type=positive, metavar="N", help="maximum epochs (default: 60; 2 with --fine_tune)"
-    )
-    group.add_argument(
-        "--learning_rate",
-        type=float,
-        metavar="R",
-        help="peak learning rate (default: 3e-3; 5e-5 with --fine_tune)",
-    )
-    group.add_argument(
-        "--l2", type=float, metavar="W", help="L2 penalty of the head (default: 0.05; 0.01 with --hidden)"
-    )
-    group.add_argument(
-        "--batch_texts",
-        type=positive,
-        metavar="N",
-        help="texts per step (default: up to 256; 32 with --fine_tune)",
-    )
-    group.add_argument(
-        "--patience",
-        type=positive,
+    add = partial(add_flag, group)
+    add("--fine_tune", "also train the encoder (BERT)")
+    add("--mix", "learn the weight of each layer (ELMo)")
+    add("--hidden N", "units of a hidden layer (default: no hidden layer)", parse=positive)
+    add("--epochs N", "maximum epochs (default: 60; 2 with --fine_tune)", parse=positive)
+    add("--learning_rate R", "peak learning rate (default: 3e-3; 5e-5 with --fine_tune)", parse=float)
+    add("--l2 W", "L2 penalty of the head (default: 0.05; 0.01 with --hidden)", parse=float)
+    add("--batch_texts N", "texts per step (default: up to 256; 32 with --fine_tune)", parse=positive)
+    add(
+        "--patience N",
+        "stop after N epochs without improvement on held-out rows (default: 5)",
+        parse=positive,
         default=5,
-        metavar="N",
-        help="stop after N epochs without improvement on held-out rows (default: 5)",
     )
-    group.add_argument(
-        "--class_weights",
-        type=_class_weights,
-        metavar="balanced|LABEL=W,…",
-        help="weight of each label's rows (default: 1 each)",
+    add(
+        "--class_weights balanced|LABEL=W,…",
+        "weight of each label's rows (default: 1 each)",
+        parse=_class_weights,
     )
-    group.add_argument(
-        "--seed",
-        type=int,
-        default=1,
-        metavar="N",
-        help="random seed; the same seed builds the same bundle (default: 1)",
-    )
+    add("--seed N", "random seed; the same seed builds the same bundle (default: 1)", default=1)
 
 
 def _run(flags: Namespace) -> None:
@@ -122,28 +77,9 @@ def _run(flags: Namespace) -> None:
     from model_bundle.training.options import DataOptions, HeadOptions, TrainOptions
     from model_bundle.training.split import read_data
 
-    data = DataOptions(
-        data=flags.data,
-        text_column=flags.text_column,
-        label_column=flags.label_column,
-        dev=flags.dev,
-        held_out=flags.held_out,
-        column_names=flags.column_names,
-        csv_quotes=not flags.no_csv_quotes,
-        numeric_columns=flags.numeric_columns,
-    )
-    head = HeadOptions(
-        hidden=flags.hidden or 0,
-        epochs=flags.epochs,
-        learning_rate=flags.learning_rate,
-        l2=flags.l2,
-        batch_texts=flags.batch_texts,
-        patience=flags.patience,
-        class_weights=flags.class_weights or "",
-        mix=flags.mix,
-        fine_tune=flags.fine_tune,
-        seed=flags.seed,
-    )
+    data = choices_of(DataOptions, flags, csv_quotes=not flags.no_csv_quotes)
+    class_weights = flags.class_weights or ""
+    head = choices_of(HeadOptions, flags, hidden=flags.hidden or 0, class_weights=class_weights)
     options = TrainOptions(data, head, flags.max_tokens, flags.name)
     base = ModelBundle.open(flags.bundle)
     # Errors in the table are reported before TensorFlow is imported.
@@ -203,8 +139,5 @@ TRAIN = Command(
     "train a classifier on a bundle, from a table of texts and labels",
     _add_flags,
     _run,
-    (
-        f"{_EXAMPLE} --output bundles/mood",
-        f"{_EXAMPLE} --fine_tune --epochs 3 --output bundles/tuned",
-    ),
+    (f"{_EXAMPLE} --output bundles/mood", f"{_EXAMPLE} --fine_tune --epochs 3 --output bundles/tuned"),
 )

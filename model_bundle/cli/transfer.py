@@ -5,15 +5,16 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from model_bundle.base.flags import add_flag
 from model_bundle.cli.command import Command, add_bundle
 
 
 def _add_push_flags(parser: ArgumentParser) -> None:
     add_bundle(parser)
-    parser.add_argument(
-        "store",
-        metavar="gs://DIR",
-        help="upload destination; the bundle is stored in a subfolder named after its digest",
+    add_flag(
+        parser,
+        "store gs://DIR",
+        "upload destination; the bundle is stored in a subfolder named after its digest",
     )
 
 
@@ -28,7 +29,7 @@ def _push(flags: Namespace) -> None:
 
 def _add_pull_flags(parser: ArgumentParser) -> None:
     add_bundle(parser)
-    parser.add_argument("folder", metavar="DIR", type=Path, help="new folder for the bundle")
+    add_flag(parser, "folder DIR", "new folder for the bundle", parse=Path)
 
 
 def _pull(flags: Namespace) -> None:
@@ -43,15 +44,12 @@ PUSH = Command(
     "upload a bundle to shared storage, under its digest",
     _add_push_flags,
     _push,
-    ("python -m model_bundle push bundles/l12 gs://my-bucket/bundles",),
+    ("bundles/l12 gs://my-bucket/bundles",),
 )
 PULL = Command(
     "pull",
     "download a bundle to a folder",
     _add_pull_flags,
     _pull,
-    (
-        "python -m model_bundle pull bert-mini bundles/bert-mini",
-        "python -m model_bundle pull gs://my-bucket/bundles/DIGEST bundles/l12",
-    ),
+    ("bert-mini bundles/bert-mini", "gs://my-bucket/bundles/DIGEST bundles/l12"),
 )

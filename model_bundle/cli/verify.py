@@ -19,5 +19,5 @@ VERIFY = Command(
     "check a bundle's files, signatures and golden vectors",
     add_bundle,
     _run,
-    ("python -m model_bundle verify bert-mini", "python -m model_bundle verify bundles/l12"),
+    ("bert-mini", "bundles/l12"),
 )

@@ -25,7 +25,8 @@ from model_bundle.text import PreparedTexts, TextInput, text_input, window_input
 from model_bundle.text.prepared import PreparedWords
 from model_bundle.text.windows import WindowedTexts, WindowInput
 
-# One bad text among 256 then crashes the process two more times; bisecting would take eight.
+# A crash costs reloading the model: one bad text among 256 then crashes the process two more times; bisecting
+# would take eight.
 _CRASHED_PARTS = 16
 
 
@@ -133,7 +134,10 @@ class TextEncoder:
                 cells = int(lengths[batch].max()) * len(batch)
                 with self._lock:
                     self.max_batch_tokens = min(self.max_batch_tokens, max(cells // 2, 1))
-            for part in _parts(batch, error):
+            parts: Sequence[np.ndarray] = bisect_batch(batch)
+            if isinstance(error, ModelCrashError):
+                parts = np.array_split(batch, min(len(batch), _CRASHED_PARTS))
+            for part in parts:
                 self._run(part, work)
 
     def _computed(self, lengths: np.ndarray) -> np.ndarray:
@@ -213,13 +217,6 @@ def request_input(bundle: ModelBundle, request: EncodeRequest) -> TextInput | Wi
         overlap = long_texts.window_overlap or 0
         return window_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows, overlap)
     return text_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows)
-
-
-def _parts(batch: np.ndarray, error: ModelRunError) -> Sequence[np.ndarray]:
-    """Splits a failed batch; into many parts where each failure costs reloading the model."""
-    if isinstance(error, ModelCrashError):
-        return np.array_split(batch, min(len(batch), _CRASHED_PARTS))
-    return bisect_batch(batch)
 
 
 def _reason(error: ModelRunError) -> str:

@@ -17,7 +17,6 @@ from model_bundle.runtime.request import EncodeRequest
 from model_bundle.text import text_input
 
 _OUTPUT_RANKS = {"token": (3,), "text": (2,), "class": (2, 3), "length": (1,)}
-_INPUT_RANKS = {"text": 1, "lengths": 1}
 
 
 def verify(place: str | Path) -> Iterator[str]:
@@ -88,14 +87,7 @@ def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
     from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 
     usual = _usual(bundle, Precision.FLOAT32)
-    raw = EncodeRequest(
-        outputs=tuple(golden.outputs),
-        pooling=None,
-        normalize=False,
-        max_tokens=usual.max_tokens,
-        prompt="",
-        precision=Precision.FLOAT32,
-    )
+    raw = _raw(tuple(golden.outputs), usual.max_tokens, Precision.FLOAT32)
     TensorFlowRuntime(bundle, raw)
     yield f"float32: {len(raw.outputs)} outputs give their golden vectors"
     runtime = TensorFlowRuntime(bundle, usual)
@@ -117,14 +109,11 @@ def _usual(bundle: ModelBundle, precision: Precision) -> EncodeRequest:
     manifest = bundle.manifest
     if manifest.task == "embed":
         return EncodeRequest.resolve(bundle, precision=precision)
-    return EncodeRequest(
-        outputs=(manifest.default_output,),
-        pooling=None,
-        normalize=False,
-        max_tokens=manifest.max_tokens,
-        prompt="",
-        precision=precision,
-    )
+    return _raw((manifest.default_output,), manifest.max_tokens, precision)
+
+
+def _raw(outputs: tuple[str, ...], max_tokens: int | None, precision: Precision) -> EncodeRequest:
+    return EncodeRequest(outputs, None, False, max_tokens, "", precision)
 
 
 def _signature_faults(signatures: Any, name: str, manifest: BundleManifest) -> Iterator[str]:
@@ -144,11 +133,10 @@ def _signature_faults(signatures: Any, name: str, manifest: BundleManifest) -> I
 
 
 def _input_faults(what: str, found: Any, spec: InputSpec) -> Iterator[str]:
-    rank = spec.rank or _INPUT_RANKS.get(spec.role, 2)
     if found.dtype.name != spec.dtype:
         yield f"{what} is {found.dtype.name}, listed {spec.dtype}"
-    if found.shape.rank not in (None, rank):
-        yield f"{what} has {found.shape.rank} axes, listed {rank}"
+    if found.shape.rank not in (None, spec.num_axes):
+        yield f"{what} has {found.shape.rank} axes, listed {spec.num_axes}"
 
 
 def _output_faults(what: str, found: Any, spec: OutputSpec) -> Iterator[str]:

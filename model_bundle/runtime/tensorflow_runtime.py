@@ -44,7 +44,6 @@ class Runtime(Protocol):
             ModelMemoryError: the batch was too large.
             ModelRunError: the model failed in another way.
         """
-        ...
 
 
 class TensorFlowRuntime:

@@ -15,16 +15,13 @@ class PreparedTexts(Protocol):
     @property
     def lengths(self) -> np.ndarray:
         """int32[texts], cells per text in a batch, after truncation."""
-        ...
 
     @property
     def num_tokens(self) -> np.ndarray:
         """int32[texts], tokens before truncation."""
-        ...
 
     def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the texts at these positions, padded to the longest: arrays by role (see ``InputSpec``)."""
-        ...
 
 
 class PreparedWords(PreparedTexts, Protocol):
@@ -33,7 +30,6 @@ class PreparedWords(PreparedTexts, Protocol):
     @property
     def num_words(self) -> np.ndarray:
         """int32[texts], words before truncation."""
-        ...
 
     def words(self, text: int) -> tuple[list[str], np.ndarray]:
         """Returns the words of a text that are left after truncation, and their positions.
@@ -42,11 +38,9 @@ class PreparedWords(PreparedTexts, Protocol):
             The words, and int32[words, 2]: start and end offset in characters of the original text (without
             the prompt).
         """
-        ...
 
     def pieces(self, text: int) -> np.ndarray:
         """Returns int32[words, 2]: start and end token of each of these words."""
-        ...
 
 
 class TextInput(Protocol):
@@ -54,7 +48,6 @@ class TextInput(Protocol):
 
     def prepare(self, texts: Sequence[str]) -> PreparedTexts:
         """Tokenizes texts; nothing is padded yet."""
-        ...
 
 
 @dataclass(frozen=True)

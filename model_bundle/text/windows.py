@@ -26,7 +26,6 @@ class WholeTexts(PreparedTexts, Protocol):
             tokens: int64[batch, longest], which tokens of each; padded cells may hold anything.
             is_real: bool[batch, longest], False on padding, which is at the end.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,6 @@ class WindowInput(Protocol):
 
     def prepare(self, texts: Sequence[str]) -> WindowedTexts:
         """Tokenizes texts and splits them into windows; nothing is padded yet."""
-        ...
 
 
 @dataclass(frozen=True)

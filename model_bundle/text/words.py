@@ -109,11 +109,7 @@ def _splitter(spec: TokenizerSpec) -> Callable[[str], CharSpans]:
     from tokenizers.pre_tokenizers import BertPreTokenizer
 
     splitter = BertPreTokenizer()
-
-    def split(text: str) -> CharSpans:
-        return [span for _, span in splitter.pre_tokenize_str(text)]
-
-    return split
+    return lambda text: [span for _, span in splitter.pre_tokenize_str(text)]
 
 
 def _split_at_spaces(text: str) -> CharSpans:

@@ -29,7 +29,6 @@ from model_bundle.training.head import Head
 
 _NUMBERS = "numbers"
 _LOGITS = "logits"
-_RANKS = {"text": 1, "lengths": 1}
 FLOAT32, BFLOAT16 = "serving_default", "serving_bfloat16"
 
 
@@ -144,7 +143,10 @@ class _HeadVariables:
 
 def _signature(tf: Any, trained: Classifier, inner: Any, head: _HeadVariables) -> Any:
     base = trained.plan.bundle.manifest
-    specs = {name: tf.TensorSpec(_shape(spec), spec.dtype, name=name) for name, spec in base.inputs.items()}
+    specs = {}
+    for name, spec in base.inputs.items():
+        shape = [None] * spec.num_axes if spec.length is None else [None, spec.length]
+        specs[name] = tf.TensorSpec(shape, spec.dtype, name=name)
     if trained.numeric_columns:
         specs[_NUMBERS] = tf.TensorSpec([None, len(trained.numeric_columns)], tf.float32, name=_NUMBERS)
 
@@ -187,8 +189,3 @@ def _lengths(tf: Any, plan: VectorPlan, fed: Mapping[str, Any], outputs: Mapping
     if "mask" in by_role:
         return tf.reduce_sum(tf.cast(by_role["mask"], tf.int32), axis=1)
     return outputs.get("sequence_len")
-
-
-def _shape(spec: InputSpec) -> list[int | None]:
-    rank = spec.rank or _RANKS.get(spec.role, 2)
-    return [None, spec.length] if spec.length is not None else [None] * rank

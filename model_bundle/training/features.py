@@ -29,11 +29,6 @@ class VectorPlan:
     request: EncodeRequest
 
     @property
-    def is_mix(self) -> bool:
-        """Whether several layers are mixed."""
-        return len(self.request.outputs) > 1
-
-    @property
     def dim(self) -> int:
         """The dimension of a vector: that of the widest layer, since ELMo's word vectors are repeated."""
         return max(self.bundle.spec(name).dim or 0 for name in self.request.outputs)

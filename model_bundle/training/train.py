@@ -66,10 +66,11 @@ def train_bundle(
     )
     judged = Evaluation(where, data.held_out.rows, classes, scores, metrics)
     settings = _settings(base, options, data)
+    read = {"data": options.data.data, "dev": options.data.dev}
     bundle = write_classifier(
         trained,
         options.name or f"{base.manifest.name}-classifier",
-        _digests(options),
+        {f"{name}/{path.name}": sha256_of(path) for name, path in read.items() if path is not None},
         output,
         lambda folder: write_training(folder, judged, settings, history),
     )
@@ -114,8 +115,3 @@ def _settings(base: ModelBundle, options: TrainOptions, data: TrainingData) -> d
         "options": options.head.to_json(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
     }
-
-
-def _digests(options: TrainOptions) -> dict[str, str]:
-    paths = {"data": options.data.data, "dev": options.data.dev}
-    return {f"{name}/{path.name}": sha256_of(path) for name, path in paths.items() if path is not None}

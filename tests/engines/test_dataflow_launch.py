@@ -182,6 +182,7 @@ def test_without_credentials_the_message_says_so(google: FakeGoogle, tmp_path: P
     assert "gcloud auth application-default login" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_age_of_the_last_good_run(tmp_path: Path) -> None:
     assert run_script("check_age", str(tmp_path)).returncode == 1
     for hours, code in ((29, 0), (31, 1)):

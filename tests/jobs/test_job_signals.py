@@ -100,6 +100,7 @@ def test_after_kill_9_the_same_run_can_be_done(source: Path, tmp_path: Path, tin
     assert {path.name for path in run.root.iterdir()} == {"manifest.json", "report.html", "embeddings"}
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_said_and_leaves_no_run(tmp_path: Path, tiny_bundle: Path) -> None:
     """Files may have 100 kB here; the system refuses the rest as it does on a full disk."""
     source = write_texts(tmp_path / "in.jsonl", [f"cat {number}" for number in range(20_000)])
@@ -117,6 +118,7 @@ def test_a_disk_that_is_full_is_said_and_leaves_no_run(tmp_path: Path, tiny_bund
     _is_no_run(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_into_one_root(source: Path, tmp_path: Path, tiny_bundle: Path) -> None:
     flags = ["--input", source, "--id_column", "id", "--limit", 300]
     jobs = [start_job(tmp_path / "out", tiny_bundle, *flags, "--run_id", name) for name in ("one", "two")]

@@ -59,7 +59,7 @@ WRONG: list[tuple[list[Any], list[str]]] = [
     (["--encoding", "utf-9"], ["utf-9"]),
     (["--max_tokenz", "128"], ["--max_tokenz is neither a flag of this job nor of Beam", "--max_tokens?"]),
     (["--direct_num_worker=2"], ["--direct_num_worker is neither", "--direct_num_workers?"]),
-    (["--direct_num_workers=two"], ["A flag of Beam's", "--direct_num_workers"]),
+    (["--direct_num_workers=two"], ["A flag of Apache Beam", "--direct_num_workers"]),
     (["--bunlde=x"], ["--bunlde is neither", "--bundle?"]),
 ]
 

@@ -56,6 +56,7 @@ def test_word_rows_say_no_text_when_told(long_words_elmo: Path, tmp_path: Path) 
     assert {"word_index", "char_start", "char_end"} <= set(run.rows.schema.names)
 
 
+@pytest.mark.slow
 def test_layers_side_by_side(long_words_elmo: Path, tmp_path: Path) -> None:
     source = write_texts(tmp_path / "in.jsonl", TEXTS)
     layers = ("elmo", "word_emb", "lstm_outputs1", "lstm_outputs2")
@@ -102,6 +103,7 @@ def test_words_of_pieces_have_the_mean_of_them(tiny_bundle: Path, tmp_path: Path
         np.testing.assert_allclose(found, encoder.encode([texts[int(doc)]]), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.needs_shared
 def test_words_of_a_real_elmo_through_the_job(allennlp_elmo: Path, tmp_path: Path) -> None:
     """The stateless golden values were made in float64 by an independent model."""

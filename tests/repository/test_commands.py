@@ -44,7 +44,7 @@ RUNNABLE = [
     *runs_parser().examples,
     *report_parser().examples,
     *(
-        e
+        f"python -m model_bundle {command.name} {e}"
         for command in COMMANDS
         for e in command.examples
         if "bert-mini" in e and "--expected" not in e and "--fine_tune" not in e
@@ -181,6 +181,7 @@ def test_a_reader_that_has_gone_is_a_good_end(arguments: list[str], root: Path) 
         os.close(writer)
 
 
+@pytest.mark.slow
 def test_a_search_ends_when_its_reader_does(desk: Path) -> None:
     """As with ``| head -1``: the first line is read, then nobody reads any more."""
     command = [sys.executable, "-m", "beam_jobs.search", str(desk / "out"), "--top", "1"]
@@ -269,7 +270,7 @@ print("exit code", code)
 """
 
 
-@pytest.mark.parametrize("pandas", ["with pandas", "without pandas"])
+@pytest.mark.parametrize("pandas", ["with pandas", pytest.param("without pandas", marks=pytest.mark.slow)])
 def test_a_job_runs_in_a_notebook(pandas: str, tmp_path: Path, tiny_bundle: Path) -> None:
     source = write_texts(tmp_path / "in.jsonl", ["a cat", "a dog"])
     arguments = ["--input", str(source), "--bundle", str(tiny_bundle), "--output", str(tmp_path / "out")]

@@ -36,6 +36,7 @@ def examples(page: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 def test_a_model_on_keras_layers(tiny_bundle: Path, tmp_path: Path) -> None:
     scope: dict[str, Any] = {"BUNDLE": str(tiny_bundle), "OUTPUT": str(tmp_path / "model.keras")}
@@ -44,6 +45,7 @@ def test_a_model_on_keras_layers(tiny_bundle: Path, tmp_path: Path) -> None:
     assert (tmp_path / "model.keras").is_file()
 
 
+@pytest.mark.slow
 def test_a_mix_on_elmo(tiny_elmo: Path) -> None:
     scope: dict[str, Any] = {"ELMO": ModelBundle.open(tiny_elmo)}
     exec(examples("how-to/training.md")["The mix of ELMo"], scope)

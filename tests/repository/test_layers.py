@@ -115,7 +115,7 @@ def _run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def upward(found: Import) -> str | None:
-    """Says which order an import breaks; None where it goes down."""
+    """Returns which order an import breaks; None where it goes down."""
     ours, theirs = found.importer.split("."), found.imported.split(".")
     if ours[0] != theirs[0]:
         return None if ours[0] == "beam_jobs" else "model_bundle never imports beam_jobs"

@@ -28,6 +28,7 @@ Event = Literal[
 ]
 # As Python and Cloud Logging both spell them.
 Severity = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+Facts = Mapping[str, Any] | None
 _DEFAULT_COLUMNS = 80
 _PREFIXES = {"warning": "warning: ", "error": "error: ", "reuse": "taking over: ", "metrics": "metrics: "}
 
@@ -41,23 +42,14 @@ class Console(Protocol):
     run_id: str | None
     is_live: bool
 
-    def print(
-        self,
-        event: Event,
-        message: str,
-        severity: Severity = "INFO",
-        facts: Mapping[str, Any] | None = None,
-    ) -> None:
+    def print(self, event: Event, message: str, severity: Severity = "INFO", facts: Facts = None) -> None:
         """Prints a message; ``facts`` are the same as plain JSON data."""
-        ...
 
     def draw(self, line: str) -> None:
         """Redraws the live line, cut to the terminal's width; an empty one clears it."""
-        ...
 
     def termination_message(self, message: str) -> bytes:
         """Returns the bytes written when a signal ends the process."""
-        ...
 
 
 class TextConsole:
@@ -77,13 +69,7 @@ class TextConsole:
         self.is_live = self._stream.isatty()
         self._is_drawn = False
 
-    def print(
-        self,
-        event: Event,
-        message: str,
-        severity: Severity = "INFO",
-        facts: Mapping[str, Any] | None = None,
-    ) -> None:
+    def print(self, event: Event, message: str, severity: Severity = "INFO", facts: Facts = None) -> None:
         """See ``Console.print``; facts are not repeated."""
         del severity, facts
         stream = sys.stdout if event in ("summary", "forecast") else self._stream
@@ -119,13 +105,7 @@ class JsonConsole:
         self._stream = stream or sys.stderr
         self._lock = Lock()
 
-    def print(
-        self,
-        event: Event,
-        message: str,
-        severity: Severity = "INFO",
-        facts: Mapping[str, Any] | None = None,
-    ) -> None:
+    def print(self, event: Event, message: str, severity: Severity = "INFO", facts: Facts = None) -> None:
         """See ``Console.print``; facts become fields."""
         line = self._line(event, message, severity, facts)
         with self._lock, contextlib.suppress(BrokenPipeError):
@@ -139,7 +119,7 @@ class JsonConsole:
         """See ``Console.termination_message``."""
         return self._line("stopped", message, "ERROR", None).encode()
 
-    def _line(self, event: Event, message: str, severity: Severity, facts: Mapping[str, Any] | None) -> str:
+    def _line(self, event: Event, message: str, severity: Severity, facts: Facts) -> str:
         said = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "severity": severity,

@@ -94,7 +94,8 @@ def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, cons
     """
     if options.view_as(StandardOptions).runner.rpartition(".")[2].lower() == "dataflowrunner":
         settings = fit_workers(bundle_bytes(plan.encode.bundle), options)
-        plan = _in_one_process(plan, settings)
+        if settings.num_processes > 1 and plan.encode.num_threads is None:
+            plan = replace(plan, encode=replace(plan.encode, num_threads=1))
         apply_settings(settings, options)
         console.print("workers", f"workers: {settings.line}")
     return share_bundle(plan, flags, options, console)
@@ -155,13 +156,6 @@ def apply_settings(settings: WorkerSettings, options: Any) -> None:
     standard = options.view_as(StandardOptions)
     if not standard.resource_hints:
         standard.resource_hints = [f"min_ram={settings.min_ram_gb}GB"]
-
-
-def _in_one_process(plan: JobPlan, settings: WorkerSettings) -> JobPlan:
-    """Returns the plan with one thread per process, if there are several and --num_threads was not given."""
-    if settings.num_processes == 1 or plan.encode.num_threads is not None:
-        return plan
-    return replace(plan, encode=replace(plan.encode, num_threads=1))
 
 
 def _smallest(model_bytes: int, is_many: bool) -> str:

@@ -15,14 +15,8 @@ _IN_PROCESS_NAMES = {"directrunner", "fnapirunner", IN_PROCESS_RUNNER.lower()}
 # Beam's Java runner for Flink has these; its job server tells Python of them when a job is submitted, which
 # is too late to tell a flag from a slip. Source: FlinkPipelineOptions.
 _FLINK_FLAGS = (
-    "checkpointing_interval",
-    "disable_metrics",
-    "execution_mode_for_batch",
-    "execution_retry_delay",
-    "max_bundle_size",
-    "max_bundle_time_mills",
-    "number_of_execution_retries",
-    "object_reuse",
+    *("checkpointing_interval", "disable_metrics", "execution_mode_for_batch", "execution_retry_delay"),
+    *("max_bundle_size", "max_bundle_time_mills", "number_of_execution_retries", "object_reuse"),
 )
 
 

@@ -74,26 +74,18 @@ def resolve_dates(
     """
     zone = _zone(flags.timezone)
     named = None if flags.date is None else _day(flags.date)
-    if not any(has_date(text) for text in (*flags.input, flags.run_id)):
-        if named is not None:
-            raise UsageError(
-                f"--date {flags.date}: neither --input nor --run_id holds {{date}}; leave it out."
-            )
-        _refuse_wrong(flags)
-        return None
-    day = named or now().astimezone(zone).date()
+    is_dated = any(has_date(text) for text in (*flags.input, flags.run_id))
+    if named is not None and not is_dated:
+        raise UsageError(f"--date {flags.date}: neither --input nor --run_id holds {{date}}; leave it out.")
+    # Without a date only slips are found.
+    day = (named or now().astimezone(zone).date()) if is_dated else date.min
     flags.input = [fill_dates(pattern, day, "--input") for pattern in flags.input]
     if flags.run_id is not None:
         flags.run_id = fill_dates(flags.run_id, day, "--run_id")
+    if not is_dated:
+        return None
     flags.date = day.isoformat()
     return day
-
-
-def _refuse_wrong(flags: argparse.Namespace) -> None:
-    for pattern in flags.input:
-        fill_dates(pattern, date.min, "--input")
-    if flags.run_id is not None:
-        fill_dates(flags.run_id, date.min, "--run_id")
 
 
 def _day(text: str) -> date:

@@ -3,224 +3,153 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from beam_jobs.job.flags.modes import add_long_texts, add_rows
+from model_bundle.base.flags import add_flag
 
 
 def add_vectors(group: argparse._ArgumentGroup) -> None:
     """Adds the flags that select the vectors to write."""
-    group.add_argument(
-        "--layer",
-        action="append",
-        default=[],
-        metavar="L",
-        help="layer to read: a number for BERT (-1 is the last), a name for ELMo; repeat for more columns",
+    add = partial(add_flag, group)
+    add(
+        "--layer L",
+        "layer to read: a number for BERT (-1 is the last), a name for ELMo; repeat for more columns",
+        repeat=True,
     )
-    group.add_argument(
+    add(
         "--pooling",
+        "how token states become one vector (default: that of the bundle)",
         choices=["mean", "max", "first", "last", "pooler"],
-        help="how token states become one vector (default: that of the bundle)",
     )
     add_rows(group)
 
 
 def add_input(group: argparse._ArgumentGroup) -> None:
     """Adds the flags for files and columns."""
-    group.add_argument(
-        "--input",
+    add = partial(add_flag, group)
+    add(
+        "--input PATTERN",
+        "files or patterns, local or gs://: .txt .jsonl .csv .tsv .parquet, the text formats also as "
+        ".gz .bz2 .zst; quote patterns (default: the sample text that ships with the package)",
         nargs="+",
         default=[],
-        metavar="PATTERN",
-        help="files or patterns, local or gs://: .txt .jsonl .csv .tsv .parquet, the text formats also as "
-        ".gz .bz2 .zst; quote patterns (default: the sample text that ships with the package)",
     )
-    group.add_argument(
-        "--text_column",
+    add(
+        "--text_column A[,B]",
+        "column(s) with the text; several are joined (default: 'text', or the only column)",
         default="",
-        metavar="A[,B]",
-        help="column(s) with the text; several are joined (default: 'text', or the only column)",
     )
-    group.add_argument(
-        "--text_separator",
-        default="\n",
-        metavar="S",
-        help="separator between joined columns (default: a line break)",
-    )
-    group.add_argument(
-        "--id_column",
-        metavar="A",
-        help="column with the document id (default: built from file name and position)",
-    )
-    group.add_argument(
-        "--keep_columns",
+    add("--text_separator S", "separator between joined columns (default: a line break)", default="\n")
+    add("--id_column A", "column with the document id (default: built from file name and position)")
+    add("--keep_columns A,B", "input columns to copy to the output, with their types", default="")
+    add(
+        "--rename_columns OLD=NEW[,...]",
+        "names of kept columns in the output, where they differ from the input",
         default="",
-        metavar="A,B",
-        help="input columns to copy to the output, with their types",
     )
-    group.add_argument(
-        "--rename_columns",
-        default="",
-        metavar="OLD=NEW[,...]",
-        help="names of kept columns in the output, where they differ from the input",
-    )
-    group.add_argument(
-        "--delimiter", metavar="C", help="field separator of .csv files (default: a comma; a tab for .tsv)"
-    )
-    group.add_argument(
-        "--column_names",
-        default="",
-        metavar="A,B",
-        help="column names of .csv and .tsv files without a header row",
-    )
-    group.add_argument(
-        "--no_csv_quotes",
-        action="store_true",
-        help="treat quotes in .csv and .tsv files as ordinary characters",
-    )
-    group.add_argument(
-        "--comment_prefix", metavar="S", help="skip lines of .csv and .tsv files that begin with S"
-    )
-    group.add_argument(
-        "--encoding", default="utf-8", metavar="E", help="encoding of text files (default: utf-8)"
-    )
-    group.add_argument("--whole_files", action="store_true", help="treat each .txt file as one document")
-    group.add_argument(
+    add("--delimiter C", "field separator of .csv files (default: a comma; a tab for .tsv)")
+    add("--column_names A,B", "column names of .csv and .tsv files without a header row", default="")
+    add("--no_csv_quotes", "treat quotes in .csv and .tsv files as ordinary characters")
+    add("--comment_prefix S", "skip lines of .csv and .tsv files that begin with S")
+    add("--encoding E", "encoding of text files (default: utf-8)", default="utf-8")
+    add("--whole_files", "treat each .txt file as one document")
+    add(
         "--on_missing_text",
+        "how to handle documents without text: count as blank (default), dead_letter, or fail the run",
         choices=["blank", "dead_letter", "fail"],
         default="blank",
-        help="how to handle documents without text: count as blank (default), dead_letter, or fail the run",
     )
-    group.add_argument(
-        "--max_document_bytes",
-        type=int,
+    add(
+        "--max_document_bytes N",
+        "size limit; larger documents become dead letters (default: 10 MB)",
         default=10_000_000,
-        metavar="N",
-        help="size limit; larger documents become dead letters (default: 10 MB)",
     )
-    group.add_argument("--limit", type=int, metavar="N", help="process only the first N documents")
+    add("--limit N", "process only the first N documents", parse=int)
 
 
 def add_model(group: argparse._ArgumentGroup) -> None:
     """Adds the flags for what the model is given, and its precision."""
-    group.add_argument(
-        "--max_tokens",
-        type=int,
-        metavar="N",
-        help="maximum tokens per model input, special tokens included (default: that of the bundle)",
+    add = partial(add_flag, group)
+    add(
+        "--max_tokens N",
+        "maximum tokens per model input, special tokens included (default: that of the bundle)",
+        parse=int,
     )
     add_long_texts(group)
-    group.add_argument("--prompt", metavar="NAME", help="prompt of the bundle to put before every text")
-    group.add_argument("--prompt_text", metavar="S", help="text to put before every text")
-    group.add_argument(
+    add("--prompt NAME", "prompt of the bundle to put before every text")
+    add("--prompt_text S", "text to put before every text")
+    add(
         "--precision",
+        "precision of matrix products; bfloat16 is faster on processors with AMX or AVX512-BF16 "
+        "(default: float32)",
         choices=["float32", "bfloat16"],
         default="float32",
-        help="precision of matrix products; bfloat16 is faster on processors with AMX or AVX512-BF16 "
-        "(default: float32)",
     )
 
 
 def add_output(group: argparse._ArgumentGroup, folder: str) -> None:
     """Adds the flags for the run and its files; ``folder`` is the default root."""
-    group.add_argument(
-        "--output",
-        default=folder,
-        metavar="DIR",
-        help="root folder of runs, local or gs:// (default: %(default)s)",
+    add = partial(add_flag, group)
+    add("--output DIR", "root folder of runs, local or gs:// (default: %(default)s)", default=folder)
+    add(
+        "--run_id ID",
+        "name of the run folder; an unfinished run of this name is resumed (default: generated)",
     )
-    group.add_argument(
-        "--run_id",
-        metavar="ID",
-        help="name of the run folder; an unfinished run of this name is resumed (default: generated)",
+    add(
+        "--previous RUN|ROOT|latest",
+        "reuse rows of a finished run for texts it contains; latest: the last run below --output",
     )
-    group.add_argument(
-        "--previous",
-        metavar="RUN|ROOT|latest",
-        help="reuse rows of a finished run for texts it contains; latest: the last run below --output",
-    )
-    group.add_argument(
+    add(
         "--emit",
+        "with --previous: write all rows (default), or only new and changed ones",
         choices=["all", "changes"],
         default="all",
-        help="with --previous: write all rows (default), or only new and changed ones",
     )
-    group.add_argument(
-        "--resume",
-        action="store_true",
-        help="resume the unfinished run below --output, or the one named by --run_id",
+    add("--resume", "resume the unfinished run below --output, or the one named by --run_id")
+    add("--keep_text", "write the text next to its vector or scores, for search")
+    add("--no_text", "keep input text out of outputs, dead letters, logs and errors")
+    add("--no_report", "do not write report.html, the page about the run")
+    add(
+        "--max_shard_bytes N", "size at which an output file is closed (default: 256 MB)", default=256_000_000
     )
-    group.add_argument(
-        "--keep_text", action="store_true", help="write the text next to its vector or scores, for search"
-    )
-    group.add_argument(
-        "--no_text", action="store_true", help="keep input text out of outputs, dead letters, logs and errors"
-    )
-    group.add_argument(
-        "--no_report", action="store_true", help="do not write report.html, the page about the run"
-    )
-    group.add_argument(
-        "--max_shard_bytes",
-        type=int,
-        default=256_000_000,
-        metavar="N",
-        help="size at which an output file is closed (default: 256 MB)",
-    )
-    group.add_argument(
-        "--checkpoint_seconds",
-        type=float,
+    add(
+        "--checkpoint_seconds S",
+        "maximum time an output file stays open; limits what a crash loses (default: 60)",
         default=60.0,
-        metavar="S",
-        help="maximum time an output file stays open; limits what a crash loses (default: 60)",
     )
 
 
 def add_limits(group: argparse._ArgumentGroup) -> None:
     """Adds the flags for how much may fail."""
-    group.add_argument(
-        "--max_dead_fraction",
-        type=float,
+    add = partial(add_flag, group)
+    add(
+        "--max_dead_fraction F",
+        "fraction of documents that may become dead letters, not counting blank ones (default: 0)",
         default=0.0,
-        metavar="F",
-        help="fraction of documents that may become dead letters, not counting blank ones (default: 0)",
     )
-    group.add_argument(
-        "--max_dead_files",
-        type=int,
-        default=0,
-        metavar="N",
-        help="number of files that may be unreadable or cut short (default: 0)",
-    )
-    group.add_argument("--fail_on_blank", action="store_true", help="count blank texts as dead letters, too")
-    group.add_argument("--allow_empty_input", action="store_true", help="accept input without any documents")
+    add("--max_dead_files N", "number of files that may be unreadable or cut short (default: 0)", default=0)
+    add("--fail_on_blank", "count blank texts as dead letters, too")
+    add("--allow_empty_input", "accept input without any documents")
 
 
 def add_tuning(group: argparse._ArgumentGroup) -> None:
     """Adds the flags for speed and memory."""
-    group.add_argument(
-        "--max_batch_tokens",
-        type=int,
-        metavar="N",
-        help="padded tokens per batch: longest text x number of texts (default: fastest on the worker, "
+    add = partial(add_flag, group)
+    add(
+        "--max_batch_tokens N",
+        "padded tokens per batch: longest text x number of texts (default: fastest on the worker, "
         "measured once and cached)",
+        parse=int,
     )
-    group.add_argument(
-        "--dedupe", action="store_true", help="compute equal texts once; worthwhile if many are equal"
+    add("--dedupe", "compute equal texts once; worthwhile if many are equal")
+    add("--buffer_documents N", "number of documents sorted by length together (default: 4096)", default=4096)
+    add(
+        "--num_threads N",
+        "number of batches run in parallel, one thread each (default: one per core)",
+        parse=int,
     )
-    group.add_argument(
-        "--buffer_documents",
-        type=int,
-        default=4096,
-        metavar="N",
-        help="number of documents sorted by length together (default: 4096)",
-    )
-    group.add_argument(
-        "--num_threads",
-        type=int,
-        metavar="N",
-        help="number of batches run in parallel, one thread each (default: one per core)",
-    )
-    group.add_argument(
+    add(
         "--isolate_model",
-        action="store_true",
-        help="run the model in a child process of the worker; a text that crashes it becomes a dead letter",
+        "run the model in a child process of the worker; a text that crashes it becomes a dead letter",
     )

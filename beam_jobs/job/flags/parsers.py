@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 
 from beam_jobs.base.command import Parser
 from beam_jobs.job.console.log_capture import LOG_FORMATS
 from beam_jobs.job.flags.groups import add_input, add_limits, add_model, add_output, add_tuning, add_vectors
 from beam_jobs.job.flags.modes import add_forecast, add_schedule
+from model_bundle.base.flags import add_flag
 
 _EPILOG = """\
 Flags that are not listed here go to Apache Beam (--runner, --project, --region, --temp_location, ...). \
@@ -17,13 +19,13 @@ Flags that are not listed here go to Apache Beam (--runner, --project, --region,
 Exit codes: 0 done, 2 wrong use, 3 more dead letters or dead files than allowed, 4 counts that do not add \
 up, 1 anything else, 130 and 143 after SIGINT and SIGTERM."""
 _EMBED_EXAMPLES = (
-    "python -m beam_jobs.embed --output out",
-    "python -m beam_jobs.embed --input 'news/*.csv' --text_column title,body --id_column id --keep_text",
-    "python -m beam_jobs.embed --input 'news/*.csv' --text_column body --forecast sample",
+    "--output out",
+    "--input 'news/*.csv' --text_column title,body --id_column id --keep_text",
+    "--input 'news/*.csv' --text_column body --forecast sample",
 )
 _CLASSIFY_EXAMPLES = (
-    "python -m beam_jobs.classify --bundle bundles/mood --input 'reviews/*.jsonl' --output moods",
-    "python -m beam_jobs.classify --bundle bundles/topics --input 'news/*.csv' --text_column body --top_k 3",
+    "--bundle bundles/mood --input 'reviews/*.jsonl' --output moods",
+    "--bundle bundles/topics --input 'news/*.csv' --text_column body --top_k 3",
 )
 
 
@@ -62,26 +64,26 @@ def _parser(
     add_forecast(parser.add_argument_group("forecast"))
     add_schedule(parser.add_argument_group("schedule"))
     runner = parser.add_argument_group("runner")
-    runner.add_argument(
-        "--runner",
+    add = partial(add_flag, runner)
+    add(
+        "--runner NAME",
+        "Beam runner: DirectRunner (in this process, default), DataflowRunner, FlinkRunner, ...",
         default="DirectRunner",
-        metavar="NAME",
-        help="Beam runner: DirectRunner (in this process, default), DataflowRunner, FlinkRunner, ...",
     )
-    runner.add_argument(
+    add(
         "--log_format",
+        "format of messages on stderr: text (default), or json, one object per line for log collectors",
         choices=LOG_FORMATS,
         default="text",
-        help="format of messages on stderr: text (default), or json, one object per line for log collectors",
     )
     return parser
 
 
 def _add_embed_model(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--bundle",
-        metavar="DIR|NAME",
-        help="model bundle: a folder, gs:// URL or known name (bert-mini, the default, ships with the "
+    add_flag(
+        group,
+        "--bundle DIR|NAME",
+        "model bundle: a folder, gs:// URL or known name (bert-mini, the default, ships with the "
         "package; minilm is downloaded once); @sha256:... pins it",
     )
     add_vectors(group)
@@ -90,35 +92,32 @@ def _add_embed_model(group: argparse._ArgumentGroup) -> None:
 
 def _add_embed_output(group: argparse._ArgumentGroup) -> None:
     add_output(group, "embeddings")
-    group.add_argument(
+    add_flag(
+        group,
         "--vector_dtype",
+        "type of the stored vectors (default: float32)",
         choices=["float32", "float16"],
         default="float32",
-        help="type of the stored vectors (default: float32)",
     )
 
 
 def _add_classify_model(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--bundle",
+    add_flag(
+        group,
+        "--bundle DIR|NAME",
+        "model bundle of a classifier: a folder, gs:// URL or known name; @sha256:... pins it",
         required=True,
-        metavar="DIR|NAME",
-        help="model bundle of a classifier: a folder, gs:// URL or known name; @sha256:... pins it",
     )
     add_model(group)
 
 
 def _add_classify_output(group: argparse._ArgumentGroup) -> None:
     add_output(group, "classes")
-    group.add_argument("--top_k", type=int, metavar="N", help="write only the N best labels and their scores")
-    group.add_argument(
-        "--threshold",
-        type=float,
-        metavar="S",
-        help="for multi-label models: minimum score of a label that applies (default: 0.5)",
+    add = partial(add_flag, group)
+    add("--top_k N", "write only the N best labels and their scores", parse=int)
+    add(
+        "--threshold S",
+        "for multi-label models: minimum score of a label that applies (default: 0.5)",
+        parse=float,
     )
-    group.add_argument(
-        "--keep_logits",
-        action="store_true",
-        help="also write the raw model outputs, before softmax or sigmoid",
-    )
+    add("--keep_logits", "also write the raw model outputs, before softmax or sigmoid")

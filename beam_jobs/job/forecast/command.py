@@ -81,24 +81,13 @@ def _count(
     counter = LengthCounter(bundle, settings.request, found.max_batch_tokens, pace)
     if mode == "sample":
         lengths = counter.count(sample.documents)
-        return scale_counts(
-            lengths,
-            sample.num_total,
-            sample.num_records,
-            sample.num_dead,
-            found.dead_fraction,
-            is_exact=sample.is_whole and len(sample.documents) == sample.num_records - sample.num_dead,
-        )
-    records = ReadCounts()
-    lengths = counter.count(all_documents(summary, read, records))
-    return scale_counts(
-        lengths,
-        records.num_records,
-        records.num_records,
-        records.num_dead,
-        found.dead_fraction,
-        is_exact=True,
-    )
+        seen = (sample.num_total, sample.num_records, sample.num_dead)
+        is_exact = sample.is_whole and len(sample.documents) == sample.num_records - sample.num_dead
+    else:
+        records = ReadCounts()
+        lengths = counter.count(all_documents(summary, read, records))
+        seen, is_exact = (records.num_records, records.num_records, records.num_dead), True
+    return scale_counts(lengths, *seen, found.dead_fraction, is_exact=is_exact)
 
 
 def _num_workers(options: Any) -> int | None:

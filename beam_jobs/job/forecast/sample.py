@@ -73,16 +73,12 @@ def _read_places(summary: InputSummary, plan: ReadPlan, sample: InputSample) -> 
             seen["other"][1] += num_bytes
         elif split.file not in counted:
             counted.add(split.file)
-            seen["parquet"][0] += _num_rows(split.file)
+            with open_file(split.file.path) as stream:
+                seen["parquet"][0] += int(pq.ParquetFile(stream).metadata.num_rows)
             seen["parquet"][1] += split.file.size_bytes
     parquet = sum(file.size_bytes for file in summary.files if file.format == "parquet")
     total = {"parquet": parquet, "other": summary.total_bytes - parquet}
     return sum(total[kind] * records / max(size, 1) for kind, (records, size) in seen.items())
-
-
-def _num_rows(file: FileInfo) -> int:
-    with open_file(file.path) as stream:
-        return int(pq.ParquetFile(stream).metadata.num_rows)
 
 
 def _splits(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -> Iterator[FileSplit]:
@@ -101,13 +97,14 @@ def _splits(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -
 def _read(split: FileSplit, plan: ReadPlan, sample: InputSample, max_bytes: float) -> tuple[int, float]:
     """Reads a split up to ``max_bytes``; returns the number of records and their stored bytes."""
     meter, text_bytes, records = _Meter(), 0, 0
+    max_text_bytes = _TEXT_BYTES if max_bytes == float("inf") else _PLACE_TEXT_BYTES
     for outcome in read_split(split, plan, meter.add):
         if isinstance(outcome, DeadFile):
             continue
         records += 1
         meter.records = records
         sample.num_dead += isinstance(outcome, DeadLetter)
-        if isinstance(outcome, Document) and text_bytes < _max_text_bytes(max_bytes):
+        if isinstance(outcome, Document) and text_bytes < max_text_bytes:
             sample.documents.append(outcome)
             text_bytes += len(outcome.text)
         is_parquet = split.file.format == "parquet" and max_bytes != float("inf")
@@ -128,7 +125,3 @@ class _Meter:
         """Records that a block was read."""
         self.used_records, self.used_bytes = self.records, self._read_bytes
         self._read_bytes += num_bytes
-
-
-def _max_text_bytes(max_bytes: float) -> int:
-    return _TEXT_BYTES if max_bytes == float("inf") else _PLACE_TEXT_BYTES

@@ -24,21 +24,8 @@ from beam_jobs.store.manifest import (
 LATEST = "latest"
 # The flags that determine a vector; the manifest of a run holds their values.
 _DECIDING_FLAGS = (
-    "bundle",
-    "layer",
-    "pooling",
-    "rows",
-    "max_tokens",
-    "prompt",
-    "prompt_text",
-    "precision",
-    "vector_dtype",
-    "top_k",
-    "threshold",
-    "keep_logits",
-    "on_long",
-    "window_overlap",
-    "combine",
+    *("bundle", "layer", "pooling", "rows", "max_tokens", "prompt", "prompt_text", "precision"),
+    *("vector_dtype", "top_k", "threshold", "keep_logits", "on_long", "window_overlap", "combine"),
 )
 
 

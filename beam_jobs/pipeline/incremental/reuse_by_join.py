@@ -7,6 +7,7 @@ group, so that each row group is read once. Vectors are never shuffled.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -131,11 +132,6 @@ class _CopyDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
 
 def _chunks(hits: Iterable[Any]) -> Iterator[list[Any]]:
-    some: list[Any] = []
-    for hit in hits:
-        some.append(hit)
-        if len(some) == _CHUNK_DOCUMENTS:
-            yield some
-            some = []
-    if some:
+    rest = iter(hits)
+    while some := list(islice(rest, _CHUNK_DOCUMENTS)):
         yield some

@@ -111,8 +111,8 @@ class RowBuilder:
             )
         if self._on_missing == "fail":
             raise JobError(
-                f"Document {doc_id} of {self._source} has no text, and --on_missing_text fail ends the run. Use "
-                "blank or dead_letter, or leave such documents out."
+                f"Document {doc_id} of {self._source} has no text, and --on_missing_text fail ends the run. "
+                "Use blank or dead_letter, or leave such documents out."
             )
         return ""
 

@@ -55,9 +55,16 @@ def describe_run(
         limits: how much may fail; None allows nothing.
         config: JSON data, stored in the manifest unchanged.
     """
+    bundle: dict[str, Any] = {
+        "name": settings.bundle_name,
+        "digest": settings.bundle_digest,
+        "place": settings.bundle,
+    }
+    if settings.classes is not None:
+        bundle["labels"] = list(settings.classes.names)
     return RunDescription(
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        bundle=_bundle(settings),
+        bundle=bundle,
         settings_digest=settings.digest,
         settings=settings.relevant,
         precision=str(settings.request.precision),
@@ -66,11 +73,6 @@ def describe_run(
         versions={name: version(name) for name in _VERSIONS},
         kind=EMBEDDINGS if settings.classes is None else CLASSES,
     )
-
-
-def _bundle(settings: EncodeSettings) -> dict[str, Any]:
-    known = {"name": settings.bundle_name, "digest": settings.bundle_digest, "place": settings.bundle}
-    return known if settings.classes is None else known | {"labels": list(settings.classes.names)}
 
 
 @dataclass(frozen=True)

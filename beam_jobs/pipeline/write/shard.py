@@ -120,22 +120,14 @@ def _counts(batch: pa.RecordBatch, kind: str) -> dict[str, int]:
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     """Returns the options of the Parquet writer for a schema."""
+    own = {"doc_id", "text_sha256", "text", "message"}
     return {
         "compression": "zstd",
         # Dictionaries of float vectors or unique ids cost time and save no space.
-        "use_dictionary": _dictionary_columns(schema),
-        "write_statistics": _statistics_columns(schema),
+        # These are for columns whose values repeat: the source and the kept input columns.
+        "use_dictionary": [f.name for f in schema if pa.types.is_string(f.type) and f.name not in own],
+        "write_statistics": [f.name for f in schema if not pa.types.is_nested(f.type) and f.name != "text"],
     }
-
-
-def _dictionary_columns(schema: pa.Schema) -> list[str]:
-    """Returns the columns whose values repeat: the source and the kept input columns."""
-    own = {"doc_id", "text_sha256", "text", "message"}
-    return [f.name for f in schema if pa.types.is_string(f.type) and f.name not in own]
-
-
-def _statistics_columns(schema: pa.Schema) -> list[str]:
-    return [f.name for f in schema if not pa.types.is_nested(f.type) and f.name != "text"]
 
 
 class _DigestingSink:

@@ -197,14 +197,11 @@ class BertEncoder(tf.Module):
 
 def _fuse(config: BertConfig, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Concatenates query, key and value, so that one product computes all three."""
-    fused = {name: value for name, value in weights.items() if not _is_qkv(name)}
+    names = ("query", "key", "value")
+    fused = {name: value for name, value in weights.items() if name.split("/")[-2] not in names}
     for index in range(config.num_layers):
         prefix = f"layer_{index}/attention"
         for part in ("kernel", "bias"):
-            parts = [weights[f"{prefix}/{name}/{part}"] for name in ("query", "key", "value")]
+            parts = [weights[f"{prefix}/{name}/{part}"] for name in names]
             fused[f"{prefix}/qkv/{part}"] = np.concatenate(parts, axis=-1)
     return fused
-
-
-def _is_qkv(name: str) -> bool:
-    return name.split("/")[-2] in ("query", "key", "value")

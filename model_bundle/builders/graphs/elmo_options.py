@@ -100,10 +100,7 @@ def check_weights(options: BilmOptions, weights: Mapping[str, np.ndarray], sourc
         for name, shape in sorted(shapes.items())
         if name in weights and weights[name].shape != shape
     ]
-    wrong += [f"{name}: contains NaN or infinity" for name in sorted(weights) if _is_broken(weights[name])]
+    broken = sorted(name for name, weight in weights.items() if not np.isfinite(weight).all())
+    wrong += [f"{name}: contains NaN or infinity" for name in broken]
     if missing or unused or wrong:
         raise WeightsMismatchError(source, missing=missing, unused=unused, wrong_shapes=wrong)
-
-
-def _is_broken(weight: np.ndarray) -> bool:
-    return not bool(np.isfinite(weight).all())

@@ -26,7 +26,7 @@ def signatures(elmo: Elmo) -> dict[str, Any]:
         functions[f"tokens{suffix}"] = tokens_signature(elmo, dtype)
     functions[STATEFUL_SIGNATURE] = stateful_signature(elmo)
     other = not elmo.boundaries
-    functions[BOUNDARY_SIGNATURES[other]] = _boundary_signature(elmo, boundaries=other)
+    functions[BOUNDARY_SIGNATURES[other]] = tokens_signature(elmo, tf.float32, boundaries=other)
     return functions
 
 
@@ -39,18 +39,11 @@ def default_signature(elmo: Elmo, dtype: tf.DType) -> Any:
     return _trace(default, tf.TensorSpec([None], tf.string, name="strings"))
 
 
-def tokens_signature(elmo: Elmo, dtype: tf.DType) -> Any:
+def tokens_signature(elmo: Elmo, dtype: tf.DType, *, boundaries: bool | None = None) -> Any:
     """Returns the signature that takes ``tokens`` string[texts, words] and ``sequence_len`` int32[texts]."""
 
     def tokens(tokens: tf.Tensor, sequence_len: tf.Tensor) -> dict[str, tf.Tensor]:
-        return elmo.encode(tokens, sequence_len, dtype)[0]
-
-    return _trace(tokens, *_token_specs())
-
-
-def _boundary_signature(elmo: Elmo, *, boundaries: bool) -> Any:
-    def tokens(tokens: tf.Tensor, sequence_len: tf.Tensor) -> dict[str, tf.Tensor]:
-        return elmo.encode(tokens, sequence_len, boundaries=boundaries)[0]
+        return elmo.encode(tokens, sequence_len, dtype, boundaries=boundaries)[0]
 
     return _trace(tokens, *_token_specs())
 

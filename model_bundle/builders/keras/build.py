@@ -11,6 +11,7 @@ from pathlib import Path
 
 from model_bundle.builders.assemble import (
     LICENCE_NAME,
+    Built,
     assemble,
     check_output,
     golden_check,
@@ -46,14 +47,6 @@ Run = Callable[[LoadTask, Generation], LoadAnswer]
 
 
 @dataclass(frozen=True)
-class KerasBuild:
-    """A bundle, and notes for its user, one per line."""
-
-    bundle: ModelBundle
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Exported:
     """The SavedModel of a source, saved here or found, and notes for the user."""
 
@@ -61,7 +54,7 @@ class Exported:
     notes: tuple[str, ...] = ()
 
 
-def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Run = run_task) -> KerasBuild:
+def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Run = run_task) -> Built:
     """Finds and loads a model, resolves how it is used, exports it and assembles its bundle.
 
     Args:
@@ -82,7 +75,7 @@ def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Ru
         loaded = load_module(_module(source, exported), choices.allow_ops)
         resolved = resolve_keras(loaded, source.path, choices, Path(scratch))
         bundle = _assemble(source, loaded, resolved, choices, output)
-    return KerasBuild(bundle, (f"read: {source.title} {source.path}", *exported.notes, *resolved.notes))
+    return Built(bundle, (f"read: {source.title} {source.path}", *exported.notes, *resolved.notes))
 
 
 def saved_model_of(source: KerasSource, choices: LoadChoices, directory: Path, run: Run) -> Exported:

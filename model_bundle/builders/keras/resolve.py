@@ -69,7 +69,8 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
     packed = find_packed_bundle(loaded.loaded, scratch / "inside", where)
     if packed is not None:
         choices = packed.complete(choices, function.inputs)
-    roles = resolve_roles(function.inputs, _stated(choices), where)
+    numeric: dict[str, Role] = dict.fromkeys(choices.extra_inputs, "numeric")
+    roles = resolve_roles(function.inputs, numeric | dict(choices.inputs), where)
     columns = columns_of(function, roles, choices, where)
     sidecar, subwords = _tokenizer(roles, packed, source, choices, where)
     spec = tokenizer_of(roles, subwords, sidecar, choices, where)
@@ -83,7 +84,10 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
     fault = unfrozen_reason(model.signature, model.fed(texts.prepare(GOLDEN_TEXTS).batch(_ALL)))
     if subwords is not None and max_tokens is None:
         notes.append("no token limit is known: set --max_tokens if the model has one")
-    notes += [*_batch_notes(behaviour, spec.kind), *([f"weights stay variables: {fault}"] if fault else [])]
+    notes += [
+        *behaviour.notes(one_each=spec.kind == "text"),
+        *([f"weights stay variables: {fault}"] if fault else []),
+    ]
     return ResolvedKeras(
         model, sidecar, packed, subwords, max_tokens, outputs, behaviour, fault, tuple(notes)
     )
@@ -111,11 +115,6 @@ def _tokenizer(
         return packed.sidecar, packed.subwords
     sidecar = find_sidecar(source, choices.tokenizer)
     return sidecar, read_subwords(sidecar, choices.lowercase, where)
-
-
-def _stated(choices: KerasChoices) -> dict[str, Role]:
-    numeric: dict[str, Role] = dict.fromkeys(choices.extra_inputs, "numeric")
-    return {**numeric, **choices.inputs}
 
 
 def _inspect(model: KerasModel, texts: ExampleTexts, where: str) -> tuple[KerasModel, dict[str, np.ndarray]]:
@@ -162,20 +161,4 @@ def _input_notes(
             f"every text is padded to {length} tokens: of the golden texts {real:.0%} is real, "
             "the rest padding"
         )
-    return notes
-
-
-def _batch_notes(behaviour: BatchBehaviour, kind: str) -> list[str]:
-    notes = []
-    if behaviour.batch_dependent:
-        how = "texts are run one at a time" if kind == "text" else "batches contain texts of equal length"
-        why = (
-            f"with a longer text in the batch, values change by up to {behaviour.difference:.1g} of their "
-            "size"
-        )
-        if np.isinf(behaviour.difference):
-            why = "the model fails if their lengths differ"
-        notes.append(f"{how}: {why}")
-    if behaviour.min_batch > 1:
-        notes.append("no text is run alone: the model fails on a batch of one")
     return notes

@@ -64,7 +64,10 @@ def resolve_outputs(
     )
     scores, regression = _scores(found[default], choices)
     listed = ", ".join(labels[:8]) + (", …" if len(labels) > 8 else "")
-    notes.append(f"classes: {listed} ({why}); {_describe_scores(scores)}")
+    origin = "the model returns scores"
+    if scores != "as_is":
+        origin = f"scores are the {scores} of the model's output"
+    notes.append(f"classes: {listed} ({why}); {origin}")
     return KerasOutputs(
         specs, default, "classify", labels, scores, choices.multi_label, regression, None, tuple(notes)
     )
@@ -133,10 +136,4 @@ def _is_softmax(scores: np.ndarray) -> bool:
         scores.shape[-1] > 1
         and np.all(scores >= 0)
         and np.allclose(scores.sum(axis=-1), 1, atol=_SUM_TOLERANCE)
-    )
-
-
-def _describe_scores(scores: str) -> str:
-    return (
-        "the model returns scores" if scores == "as_is" else f"scores are the {scores} of the model's output"
     )

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-from model_bundle.builders.assemble import LICENCE_NAME, assemble, check_output, golden_check, save_module
+from model_bundle.builders.assemble import (
+    LICENCE_NAME,
+    Built,
+    assemble,
+    check_output,
+    golden_check,
+    save_module,
+)
 from model_bundle.builders.deterministic import stabilize_loaded
 from model_bundle.builders.licence import Licence, read_licence
 from model_bundle.builders.source_folder import SourceFolder
@@ -19,15 +25,7 @@ from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest, Source
 _PREPROCESS = "preprocess/"
 
 
-@dataclass(frozen=True)
-class HubBuild:
-    """A bundle, and notes for its user, one per line."""
-
-    bundle: ModelBundle
-    notes: tuple[str, ...]
-
-
-def build_hub_bundle(handle: str, choices: HubChoices, output: Path) -> HubBuild:
+def build_hub_bundle(handle: str, choices: HubChoices, output: Path) -> Built:
     """Fetches a module, resolves how it is used, exports it and assembles its bundle.
 
     Args:
@@ -48,7 +46,7 @@ def build_hub_bundle(handle: str, choices: HubChoices, output: Path) -> HubBuild
             helper = load_module(stack.enter_context(fetched_module(choices.preprocess)), choices.allow_ops)
         resolved = resolve_module(loaded, helper, choices)
         bundle = _assemble(loaded, helper, resolved, choices, output)
-    return HubBuild(bundle, resolved.notes)
+    return Built(bundle, resolved.notes)
 
 
 def _assemble(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from model_bundle.base.system_errors import first_line
 from model_bundle.builders.tfhub.handle import HubModule, import_hub
 from model_bundle.bundle.graph_scan.allowed_operations import is_text_op
 from model_bundle.bundle.graph_scan.scan import scan_saved_model
@@ -46,7 +47,10 @@ def load_module(module: HubModule, allow_ops: Sequence[str] = ()) -> LoadedModul
         MissingExtraError: it uses operations of a package that is not installed.
         ForbiddenOperationError: it could do more than compute. See ``scan_saved_model``.
     """
-    saved_model = _read(module)
+    try:
+        saved_model = read_source(module.path)
+    except SourceError as error:
+        raise SourceError(f"{error} {module.remedy}") from error
     custom_ops = register_ops(saved_model, module.location)
     allowed_ops = scan_saved_model(saved_model, module.location, allow_ops)
     tags = _tags(saved_model, module)
@@ -54,16 +58,8 @@ def load_module(module: HubModule, allow_ops: Sequence[str] = ()) -> LoadedModul
     try:
         loaded = hub.load(str(module.path), tags=tags)
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise SourceError(f"{module.path} does not load: {_first_line(error)}. {module.remedy}") from error
+        raise SourceError(f"{module.path} does not load: {first_line(error)}. {module.remedy}") from error
     return LoadedModule(module, loaded, dict(getattr(loaded, "signatures", {})), custom_ops, allowed_ops)
-
-
-def _read(module: HubModule) -> Any:
-    """Reads the graphs without loading weights."""
-    try:
-        return read_source(module.path)
-    except SourceError as error:
-        raise SourceError(f"{error} {module.remedy}") from error
 
 
 def _tags(saved_model: Any, module: HubModule) -> list[str] | None:
@@ -78,10 +74,6 @@ def _tags(saved_model: Any, module: HubModule) -> list[str] | None:
     raise SourceError(
         f"{module.path}: expected a graph tagged {wanted or 'with nothing'}. The tags of its graphs: {found}."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def register_ops(saved_model: Any, needed_by: str) -> CustomOps:
@@ -136,4 +128,4 @@ def read_source(directory: Path) -> Any:
     try:
         return loader_impl.parse_saved_model(str(directory))
     except OSError as error:
-        raise SourceError(f"{directory} contains no readable SavedModel: {_first_line(error)}.") from error
+        raise SourceError(f"{directory} contains no readable SavedModel: {first_line(error)}.") from error

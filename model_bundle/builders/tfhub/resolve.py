@@ -144,7 +144,7 @@ def _inspect(
         pooling=pooling,
         behaviour=behaviour,
         freeze_reason=fault,
-        notes=(*notes, *left_out, *_batch_notes(behaviour), *frozen),
+        notes=(*notes, *left_out, *behaviour.notes(), *frozen),
     )
 
 
@@ -166,18 +166,6 @@ def _run(model: HubModel, loaded: LoadedModule) -> tuple[BatchBehaviour, dict[st
 def _unfrozen_reason(model: HubModel) -> str | None:
     batch = model.text_side().prepare(GOLDEN_TEXTS).batch(np.arange(len(GOLDEN_TEXTS)))
     return unfrozen_reason(model.signature(), {name: batch[role] for name, role in model.roles.items()})
-
-
-def _batch_notes(behaviour: BatchBehaviour) -> list[str]:
-    notes = []
-    if behaviour.batch_dependent:
-        notes.append(
-            f"batches contain texts of equal length: with a longer text in the batch, values change by "
-            f"up to {behaviour.difference:.1g} of their size"
-        )
-    if behaviour.min_batch > 1:
-        notes.append("no text is run alone: the module fails on a batch of one")
-    return notes
 
 
 def _reject_word_options(function: ModuleFunction, choices: HubChoices) -> None:

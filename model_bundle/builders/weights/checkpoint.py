@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model_bundle.base.system_errors import first_line
 from model_bundle.builders.weights.stored import StoredWeights, as_float32
 from model_bundle.errors import SourceError
 
@@ -42,21 +43,17 @@ def open_checkpoint(prefix: Path) -> StoredWeights:
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
     except failures as error:
         raise SourceError(
-            f"{prefix} cannot be read ({_first_line(error)}). Copy all its files again."
+            f"{prefix} cannot be read ({first_line(error)}). Copy all its files again."
         ) from error
 
     def read(name: str) -> np.ndarray:
         try:
             array = np.asarray(reader.get_tensor(name))
         except failures as error:
-            raise SourceError(f"{prefix}: {name} cannot be read ({_first_line(error)}).") from error
+            raise SourceError(f"{prefix}: {name} cannot be read ({first_line(error)}).") from error
         return as_float32(name, array, prefix)
 
     files = sorted(prefix.parent.glob(f"{prefix.name}.index")) + sorted(
         prefix.parent.glob(f"{prefix.name}.data-*")
     )
     return StoredWeights(shapes, read, tuple(files), "TensorFlow checkpoint")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

@@ -16,7 +16,10 @@ class Weights:
     """
 
     def __init__(self, concrete: Any) -> None:
-        graph_def = self.graph_def = _inlined(concrete)
+        from tensorflow.python.framework import convert_to_constants as converter
+
+        # Called functions are inlined; variables stay captured.
+        graph_def = self.graph_def = converter._run_inline_graph_optimization(concrete, False, True)
         self._nodes = {node.name: node for node in graph_def.node}
         handles = {id(variable.handle): variable for variable in concrete.graph.variables}
         captures = {inner.op.name: outer for outer, inner in concrete.graph.captures}
@@ -99,13 +102,6 @@ class Weights:
             if len(kept) < len(node.input):
                 del node.input[:]
                 node.input.extend(kept)
-
-
-def _inlined(concrete: Any) -> Any:
-    """Returns the function's graph with called functions inlined; variables stay captured."""
-    from tensorflow.python.framework import convert_to_constants as converter
-
-    return converter._run_inline_graph_optimization(concrete, False, True)
 
 
 def value_of(variable: Any, dtype: Any) -> Any:

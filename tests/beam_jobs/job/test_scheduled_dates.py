@@ -111,7 +111,7 @@ def test_a_day_without_files_fails_unless_it_may_not(tiny_bundle: Path, tmp_path
     both = (*missing[:2], str(tmp_path / "other.jsonl"), *missing[2:])
     partly = run_job(tmp_path / "out", tiny_bundle, *both, "--on_no_input", "succeed")
     assert partly.exit_code == 2
-    assert "Other patterns match 1 files" in partly.stderr
+    assert "Other patterns match 1 file." in partly.stderr
 
 
 def test_templates_give_switches_a_value() -> None:

@@ -254,9 +254,9 @@ def test_a_worker_keeps_few_points_of_much_work() -> None:
     course = WorkLog()
     for _ in range(5000):
         course.add(2, 30, 5)
-    assert len(course.spans) <= 128
-    assert sum(span[2] for span in course.spans) == 10_000
-    assert sum(span[3] for span in course.spans) == 150_000
+    assert len(course.intervals) <= 128
+    assert sum(span[2] for span in course.intervals) == 10_000
+    assert sum(span[3] for span in course.intervals) == 150_000
 
 
 def test_rows_of_a_group_are_those_at_their_positions(tmp_path: Path) -> None:

@@ -85,10 +85,11 @@ def test_a_model_that_gives_others_is_not_built(
 def test_old_vectors_without_texts_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["build", "bert", str(DATA_DIR / "tiny_bert"), "--output", str(tmp_path / "b")]
     assert main([*command, "--texts", str(tmp_path / "t.txt")]) == 2
-    assert "--texts and --expected belong together" in capsys.readouterr().err
+    assert "--texts and --expected must be given together" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.slow
 def test_scores_of_old_are_a_condition_too(tmp_path: Path, build_head: Build) -> None:
     model = "tiny_distilbert_mood"
     scores = Classifier(build_head(model)).classify(TEXTS).scores

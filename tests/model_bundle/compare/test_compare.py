@@ -115,6 +115,7 @@ def test_one_limit_below_all_texts_is_named(build_tiny: Build) -> None:
     assert explanations(bundle, Encoder(bundle, max_tokens=16).encode(texts), texts)[0] == "--max_tokens 16"
 
 
+@pytest.mark.slow
 def test_a_limit_above_the_bundles_says_to_build_again(build_tiny: Build, tmp_path: Path) -> None:
     read = read_bert_source(str(DATA_DIR / "tiny_bert"), BertOptions(max_tokens=32))
     short = build_encoder_bundle(read.source, tmp_path / "short")
@@ -251,6 +252,7 @@ def test_files_of_old_vectors_are_read(name: str, tmp_path: Path) -> None:
     assert names == texts.ids
 
 
+@pytest.mark.slow
 def test_a_model_that_takes_numbers_gets_them_from_the_table(tmp_path: Path) -> None:
     """An old classifier of text and numbers, against the scores of its own stack."""
     folder = shared_path("fixtures/keras_legacy/dev/004/example2_numerical_features")

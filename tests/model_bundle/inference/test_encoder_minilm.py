@@ -109,12 +109,14 @@ def test_weights_became_constants(encoder: Encoder) -> None:
     assert encoder.runtime.unfrozen_reason is None
 
 
+@pytest.mark.slow
 def test_the_first_token_of_every_text_equals_the_reference(
     first_encoder: Encoder, texts: dict[str, Any], reference: dict[str, np.ndarray]
 ) -> None:
     assert_same(first_encoder.encode(texts["texts"]), reference["cls"])
 
 
+@pytest.mark.slow
 def test_token_states_equal_the_reference(
     bundle: ModelBundle, texts: dict[str, Any], reference: dict[str, np.ndarray]
 ) -> None:
@@ -127,6 +129,7 @@ def test_token_states_equal_the_reference(
         assert_same(states[index, : len(expected)], expected)
 
 
+@pytest.mark.slow
 def test_bfloat16_vectors_are_close_to_the_reference(
     bfloat16_encoder: Encoder, texts: dict[str, Any], reference: dict[str, np.ndarray]
 ) -> None:
@@ -141,6 +144,7 @@ TEXTS = st.lists(
 BUDGETS = st.integers(min_value=1, max_value=600)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(12), deadline=None)
 @given(TEXTS, st.randoms(use_true_random=False), BUDGETS)
 def test_a_text_has_the_same_vector_alone_and_in_any_company(

@@ -70,6 +70,7 @@ def test_a_second_call_goes_on(loaded: Encoder, texts: list[str]) -> None:
     assert_equals(encode(texts[12:]), allennlp(12, 30))
 
 
+@pytest.mark.slow
 def test_another_size_of_batches_or_none_gives_other_vectors(
     allennlp_elmo: Path, loaded: Encoder, texts: list[str]
 ) -> None:
@@ -79,6 +80,7 @@ def test_another_size_of_batches_or_none_gives_other_vectors(
     assert np.abs(replay(loaded, batch_texts=5)(texts) - allennlp(0, 30)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_rows_that_a_smaller_batch_does_not_have_keep_their_state(loaded: Encoder, texts: list[str]) -> None:
     encode, other = replay(loaded), replay(loaded)
     encode(texts[:3])

@@ -36,6 +36,7 @@ def test_windows_are_counted_in_words(tiny_elmo: Path, open_encoder: Open) -> No
     np.testing.assert_allclose(found[0], parts.max(axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_prompt_of_words_stands_before_every_window(tiny_elmo: Path, open_encoder: Open) -> None:
     rows = Encoder(
         tiny_elmo, rows="window", max_tokens=6, prompt_text="Note : ", long_texts=LongTexts(OnLong.WINDOWS)
@@ -61,6 +62,7 @@ def test_without_a_limit_no_text_is_long(tiny_elmo: Path) -> None:
         Encoder(tiny_elmo, rows="word", word_pieces="first")
 
 
+@pytest.mark.slow
 def test_truncation_to_words_is_counted(tiny_elmo: Path, tmp_path: Path) -> None:
     source = write_texts(tmp_path / "in.jsonl", [TEXT, "a fox"])
     run = run_job(tmp_path, tiny_elmo, "--input", source, "--max_tokens", 6)

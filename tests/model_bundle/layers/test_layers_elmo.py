@@ -43,6 +43,7 @@ def train(model: Any, fed: Any) -> None:
     model.fit(fed, LABELS, epochs=3, verbose=0)
 
 
+@pytest.mark.slow
 def test_texts_and_words_are_one_thing(bundle: ModelBundle, trainable: BundleEmbedding) -> None:
     embedding = trainable
     from_texts = embedding(tf.constant(TEXTS))
@@ -83,6 +84,7 @@ def test_the_mix_trains(every_layer: BundleEmbedding, trainable: BundleEmbedding
     assert gamma > 1e-4
 
 
+@pytest.mark.slow
 def test_punctuation_is_not_split_in_the_graph(tmp_path: Any) -> None:
     embedding = BundleEmbedding(build_tiny_elmo(tmp_path, word_split="unicode"))
     assert embedding.tokenize(["a cat."])["tokens"].shape == (1, 3)
@@ -90,6 +92,7 @@ def test_punctuation_is_not_split_in_the_graph(tmp_path: Any) -> None:
         embedding(tf.constant(["a cat."]))
 
 
+@pytest.mark.slow
 def test_a_trainable_elmo_trains_its_mix_and_nothing_else(trainable: BundleEmbedding) -> None:
     embedding = trainable
     assert [weight.name for weight in embedding.trainable_weights] == [

@@ -75,6 +75,7 @@ SOURCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["whole", *map(slow, ("exported", "from_json", "weights"))])
 def test_each_way_becomes_a_bundle_by_one_command(
     saved: Path, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -119,6 +120,7 @@ class Subclassed(keras.Model):  # type: ignore[misc]  # Keras is not typed
         return cls(keras.saving.deserialize_keras_object(config["embedding"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fed", ["dict", slow("ids")])
 def test_a_subclassed_model(saved: Path, fed: str, tmp_path: Path) -> None:
     embedding = BundleEmbedding(saved / "bundle", labels=("a", "b"))

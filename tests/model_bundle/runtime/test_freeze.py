@@ -119,6 +119,7 @@ def test_an_encoder_is_fused_before_its_weights_are_there(dtype: tf.DType) -> No
     assert len(skeleton.large) >= 8
 
 
+@pytest.mark.slow
 def test_the_first_run_does_not_copy_weights_time_and_again() -> None:
     """Fifteen times the weights without optimising first, six or seven with it."""
     code = """

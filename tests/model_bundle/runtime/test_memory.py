@@ -164,6 +164,7 @@ def test_batches_like_one_that_was_measured_run_beside_each_other(monkeypatch: p
     assert allocator.most_at_once > 1
 
 
+@pytest.mark.slow
 def test_an_allocator_that_does_not_count_lets_everything_through(tiny_bundle: Path) -> None:
     """TensorFlow's plain allocator, where oneDNN is off: no machine is refused for it."""
     code = "import sys; from model_bundle import Encoder; print(Encoder(sys.argv[1]).encode(['a cat']).shape)"

@@ -119,6 +119,7 @@ def test_the_job_says_what_keras_said(frozen: TrainResult, table: Path, tmp_path
         assert labels[int(row["row"])] == row["predicted"]
 
 
+@pytest.mark.slow
 def test_fine_tuning_changes_the_encoder_and_gets_better(
     base: ModelBundle, frozen: TrainResult, table: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import bz2
 import io
 import zlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import zstandard
 
@@ -25,61 +25,54 @@ MAX_OUTPUT_BYTES = 1 << 20
 ZSTD_PIECE_BYTES = 1 << 10
 
 
-class _Decoder(Protocol):
+class _Decoder:
     """Decompresses one member: takes data only if ``hungry``; ``rest`` are the bytes after its end."""
 
-    def decode(self, data: bytes) -> bytes: ...
+    _inner: Any
+
+    def decode(self, data: bytes) -> bytes:
+        raise NotImplementedError
+
     @property
-    def hungry(self) -> bool: ...
+    def hungry(self) -> bool:
+        raise NotImplementedError
+
     @property
-    def ended(self) -> bool: ...
+    def ended(self) -> bool:
+        return bool(self._inner.eof)
+
     @property
-    def rest(self) -> bytes: ...
+    def rest(self) -> bytes:
+        return bytes(self._inner.unused_data)
 
 
-class _GzipDecoder:
+class _GzipDecoder(_Decoder):
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
 
     def decode(self, data: bytes) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + data, MAX_OUTPUT_BYTES)
+        return bytes(self._inner.decompress(self._inner.unconsumed_tail + data, MAX_OUTPUT_BYTES))
 
     @property
     def hungry(self) -> bool:
         return not self._inner.unconsumed_tail
 
-    @property
-    def ended(self) -> bool:
-        return self._inner.eof
 
-    @property
-    def rest(self) -> bytes:
-        return self._inner.unused_data
-
-
-class _Bzip2Decoder:
+class _Bzip2Decoder(_Decoder):
     def __init__(self) -> None:
         self._inner = bz2.BZ2Decompressor()
 
     def decode(self, data: bytes) -> bytes:
-        return self._inner.decompress(data, MAX_OUTPUT_BYTES)
+        return bytes(self._inner.decompress(data, MAX_OUTPUT_BYTES))
 
     @property
     def hungry(self) -> bool:
-        return self._inner.needs_input
-
-    @property
-    def ended(self) -> bool:
-        return self._inner.eof
-
-    @property
-    def rest(self) -> bytes:
-        return self._inner.unused_data
+        return bool(self._inner.needs_input)
 
 
-class _ZstdDecoder:
+class _ZstdDecoder(_Decoder):
     def __init__(self) -> None:
-        self._inner: Any = zstandard.ZstdDecompressor().decompressobj()
+        self._inner = zstandard.ZstdDecompressor().decompressobj()
         self._waiting = memoryview(b"")
 
     def decode(self, data: bytes) -> bytes:
@@ -92,12 +85,8 @@ class _ZstdDecoder:
         return not self._waiting
 
     @property
-    def ended(self) -> bool:
-        return bool(self._inner.eof)
-
-    @property
     def rest(self) -> bytes:
-        return bytes(self._inner.unused_data) + bytes(self._waiting)
+        return super().rest + bytes(self._waiting)
 
 
 _DECODERS: dict[Compression, Callable[[], _Decoder]] = {

@@ -61,6 +61,7 @@ def test_added_changed_moved_and_removed_documents(emit: str, tmp_path: Path, ti
     np.testing.assert_array_equal(second.vectors["moved"], first.vectors["5"])
 
 
+@pytest.mark.slow
 def test_a_chain_of_changes_and_a_complete_run_at_its_end(tmp_path: Path, tiny_bundle: Path) -> None:
     nightly = ["--previous", "latest", "--emit", "changes"]
     first = joined(tmp_path, tiny_bundle, LAST.items(), "1", *nightly)

@@ -81,6 +81,7 @@ def test_a_second_build_has_the_same_digest(
     assert build_elmo_bundle(*files, ElmoChoices(), tmp_path / "again").digest == bundle.digest
 
 
+@pytest.mark.slow
 def test_the_command_records_what_was_chosen(files: tuple[Path, Path], tmp_path: Path) -> None:
     output = tmp_path / "chosen"
     flags = ["--options", str(files[0]), "--weights", str(files[1]), "--output", str(output)]
@@ -137,6 +138,5 @@ def test_the_command_refuses_numbers_that_are_none(
     files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--options", str(files[0]), "--weights", str(files[1]), "--output", str(tmp_path / "none")]
-    with pytest.raises(SystemExit):
-        main(["build", "elmo", *flags, "--layer_weights", "1;2;3"])
+    assert main(["build", "elmo", *flags, "--layer_weights", "1;2;3"]) == 2
     assert "expected numbers between commas" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import gc
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from model_bundle.builders.graphs.elmo import Elmo, WordCache
@@ -47,6 +48,7 @@ def test_a_full_cache_keeps_what_it_has_and_stays_right() -> None:
     assert spelling.asked == [[b"a", b"b"], [b"c", b"dd", b"eee"], [b"eee", b"dd"]]
 
 
+@pytest.mark.slow
 def test_models_of_one_process_do_not_share_their_words(tmp_path: Path) -> None:
     paths = [tmp_path / "first", tmp_path / "second"]
     for seed, path in enumerate(paths):

@@ -195,9 +195,7 @@ def slow_marks(name: str) -> tuple[pytest.MarkDecorator, ...]:
         (
             "a_string/model.h5",
             "c_tokens_and_len/model.h5",
-            "a_mix3/model.h5",
             "/a_mix3/weights.h5",
-            "default_keras_formats/elmo_model.h5",
         )
     )
     return () if usual or not with_elmo else (pytest.mark.slow,)
@@ -375,6 +373,7 @@ BUNDLES: dict[str, KerasChoices] = {
 # Loading these is tested above, and whole bundles of all files where they go through the job.
 SLOW_BUNDLES = {
     "000/b2_json_weights_lambda_bytecode/elmo_model_lambda.h5",
+    "001/a2_string_b1/model.h5",
     "002/tf1_b_as_post/model.h5",
 }
 

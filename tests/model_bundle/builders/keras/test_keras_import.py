@@ -67,12 +67,15 @@ SAVED_MODELS = {
 # of numbers, those of TensorFlow 2.3 are there again as 2.15 saved them.
 SLOW = {
     *(name for name in SAVED_MODELS if name.startswith("003/tf23")),
+    "000/a2_pure_subclassed_savedmodel/elmo_model_subclassed",
     "000/a_subclassed_savedmodel/elmo_model_subclassed",
     "000/c2_kerlayer_default_tf_saved_model/elmo_saved_model",
     "000/c3_kerlayer_elmo_keras_formats/elmo_model",
     "000/c_tf_saved_model/elmo_saved_model",
     "000/tf1_lambda_default/saved_model",
     "001/a_string/model",
+    "001/c_tokens_and_len/model",
+    "002/a_mix3/model",
     "002/b_as_post/model",
     "002/tf1_a_mix3/saved_model",
     "004/example2_numerical_features/my_bert_classifier_keras",  # see test_compare, test_numeric_inputs

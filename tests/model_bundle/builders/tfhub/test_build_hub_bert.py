@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model_bundle.builders.tfhub.build import HubBuild, build_hub_bundle
+from model_bundle.builders.assemble import Built
+from model_bundle.builders.tfhub.build import build_hub_bundle
 from model_bundle.builders.tfhub.resolve import HubChoices
 from model_bundle.bundle.manifest import SAVED_MODEL_DIR, Pooling
 from model_bundle.errors import SourceError
@@ -30,7 +31,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, encoder: Path, preprocess: Path) -> HubBuild:
+def built(tmp_path_factory: pytest.TempPathFactory, encoder: Path, preprocess: Path) -> Built:
     choices = HubChoices(preprocess=str(preprocess))
     return build_hub_bundle(str(encoder), choices, tmp_path_factory.mktemp("bundles") / "bert")
 
@@ -48,7 +49,7 @@ def means(states: Any, mask: np.ndarray) -> np.ndarray:
     return total
 
 
-def test_manifest(built: HubBuild) -> None:
+def test_manifest(built: Built) -> None:
     manifest = built.bundle.manifest
     assert {name: spec.role for name, spec in manifest.inputs.items()} == {"text": "text"}
     assert (manifest.default_output, manifest.pooling) == ("sequence_output", Pooling.MEAN)
@@ -66,19 +67,19 @@ def test_manifest(built: HubBuild) -> None:
     assert any("truncates texts to 16 tokens" in note for note in built.notes)
 
 
-def test_mean_pooling_leaves_padding_out(built: HubBuild, expected: dict[str, Any]) -> None:
+def test_mean_pooling_leaves_padding_out(built: Built, expected: dict[str, Any]) -> None:
     found = Encoder(built.bundle).encode(TEXTS)
     np.testing.assert_allclose(found, means(expected["sequence_output"], expected["mask"]), atol=1e-5)
 
 
-def test_layers_and_pooler(built: HubBuild, expected: dict[str, Any]) -> None:
+def test_layers_and_pooler(built: Built, expected: dict[str, Any]) -> None:
     first = Encoder(built.bundle, layers=("1",), pooling="first").encode(TEXTS)
     np.testing.assert_allclose(first, expected["encoder_outputs"][0][:, 0], atol=1e-5)
     pooled = Encoder(built.bundle, layers=("pooled_output",)).encode(TEXTS)
     np.testing.assert_allclose(pooled, expected["pooled_output"], atol=1e-5)
 
 
-def test_padding_that_no_text_needs_is_not_computed(built: HubBuild) -> None:
+def test_padding_that_no_text_needs_is_not_computed(built: Built) -> None:
     signature = tf.saved_model.load(str(built.bundle.path / SAVED_MODEL_DIR)).signatures["serving_default"]
     outputs = signature(text=tf.constant(["dogs run", "one two three"]))
     assert outputs["sequence_output"].shape == (2, 5, DIM)  # three words, [CLS] and [SEP]
