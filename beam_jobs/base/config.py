@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from beam_jobs.errors import UsageError
 
+OnMissingText = Literal["blank", "dead_letter", "fail"]
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -17,7 +19,10 @@ class ReadOptions:
     ``text_columns`` are joined by ``text_separator``; empty means ``text``, or the only column.
     ``numeric_columns`` are numeric model inputs, in the order of ``EncodeSettings.numeric_columns``.
     ``column_names`` names the columns of CSV files without a header row. ``csv_quotes`` False treats quotes
-    as ordinary characters, for files that do not quote fields. ``limit`` stops after that many documents, in
+    as ordinary characters, for files that do not quote fields; lines that begin with ``comment_prefix``
+    are skipped. ``rename_columns`` are pairs of a kept column
+    and its name in the output. ``on_missing_text`` is for
+    documents whose text columns are all absent, null or empty. ``limit`` stops after that many documents, in
     input order.
     """
 
@@ -26,12 +31,15 @@ class ReadOptions:
     text_separator: str = "\n"
     id_column: str | None = None
     keep_columns: tuple[str, ...] = ()
+    rename_columns: tuple[tuple[str, str], ...] = ()
     numeric_columns: tuple[str, ...] = ()
     delimiter: str | None = None
     column_names: tuple[str, ...] = ()
     csv_quotes: bool = True
+    comment_prefix: str | None = None
     encoding: str = "utf-8"
     whole_files: bool = False
+    on_missing_text: OnMissingText = "blank"
     max_document_bytes: int = 10_000_000
     limit: int | None = None
     no_text: bool = False
@@ -54,12 +62,42 @@ class ReadOptions:
             raise UsageError(
                 f"--delimiter {self.delimiter!r}: quotes and line ends already have a meaning in CSV."
             )
+        if self.text_separator in ("\\t", "\\n"):
+            raise UsageError(
+                f"--text_separator {self.text_separator!r} is a backslash and a letter. In the shell, write "
+                f"$'{self.text_separator}' for the character."
+            )
+        if self.comment_prefix == "":
+            raise UsageError("--comment_prefix is empty, so every line would be a comment. Leave it out.")
         for flag in ("keep_columns", "text_columns", "column_names"):
             names = getattr(self, flag)
             repeated = sorted({name for name in names if names.count(name) > 1})
             if repeated:
                 raise UsageError(
                     f"--{flag.replace('text_columns', 'text_column')} names {repeated} more than once."
+                )
+        self._check_output_names()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the kept columns in the output, in the order of ``keep_columns``."""
+        renamed = dict(self.rename_columns)
+        return tuple(renamed.get(name, name) for name in self.keep_columns)
+
+    def _check_output_names(self) -> None:
+        olds = [old for old, _ in self.rename_columns]
+        for old in olds:
+            if old not in self.keep_columns or olds.count(old) > 1:
+                raise UsageError(
+                    f"--rename_columns {old}=...: expected each of the --keep_columns at most once."
+                )
+        known: dict[str, str] = {}
+        for name in self.output_names:
+            other = known.setdefault(name.lower(), name)
+            if other != name or self.output_names.count(name) > 1:
+                raise UsageError(
+                    f"--keep_columns: the output would have the columns {other!r} and {name!r}, which most "
+                    "tools cannot tell apart. Rename one with --rename_columns OLD=NEW."
                 )
 
 

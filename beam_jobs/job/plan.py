@@ -30,9 +30,11 @@ _FLAGS_OF_FILES = (
     "text_column",
     "id_column",
     "keep_columns",
+    "rename_columns",
     "delimiter",
     "column_names",
     "no_csv_quotes",
+    "comment_prefix",
     "whole_files",
 )
 # With the bundle and the model's settings, what tells two runs of one name apart.
@@ -109,6 +111,7 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
         patterns=tuple(absolute_path(pattern) for pattern in flags.input),
         text_columns=split(flags.text_column),
         keep_columns=split(flags.keep_columns),
+        rename_columns=pairs(flags.rename_columns, "--rename_columns OLD=NEW"),
         column_names=split(flags.column_names),
         csv_quotes=not flags.no_csv_quotes,
     )
@@ -212,6 +215,22 @@ def split(text: str) -> tuple[str, ...]:
     (('title', 'body'), ())
     """
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def pairs(text: str, form: str) -> tuple[tuple[str, str], ...]:
+    """Splits ``a=b,c=d``.
+
+    >>> pairs("a=b, c=d", "--rename_columns OLD=NEW")
+    (('a', 'b'), ('c', 'd'))
+
+    Raises:
+        UsageError: a part is not of this form.
+    """
+    found = [part.partition("=") for part in split(text)]
+    for one, _, other in found:
+        if not one.strip() or not other.strip():
+            raise UsageError(f"Expected {form}, separated by commas, not {text!r}.")
+    return tuple((one.strip(), other.strip()) for one, _, other in found)
 
 
 def _num_workers(options: Any) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -12,7 +11,6 @@ import pyarrow as pa
 from beam_jobs.errors import UsageError
 from beam_jobs.store.dataset import vector_columns
 
-_MASK = "condition"
 # A table needs a column even if the condition names none.
 _NUMBER = "__row_of_batch"
 
@@ -20,8 +18,9 @@ _NUMBER = "__row_of_batch"
 class Condition:
     """An SQL condition on one row, such as ``topic = 'trains' AND year >= 2020``.
 
-    DuckDB has access only to the columns that the condition names: to no file and no other table. Vectors and
-    16-bit floats are excluded, as too large and as a type that DuckDB does not have.
+    It is a single expression. DuckDB has access only to the columns that it names: to no file, no other table
+    and no setting. Vectors and 16-bit floats are excluded, as too large and as a type that DuckDB does not
+    have.
 
     Args:
         sql: the expression after WHERE.
@@ -42,6 +41,7 @@ class Condition:
         self._connection = duckdb.connect(
             config={"enable_external_access": "false", "python_enable_replacements": "false", "threads": "1"}
         )
+        self._connection.execute("SET lock_configuration = true")
         empty = pa.schema([schema.field(name) for name in self.columns]).empty_table()
         try:
             self._evaluate(empty)
@@ -65,9 +65,14 @@ class Condition:
 
     def _evaluate(self, rows: pa.Table) -> np.ndarray:
         numbered = rows.append_column(_NUMBER, pa.array(np.arange(len(rows)), pa.int64()))
-        self._connection.register("rows", numbered)
-        query = f'SELECT "{_MASK}" FROM (SELECT *, ({self._sql}\n) AS "{_MASK}" FROM rows)'
-        result: Any = self._connection.execute(query).fetchnumpy()[_MASK]
-        if result.dtype != np.bool_:
-            raise duckdb.BinderException(f"It returns {result.dtype}, not true or false.")
-        return np.ma.filled(result, fill_value=False) if np.ma.isMaskedArray(result) else np.asarray(result)
+        relation = self._connection.from_arrow(numbered)
+        # The parser takes it as one expression; pasted into a query, it could close a parenthesis and go on.
+        expression = duckdb.SQLExpression(self._sql)
+        kinds = relation.select(expression).types
+        if kinds != ["BOOLEAN"]:
+            raise duckdb.BinderException(f"It returns {', '.join(map(str, kinds))}, not true or false.")
+        # Other than SELECT, WHERE allows nothing that makes more rows or fewer, such as count(*).
+        found = relation.filter(expression).select(duckdb.ColumnExpression(_NUMBER)).fetchnumpy()[_NUMBER]
+        mask = np.zeros(len(rows), dtype=bool)
+        mask[found] = True
+        return mask

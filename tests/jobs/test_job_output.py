@@ -151,8 +151,8 @@ def test_counts_add_up_and_the_manifest_lists_the_very_files(tmp_path: Path, tin
     run = run_job(tmp_path / "out", tiny_bundle, *flags)
     assert run.exit_code == 0, run.stderr
     counts = run.manifest.counts
-    assert (counts.num_read, counts.num_written, counts.num_dead, counts.num_blank) == (7, 3, 4, 2)
-    assert counts.dead_by_reason == {"blank_text": 2, "broken_json": 1, "missing_text": 1}
+    assert (counts.num_read, counts.num_written, counts.num_dead, counts.num_blank) == (7, 3, 4, 3)
+    assert counts.dead_by_reason == {"blank_text": 3, "broken_json": 1}
     assert (counts.num_truncated, counts.num_lost_tokens) == (1, 150 + 2 - 64)
     listed = {
         run.root / file.path: (file.num_bytes, file.sha256, file.num_rows) for file in run.manifest.files
@@ -168,7 +168,7 @@ def test_counts_add_up_and_the_manifest_lists_the_very_files(tmp_path: Path, tin
         "embeddings",
         "dead_letters",
     }
-    assert sorted(run.reasons.values()) == ["blank_text", "blank_text", "broken_json", "missing_text"]
+    assert sorted(run.reasons.values()) == ["blank_text", "blank_text", "blank_text", "broken_json"]
 
 
 def test_files_say_what_their_vectors_are_and_are_written_for_every_reader(

@@ -35,7 +35,7 @@ WRONG: list[tuple[list[Any], list[str]]] = [
     (["--id_column", "ident"], ["--id_column 'ident' is not a column"]),
     (["--keep_columns", "topik"], ["--keep_columns 'topik'", "'topic'"]),
     (["--keep_columns", "topic,topic"], ["--keep_columns names ['topic'] more than once"]),
-    (["--keep_columns", "text", "--keep_text"], ["'text'", "Rename it"]),
+    (["--keep_columns", "text", "--keep_text"], ["'text'", "--rename_columns text=NEW"]),
     (["--keep_text", "--no_text"], ["--keep_text", "--no_text", "leave one of them out"]),
     (["--layer", "7"], ["--layer 7", "0, 1, 2 (-1 is the last)"]),
     (["--layer", "0", "--pooling", "pooler"], ["--pooling pooler", "leave --layer out"]),

@@ -44,11 +44,23 @@ def add_input(group: argparse._ArgumentGroup) -> None:
     add("--text_separator S", "separator between joined columns (default: a line break)", default="\n")
     add("--id_column A", "column with the document id (default: built from file name and position)")
     add("--keep_columns A,B", "input columns to copy to the output, with their types", default="")
+    add(
+        "--rename_columns OLD=NEW[,...]",
+        "names of kept columns in the output, where they differ from the input",
+        default="",
+    )
     add("--delimiter C", "field separator of .csv files (default: a comma; a tab for .tsv)")
     add("--column_names A,B", "column names of .csv and .tsv files without a header row", default="")
     add("--no_csv_quotes", "treat quotes in .csv and .tsv files as ordinary characters")
+    add("--comment_prefix S", "skip lines of .csv and .tsv files that begin with S")
     add("--encoding E", "encoding of text files (default: utf-8)", default="utf-8")
     add("--whole_files", "treat each .txt file as one document")
+    add(
+        "--on_missing_text",
+        "how to handle documents without text: count as blank (default), dead_letter, or fail the run",
+        choices=["blank", "dead_letter", "fail"],
+        default="blank",
+    )
     add(
         "--max_document_bytes N",
         "size limit; larger documents become dead letters (default: 10 MB)",

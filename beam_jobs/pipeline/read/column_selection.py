@@ -4,44 +4,64 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import islice
 
 import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.units import count
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.read.column_types import is_id, is_number, is_text, merge_json_types, plain_type
-from beam_jobs.pipeline.read.types import FileInfo
+from beam_jobs.pipeline.read.arrow_columns import repeated_field
+from beam_jobs.pipeline.read.column_types import (
+    is_id,
+    is_number,
+    is_text,
+    json_output_type,
+    merge_json_types,
+    plain_type,
+)
+from beam_jobs.pipeline.read.types import FileColumns
 
-# Output columns of a run; further ones begin with "embedding".
-OUTPUT_COLUMNS = frozenset(
+# Output columns that every run has, or that readers know a run by; more begin with "embedding". Others, as
+# labels and scores, are reserved only where a run writes them (see ``row_schema``).
+RESERVED_COLUMNS = frozenset(
     [
-        *("doc_id", "source", "text", "text_sha256", "num_tokens", "was_truncated", "label", "scores"),
+        *("doc_id", "source", "text", "text_sha256", "num_tokens", "was_truncated"),
         *("window_index", "word_index", "word", "char_start", "char_end"),
     ]
 )
 
 
-@dataclass(frozen=True)
-class FileColumns:
-    """The columns of an inspected file."""
-
-    file: FileInfo
-    types: dict[str, pa.DataType]
+_MAX_LISTED = 100
 
 
-def check_output_names(keep_columns: Sequence[str]) -> None:
-    """Rejects kept columns that clash with output columns.
+def check_output_names(options: ReadOptions) -> None:
+    """Rejects kept columns that clash with output columns; upper and lower case do not count.
 
     Raises:
         UsageError: with the column.
     """
-    for name in keep_columns:
-        if name in OUTPUT_COLUMNS or name.startswith("embedding"):
+    for name, output_name in zip(options.keep_columns, options.output_names, strict=True):
+        if output_name.lower() in RESERVED_COLUMNS or output_name.lower().startswith("embedding"):
             raise UsageError(
-                f"--keep_columns {name!r}: the output has a column of that name. Rename it in the input."
+                f"--keep_columns {name!r}: the output has a column {output_name.lower()!r}. Give it another "
+                f"name with --rename_columns {name}=NEW."
             )
+
+
+def check_no_text(text_columns: Sequence[str], options: ReadOptions) -> None:
+    """Rejects ``--no_text`` where a column of text would be written as kept column or id.
+
+    Raises:
+        UsageError: with the column.
+    """
+    for flag, names in (("--keep_columns", options.keep_columns), ("--id_column", (options.id_column,))):
+        for name in names:
+            if options.no_text and name in text_columns:
+                raise UsageError(
+                    f"{flag} {name!r} is the text, which --no_text keeps out of the output. Leave out one of "
+                    "the two flags."
+                )
 
 
 def merge_jsonl(found: Sequence[FileColumns]) -> list[FileColumns]:
@@ -67,14 +87,33 @@ def choose_text(found: Sequence[FileColumns], options: ReadOptions) -> tuple[str
         UsageError: there is no such column, it is not text, or the choice is ambiguous.
     """
     names = options.text_columns or _obvious_text(found, options)
+    _check_not_null(names, found)
     for columns in found:
         for name in names:
             kind = _type_of(name, columns, "--text_column", options)
             if not is_text(kind):
                 raise UsageError(
                     f"--text_column {name!r} is {kind} in {columns.file.path}, but text is expected."
+                    f"{_cast_hint(kind)}"
                 )
     return names
+
+
+def _check_not_null(names: Sequence[str], found: Sequence[FileColumns]) -> None:
+    """Rejects Parquet files whose text columns all have the null type: there is no text in them."""
+    kinds = [columns.types.get(name) for columns in found for name in names]
+    if found and found[0].file.format == "parquet" and all(kind == pa.null() for kind in kinds):
+        raise UsageError(
+            f"--text_column {', '.join(names)}: the type is null in {found[0].file.path}, so there is no "
+            "text in it. Choose another column, or write the file again with the texts."
+        )
+
+
+def _cast_hint(kind: pa.DataType) -> str:
+    kind = plain_type(kind)
+    if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return " If the bytes are UTF-8, cast the column to a string, in DuckDB with decode(column)."
+    return ""
 
 
 def check_id(found: Sequence[FileColumns], options: ReadOptions) -> None:
@@ -110,18 +149,27 @@ def check_numbers(found: Sequence[FileColumns], options: ReadOptions) -> None:
 
 
 def kept_schema(found: Sequence[FileColumns], options: ReadOptions) -> pa.Schema:
-    """Returns the schema of the kept columns; strings if their type is unknown.
+    """Returns the schema of the kept columns under their output names; strings if their type is unknown.
 
     Raises:
         UsageError: there is no such column, or files disagree on its type.
     """
-    return pa.schema([pa.field(name, _kept_type(name, found, options)) for name in options.keep_columns])
+    names = zip(options.keep_columns, options.output_names, strict=True)
+    return pa.schema([pa.field(output_name, _kept_type(name, found, options)) for name, output_name in names])
 
 
 def _kept_type(name: str, found: Sequence[FileColumns], options: ReadOptions) -> pa.DataType:
     known: dict[pa.DataType, str] = {}
     for columns in found:
         kind = plain_type(_type_of(name, columns, "--keep_columns", options))
+        if columns.file.format == "jsonl":
+            kind = json_output_type(kind)
+        twice = repeated_field(kind)
+        if twice is not None:
+            raise UsageError(
+                f"--keep_columns {name!r} has more than one field {twice!r} in {columns.file.path}. Leave "
+                "the column out, or rename the field in the input."
+            )
         if not pa.types.is_null(kind):
             known.setdefault(kind, columns.file.path)
     if len(known) > 1:
@@ -145,28 +193,66 @@ def _obvious_text(found: Sequence[FileColumns], options: ReadOptions) -> tuple[s
 def _obvious_in(columns: FileColumns, options: ReadOptions) -> str:
     if "text" in columns.types:
         return "text"
+    if "text" in columns.repeated:
+        raise _repeated("text", columns, "The text column")
+    _check_header(columns, options)
     others = [
         name
-        for name in columns.types
+        for name in (*columns.types, *columns.repeated)
         if name not in (options.id_column, *options.keep_columns, *options.numeric_columns)
     ]
     if len(others) != 1:
         raise UsageError(
             f"Which column is the text? Choose it with --text_column. {_listing(columns, options)}"
         )
-    is_plain_csv = columns.file.format == "csv" and options.delimiter is None
-    guess = next((char for char in ";\t|" if char in others[0]), None)
-    if is_plain_csv and guess is not None:
+    return others[0]
+
+
+def _check_header(columns: FileColumns, options: ReadOptions) -> None:
+    """Rejects a header of one column that looks like several, or like a line before the header."""
+    if columns.file.format not in ("csv", "tsv") or options.column_names:
+        return
+    names, path = (*columns.types, *columns.repeated), columns.file.path
+    first = names[0] if names else ""
+    if first.lower().startswith("sep="):
         raise UsageError(
-            f"{columns.file.path} has no comma in its header, but {guess!r}. If that separates the columns, "
+            f"{path} begins with a line for spreadsheets that names its delimiter. Skip it with "
+            "--comment_prefix sep= and give the delimiter with --delimiter."
+        )
+    mark = next((mark for mark in ("#", "//", "--") if first.startswith(mark)), None)
+    if mark is not None:
+        raise UsageError(
+            f"{path} begins with a line that looks like a comment. Skip such lines with --comment_prefix "
+            f"{mark!r}; if it is the header, choose the column with --text_column."
+        )
+    if len(names) > 1 or options.delimiter is not None:
+        return
+    if columns.file.format == "tsv" and "," in first:
+        raise UsageError(
+            f"{path} has no tab in its header, but ','. If that separates the columns, rename the file to "
+            ".csv; otherwise choose the column with --text_column."
+        )
+    guess = next((char for char in ";\t|" if char in first), None)
+    if columns.file.format == "csv" and guess is not None:
+        raise UsageError(
+            f"{path} has no comma in its header, but {guess!r}. If that separates the columns, "
             f"give --delimiter {guess!r}; otherwise choose the column with --text_column."
         )
-    return others[0]
+
+
+def _repeated(name: str, columns: FileColumns, flag: str) -> UsageError:
+    return UsageError(
+        f"{flag} {name!r} is the name of more than one column of {columns.file.path}. Rename all but one of "
+        "them in the input, or choose another column."
+    )
 
 
 def _type_of(name: str, columns: FileColumns, flag: str, options: ReadOptions) -> pa.DataType:
     if name in columns.types:
         return columns.types[name]
+    if name in columns.repeated:
+        raise _repeated(name, columns, flag)
+    _check_header(columns, options)
     near = difflib.get_close_matches(name, columns.types, n=1)
     hint = f" Did you mean {near[0]!r}?" if near and not _hides_names(columns, options) else ""
     raise UsageError(
@@ -179,7 +265,9 @@ def _listing(columns: FileColumns, options: ReadOptions) -> str:
     hint = " If its first row is not a header, name the columns with --column_names." if is_csv else ""
     if _hides_names(columns, options):
         return f"It has {count(len(columns.types), 'column')}; --no_text hides their names.{hint}"
-    return f"It has: {', '.join(map(repr, columns.types)) or 'none'}.{hint}"
+    more = f" and {len(columns.types) - _MAX_LISTED:,} more" if len(columns.types) > _MAX_LISTED else ""
+    listed = ", ".join(map(repr, islice(columns.types, _MAX_LISTED))) or "none"
+    return f"It has: {listed}{more}.{hint}"
 
 
 def _hides_names(columns: FileColumns, options: ReadOptions) -> bool:

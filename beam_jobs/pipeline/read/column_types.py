@@ -18,6 +18,10 @@ _GROUPED = "_"
 
 
 _INT64_RANGE = range(-(2**63), 2**63)
+# Every integer in it is a float64, too.
+_FLOAT_RANGE = range(-(2**53), 2**53 + 1)
+# While types are merged: integers of which some are no float64. The output type is int64.
+LARGE_INT = pa.uint64()
 
 
 def json_type(value: Any) -> pa.DataType:
@@ -27,19 +31,29 @@ def json_type(value: Any) -> pa.DataType:
     if type(value) is bool:
         return pa.bool_()
     if type(value) is int and value in _INT64_RANGE:
-        return pa.int64()
+        return pa.int64() if value in _FLOAT_RANGE else LARGE_INT
     if type(value) is float:
         return pa.float64()
     return pa.string()
 
 
 def merge_json_types(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    """Returns the common type: null yields to any type, integers become floats, all else becomes text."""
+    """Returns the common type: null yields to any type, integers become floats, all else becomes text.
+
+    Integers that no float can hold become text next to floats.
+    """
     if one == other or pa.types.is_null(other):
         return one
     if pa.types.is_null(one):
         return other
+    if {one, other} == {pa.int64(), LARGE_INT}:
+        return LARGE_INT
     return pa.float64() if {one, other} == {pa.int64(), pa.float64()} else pa.string()
+
+
+def json_output_type(kind: pa.DataType) -> pa.DataType:
+    """Returns the output type for a merged type."""
+    return pa.int64() if kind == LARGE_INT else kind
 
 
 def json_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
@@ -79,7 +93,10 @@ def _json_int(value: Any) -> int:
 def _json_float(value: Any) -> float:
     if type(value) is not float and type(value) is not int:
         raise TypeError
-    return float(value)
+    number = float(value)
+    if number != value and not math.isnan(number):
+        raise ValueError  # an integer whose last digits no float can hold
+    return number
 
 
 def _json_bool(value: Any) -> bool:
@@ -117,72 +134,11 @@ def is_id(kind: pa.DataType) -> bool:
     return is_text(kind) or bool(pa.types.is_integer(plain_type(kind)))
 
 
-def storage_type(kind: pa.DataType) -> pa.DataType:
-    """Returns the type with lossless Python values: times become the integers they are stored as.
-
-    Python's times have no nanoseconds. ``pa.array`` accepts the integers for every unit and time zone.
-    """
-    types = pa.types
-    if types.is_date32(kind) or types.is_time32(kind):
-        return pa.int32()
-    if types.is_temporal(kind) and not types.is_interval(kind):
-        return pa.int64()
-    if types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(storage_type(kind.value_type)))
-    if types.is_large_list(kind):
-        return pa.large_list(kind.value_field.with_type(storage_type(kind.value_type)))
-    if types.is_struct(kind):
-        return pa.struct([field.with_type(storage_type(field.type)) for field in kind])
-    return kind
-
-
 class UnfitValue:
     """Marks a value that does not fit its column."""
 
 
 MISFIT = UnfitValue()
-
-
-def arrow_values(array: pa.Array, kind: pa.DataType) -> list[Any]:
-    """Returns an array's values for ``pa.array(values, kind)``; ``MISFIT`` for those that do not fit."""
-    try:
-        return _cast(array, kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
-        return [_one_value(array.slice(index, 1), kind) for index in range(len(array))]
-
-
-def _one_value(array: pa.Array, kind: pa.DataType) -> Any:
-    if array.null_count:
-        return None
-    try:
-        return _cast(array, kind)[0]
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
-        return MISFIT
-
-
-def _cast(array: pa.Array, kind: pa.DataType) -> list[Any]:
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    if array.type != kind:
-        array = pc.cast(array, kind)
-    storage = storage_type(kind)
-    values: list[Any] = (array if storage == kind else array.cast(storage)).to_pylist()
-    return values
-
-
-def arrow_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
-    """Builds the function that passes on values of ``arrow_values`` and rejects misfits.
-
-    Raises (the function):
-        RecordError: ``column_type``.
-    """
-
-    def convert(value: Any) -> Any:
-        if value is MISFIT:
-            raise misfit(name, kind, "a value that does not fit")
-        return value
-
-    return convert
 
 
 def unchanged(value: Any) -> Any:

@@ -8,7 +8,7 @@ Reasons of stage ``read``:
 ``invalid_unicode``   a lone surrogate; kept with replacement characters
 ``broken_json``       a line that is not one JSON object
 ``bad_csv_row``       wrong quotes or a wrong number of fields
-``missing_text``      every text column is absent or null
+``missing_text``      every text column is absent, null or empty, with ``--on_missing_text dead_letter``
 ``text_not_string``   a text column holds a number, a list …
 ``missing_id``        the id column is absent, null, empty, or neither a string nor an integer
 ``column_type``       a kept column holds a value that does not fit its type
@@ -25,6 +25,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from beam_jobs.base.records import DeadLetter, Document
+from beam_jobs.errors import JobError
 from beam_jobs.pipeline.read.types import FileInfo, ReadPlan
 
 MAX_HEAD_CHARS = 1_000
@@ -54,6 +55,7 @@ class RowBuilder:
         options = plan.options
         self._source, self._prefix = file.path, file.relative + "#"
         self._separator, self._max_bytes = options.text_separator, options.max_document_bytes
+        self._on_missing = options.on_missing_text
         self._has_id, self._no_text = options.id_column is not None, options.no_text
         self._converters, self._num_kept = tuple(converters), len(plan.kept_schema)
 
@@ -76,7 +78,7 @@ class RowBuilder:
         try:
             if self._has_id:
                 doc_id = checked_id(id_value)
-            text = joined_text(texts, self._separator)
+            text = joined_text(texts, self._separator) or self._missing(doc_id)
             if len(text) * 4 > self._max_bytes and (size := len(text.encode())) > self._max_bytes:
                 digest = hashlib.sha256(text.encode()).hexdigest()
                 return self.oversized(doc_id, text[:MAX_HEAD_CHARS], digest, size)
@@ -89,9 +91,30 @@ class RowBuilder:
             return Document(doc_id, self._source, text, columns[: self._num_kept], columns[self._num_kept :])
         return Document(doc_id, self._source, text, columns)
 
-    def document(self, doc_id: str, text: str) -> Document:
+    def document(self, doc_id: str, text: str) -> Document | DeadLetter:
         """Builds a document without columns; ``text`` must be valid Unicode."""
-        return Document(doc_id, self._source, text)
+        try:
+            return Document(doc_id, self._source, text or self._missing(doc_id))
+        except RecordError as error:
+            return self.dead(doc_id, error.reason, str(error), None, None)
+
+    def _missing(self, doc_id: str) -> str:
+        """Returns the text of a document without text, which becomes a blank one, by ``--on_missing_text``.
+
+        Raises:
+            RecordError: ``missing_text`` for ``dead_letter``.
+            JobError: for ``fail``.
+        """
+        if self._on_missing == "dead_letter":
+            raise RecordError(
+                "missing_text", "Expected text, but every text column is absent, null or empty."
+            )
+        if self._on_missing == "fail":
+            raise JobError(
+                f"Document {doc_id} of {self._source} has no text, and --on_missing_text fail ends the run. "
+                "Use blank or dead_letter, or leave such documents out."
+            )
+        return ""
 
     def dead(
         self, doc_id: str, reason: str, message: str, text: str | None, data: bytes | None
@@ -122,14 +145,14 @@ class RowBuilder:
 
 
 def joined_text(texts: Sequence[Any], separator: str) -> str:
-    """Joins the text columns of a record without nulls.
+    """Joins the text columns of a record without nulls and empty ones, which CSV cannot tell apart.
 
     Raises:
-        RecordError: ``missing_text``, ``text_not_string``, ``invalid_unicode``.
+        RecordError: ``text_not_string``, ``invalid_unicode``.
     """
-    parts = [part for part in texts if part is not None]
+    parts = [part for part in texts if part is not None and part != ""]
     if not parts:
-        raise RecordError("missing_text", "Expected text, but every text column is absent or null.")
+        return ""
     for part in parts:
         if type(part) is not str:
             what = type(part).__name__
@@ -169,10 +192,14 @@ def checked_id(value: Any) -> str:
 
 
 def _readable_text(texts: Sequence[Any], separator: str) -> str | None:
+    """Returns the text of a dead letter; None if there is none or it cannot be shown."""
     parts = [part for part in texts if part is not None]
     if not parts:
         return None
-    text = separator.join(part if type(part) is str else json.dumps(part, default=str) for part in parts)
+    try:
+        text = separator.join(part if type(part) is str else json.dumps(part, default=str) for part in parts)
+    except (TypeError, ValueError, RecursionError):  # keys that are not strings, nesting
+        return None
     return repaired(text)
 
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.read.column_selection import (
-    FileColumns,
     check_id,
+    check_no_text,
     check_numbers,
     check_output_names,
     choose_text,
@@ -24,16 +24,18 @@ from beam_jobs.pipeline.read.column_selection import (
 from beam_jobs.pipeline.read.files.encoding import check_encoding, check_head
 from beam_jobs.pipeline.read.files.open import open_decompressed
 from beam_jobs.pipeline.read.files.patterns import check_ids, match_patterns
-from beam_jobs.pipeline.read.formats.csv import delimited_columns
+from beam_jobs.pipeline.read.formats.csv import check_fields, delimited_columns
 from beam_jobs.pipeline.read.formats.jsonl import jsonl_columns
 from beam_jobs.pipeline.read.formats.parquet import parquet_columns
 from beam_jobs.pipeline.read.splits import is_one_split
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan
+from beam_jobs.pipeline.read.types import DamagedFileError, FileColumns, FileInfo, ReadPlan
 
 # Opening a file on remote storage takes about 0.1 s. Other files are assumed to be alike; those that are not
 # become dead files when they are read.
 MAX_INSPECTED_FILES = 20
 HEAD_BYTES = 1 << 18
+# Pointers of Git LFS have some 130 bytes.
+LARGEST_POINTER_BYTES = 1024
 # One worker reads about 50 MB/s, so such a file takes 20 s or more.
 LARGE_FILE_BYTES = 1_000_000_000
 
@@ -45,7 +47,7 @@ class InputSummary:
     """The input of a job, inspected before any work.
 
     ``files`` are in reading order. ``text_columns`` is empty if all files are .txt. ``kept_schema`` has the
-    ``--keep_columns`` in their order. ``warnings`` are messages for the user.
+    ``--keep_columns`` in their order, with their names in the output. ``warnings`` are messages for the user.
     """
 
     files: tuple[FileInfo, ...]
@@ -56,7 +58,9 @@ class InputSummary:
 
     def plan(self, options: ReadOptions) -> ReadPlan:
         """Returns the plan for reading these files."""
-        return ReadPlan(options, self.text_columns, self.kept_schema)
+        old_names = {new: old for old, new in options.rename_columns}
+        kept = [field.with_name(old_names.get(field.name, field.name)) for field in self.kept_schema]
+        return ReadPlan(options, self.text_columns, pa.schema(kept))
 
 
 def inspect_input(options: ReadOptions) -> InputSummary:
@@ -69,7 +73,7 @@ def inspect_input(options: ReadOptions) -> InputSummary:
         UsageError: with the option or file that does not fit, and what to do.
     """
     check_encoding(options.encoding)
-    check_output_names(options.keep_columns)
+    check_output_names(options)
     files = match_patterns(options.patterns)
     _check_flags(files, options)
     if options.id_column is None:
@@ -80,6 +84,10 @@ def inspect_input(options: ReadOptions) -> InputSummary:
         _LOGGER.warning("%s", warning)
     has_columns = any(file.format != "txt" for file in files)
     text_columns = choose_text(found, options) if has_columns else ()
+    for columns in found:
+        if columns.file.format in ("csv", "tsv"):
+            check_fields(columns.file, options)
+    check_no_text(text_columns, options)
     check_id(found, options)
     check_numbers(found, options)
     total_bytes = sum(file.size_bytes for file in files)
@@ -116,8 +124,13 @@ def _check_flags(files: Sequence[FileInfo], options: ReadOptions) -> None:
         raise UsageError(
             "--delimiter applies only to .csv files, but the input has none; in .tsv it is always a tab."
         )
-    if (options.column_names or not options.csv_quotes) and not formats & {"csv", "tsv"}:
-        flag = "--column_names" if options.column_names else "--no_csv_quotes"
+    is_csv_flag = {
+        "--column_names": bool(options.column_names),
+        "--no_csv_quotes": not options.csv_quotes,
+        "--comment_prefix": options.comment_prefix is not None,
+    }
+    if any(is_csv_flag.values()) and not formats & {"csv", "tsv"}:
+        flag = next(flag for flag, is_given in is_csv_flag.items() if is_given)
         raise UsageError(f"{flag} applies only to .csv and .tsv files, but the input has none. Leave it out.")
     if options.encoding != "utf-8" and formats == {"parquet"}:
         raise UsageError(
@@ -126,19 +139,20 @@ def _check_flags(files: Sequence[FileInfo], options: ReadOptions) -> None:
 
 
 def _inspect_files(files: Sequence[FileInfo], options: ReadOptions) -> tuple[list[FileColumns], list[str]]:
-    found, warnings = [], []
+    found, warnings, hints = [], [], []
     for file in _spread(files):
         try:
-            types = _file_columns(file, options)
+            columns, hint = _file_columns(file, options)
         except DamagedFileError as error:
             warnings.append(f"{file.path} cannot be read and will count as a dead file: {error}")
         else:
-            found += [] if types is None else [FileColumns(file, types)]
+            found += [] if columns is None else [columns]
+            hints += [] if hint is None else [hint]
     if warnings and not found and any(file.format != "txt" for file in files):
         raise UsageError(
             f"Could not determine the columns: none of the inspected files could be read. {warnings[0]}"
         )
-    return merge_jsonl(found), warnings
+    return merge_jsonl(found), warnings + hints
 
 
 def _spread(files: Sequence[FileInfo]) -> list[FileInfo]:
@@ -151,14 +165,25 @@ def _spread(files: Sequence[FileInfo]) -> list[FileInfo]:
     return sorted({*first.values(), *picked}, key=files.index)
 
 
-def _file_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType] | None:
-    """Returns a file's columns and their types; None if they are unknown or the format has none."""
+def _file_columns(file: FileInfo, options: ReadOptions) -> tuple[FileColumns | None, str | None]:
+    """Returns a file's columns, None if they are unknown or the format has none, and a warning or None."""
     if file.format == "parquet":
-        return parquet_columns(file)
-    check_head(_head(file), options.encoding, file.path)
+        if file.size_bytes < LARGEST_POINTER_BYTES:
+            _check_pointer(_head(file), file)
+        return parquet_columns(file), None
+    head = _head(file)
+    _check_pointer(head, file)
+    hint = check_head(head, options.encoding, file.path)
     if file.format == "jsonl":
-        return jsonl_columns(file, options) or None
-    return None if file.format == "txt" else delimited_columns(file, options)
+        return jsonl_columns(file, options), hint
+    return None if file.format == "txt" else delimited_columns(file, options), hint
+
+
+def _check_pointer(head: bytes, file: FileInfo) -> None:
+    if head.startswith(b"version https://git-lfs"):
+        raise UsageError(
+            f"{file.path} is a pointer of Git LFS and not the file itself. Fetch the file with: git lfs pull"
+        )
 
 
 def _head(file: FileInfo) -> bytes:

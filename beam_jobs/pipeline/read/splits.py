@@ -34,13 +34,13 @@ def plan_splits(
     """Cuts files into splits, in order.
 
     Plain .txt and .jsonl are cut into ranges of ``split_bytes``, Parquet into groups of row groups of about
-    that size; other files are one split each. So is a Parquet file that cannot be opened, so that reading it
-    reports the error.
+    that size; other files are one split each. So is a file of no bytes, and a Parquet file that cannot be
+    opened, so that reading it reports the error.
     """
     for file in files:
         if file.format == "parquet":
             yield from _parquet_splits(file, split_bytes)
-        elif _can_be_cut(file, options):
+        elif file.size_bytes and _can_be_cut(file, options):
             for start in range(0, file.size_bytes, split_bytes):
                 yield FileSplit(file, start, min(start + split_bytes, file.size_bytes))
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,7 +57,10 @@ class FileSplit:
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """What a worker needs to read a split: the options and the results of ``inspect_input``."""
+    """What a worker needs to read a split: the options and the results of ``inspect_input``.
+
+    ``kept_schema`` has the columns' names in the input.
+    """
 
     options: ReadOptions
     text_columns: tuple[str, ...]
@@ -71,6 +76,22 @@ class ReadPlan:
     def carried_columns(self) -> tuple[str, ...]:
         """The columns whose values are stored in documents: kept ones, then numeric model inputs."""
         return (*self.kept_schema.names, *self.options.numeric_columns)
+
+
+@dataclass(frozen=True)
+class FileColumns:
+    """The columns of an inspected file; ``repeated`` are names that more than one column has."""
+
+    file: FileInfo
+    types: dict[str, pa.DataType]
+    repeated: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, file: FileInfo, names: Sequence[str], types: Sequence[pa.DataType]) -> FileColumns:
+        """Sorts out the names that occur more than once."""
+        numbers = Counter(names)
+        unique = {name: kind for name, kind in zip(names, types, strict=True) if numbers[name] == 1}
+        return cls(file, unique, tuple(name for name, number in numbers.items() if number > 1))
 
 
 class DamagedFileError(Exception):

@@ -71,7 +71,7 @@ def row_schema(
         metadata: file metadata.
 
     Raises:
-        UsageError: a kept column has the name of an output column.
+        UsageError: a kept column has the name of an output column, apart from case.
     """
     fields = [
         pa.field("doc_id", pa.string(), nullable=False),
@@ -86,10 +86,12 @@ def row_schema(
     fields += class_fields
     if keep_text:
         fields.append(pa.field("text", pa.string(), nullable=False))
-    clash = {field.name for field in fields} & set(kept.names)
+    ours = {field.name.lower() for field in fields}
+    clash = [name for name in kept.names if name.lower() in ours]
     if clash:
         raise UsageError(
-            f"--keep_columns: {sorted(clash)} are names of output columns; rename them in the input."
+            f"--keep_columns: {clash} are names of output columns of this run (upper and lower case do not "
+            "count). Give them other names with --rename_columns OLD=NEW."
         )
     fields += [kept.field(i).with_nullable(True) for i in range(len(kept))]
     return pa.schema(fields, metadata=dict(metadata))

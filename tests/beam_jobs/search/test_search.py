@@ -114,6 +114,15 @@ def test_conditions_in_sql(run: Run) -> None:
         ("doc_id IN (SELECT * FROM read_csv('/etc/passwd'))", "disabled"),
         ("doc_id IN (SELECT doc_id FROM run)", "run"),
         ("embedding[1] > 0", "embedding"),
+        ("true); CREATE TABLE t (a INT); SELECT (true", "syntax error"),
+        ("true) AS x FROM rows; ATTACH ':memory:' AS z; SELECT (true", "syntax error"),
+        ("true; SELECT 1", "one"),
+        ("true, false", "single expression"),
+        ("true FROM range(3)", "FROM"),
+        ("count(*) > 0", "WHERE clause cannot contain aggregates"),
+        ("unnest([true, false])", "UNNEST not supported here"),
+        ("*", "true or false"),
+        ("", "SELECT clause without"),
     ],
 )
 def test_conditions_that_cannot_be_are_refused_with_the_columns(

@@ -146,7 +146,7 @@ _MULTI_BYTE: tuple[tuple[str, Callable[[str], bool], float], ...] = (
 )
 
 
-def check_head(head: bytes, encoding: str, path: str) -> None:
+def check_head(head: bytes, encoding: str, path: str) -> str | None:
     """Rejects a file if most of its first lines are not in the expected encoding.
 
     Args:
@@ -154,19 +154,25 @@ def check_head(head: bytes, encoding: str, path: str) -> None:
         encoding: the value of ``--encoding``.
         path: path for the error message.
 
+    Returns:
+        A warning if some of the lines are not in this encoding.
+
     Raises:
         UsageError: with an encoding that fits better.
     """
     marked = marked_encoding(head) if is_line_safe(encoding) else None
     num_bad, num_lines = _bad_lines(head, encoding)
-    if marked is None and 2 * num_bad <= num_lines:
-        return
+    if marked is None and not num_bad:
+        return None
     better = suggest_encoding(head)
     way_out = (
         "Repair the file." if better == encoding else f"Try --encoding {better}, which fits its beginning."
     )
     found = f"it is {marked}" if marked else f"{num_bad:,} of its first {num_lines:,} lines are not"
-    raise UsageError(f"Expected {path} to be {encoding}, but {found}. {way_out}")
+    message = f"Expected {path} to be {encoding}, but {found}. {way_out}"
+    if marked is None and 2 * num_bad <= num_lines:
+        return message
+    raise UsageError(message)
 
 
 def _bad_lines(head: bytes, encoding: str) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,9 +11,11 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.base.units import count
 from beam_jobs.errors import NoInputError, UsageError
+from beam_jobs.pipeline.read.files.local import local_matches, unlisted
+from beam_jobs.pipeline.read.files.wildcards import WILDCARD, fixed_part, pattern_regex
 from beam_jobs.pipeline.read.types import SUPPORTED, FileInfo, detect_format
 
-_WILDCARD = re.compile(r"[\[*?]")
+_HOME_HINT = " In quotes, the shell does not expand ~ either: write $HOME in double quotes."
 
 
 def match_patterns(patterns: Sequence[str]) -> tuple[FileInfo, ...]:
@@ -49,30 +50,31 @@ def match_patterns(patterns: Sequence[str]) -> tuple[FileInfo, ...]:
 
 
 def match_pattern(pattern: str) -> list[FileInfo]:
-    """Finds the files of one pattern, sorted by path.
+    """Finds the files of one pattern (see ``wildcards``), sorted by path.
 
-    ``*`` and ``?`` match within a folder, ``**`` across folders, ``[ab]`` one of these characters. A local
-    file whose name contains such characters is also found by its literal name.
+    A local file whose name contains wildcards is also found by its literal name.
 
     Raises:
         NoInputError: nothing matches.
         UsageError: storage cannot be listed, or a file's format is not supported.
     """
+    if pattern.startswith("file:"):
+        raise UsageError(f"{pattern}: write a local path without file://.")
     local = FileSystems.get_scheme(pattern) is None
     if local:
-        # Beam finds nothing for a bare "*.txt", and workers may have another working directory.
+        # Workers may have another working directory.
         pattern = os.path.normpath(Path(pattern).absolute())
-        if Path(pattern).is_dir():
-            raise UsageError(f"{pattern} is a folder. Select files in it, for example '{pattern}/*.jsonl'.")
-    is_name = local and Path(pattern).is_file()
-    sizes = [(pattern, Path(pattern).stat().st_size)] if is_name else _listed(pattern)
-    prefix = _fixed_prefix(pattern, is_name)
+        named = _named_file(Path(pattern))
+        found = list(local_matches(pattern)) if named is None else [(pattern, named)]
+        prefix = fixed_part(pattern) if named is None else pattern[: pattern.rindex("/") + 1]
+    else:
+        found, prefix = _remote_matches(pattern), fixed_part(pattern)
     # Some tools represent folders as objects whose name ends with a slash.
-    files = [_file(path, path[len(prefix) :], size) for path, size in sorted(sizes) if not path.endswith("/")]
+    files = [_file(path, path[len(prefix) :], size) for path, size in sorted(found) if not path.endswith("/")]
     if not files:
         raise NoInputError(
             f"No file matches {pattern}. Check the path; quote patterns, so that the shell does not expand "
-            "them."
+            f"them.{_HOME_HINT if '/~' in pattern else ''}"
         )
     return files
 
@@ -94,22 +96,38 @@ def check_ids(files: Iterable[FileInfo]) -> None:
             )
 
 
-def _listed(pattern: str) -> list[tuple[str, int]]:
+def _named_file(path: Path) -> int | None:
+    """Returns the size of the file with exactly this name; None if there is none."""
     try:
-        (match,) = FileSystems.match([pattern])
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder. Select files in it, for example '{path}/*.jsonl'.")
+        return path.stat().st_size if path.is_file() else None
+    except OSError as error:
+        raise unlisted(str(path), error) from error
+
+
+def _remote_matches(pattern: str) -> list[tuple[str, int]]:
+    """Lists everything after the fixed part and matches it here: Beam's wildcards have another meaning."""
+    fixed, *others = WILDCARD.split(pattern, maxsplit=1)
+    try:
+        (match,) = FileSystems.match([f"{fixed}**" if others else pattern])
     except (BeamIOError, ValueError) as error:
         raise UsageError(
             f"The files of {pattern} cannot be listed: {error}. Check the path and your permissions."
         ) from error
-    return [(metadata.path, metadata.size_in_bytes) for metadata in match.metadata_list]
-
-
-def _fixed_prefix(pattern: str, is_name: bool) -> str:
-    fixed = pattern if is_name else _WILDCARD.split(pattern, maxsplit=1)[0]
-    return fixed[: fixed.rindex("/") + 1]
+    prefix = fixed_part(pattern)
+    regex = pattern_regex(pattern[len(prefix) :])
+    listed = [(metadata.path, metadata.size_in_bytes) for metadata in match.metadata_list]
+    return [(path, size) for path, size in listed if regex.fullmatch(path[len(prefix) :])]
 
 
 def _file(path: str, relative: str, size: int) -> FileInfo:
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"The name of {path!r} is not valid UTF-8, so no id can be made of it. Rename it."
+        ) from error
     detected = detect_format(path)
     if detected is None:
         hint = (

@@ -1,27 +1,33 @@
 """Reads CSV and TSV by RFC 4180: a header row, then one record per row.
 
 Quoted fields may contain line breaks. Blank lines are skipped, as in Python's csv module, and so is a byte
-order mark. Every value is a string, so an empty field is an empty text, not a missing one.
+order mark. Every value is a string; an empty one is a missing text.
 """
 
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from itertools import islice
 
 import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadLetter
+from beam_jobs.base.units import count
+from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.read.column_types import number_converters, unchanged
 from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
 from beam_jobs.pipeline.read.files.encoding import line_encoding
 from beam_jobs.pipeline.read.files.lines import Oversized
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, open_lines
 from beam_jobs.pipeline.read.formats.csv_records import BadRecord, Record, iter_records
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
+from beam_jobs.pipeline.read.types import DamagedFileError, FileColumns, FileInfo, FileSplit, ReadPlan
 
+# Number of records that are looked at before work.
+INSPECTED_RECORDS = 100
 _OVERSIZED_HINT = " If it should be many records, an unclosed quote may have joined them."
 
 
@@ -39,19 +45,39 @@ def read_delimited(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = 
             yield from _outcomes(records, header, file, plan)
 
 
-def delimited_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType] | None:
+def delimited_columns(file: FileInfo, options: ReadOptions) -> FileColumns | None:
     """Returns the columns of a file, all of them strings; None for an empty file.
-
-    A name that occurs twice in the header is omitted, because it is ambiguous.
 
     Raises:
         DamagedFileError: the file has no usable header.
     """
     with closing(open_lines(file, options.encoding)) as stream:
         header = _header(_records(stream, file, options), options)
-    if header is None:
-        return None
-    return {name: pa.string() for name in header if header.count(name) == 1}
+    return None if header is None else FileColumns.of(file, header, [pa.string()] * len(header))
+
+
+def check_fields(file: FileInfo, options: ReadOptions) -> None:
+    """Rejects a file if most of its first records have another number of fields than the header.
+
+    Raises:
+        UsageError: with both numbers and the way out.
+    """
+    numbers: Counter[int | None] = Counter()
+    with closing(open_lines(file, options.encoding)) as stream:
+        records = _records(stream, file, options)
+        with suppress(DamagedFileError):  # reported when it is read
+            header = _header(records, options) or ()
+            for record in islice(records, INSPECTED_RECORDS):
+                numbers[record.num_fields if isinstance(record, BadRecord) else None] += 1
+    (usual, number), *_ = numbers.most_common(1) or [(None, 0)]
+    if usual is not None and 2 * number > numbers.total():
+        way_out = "Check --delimiter and the header, or name the columns with --column_names."
+        if usual == len(header) + 1:
+            way_out = f"If every row ends with a delimiter, end the header with one, too. {way_out}"
+        raise UsageError(
+            f"Expected the records of {file.path} to have {count(len(header), 'field')} as its header, but "
+            f"{number:,} of the first {numbers.total():,} have {usual}. {way_out}"
+        )
 
 
 def _records(stream: io.BufferedReader, file: FileInfo, options: ReadOptions) -> Iterator[Record]:
@@ -62,6 +88,7 @@ def _records(stream: io.BufferedReader, file: FileInfo, options: ReadOptions) ->
         delimiter="\t" if file.format == "tsv" else options.delimiter or ",",
         quotes=options.csv_quotes,
         num_fields=len(options.column_names) or None,
+        comment=options.comment_prefix,
     )
 
 

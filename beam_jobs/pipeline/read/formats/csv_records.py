@@ -10,8 +10,9 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from beam_jobs.base.units import count
 from beam_jobs.pipeline.read.files.encoding import BOM_UTF8
@@ -29,10 +30,14 @@ UNCLOSED_QUOTE_HINT = (
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """An invalid record: its bytes, and the reason; None if they are not in the encoding."""
+    """An invalid record: its bytes, and the reason; None if they are not in the encoding.
+
+    ``num_fields`` is the number of its fields if that is what is wrong.
+    """
 
     data: bytes
     why: str | None
+    num_fields: int | None = None
 
 
 Record = list[str] | BadRecord | Oversized
@@ -42,11 +47,18 @@ class _TooLargeError(Exception):
     """The current record exceeds the limit."""
 
 
+class _UnclosedError(Exception):
+    """The file ends inside the quotes of the current record."""
+
+
 class _RecordLines:
     """Decoded lines for the csv module, and the bytes of the current record."""
 
-    def __init__(self, stream: io.BufferedReader, encoding: str, max_bytes: int) -> None:
-        self._readline, self._encoding, self._max_bytes = stream.readline, encoding, max_bytes
+    def __init__(
+        self, stream: io.BufferedReader, encoding: str, max_bytes: int, comment: str | None = None
+    ) -> None:
+        self._comment = None if comment is None else comment.encode(encoding, "replace")
+        self._readline, self.encoding, self._max_bytes = stream.readline, encoding, max_bytes
         self.lines: list[bytes] = []
         self.size = 0
         self.num_lines = 0
@@ -56,27 +68,35 @@ class _RecordLines:
     def begin_record(self) -> None:
         self.lines, self.size, self.is_decodable = [], 0, True
 
+    def _next_line(self) -> bytes:
+        # Two more for the line end, and one to detect that the record is too large.
+        line = self._readline(self._max_bytes - self.size + 3)
+        if not self.num_lines:
+            line = line.removeprefix(BOM_UTF8)
+        self.num_lines += bool(line)
+        return line
+
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        # Two more for the line end, and one to detect that the record is too large.
-        line = self._readline(self._max_bytes - self.size + 3)
+        line = self._next_line()
+        while self._comment is not None and not self.lines and line.startswith(self._comment):
+            while not line.endswith(b"\n") and (line := self._readline(PIECE_BYTES)):
+                pass
+            line = self._next_line()
         if not line:
             self.at_end = True
             raise StopIteration
-        if not self.num_lines:
-            line = line.removeprefix(BOM_UTF8)
-        self.num_lines += 1
         self.lines.append(line)
         self.size += len(line)
         if self.size > self._max_bytes + 2:
             raise _TooLargeError
         try:
-            return line.decode(self._encoding)
+            return line.decode(self.encoding)
         except UnicodeDecodeError:
             self.is_decodable = False
-            return line.decode(self._encoding, "replace")
+            return line.decode(self.encoding, "replace")
 
 
 class _QuoteScanner:
@@ -119,6 +139,7 @@ def iter_records(
     delimiter: str = ",",
     quotes: bool = True,
     num_fields: int | None = None,
+    comment: str | None = None,
 ) -> Iterator[Record]:
     """Splits a stream into records; blank lines are skipped.
 
@@ -129,6 +150,7 @@ def iter_records(
         delimiter: one character.
         quotes: False treats quotes as ordinary characters, so that every line is a record.
         num_fields: required number of fields; None takes that of the first record.
+        comment: lines that begin with this where a record would begin are skipped.
 
     Yields:
         The fields, ``BadRecord`` for wrong quotes, number of fields or bytes, or ``Oversized``.
@@ -137,24 +159,25 @@ def iter_records(
         DamagedFileError: ``unclosed_quote`` if the file ends inside quotes.
     """
     csv.field_size_limit(_FIELD_SIZE_LIMIT)
-    lines = _RecordLines(stream, encoding, max_bytes)
+    lines = _RecordLines(stream, encoding, max_bytes, comment)
     reader = csv.reader(
         lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE, strict=True
     )
+    new_scanner = partial(_QuoteScanner, delimiter, quotes)
     while True:
         begun = lines.num_lines + 1
         lines.begin_record()
         try:
-            fields = next(reader)
-        except StopIteration:
-            return
+            fields = _next_record(reader, lines, new_scanner)
         except _TooLargeError:
-            yield _skip_record(stream, lines.lines, encoding, _QuoteScanner(delimiter, quotes), begun)
+            yield _skip_record(stream, lines.lines, encoding, new_scanner(), begun)
             continue
-        except csv.Error as error:
-            if lines.at_end:
-                raise _unclosed_quote(begun) from error
-            yield BadRecord(_content(lines.lines), _explained(error))
+        except _UnclosedError as error:
+            raise _unclosed_quote(begun) from error
+        if fields is None:
+            return
+        if not isinstance(fields, list):
+            yield fields
             continue
         if not fields:
             continue
@@ -166,6 +189,33 @@ def iter_records(
             yield _checked(fields, lines, num_fields, max_bytes)
 
 
+def _next_record(
+    reader: Iterator[list[str]], lines: _RecordLines, new_scanner: Callable[[], _QuoteScanner]
+) -> list[str] | BadRecord | None:
+    """Returns the fields of the next record; None at the end of the file.
+
+    A record with wrong quotes is read to its end, which may be in a later line: the csv module would continue
+    with the next line and make up records from the rest of this one.
+
+    Raises:
+        _TooLargeError: the record is too large.
+        _UnclosedError: the file ends inside quotes.
+    """
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        if lines.at_end:
+            raise _UnclosedError from error
+        why, scanner = _explained(error), new_scanner()
+    for data in lines.lines:
+        has_ended = scanner.feed(data.decode(lines.encoding, "replace"))
+    while not has_ended and (line := next(lines, "")):
+        has_ended = scanner.feed(line)
+    if scanner.is_in_quotes:
+        raise _UnclosedError
+    return BadRecord(_content(lines.lines), why)
+
+
 def _checked(fields: list[str], lines: _RecordLines, num_fields: int, max_bytes: int) -> Record:
     content = _content(lines.lines)
     if len(content) > max_bytes:
@@ -175,7 +225,8 @@ def _checked(fields: list[str], lines: _RecordLines, num_fields: int, max_bytes:
     if not lines.is_decodable:
         return BadRecord(content, None)
     if len(fields) != num_fields:
-        return BadRecord(content, f"expected {count(num_fields, 'field')}, but it has {len(fields)}")
+        why = f"expected {count(num_fields, 'field')}, but it has {len(fields)}"
+        return BadRecord(content, why, len(fields))
     return fields
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadLetter
+from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.read.column_types import (
     json_converter,
     json_type,
@@ -26,7 +26,7 @@ from beam_jobs.pipeline.read.documents import Outcomes, RecordError, RowBuilder
 from beam_jobs.pipeline.read.files.encoding import BOM_UTF8, line_encoding
 from beam_jobs.pipeline.read.files.lines import Oversized, is_splittable, split_lines
 from beam_jobs.pipeline.read.files.open import OnBytes
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
+from beam_jobs.pipeline.read.types import DamagedFileError, FileColumns, FileInfo, FileSplit, ReadPlan
 
 # Maximum rows and bytes from which the types of kept columns are inferred.
 INSPECTED_ROWS = 1_000
@@ -54,29 +54,42 @@ def read_jsonl(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None
         yield builder.build(position, [*map(get, text_columns)], id_value, [*map(get, carried_columns)])
 
 
-def jsonl_columns(file: FileInfo, options: ReadOptions) -> dict[str, pa.DataType]:
-    """Infers the columns of a file's first rows and their types.
+def jsonl_columns(file: FileInfo, options: ReadOptions) -> FileColumns | None:
+    """Infers the columns of a file's first rows and their types; None if there are none.
 
     Raises:
         DamagedFileError: the file cannot be read at all.
+        UsageError: most of its first lines are not JSON objects.
     """
     columns: dict[str, pa.DataType] = {}
+    num_lines = num_broken = 0
     for record in _first_objects(file, options):
-        for name, value in record.items():
+        num_lines += 1
+        num_broken += record is None
+        for name, value in (record or {}).items():
             found = json_type(value)
             columns[name] = merge_json_types(columns[name], found) if name in columns else found
-    return columns
+    if 2 * num_broken > num_lines:
+        raise UsageError(
+            f"Expected {file.path} to have one JSON object per line, but {num_broken:,} of its first "
+            f"{num_lines:,} lines are none. Convert a JSON array with: jq -c '.[]', and objects over several "
+            "lines with: jq -c ."
+        )
+    return FileColumns(file, columns) if columns else None
 
 
-def _first_objects(file: FileInfo, options: ReadOptions) -> Iterator[dict[str, Any]]:
-    """Yields the valid ones of the first rows; the others become dead letters when they are read."""
+def _first_objects(file: FileInfo, options: ReadOptions) -> Iterator[dict[str, Any] | None]:
+    """Yields the first rows, None for those that become dead letters when they are read."""
     encoding, num_bytes = line_encoding(options.encoding), 0
     try:
         for _, line in islice(_records(FileSplit(file), options), INSPECTED_ROWS):
             if isinstance(line, bytes):
                 num_bytes += len(line)
-                with suppress(RecordError):
-                    yield _object(line.decode(encoding, "replace"))
+                try:
+                    record: dict[str, Any] | None = _object(line.decode(encoding, "replace"))
+                except RecordError:
+                    record = None
+                yield record
             if num_bytes > INSPECTED_BYTES:
                 return
     except DamagedFileError:

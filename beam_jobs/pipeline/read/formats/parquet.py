@@ -16,17 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
-from beam_jobs.pipeline.read.column_types import (
-    arrow_converter,
-    arrow_values,
-    is_id,
-    is_text,
-    number_converters,
-    number_values,
-)
+from beam_jobs.pipeline.read.arrow_columns import arrow_converter, arrow_values, id_values, repeated_field
+from beam_jobs.pipeline.read.column_types import is_id, is_text, number_converters, number_values
 from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, StoredFile
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
+from beam_jobs.pipeline.read.types import DamagedFileError, FileColumns, FileInfo, FileSplit, ReadPlan
 
 BATCH_BYTES = 8_000_000
 MAX_BATCH_ROWS = 1_024
@@ -44,8 +38,10 @@ def read_parquet(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = No
     meter = Meter(on_bytes, split.file.size_bytes)
     converters = [arrow_converter(field.name, field.type) for field in plan.kept_schema]
     builder = RowBuilder(split.file, plan, [*converters, *number_converters(plan.options)])
-    with _opened(split.file) as parquet:
+    with _opened(split.file) as (stored, parquet):
         _check_columns(parquet.schema_arrow, plan)
+        _check_encryption(stored, split.file.size_bytes, parquet, plan)
+        chunks = _wanted_chunks(parquet.schema, plan)
         num_groups = parquet.metadata.num_row_groups
         first_rows = [
             0,
@@ -54,21 +50,21 @@ def read_parquet(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = No
         stored_bytes = _group_bytes(parquet.metadata, split.file.size_bytes)
         for index in range(split.start, num_groups if split.end is None else split.end):
             position = first_rows[index]
-            for batch in _batches(parquet, index, plan):
+            for batch in _batches(parquet, index, plan, chunks):
                 yield from _outcomes(batch, position, builder, plan)
                 position += batch.num_rows
             meter.add(stored_bytes[index])
 
 
-def parquet_columns(file: FileInfo) -> dict[str, pa.DataType]:
-    """Returns the top-level columns of a file and their types, without names that occur twice.
+def parquet_columns(file: FileInfo) -> FileColumns:
+    """Returns the top-level columns of a file.
 
     Raises:
         DamagedFileError: the file is not Parquet.
     """
-    with _opened(file) as parquet:
+    with _opened(file) as (_, parquet):
         schema = parquet.schema_arrow
-        return {field.name: field.type for field in schema if schema.names.count(field.name) == 1}
+        return FileColumns.of(file, schema.names, schema.types)
 
 
 def row_group_ranges(file: FileInfo, range_bytes: int) -> list[tuple[int, int]]:
@@ -77,7 +73,7 @@ def row_group_ranges(file: FileInfo, range_bytes: int) -> list[tuple[int, int]]:
     Raises:
         DamagedFileError: the file is not Parquet.
     """
-    with _opened(file) as parquet:
+    with _opened(file) as (_, parquet):
         stored_bytes = _group_bytes(parquet.metadata, file.size_bytes)
     ranges, begun, size = [], 0, 0
     for end, more in enumerate(stored_bytes, 1):
@@ -89,14 +85,14 @@ def row_group_ranges(file: FileInfo, range_bytes: int) -> list[tuple[int, int]]:
 
 
 @contextmanager
-def _opened(file: FileInfo) -> Iterator[pq.ParquetFile]:
+def _opened(file: FileInfo) -> Iterator[tuple[StoredFile, pq.ParquetFile]]:
     """Opens a file; errors of Arrow, also while reading, become a DamagedFileError."""
     buffer_bytes = LOCAL_BUFFER_BYTES if FileSystems.get_scheme(file.path) is None else REMOTE_BUFFER_BYTES
     with StoredFile(file) as stored:
         try:
             # pre_buffer would read whole columns of the row group.
             with pq.ParquetFile(stored, buffer_size=buffer_bytes, pre_buffer=False) as parquet:
-                yield parquet
+                yield stored, parquet
         except (pa.ArrowException, OSError) as error:
             if stored.failure is not None:
                 raise stored.failure from error
@@ -114,6 +110,10 @@ def _check_columns(schema: pa.Schema, plan: ReadPlan) -> None:
             raise DamagedFileError(
                 reason, f"Expected one column {name!r}, but the file has {found} of that name."
             )
+    for name in plan.kept_schema.names:
+        twice = repeated_field(schema.field(name).type)
+        if twice is not None:
+            raise DamagedFileError("repeated_column", f"Column {name!r} has more than one field {twice!r}.")
     roles = [(name, "text", is_text) for name in plan.text_columns]
     if plan.options.id_column is not None:
         roles.append((plan.options.id_column, "id", is_id))
@@ -125,14 +125,42 @@ def _check_columns(schema: pa.Schema, plan: ReadPlan) -> None:
             )
 
 
-def _batches(parquet: pq.ParquetFile, index: int, plan: ReadPlan) -> Iterator[pa.RecordBatch]:
-    group, wanted = parquet.metadata.row_group(index), set(plan.needed_columns)
-    chunks = [group.column(at) for at in range(group.num_columns)]
-    ours = [c for c in chunks if wanted & {c.path_in_schema, c.path_in_schema.partition(".")[0]}]
-    size = sum(chunk.total_uncompressed_size for chunk in ours)
+def _wanted_chunks(schema: pq.ParquetSchema, plan: ReadPlan) -> list[int]:
+    """Returns the positions of the stored columns that the plan needs."""
+    wanted = set(plan.needed_columns)
+    paths = (schema.column(index).path for index in range(len(schema)))
+    return [at for at, path in enumerate(paths) if wanted & {path, path.partition(".")[0]}]
+
+
+def _batches(
+    parquet: pq.ParquetFile, index: int, plan: ReadPlan, chunks: list[int]
+) -> Iterator[pa.RecordBatch]:
+    group, wanted = parquet.metadata.row_group(index), sorted(set(plan.needed_columns))
+    size = sum(group.column(at).total_uncompressed_size for at in chunks)
     rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * group.num_rows // max(size, 1)))
-    batches: Iterator[pa.RecordBatch] = parquet.iter_batches(rows, row_groups=[index], columns=sorted(wanted))
+    batches: Iterator[pa.RecordBatch] = parquet.iter_batches(rows, row_groups=[index], columns=wanted)
     return batches
+
+
+def _check_encryption(stored: StoredFile, size_bytes: int, parquet: pq.ParquetFile, plan: ReadPlan) -> None:
+    """Raises an error for encrypted columns, whose sizes end the process when they are asked for.
+
+    A plain footer of a file with encrypted columns ends with a signature of 28 bytes.
+    Source: Parquet modular encryption, "Plaintext footer mode".
+    """
+    stored.seek(size_bytes - 8)
+    footer_bytes = int.from_bytes((stored.read(4) or b""), "little")
+    if footer_bytes == parquet.metadata.serialized_size:
+        return
+    for index in range(parquet.metadata.num_row_groups):
+        try:
+            next(parquet.iter_batches(1, row_groups=[index], columns=list(plan.needed_columns)), None)
+        except OSError as error:
+            raise DamagedFileError(
+                "encrypted",
+                f"Expected Parquet columns that can be read, but {error}. Decrypt the file, or choose "
+                "columns that are not encrypted.",
+            ) from error
 
 
 def _group_bytes(metadata: pq.FileMetaData, file_bytes: int) -> list[int]:
@@ -146,7 +174,7 @@ def _group_bytes(metadata: pq.FileMetaData, file_bytes: int) -> list[int]:
 def _outcomes(batch: pa.RecordBatch, position: int, builder: RowBuilder, plan: ReadPlan) -> Outcomes:
     id_column, num_rows = plan.options.id_column, batch.num_rows
     texts = [_text_values(batch.column(name)) for name in plan.text_columns]
-    ids = [None] * num_rows if id_column is None else arrow_values(batch.column(id_column), pa.string())
+    ids = [None] * num_rows if id_column is None else id_values(batch.column(id_column))
     kept = [arrow_values(batch.column(field.name), field.type) for field in plan.kept_schema]
     kept += [number_values(batch.column(name)) for name in plan.options.numeric_columns]
     text_rows, kept_rows = zip(*texts, strict=True), zip(*kept, strict=True) if kept else [()] * num_rows

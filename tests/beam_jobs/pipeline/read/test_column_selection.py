@@ -8,6 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from beam_jobs.base.records import Document
+from beam_jobs.errors import UsageError
+from beam_jobs.pipeline.rows.schema import row_schema
 from tests.support.runs.reading import inspect, read_checked, refused, texts, write
 
 
@@ -108,3 +111,39 @@ def test_types_that_disagree_between_files(tmp_path: Path) -> None:
     assert summary.kept_schema == pa.schema([("n", pa.int64())])
     message = refused(f"{tmp_path}/*", keep_columns=("n",))
     assert f"int64 in {tmp_path}/b.parquet and string in {tmp_path}/c.parquet" in message
+
+
+def test_kept_columns_that_differ_only_by_case_are_refused(tmp_path: Path) -> None:
+    write(
+        tmp_path, a_parquet=pa.table({"text": ["x"], "Source": ["s"], "Id": [1], "id": [2], "label": ["l"]})
+    )
+    path = tmp_path / "a.parquet"
+    assert "the output has a column 'source'" in refused(path, keep_columns=("Source",))
+    assert "'Id' and 'id'" in refused(path, keep_columns=("Id", "id"))
+    rename = {"keep_columns": ("Id", "id"), "rename_columns": (("Id", "number"),)}
+    assert inspect(path, **rename).kept_schema.names == ["number", "id"]
+    (document,) = read_checked(path, **rename)
+    assert isinstance(document, Document)
+    assert document.columns == (1, 2)
+    assert inspect(path, keep_columns=("label",)).kept_schema.names == ["label"]
+    taken = {"keep_columns": ("id", "label"), "rename_columns": (("label", "ID"),)}
+    assert "'id' and 'ID'" in refused(path, **taken)
+    assert "each of the --keep_columns at most once" in refused(path, rename_columns=(("id", "key"),))
+
+
+def test_a_run_reserves_the_names_it_writes() -> None:
+    kept = pa.schema([("Label", pa.string())])
+    names = row_schema(["embedding"], "float32", kept, keep_text=False, metadata={}).names
+    assert names[-1] == "Label"
+    with pytest.raises(UsageError, match="--rename_columns OLD=NEW"):
+        row_schema(
+            [], "float32", kept, keep_text=False, class_fields=[pa.field("label", pa.string())], metadata={}
+        )
+
+
+def test_the_text_cannot_be_kept_or_the_id_when_no_text_is_written(tmp_path: Path) -> None:
+    write(tmp_path, a_csv="body,id\nx,1\n")
+    path, body = tmp_path / "a.csv", {"text_columns": ("body",), "no_text": True}
+    assert "'body' is the text, which --no_text" in refused(path, keep_columns=("body",), **body)
+    assert "--id_column 'body' is the text" in refused(path, id_column="body", **body)
+    assert inspect(path, keep_columns=("id",), **body).kept_schema.names == ["id"]

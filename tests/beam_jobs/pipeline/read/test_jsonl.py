@@ -15,7 +15,16 @@ from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadLetter, Document
 from beam_jobs.pipeline.read.inspect import inspect_input
 from tests.support.examples import examples
-from tests.support.runs.reading import COMPRESS, ids, read_checked, read_unchecked, reasons, texts
+from tests.support.runs.reading import (
+    COMPRESS,
+    ids,
+    inspect,
+    read_checked,
+    read_unchecked,
+    reasons,
+    texts,
+    write,
+)
 
 
 def lines(*values: object) -> bytes:
@@ -44,6 +53,7 @@ def test_records_are_named_by_offset_and_blank_lines_are_none(tmp_path: Path) ->
         (b'{"text": "\xff"}', "invalid_encoding"),
         (b"{}", "missing_text"),
         (b'{"text": null}', "missing_text"),
+        (b'{"text": ""}', "missing_text"),
         (b'{"text": 5}', "text_not_string"),
         (b'{"text": NaN}', "text_not_string"),
         (b'{"text": ["a"]}', "text_not_string"),
@@ -53,17 +63,28 @@ def test_records_are_named_by_offset_and_blank_lines_are_none(tmp_path: Path) ->
         (b'{"text": "' + b"x" * 200_000 + b'"}', "too_large"),
         (b'{"text": "\\ud83d\\ude00"}', "ok"),
         (b'{"text": "a", "text": "b"}', "ok"),
-        (b'{"text": ""}', "ok"),
+        (b'{"text": " "}', "ok"),
     ],
 )
 def test_one_bad_line_is_one_dead_letter(tmp_path: Path, line: bytes, reason: str) -> None:
     content = b'{"text": "before"}\n' + line + b'\n{"text": "after"}\n'
-    outcomes = read_unchecked(tmp_path / "a.jsonl", content, max_document_bytes=150_000)
+    outcomes = read_unchecked(
+        tmp_path / "a.jsonl", content, max_document_bytes=150_000, on_missing_text="dead_letter"
+    )
     assert reasons(outcomes) == ["ok", reason, "ok"]
     assert texts(outcomes)[0] == "before"
     assert texts(outcomes)[-1] == "after"
     assert outcomes[1].doc_id == "a.jsonl#19"
     assert (outcomes[1].text or "").encode() is not None  # valid Unicode
+
+
+def test_describing_a_deep_value_does_not_raise(tmp_path: Path) -> None:
+    """Some depths can just be parsed, but not be shown, for which the stack is a little deeper."""
+    deep = [b'{"text": ' + b"[" * depth + b"]" * depth + b"}\n" for depth in range(1, 1100)]
+    outcomes = read_unchecked(tmp_path / "a.jsonl", b"".join(deep) + b'{"text": "after"}\n')
+    assert len(outcomes) == 1100
+    assert texts(outcomes) == ["after"]
+    assert set(reasons(outcomes)) == {"text_not_string", "broken_json", "ok"}
 
 
 def test_dead_letters_show_as_much_text_as_could_be_read(tmp_path: Path) -> None:
@@ -92,11 +113,10 @@ def test_ids_are_strings_or_integers(tmp_path: Path, value: object, doc_id: str 
     assert ids([outcome]) == [doc_id or "a.jsonl#0"]
 
 
-def test_parts_that_are_null_are_left_out(tmp_path: Path) -> None:
-    content = lines({"a": "x", "b": None}, {"b": "y"}, {"a": "x", "b": "y"}, {"a": None})
+def test_parts_that_are_null_or_empty_are_left_out(tmp_path: Path) -> None:
+    content = lines({"a": "x", "b": None}, {"b": "y", "a": ""}, {"a": "x", "b": "y"}, {"a": None})
     outcomes = read_unchecked(tmp_path / "a.jsonl", content, text_columns=("a", "b"), text_separator="-")
-    assert texts(outcomes) == ["x", "y", "x-y"]
-    assert reasons(outcomes)[-1] == "missing_text"
+    assert texts(outcomes) == ["x", "y", "x-y", ""]
 
 
 def test_types_of_kept_columns_are_taken_from_the_first_rows(tmp_path: Path) -> None:
@@ -195,3 +215,19 @@ def test_hostile_lines_become_documents_or_reasons_whatever_the_spans(
     for outcome in outcomes:
         assert isinstance(outcome, Document | DeadLetter)
         assert (outcome.text or "").encode() is not None
+
+
+def test_integers_that_no_float_can_hold_keep_their_digits(tmp_path: Path) -> None:
+    large = 2**53 + 1
+    write(tmp_path, a_jsonl=[{"text": "a", "k": large}, {"text": "b", "k": 0.5}])
+    write(tmp_path, b_jsonl=[{"text": "a", "k": large}, {"text": "b", "k": 1}])
+    write(tmp_path, c_jsonl=[{"text": "a", "k": 2**53}, {"text": "b", "k": 0.5}])
+    expected = {"a": (str(large), "0.5"), "b": (large, 1), "c": (2.0**53, 0.5)}
+    for name, values in expected.items():
+        outcomes = read_checked(tmp_path / f"{name}.jsonl", text_columns=("text",), keep_columns=("k",))
+        assert tuple(outcome.columns[0] for outcome in outcomes if isinstance(outcome, Document)) == values
+    summary = inspect(f"{tmp_path}/*", text_columns=("text",), keep_columns=("k",))
+    assert summary.kept_schema.field("k").type == pa.string()
+    late = lines({"text": "a", "k": 0.5}, {"text": "b", "k": large}, {"text": "c", "k": 2**60})
+    outcomes = read_unchecked(tmp_path / "d.jsonl", late, kept=pa.schema([("k", pa.float64())]))
+    assert reasons(outcomes) == ["ok", "column_type", "ok"]

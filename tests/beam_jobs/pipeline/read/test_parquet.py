@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import decimal
 import io
 import tracemalloc
@@ -12,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.parquet import encryption
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
 from beam_jobs.pipeline.read.inspect import inspect_input
 from beam_jobs.pipeline.read.splits import plan_splits, read_split
 from beam_jobs.pipeline.read.types import ReadPlan
-from tests.support.runs.reading import file_info, ids, read_checked, read_unchecked, reasons, texts
+from tests.support.runs.reading import file_info, ids, read_checked, read_unchecked, reasons, refused, texts
 
 
 def parquet_bytes(table: pa.Table, **options: Any) -> bytes:
@@ -39,8 +41,7 @@ def test_every_type_of_text(tmp_path: Path, kind: pa.DataType) -> None:
     array = pa.array(["a", None, "", "é𝄞"]).cast(kind)
     (tmp_path / "a.parquet").write_bytes(parquet_bytes(pa.table({"other": range(4), "text": array})))
     outcomes = read_checked(tmp_path / "a.parquet")
-    assert texts(outcomes) == ["a", "", "é𝄞"]
-    assert reasons(outcomes) == ["ok", "missing_text", "ok", "ok"]
+    assert texts(outcomes) == ["a", "", "", "é𝄞"]
     assert ids(outcomes) == [f"a.parquet#{row}" for row in range(4)]
 
 
@@ -119,7 +120,8 @@ def test_kept_columns_come_through_with_their_types(tmp_path: Path, name: str) -
 
 
 def test_values_that_do_not_fit_the_planned_type_are_dead(tmp_path: Path) -> None:
-    content = parquet_bytes(pa.table({"text": ["a", "b", "c"], "n": ["1", "x", None]}))
+    numbers = pa.array([1, 2**63, None], pa.uint64())
+    content = parquet_bytes(pa.table({"text": ["a", "b", "c"], "n": numbers}))
     kept = pa.schema([("n", pa.int64())])
     outcomes = read_unchecked(tmp_path / "a.parquet", content, kept=kept)
     assert reasons(outcomes) == ["ok", "column_type", "ok"]
@@ -144,7 +146,7 @@ def test_text_that_is_not_utf8_is_a_dead_letter(tmp_path: Path, dictionary: bool
         pa.table({"text": broken_strings([b"ok", b"b\xff", None])}), use_dictionary=dictionary
     )
     outcomes = read_unchecked(tmp_path / "a.parquet", content)
-    assert reasons(outcomes) == ["ok", "invalid_encoding", "missing_text"]
+    assert reasons(outcomes) == ["ok", "invalid_encoding", "ok"]
     assert isinstance(outcomes[1], DeadLetter)
     assert (outcomes[1].text, outcomes[1].num_bytes) == ("b\ufffd", 2)
 
@@ -152,7 +154,11 @@ def test_text_that_is_not_utf8_is_a_dead_letter(tmp_path: Path, dictionary: bool
 def test_several_columns_are_joined_and_a_large_text_is_dead(tmp_path: Path) -> None:
     table = pa.table({"a": ["x", None, None, "x" * 50], "b": ["y", "y", None, "y"]})
     outcomes = read_unchecked(
-        tmp_path / "a.parquet", parquet_bytes(table), text_columns=("a", "b"), max_document_bytes=51
+        tmp_path / "a.parquet",
+        parquet_bytes(table),
+        text_columns=("a", "b"),
+        max_document_bytes=51,
+        on_missing_text="dead_letter",
     )
     assert texts(outcomes) == ["x\ny", "y"]
     assert reasons(outcomes) == ["ok", "ok", "missing_text", "too_large"]
@@ -226,3 +232,118 @@ def test_a_large_row_group_is_read_in_bounded_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert arrow_peak < 25_000_000
     assert python_peak < 25_000_000
+
+
+def test_a_kept_struct_with_a_repeated_field_is_refused(tmp_path: Path) -> None:
+    ones = pa.array([1, 2])
+    nested = pa.ListArray.from_arrays([0, 1, 2], pa.StructArray.from_arrays([ones, ones], names=["a", "a"]))
+    for index, column in enumerate((pa.StructArray.from_arrays([ones, ones], names=["a", "a"]), nested)):
+        path = tmp_path / f"{index}.parquet"
+        pq.write_table(pa.table({"text": ["x", "y"], "k": column}), path)
+        assert "more than one field 'a'" in refused(path, keep_columns=("k",))
+        (dead,) = read_unchecked(path, path.read_bytes(), kept=pa.schema([("k", pa.string())]))
+        assert isinstance(dead, DeadFile)
+        assert dead.reason == "repeated_column"
+
+
+class _Keys(encryption.KmsClient):
+    """A store of keys that hides nothing."""
+
+    def __init__(self, _connection: Any) -> None:
+        encryption.KmsClient.__init__(self)
+
+    def wrap_key(self, key_bytes: bytes, _master_key_identifier: str) -> bytes:
+        return base64.b64encode(key_bytes)
+
+    def unwrap_key(self, wrapped_key: bytes, _master_key_identifier: str) -> bytes:
+        return base64.b64decode(wrapped_key)
+
+
+def test_encrypted_columns_do_not_end_the_process(tmp_path: Path) -> None:
+    """The footer is plain, and asking for the size of an encrypted column aborts."""
+    how = encryption.EncryptionConfiguration(
+        footer_key="footer", column_keys={"key": ["id"]}, plaintext_footer=True
+    )
+    factory = encryption.CryptoFactory(_Keys)
+    secret = factory.file_encryption_properties(encryption.KmsConnectionConfig(), how)
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"id": ["1", "2"], "text": ["x", "y"]}), path, encryption_properties=secret)
+    assert texts(read_checked(path, text_columns=("text",))) == ["x", "y"]
+    (dead,) = read_checked(path, id_column="id")
+    assert isinstance(dead, DeadFile)
+    assert dead.reason == "encrypted"
+
+
+_ZONED = pa.timestamp("s", "America/New_York")
+
+
+@pytest.mark.parametrize(
+    ("usual", "odd"),
+    [
+        (pa.timestamp("ms"), pa.array([1_700_000_000])),
+        (pa.struct({"a": pa.int64()}), pa.array([{"a": 10, "z": 5}])),
+        (pa.date32(), pa.array([1_700_000_000], pa.timestamp("s"))),
+        (pa.bool_(), pa.array([7])),
+        (pa.int64(), pa.array(["007"])),
+        (pa.int64(), pa.array([7.0])),
+        (pa.int64(), pa.array([True])),
+        (pa.string(), pa.array([7])),
+        (pa.timestamp("s"), pa.array([1], _ZONED)),
+        (_ZONED, pa.array([1], pa.timestamp("s"))),
+        (pa.float64(), pa.array([2**53 + 1])),
+        (pa.float32(), pa.array([0.1])),
+        (pa.int8(), pa.array([300])),
+        (pa.timestamp("s"), pa.array([1], pa.timestamp("ms"))),
+        (pa.decimal128(5, 1), pa.array([decimal.Decimal("1.25")])),
+        (pa.list_(pa.bool_()), pa.array([[7]])),
+        (pa.list_(pa.struct({"a": pa.int64()})), pa.array([[{"b": 1}]])),
+        (pa.map_(pa.string(), pa.string()), pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))),
+    ],
+    ids=str,
+)
+def test_a_kept_value_does_not_change_its_meaning(tmp_path: Path, usual: pa.DataType, odd: pa.Array) -> None:
+    """A file that was not looked at before work may have another type."""
+    table = pa.table({"text": ["a", "b"], "k": pa.concat_arrays([odd, pa.nulls(1, odd.type)])})
+    kept = pa.schema([("k", usual)])
+    outcomes = read_unchecked(tmp_path / "a.parquet", parquet_bytes(table), kept=kept)
+    assert reasons(outcomes) == ["column_type", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("usual", "odd", "value"),
+    [
+        (pa.int64(), pa.array([7], pa.uint8()), 7),
+        (pa.float64(), pa.array([2**53]), 2.0**53),
+        (pa.float64(), pa.array([0.5], pa.float32()), 0.5),
+        (pa.string(), pa.array(["x"]).cast(pa.dictionary(pa.int8(), pa.large_string())), "x"),
+        (pa.binary(), pa.array([b"ab"], pa.binary(2)), b"ab"),
+        (pa.timestamp("ms"), pa.array([1], pa.timestamp("s")), 1000),
+        (pa.timestamp("us", "UTC"), pa.array([1], _ZONED), 1_000_000),
+        (pa.list_(pa.int64()), pa.array([[1]], pa.list_(pa.int8(), 1)), [1]),
+        (pa.struct({"a": pa.int64(), "z": pa.int64()}), pa.array([{"z": 5}]), {"a": None, "z": 5}),
+        (pa.decimal128(9, 3), pa.array([decimal.Decimal("1.25")]), decimal.Decimal("1.250")),
+        (
+            pa.map_(pa.string(), pa.int64()),
+            pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int8())),
+            [("a", 1)],
+        ),
+    ],
+    ids=str,
+)
+def test_a_kept_value_of_a_narrower_type_is_cast(
+    tmp_path: Path, usual: pa.DataType, odd: pa.Array, value: Any
+) -> None:
+    content = parquet_bytes(pa.table({"text": ["a"], "k": odd}))
+    (document,) = read_unchecked(tmp_path / "a.parquet", content, kept=pa.schema([("k", usual)]))
+    assert isinstance(document, Document)
+    assert document.columns == (value,)
+    assert pa.array(document.columns, usual).type == usual
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.timestamp("ns"), 1), pa.map_(pa.int64(), pa.timestamp("ns"))])
+def test_nanoseconds_inside_other_types_are_kept(tmp_path: Path, kind: pa.DataType) -> None:
+    array = pa.array([[1]] if pa.types.is_fixed_size_list(kind) else [[(1, 1)]], kind)
+    content = parquet_bytes(pa.table({"text": ["a"], "k": array}))
+    (document,) = read_unchecked(tmp_path / "a.parquet", content, kept=pa.schema([("k", kind)]))
+    assert isinstance(document, Document)
+    assert pa.array(document.columns, kind) == array

@@ -125,6 +125,20 @@ def test_every_kind_of_file_is_found_and_read(storage: Storage) -> None:
     assert {outcome.source for outcome in outcomes} == {file.path for file in summary.files}
 
 
+def test_patterns_mean_the_same_as_on_a_local_disk(storage: Storage) -> None:
+    names = ("a.txt", "b\\c.txt", ".h.txt", "x/a.txt", "x/y/a.txt")
+    storage.objects |= {f"d/{name}": b"x\n" for name in names}
+    for pattern, matches in {
+        "*.txt": ["a.txt", "b\\c.txt"],
+        "**/a.txt": ["a.txt", "x/a.txt", "x/y/a.txt"],
+    }.items():
+        assert [
+            file.relative for file in inspect_input(ReadOptions((f"gs://b/d/{pattern}",))).files
+        ] == matches
+    with pytest.raises(UsageError, match="No file matches"):
+        inspect_input(ReadOptions(("gs://b/d/x?a.txt",)))
+
+
 def test_spans_of_remote_files_give_the_documents_of_the_whole(storage: Storage) -> None:
     rows = fill(storage)
     options = ReadOptions(("gs://b/d/x/a.txt", "gs://b/d/a.parquet"))

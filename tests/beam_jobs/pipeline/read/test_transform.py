@@ -199,7 +199,9 @@ def test_without_text_nothing_of_the_input_is_in_what_is_dead(tmp_path: Path, no
     shown = ""
     for name in (*BAD_LINES, "e.parquet"):
         kept = {"keep_columns": ("n",)} if name != "c.csv" else {}
-        outcomes = read_checked(tmp_path / name, no_text=no_text, max_document_bytes=300, **kept)
+        outcomes = read_checked(
+            tmp_path / name, no_text=no_text, max_document_bytes=300, on_missing_text="dead_letter", **kept
+        )
         dead = [outcome for outcome in outcomes if not isinstance(outcome, Document)]
         assert len(dead) >= {"a.jsonl": 9, "b.csv": 5}.get(name, 1)
         shown += repr(dead)
