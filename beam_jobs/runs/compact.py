@@ -28,7 +28,7 @@ from beam_jobs.store.finished_run import FinishedRun, find_whole_run
 from beam_jobs.store.latest import read_latest
 from beam_jobs.store.manifest import DEAD_LETTERS, RunFile, RunManifest
 from beam_jobs.store.run_folder import check_output, find_manifest
-from model_bundle.base.printable import show
+from model_bundle.base.untrusted.printable import show
 
 DEFAULT_SHARD_BYTES = 512_000_000
 # Files are split only by size, since no computed work could be lost in a crash.

@@ -16,7 +16,7 @@ from beam_jobs.errors import UsageError
 from beam_jobs.runs.listing import RunEntry, list_runs
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import FAILED_NAME, MANIFEST_NAME, RunManifest
-from model_bundle.base.printable import show
+from model_bundle.base.untrusted.printable import show
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from beam_jobs.store.manifest import (
     STAGING_DIR,
     RunManifest,
 )
-from model_bundle.base.printable import one_line, show
+from model_bundle.base.untrusted.printable import one_line, show
 
 _logger = logging.getLogger(__name__)
 State = Literal["finished", "failed", "unfinished", "unreadable"]

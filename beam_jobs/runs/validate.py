@@ -17,7 +17,7 @@ from beam_jobs.store import filesystem
 from beam_jobs.store.arrow_files import arrow_filesystem
 from beam_jobs.store.finished_run import FinishedRun, chain_of_runs, find_run
 from beam_jobs.store.manifest import DEAD_LETTERS, RunFile
-from model_bundle.base.printable import one_line, show
+from model_bundle.base.untrusted.printable import one_line, show
 from model_bundle.bundle.manifest import canonical_json
 
 _SHOWN_PROBLEMS = 20

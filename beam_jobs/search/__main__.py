@@ -14,7 +14,7 @@ from beam_jobs.base.command import Parser
 from beam_jobs.errors import UsageError
 from model_bundle.base.command import run_command
 from model_bundle.base.flags import add_flag
-from model_bundle.base.printable import show
+from model_bundle.base.untrusted.printable import show
 from model_bundle.cli.command import add_allow_ops
 
 if TYPE_CHECKING:

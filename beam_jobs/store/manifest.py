@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from beam_jobs.base.config import RUN_ID
 from beam_jobs.errors import JobError
-from model_bundle.base.untrusted_json import JsonError, parse_json
+from model_bundle.base.untrusted.json_text import JsonError, parse_json
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, NoReturn, TextIO
 
 from model_bundle import __version__
-from model_bundle.base.printable import show
 from model_bundle.base.system_errors import explain_system_error
+from model_bundle.base.untrusted.printable import show
 from model_bundle.errors import UsageError
 
 # Narrower than this, wrapping helps nobody.

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from model_bundle.base.untrusted_json import JsonError, parse_json
+from model_bundle.base.untrusted.json_text import JsonError, parse_json
 from model_bundle.bundle.digest import sha256_of
 from model_bundle.errors import SourceError
 

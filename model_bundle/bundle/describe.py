@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from model_bundle.base.printable import one_line
+from model_bundle.base.untrusted.printable import one_line
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import BundleManifest
 

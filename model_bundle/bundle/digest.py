@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from model_bundle.base.untrusted_json import parse_json
+from model_bundle.base.untrusted.json_text import parse_json
 from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest, FileSpec, canonical_json
 from model_bundle.errors import BundleIntegrityError
 

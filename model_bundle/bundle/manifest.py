@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from model_bundle.base.untrusted_json import JsonError, parse_json
+from model_bundle.base.untrusted.json_text import JsonError, parse_json
 from model_bundle.errors import BundleFormatError
 
 FORMAT_VERSION = 1

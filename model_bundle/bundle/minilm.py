@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from model_bundle.base.cache import cache_dir, clear_partial, locked, staging
-from model_bundle.base.zips import open_zip
+from model_bundle.base.untrusted.zips import open_zip
 from model_bundle.bundle.digest import sha256_of
 from model_bundle.bundle.manifest import MANIFEST_NAME
 from model_bundle.errors import BundleIntegrityError, SourceError

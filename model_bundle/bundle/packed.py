@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from model_bundle.base.zips import open_zip
+from model_bundle.base.untrusted.zips import open_zip
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import sha256_of
 from model_bundle.bundle.graph_scan.scan import scan_folder

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_bundle.base.flags import add_flag
-from model_bundle.base.printable import show
+from model_bundle.base.untrusted.printable import show
 from model_bundle.errors import GoldenMismatchError, SettingsError
 
 if TYPE_CHECKING:

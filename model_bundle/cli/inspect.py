@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from model_bundle.base.flags import add_flag
-from model_bundle.base.printable import show
+from model_bundle.base.untrusted.printable import show
 from model_bundle.cli.command import Command, add_bundle
 
 # A pipe has no width; this fits a digest and its name.

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from model_bundle.base.flags import add_flag
-from model_bundle.base.printable import show
+from model_bundle.base.untrusted.printable import show
 from model_bundle.cli.command import Command, add_bundle
 
 

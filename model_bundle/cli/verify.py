@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_bundle.base.printable import show
+from model_bundle.base.untrusted.printable import show
 from model_bundle.cli.command import Command, add_allow_ops, add_bundle
 
 if TYPE_CHECKING:

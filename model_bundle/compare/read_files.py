@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.base.hdf5 import open_hdf5
 from model_bundle.base.tables import read_rows, read_text
-from model_bundle.base.zips import read_npz
+from model_bundle.base.untrusted.hdf5 import open_hdf5
+from model_bundle.base.untrusted.zips import read_npz
 from model_bundle.errors import SettingsError
 
 _TABLES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")

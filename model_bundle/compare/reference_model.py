@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from model_bundle.base.untrusted_json import parse_json
+from model_bundle.base.untrusted.json_text import parse_json
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import BOUNDARY_SIGNATURES, TOKENIZER_FILE, Rows
 from model_bundle.compare.settings import Preparation, RawText

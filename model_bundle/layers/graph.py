@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from model_bundle.base.untrusted_json import parse_json
+from model_bundle.base.untrusted.json_text import parse_json
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import BundleManifest
 from model_bundle.bundle.packed import pack_bundle, unpack_bundle

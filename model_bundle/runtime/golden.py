@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 
 from model_bundle.base.similarity import Tolerance, distances, largest_element
-from model_bundle.base.untrusted_json import parse_json
-from model_bundle.base.zips import read_npz
+from model_bundle.base.untrusted.json_text import parse_json
+from model_bundle.base.untrusted.zips import read_npz
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import GOLDEN_NAME, Pooling, Precision
 from model_bundle.errors import BundleFormatError, GoldenMismatchError, SourceError

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Literal, Protocol, TextIO
 
-from model_bundle.base.printable import one_line, printable, show
+from model_bundle.base.untrusted.printable import one_line, printable, show
 
 Event = Literal[
     "plan",

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from model_bundle.base.hdf5 import open_hdf5
-from model_bundle.base.untrusted_json import JsonError, parse_json
+from model_bundle.base.untrusted.hdf5 import open_hdf5
+from model_bundle.base.untrusted.json_text import JsonError, parse_json
 from model_bundle.builders.graphs.elmo_options import BilmOptions
 from model_bundle.errors import SourceError
 

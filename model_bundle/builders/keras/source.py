@@ -8,7 +8,7 @@ from glob import escape
 from pathlib import Path
 from typing import Literal
 
-from model_bundle.base.untrusted_json import JsonError, parse_json
+from model_bundle.base.untrusted.json_text import JsonError, parse_json
 from model_bundle.builders.source_folder import check_inside
 from model_bundle.builders.tfhub.handle import SAVED_MODEL_FILES
 from model_bundle.builders.weights.h5 import open_attributes

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from model_bundle.base.zips import open_zip, unpacked_limit
+from model_bundle.base.untrusted.zips import open_zip, unpacked_limit
 from model_bundle.errors import SourceError
 
 _TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")

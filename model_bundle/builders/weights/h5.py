@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model_bundle.base.hdf5 import open_hdf5
+from model_bundle.base.untrusted.hdf5 import open_hdf5
 from model_bundle.builders.weights.stored import StoredWeights, as_float32
 from model_bundle.errors import SourceError
 

@@ -16,8 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from model_bundle.base.hdf5 import open_hdf5
-from model_bundle.base.zips import open_zip
+from model_bundle.base.untrusted.hdf5 import open_hdf5
+from model_bundle.base.untrusted.zips import open_zip
 from model_bundle.builders.keras.load.custom_objects import load_object, load_objects, redirect_handles
 from model_bundle.builders.keras.load.save import save_inference
 from model_bundle.builders.keras.load.stored_weights import read_values

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from model_bundle.base.untrusted_json import JsonError, parse_json
-from model_bundle.base.zips import open_zip
+from model_bundle.base.untrusted.json_text import JsonError, parse_json
+from model_bundle.base.untrusted.zips import open_zip
 from model_bundle.builders.keras.load.code_check import find_files, objects_in
 from model_bundle.builders.keras.source import KerasSource, read_architecture
 from model_bundle.builders.weights.h5 import open_attributes

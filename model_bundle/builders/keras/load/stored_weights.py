@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.base.hdf5 import open_hdf5
+from model_bundle.base.untrusted.hdf5 import open_hdf5
 from model_bundle.errors import SourceError
 
 # State of optimizers, counters and random generators; none of it is a weight.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.base.zips import open_zip
+from model_bundle.base.untrusted.zips import open_zip
 from model_bundle.builders.keras.load.match import check_values, pair_weights, relative_name
 from model_bundle.builders.keras.load.stored_weights import (
     TOP_LEVEL,

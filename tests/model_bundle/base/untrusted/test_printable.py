@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from beam_jobs.job.console.console import TextConsole
 from beam_jobs.runs.listing import print_list
 from model_bundle.base.command import print_error
-from model_bundle.base.printable import one_line, printable
+from model_bundle.base.untrusted.printable import one_line, printable
 from model_bundle.bundle.manifest import canonical_json
 from model_bundle.cli.main import main
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from model_bundle.base.hdf5 import open_hdf5
+from model_bundle.base.untrusted.hdf5 import open_hdf5
 from model_bundle.builders.elmo.bilm_files import read_weights
 from model_bundle.builders.keras.load.stored_weights import read_layers, read_values
 from model_bundle.builders.keras.source import kind_of

@@ -14,8 +14,8 @@ import pytest
 
 from beam_jobs.errors import JobError
 from beam_jobs.store.manifest import RunManifest
-from model_bundle.base.untrusted_json import JsonError, parse_json
-from model_bundle.base.zips import open_zip, read_npz
+from model_bundle.base.untrusted.json_text import JsonError, parse_json
+from model_bundle.base.untrusted.zips import open_zip, read_npz
 from model_bundle.builders.elmo.bilm_files import read_options
 from model_bundle.builders.keras.load.parent import plan
 from model_bundle.builders.keras.load.weights import unzip_weights
