@@ -152,6 +152,7 @@ def test_half_of_a_surrogate_pair_is_a_dead_letter(tmp_path: Path, tiny_bundle: 
     assert run.rows.num_rows == 1
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_halves_the_batches_and_every_text_gets_its_vector(
     tmp_path: Path, tiny_bundle: Path
 ) -> None:

@@ -15,6 +15,7 @@ from tests.support.runs.jobs import run_job, write_texts
 TEXTS = ["The cat sat on the mat .", "a  b", " один 🙂 ", "x" * 600, "word " * 200, "tab\tstays in a word"]
 
 
+@pytest.mark.slow
 def test_every_word_has_a_row_with_its_place(long_words_elmo: Path, tmp_path: Path) -> None:
     run = run_job(
         tmp_path,

@@ -43,6 +43,7 @@ def names(google: FakeGoogle, run_id: str) -> list[str]:
     return sorted(key for key in google.storage.objects if key.startswith(f"data/out/{run_id}/"))
 
 
+@pytest.mark.slow
 def test_runs_are_listed_validated_and_opened(google: FakeGoogle) -> None:
     code, stdout, stderr = runs(ROOT, "list")
     assert code == 0, stderr

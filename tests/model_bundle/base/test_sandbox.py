@@ -176,6 +176,7 @@ def fail(kind: str) -> Any:
     return object()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [

@@ -97,6 +97,7 @@ def rewrite_manifest(bundle: Path) -> None:
     (bundle / MANIFEST_NAME).write_bytes(manifest.to_bytes())
 
 
+@pytest.mark.slow
 def test_an_operation_allowed_by_name_is_recorded_and_opens(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

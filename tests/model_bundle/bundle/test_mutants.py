@@ -120,6 +120,7 @@ def test_a_changed_model_is_refused_or_does_nothing_outside(models: list[Path], 
     assert FAST // 20 < passed < FAST * 9 // 10
 
 
+@pytest.mark.slow
 def test_the_sandbox_alone_stops_them_all(models: list[Path], tmp_path: Path) -> None:
     happened, passed = effects(models, range(60), tmp_path, use_scan=False)
     assert (happened, passed > 30) == ([], True)

@@ -129,6 +129,7 @@ def test_verify_says_what_it_checked(
     assert "bfloat16:" in lines[-1]
 
 
+@pytest.mark.slow
 def test_verify_notices_vectors_that_are_not_the_recorded_ones(
     spoiled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +142,7 @@ def test_verify_notices_vectors_that_are_not_the_recorded_ones(
     assert "Output states_1 of the golden text 'embedding'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_verify_notices_another_tokenizer(spoiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads((spoiled / TOKENIZER_FILE).read_text())
     content["normalizer"]["lowercase"] = False
@@ -150,6 +152,7 @@ def test_verify_notices_another_tokenizer(spoiled: Path, capsys: pytest.CaptureF
     assert "golden texts give different ids" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_verify_notices_a_manifest_that_describes_another_signature(
     spoiled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,6 +77,7 @@ def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(norms(found), norms(expected), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_bundle_says_what_sentence_transformers_does(bundle: ModelBundle, texts: dict[str, Any]) -> None:
     manifest = bundle.manifest
     assert (manifest.name, manifest.task, manifest.licence) == ("minilm", "embed", "Apache-2.0")
@@ -98,6 +99,7 @@ def test_ids_and_lengths_of_every_text_are_those_of_the_reference_tokenizer(
         assert batch["mask"].all()
 
 
+@pytest.mark.slow
 def test_float32_vectors_of_every_text_equal_the_reference(
     encoder: Encoder, texts: dict[str, Any], reference: dict[str, np.ndarray]
 ) -> None:

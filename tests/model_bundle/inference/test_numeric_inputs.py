@@ -347,6 +347,7 @@ def test_a_cell_is_a_finite_number_or_has_a_reason(value: Any) -> None:
     assert is_number or outcome in ("missing_number", "not_a_number")
 
 
+@pytest.mark.slow
 def test_an_old_classifier_of_text_and_numbers_runs_from_a_table(tmp_path: Path) -> None:
     """Against what its own stack computed: TensorFlow 2.15, with its tokenizer."""
     folder = shared_path("fixtures/keras_legacy/dev/004/example2_numerical_features")

@@ -57,6 +57,7 @@ def assert_equals(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_all_batches_of_allennlp(allennlp_elmo: Path, texts: list[str]) -> None:
     """Buffers do not cut batches: 7 texts are not a multiple of 3."""
     options = {"stateful": True, "batch_texts": NUM_ROWS, "buffer_texts": 7}

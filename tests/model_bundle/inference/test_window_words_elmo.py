@@ -17,6 +17,7 @@ WORDS = TEXT.split()
 WINDOWS = LongTexts(OnLong.WINDOWS, 2)
 
 
+@pytest.mark.slow
 def test_windows_are_counted_in_words(tiny_elmo: Path, open_encoder: Open) -> None:
     """Fourteen words, six at once, two of them again: 0-6, 4-10, 8-14."""
     plain = open_encoder(tiny_elmo)

@@ -59,12 +59,14 @@ def test_texts_and_words_are_one_thing(bundle: ModelBundle, trainable: BundleEmb
     np.testing.assert_allclose(keras.layers.GlobalAveragePooling1D()(cut), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_layer_of_its_own_name(bundle: ModelBundle) -> None:
     found = BundleEmbedding(bundle, layer="lstm_outputs1", pooling="mean")(tf.constant(TEXTS))
     expected = Encoder(bundle, layers=("lstm_outputs1",), pooling="mean").encode(TEXTS)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalize", [True, False])
 def test_the_mix_trains(every_layer: BundleEmbedding, trainable: BundleEmbedding, normalize: bool) -> None:
     embedding = every_layer

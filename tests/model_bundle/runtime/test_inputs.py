@@ -44,7 +44,7 @@ def test_numbers_go_by_name_where_there_are_several() -> None:
 def test_too_many_tokens_and_missing_arrays_are_errors() -> None:
     with pytest.raises(ModelRunError, match="takes 4 tokens, not 5"):
         signature_inputs({"ids": np.zeros((1, 5))}, {"a": IDS}, 0)
-    with pytest.raises(ModelRunError, match="needs mask; the batch has ids"):
+    with pytest.raises(ModelRunError, match="needs mask; the batch only has ids"):
         signature_inputs({"ids": np.zeros((1, 4))}, {"a": IDS, "b": MASK}, 0)
 
 

@@ -78,6 +78,7 @@ def test_words_arrive_too() -> None:
     os.close(descriptor)
 
 
+@pytest.mark.slow
 def test_the_vectors_are_those_of_a_model_in_the_process(bundle: ModelBundle, tiny_bundle: Path) -> None:
     texts = [*_texts(300), FAILING_WORD]
     runtime = IsolatedRuntime(bundle, EncodeRequest.resolve(bundle), 2, measure_batches=True)
@@ -154,8 +155,9 @@ def test_a_process_that_ends_while_loading_is_an_error_that_says_so(bundle: Mode
 def test_a_damaged_bundle_is_told_as_it_is(bundle: ModelBundle) -> None:
     child = ChildProcess(1)
     try:
+        pinned = (f"{bundle.path}@sha256:{'0' * 64}", ())
         with pytest.raises(ModelBundleError, match="0000"):
-            child.load(crashing.load_crashing, f"{bundle.path}@sha256:{'0' * 64}", None, 1, False)
+            child.load(crashing.load_crashing, pinned, None, 1, False)
     finally:
         child.end()
 

@@ -92,6 +92,7 @@ def test_added_changed_moved_and_removed_documents(emit: str, tmp_path: Path, ti
     np.testing.assert_array_equal(second.vectors["moved"], first.vectors["5"])
 
 
+@pytest.mark.slow
 def test_a_chain_of_changes_is_as_good_as_a_run(tmp_path: Path, tiny_bundle: Path) -> None:
     nightly = ["--previous", "latest", "--emit", "changes"]
     first = run(tmp_path, tiny_bundle, LAST, "1", *nightly)

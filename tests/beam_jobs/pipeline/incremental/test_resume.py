@@ -77,6 +77,7 @@ def test_a_killed_run_goes_on(source: Path, undisturbed: Run, tmp_path: Path, ti
     assert {path.name for path in run.root.iterdir()} == {"manifest.json", "report.html", "embeddings"}
 
 
+@pytest.mark.slow
 def test_files_of_other_settings_or_cut_off_are_left_alone(
     source: Path, undisturbed: Run, tmp_path: Path, tiny_bundle: Path
 ) -> None:

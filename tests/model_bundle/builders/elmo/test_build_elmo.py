@@ -75,6 +75,7 @@ def test_bfloat16(bundle: ModelBundle, tiny_elmo: Path, open_encoder: Open) -> N
     assert np.abs(exact - fast).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_a_second_build_has_the_same_digest(
     files: tuple[Path, Path], bundle: ModelBundle, tmp_path: Path
 ) -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from model_bundle.builders.keras.load.code_check import find_code, name_own, without_training
 from model_bundle.builders.keras.load.keras_objects import listed_names
-from model_bundle.builders.keras.load.parent import keras_process, plan
+from model_bundle.builders.keras.load.parent import plan
 from model_bundle.builders.keras.options import LoadChoices
 from model_bundle.builders.keras.source import find_source
 from model_bundle.errors import SourceError
+from tests.support.models.keras_processes import keras_process
 from tests.support.models.tensorflow_calls import public_names, stored_functions
 
 

@@ -87,6 +87,7 @@ def test_signatures_survive_and_give_the_same(toy_elmo: ModelBundle) -> None:
             np.testing.assert_array_equal(found[key], value)
 
 
+@pytest.mark.slow
 def test_the_older_toy_through_the_command_and_a_job(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
