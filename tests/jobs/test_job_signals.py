@@ -113,7 +113,7 @@ def test_a_disk_that_is_full_is_said_and_leaves_no_run(tmp_path: Path, tiny_bund
     stdout, stderr = job.communicate(timeout=150)
     assert job.returncode == 1
     assert "error: The job failed and wrote no run: OSError: [Errno 27] File too large" in stderr
-    assert "To try again and go on with what was done: --run_id run" in stderr
+    assert "To retry and reuse what was completed: --run_id run" in stderr
     assert stdout == ""
     _is_no_run(tmp_path / "out")
 
