@@ -76,6 +76,7 @@ def test_building_again_gives_the_same_vectors(tmp_path: Path) -> None:
     np.testing.assert_allclose(again.encode(TEXTS), Encoder(NAME).encode(TEXTS), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_its_vectors_know_what_texts_are_about() -> None:
     first, second, scores = read_sts(shared_path("data/stsb_en_dev.csv.gz").parent)
     vectors = unit(Encoder(NAME).encode(first + second))

@@ -139,14 +139,15 @@ def test_what_was_asked_is_not_named_again(build_tiny: Build) -> None:
     assert explanations(bundle, old, layer="1") == ["--pooling first"]
 
 
-# One pair of the four each time; the others are slow.
+# A BERT is compared each time; an ELMo takes long to build.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("built", "rows"),
     [
         (False, "word"),
-        pytest.param(True, "document", marks=pytest.mark.slow),
-        pytest.param(True, "word", marks=pytest.mark.slow),
-        pytest.param(False, "document", marks=pytest.mark.slow),
+        (True, "document"),
+        (True, "word"),
+        (False, "document"),
     ],
 )
 def test_boundaries_of_elmo_are_named(

@@ -65,6 +65,7 @@ def test_all_batches_of_allennlp(allennlp_elmo: Path, texts: list[str]) -> None:
     assert_equals(encoder.encode(texts), allennlp(0, 30))
 
 
+@pytest.mark.slow
 def test_a_second_call_goes_on(loaded: Encoder, texts: list[str]) -> None:
     encode = replay(loaded)
     assert_equals(encode(texts[:12]), allennlp(0, 12))

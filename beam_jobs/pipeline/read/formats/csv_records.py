@@ -170,7 +170,9 @@ def iter_records(
         try:
             fields = _next_record(reader, lines, new_scanner)
         except _TooLargeError:
-            yield _skip_record(stream, lines.lines, encoding, new_scanner(), begun)
+            skipped = _skip_record(stream, lines.lines, encoding, new_scanner(), begun)
+            if skipped is not None:
+                yield skipped
             continue
         except _UnclosedError as error:
             raise _unclosed_quote(begun) from error
@@ -241,17 +243,18 @@ def _content(lines: list[bytes]) -> bytes:
 
 def _skip_record(
     stream: io.BufferedReader, lines: list[bytes], encoding: str, scanner: _QuoteScanner, begun: int
-) -> Oversized:
-    """Reads to the end of the record that begins with these lines."""
+) -> Oversized | None:
+    """Reads to the end of the record that begins with these lines; None if it is nothing but line ends."""
     decode = codecs.getincrementaldecoder(encoding)("replace").decode
-    measure, pieces = Measure(), iter(lines)
+    measure, pieces, is_blank = Measure(), iter(lines), True
     while piece := next(pieces, b"") or stream.readline(PIECE_BYTES):
         measure.add(piece)
+        is_blank = is_blank and not piece.strip(b"\r\n")
         if scanner.feed(decode(piece)):
             break
     if scanner.is_in_quotes:
         raise _unclosed_quote(begun)
-    return measure.result()
+    return None if is_blank else measure.result()
 
 
 def _unclosed_quote(line_number: int) -> DamagedFileError:

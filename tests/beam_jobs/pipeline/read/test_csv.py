@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
@@ -51,6 +51,7 @@ def test_what_a_csv_writer_writes_comes_back(
 
 
 @settings(max_examples=examples(300), deadline=None)
+@example(body="\r\r\r\r", limit=1)
 @given(body=st.text(alphabet='a,"\n\r;é', max_size=40), limit=st.integers(1, 12))
 def test_skipping_a_large_record_ends_where_the_csv_module_ends_it(body: str, limit: int) -> None:
     """Records above a limit are measured by a scanner of our own: it must see the records that csv sees."""

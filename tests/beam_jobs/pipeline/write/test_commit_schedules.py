@@ -106,6 +106,7 @@ def test_after_any_schedule_the_run_is_absent_or_exact(order: list[tuple[int, in
             world.check_end(started)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", [1, 2], ids=["another attempt", "the same one again"])
 def test_an_attempt_stands_still_anywhere_while_another_goes_on(second: int, tmp_path: Path) -> None:
     """Every place where the first stands, with the second done or itself standing still in its moves."""

@@ -270,6 +270,7 @@ def test_scores_are_held_to_the_recorded_ones(build_head: Callable[[str], ModelB
         golden.check(lambda _: {"logits": golden.outputs["logits"][:, :0]}, request)
 
 
+@pytest.mark.slow
 def test_the_command_builds_verifies_and_describes_a_classifier(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -159,6 +159,7 @@ def test_files_in_place_of_words_are_refused(kind: str, key: str, allow_code: bo
             plan(find_source(tmp_path / "model.json"), choices, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_every_function_is_listed_because_keras_2_stores_it() -> None:
     with keras_process(2) as process:
         stored = process.submit(stored_functions).result()
@@ -166,6 +167,7 @@ def test_every_function_is_listed_because_keras_2_stores_it() -> None:
     assert set(listed_names("functions")) == set(stored) == set().union(*stored.values())
 
 
+@pytest.mark.slow
 def test_the_list_has_what_keras_has() -> None:
     has: dict[str, set[str]] = {}
     for generation in (2, 3):
