@@ -1,4 +1,4 @@
-"""Makes text of others fit to be shown: the one way of names, licences and errors to a screen.
+"""Escapes text of others before it is shown: names, licences and errors on a screen.
 
 A terminal obeys control characters in what it shows: it clears the screen, hides text, or shows it backwards.
 """
