@@ -85,13 +85,15 @@ class RunCounts(_Part):
 
 
 class PreviousEntry(_Part):
-    """The previous run, from which rows were copied: its id and folder.
+    """The previous run, from which rows were copied: its id, its folder and the sha256 of its manifest.
 
     With ``emit: changes`` a run holds only what is new since then, and is complete only together with it.
+    Older releases recorded no ``sha256``; then it is empty.
     """
 
     run_id: str
     root: str
+    sha256: str = ""
 
     @field_validator("run_id")
     @classmethod

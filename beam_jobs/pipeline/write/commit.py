@@ -199,10 +199,11 @@ def _check_sizes(root: str, wanted: Mapping[str, int]) -> None:
 def build_manifest(plan: CommitPlan, options: WriteOptions, description: RunDescription) -> RunManifest:
     """Returns the manifest of a run whose files are in place; ``failure`` is set if it failed."""
     files = tuple(_run_file(receipt, name) for receipt, name in plan.moves)
+    receipts = [receipt for receipt, _ in plan.moves]
     if description.copied_from is not None:
         started_at, first = description.started_at, description.copied_from
-        return copied_manifest(first, options.run_id, options.attempt_id, started_at, files)
-    receipts = [receipt for receipt, _ in plan.moves]
+        num_documents = sum(receipt.counts.get("num_documents", 0) for receipt in receipts)
+        return copied_manifest(first, options.run_id, options.attempt_id, started_at, files, num_documents)
     num_dead_files = len({file.source for file in plan.dead_files})
     counts = sum_receipts(receipts, plan.num_read, num_dead_files, plan.num_unchanged)
     kind, failure = check_counts(counts, receipts, description.limits, description.precision)
