@@ -135,7 +135,10 @@ class Timeline(_Part):
 
 
 class RunManifest(_Part):
-    """The content of ``manifest.json``, or of ``manifest.failed.json`` with ``failure`` set."""
+    """The content of ``manifest.json``, or of ``manifest.failed.json`` with ``failure`` set.
+
+    ``sequence`` is one more than that of the latest run of the root when this one was committed.
+    """
 
     format_version: Literal[1] = 1
     run_id: str
@@ -144,6 +147,7 @@ class RunManifest(_Part):
     failure_kind: Literal["too_many_dead", "counts", "precision", "no_documents"] | None = None
     started_at: str
     finished_at: str
+    sequence: int = 0
     bundle: dict[str, Any]
     settings_digest: str
     settings: dict[str, Any] = Field(default_factory=dict)
