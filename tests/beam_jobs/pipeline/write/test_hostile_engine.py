@@ -1,0 +1,157 @@
+"""Whatever an engine and a storage do to a job, its run is absent or exact, and can be finished."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import itertools
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from beam_jobs.base.config import FailureLimits, WriteOptions
+from beam_jobs.base.records import DeadLetter
+from beam_jobs.pipeline.rows.cost import COST_KEYS
+from beam_jobs.pipeline.write import shard
+from beam_jobs.pipeline.write.description import RunDescription
+from beam_jobs.pipeline.write.stop import StopWhenEnded
+from beam_jobs.pipeline.write.transform import RunInputs, WriteRun
+from beam_jobs.store.latest import read_latest
+from beam_jobs.store.manifest import RunManifest
+from tests.support.examples import examples
+from tests.support.faults.hostile_engine import HostileEngine, Node, Tape, graph_of
+from tests.support.faults.memory_store import MemoryStore
+
+SCHEMA = pa.schema([pa.field("doc_id", pa.string())])
+DESCRIPTION = RunDescription(
+    started_at="2026-01-01T00:00:00+00:00",
+    bundle={"name": "tiny", "digest": "0" * 64},
+    settings_digest="1" * 64,
+    precision="float32",
+    config={},
+    limits=FailureLimits(max_dead_fraction=1.0),
+    versions={},
+)
+IDS = ["a", "b", "c", "d", "bad"]
+ROOT = "/out"
+RUN = f"{ROOT}/run"
+TAPE_BYTES = 240
+ZEROS = {key.encode(): b"0" for key in COST_KEYS}
+# Steps without calls to the storage run at once, which saves time.
+PURE = ("Encode", "NumRead", "BatchDeadLetters", "ToOne", "/Plan", "/List")
+
+
+class _EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
+    """Stands for the model: rows of a bundle's documents together, and a dead letter."""
+
+    def start_bundle(self) -> None:
+        self._ids: list[str] = []
+
+    def process(self, name: str) -> Iterator[Any]:
+        if name == "bad":
+            yield beam.pvalue.TaggedOutput("dead", DeadLetter(name, "in", "encode", "failed", "no", None))
+        else:
+            self._ids.append(name)
+
+    def finish_bundle(self) -> Iterator[pa.RecordBatch]:
+        if self._ids:
+            metadata = ZEROS | {b"num_documents": str(len(self._ids)).encode()}
+            yield pa.RecordBatch.from_pydict({"doc_id": self._ids}, schema=SCHEMA.with_metadata(metadata))
+
+
+@functools.cache
+def job(attempt: str) -> list[Node]:
+    """Returns the graph of a job: documents, a stand-in for the model, and all that the product does then."""
+    options = WriteOptions(ROOT, "run", attempt_id=attempt * 32, report=False, claim_in_job=True)
+
+    def build(pipeline: Any) -> None:
+        documents = pipeline | "Documents" >> beam.Create(IDS)
+        read = pipeline | "NumRead" >> beam.Create([len(IDS)])
+        left = documents | "Stop" >> StopWhenEnded(options)
+        encoded = left | "Encode" >> beam.ParDo(_EncodeDoFn()).with_outputs("dead", main="rows")
+        _ = RunInputs(encoded.rows, encoded.dead, read) | "Write" >> WriteRun(options, SCHEMA, DESCRIPTION)
+
+    return graph_of(build, PURE)
+
+
+@functools.lru_cache(maxsize=256)
+def ids_in(data: bytes) -> tuple[str, ...]:
+    return tuple(pq.read_table(io.BytesIO(data)).column("doc_id").to_pylist())
+
+
+@functools.lru_cache(maxsize=256)
+def parsed(data: bytes) -> RunManifest:
+    return RunManifest.from_bytes(data, "")
+
+
+def check(store: MemoryStore) -> RunManifest | None:
+    """A manifest lists files that are there, with the bytes that it says, and every document once."""
+    data = store.files.get(f"{RUN}/manifest.json")
+    if data is None:
+        return None
+    manifest = parsed(data)
+    ids: list[str] = []
+    for file in manifest.files:
+        content = store.files.get(f"{RUN}/{file.path}")
+        assert content is not None, f"{file.path} is missing"
+        assert hashlib.sha256(content).hexdigest() == file.sha256, f"{file.path} is another file"
+        ids += ids_in(content)
+    assert sorted(ids) == sorted(IDS)
+    return manifest
+
+
+class Checker:
+    """Checks after each step, and that a manifest is never replaced."""
+
+    def __init__(self) -> None:
+        self._first: RunManifest | None = None
+        self._seen: tuple[Any, ...] = ()
+
+    def __call__(self, store: MemoryStore) -> None:
+        kept = tuple(map(id, store.files.values()))
+        if kept == self._seen:  # nothing has changed
+            return
+        self._seen = kept
+        manifest = check(store)
+        self._first = self._first or manifest
+        assert manifest == self._first, "a manifest was replaced or removed"
+
+
+def play(tape: bytes) -> None:
+    """Plays a schedule, and then lets one attempt run on an engine that behaves."""
+    numbers = itertools.count(1)
+    counted = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"{next(numbers):032x}"))
+    ticking = SimpleNamespace(time_ns=lambda: next(numbers))
+    with mock.patch.multiple(shard, uuid=counted, time=ticking):
+        engine = HostileEngine({"a": job("a"), "b": job("b")}, Tape(tape), Checker())
+        engine.run()
+        manifest = check(engine.store)
+        who = "c" if manifest is None else manifest.attempt_id[0]
+        last = engine.run_quietly(who, job(who))
+        assert not last.has_failed
+        manifest = check(engine.store)
+        assert manifest is not None
+        expected = {f"{RUN}/{file.path}" for file in manifest.files}
+        assert engine.store.files.keys() == expected | {f"{RUN}/manifest.json", f"{ROOT}/latest.json"}
+        with engine.store.installed():
+            latest = read_latest(ROOT)
+        assert latest is not None
+        assert latest.run_id == "run"
+
+
+def test_a_well_behaved_engine_writes_the_run() -> None:
+    play(b"")
+
+
+@settings(max_examples=examples(1500), deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.binary(min_size=TAPE_BYTES, max_size=TAPE_BYTES))
+def test_after_any_schedule_the_run_is_absent_or_exact(tape: bytes) -> None:
+    play(tape)
