@@ -10,13 +10,16 @@ import logging
 import os
 import sys
 import tempfile
-import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from beam_jobs.base.command import Parser
 from model_bundle.base.command import run_command
 from model_bundle.base.flags import add_flag
+
+if TYPE_CHECKING:
+    import grpc
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,20 +41,22 @@ def worker_pool_parser() -> Parser:
 
 
 def _serve_forever(port: int) -> None:
-    serve(port)
-    threading.Event().wait()
+    serve(port).wait_for_termination()
 
 
-def serve(port: int) -> str:
-    """Starts a pool in this process, prints its address to standard output, and returns it."""
+def serve(port: int) -> grpc.Server:
+    """Starts a pool in this process, prints its address to standard output, and returns its server.
+
+    The server lives as long as somebody holds it: gRPC closes the port of one that is collected.
+    """
     from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
 
     logging.basicConfig(level=logging.INFO)
     python_first()
-    address, _ = BeamFnExternalWorkerPoolServicer.start(use_process=True, port=port)
+    address, server = BeamFnExternalWorkerPoolServicer.start(use_process=True, port=port)
     sys.stdout.write(f"worker pool at {address}\n")
     sys.stdout.flush()
-    return str(address)
+    return server
 
 
 def python_first() -> None:
