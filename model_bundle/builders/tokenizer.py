@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from model_bundle.builders.known_settings import SPECIAL_TOKENS_MAP, TOKENIZER
 from model_bundle.builders.source_folder import SourceFolder, check_inside
 from model_bundle.errors import SourceError
 
@@ -44,6 +45,9 @@ def read_tokenizer(folder: SourceFolder, lowercase: bool | None) -> SubwordToken
         SourceError: there is no tokenizer, it cannot be read, or ``lowercase`` contradicts it.
     """
     settings = folder.json_object("tokenizer_config.json") or {}
+    TOKENIZER.check(settings, str(folder.root / "tokenizer_config.json"))
+    named = folder.json_object("special_tokens_map.json") or {}
+    SPECIAL_TOKENS_MAP.check(named, str(folder.root / "special_tokens_map.json"))
     if not folder.has(*_TOKENIZERS):
         raise SourceError(
             f"{folder.root} has no tokenizer. Looked for {', '.join(_TOKENIZERS)}. "
@@ -53,6 +57,8 @@ def read_tokenizer(folder: SourceFolder, lowercase: bool | None) -> SubwordToken
         raise SourceError(
             f"{folder.root}: the tokenizer truncates texts at the start; only the end is supported."
         )
+    # Otherwise importing transformers advises to install PyTorch, which is not used here.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if folder.has("vocab.txt") and not folder.has("tokenizer.json") and "tokenizer_class" not in settings:
         return _from_vocab(folder, settings, lowercase)
     read = _from_transformers(folder)
@@ -78,10 +84,38 @@ def with_lowercase(tokenizer: SubwordTokenizer) -> SubwordTokenizer:
 
 
 def _from_transformers(folder: SourceFolder) -> SubwordTokenizer:
-    # Otherwise importing transformers advises to install PyTorch, which is not used here.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer
 
+    return _loaded(folder, AutoTokenizer, None)
+
+
+def _from_vocab(folder: SourceFolder, settings: dict[str, Any], lowercase: bool | None) -> SubwordTokenizer:
+    """Reads BERT's WordPiece tokenizer, as Google and transformers 4.5 and older left it.
+
+    Nothing in the folder states its class, and Google's states no casing either.
+    """
+    from transformers import BertTokenizer
+
+    path = folder.find("vocab.txt")
+    assert path is not None
+    vocab = _read_vocab(path)
+    chosen, note = _casing(path, vocab, settings.get("do_lower_case"), lowercase)
+    names = {**settings, **(folder.json_object("special_tokens_map.json") or {})}
+    needed = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    tokens = [_content(names.get(name) or usual) for name, usual in needed.items()]
+    lacking = [token for token in tokens if token not in vocab]
+    if lacking:
+        raise SourceError(f"{path} lacks {', '.join(lacking)}: it is not a BERT vocabulary.")
+    return _loaded(folder, BertTokenizer, note, vocab=vocab, do_lower_case=chosen)
+
+
+def _content(token: Any) -> str:
+    """Returns a special token, which may be stored with its flags."""
+    return str(token["content"] if isinstance(token, dict) else token)
+
+
+def _loaded(folder: SourceFolder, kind: Any, note: str | None, **options: Any) -> SubwordTokenizer:
+    """Loads the folder with a class of transformers."""
     for name in (*_TOKENIZERS, *_SETTINGS):
         folder.find(name)
     # It may read more of the folder than these.
@@ -89,7 +123,9 @@ def _from_transformers(folder: SourceFolder) -> SubwordTokenizer:
         if path.is_file():
             check_inside(folder.root, path)
     try:
-        read = AutoTokenizer.from_pretrained(str(folder.root), local_files_only=True, trust_remote_code=False)
+        read = kind.from_pretrained(
+            str(folder.root), local_files_only=True, trust_remote_code=False, **options
+        )
         backend = read.backend_tokenizer
     # The error depends on the kind of file, and the tokenizers library raises plain Exception.
     except Exception as error:
@@ -97,22 +133,7 @@ def _from_transformers(folder: SourceFolder) -> SubwordTokenizer:
             f"The tokenizer in {folder.root} cannot be read: {error}\n"
             "Save it again with transformers: AutoTokenizer.from_pretrained('OLD').save_pretrained('NEW')."
         ) from error
-    return _finish(backend, read.model_max_length, folder.root, None)
-
-
-def _from_vocab(folder: SourceFolder, settings: dict[str, Any], lowercase: bool | None) -> SubwordTokenizer:
-    """Builds BERT's WordPiece tokenizer from its vocabulary alone."""
-    from tokenizers import BertWordPieceTokenizer
-
-    path = folder.find("vocab.txt")
-    assert path is not None
-    vocab = _read_vocab(path)
-    chosen, note = _casing(path, vocab, settings.get("do_lower_case"), lowercase)
-    lacking = [token for token in ("[UNK]", "[CLS]", "[SEP]", "[PAD]") if token not in vocab]
-    if lacking:
-        raise SourceError(f"{path} lacks {', '.join(lacking)}: it is not a BERT vocabulary.")
-    backend = BertWordPieceTokenizer(vocab=vocab, lowercase=chosen)
-    return _finish(backend, settings.get("model_max_length"), folder.root, note)
+    return _finish(backend, read.model_max_length, folder.root, note)
 
 
 def _read_vocab(path: Path) -> dict[str, int]:

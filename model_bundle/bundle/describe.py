@@ -82,6 +82,8 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
         yield "weights", f"stay variables: {manifest.freeze_reason or 'as built'}"
     yield "licence", manifest.licence
     yield "source", _source(manifest)
+    if manifest.source.compared_with is not None:
+        yield "compared with", manifest.source.compared_with
     yield "built with", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
 
 
