@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def compare_with_keras(
     if replaced:
         return (
             f"nothing: {', '.join(dict.fromkeys(replaced))} of transformers cannot run here. Hold the bundle "
-            "to results of the stack that made the file: --texts F --expected OLD"
+            "to results of the stack that made the file: --texts, --expected"
         )
     inputs = {name: tf.constant(generated(spec), dtype=spec.dtype) for name, spec in specs.items()}
     try:
@@ -49,7 +50,8 @@ def compare_with_keras(
     # The model's own code may raise anything on inputs that it was not made for.
     except Exception as error:
         return f"nothing: the model fails on generated inputs ({type(error).__name__})"
-    stack = f"Keras {tf.keras.__version__} on generated inputs"
+    # In the loading process, this name is the Keras that ``tf.keras`` is.
+    stack = f"Keras {import_module('keras').__version__} on generated inputs"
     if _difference(first, second) > _DIFFERENT:
         return f"nothing: under {stack}, results differ from call to call"
     found = _flat(exported(**inputs))
