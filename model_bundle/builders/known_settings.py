@@ -68,7 +68,7 @@ _GENERATION = """
     output_scores
 """
 # Read for a model with a head; see heads.py and text_pairs.py.
-_HEAD = """
+HEAD = """
     problem_type id2label num_labels finetuning_task sbert_ce_default_activation_function
     sentence_transformers
 """
@@ -87,7 +87,7 @@ BERT = KnownSettings(
     used=f"""
         model_type architectures tokenizer_class vocab_size pad_token_id max_position_embeddings
         num_hidden_layers num_attention_heads hidden_size intermediate_size type_vocab_size layer_norm_eps
-        hidden_act {_HEAD}
+        hidden_act {HEAD}
     """,
     # The sizes of a pooler are those that the multilingual models of Google carry; nothing ever read them.
     without_effect=f"""
@@ -99,7 +99,7 @@ BERT = KnownSettings(
 DISTILBERT = KnownSettings(
     used=f"""
         model_type architectures tokenizer_class vocab_size pad_token_id max_position_embeddings n_layers
-        n_heads dim hidden_dim activation {_HEAD}
+        n_heads dim hidden_dim activation {HEAD}
     """,
     # The table of sinusoids is stored among the weights.
     without_effect=f"""

@@ -15,6 +15,12 @@ from model_bundle.errors import SourceError
 # Files that transformers reads a tokenizer from: one of the first group is required, the second is optional.
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
+# Settings of BERT's tokenizers, and what ``tokenizer.json`` calls them.
+_NORMALIZER = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
 # transformers writes 1e30 for a tokenizer without a limit.
 _NO_LIMIT = 10**6
 
@@ -133,7 +139,45 @@ def _loaded(folder: SourceFolder, kind: Any, note: str | None, **options: Any) -
             f"The tokenizer in {folder.root} cannot be read: {error}\n"
             "Save it again with transformers: AutoTokenizer.from_pretrained('OLD').save_pretrained('NEW')."
         ) from error
+    _check_applied(read, backend, folder)
     return _finish(backend, read.model_max_length, folder.root, note)
+
+
+def _check_applied(read: Any, backend: Any, folder: SourceFolder) -> None:
+    """Checks that what the folder's files state is what the loaded tokenizer does.
+
+    With a ``tokenizer.json``, some classes of transformers follow that file alone.
+
+    Raises:
+        SourceError: names a setting that would be ignored.
+    """
+    content = json.loads(backend.to_str())
+    stated = folder.json_object("tokenizer_config.json") or {}
+    stated |= folder.json_object("special_tokens_map.json") or {}
+    ids = dict(folder.json_object("added_tokens.json") or {})
+    ids |= {_content(token): int(key) for key, token in (stated.get("added_tokens_decoder") or {}).items()}
+    does: dict[str, tuple[Any, Any]] = {
+        f"the id of {token!r}": (number, backend.token_to_id(token)) for token, number in ids.items()
+    }
+    normalizer = content["normalizer"] or {}
+    if normalizer.get("type") == "BertNormalizer":
+        for key, part in _NORMALIZER.items():
+            if stated.get(key) is not None:
+                does[key] = stated[key], normalizer[part]
+    special = [token for token in backend.encode("a").tokens if token in map(str, read.all_special_tokens)]
+    for key, found in (
+        ("unk_token", content["model"].get("unk_token")),
+        ("cls_token", special[0] if special else None),
+        ("sep_token", special[-1] if special else None),
+    ):
+        if stated.get(key) is not None and found is not None:
+            does[key] = _content(stated[key]), found
+    for key, (wanted, found) in does.items():
+        if wanted != found:
+            raise SourceError(
+                f"{folder.root}: its settings state {wanted!r} for {key}, but transformers loads a tokenizer "
+                f"with {found!r}. Correct the file that is wrong; save the tokenizer again with transformers."
+            )
 
 
 def _read_vocab(path: Path) -> dict[str, int]:
