@@ -23,12 +23,12 @@ from beam_jobs.pipeline.read.column_types import (
 from beam_jobs.pipeline.read.stated_types import STATED
 from beam_jobs.pipeline.read.types import BINARY_FORMATS, JSON_FORMATS, FileColumns
 
-# Output columns that every run has, or that readers know a run by; more begin with "embedding". Others, as
-# labels and scores, are reserved only where a run writes them (see ``row_schema``).
+# Output columns that every run has, or that readers know the rows of a run by; more begin with "embedding".
+# Others, as labels and words, are reserved only where a run writes them (see ``row_schema``).
 RESERVED_COLUMNS = frozenset(
     [
         *("doc_id", "source", "text", "text_sha256", "num_tokens", "was_truncated"),
-        *("window_index", "word_index", "word", "char_start", "char_end"),
+        *("window_index", "word_index"),
     ]
 )
 
@@ -36,13 +36,15 @@ RESERVED_COLUMNS = frozenset(
 _MAX_LISTED = 100
 
 
-def check_output_names(options: ReadOptions) -> None:
+def check_output_names(options: ReadOptions, text_columns: Sequence[str] = ()) -> None:
     """Rejects kept columns that clash with output columns; upper and lower case do not count.
 
     Raises:
         UsageError: with the column.
     """
     for name, output_name in zip(options.keep_columns, options.output_names, strict=True):
+        if output_name == "text" and tuple(text_columns) == (name,):
+            continue  # the same as --keep_text
         if output_name.lower() in RESERVED_COLUMNS or output_name.lower().startswith("embedding"):
             raise UsageError(
                 f"--keep_columns {name!r}: the output has a column {output_name.lower()!r}. Give it another "

@@ -80,7 +80,6 @@ def inspect_input(options: ReadOptions) -> InputSummary:
         UsageError: with the option or file that does not fit, and what to do.
     """
     check_encoding(options.encoding)
-    check_output_names(options)
     files = match_patterns(options.patterns, options.input_format)
     _check_flags(files, options)
     if options.id_column is None:
@@ -91,6 +90,7 @@ def inspect_input(options: ReadOptions) -> InputSummary:
         _LOGGER.warning("%s", warning)
     has_columns = any(file.format != "txt" for file in files)
     text_columns = choose_text(found, options) if has_columns else ()
+    check_output_names(options, text_columns)
     for columns in found:
         if columns.file.format in ("csv", "tsv"):
             check_fields(columns.file, options)

@@ -93,12 +93,13 @@ def _elements(window: _Window, max_bytes: int) -> Iterator[JsonRecord]:
             raise _truncated()
         value = _next_value(window, max_bytes)
         follows = window.next_char()
+        if isinstance(value, dict) or follows in (",", "]"):  # others may be a part
+            yield value
         if not follows:
             raise _truncated()
         if follows not in ",]":
             raise _broken("no comma follows an element")
         window.at += 1
-        yield value
     if window.next_char():
         raise _broken("something follows the array")
 

@@ -83,7 +83,7 @@ def _opened(file: FileInfo) -> Iterator[tuple[_CountedFile, ds.Fragment]]:
     with _CountedFile(file) as stored:
         try:
             yield stored, ds.OrcFileFormat().make_fragment(pa.PythonFile(stored, mode="r"))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if stored.failure is not None:
                 raise stored.failure from error
             raise DamagedFileError(

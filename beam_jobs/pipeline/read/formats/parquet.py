@@ -85,7 +85,7 @@ def _opened(file: FileInfo) -> Iterator[tuple[StoredFile, pq.ParquetFile]]:
             # pre_buffer would read whole columns of the row group.
             with pq.ParquetFile(stored, buffer_size=buffer_bytes, pre_buffer=False) as parquet:
                 yield stored, parquet
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if stored.failure is not None:
                 raise stored.failure from error
             raise DamagedFileError(

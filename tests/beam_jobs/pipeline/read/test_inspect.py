@@ -120,7 +120,7 @@ def test_two_patterns_that_give_one_id(tmp_path: Path) -> None:
         ("a.txt", {"csv_quotes": False}, "--no_csv_quotes applies only to .csv and .tsv"),
         ("a.txt", {"encoding": "utf-99"}, "'utf-99' is not a text encoding"),
         ("a.jsonl", {"keep_columns": ("doc_id",)}, "--keep_columns 'doc_id'"),
-        ("a.jsonl", {"keep_columns": ("text",)}, "--keep_columns 'text'"),
+        ("a.jsonl", {"keep_columns": ("b",), "rename_columns": (("b", "text"),)}, "--keep_columns 'b'"),
         ("a.jsonl", {"keep_columns": ("embedding_2",)}, "--keep_columns 'embedding_2'"),
     ],
 )
