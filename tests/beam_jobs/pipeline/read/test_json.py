@@ -1,4 +1,4 @@
-"""JSON files: arrays and objects one after another, in bounded memory, with nothing lost to a broken record."""
+"""JSON files: arrays, and objects one after another; a broken record costs no other."""
 
 from __future__ import annotations
 
