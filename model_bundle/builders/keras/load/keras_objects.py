@@ -160,7 +160,8 @@ class _Entry:
     modules: frozenset[str]
 
     def is_named_by(self, name: str, module: object, registered_name: object) -> bool:
-        return module in {None, *self.modules} and registered_name in (None, name)
+        is_known = module is None or (isinstance(module, str) and module in self.modules)
+        return is_known and registered_name in (None, name)
 
 
 def _in_modules(names: str, *modules: str, roots: tuple[str, ...] = _ROOTS) -> dict[str, _Entry]:
