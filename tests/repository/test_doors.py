@@ -30,18 +30,16 @@ DOORS: dict[str, set[str]] = {
     "models.load_model": {"model_bundle/builders/keras/load/child.py"},
     "saving.load_model": set(),
     "models.model_from_json": {"model_bundle/builders/keras/load/child.py"},
-    # What runs code from a file, or takes a library from one: nobody.
-    **dict.fromkeys(
-        (
-            *("pickle.load", "pickle.loads", "Unpickler", "cloudpickle.load", "cloudpickle.loads"),
-            *("dill.load", "dill.loads", "joblib.load", "torch.load", "read_pickle", "shelve.open"),
-            *("marshal.load", "marshal.loads", "yaml.load", "yaml.unsafe_load", "load_op_library"),
-            *("load_library", "eval", "exec", "enable_unsafe_deserialization"),
-        ),
-        set[str](),
-    ),
+    "marshal.loads": {"model_bundle/builders/keras/load/byte_code.py"},
+    "enable_unsafe_deserialization": {"model_bundle/builders/keras/load/child.py"},
 }
-DOORS["enable_unsafe_deserialization"] = {"model_bundle/builders/keras/load/child.py"}
+# What runs code from a file, or takes a library from one: nobody.
+_NOBODY = """
+    pickle.load pickle.loads Unpickler cloudpickle.load cloudpickle.loads dill.load dill.loads joblib.load
+    torch.load read_pickle shelve.open marshal.load yaml.load yaml.unsafe_load load_op_library load_library
+    eval exec
+"""
+DOORS |= {name: set() for name in _NOBODY.split()}
 # These write a new zip.
 ZIP_WRITERS = {"model_bundle/builders/keras/load/child.py", "model_bundle/bundle/packed.py"}
 
@@ -56,11 +54,11 @@ class _WithoutAnnotations(ast.NodeTransformer):
         node.annotation = None
         return node
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802  # as ast names it
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None
         return self.generic_visit(node)
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> ast.AST:
         is_written = len(node.args) > 1 and ast.unparse(node.args[1]) == "'w'"
         if is_written and self.place in ZIP_WRITERS and ast.unparse(node.func) == "zipfile.ZipFile":
             return ast.Constant(None)

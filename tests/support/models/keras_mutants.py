@@ -24,18 +24,26 @@ from tests.support.runs.jobs import PROJECT
 
 BASES = PROJECT / "tests" / "data" / "keras_architectures"
 _SECONDS = 60
-_MODULES = (None, "builtins", "os", "keras", "keras.utils", "keras.layers", "tf_keras.src.utils.data_utils")
-_MODULES += ("tensorflow.io.gfile", "antigravity", "keras.src.saving.saving_lib", "tests.support.once")
-_CLASSES = ("function", "__lambda__", "__typespec__", "__bytes__", "__tensor__", "__numpy__", "__tuple__")
-_CLASSES += ("Lambda", "TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "TensorFlowOpLayer")
-_CLASSES += ("TFSMLayer", "KerasLayer", "BundleEmbedding", "StringLookup", "TextVectorization", "Functional")
-_FUNCTIONS = ("os.system", "system", "eval", "exec", "get_file", "io.write_file", "io.gfile.copy", "relu")
-_FUNCTIONS += ("compat.v1.gfile.Copy", "raw_ops.WriteFile", "io.read_file", "load_op_library", "print")
-_FUNCTIONS += ("py_function", "numpy_function", "debugging.enable_dump_debug_info", "summary.create_file_writer")
+_MODULES = (
+    *(None, "builtins", "os", "keras", "keras.utils", "keras.layers", "tf_keras.src.utils.data_utils"),
+    *("tensorflow.io.gfile", "antigravity", "keras.src.saving.saving_lib", "tests.support.once"),
+)
+_CLASSES = (
+    *("function", "__lambda__", "__typespec__", "__bytes__", "__tensor__", "__numpy__", "__tuple__"),
+    *("Lambda", "TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "TensorFlowOpLayer"),
+    *("TFSMLayer", "KerasLayer", "BundleEmbedding", "StringLookup", "TextVectorization", "Functional"),
+)
+_FUNCTIONS = (
+    *("os.system", "system", "eval", "exec", "get_file", "io.write_file", "io.gfile.copy", "relu"),
+    *("compat.v1.gfile.Copy", "raw_ops.WriteFile", "io.read_file", "load_op_library", "print"),
+    *("py_function", "numpy_function", "debugging.enable_dump_debug_info", "summary.create_file_writer"),
+)
 _NEVER_IMPORTED = ("antigravity", "tests.support.once")
 # Events of Python that a model which only computes does not cause.
-_FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.__new__")
-_FORBIDDEN += ("urllib.Request", "os.remove", "os.rename", "webbrowser.open", "pickle.find_class")
+_FORBIDDEN = (
+    *("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.__new__"),
+    *("urllib.Request", "os.remove", "os.rename", "webbrowser.open", "pickle.find_class"),
+)
 
 
 def mutants(numbers: Sequence[int], folder: Path, target: str) -> list[tuple[int, LoadTask, Generation]]:
@@ -84,14 +92,16 @@ def mutate(config: dict[str, Any], seed: int, target: str) -> dict[str, Any]:
 def _rename(item: Any, chance: random.Random) -> None:
     if isinstance(item, dict):
         key = chance.choice(["class_name", "module", "registered_name", "function", "activation", "config"])
-        item[key] = chance.choice({"class_name": _CLASSES, "module": _MODULES}.get(key, _FUNCTIONS))
+        names: dict[str, Sequence[str | None]] = {"class_name": _CLASSES, "module": _MODULES}
+        item[key] = chance.choice(names.get(key, _FUNCTIONS))
 
 
 def _strange(chance: random.Random, target: str) -> Any:
     name, module = chance.choice(_FUNCTIONS), chance.choice(_MODULES)
     function = {"class_name": "function", "module": module, "config": name, "registered_name": name}
     inner = {"name": "evil", "function": chance.choice([name, function]), "vocabulary": target}
-    layer = {"class_name": chance.choice(_CLASSES), "module": module, "config": inner, "name": "evil"}
+    class_name = chance.choice(_CLASSES)
+    layer: dict[str, Any] = {"class_name": class_name, "module": module, "config": inner, "name": "evil"}
     layer["inbound_nodes"] = [["_CONSTANT_VALUE", -1, target, {"dst": target}]]
     return chance.choice(
         [

@@ -59,9 +59,7 @@ def load_all(numbers: range, folder: Path) -> int:
     return loaded
 
 
-def events(
-    tasks: list[tuple[int, LoadTask]], generation: Generation, folder: Path, own: Path
-) -> list[str]:
+def events(tasks: list[tuple[int, LoadTask]], generation: Generation, folder: Path, own: Path) -> list[str]:
     """Returns what was tried that no model needs, and the mutants that ended the process."""
     ended = []
     for _ in tasks:
