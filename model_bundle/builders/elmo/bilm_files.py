@@ -137,9 +137,6 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
                 raise SourceError(f"{path}: {name} contains {item.dtype}, expected floating-point weights.")
             weights[name] = np.asarray(item[()], dtype=np.float32)
 
-    try:
-        with open_hdf5(path) as file:
-            file.visititems(keep)
-    except (OSError, RuntimeError) as error:
-        raise SourceError(f"{path} is damaged or incomplete ({error}). Download it again.") from error
+    with open_hdf5(path) as file:
+        file.visititems(keep)
     return weights

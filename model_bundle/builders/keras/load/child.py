@@ -6,6 +6,7 @@ stay in that process.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 from model_bundle.base.untrusted.hdf5 import open_hdf5
 from model_bundle.base.untrusted.zips import open_zip
+from model_bundle.builders.keras.load.byte_code import check_byte_code
 from model_bundle.builders.keras.load.custom_objects import load_object, load_objects, redirect_handles
 from model_bundle.builders.keras.load.save import save_inference
 from model_bundle.builders.keras.load.stored_weights import read_values
@@ -130,6 +132,8 @@ def _export(task: LoadTask) -> LoadAnswer:
         install_stand_ins()
     for layer, place in task.lambdas.items():
         objects[lambda_name(layer)] = load_object(place, "--lambda_function")
+    if task.allow_code and task.config:
+        check_byte_code(json.loads(task.config))
     if task.allow_code:
         # The configuration makes byte code look up names in ``__main__``.
         vars(sys.modules["__main__"]).update(objects)
