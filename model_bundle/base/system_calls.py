@@ -74,8 +74,8 @@ PROGRAMS = ("execve", "execveat", "fork", "vfork")
 def refused_calls(machine: str) -> dict[str, int] | None:
     """Returns the numbers of the refused calls by name; None for an architecture that is not known.
 
-    ``clone``, ``tgkill``, ``prlimit64`` and ``ioctl`` are among them, and refused in part: a process may start
-    threads, end and limit itself, and ask a terminal for its size.
+    ``clone``, ``tgkill``, ``prlimit64`` and ``ioctl`` are among them, and refused in part: a process may
+    start threads, end and limit itself, and ask a terminal for its size.
     """
     if machine not in _ARCHITECTURES:
         return None
