@@ -67,10 +67,14 @@ class LoadTask:
 
 @dataclass(frozen=True)
 class LoadAnswer:
-    """The result of a task: ``fault`` is None if the model was saved; ``notes`` are for its user."""
+    """The result of a task: ``fault`` is None if the model was saved; ``notes`` are for its user.
+
+    ``compared_with``: what the results of the saved model were compared with; see ``compare_with_keras``.
+    """
 
     notes: tuple[str, ...] = ()
     fault: str | None = None
+    compared_with: str | None = None
 
 
 def load_in_child(task: LoadTask, legacy: bool) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def start_keras(legacy: bool) -> None:
 def export_keras(task: LoadTask) -> LoadAnswer:
     """Loads, checks and saves a model. Errors are returned as text, since they may not be picklable."""
     try:
-        return LoadAnswer(notes=_export(task))
+        return _export(task)
     except ModelBundleError as error:
         return LoadAnswer(fault=str(error))
     # Keras and the model's own code may raise anything.
@@ -116,7 +120,7 @@ def _cause(error: Exception) -> str:
     return found[:_MAX_CHARS]
 
 
-def _export(task: LoadTask) -> tuple[str, ...]:
+def _export(task: LoadTask) -> LoadAnswer:
     redirect_handles(task.hub_handles, task.allow_ops)
     if OWN_PREFIX in task.config:
         # Importing the layers registers them with Keras.
@@ -136,8 +140,7 @@ def _export(task: LoadTask) -> tuple[str, ...]:
     scratch = Path(task.output + ".scratch")
     scratch.mkdir()
     model, notes = _load(task, objects, scratch)
-    save_inference(model, Path(task.output))
-    return notes
+    return LoadAnswer(notes, compared_with=save_inference(model, Path(task.output)))
 
 
 def lambda_name(layer: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from model_bundle.base.confined import run_confined
 from model_bundle.base.sandbox import Limits
+from model_bundle.base.untrusted.printable import one_line
 from model_bundle.builders.keras.load.byte_code import WAY_OUT
 from model_bundle.builders.keras.load.call_order import check_call_order
 from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask, lambda_name, load_in_child
@@ -46,7 +47,12 @@ def run_task(task: LoadTask, generation: Generation) -> LoadAnswer:
         answer = run_confined(limits, load_in_child, task, generation == 2)
     except ModelCrashError as error:
         return LoadAnswer(fault=f"{error}{_OTHER_PYTHON if task.allow_code else ''}")
-    return LoadAnswer(tuple(map(str, answer["notes"])), answer["fault"])
+    compared_with = answer["compared_with"]
+    return LoadAnswer(
+        tuple(map(str, answer["notes"])),
+        answer["fault"],
+        None if compared_with is None else one_line(str(compared_with)),
+    )
 
 
 def _limits(task: LoadTask) -> Limits:
