@@ -9,7 +9,7 @@ from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.runner import PipelineState
 
 from beam_jobs.base.progress import close_tally, open_tally
-from beam_jobs.errors import JobError
+from beam_jobs.errors import JobError, TooManyDeadError
 from beam_jobs.job.console.console import Console
 from beam_jobs.job.console.progress_line import LiveLine
 from beam_jobs.job.console.runner_metrics import (
@@ -21,6 +21,7 @@ from beam_jobs.job.console.runner_metrics import (
 from beam_jobs.job.flags.beam import addresses
 from beam_jobs.pipeline.build import JobPlan, build
 from beam_jobs.pipeline.incremental.plan import indexed
+from beam_jobs.pipeline.write.dead_limit import STOPPED_EARLY
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import RunManifest
 from beam_jobs.store.run_folder import find_manifest
@@ -81,6 +82,8 @@ def _run_plan(plan: JobPlan, options: Any, console: Console, *, in_process: bool
     if manifest is not None and manifest.attempt_id == plan.write.attempt_id:
         return manifest
     if error is not None:
+        if STOPPED_EARLY in str(error):
+            raise TooManyDeadError(_explain(_stopped_early(str(error)), plan, options)) from error
         raise JobError(_explain(str(error), plan, options)) from error
     if result.state in (PipelineState.FAILED, PipelineState.CANCELLED):
         raise JobError(_explain(f"the runner reported the state {result.state}.", plan, options))
@@ -94,6 +97,12 @@ def _explain(what: str, plan: JobPlan, options: Any) -> str:
         f"Files under {filesystem.join(plan.write.output, plan.write.run_id)} are incomplete and no "
         f"reader opens them. To retry and reuse what was completed: --run_id {plan.write.run_id}"
     )
+
+
+def _stopped_early(what: str) -> str:
+    """Returns the message of ``StopAfterDead``, which a runner may put anywhere into its error."""
+    line = next(line for line in what.splitlines() if STOPPED_EARLY in line)
+    return line[line.index(STOPPED_EARLY) :].partition(" [while running")[0]
 
 
 def name_address(cause: str, known: dict[str, str]) -> str:
