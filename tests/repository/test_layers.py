@@ -30,7 +30,7 @@ LAYERS = {
         "__main__",
     ],
     "model_bundle.builders": [
-        "graphs source_folder deterministic",
+        "graphs source_folder deterministic known_settings",
         "weights licence tokenizer",
         "batch_probe",
         "assemble",
