@@ -36,6 +36,7 @@ LAYERS = {
         "assemble",
         "reference_vectors",
         "bert elmo tfhub keras",
+        "int8",
     ],
     "beam_jobs": [
         "errors",
