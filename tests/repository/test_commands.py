@@ -47,7 +47,10 @@ RUNNABLE = [
         f"python -m model_bundle {command.name} {e}"
         for command in COMMANDS
         for e in command.examples
-        if "bert-mini" in e and "--expected" not in e and "--fine_tune" not in e and command.name != "quantize"
+        if "bert-mini" in e
+        and "--expected" not in e
+        and "--fine_tune" not in e
+        and command.name != "quantize"
     ),
 ]
 
