@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bodies import add_launch, add_place, scheduler_job
+from bodies import add_launch, add_place, check_pins, pairs, scheduler_job
 from calls import DATAFLOW_URL, SCHEDULER_URL, call, print_json, print_message
 
 
@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--dataflow_url", default=DATAFLOW_URL, help=argparse.SUPPRESS)
     parser.add_argument("--scheduler_url", default=SCHEDULER_URL, help=argparse.SUPPRESS)
     flags = parser.parse_args()
+    check_pins(flags.image, pairs(flags.parameter, "--parameter"))
     job = scheduler_job(flags, flags.dataflow_url)
     if flags.print_only:
         print_json(job)

@@ -31,6 +31,8 @@ _FLAGS_OF_FILES = (
     "id_column",
     "keep_columns",
     "rename_columns",
+    "column_types",
+    "input_format",
     "delimiter",
     "column_names",
     "no_csv_quotes",
@@ -121,6 +123,7 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
         text_columns=split(flags.text_column),
         keep_columns=split(flags.keep_columns),
         rename_columns=pairs(flags.rename_columns, "--rename_columns OLD=NEW"),
+        column_types=pairs(flags.column_types, "--column_types NAME=TYPE"),
         column_names=split(flags.column_names),
         csv_quotes=not flags.no_csv_quotes,
     )

@@ -50,6 +50,7 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     manifest = bundle.manifest
     yield "name", manifest.name
     yield "task", f"{manifest.task} ({manifest.family})"
+    yield "takes", "numbers" if manifest.tokenizer.kind == "none" else "one text at a time"
     yield "digest", f"sha256:{bundle.digest}"
     yield "place", str(bundle.path)
     yield "size", f"{sum(file.size for file in manifest.files) / 1e6:.1f} MB"
@@ -69,11 +70,7 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
         yield "scores", kind
     if manifest.elmo:
         yield "elmo", f"layer weights {manifest.elmo.layer_weights}, gamma {manifest.elmo.gamma}"
-    yield "precision", ", ".join(p for p in Precision if manifest.signature_of(p) is not None)
-    if manifest.int8 is not None:
-        for precision, quality in manifest.int8.quality.items():
-            yield f"{precision} quality", describe_quality(quality)
-        yield "int8 leaves", f"{', '.join(manifest.int8.float_layers) or 'nothing'} in float"
+    yield from _precisions(manifest)
     yield (
         "batches",
         "a text's result depends on its neighbours" if manifest.batch_dependent else "independent",
@@ -86,7 +83,17 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
         yield "weights", f"stay variables: {manifest.freeze_reason or 'as built'}"
     yield "licence", manifest.licence
     yield "source", _source(manifest)
+    if manifest.source.compared_with is not None:
+        yield "compared with", manifest.source.compared_with
     yield "built with", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+
+
+def _precisions(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
+    yield "precision", ", ".join(p for p in Precision if manifest.signature_of(p) is not None)
+    if manifest.int8 is not None:
+        for precision, quality in manifest.int8.quality.items():
+            yield f"{precision} quality", describe_quality(quality)
+        yield "int8 leaves", f"{', '.join(manifest.int8.float_layers) or 'nothing'} in float"
 
 
 def _tokenizer(manifest: BundleManifest) -> str:

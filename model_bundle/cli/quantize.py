@@ -24,7 +24,7 @@ def _add_flags(parser: ArgumentParser) -> None:
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.builders.int8.build import quantize_bundle
+    from model_bundle.builders.bert.int8.build import quantize_bundle
     from model_bundle.bundle.bundle import ModelBundle
     from model_bundle.bundle.describe import describe_quality
     from model_bundle.compare.read_files import read_texts

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import hcl2
 import pytest
@@ -25,7 +26,8 @@ from tests.support.cloud.fake_google import FakeGoogle, Fault, serving
 from tests.support.cloud.fake_storage import Answer, Request
 
 LAUNCH = Path(__file__).parents[2] / "launch"
-_IMAGE = "us-docker.pkg.dev/p/jobs/embed:1"
+_DIGEST = "@sha256:" + "0" * 64
+_IMAGE = f"us-docker.pkg.dev/p/jobs/embed{_DIGEST}"
 _PLACE = ["--project=p", "--region=us-central1", "--template=gs://b/templates/embed.json"]
 _LAUNCH = [
     *_PLACE, "--image", _IMAGE, "--temp_location=gs://b/temp",
@@ -35,6 +37,7 @@ _LAUNCH = [
     "--parameter=input=gs://in/{date-1}/*.jsonl", "--parameter=output=gs://b/out",
     "--parameter=run_id=night-{date}",
     "--parameter=previous=latest", "--parameter=prompt_text=a=b",
+    f"--parameter=bundle=gs://m/model_bundles/x{_DIGEST}",
 ]  # fmt: skip
 _SCHEDULER = "--scheduler_account=s@p.iam.gserviceaccount.com"
 
@@ -289,7 +292,43 @@ def test_the_dockerfile_pins_what_constraints_pin() -> None:
         assert re.search(rf"^ARG {digest}$", text, re.MULTILINE)
     ignored = (LAUNCH.parent / ".dockerignore").read_text(encoding="utf-8").splitlines()
     kept = {line[1:] for line in ignored if line.startswith("!")}
-    assert {"beam_jobs", "model_bundle", "pyproject.toml", "setup.py", "constraints.txt", "README.md"} <= kept
+    hashes = {"launch/requirements.txt", "launch/requirements-build.txt"}
+    assert {"beam_jobs", "model_bundle", "pyproject.toml", "setup.py", "README.md", *hashes} <= kept
+    # Whatever pip installs there is checked by its hash, or is this package.
+    installs = re.findall(r"^RUN pip install (.+)$", text, re.MULTILINE)
+    assert all("--require-hashes " in line or line.endswith("--no-deps .") for line in installs)
+    assert {line.split()[-1] for line in installs} == {*hashes, "."}
+
+
+@pytest.mark.parametrize(
+    ("image", "bundle"),
+    [
+        ("us-docker.pkg.dev/p/jobs/embed:1", f"gs://m/x{_DIGEST}"),
+        (_IMAGE, "gs://m/x"),
+        (_IMAGE, "minilm"),
+        (_IMAGE, None),
+        (_IMAGE, f"gs://m/x{_DIGEST[:-1]}"),
+        (f"{_IMAGE}0", f"gs://m/x{_DIGEST}"),
+    ],
+)
+def test_a_schedule_names_image_and_bundle_by_digest(
+    image: str, bundle: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match=r"--(image|parameter bundle=).*with its digest"):
+        load("bodies").check_pins(image, {} if bundle is None else {"bundle": bundle})
+    load("bodies").check_pins(_IMAGE, {"bundle": f"/opt/bundle{_DIGEST}"})
+    for name in ("airflow", "airflow.sdk", "airflow.providers.google.cloud.operators.dataflow"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    monkeypatch.setenv("EMBED_IMAGE", image)
+    monkeypatch.setenv("EMBED_BUNDLE", bundle or "")
+    with pytest.raises(ValueError, match=r"EMBED_(IMAGE|BUNDLE)=.*with its digest"):
+        load("airflow_dag")
+
+
+def test_the_script_for_a_schedule_checks_them() -> None:
+    done = run_script("schedule", *_LAUNCH[:-1], _SCHEDULER, "--print_only")
+    assert done.returncode != 0
+    assert "--parameter bundle=: expected it with its digest" in done.stderr
 
 
 @pytest.mark.slow
@@ -300,7 +339,8 @@ def test_the_steps_of_the_dockerfile_run_in_a_clean_environment(tmp_path: Path) 
     app.mkdir()
     ignored = (LAUNCH.parent / ".dockerignore").read_text(encoding="utf-8").splitlines()
     for name in (line[1:] for line in ignored if line.startswith("!")):
-        subprocess.run(["cp", "-r", str(LAUNCH.parent / name), str(app)], check=True)
+        (app / name).parent.mkdir(exist_ok=True)
+        subprocess.run(["cp", "-r", str(LAUNCH.parent / name), str(app / name)], check=True)
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     text = (LAUNCH / "Dockerfile").read_text(encoding="utf-8")
     keep = ("PATH", "HOME", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "PIP_CERT", "LANG")
@@ -350,7 +390,7 @@ def test_the_dag_imports_and_renders_under_airflow(tmp_path: Path) -> None:
         "print(json.dumps([task.body, task.append_job_name, task.deferrable]))"
     )
     env = os.environ | {"AIRFLOW_HOME": str(tmp_path / "home"), "EMBED_PROJECT": "p", "EMBED_BUCKET": "b"}
-    env["EMBED_BUNDLE"] = "gs://b/m/x@sha256:" + "0" * 64
+    env |= {"EMBED_BUNDLE": f"gs://b/m/x{_DIGEST}", "EMBED_IMAGE": _IMAGE}
     done = subprocess.run(
         [python, "-c", code, str(LAUNCH)], env=env, capture_output=True, text=True, check=False
     )

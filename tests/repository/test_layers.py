@@ -36,7 +36,6 @@ LAYERS = {
         "assemble",
         "reference_vectors",
         "bert elmo tfhub keras",
-        "int8",
     ],
     "beam_jobs": [
         "errors",

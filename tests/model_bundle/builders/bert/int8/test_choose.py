@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.builders.int8.calibrate import Observed
-from model_bundle.builders.int8.choose import choose_products, split_channels
-from model_bundle.builders.int8.quality import compare, nearest, rank_correlation
+from model_bundle.builders.bert.int8.calibrate import Observed
+from model_bundle.builders.bert.int8.choose import choose_products, split_channels
+from model_bundle.builders.bert.int8.quality import compare, nearest, rank_correlation
 from model_bundle.runtime.int8_products import quantize_columns
 
 

@@ -75,7 +75,7 @@ def quantize_bundle(
     """
     check_output(output)
     _check(bundle, texts)
-    from model_bundle.builders.int8.read_encoder import read_encoder
+    from model_bundle.builders.bert.int8.read_encoder import read_encoder
     from model_bundle.runtime.int8_products import check_processor
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
@@ -116,9 +116,9 @@ class _Trial:
     def __init__(self, bundle: ModelBundle, encoder: Any, texts: Sequence[str], notify: Notify) -> None:
         import tensorflow as tf
 
-        from model_bundle.builders.int8.calibrate import RecordingEncoder
-        from model_bundle.builders.int8.choose import choose_products
-        from model_bundle.builders.int8.quality import MAX_COMPARED
+        from model_bundle.builders.bert.int8.calibrate import RecordingEncoder
+        from model_bundle.builders.bert.int8.choose import choose_products
+        from model_bundle.builders.bert.int8.quality import MAX_COMPARED
 
         manifest = bundle.manifest
         self._encoder = encoder
@@ -144,13 +144,13 @@ class _Trial:
         return self._quality(Int8BertEncoder(self._encoder, plan), tf.float32)
 
     def _quality(self, encoder: Any, dtype: Any) -> PrecisionQuality:
-        from model_bundle.builders.int8.quality import compare
+        from model_bundle.builders.bert.int8.quality import compare
 
         found = self._vectors(encoder, dtype)
         return compare(found[0], self._float[0], found[1], self._float[1])
 
     def _vectors(self, encoder: Any, dtype: Any) -> list[np.ndarray]:
-        from model_bundle.builders.int8.quality import vectors_of
+        from model_bundle.builders.bert.int8.quality import vectors_of
 
         run = vectors_of(encoder, self._pooling, dtype)
         return [run(part) for part in self._texts]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_bundle.builders.int8.build import quantize_bundle
-from model_bundle.builders.int8.read_encoder import read_encoder
+from model_bundle.builders.bert.int8.build import quantize_bundle
+from model_bundle.builders.bert.int8.read_encoder import read_encoder
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Precision
 from model_bundle.errors import GoldenMismatchError, SettingsError

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from model_bundle.builders.bert.int8.calibrate import Observed
 from model_bundle.builders.graphs.int8_plan import ChannelGroup, Int8Product
-from model_bundle.builders.int8.calibrate import Observed
 from model_bundle.runtime.int8_products import LARGEST, quantize_columns
 
 # How much of a channel's range is moved from the inputs into the kernel; 0 leaves both alone.
