@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from beam_jobs.base.config import ReadOptions
-from beam_jobs.base.units import count, format_bytes, format_duration
+from beam_jobs.base.units import count, describe_loss, format_bytes, format_duration
 from beam_jobs.job.console.console import Console
 from beam_jobs.job.forecast.count import LengthCounter, Pace, ReadCounts, all_documents
 from beam_jobs.job.forecast.estimate import (
@@ -15,6 +15,7 @@ from beam_jobs.job.forecast.estimate import (
     Forecast,
     ForecastCounts,
     cost_of,
+    cost_of_precision,
     output_of,
     scale_counts,
     time_here,
@@ -29,6 +30,9 @@ from beam_jobs.report.sections import length_bars
 from beam_jobs.store import filesystem
 from beam_jobs.store.filesystem import absolute_path
 from model_bundle.base.machine import cpu_name, num_cores
+from model_bundle.bundle.manifest import BundleManifest, Precision
+from model_bundle.inference.precision import quality_loss
+from model_bundle.inference.speedups import measure_speedups
 
 _BAR_CHARACTERS = 40
 _MAX_LINES = 16
@@ -49,6 +53,7 @@ def forecast_job(flags: argparse.Namespace, options: Any, console: Console) -> i
     counts = _count(flags.forecast, read, summary, settings, sample, found)
     here = time_here(counts, found, cpu_name(), num_cores())
     precision = str(settings.request.precision)
+    manifest = settings.open_bundle().manifest
     forecast = Forecast(
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         mode=flags.forecast,
@@ -58,6 +63,10 @@ def forecast_job(flags: argparse.Namespace, options: Any, console: Console) -> i
         here=here,
         output=output_of(counts, found),
         dataflow=cost_of(here, machine, table, precision, _num_workers(options)),
+        other_precisions={
+            str(other): cost_of_precision(here, machine, table, speedup, quality_loss(manifest, other))
+            for other, speedup in _speedups(settings, manifest).items()
+        },
     )
     place = filesystem.join(absolute_path(flags.output), FORECAST_NAME)
     filesystem.replace(place, (forecast.model_dump_json(indent=2) + "\n").encode())
@@ -65,6 +74,11 @@ def forecast_job(flags: argparse.Namespace, options: Any, console: Console) -> i
         "forecast", describe_forecast(forecast, place), facts={"forecast": forecast.model_dump(mode="json")}
     )
     return 0
+
+
+def _speedups(settings: EncodeSettings, manifest: BundleManifest) -> dict[Precision, float]:
+    """Measures other precisions of a bundle whose quality in them is known; otherwise there is no choice."""
+    return {} if manifest.int8 is None else measure_speedups(settings.bundle, settings.request)
 
 
 def _count(
@@ -134,6 +148,12 @@ def describe_forecast(forecast: Forecast, place: str) -> str:
         lines.append(
             f"             {workers.num_workers:>5,} {what}  {workers.hours:,.2f} hours  "
             f"{workers.cost:,.2f} {cloud.currency}"
+        )
+    for name, other in forecast.other_precisions.items():
+        lines.append(
+            f"  {name:<9}  {other.speedup:.1f} times as fast here: {format_duration(other.model_seconds)} in "
+            f"the model; 1 worker {other.hours:,.2f} hours, {other.cost:,.2f} {cloud.currency}; "
+            f"{describe_loss(other.quality_loss)}"
         )
     if cloud.warning:
         lines.append(f"  warning    {cloud.warning}")
