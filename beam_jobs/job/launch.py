@@ -11,8 +11,9 @@ from beam_jobs.job.console.console import Console
 from beam_jobs.job.console.log_capture import open_console
 from beam_jobs.job.console.notebook import ordinary_pipelines
 from beam_jobs.job.console.signals import InterruptMessage, stop_on_signals
-from beam_jobs.job.flags.dates import has_date, resolve_dates
+from beam_jobs.job.flags.dates import has_date
 from beam_jobs.job.flags.modes import check_forecast
+from beam_jobs.job.flags.options import check_alone
 from model_bundle.base.command import run_command
 
 
@@ -41,7 +42,7 @@ def _run(
 ) -> int:
     check_forecast(flags)
     is_dated_run = has_date(flags.run_id)
-    resolve_dates(flags)
+    check_alone(flags)
     if console.is_live:
         console.draw("importing Apache Beam")
     # Beam takes seconds to import: only now, when the flags have been understood.

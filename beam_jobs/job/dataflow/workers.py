@@ -54,10 +54,6 @@ def check_schedule(flags: argparse.Namespace) -> None:
                 raise UsageError(
                     f"--{name} is for remote workers; --runner {flags.runner} works here. Leave it out."
                 )
-    if flags.bundle_store is not None and flags.bundle_in_image:
-        raise UsageError(
-            "--bundle_store uploads the bundle, --bundle_in_image expects it in the image: give only one."
-        )
 
 
 @dataclass(frozen=True)
