@@ -141,7 +141,7 @@ def _parse(path: Path) -> Settings:
             ) from error
         except ValueError as error:
             raise SystemExit(
-                f"{path}:{number}: {line.strip()!r}: expected NAME=value, without spaces ({error})."
+                f"{path}:{number}: {line.strip()}: expected NAME=value, without spaces ({error})."
             ) from error
     return settings
 
