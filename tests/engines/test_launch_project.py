@@ -166,7 +166,7 @@ def _methods() -> list[tuple[str, re.Pattern[str], set[str]]]:
             paths = [f"/{root}{method.get('flatPath', method['path'])}"]
             paths += [each["path"] for each in method.get("mediaUpload", {}).get("protocols", {}).values()]
             parts = [re.split(r"\{\+?\w+\}", path) for path in paths]
-            form = "|".join("[^:]+".join(map(re.escape, fixed)) for fixed in parts)
+            form = "|".join("[^/]+".join(map(re.escape, fixed)) for fixed in parts)
             query = {
                 name for name, each in method.get("parameters", {}).items() if each["location"] == "query"
             }
