@@ -13,6 +13,7 @@ _ENVIRONMENT = {
     "image": "sdkContainerImage",
     "temp_location": "tempLocation",
     "machine_type": "machineType",
+    "launcher_machine_type": "launcherMachineType",
     "disk_size_gb": "diskSizeGb",
     "max_workers": "maxWorkers",
     "num_workers": "numWorkers",

@@ -55,6 +55,11 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
     add("--temp_location", metavar="gs://DIR", help="default: temp in BUCKET")
     add("--service_account", metavar="EMAIL", help="of the workers; default: WORKER")
     add("--machine_type", metavar="TYPE", help="default: chosen from the bundle's size and the precision")
+    add(
+        "--launcher_machine_type",
+        metavar="TYPE",
+        help="of the machine that builds the job, and measures --max_cost",
+    )
     add("--disk_size_gb", type=int, metavar="N", help="disk of a worker; default: from the bundle's size")
     add("--num_workers", type=int, metavar="N", help="machines to start with; autoscaling changes it")
     add("--max_workers", metavar="N", help="bounds the cost; default: MAX_WORKERS")

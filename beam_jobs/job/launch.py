@@ -49,20 +49,20 @@ def _run(
     from beam_jobs.job.dataflow.empty_job import end_without_run
     from beam_jobs.job.dataflow.workers import check_schedule, prepare_workers
     from beam_jobs.job.flags.beam import is_in_process, pipeline_options
+    from beam_jobs.job.forecast.command import check_cost, forecast_job
     from beam_jobs.job.plan import plan_job
     from beam_jobs.job.run import run_plan
     from beam_jobs.job.summary import print_plan, print_summary
 
     options = pipeline_options(flags.runner, rest, parser.flag_names())
     if flags.forecast is not None:
-        from beam_jobs.job.forecast.command import forecast_job
-
         return forecast_job(flags, options, console)
     check_schedule(flags)
     if console.is_live:
         console.draw("checking the model and the input")
     in_process = is_in_process(flags.runner)
     try:
+        check_cost(flags, options, console)
         plan = plan_job(flags, options, in_process=in_process)
     except NoInputError as error:
         if flags.on_no_input == "fail":

@@ -1,4 +1,4 @@
-"""Cores, memory and bfloat16 support of this machine."""
+"""Cores, memory and instructions of this machine."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def cpu_name() -> str:
 def has_fast_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 in hardware; otherwise it is slower than float32."""
     return not _BFLOAT16_FLAGS.isdisjoint(_cpuinfo().get("flags", "").split())
+
+
+def instruction_set() -> str:
+    """Returns the best instructions for matrix products: amx, avx512_bf16, avx512, avx2, or none (empty)."""
+    flags = set(_cpuinfo().get("flags", "").split())
+    known = {"amx": "amx_bf16", "avx512_bf16": "avx512_bf16", "avx512": "avx512f", "avx2": "avx2"}
+    return next((name for name, flag in known.items() if flag in flags), "")
 
 
 def peak_memory_bytes() -> int:

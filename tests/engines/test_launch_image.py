@@ -79,7 +79,7 @@ def test_the_steps_of_the_dockerfile_run_in_a_clean_environment(tmp_path: Path) 
     steps = [step for step in re.findall(r"^RUN (.+)$", text, re.MULTILINE) if not step.startswith("useradd")]
     assert len(steps) >= 9
     for step in steps:
-        step = step.replace("/app/", f"{app}/").replace("/tmp/", f"{tmp_path}/")
+        step = step.replace("/tmp/", f"{tmp_path}/").replace(" /app/", f" {app}/")
         done = subprocess.run(
             ["bash", "-ec", step], cwd=app, env=env, capture_output=True, text=True, check=False
         )

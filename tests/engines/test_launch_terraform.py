@@ -90,6 +90,62 @@ def test_every_resource_waits_for_its_service() -> None:
     assert found > 20
 
 
+def _text(value: Any) -> str:
+    return re.sub(r'^"|"$', "", str(value)).replace('\\"', '"')
+
+
+# Points of an hour, as Cloud Monitoring returns them: metric, job, and values by minute.
+_RECORDED = {
+    "good night": [
+        ("is_failed", "embed-nightly", [0, 0, 0]),
+        ("elapsed_time", "embed-nightly", [60, 1800, 3500]),
+    ],
+    "failed": [("is_failed", "embed-nightly", [0, 1, 1]), ("elapsed_time", "embed-nightly", [60, 900, 900])],
+    "hangs": [
+        ("is_failed", "embed-nightly", [0, 0, 0]),
+        ("elapsed_time", "embed-nightly", [42_000, 43_200, 43_260]),
+    ],
+    "another job": [("is_failed", "other", [1, 1]), ("elapsed_time", "other", [99_999])],
+}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "fires"),
+    [("good night", set()), ("failed", {"failed"}), ("hangs", {"long"}), ("another job", set())],
+)
+def test_alerts_fire_on_recorded_metrics(recorded: str, fires: set[str]) -> None:
+    found = set()
+    for name, policy in _resources(_terraform()["parsed"], "google_monitoring_alert_policy").items():
+        for condition in (c for each in policy["conditions"] for c in each.get("condition_threshold", [])):
+            wanted = _text(condition["filter"]).replace("${local.job_name}", "embed-nightly")
+            limit = float(
+                _text(condition["threshold_value"]).strip("${}").replace("var.max_hours * 3600", "43200")
+            )
+            assert _text(condition["comparison"]) == "COMPARISON_GT"
+            for metric, job, values in _RECORDED[recorded]:
+                is_wanted = f'/{metric}"' in wanted and f'job_name = "{job}"' in wanted
+                if is_wanted and max(values) > limit:
+                    found.add(name)
+    assert found == fires
+
+
+def test_every_alert_has_its_runbook() -> None:
+    page = (LAUNCH.parent / "docs" / "how-to" / "operating.md").read_text(encoding="utf-8")
+    headings = {line[3:].lower().replace(" ", "-") for line in page.splitlines() if line.startswith("## ")}
+    policies = _resources(_terraform()["parsed"], "google_monitoring_alert_policy")
+    assert len(policies) == 3
+    for name, policy in policies.items():
+        (documentation,) = policy["documentation"]
+        assert _text(documentation["content"]).partition("#")[2] in headings, name
+
+
+def test_the_alert_on_old_runs_counts_the_line_that_runs_log() -> None:
+    (metric,) = _resources(_terraform()["parsed"], "google_logging_metric").values()
+    (line,) = re.findall(r'jsonPayload.message : "(.+?)"', _text(metric["filter"]))
+    sources = (LAUNCH.parent / "beam_jobs").rglob("*.py")
+    assert [path for path in sources if f'"{line}' in path.read_text(encoding="utf-8")]
+
+
 @pytest.fixture
 def terraform(tmp_path: Path) -> Path:
     """A folder with the variables and the launch, which need no provider."""
