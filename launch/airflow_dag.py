@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import UTC, datetime, timedelta
 
 from airflow.providers.google.cloud.operators.dataflow import DataflowStartFlexTemplateOperator
 from airflow.sdk import DAG
+
+
+def pinned(name: str) -> str:
+    """Returns a setting that names something by its digest, so that every night starts the same."""
+    place = os.environ.get(name, "")
+    if not re.search(r"@sha256:[0-9a-f]{64}$", place):
+        raise ValueError(f"{name}={place}: expected it with its digest, …@sha256:<64 hex digits>.")
+    return place
+
 
 PROJECT = os.environ.get("EMBED_PROJECT", "my-project")
 REGION = os.environ.get("EMBED_REGION", "us-central1")
@@ -20,8 +30,8 @@ TASK = os.environ.get("EMBED_TASK", "embed")
 BUCKET = os.environ.get("EMBED_BUCKET", "my-project-embedding-jobs")
 # Workers cannot write there. The bundle is named with its digest, as `python -m model_bundle push` prints it.
 MODELS_BUCKET = os.environ.get("EMBED_MODELS_BUCKET", "my-project-embedding-models")
-BUNDLE = os.environ["EMBED_BUNDLE"]
-IMAGE = os.environ.get("EMBED_IMAGE", "us-central1-docker.pkg.dev/my-project/jobs/embed:1")
+BUNDLE = pinned("EMBED_BUNDLE")
+IMAGE = pinned("EMBED_IMAGE")
 INPUT = os.environ.get("EMBED_INPUT", "gs://my-texts/{date-1}/*.jsonl")
 WORKER_ACCOUNT = os.environ.get("EMBED_WORKER_ACCOUNT", "embedding-worker@my-project.iam.gserviceaccount.com")
 # JSON: further flags of the job, and further fields of the launch environment, such as diskSizeGb, kmsKeyName

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import re
 from typing import Any
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_PINNED = re.compile(r"@sha256:[0-9a-f]{64}$")
 # Fields of the launch environment that have a flag here. Flags of the job are given with --parameter.
 _ENVIRONMENT = {
     "image": "sdkContainerImage",
@@ -76,3 +78,13 @@ def scheduler_job(flags: argparse.Namespace, dataflow_url: str) -> dict[str, Any
             "oauthToken": {"serviceAccountEmail": flags.scheduler_account, "scope": _SCOPE},
         },
     }
+
+
+def check_pins(image: str, parameters: dict[str, str]) -> None:
+    """Checks that a schedule names image and bundle by digest: what is at a tag or a place may change."""
+    for flag, place in (("--image ", image), ("--parameter bundle=", parameters.get("bundle", ""))):
+        if not _PINNED.search(place):
+            raise SystemExit(
+                f"{flag}{place}: expected it with its digest, …@sha256:<64 hex digits>, so that every night "
+                "starts the same. `python -m model_bundle push` prints that of a bundle."
+            )

@@ -20,9 +20,11 @@ _FORMS = {
     "previous": "latest|gs://.+",
     "bundle": "(gs://.+|/.+|[a-z0-9-]+)(@sha256:[0-9a-f]{64})?",
     "bundle_store": "gs://.+",
+    "column_types": "[^=,]+=(string|int64|float64|bool)(,[^=,]+=(string|int64|float64|bool))*",
     "date": r"\d{4}-\d{2}-\d{2}",
     "delimiter": ".|\t",
     "rename_columns": "[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*",
+    "stop_after_dead": r"[1-9]\d*|0?\.\d*[1-9]\d*",
     "run_id": r"[A-Za-z0-9{][A-Za-z0-9._{}:%+-]*",
 }
 

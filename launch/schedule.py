@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bodies import launch_body, scheduler_job
+from bodies import check_pins, launch_body, scheduler_job
 from calls import DATAFLOW, SCHEDULER, call, print_json, print_message, service
 from flags import add_launch, add_place, parse
 
@@ -20,6 +20,7 @@ def main() -> None:
         "--scheduler_account", metavar="EMAIL", help="that launches the job; default: SCHEDULER"
     )
     flags = parse(parser)
+    check_pins(flags.image, flags.parameters)
     job = scheduler_job(flags, service(DATAFLOW, None))
     if flags.print_only:
         print_json(job)

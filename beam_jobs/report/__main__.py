@@ -24,6 +24,7 @@ def report_parser() -> Parser:
     )
     add = partial(add_flag, parser)
     add("run RUN", "folder of a run, or root of runs (means its latest run)")
+    add("--only_this_run", "of a run of changes (--emit changes), draw the map of these rows alone")
     add("--output FILE", "file to write (default: report.html in the folder of the run)")
     return parser
 
@@ -40,11 +41,14 @@ def _report(argv: Sequence[str]) -> int:
     from beam_jobs.errors import JobError
     from beam_jobs.report.page import make_page
     from beam_jobs.store import filesystem
+    from beam_jobs.store.chain import with_chain
     from beam_jobs.store.finished_run import find_ended_run
     from beam_jobs.store.manifest import REPORT_NAME
     from model_bundle.base.system_errors import explain_system_error
 
     run = find_ended_run(flags.run)
+    if run.manifest.failure is None and not flags.only_this_run:
+        run = with_chain(run)
     try:
         page = make_page(run).encode("utf-8")
     except (OSError, pa.ArrowException) as error:

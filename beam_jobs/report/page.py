@@ -7,10 +7,12 @@ import hashlib
 import logging
 from importlib.resources import files
 
+from beam_jobs.base.units import count
 from beam_jobs.report import sections
 from beam_jobs.report.markup import safe
 from beam_jobs.report.projection import project
 from beam_jobs.report.row_sample import dead_examples, sample_rows
+from beam_jobs.store.chain import with_chain
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.manifest import REPORT_NAME, RunManifest
 
@@ -20,7 +22,7 @@ _MAP_ROWS = 3
 
 
 def make_page(run: FinishedRun) -> str:
-    """Builds the report of a run in bounded memory from some of its row groups.
+    """Builds the report of a run in bounded memory from some of its row groups, and of those before it.
 
     Under ``--no_text`` only ids and vectors are read from the rows.
 
@@ -39,7 +41,7 @@ def make_page(run: FinishedRun) -> str:
         near = sections.nearest_neighbours(sample, projection)
     body = "".join(
         (
-            _head(manifest),
+            _head(run),
             sections.tiles(manifest),
             drawn,
             sections.length_histogram(manifest),
@@ -62,7 +64,8 @@ def try_report(folder: str, manifest: RunManifest) -> None:
     from beam_jobs.store import filesystem  # imports Beam, which building a page does not need
 
     try:
-        page = make_page(FinishedRun(folder, manifest))
+        run = FinishedRun(folder, manifest)
+        page = make_page(run if manifest.failure else with_chain(run))
         filesystem.replace(filesystem.join(folder, REPORT_NAME), page.encode("utf-8"))
     except Exception as error:  # of any type: the run must not fail for its report
         _logger.warning(
@@ -75,7 +78,8 @@ def try_report(folder: str, manifest: RunManifest) -> None:
         )
 
 
-def _head(manifest: RunManifest) -> str:
+def _head(run: FinishedRun) -> str:
+    manifest = run.manifest
     settings, bundle = manifest.settings, manifest.bundle
     layers = ", ".join(map(str, settings.get("outputs", ())))
     what = " · ".join(
@@ -83,6 +87,10 @@ def _head(manifest: RunManifest) -> str:
     )
     if manifest.emit == "changes" and manifest.previous is not None:
         what += f" · only what changed since {manifest.previous.run_id}"
+        if run.before:
+            what += (
+                f"; the map and its neighbours are of all rows, with {count(len(run.before), 'run')} before"
+            )
     failed = f'<p class="failed"><b>FAILED.</b> {safe(manifest.failure)}</p>' if manifest.failure else ""
     return f"<header><h1>Run {safe(manifest.run_id)}</h1><p>{safe(what)}</p>{failed}</header>"
 

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.store.arrow_files import arrow_filesystem
-from beam_jobs.store.dataset import matrix, vector_columns
+from beam_jobs.store.batches import matrix
+from beam_jobs.store.chain import HiddenIds
+from beam_jobs.store.dataset import row_files, vector_columns
 from beam_jobs.store.finished_run import FinishedRun
 
 # Enough to show the shape of a collection, few enough for a page that opens quickly.
@@ -77,31 +79,34 @@ def sample_rows(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROW
 
 def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Table]:
     """Yields some rows of some row groups, both at equal distances."""
-    files = [file for file in run.row_files if file.num_rows]
-    total = sum(file.num_rows for file in files)
+    files = [(place, file) for place, file in row_files(run) if file.num_rows]
+    total = sum(file.num_rows for _, file in files)
     if not total:
         return
-    filesystem = arrow_filesystem(run.folder)
+    hidden = HiddenIds(run)
     wanted = _spread(total, _SAMPLE_GROUPS if total > num_rows else total)
     first, seen = 0, set()
-    for file in files:
+    for place, file in files:
+        part = run.chain[place]
         here = [row - first for row in wanted if first <= row < first + file.num_rows]
         first += file.num_rows
         if not here:
             continue
-        with filesystem.open_input_file(run.path_of(file)) as stream:
+        with arrow_filesystem(part.folder).open_input_file(part.path_of(file)) as stream:
             parquet = pq.ParquetFile(stream)
             columns = _columns(parquet.schema_arrow, with_text=with_text)
             if not vector_columns(parquet.schema_arrow):
                 return
             for group in _groups(parquet.metadata, here):
-                if (file.path, group) in seen:
+                if (place, file.path, group) in seen:
                     continue
-                seen.add((file.path, group))
+                seen.add((place, file.path, group))
                 in_group = parquet.metadata.row_group(group).num_rows
                 # Of a small run every row is taken.
                 share = max(num_rows // _SAMPLE_GROUPS, 1) if total > num_rows else in_group
-                yield from _take(parquet, group, columns, np.array(_spread(in_group, share)))
+                for rows in _take(parquet, group, columns, np.array(_spread(in_group, share))):
+                    live = hidden.live(place, rows.column("doc_id").to_pylist())
+                    yield rows.filter(pa.array(live))
 
 
 def _take(parquet: pq.ParquetFile, group: int, columns: list[str], rows: np.ndarray) -> Iterator[pa.Table]:

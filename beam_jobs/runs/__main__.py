@@ -53,7 +53,7 @@ def runs_parser() -> Parser:
     add("--max_shard_bytes N", "compact: size of the new files (default: 512 MB)", parse=int)
     add(
         "--only_this_run",
-        "compact, validate: a run that holds only changes (--emit changes), without the runs before it",
+        "compact, validate: of a run of changes (--emit changes), take its own files alone",
     )
     add("--runner NAME", "compact: Beam runner (default: DirectRunner)")
     return parser

@@ -15,7 +15,8 @@ import pyarrow.dataset as ds
 from beam_jobs.base.units import count
 from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA
 from beam_jobs.store.arrow_files import arrow_filesystem
-from beam_jobs.store.dataset import matrix, open_rows, read_batches, run_schema, vector_columns
+from beam_jobs.store.batches import matrix, read_batches
+from beam_jobs.store.dataset import open_rows, run_schema, vector_columns
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.manifest import RunFile
 

@@ -15,7 +15,8 @@ from beam_jobs.errors import JobError
 from beam_jobs.runs.check_rows import DuplicateIds, check_values, find_duplicates
 from beam_jobs.store import filesystem
 from beam_jobs.store.arrow_files import arrow_filesystem
-from beam_jobs.store.finished_run import FinishedRun, chain_of_runs, find_run
+from beam_jobs.store.chain import find_collection
+from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.manifest import DEAD_LETTERS, RunFile
 from model_bundle.base.untrusted.printable import one_line, show
 from model_bundle.bundle.manifest import canonical_json
@@ -27,16 +28,22 @@ _Check = Callable[[FinishedRun], Iterator[str]]
 def validate(path: str, stream: TextIO, *, only_this_run: bool = False) -> int:
     """Checks a run and prints the problems; returns 0 if it is valid, else 1.
 
-    If the run holds only changes, the runs that it needs are checked, too, unless ``only_this_run``.
+    If the run holds only changes, the runs that complete it are checked, too, and then all of them as one
+    collection, unless ``only_this_run``.
 
     Memory is bounded: files are read in parts, and DuckDB counts many ids on disk.
 
     Raises:
-        UsageError: there is no finished run, or one that it needs is missing.
+        UsageError: there is no finished run, or one that completes it is missing or another one.
     """
-    run = find_run(path)
-    chain = (run,) if only_this_run else chain_of_runs(run)
-    return max([_validate(part, stream) for part in chain])
+    run = find_collection(path, only_this_run=only_this_run)
+    wrong = [part.folder for part in reversed(run.chain) if _validate(part, stream)]
+    if wrong or not run.before:
+        return 1 if wrong else 0
+    found = list(_check_ids(run, set()))
+    show(f"{run.folder} with the {count(len(run.before), 'run')} before it", stream)
+    _show("ids", found, stream)
+    return _end(found, stream)
 
 
 def _validate(run: FinishedRun, stream: TextIO) -> int:
@@ -55,10 +62,18 @@ def _validate(run: FinishedRun, stream: TextIO) -> int:
     )
     for name, check in checks:
         found = list(check(run))
-        print(f"  {name:<9}{'good' if not found else count(len(found), 'problem')}", file=stream, flush=True)
-        for problem in found[:_SHOWN_PROBLEMS]:
-            show(f"    {one_line(problem)}", stream)
+        _show(name, found, stream)
         problems += found
+    return _end(problems, stream)
+
+
+def _show(name: str, found: list[str], stream: TextIO) -> None:
+    print(f"  {name:<9}{'good' if not found else count(len(found), 'problem')}", file=stream, flush=True)
+    for problem in found[:_SHOWN_PROBLEMS]:
+        show(f"    {one_line(problem)}", stream)
+
+
+def _end(problems: list[str], stream: TextIO) -> int:
     print("valid" if not problems else f"NOT VALID: {count(len(problems), 'problem')}", file=stream)
     return 1 if problems else 0
 
@@ -157,7 +172,7 @@ def _check_ids(run: FinishedRun, damaged: set[str]) -> Iterator[str]:
     found = find_duplicates(run)
     yield from _id_problems(found)
     counts = run.manifest.counts
-    expected = counts.num_written + counts.num_reused
+    expected = counts.num_written + counts.num_reused + (counts.num_unchanged if run.before else 0)
     if found.num_documents != expected and not found.num_duplicates:
         yield f"rows of {count(found.num_documents, 'document')}, the manifest counts {expected:,}"
 

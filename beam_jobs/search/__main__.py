@@ -39,7 +39,7 @@ def search_parser() -> Parser:
     add("--query TEXT", "a query; repeat the flag for several", repeat=True)
     add("--top N", "documents per query (default: 5)", default=5)
     add("--where SQL", "search only rows that satisfy a condition, such as: topic = 'birds'")
-    add("--only_this_run", "search a run that holds only changes (--emit changes)")
+    add("--only_this_run", "of a run of changes (--emit changes), search these rows alone")
     add("--column NAME", "vector column, if the run has several")
     add(
         "--bundle DIR|NAME",

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.search.where import Condition
-from beam_jobs.store.dataset import matrix, read_batches
+from beam_jobs.store.batches import matrix, read_batches
 from beam_jobs.store.finished_run import FinishedRun
 
 # Lower bound on norms, so that a zero vector has the cosine 0 with everything.
@@ -68,7 +68,7 @@ def nearest(
         starts = _documents(ids)
         for found, scores in zip(best, cosines, strict=True):
             for row in found.candidates(scores, starts):
-                place = (part.file_index, part.first_row + int(rows[row]))
+                place = (part.file_index, int(part.row_numbers[rows[row]]))
                 found.add(Neighbour(ids[int(row)].as_py(), float(scores[row]), place))
     return [found.sorted() for found in best]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from beam_jobs.errors import UsageError
-from beam_jobs.store.dataset import run_schema, vector_columns
+from beam_jobs.store.dataset import row_files, run_schema, vector_columns
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.manifest import CLASSES, RunManifest
 from model_bundle.bundle.bundle import ModelBundle, split_pin
@@ -87,8 +87,9 @@ def choose_column(run: FinishedRun, column: str | None) -> tuple[str, int]:
     Raises:
         UsageError: there is none, or several and none was named, or the named one does not exist.
     """
-    if not run.row_files or run.row_files[0].kind == CLASSES:
-        what = "has no rows" if not run.row_files else "contains labels and scores, not vectors"
+    files = row_files(run)
+    if not files or files[0][1].kind == CLASSES:
+        what = "has no rows" if not files else "contains labels and scores, not vectors"
         raise UsageError(f"{run.folder} {what}; search needs a run of python -m beam_jobs.embed.")
     columns = list(vector_columns(run_schema(run)))
     if column is None and len(columns) == 1:

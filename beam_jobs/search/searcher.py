@@ -14,8 +14,9 @@ from beam_jobs.pipeline.rows.make import word_in
 from beam_jobs.search.nearest import Neighbour, nearest
 from beam_jobs.search.query import Prompt, QueryEncoder, choose_column
 from beam_jobs.search.where import Condition
-from beam_jobs.store.dataset import run_schema, take_rows, vector_columns
-from beam_jobs.store.finished_run import find_whole_run
+from beam_jobs.store.batches import take_rows
+from beam_jobs.store.chain import find_collection
+from beam_jobs.store.dataset import run_schema, vector_columns
 from model_bundle.errors import ModelRunError
 
 _SHOWN_CHARACTERS = 200
@@ -67,7 +68,7 @@ class Searcher:
     """
 
     def __init__(self, flags: Namespace) -> None:
-        self._run = find_whole_run(flags.run, only_this_run=flags.only_this_run)
+        self._run = find_collection(flags.run, only_this_run=flags.only_this_run)
         choose_column(self._run, flags.column)
         schema = run_schema(self._run)
         self._condition = Condition(flags.where, schema) if flags.where is not None else None

@@ -1,26 +1,19 @@
-"""Rows of a finished run: as an Arrow dataset, in batches, or one by one."""
+"""Rows of a finished run as an Arrow dataset, with those of the runs that complete it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from beam_jobs.errors import JobError
+from beam_jobs.errors import JobError, UsageError
 from beam_jobs.store.arrow_files import arrow_filesystem
-from beam_jobs.store.finished_run import FinishedRun, find_whole_run
-
-# 25 MB of vectors with 384 dimensions.
-_BATCH_ROWS = 16_384
-# Batches that Arrow decodes ahead; its default is 16.
-_READAHEAD = 4
-
+from beam_jobs.store.chain import HiddenIds, find_collection
+from beam_jobs.store.filtered_union import FilteredUnion
+from beam_jobs.store.finished_run import FinishedRun
+from beam_jobs.store.manifest import RunFile
 
 # The columns that every model has, for runs without rows.
 _EMPTY = pa.schema(
@@ -39,43 +32,88 @@ def open_run(
 ) -> ds.Dataset:
     """Opens the rows of a finished run through its manifest; files not listed there are ignored.
 
-    Reads only the manifest and the schema of one file; ``to_table``, ``to_batches`` and ``scanner`` read
-    rows.
+    A run that holds only changes is opened together with the runs that complete it: the newest rows of every
+    document, without those that were removed. Reads only manifests, the schema of one file per run, and the
+    changes; ``to_table``, ``to_batches`` and ``scanner`` read rows.
 
     Args:
         path: a run's folder, local or gs://, or the root of runs, which selects the latest finished one.
         fixed_size: vectors as ``fixed_size_list[dim]``, which Parquet does not have; else as ``list``.
-        only_this_run: whether a run that holds only changes may be opened, which is not the collection.
+        only_this_run: of a run that holds only changes, open these rows alone.
 
     Returns:
-        The dataset, its files in the order of the manifest; without vector columns if the run has no rows.
+        The dataset, its files in the order of the manifest, those of earlier runs first; without vector
+        columns if there are no rows.
 
     Raises:
-        UsageError: there is no run, it has not finished, it failed, or it holds only changes.
-        JobError: a file of the run is missing.
+        UsageError: there is no run, it has not finished, it failed, or a run that completes it is missing or
+            another one.
+        JobError: a file is missing, or changes were damaged.
     """
-    return open_rows(find_whole_run(os.fspath(path), only_this_run=only_this_run), fixed_size=fixed_size)
+    return open_rows(find_collection(os.fspath(path), only_this_run=only_this_run), fixed_size=fixed_size)
 
 
 def open_rows(run: FinishedRun, *, fixed_size: bool = False) -> ds.Dataset:
-    """Opens the rows of a run that has been found already, see ``open_run``."""
-    paths = [run.path_of(file) for file in run.row_files]
-    if not paths:
+    """Opens the rows of a run and of those before it, see ``open_run``.
+
+    Raises:
+        UsageError: their columns differ.
+    """
+    if not row_files(run):
         return ds.dataset(_EMPTY.empty_table())
-    filesystem = arrow_filesystem(run.folder)
     schema = run_schema(run)
     if fixed_size:
         schema = _with_fixed_size(schema)
-    return ds.dataset(paths, schema=schema, format="parquet", filesystem=filesystem)
+    if not run.before:
+        return _own_rows(run, schema)
+    hidden = HiddenIds(run)
+    return FilteredUnion(
+        schema, [(_own_rows(part, schema), hidden.condition(at)) for at, part in enumerate(run.chain)]
+    )
+
+
+def row_files(run: FinishedRun) -> list[tuple[int, RunFile]]:
+    """Returns the files with rows of a run and of those before it, by place in the chain."""
+    return [(place, file) for place, part in enumerate(run.chain) for file in part.row_files]
+
+
+def _own_rows(run: FinishedRun, schema: pa.Schema) -> ds.Dataset:
+    paths = [run.path_of(file) for file in run.row_files]
+    if not paths:
+        return ds.dataset(schema.empty_table())
+    return ds.dataset(paths, schema=schema, format="parquet", filesystem=arrow_filesystem(run.folder))
 
 
 def run_schema(run: FinishedRun) -> pa.Schema:
-    """Reads the schema of a run's first file, with its metadata.
+    """Reads the schema of a run's first file, with its metadata; its own rows come before those of others.
+
+    Raises:
+        UsageError: the runs before it have other columns.
+        JobError: the file is missing.
+    """
+    first: pa.Schema | None = None
+    for part in reversed(run.chain):
+        if not part.row_files:
+            continue
+        schema = file_schema(part, part.row_files[0])
+        first = schema if first is None else first
+        if not schema.equals(first):
+            raise UsageError(
+                f"The columns of {part.folder} and of the changes in {run.folder} differ, so their rows are "
+                f"not one collection: {', '.join(_differing(schema, first))}. Run the job again with --emit "
+                "all, or use --only_this_run (open_run: only_this_run=True)."
+            )
+    assert first is not None, "callers look for files with rows first"
+    return first
+
+
+def file_schema(run: FinishedRun, file: RunFile) -> pa.Schema:
+    """Reads the schema of one file of a run, with its metadata.
 
     Raises:
         JobError: the file is missing.
     """
-    path = run.path_of(run.row_files[0])
+    path = run.path_of(file)
     try:
         with arrow_filesystem(run.folder).open_input_file(path) as stream:
             return pq.read_schema(stream)
@@ -84,6 +122,12 @@ def run_schema(run: FinishedRun) -> pa.Schema:
             f"{path} is listed in the run's manifest but does not exist. The run is damaged: restore the "
             "file or start a new run."
         ) from error
+
+
+def _differing(one: pa.Schema, other: pa.Schema) -> list[str]:
+    """Returns the names of fields that only one schema has, or that have another type; else all names."""
+    fields = {(field.name, str(field.type)) for field in one} ^ {(f.name, str(f.type)) for f in other}
+    return sorted({name for name, _ in fields}) or list(one.names)
 
 
 def vector_columns(schema: pa.Schema) -> dict[str, int]:
@@ -106,107 +150,3 @@ def _with_fixed_size(schema: pa.Schema) -> pa.Schema:
         field = schema.field(index)
         schema = schema.set(index, field.with_type(pa.list_(field.type.value_field, dim)))
     return schema
-
-
-@dataclass(frozen=True)
-class PlacedBatch:
-    """Consecutive rows, with the index of their file in the run and of the first row in that file."""
-
-    file_index: int
-    first_row: int
-    rows: pa.RecordBatch
-
-
-def read_batches(
-    run: FinishedRun, columns: Sequence[str] | None = None, batch_rows: int = _BATCH_ROWS
-) -> Iterator[PlacedBatch]:
-    """Reads the rows of a run in order, file by file.
-
-    Args:
-        run: the run.
-        columns: columns to read; None reads all.
-        batch_rows: maximum rows per batch.
-
-    Raises:
-        JobError: a file of the run is missing or is not Parquet.
-    """
-    dataset = open_rows(run)
-    for index, fragment in enumerate(dataset.get_fragments()):
-        first_row = 0
-        for batch in _read(fragment, dataset.schema, columns, batch_rows):
-            yield PlacedBatch(index, first_row, batch)
-            first_row += batch.num_rows
-
-
-def _read(
-    fragment: Any, schema: pa.Schema, columns: Sequence[str] | None, batch_rows: int
-) -> Iterator[pa.RecordBatch]:
-    names = None if columns is None else list(columns)
-    try:
-        batches = fragment.to_batches(
-            schema=schema, columns=names, batch_size=batch_rows, batch_readahead=_READAHEAD
-        )
-        yield from (batch for batch in batches if batch.num_rows)
-    except (OSError, pa.ArrowException) as error:
-        path = getattr(fragment, "path", "A file of the run")
-        raise JobError(
-            f"{path} cannot be read: {error}. Check the run: python -m beam_jobs.runs RUN validate"
-        ) from error
-
-
-def matrix(column: pa.Array, dim: int) -> np.ndarray:
-    """Converts a vector column to an array without a loop over its numbers.
-
-    Args:
-        column: lists of ``dim`` floats.
-        dim: dimension of the vectors.
-
-    Returns:
-        float32[rows, dim].
-
-    Raises:
-        JobError: the vectors have another dimension.
-    """
-    values = column.flatten()
-    if len(values) != len(column) * dim:
-        raise JobError(
-            f"Expected {len(column)} vectors of dimension {dim}, found {len(values)} numbers in total. The "
-            "file is damaged; check the run: python -m beam_jobs.runs RUN validate"
-        )
-    numbers = values.to_numpy(zero_copy_only=False)
-    return np.asarray(numbers, dtype=np.float32).reshape(len(column), dim)
-
-
-def take_rows(run: FinishedRun, places: Sequence[tuple[int, int]], columns: Sequence[str]) -> list[Any]:
-    """Reads single rows in the given order, with at most one row group in memory.
-
-    Args:
-        run: the run.
-        places: file index and row, as in ``PlacedBatch``.
-        columns: columns to read.
-
-    Returns:
-        One dict per place.
-    """
-    dataset = open_rows(run)
-    fragments = list(dataset.get_fragments())
-    found: dict[tuple[int, int], dict[str, Any]] = {}
-    for file_index in sorted({file for file, _ in places}):
-        wanted = sorted({row for file, row in places if file == file_index})
-        rows = _rows_of(fragments[file_index], dataset.schema, wanted, columns)
-        found |= {(file_index, row): values for row, values in zip(wanted, rows, strict=True)}
-    return [found[place] for place in places]
-
-
-def _rows_of(
-    fragment: ds.ParquetFileFragment, schema: pa.Schema, wanted: list[int], columns: Sequence[str]
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    first_row = 0
-    for group in fragment.row_groups:
-        here = [row - first_row for row in wanted if first_row <= row < first_row + group.num_rows]
-        if here:
-            part = fragment.subset(row_group_ids=[group.id])
-            rows += part.to_table(schema=schema, columns=list(columns)).take(here).to_pylist()
-        first_row += group.num_rows
-    return rows

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,28 @@ def replace(path: str, data: bytes) -> None:
         os.replace(staged, path)
 
 
+def update(path: str, change: Callable[[bytes | None], bytes | None]) -> None:
+    """Replaces a small file by what is made of its content, with no other update in between.
+
+    On gs:// the object's generation is the condition, and the change is made again if it was replaced. Local
+    files are changed under a lock of their folder; a file system without locks leaves a small window.
+
+    Args:
+        path: the file.
+        change: receives its content, None if there is none, and returns the new one; None changes nothing.
+    """
+    if path.startswith(_GS):
+        while not _update_object(path, change):
+            pass
+        return
+    folder = os.path.dirname(path)
+    make_folder(folder)
+    with _locked(folder):
+        new = change(read_bytes(path))
+        if new is not None:
+            replace(path, new)
+
+
 def move(source: str, target: str, size: int) -> None:
     """Moves a file to its final name; does nothing if an earlier attempt has moved it.
 
@@ -248,6 +271,37 @@ def _create_object_if_absent(path: str, data: bytes) -> bool:
     except PreconditionFailed:
         return False
     return True
+
+
+def _update_object(path: str, change: Callable[[bytes | None], bytes | None]) -> bool:
+    """Changes an object; False if another writer replaced it meanwhile."""
+    from google.api_core.exceptions import NotFound, PreconditionFailed
+    from google.cloud import storage
+
+    bucket, name = path.removeprefix(_GS).split("/", 1)
+    folder = storage.Client().bucket(bucket)
+    found = folder.get_blob(name)
+    generation = 0 if found is None else found.generation
+    try:
+        old = None if found is None else found.download_as_bytes(if_generation_match=generation)
+        new = change(old)
+        if new is not None:
+            folder.blob(name).upload_from_string(new, if_generation_match=generation)
+    except (NotFound, PreconditionFailed):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """Holds a lock of a local folder, which ends with the process; leaves no file behind."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a network file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _literal(path: str) -> str:

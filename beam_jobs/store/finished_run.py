@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from beam_jobs.errors import UsageError
 from beam_jobs.store import filesystem
 from beam_jobs.store.latest import read_latest
 from beam_jobs.store.manifest import (
+    CHANGES,
     DEAD_LETTERS,
     FAILED_NAME,
     LATEST_NAME,
@@ -20,10 +21,20 @@ from beam_jobs.store.manifest import (
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run with its manifest; ``folder`` holds its files, local or gs://."""
+    """A run with its manifest; ``folder`` holds its files, local or gs://.
+
+    ``before`` are the runs that complete one that holds only changes, the newest first and the last one
+    complete; empty if the run is complete, or if its own rows alone are wanted.
+    """
 
     folder: str
     manifest: RunManifest
+    before: tuple[FinishedRun, ...] = ()
+
+    @property
+    def chain(self) -> tuple[FinishedRun, ...]:
+        """The runs that make up the collection, each by itself, the oldest first."""
+        return (*reversed(self.before), replace(self, before=()))
 
     @property
     def row_files(self) -> tuple[RunFile, ...]:
@@ -35,6 +46,11 @@ class FinishedRun:
     def dead_letter_files(self) -> tuple[RunFile, ...]:
         """The files with dead letters."""
         return tuple(file for file in self.manifest.files if file.kind == DEAD_LETTERS)
+
+    @property
+    def change_files(self) -> tuple[RunFile, ...]:
+        """The files with changes since the previous run."""
+        return tuple(file for file in self.manifest.files if file.kind == CHANGES)
 
     def path_of(self, file: RunFile) -> str:
         """Returns the path of a file."""
@@ -70,46 +86,6 @@ def find_run(path: str) -> FinishedRun:
             "was removed or moved. Give the folder of a run."
         )
     return FinishedRun(named, RunManifest.from_bytes(data, filesystem.join(named, MANIFEST_NAME)))
-
-
-def find_whole_run(path: str, *, only_this_run: bool) -> FinishedRun:
-    """Finds a finished run whose rows are a whole collection.
-
-    Args:
-        path: see ``find_run``.
-        only_this_run: also take a run that holds only changes, for these rows alone.
-
-    Raises:
-        UsageError, JobError: see ``find_run``; also if the run holds only changes.
-    """
-    run = find_run(path)
-    if run.manifest.emit == "changes" and not only_this_run:
-        before = "another run" if run.manifest.previous is None else run.manifest.previous.run_id
-        raise UsageError(
-            f"{run.folder} holds only what changed since {before}, so most rows may be missing. For a whole "
-            f"run, start its job again with --previous {run.manifest.run_id} --emit all, which copies every "
-            "row. For the rows of this run alone: --only_this_run (open_run: only_this_run=True)."
-        )
-    return run
-
-
-def chain_of_runs(run: FinishedRun) -> tuple[FinishedRun, ...]:
-    """Returns a run and, if it holds only changes, the runs that complete it; the last one is complete.
-
-    Raises:
-        UsageError: one of them is missing.
-    """
-    chain = [run]
-    while chain[-1].manifest.emit == "changes" and (entry := chain[-1].manifest.previous) is not None:
-        sibling = filesystem.join(chain[-1].folder.rpartition("/")[0], entry.run_id)
-        places = [p for p in (sibling, entry.root) if filesystem.exists(filesystem.join(p, MANIFEST_NAME))]
-        if not places:
-            raise UsageError(
-                f"{chain[-1].folder} holds only changes, and the previous run, {entry.run_id}, does not "
-                f"exist. Looked for it at {sibling} and {entry.root}. Restore it, or use --only_this_run."
-            )
-        chain.append(find_run(places[0]))
-    return tuple(chain)
 
 
 def find_ended_run(path: str) -> FinishedRun:

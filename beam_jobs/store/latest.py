@@ -1,23 +1,31 @@
-"""``latest.json``: names the run of a root that finished most recently."""
+"""``latest.json``: names the newest finished run of a root. Which one that is: docs/decisions/latest.md."""
 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from beam_jobs.base.config import RUN_ID
 from beam_jobs.errors import UsageError
 from beam_jobs.store import filesystem
-from beam_jobs.store.manifest import LATEST_NAME
+from beam_jobs.store.manifest import LATEST_NAME, RunManifest
+
+_logger = logging.getLogger(__name__)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Latest:
-    """A run's id, the name of a folder in the root, and when it finished; None if that is unknown."""
+    """A run in the order of runs: by ``sequence``, and by time only if neither knew of the other.
 
+    ``run_id`` is the name of a folder in the root. ``finished_at`` is the earliest time if it is unknown.
+    """
+
+    sequence: int
+    finished_at: datetime
     run_id: str
-    finished_at: datetime | None
 
 
 def read_latest(root: str) -> Latest | None:
@@ -27,41 +35,60 @@ def read_latest(root: str) -> Latest | None:
         UsageError: it does not name a folder in the root.
     """
     path = filesystem.join(root, LATEST_NAME)
-    data = filesystem.read_bytes(path)
+    return _parse(path, filesystem.read_bytes(path))
+
+
+def next_sequence(root: str) -> int:
+    """Returns the number of a run that is about to be committed: one more than that of the latest."""
+    path = filesystem.join(root, LATEST_NAME)
+    latest = _parse_leniently(path, filesystem.read_bytes(path))
+    return 1 if latest is None else latest.sequence + 1
+
+
+def point_to(root: str, manifest: RunManifest) -> None:
+    """Makes a finished run the latest one unless a newer one is; no other writer can come between."""
+    path = filesystem.join(root, LATEST_NAME)
+    ours = Latest(manifest.sequence, _time(manifest.finished_at), manifest.run_id)
+
+    def change(data: bytes | None) -> bytes | None:
+        latest = _parse_leniently(path, data)
+        if latest is not None and latest >= ours:
+            return None
+        content = {name: getattr(manifest, name) for name in ("run_id", "finished_at", "sequence")}
+        return (json.dumps(content) + "\n").encode()
+
+    filesystem.update(path, change)
+
+
+def _parse_leniently(path: str, data: bytes | None) -> Latest | None:
+    """Parses the file; a damaged one counts as none."""
+    try:
+        return _parse(path, data)
+    except UsageError as error:
+        _logger.warning("%s", error)
+        return None
+
+
+def _parse(path: str, data: bytes | None) -> Latest | None:
     if data is None:
         return None
     try:
         content = json.loads(data)
-        run_id, finished_at = content["run_id"], content.get("finished_at")
+        run_id, sequence = content["run_id"], content.get("sequence")
         if not isinstance(run_id, str) or not RUN_ID.fullmatch(run_id):
             raise ValueError(f"{run_id!r} is not the name of a folder next to it")
+        return Latest(sequence if isinstance(sequence, int) else 0, _time(content.get("finished_at")), run_id)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"{path} does not name a run: {error}. Give the folder of a run; the next run that finishes "
             "replaces the file."
         ) from error
-    return Latest(run_id, _time(finished_at))
 
 
-def _time(text: object) -> datetime | None:
-    """Parses a time with its zone; None if it is none, so that any run is later."""
+def _time(text: object) -> datetime:
+    """Parses a time with its zone."""
     try:
         when = datetime.fromisoformat(str(text))
     except ValueError:
-        return None
-    return None if when.tzinfo is None else when
-
-
-def should_replace(latest: Latest, finished_at: str, *, is_retry: bool, now: datetime) -> bool:
-    """Whether a run that has finished becomes the latest one.
-
-    Args:
-        latest: the one named so far.
-        finished_at: time of the finished run.
-        is_retry: it finished at an earlier try, perhaps long ago.
-        now: the current time. A latest run of a later time was written by a clock that is ahead; whatever
-            finishes now is newer.
-    """
-    if latest.finished_at is None or latest.finished_at <= datetime.fromisoformat(finished_at):
-        return True
-    return not is_retry and latest.finished_at > now
+        return _NEVER
+    return _NEVER if when.tzinfo is None else when

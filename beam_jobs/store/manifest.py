@@ -85,13 +85,15 @@ class RunCounts(_Part):
 
 
 class PreviousEntry(_Part):
-    """The previous run, from which rows were copied: its id and folder.
+    """The previous run, from which rows were copied: its id, its folder and the sha256 of its manifest.
 
     With ``emit: changes`` a run holds only what is new since then, and is complete only together with it.
+    Older releases recorded no ``sha256``; then it is empty.
     """
 
     run_id: str
     root: str
+    sha256: str = ""
 
     @field_validator("run_id")
     @classmethod
@@ -133,7 +135,10 @@ class Timeline(_Part):
 
 
 class RunManifest(_Part):
-    """The content of ``manifest.json``, or of ``manifest.failed.json`` with ``failure`` set."""
+    """The content of ``manifest.json``, or of ``manifest.failed.json`` with ``failure`` set.
+
+    ``sequence`` is one more than that of the latest run of the root when this one was committed.
+    """
 
     format_version: Literal[1] = 1
     run_id: str
@@ -142,6 +147,7 @@ class RunManifest(_Part):
     failure_kind: Literal["too_many_dead", "counts", "precision", "no_documents"] | None = None
     started_at: str
     finished_at: str
+    sequence: int = 0
     bundle: dict[str, Any]
     settings_digest: str
     settings: dict[str, Any] = Field(default_factory=dict)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from apache_beam.io.filesystem import BeamIOError
 
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.errors import FinishedError, JobError, UsageError
 from beam_jobs.store import filesystem
-from beam_jobs.store.latest import read_latest, should_replace
+from beam_jobs.store.latest import point_to
 from beam_jobs.store.manifest import (
     FAILED_NAME,
-    LATEST_NAME,
     MANIFEST_NAME,
     NEEDS_PREFIX,
     STAGING_DIR,
@@ -118,12 +116,12 @@ def _finished_by_another(root: str) -> JobError:
     )
 
 
-def finish(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> RunManifest:
+def finish(options: WriteOptions, manifest: RunManifest) -> RunManifest:
     """Points ``latest.json`` at a successful run, never back in time, and removes its staging folder."""
     if manifest.failure is not None:
         return manifest
     root = filesystem.join(options.output, options.run_id)
-    _point_to(options.output, manifest, is_retry=is_retry)
+    point_to(options.output, manifest)
     if options.fail_job:  # on remote workers; in-process jobs print a summary
         _logger.info("Run finished: %s", root)  # launch/terraform/alerts.tf counts this line
     try:
@@ -131,18 +129,6 @@ def finish(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> R
     except (OSError, BeamIOError) as error:
         _logger.warning("%s/%s could not be removed and can be deleted by hand: %s", root, STAGING_DIR, error)
     return manifest
-
-
-def _point_to(output: str, manifest: RunManifest, *, is_retry: bool) -> None:
-    try:
-        latest = read_latest(output)
-    except UsageError as error:
-        _logger.warning("%s", error)
-        latest = None
-    now = datetime.now(UTC)
-    if latest is None or should_replace(latest, manifest.finished_at, is_retry=is_retry, now=now):
-        content = {"run_id": manifest.run_id, "finished_at": manifest.finished_at}
-        filesystem.replace(filesystem.join(output, LATEST_NAME), (json.dumps(content) + "\n").encode())
 
 
 def check_output(write: WriteOptions) -> None:

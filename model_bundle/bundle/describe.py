@@ -50,6 +50,7 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     manifest = bundle.manifest
     yield "name", manifest.name
     yield "task", f"{manifest.task} ({manifest.family})"
+    yield "takes", "numbers" if manifest.tokenizer.kind == "none" else "one text at a time"
     yield "digest", f"sha256:{bundle.digest}"
     yield "place", str(bundle.path)
     yield "size", f"{sum(file.size for file in manifest.files) / 1e6:.1f} MB"
@@ -82,6 +83,8 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
         yield "weights", f"stay variables: {manifest.freeze_reason or 'as built'}"
     yield "licence", manifest.licence
     yield "source", _source(manifest)
+    if manifest.source.compared_with is not None:
+        yield "compared with", manifest.source.compared_with
     yield "built with", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
 
 

@@ -123,12 +123,17 @@ class ElmoSpec(_Part):
 
 
 class SourceSpec(_Part):
-    """Where a model came from. ``files`` maps each file that was read to its sha256."""
+    """Where a model came from. ``files`` maps each file that was read to its sha256.
+
+    ``compared_with``: the stack that made the model, if it ran when the bundle was built and gave the same
+    results; else "nothing" and the reason. None if there was no such step.
+    """
 
     kind: str
     location: str
     revision: str | None = None
     files: dict[str, str] = Field(default_factory=dict)
+    compared_with: str | None = None
 
 
 class FileSpec(_Part):
@@ -196,6 +201,9 @@ class BundleManifest(_Part):
     def to_bytes(self) -> bytes:
         """Returns the canonical form: UTF-8 JSON, keys sorted, no spaces, one newline at the end."""
         data = self.model_dump(mode="json")
+        if self.source.compared_with is None:
+            # Added later: without it, bundles keep the bytes and digest that they had before.
+            del data["source"]["compared_with"]
         return canonical_json(data)
 
     @classmethod

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -19,6 +20,8 @@ from beam_jobs.job.flags.parsers import classify_parser, embed_parser
 from tests.support.cloud.api_descriptions import faults
 from tests.support.cloud.fake_google import FakeGoogle, Fault, serving
 from tests.support.cloud.launch import (
+    BUNDLE,
+    DIGEST,
     IMAGE,
     LAUNCH,
     call_script,
@@ -159,6 +162,40 @@ def test_without_credentials_the_message_says_so(google: FakeGoogle, tmp_path: P
     assert "gcloud auth application-default login" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("image", "bundle"),
+    [
+        ("us-docker.pkg.dev/p/jobs/embed:1", BUNDLE),
+        (IMAGE, "gs://m/x"),
+        (IMAGE, "minilm"),
+        (IMAGE, None),
+        (IMAGE, BUNDLE[:-1]),
+        (f"{IMAGE}0", BUNDLE),
+    ],
+)
+def test_a_schedule_names_image_and_bundle_by_digest(
+    image: str, bundle: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with modules("bodies") as (bodies,):
+        with pytest.raises(SystemExit, match=r"--(image|parameter bundle=).*with its digest"):
+            bodies.check_pins(image, {} if bundle is None else {"bundle": bundle})
+        bodies.check_pins(IMAGE, {"bundle": f"/opt/bundle@sha256:{DIGEST}"})
+    for name in ("airflow", "airflow.sdk", "airflow.providers.google.cloud.operators.dataflow"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    monkeypatch.setenv("EMBED_IMAGE", image)
+    monkeypatch.setenv("EMBED_BUNDLE", bundle or "")
+    with pytest.raises(ValueError, match=r"EMBED_(IMAGE|BUNDLE)=.*with its digest"), modules("airflow_dag"):
+        pass
+
+
+def test_the_script_for_a_schedule_checks_them(settings: Path) -> None:
+    code, _, err = call_script(
+        "schedule", f"--settings={settings}", "--parameter=bundle=minilm", "--print_only"
+    )
+    assert code != 0
+    assert "--parameter bundle=minilm: expected it with its digest" in err
+
+
 @pytest.mark.slow
 def test_the_age_of_the_last_good_run(tmp_path: Path) -> None:
     assert run_script("check_age", str(tmp_path)).returncode == 1
@@ -189,7 +226,7 @@ def test_the_dag_imports_and_renders_under_airflow(tmp_path: Path) -> None:
         "print(json.dumps([task.body, task.append_job_name, task.deferrable]))"
     )
     env = os.environ | {"AIRFLOW_HOME": str(tmp_path / "home"), "EMBED_PROJECT": "p", "EMBED_BUCKET": "b"}
-    env["EMBED_BUNDLE"] = "gs://b/m/x@sha256:" + "0" * 64
+    env |= {"EMBED_BUNDLE": BUNDLE, "EMBED_IMAGE": IMAGE}
     env["EMBED_ENVIRONMENT"] = json.dumps({"diskSizeGb": 60, "kmsKeyName": "k"})
     env["EMBED_PARAMETERS"] = json.dumps({"text_column": "body"})
     done = subprocess.run(

@@ -53,6 +53,15 @@ def pipeline_options(runner: str, rest: Sequence[str], own_flags: Sequence[str])
     return PipelineOptions([f"--runner={name}", *rest])
 
 
+def addresses(options: Any) -> dict[str, str]:
+    """Returns the addresses that an engine is asked at, by flag; those that were not given are left out."""
+    known = options.get_all_options(drop_default=True)
+    names = ["job_endpoint", "flink_master"]
+    if known.get("environment_type") == "EXTERNAL":
+        names.append("environment_config")
+    return {f"--{name}": str(known[name]) for name in names if known.get(name)}
+
+
 def beam_parser() -> Parser:
     """Builds a parser of all flags of Beam."""
     from apache_beam.options.pipeline_options import PipelineOptions

@@ -17,6 +17,8 @@ FLAGS_OF_FILES = (
     "id_column",
     "keep_columns",
     "rename_columns",
+    "column_types",
+    "input_format",
     "delimiter",
     "column_names",
     "no_csv_quotes",
@@ -69,6 +71,7 @@ def read_choices(flags: argparse.Namespace, patterns: tuple[str, ...]) -> ReadOp
         text_columns=split(flags.text_column),
         keep_columns=split(flags.keep_columns),
         rename_columns=pairs(flags.rename_columns, "--rename_columns OLD=NEW"),
+        column_types=pairs(flags.column_types, "--column_types NAME=TYPE"),
         column_names=split(flags.column_names),
         csv_quotes=not flags.no_csv_quotes,
     )

@@ -118,7 +118,7 @@ def plan_reuse(
             folder, tuple(staged), previous_files=(), by_join=by_join, notes=notes, digests=known
         )
     chain = chain_of(run)
-    why = _obstacle(chain, encode, kind, columns, flags)
+    why = _obstacle(chain, encode, kind, columns, flags, schema)
     return ReusePlan(
         folder,
         paths=(*staged, *(path for part in chain if not why for path in part.row_files)),
@@ -126,7 +126,7 @@ def plan_reuse(
             PreviousFiles(tuple(part.row_files), tuple(part.change_files)) for part in chain
         ),
         same_settings=not why,
-        previous=PreviousEntry(run_id=run.manifest.run_id, root=run.root),
+        previous=PreviousEntry(run_id=run.manifest.run_id, root=run.root, sha256=run.sha256),
         emit=flags.emit,
         by_join=by_join,
         notes=(*notes, f"nothing can be reused from {run.root}: {why}" if why else run.root),
@@ -163,6 +163,7 @@ def _obstacle(
     kind: str,
     columns: list[str],
     flags: argparse.Namespace,
+    schema: pa.Schema,
 ) -> str:
     """Returns why no row of some runs can be reused; empty if they can.
 
@@ -177,6 +178,8 @@ def _obstacle(
         check_whole(part)
     why = difference(run.manifest, encode.bundle_digest, encode.digest, vars(flags))
     why = why or _missing(chain, columns)
+    if flags.emit == "changes":
+        why = why or _different(chain, schema)
     if why and flags.emit == "changes":
         raise UsageError(
             f"--emit changes: no row of {run.root} can be kept: {why}. Use the same settings, or --emit all, "
@@ -198,6 +201,18 @@ def _missing(chain: tuple[PreviousRun, ...], columns: list[str]) -> str:
                 missing = sorted(set(columns) - set(parquet.schema_arrow.names))
             if missing:
                 return f"its rows have no column {missing}"
+    return ""
+
+
+def _different(chain: tuple[PreviousRun, ...], schema: pa.Schema) -> str:
+    """Returns in which columns the earlier rows differ; empty if they can be read together with ours."""
+    ours = {(field.name, str(field.type)) for field in schema}
+    for run in chain:
+        for path in list(run.row_files)[:1]:
+            with open_parquet(path) as parquet:
+                theirs = {(field.name, str(field.type)) for field in parquet.schema_arrow}
+            if ours != theirs:
+                return f"the columns {sorted({name for name, _ in ours ^ theirs})} are not the same in both"
     return ""
 
 

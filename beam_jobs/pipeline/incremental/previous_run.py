@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from beam_jobs.errors import UsageError
 from beam_jobs.store import filesystem
+from beam_jobs.store.chain import runs_before
 from beam_jobs.store.filesystem import absolute_path
+from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.latest import read_latest
 from beam_jobs.store.manifest import (
     CHANGES,
@@ -31,11 +34,12 @@ _DECIDING_FLAGS = (
 
 @dataclass(frozen=True)
 class PreviousRun:
-    """A finished run: its folder, its manifest, and whether it was named or is the latest one."""
+    """A finished run: its folder, its manifest and its sha256, and whether it was named or is the latest."""
 
     root: str
     manifest: RunManifest
     is_named: bool
+    sha256: str = ""
 
     @property
     def row_files(self) -> dict[str, int]:
@@ -83,7 +87,7 @@ def _run_at(root: str) -> PreviousRun | None:
     data = filesystem.read_bytes(filesystem.join(root, MANIFEST_NAME))
     if data is not None:
         manifest = RunManifest.from_bytes(data, filesystem.join(root, MANIFEST_NAME))
-        return PreviousRun(root, manifest, is_named=True)
+        return PreviousRun(root, manifest, is_named=True, sha256=hashlib.sha256(data).hexdigest())
     if filesystem.exists(filesystem.join(root, FAILED_NAME)) or filesystem.list_files(
         filesystem.join(root, STAGING_DIR)
     ):
@@ -112,22 +116,10 @@ def chain_of(run: PreviousRun) -> tuple[PreviousRun, ...]:
     """Returns a run and, if it holds only changes, the runs that complete it; the last one is complete.
 
     Raises:
-        UsageError: one of them is missing.
+        UsageError: one of them is missing or is another one.
     """
-    chain = [run]
-    while chain[-1].manifest.emit == "changes":
-        entry = chain[-1].manifest.previous
-        if entry is None:
-            raise UsageError(f"{chain[-1].root} holds changes, but its manifest names no previous run.")
-        sibling = filesystem.join(chain[-1].root.rpartition("/")[0], entry.run_id)
-        found = _run_at(sibling) or _run_at(entry.root)
-        if found is None:
-            raise UsageError(
-                f"--previous {run.root} holds only changes, and the previous run, {entry.run_id}, does not "
-                f"exist. Looked for it at {sibling} and {entry.root}. Choose a complete run."
-            )
-        chain.append(found)
-    return tuple(chain)
+    older = runs_before(FinishedRun(run.root, run.manifest))
+    return (run, *(PreviousRun(part.folder, part.manifest, is_named=True) for part in older))
 
 
 def difference(

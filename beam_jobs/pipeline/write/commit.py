@@ -30,6 +30,7 @@ from beam_jobs.pipeline.write.moves import (
 from beam_jobs.pipeline.write.timeline import sum_timeline
 from beam_jobs.report.page import try_report
 from beam_jobs.store import filesystem
+from beam_jobs.store.latest import next_sequence
 from beam_jobs.store.manifest import (
     CHANGES,
     CLASSES,
@@ -126,7 +127,8 @@ def commit(plan: CommitPlan, options: WriteOptions, description: RunDescription)
     if earlier is not None and earlier.attempt_id == options.attempt_id:
         return _end(options, earlier, is_retry=True)
     _check_sizes(root, {name: receipt.num_bytes for receipt, name in plan.moves})
-    manifest = build_manifest(plan, options, description)
+    number = next_sequence(options.output)
+    manifest = build_manifest(plan, options, description).model_copy(update={"sequence": number})
     name = MANIFEST_NAME if manifest.failure is None else FAILED_NAME
     if earlier is not None:
         filesystem.delete(filesystem.join(root, FAILED_NAME))
@@ -150,7 +152,7 @@ def _end(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> Run
         # Only something other than this job can have done that. A run is absent rather than wrong.
         filesystem.delete(filesystem.join(root, MANIFEST_NAME if manifest.failure is None else FAILED_NAME))
         raise
-    finish(options, manifest, is_retry=is_retry)
+    finish(options, manifest)
     if manifest.failure is None:
         _remove_strays(root, manifest)
     elif filesystem.exists(filesystem.join(root, MANIFEST_NAME)):  # another attempt has succeeded meanwhile
@@ -199,10 +201,11 @@ def _check_sizes(root: str, wanted: Mapping[str, int]) -> None:
 def build_manifest(plan: CommitPlan, options: WriteOptions, description: RunDescription) -> RunManifest:
     """Returns the manifest of a run whose files are in place; ``failure`` is set if it failed."""
     files = tuple(_run_file(receipt, name) for receipt, name in plan.moves)
+    receipts = [receipt for receipt, _ in plan.moves]
     if description.copied_from is not None:
         started_at, first = description.started_at, description.copied_from
-        return copied_manifest(first, options.run_id, options.attempt_id, started_at, files)
-    receipts = [receipt for receipt, _ in plan.moves]
+        num_documents = sum(receipt.counts.get("num_documents", 0) for receipt in receipts)
+        return copied_manifest(first, options.run_id, options.attempt_id, started_at, files, num_documents)
     num_dead_files = len({file.source for file in plan.dead_files})
     counts = sum_receipts(receipts, plan.num_read, num_dead_files, plan.num_unchanged)
     kind, failure = check_counts(counts, receipts, description.limits, description.precision)

@@ -16,6 +16,7 @@ from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.manifest import (
     CLASSES,
+    DEAD_LETTERS,
     EMBEDDINGS,
     PreviousEntry,
     RunFile,
@@ -109,26 +110,46 @@ def without_files(manifest: RunManifest) -> RunManifest:
     return manifest.model_copy(update={"files": tuple(files)})
 
 
+def whole_manifest(changes: RunManifest) -> RunManifest:
+    """Returns what a run of changes would have said if it had written every row.
+
+    The documents that it left out are reused ones. It lists no rows: their number is not known, only that of
+    the documents.
+    """
+    counts = changes.counts
+    files = tuple(file for file in changes.files if file.kind == DEAD_LETTERS)
+    whole = {"num_reused": counts.num_reused + counts.num_unchanged, "num_unchanged": 0, "changes": {}}
+    update = {"emit": "all", "counts": counts.model_copy(update=whole), "files": files}
+    return changes.model_copy(update=update)
+
+
 def copied_manifest(
-    first: RunManifest, run_id: str, attempt_id: str, started_at: str, files: Sequence[RunFile]
+    first: RunManifest,
+    run_id: str,
+    attempt_id: str,
+    started_at: str,
+    files: Sequence[RunFile],
+    num_documents: int,
 ) -> RunManifest:
-    """Returns the manifest of a copy; ``failure`` is set if the number of rows differs.
+    """Returns the manifest of a copy; ``failure`` is set if the number of rows or documents differs.
 
     Args:
         first: manifest of the original.
         run_id, attempt_id: ids of the copy.
         started_at: when copying started.
         files: files of the copy.
+        num_documents: documents with rows that were copied.
     """
     rows: Counter[str] = Counter()
-    rows.update({file.kind: 0 for file in first.files})
     for sign, some in ((1, files), (-1, first.files)):
         for file in some:
             rows[file.kind] += sign * file.num_rows
-    wrong = {kind: number for kind, number in sorted(rows.items()) if number}
+    known = {file.kind for file in first.files}
+    wrong = {f"rows of {kind}": number for kind, number in sorted(rows.items()) if number and kind in known}
+    wrong["documents"] = num_documents - first.counts.num_written - first.counts.num_reused
     failure = None
-    if wrong:
-        listed = ", ".join(f"{number:+,} rows of {kind}" for kind, number in wrong.items())
+    if any(wrong.values()):
+        listed = ", ".join(f"{number:+,} {what}" for what, number in wrong.items() if number)
         failure = (
             f"The copy of run {first.run_id} differs from it: {listed}. This is a bug; please report it."
         )

@@ -192,7 +192,9 @@ def test_prices_of_ones_own_and_what_is_wrong_with_them(tiny_bundle: Path, tmp_p
 
 
 def test_families_are_compared_by_the_measured_speeds() -> None:
-    counts = scale_counts(LengthCounts(100, 0, num_tokens=900, num_padded_tokens=1000), 100, 100, 0, 0.0, is_exact=True)
+    counts = scale_counts(
+        LengthCounts(100, 0, num_tokens=900, num_padded_tokens=1000), 100, 100, 0, 0.0, is_exact=True
+    )
     here = time_here(counts, measurement(), "machine", 2)
     families = compare_families(here, 100, 4, TABLE, "float32", "avx512_bf16")
     assert [each.cost_per_million for each in families] == sorted(each.cost_per_million for each in families)

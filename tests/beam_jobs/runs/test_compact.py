@@ -94,7 +94,7 @@ def test_changed_bytes_are_not_copied(tmp_path: Path) -> None:
     path.write_bytes(data[:30] + bytes([data[30] ^ 1]) + data[31:])
     code, _, stderr = runs(tmp_path, "compact")
     assert code == 1
-    assert "has changed since the run's manifest was written" in stderr
+    assert "it was changed after the run was written" in stderr
     assert find_run(str(tmp_path)).manifest.run_id == "first"
 
 
@@ -117,10 +117,13 @@ def test_wrong_use(tmp_path: Path) -> None:
 
 def test_a_copy_that_lacks_rows_fails(tmp_path: Path) -> None:
     first = find_run(str(make_run(tmp_path, "run", shards(3)))).manifest
-    copied = copied_manifest(without_files(first), "b", "attempt", first.started_at, first.files[:2])
+    copied = copied_manifest(without_files(first), "b", "attempt", first.started_at, first.files[:2], 6)
     assert copied.failure_kind == "counts"
     assert "-3 rows of embeddings" in str(copied.failure)
-    assert copied_manifest(without_files(first), "b", "a", first.started_at, first.files).failure is None
+    whole = copied_manifest(without_files(first), "b", "a", first.started_at, first.files, 6)
+    assert whole.failure is None
+    lost = copied_manifest(without_files(first), "b", "a", first.started_at, first.files, 5)
+    assert "-1 documents" in str(lost.failure)
     assert isinstance(copied, RunManifest)
 
 
@@ -130,7 +133,7 @@ def test_parts_hold_every_file_once_in_order(sizes: list[int], most: int) -> Non
         RunFile(path=str(i), kind="embeddings", num_rows=1, num_bytes=number, sha256="")
         for i, number in enumerate(sizes)
     ]
-    parts = list(plan_parts(made, most))
-    assert [file for part in parts for file in part] == made
+    parts = list(plan_parts([(0, file) for file in made], most))
+    assert [file for part in parts for _, file in part] == made
     for part in parts:
-        assert len(part) == 1 or sum(file.num_bytes for file in part) <= most
+        assert len(part) == 1 or sum(file.num_bytes for _, file in part) <= most

@@ -20,7 +20,8 @@ from beam_jobs.errors import UsageError
 from beam_jobs.search.__main__ import main, waiting_lines
 from beam_jobs.search.nearest import nearest
 from beam_jobs.search.where import Condition
-from beam_jobs.store.dataset import read_batches, run_schema
+from beam_jobs.store.batches import read_batches
+from beam_jobs.store.dataset import run_schema
 from beam_jobs.store.finished_run import find_run
 from model_bundle.inference.encoder import Encoder
 from tests.support.examples import examples

@@ -19,7 +19,8 @@ from beam_jobs.errors import JobError, UsageError
 from beam_jobs.report.page import make_page
 from beam_jobs.runs.__main__ import main as runs
 from beam_jobs.runs.listing import list_runs
-from beam_jobs.store.dataset import open_run, read_batches, take_rows
+from beam_jobs.store.batches import read_batches, take_rows
+from beam_jobs.store.dataset import open_run
 from beam_jobs.store.finished_run import find_run
 from tests.beam_jobs.pipeline.read.test_read_gcs import Storage, storage
 from tests.support.runs.jobs import PROJECT, capture
@@ -97,7 +98,7 @@ def test_rows_are_found_again_by_their_place(tmp_path: Path) -> None:
     run = find_run(str(make_run(tmp_path, "run", SHARDS)))
     places = {}
     for part in read_batches(run, ["doc_id"], batch_rows=1):
-        places[part.rows.column("doc_id")[0].as_py()] = (part.file_index, part.first_row)
+        places[part.rows.column("doc_id")[0].as_py()] = (part.file_index, int(part.row_numbers[0]))
     assert places == {"a": (0, 0), "b": (0, 1), "c": (0, 2), "d": (1, 0), "e": (1, 1)}
     rows = take_rows(run, [places["e"], places["c"], places["a"]], ["doc_id", "year"])
     assert rows == [{"doc_id": "e", "year": 5}, {"doc_id": "c", "year": 3}, {"doc_id": "a", "year": 1}]

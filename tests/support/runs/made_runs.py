@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.base.records import DeadLetter
+from beam_jobs.pipeline.incremental.changes_by_index import CHANGES_SCHEMA
 from beam_jobs.pipeline.rows.schema import dead_letter_batch, row_schema, vector_array
-from beam_jobs.store.manifest import RunCounts, RunFile, RunManifest
+from beam_jobs.store.manifest import PreviousEntry, RunCounts, RunFile, RunManifest
 from model_bundle.bundle.manifest import canonical_json
 
 BUNDLE = {"name": "tiny", "digest": "d" * 64, "place": "nowhere"}
@@ -132,3 +133,29 @@ def rewrite_manifest(folder: Path, **changes: Any) -> None:
     """Changes fields of a manifest."""
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def make_changes(
+    root: Path,
+    run_id: str,
+    before: str,
+    shards: Sequence[Mapping[str, Any]],
+    change: Mapping[str, str],
+    *,
+    num_documents: int,
+) -> Path:
+    """Writes a run of changes: rows, what became of ids, and the number of documents of the collection."""
+    earlier = root / before
+    digest = hashlib.sha256((earlier / "manifest.json").read_bytes()).hexdigest()
+    entry = PreviousEntry(run_id=before, root=str(earlier), sha256=digest)
+    folder = make_run(root, run_id, shards, emit="changes", previous=entry)
+    content = json.loads((folder / "manifest.json").read_text())
+    name = "changes/changes-00000-of-00001.parquet"
+    (folder / "changes").mkdir()
+    rows = [{"doc_id": doc_id, "change": kind} for doc_id, kind in change.items()]
+    pq.write_table(pa.Table.from_pylist(rows, schema=CHANGES_SCHEMA), folder / name)
+    content["files"].append(describe_file(folder, name, "changes", len(rows)).model_dump())
+    content["counts"]["num_unchanged"] = num_documents - content["counts"]["num_written"]
+    content["counts"]["num_read"] = num_documents
+    (folder / "manifest.json").write_text(json.dumps(content))
+    return folder

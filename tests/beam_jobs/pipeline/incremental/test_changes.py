@@ -26,6 +26,7 @@ from beam_jobs.pipeline.incremental.previous_documents import (
     PreviousFiles,
     index_documents,
 )
+from beam_jobs.store.dataset import open_run
 from tests.support.examples import examples
 from tests.support.models.tiny import FAILING_WORD
 from tests.support.runs.jobs import Run, run_job, write_jsonl
@@ -111,10 +112,13 @@ def test_a_chain_of_changes_is_as_good_as_a_run(tmp_path: Path, tiny_bundle: Pat
     assert counts(whole) == (20, 0, 20, 0, 0)
     assert changes_of(whole) == {}
     assert state_of(whole) == back
+    columns = ["doc_id", "text_sha256", "embedding"]  # with the runs before, changes are the whole run
+    chained, complete = (open_run(r.root).to_table(columns).sort_by("doc_id") for r in (third, whole))
+    assert chained.equals(complete)
     (tmp_path / "out" / "2" / "manifest.json").unlink()
     broken = run(tmp_path, tiny_bundle, back, "5", "--previous", "3")
     assert broken.exit_code == 2
-    assert "the previous run, 2, does not exist" in broken.stderr
+    assert "the previous run, 2, which does not exist" in broken.stderr
 
 
 def test_the_way_to_apply_changes_that_is_documented(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -166,7 +166,7 @@ def test_a_worker_lost_after_the_manifest_leaves_the_rest_to_the_next_try(option
 def test_a_late_try_does_not_point_back_to_an_older_run(options: WriteOptions) -> None:
     entries = [_stage(options, "a"), 1]
     _finish(options, entries)
-    newer = json.dumps({"run_id": "newer", "finished_at": "2099-01-01T00:00:00+00:00"})
+    newer = json.dumps({"run_id": "newer", "finished_at": "2020-01-01T00:00:00+00:00", "sequence": 2})
     (Path(options.output) / "latest.json").write_text(newer)
     _finish(options, entries)
     assert (Path(options.output) / "latest.json").read_text() == newer
