@@ -14,8 +14,10 @@ from model_bundle.builders.source_folder import SourceFolder
 from model_bundle.errors import SourceError
 
 # Tasks on two sentences, as the scripts of transformers recorded them. Source: the tables of GLUE and XTREME.
-_PAIR_TASKS = ("mnli", "mnlimm", "snli", "anli", "xnli", "qnli", "rte", "wnli", "qqp", "mrpc")
-_PAIR_TASKS += ("stsb", "paws", "pawsx")
+_PAIR_TASKS = (
+    *("mnli", "mnlimm", "snli", "anli", "xnli", "qnli", "rte", "wnli", "qqp", "mrpc"),
+    *("stsb", "paws", "pawsx"),
+)
 # Words that only labels of a relation between two texts have.
 _PAIR_LABEL = re.compile(r"entail|contradict|paraphras|duplicate|equivalent", re.IGNORECASE)
 _PAIR_TAG = re.compile(

@@ -218,18 +218,22 @@ def read_mutants(numbers: Sequence[int], own: str, secret: str) -> list[str]:
         What was raised that is no error of this package, and whatever took too much memory.
     """
     progress, faults = Path(own, "progress"), Path(own, "faults")
+    allowed = max(_MAX_BYTES, _peak_bytes())  # a new process begins with the peak of the one that started it
     start = int(progress.read_text()) if progress.exists() else 0
     for index in range(start, len(numbers)):
         progress.write_text(str(index + 1))
         path = Path(own, "mutant.h5")
         write_mutant(path, numbers[index], Path(secret))
         found = [fault for reader in READERS if (fault := _fault(reader, path)) is not None]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        if peak > _MAX_BYTES:
-            found.append(f"{peak} bytes of memory")
+        if _peak_bytes() > allowed:
+            found.append(f"{_peak_bytes()} bytes of memory")
         with faults.open("a") as file:
             file.writelines(f"{numbers[index]}: {fault}\n" for fault in found)
     return faults.read_text().splitlines()
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _fault(reader: Callable[[Path], object], path: Path) -> str | None:

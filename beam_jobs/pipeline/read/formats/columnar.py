@@ -40,11 +40,12 @@ class RowReader:
         ]
         self.builder = RowBuilder(columns.file, plan, [*converters, *number_converters(plan.options)])
         self._plan, self._stated = plan, stated
+        self._names, self._kept_fields = plan.needed_columns, plan.kept_fields
 
     def outcomes(self, batch: pa.RecordBatch, position: int) -> Outcomes:
         """Converts a batch whose first row is at ``position`` of the file."""
-        names = self._plan.needed_columns
-        yield from self.rows({name: nested_column(batch, name) for name in names}, batch.num_rows, position)
+        arrays = {name: nested_column(batch, name) for name in self._names}
+        yield from self.rows(arrays, batch.num_rows, position)
 
     def rows(self, arrays: dict[str, pa.Array], num_rows: int, position: int) -> Outcomes:
         """Converts columns of equal length by their names in the plan."""
@@ -53,7 +54,7 @@ class RowReader:
         ids = [None] * num_rows if id_column is None else id_values(arrays[id_column])
         kept = [
             (stated_values if field.name in self._stated else arrow_values)(arrays[field.name], field.type)
-            for field in plan.kept_fields
+            for field in self._kept_fields
         ]
         kept += [number_values(arrays[name]) for name in plan.options.numeric_columns]
         text_rows, kept_rows = zip(*texts, strict=True), zip(*kept, strict=True) if kept else [()] * num_rows

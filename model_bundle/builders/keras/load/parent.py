@@ -13,8 +13,8 @@ from typing import Any, Literal
 from model_bundle.base.confined import run_confined
 from model_bundle.base.sandbox import Limits
 from model_bundle.base.untrusted.printable import one_line
+from model_bundle.builders.keras.call_order import check_call_order
 from model_bundle.builders.keras.load.byte_code import WAY_OUT
-from model_bundle.builders.keras.load.call_order import check_call_order
 from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask, lambda_name, load_in_child
 from model_bundle.builders.keras.load.code_check import find_code, name_own, without_training
 from model_bundle.builders.keras.load.config import (

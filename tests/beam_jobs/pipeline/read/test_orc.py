@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pyarrow import orc
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, Document
+from beam_jobs.job.forecast.sample import sample_input
 from beam_jobs.pipeline.read.inspect import inspect_input
 from beam_jobs.pipeline.read.splits import read_first, read_split
 from beam_jobs.pipeline.read.types import FileSplit
@@ -86,3 +88,14 @@ def test_flags_that_do_not_fit(tmp_path: Path, options: dict[str, Any], message:
     path = tmp_path / "a.orc"
     orc.write_table(TABLE, path)
     assert message in refused(path, **options)
+
+
+def test_a_forecast_takes_the_number_of_rows_from_the_file(tmp_path: Path) -> None:
+    """Bytes of columns that are not read say nothing about it."""
+    path, draw = tmp_path / "a.orc", random.Random(0)
+    table = {"text": ["short"] * 60_000, "other": [draw.randbytes(200) for _ in range(60_000)]}
+    orc.write_table(pa.table(table), path)
+    options = ReadOptions((str(path),))
+    summary = inspect_input(ReadOptions((str(path),), text_columns=("text",)))
+    sample = sample_input(summary, options)
+    assert (sample.num_total, sample.is_whole) == (60_000, False)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from model_bundle.builders.keras.load.call_order import check_call_order
+from model_bundle.builders.keras.call_order import check_call_order
 from model_bundle.errors import SourceError
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from model_bundle.builders.keras.load.code_check import objects_in
 from model_bundle.errors import SourceError
 
 # What stands for a value that no layer computed.
@@ -24,16 +23,23 @@ def check_call_order(config: Any, where: str) -> None:
     Raises:
         SourceError: some layers can never be called.
     """
-    for model in objects_in(config):
-        inner = model.get("config")
-        layers = inner.get("layers") if isinstance(inner, dict) else None
-        waiting = _never_called(layers) if isinstance(layers, list) else ()
+    for layers in _models(config):
+        waiting = _never_called(layers)
         if waiting:
             listed = ", ".join(waiting[:_NUM_LISTED])
             raise SourceError(
                 f"{where}: the layers {listed} wait for each other, or for calls that are not in the file; "
                 "Keras would never finish. The file is damaged; save the model again."
             )
+
+
+def _models(value: Any) -> Iterator[list[Any]]:
+    """Yields the layers of every model."""
+    if isinstance(value, dict) and isinstance(value.get("layers"), list):
+        yield value["layers"]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        yield from _models(part)
 
 
 def _never_called(layers: list[Any]) -> tuple[str, ...]:
