@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from beam_jobs.errors import UsageError
 
@@ -180,3 +180,20 @@ class FailureLimits:
             )
         if self.max_dead_files < 0:
             raise UsageError(f"--max_dead_files must be at least 0, not {self.max_dead_files}.")
+
+
+def check_model_choices(choices: Any) -> None:
+    """Rejects values of the flags for the model that no bundle could make valid.
+
+    Args:
+        choices: flags, or the settings made from them.
+
+    Raises:
+        UsageError: names the flag.
+    """
+    if choices.keep_text and choices.no_text:
+        raise UsageError("--keep_text writes the input text, --no_text forbids it: leave one of them out.")
+    for name in ("max_batch_tokens", "buffer_documents", "num_threads"):
+        value = getattr(choices, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} must be at least 1, not {value}.")

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from beam_jobs.base.config import check_model_choices
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.class_settings import ClassSettings
 from model_bundle.base.machine import has_fast_bfloat16, has_fast_int8
@@ -64,26 +65,19 @@ class EncodeSettings:
             raise UsageError(
                 f"--vector_dtype {self.vector_dtype}: expected one of {', '.join(VECTOR_DTYPES)}."
             )
-        if self.keep_text and self.no_text:
-            raise UsageError(
-                "--keep_text writes the input text, --no_text forbids it: leave one of them out."
-            )
+        check_model_choices(self)
         if self.dedupe and self.numeric_columns:
             raise UsageError(
                 f"--dedupe: the model also takes the columns {list(self.numeric_columns)}, so equal texts "
                 "may have different vectors. Leave it out."
             )
-        for name in ("max_batch_tokens", "buffer_documents", "buffer_bytes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name} must be at least 1, not {value}.")
+        if self.buffer_bytes < 1:
+            raise UsageError(f"--buffer_bytes must be at least 1, not {self.buffer_bytes}.")
         if self.buffer_documents * max(self.dims, default=1) > MAX_NUMBERS:
             raise UsageError(
                 f"--buffer_documents {self.buffer_documents}: at {max(self.dims)} dimensions at most "
                 f"{MAX_NUMBERS // max(self.dims)}; more than the default gains little."
             )
-        if self.num_threads is not None and self.num_threads < 1:
-            raise UsageError(f"--num_threads must be at least 1, not {self.num_threads}.")
 
     @classmethod
     def resolve(

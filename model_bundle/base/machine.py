@@ -1,4 +1,4 @@
-"""Cores, memory and fast number formats of this machine."""
+"""Cores, memory and instructions of this machine."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ def has_fast_bfloat16() -> bool:
 def has_fast_int8() -> bool:
     """Whether the processor adds products of 8-bit integers in hardware, which also cannot saturate."""
     return not _INT8_FLAGS.isdisjoint(_flags())
+
+
+def instruction_set() -> str:
+    """Returns the best instructions for matrix products: amx, avx512_bf16, avx512, avx2, or none (empty)."""
+    flags = _flags()
+    known = {"amx": "amx_bf16", "avx512_bf16": "avx512_bf16", "avx512": "avx512f", "avx2": "avx2"}
+    return next((name for name, flag in known.items() if flag in flags), "")
 
 
 def peak_memory_bytes() -> int:

@@ -35,6 +35,7 @@ from beam_jobs.search.__main__ import search_parser
 from beam_jobs.store.manifest import DeadFileEntry, RunCounts, RunFile, RunManifest
 from beam_jobs.worker_pool import worker_pool_parser
 from model_bundle.cli.main import BUILD_KINDS, COMMANDS, bundle_parser
+from tests.support.cloud.launch import modules
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -147,6 +148,10 @@ def our_flags() -> set[str]:
     for command in (*BUILD_KINDS, *COMMANDS):
         parsers.append(argparse.ArgumentParser())
         command.add_flags(parsers[-1])
+    with modules("flags") as (launch,):
+        parsers.append(argparse.ArgumentParser())
+        launch.add_place(parsers[-1])
+        launch.add_launch(parsers[-1])
     return {option for parser in parsers for action in parser._actions for option in action.option_strings}
 
 
