@@ -33,7 +33,16 @@ _IDENTITY_FLAGS = (
 )
 # The settings of the same names.
 _FLAGS_OF_MODEL = (
-    *("max_tokens", "prompt", "prompt_text", "precision", "no_text", "max_batch_tokens", "buffer_documents"),
+    *(
+        "max_tokens",
+        "prompt",
+        "prompt_text",
+        "precision",
+        "max_quality_loss",
+        "no_text",
+        "max_batch_tokens",
+        "buffer_documents",
+    ),
     *("dedupe", "num_threads", "isolate_model"),
 )
 

@@ -98,10 +98,17 @@ def add_model(group: argparse._ArgumentGroup) -> None:
     add("--prompt_text S", "text to put before every text")
     add(
         "--precision",
-        "precision of matrix products; bfloat16 is faster on processors with AMX or AVX512-BF16 "
+        "precision of matrix products; bfloat16 is faster on processors with AMX or AVX512-BF16, int8 on "
+        "those with VNNI or AMX if the bundle was quantized; auto: the fastest within --max_quality_loss "
         "(default: float32)",
-        choices=["float32", "bfloat16"],
+        choices=["float32", "bfloat16", "int8", "auto"],
         default="float32",
+    )
+    add(
+        "--max_quality_loss P",
+        "with --precision auto: percent of the rank correlation of similarities that may be lost, as "
+        "measured when the bundle was quantized (default: %(default)s)",
+        default=0.3,
     )
     add_allow_ops(group)
 

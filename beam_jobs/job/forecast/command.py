@@ -9,7 +9,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import WorkerOptions
 
 from beam_jobs.base.config import ReadOptions
-from beam_jobs.base.units import count, format_bytes, format_duration
+from beam_jobs.base.units import count, describe_loss, format_bytes, format_duration
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console.console import Console
 from beam_jobs.job.dataflow.workers import bundle_bytes, default_machine
@@ -20,6 +20,7 @@ from beam_jobs.job.forecast.estimate import (
     ForecastCounts,
     compare_families,
     cost_of,
+    cost_of_precision,
     output_of,
     scale_counts,
     time_here,
@@ -34,6 +35,9 @@ from beam_jobs.report.sections import length_bars
 from beam_jobs.store import filesystem
 from beam_jobs.store.filesystem import absolute_path
 from model_bundle.base.machine import cpu_name, instruction_set, num_cores
+from model_bundle.bundle.manifest import BundleManifest, Precision
+from model_bundle.inference.precision import quality_loss
+from model_bundle.inference.speedups import measure_speedups
 
 _BAR_CHARACTERS = 40
 _MAX_LINES = 16
@@ -92,6 +96,9 @@ def make_forecast(flags: argparse.Namespace, mode: str, options: Any, console: C
     precision, instructions = str(settings.request.precision), instruction_set()
     families = compare_families(here, counts.num_documents, machine.vcpus, table, precision, instructions)
     cloud = cost_of(here, machine, table, precision, _num_workers(options), instructions)
+    manifest = settings.open_bundle().manifest
+    # With --max_cost, nobody reads what other precisions would cost.
+    speedups = _speedups(settings, manifest) if flags.forecast is not None else {}
     return Forecast(
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         mode=mode,
@@ -101,7 +108,16 @@ def make_forecast(flags: argparse.Namespace, mode: str, options: Any, console: C
         here=here,
         output=output_of(counts, found),
         dataflow=cloud.model_copy(update={"families": families}),
+        other_precisions={
+            str(other): cost_of_precision(here, machine, table, speedup, quality_loss(manifest, other))
+            for other, speedup in speedups.items()
+        },
     )
+
+
+def _speedups(settings: EncodeSettings, manifest: BundleManifest) -> dict[Precision, float]:
+    """Measures other precisions of a bundle whose quality in them is known; otherwise there is no choice."""
+    return {} if manifest.int8 is None else measure_speedups(settings.bundle, settings.request)
 
 
 def _count(
@@ -175,6 +191,12 @@ def describe_forecast(forecast: Forecast, place: str) -> str:
         lines.append(
             f"  {'' if number else 'per 10⁶':<11}{family.machine_type:<17}{family.instructions:<12}"
             f"{family.cost_per_million:,.2f} {cloud.currency}"
+        )
+    for name, other in forecast.other_precisions.items():
+        lines.append(
+            f"  {name:<9}  {other.speedup:.1f} times as fast here: {format_duration(other.model_seconds)} in "
+            f"the model; 1 worker {other.hours:,.2f} hours, {other.cost:,.2f} {cloud.currency}; "
+            f"{describe_loss(other.quality_loss)}"
         )
     if cloud.warning:
         lines.append(f"  warning    {cloud.warning}")

@@ -23,7 +23,15 @@ from beam_jobs.job.flags.parsers import embed_parser
 from beam_jobs.job.forecast import sample as sample_module
 from beam_jobs.job.forecast.command import check_cost
 from beam_jobs.job.forecast.count import LengthCounts
-from beam_jobs.job.forecast.estimate import Forecast, compare_families, cost_of, scale_counts, time_here
+from beam_jobs.job.forecast.estimate import (
+    Forecast,
+    ForecastHere,
+    compare_families,
+    cost_of,
+    cost_of_precision,
+    scale_counts,
+    time_here,
+)
 from beam_jobs.job.forecast.measure import Measurement
 from beam_jobs.job.forecast.prices import find_machine, read_prices
 from beam_jobs.job.forecast.sample import sample_input
@@ -164,6 +172,25 @@ def test_the_arithmetic_by_hand() -> None:
     assert workers.cost == pytest.approx((hours + 3 / 60) * machine.price_per_hour, abs=1e-4)
     assert cloud.warning is not None
     assert cost_of(here, find_machine(TABLE, "c3-standard-4"), TABLE, "bfloat16", None).warning is None
+
+
+def test_another_precision_costs_its_share_and_its_quality() -> None:
+    here = ForecastHere(
+        machine="m",
+        num_cores=2,
+        num_measured_documents=1,
+        tokens_per_second=1.0,
+        max_batch_tokens=1,
+        load_seconds=0.0,
+        model_seconds=7200.0,
+        seconds=7300.0,
+    )
+    machine = find_machine(TABLE, "n2-standard-4")
+    found = cost_of_precision(here, machine, TABLE, 2.5, 0.28)
+    assert (found.model_seconds, found.speedup, found.quality_loss) == (2880.0, 2.5, 0.28)
+    hours = 2880 * 1.03 * 2 / 2.2 / 3600 + 1 / 60
+    assert found.hours == pytest.approx(hours, abs=1e-4)
+    assert found.cost == pytest.approx(hours * machine.price_per_hour, abs=1e-4)
 
 
 def test_prices_of_ones_own_and_what_is_wrong_with_them(tiny_bundle: Path, tmp_path: Path) -> None:
