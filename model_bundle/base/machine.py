@@ -1,4 +1,4 @@
-"""Cores, memory and instructions of this machine."""
+"""Cores, memory, instructions and fast number formats of this machine."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def has_fast_int8() -> bool:
 
 def instruction_set() -> str:
     """Returns the best instructions for matrix products: amx, avx512_bf16, avx512, avx2, or none (empty)."""
-    flags = _flags()
+    flags = set(_cpuinfo().get("flags", "").split())
     known = {"amx": "amx_bf16", "avx512_bf16": "avx512_bf16", "avx512": "avx512f", "avx2": "avx2"}
     return next((name for name, flag in known.items() if flag in flags), "")
 

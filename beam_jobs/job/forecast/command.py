@@ -58,11 +58,6 @@ def forecast_job(flags: argparse.Namespace, options: Any, console: Console) -> i
     return 0
 
 
-def _speedups(settings: EncodeSettings, manifest: BundleManifest) -> dict[Precision, float]:
-    """Measures other precisions of a bundle whose quality in them is known; otherwise there is no choice."""
-    return {} if manifest.int8 is None else measure_speedups(settings.bundle, settings.request)
-
-
 def check_cost(flags: argparse.Namespace, options: Any, console: Console) -> None:
     """Refuses a run whose forecast from a sample is above ``--max_cost``, where that is given.
 
@@ -99,9 +94,11 @@ def make_forecast(flags: argparse.Namespace, mode: str, options: Any, console: C
     counts = _count(mode, read, summary, settings, sample, found)
     here = time_here(counts, found, cpu_name(), num_cores())
     precision, instructions = str(settings.request.precision), instruction_set()
-    manifest = settings.open_bundle().manifest
     families = compare_families(here, counts.num_documents, machine.vcpus, table, precision, instructions)
     cloud = cost_of(here, machine, table, precision, _num_workers(options), instructions)
+    manifest = settings.open_bundle().manifest
+    # With --max_cost, nobody reads what other precisions would cost.
+    speedups = _speedups(settings, manifest) if flags.forecast is not None else {}
     return Forecast(
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         mode=mode,
@@ -113,9 +110,14 @@ def make_forecast(flags: argparse.Namespace, mode: str, options: Any, console: C
         dataflow=cloud.model_copy(update={"families": families}),
         other_precisions={
             str(other): cost_of_precision(here, machine, table, speedup, quality_loss(manifest, other))
-            for other, speedup in _speedups(settings, manifest).items()
+            for other, speedup in speedups.items()
         },
     )
+
+
+def _speedups(settings: EncodeSettings, manifest: BundleManifest) -> dict[Precision, float]:
+    """Measures other precisions of a bundle whose quality in them is known; otherwise there is no choice."""
+    return {} if manifest.int8 is None else measure_speedups(settings.bundle, settings.request)
 
 
 def _count(
@@ -185,16 +187,16 @@ def describe_forecast(forecast: Forecast, place: str) -> str:
             f"             {workers.num_workers:>5,} {what}  {workers.hours:,.2f} hours  "
             f"{workers.cost:,.2f} {cloud.currency}"
         )
+    for number, family in enumerate(cloud.families):
+        lines.append(
+            f"  {'' if number else 'per 10⁶':<11}{family.machine_type:<17}{family.instructions:<12}"
+            f"{family.cost_per_million:,.2f} {cloud.currency}"
+        )
     for name, other in forecast.other_precisions.items():
         lines.append(
             f"  {name:<9}  {other.speedup:.1f} times as fast here: {format_duration(other.model_seconds)} in "
             f"the model; 1 worker {other.hours:,.2f} hours, {other.cost:,.2f} {cloud.currency}; "
             f"{describe_loss(other.quality_loss)}"
-        )
-    for number, family in enumerate(cloud.families):
-        lines.append(
-            f"  {'' if number else 'per 10⁶':<11}{family.machine_type:<17}{family.instructions:<12}"
-            f"{family.cost_per_million:,.2f} {cloud.currency}"
         )
     if cloud.warning:
         lines.append(f"  warning    {cloud.warning}")

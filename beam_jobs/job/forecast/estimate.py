@@ -231,21 +231,6 @@ def cost_of(
     )
 
 
-def cost_of_precision(
-    here: ForecastHere, machine: Machine, table: PriceTable, speedup: float, quality_loss: float | None
-) -> ForecastPrecision:
-    """Estimates the same for another precision, which is ``speedup`` times as fast here, with one worker."""
-    faster = here.model_copy(update={"model_seconds": round(here.model_seconds / speedup, 2)})
-    one = cost_of(faster, machine, table, "", 1).workers[0]
-    return ForecastPrecision(
-        speedup=round(speedup, 2),
-        model_seconds=faster.model_seconds,
-        hours=one.hours,
-        cost=one.cost,
-        quality_loss=None if quality_loss is None else round(quality_loss, 3),
-    )
-
-
 def compare_families(
     here: ForecastHere,
     num_documents: int,
@@ -277,3 +262,18 @@ def compare_families(
 def _hours_on(machine: Machine, here: ForecastHere, speed: float) -> float:
     """Returns the hours that one machine computes, without its start."""
     return here.model_seconds * _JOB_OVERHEAD * here.num_cores / machine.cores / speed / 3600
+
+
+def cost_of_precision(
+    here: ForecastHere, machine: Machine, table: PriceTable, speedup: float, quality_loss: float | None
+) -> ForecastPrecision:
+    """Estimates the same for another precision, which is ``speedup`` times as fast here, with one worker."""
+    faster = here.model_copy(update={"model_seconds": round(here.model_seconds / speedup, 2)})
+    one = cost_of(faster, machine, table, "", 1).workers[0]
+    return ForecastPrecision(
+        speedup=round(speedup, 2),
+        model_seconds=faster.model_seconds,
+        hours=one.hours,
+        cost=one.cost,
+        quality_loss=None if quality_loss is None else round(quality_loss, 3),
+    )
