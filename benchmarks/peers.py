@@ -12,7 +12,7 @@ from benchmarks.corpus import read_corpus
 from benchmarks.errors import BenchmarkError
 from benchmarks.fidelity import Fidelity
 from benchmarks.models import unpack_minilm
-from benchmarks.plots import plot_speeds
+from benchmarks.plots import check_can_plot, plot_speeds
 from benchmarks.registry import REFERENCE, check_names, is_ours
 from benchmarks.results import new_results, publish, write_results
 from benchmarks.side_by_side import Setup, best_batch_size, compare_jobs, compare_loops, try_jobs
@@ -28,6 +28,7 @@ def run(flags: argparse.Namespace, work: Path) -> None:
     Raises:
         BenchmarkError: something could not be measured.
     """
+    check_can_plot()
     systems = tuple(flags.systems.split(","))
     check_names(systems, flags.peers_python)
     if min(flags.rounds, flags.job_rounds) < 1:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.errors import BenchmarkError
 from benchmarks.spread import Spread
 
 _OURS, _PEERS = "#1b6ca8", "#9aa5ad"
+
+
+def check_can_plot() -> None:
+    """Checks before anything is measured that the plot can be drawn afterwards.
+
+    Raises:
+        BenchmarkError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise BenchmarkError(
+            "matplotlib is not installed, and the tables come with a plot: pip install matplotlib. Nothing "
+            "was measured."
+        )
 
 
 def plot_speeds(panels: Mapping[str, Sequence[tuple[str, Spread, bool]]], path: Path) -> None:

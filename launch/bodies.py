@@ -5,61 +5,27 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import re
 from typing import Any
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_PINNED = re.compile(r"@sha256:[0-9a-f]{64}$")
 # Fields of the launch environment that have a flag here. Flags of the job are given with --parameter.
 _ENVIRONMENT = {
     "image": "sdkContainerImage",
+    "temp_location": "tempLocation",
     "machine_type": "machineType",
+    "launcher_machine_type": "launcherMachineType",
+    "disk_size_gb": "diskSizeGb",
     "max_workers": "maxWorkers",
     "num_workers": "numWorkers",
     "service_account": "serviceAccountEmail",
+    "network": "network",
     "subnetwork": "subnetwork",
+    "kms_key": "kmsKeyName",
+    "experiment": "additionalExperiments",
+    "pipeline_option": "additionalPipelineOptions",
 }
-
-
-def add_place(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that all scripts share."""
-    parser.add_argument("--project", required=True, metavar="ID")
-    parser.add_argument("--region", required=True, metavar="NAME", help="region of jobs, schedule and image")
-    parser.add_argument("--template", required=True, metavar="gs://FILE", help="the template's specification")
-    parser.add_argument("--print_only", action="store_true", help="print the request without sending it")
-
-
-def add_launch(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of a launch."""
-    parser.add_argument(
-        "--job_name",
-        default="embed-nightly",
-        metavar="NAME",
-        help="fixed, so that a second job of that name is rejected",
-    )
-    parser.add_argument(
-        "--image", required=True, metavar="IMAGE", help="container image of the workers: that of the template"
-    )
-    parser.add_argument("--temp_location", required=True, metavar="gs://DIR")
-    parser.add_argument("--service_account", metavar="EMAIL", help="service account of the workers")
-    parser.add_argument("--machine_type", metavar="TYPE", help="default: chosen from the bundle's size")
-    parser.add_argument("--num_workers", type=int, metavar="N")
-    parser.add_argument(
-        "--max_workers", type=int, metavar="N", help="maximum number of machines, which bounds the cost"
-    )
-    parser.add_argument("--subnetwork", metavar="URL")
-    parser.add_argument("--private_ip", action="store_true", help="use workers without public IP addresses")
-    parser.add_argument(
-        "--spot", action="store_true", help="use FlexRS: cheaper, may start up to six hours later"
-    )
-    parser.add_argument(
-        "--label", action="append", default=[], metavar="K=V", help="billing label; may be repeated"
-    )
-    parser.add_argument(
-        "--parameter",
-        action="append",
-        default=[],
-        metavar="FLAG=VALUE",
-        help="a flag of the job, without dashes: input=gs://…/{date-1}/*.jsonl; may be repeated",
-    )
 
 
 def template_spec(image: str, metadata: dict[str, Any]) -> dict[str, Any]:
@@ -74,18 +40,16 @@ def launch_body(flags: argparse.Namespace) -> dict[str, Any]:
         for name, field in _ENVIRONMENT.items()
         if getattr(flags, name) is not None
     }
-    environment["tempLocation"] = flags.temp_location
     if flags.private_ip:
         environment["ipConfiguration"] = "WORKER_IP_PRIVATE"
-    if flags.spot:
+    if flags.flexrs:
         environment["flexrsGoal"] = "FLEXRS_COST_OPTIMIZED"
-    if flags.label:
-        environment["additionalUserLabels"] = pairs(flags.label, "--label")
+    environment["additionalUserLabels"] = flags.labels
     return {
         "launchParameter": {
             "jobName": flags.job_name,
             "containerSpecGcsPath": flags.template,
-            "parameters": pairs(flags.parameter, "--parameter"),
+            "parameters": flags.parameters,
             "environment": environment,
         }
     }
@@ -116,14 +80,11 @@ def scheduler_job(flags: argparse.Namespace, dataflow_url: str) -> dict[str, Any
     }
 
 
-def pairs(texts: list[str], flag: str) -> dict[str, str]:
-    """Splits ``name=value`` texts; a value may contain further equals signs."""
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name or name.startswith("-"):
-            raise SystemExit(f"{flag} {text}: expected NAME=VALUE, without dashes.")
-        if name in found:
-            raise SystemExit(f"{flag} {name} is given twice; expected one value per name.")
-        found[name] = value
-    return found
+def check_pins(image: str, parameters: dict[str, str]) -> None:
+    """Checks that a schedule names image and bundle by digest: what is at a tag or a place may change."""
+    for flag, place in (("--image ", image), ("--parameter bundle=", parameters.get("bundle", ""))):
+        if not _PINNED.search(place):
+            raise SystemExit(
+                f"{flag}{place}: expected it with its digest, …@sha256:<64 hex digits>, so that every night "
+                "starts the same. `python -m model_bundle push` prints that of a bundle."
+            )

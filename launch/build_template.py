@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
-from bodies import add_place, template_spec
+from bodies import template_spec
 from calls import print_json, print_message
+from flags import add_place, parse
+from make_metadata import read_metadata
 
 
 def main() -> None:
     """Uploads the specification, or prints it."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add_place(parser)
-    parser.add_argument("--image", required=True, metavar="IMAGE", help="as pushed by launch/cloudbuild.yaml")
-    flags = parser.parse_args()
-    metadata = json.loads((Path(__file__).parent / "metadata.json").read_text(encoding="utf-8"))
-    spec = template_spec(flags.image, metadata)
+    flags = parse(parser)
+    spec = template_spec(flags.image, read_metadata(flags.task))
     if flags.print_only:
         print_json(spec)
         return

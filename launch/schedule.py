@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import argparse
 
-from bodies import add_launch, add_place, scheduler_job
-from calls import DATAFLOW_URL, SCHEDULER_URL, call, print_json, print_message
+from bodies import check_pins, launch_body, scheduler_job
+from calls import DATAFLOW, SCHEDULER, call, print_json, print_message, service
+from flags import add_launch, add_place, parse
 
 
 def main() -> None:
-    """Creates or updates the schedule, or prints it."""
+    """Creates or updates the schedule, or prints it: the request, and on stderr its body decoded."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add_place(parser)
     add_launch(parser)
     parser.add_argument("--schedule", default="30 2 * * *", metavar="CRON", help="default: 02:30 every night")
     parser.add_argument("--timezone", default="Etc/UTC", metavar="NAME", help="time zone of the schedule")
     parser.add_argument(
-        "--scheduler_account", required=True, metavar="EMAIL", help="service account that launches the job"
+        "--scheduler_account", metavar="EMAIL", help="that launches the job; default: SCHEDULER"
     )
-    parser.add_argument("--dataflow_url", default=DATAFLOW_URL, help=argparse.SUPPRESS)
-    parser.add_argument("--scheduler_url", default=SCHEDULER_URL, help=argparse.SUPPRESS)
-    flags = parser.parse_args()
-    job = scheduler_job(flags, flags.dataflow_url)
+    flags = parse(parser)
+    check_pins(flags.image, flags.parameters)
+    job = scheduler_job(flags, service(DATAFLOW, None))
     if flags.print_only:
         print_json(job)
+        print_message("httpTarget.body, decoded:")
+        print_json(launch_body(flags), to_stderr=True)
         return
-    status, _ = call("PATCH", f"{flags.scheduler_url}/v1/{job['name']}", job)
+    url = service(SCHEDULER, flags.service_url)
+    status, _ = call("PATCH", f"{url}/v1/{job['name']}", job)
     if status == 404:  # the job does not exist yet
         parent = job["name"].rpartition("/jobs/")[0]
-        status, _ = call("POST", f"{flags.scheduler_url}/v1/{parent}/jobs", job)
+        status, _ = call("POST", f"{url}/v1/{parent}/jobs", job)
         if status == 404:
             raise SystemExit(f"Cloud Scheduler does not find {parent}. Check that its API is enabled there.")
         print_message(f"created {job['name']}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from bodies import add_launch, add_place, launch_body, launch_path
-from calls import DATAFLOW_URL, call, print_json, print_message
+from bodies import launch_body, launch_path
+from calls import DATAFLOW, call, print_json, print_message, service
+from flags import add_launch, add_place, parse
 
 
 def main() -> None:
@@ -13,13 +14,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add_place(parser)
     add_launch(parser)
-    parser.add_argument("--dataflow_url", default=DATAFLOW_URL, help=argparse.SUPPRESS)
-    flags = parser.parse_args()
+    flags = parse(parser)
     body = launch_body(flags)
     if flags.print_only:
         print_json(body)
         return
-    status, answer = call("POST", f"{flags.dataflow_url}{launch_path(flags)}", body)
+    status, answer = call("POST", f"{service(DATAFLOW, flags.service_url)}{launch_path(flags)}", body)
     if status == 404:
         raise SystemExit(
             f"Dataflow does not find the project {flags.project} or the template {flags.template}."

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from beam_jobs.errors import UsageError
 
 OnMissingText = Literal["blank", "dead_letter", "fail"]
+InputFormat = Literal["text", "jsonl", "json", "csv", "tsv", "parquet", "avro", "orc"]
+# What --column_types can state.
+STATED_TYPES = ("string", "int64", "float64", "bool")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -16,14 +20,14 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 class ReadOptions:
     """Where documents come from and how they are read.
 
-    ``text_columns`` are joined by ``text_separator``; empty means ``text``, or the only column.
+    ``input_format`` None means that the files' names tell their format. ``text_columns`` are joined by
+    ``text_separator``; empty means ``text``, or the only column.
     ``numeric_columns`` are numeric model inputs, in the order of ``EncodeSettings.numeric_columns``.
     ``column_names`` names the columns of CSV files without a header row. ``csv_quotes`` False treats quotes
     as ordinary characters, for files that do not quote fields; lines that begin with ``comment_prefix``
-    are skipped. ``rename_columns`` are pairs of a kept column
-    and its name in the output. ``on_missing_text`` is for
-    documents whose text columns are all absent, null or empty. ``limit`` stops after that many documents, in
-    input order.
+    are skipped. ``rename_columns`` are pairs of a kept column and its name in the output, ``column_types``
+    of a kept column and one of ``STATED_TYPES``. ``on_missing_text`` is for documents whose text columns are
+    all absent, null or empty. ``limit`` stops after that many documents, in input order.
     """
 
     patterns: tuple[str, ...]
@@ -32,6 +36,7 @@ class ReadOptions:
     id_column: str | None = None
     keep_columns: tuple[str, ...] = ()
     rename_columns: tuple[tuple[str, str], ...] = ()
+    column_types: tuple[tuple[str, str], ...] = ()
     numeric_columns: tuple[str, ...] = ()
     delimiter: str | None = None
     column_names: tuple[str, ...] = ()
@@ -43,6 +48,7 @@ class ReadOptions:
     max_document_bytes: int = 10_000_000
     limit: int | None = None
     no_text: bool = False
+    input_format: InputFormat | None = None
 
     def __post_init__(self) -> None:
         """Rejects invalid option values."""
@@ -69,13 +75,21 @@ class ReadOptions:
             )
         if self.comment_prefix == "":
             raise UsageError("--comment_prefix is empty, so every line would be a comment. Leave it out.")
+        self._check_columns()
+
+    def _check_columns(self) -> None:
         for flag in ("keep_columns", "text_columns", "column_names"):
             names = getattr(self, flag)
-            repeated = sorted({name for name in names if names.count(name) > 1})
+            repeated = sorted(name for name, number in Counter(names).items() if number > 1)
             if repeated:
                 raise UsageError(
                     f"--{flag.replace('text_columns', 'text_column')} names {repeated} more than once."
                 )
+        self._check_kept("rename_columns", self.rename_columns)
+        self._check_kept("column_types", self.column_types)
+        for name, kind in self.column_types:
+            if kind not in STATED_TYPES:
+                raise UsageError(f"--column_types {name}={kind}: expected one of {', '.join(STATED_TYPES)}.")
         self._check_output_names()
 
     @property
@@ -84,17 +98,18 @@ class ReadOptions:
         renamed = dict(self.rename_columns)
         return tuple(renamed.get(name, name) for name in self.keep_columns)
 
+    def _check_kept(self, flag: str, pairs: tuple[tuple[str, str], ...]) -> None:
+        named = Counter(name for name, _ in pairs)
+        kept = set(self.keep_columns)
+        for name in (name for name, number in named.items() if number > 1 or name not in kept):
+            raise UsageError(f"--{flag} {name}=...: expected each of the --keep_columns at most once.")
+
     def _check_output_names(self) -> None:
-        olds = [old for old, _ in self.rename_columns]
-        for old in olds:
-            if old not in self.keep_columns or olds.count(old) > 1:
-                raise UsageError(
-                    f"--rename_columns {old}=...: expected each of the --keep_columns at most once."
-                )
         known: dict[str, str] = {}
+        numbers = Counter(self.output_names)
         for name in self.output_names:
             other = known.setdefault(name.lower(), name)
-            if other != name or self.output_names.count(name) > 1:
+            if other != name or numbers[name] > 1:
                 raise UsageError(
                     f"--keep_columns: the output would have the columns {other!r} and {name!r}, which most "
                     "tools cannot tell apart. Rename one with --rename_columns OLD=NEW."
@@ -141,13 +156,15 @@ class FailureLimits:
     """How much may fail before the run fails.
 
     ``max_dead_fraction`` of the documents read may be dead letters; blank texts count only with
-    ``fail_on_blank``. ``max_dead_files`` files may be unreadable before their end.
+    ``fail_on_blank``. ``max_dead_files`` files may be unreadable before their end. More dead letters than
+    ``stop_after_dead`` end the job at once: a number, or below 1 a fraction of the documents read.
     """
 
     max_dead_fraction: float = 0.0
     max_dead_files: int = 0
     fail_on_blank: bool = False
     allow_empty_input: bool = False
+    stop_after_dead: float | None = None
 
     def __post_init__(self) -> None:
         """Rejects invalid option values."""
@@ -156,5 +173,27 @@ class FailureLimits:
                 f"--max_dead_fraction is a fraction from 0 to 1, not {self.max_dead_fraction}; "
                 "0.01 allows one document in a hundred."
             )
+        if self.stop_after_dead is not None and not self.stop_after_dead > 0:
+            raise UsageError(
+                "--stop_after_dead must be a number from 1 or a fraction below it, not "
+                f"{self.stop_after_dead}."
+            )
         if self.max_dead_files < 0:
             raise UsageError(f"--max_dead_files must be at least 0, not {self.max_dead_files}.")
+
+
+def check_model_choices(choices: Any) -> None:
+    """Rejects values of the flags for the model that no bundle could make valid.
+
+    Args:
+        choices: flags, or the settings made from them.
+
+    Raises:
+        UsageError: names the flag.
+    """
+    if choices.keep_text and choices.no_text:
+        raise UsageError("--keep_text writes the input text, --no_text forbids it: leave one of them out.")
+    for name in ("max_batch_tokens", "buffer_documents", "num_threads"):
+        value = getattr(choices, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} must be at least 1, not {value}.")

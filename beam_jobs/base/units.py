@@ -33,3 +33,10 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def describe_loss(loss: float | None) -> str:
+    """Returns what a precision costs in quality, in words."""
+    if loss is None:
+        return "its quality was not measured"
+    return f"loses {loss:.2f} % of the rank correlation of similarities"

@@ -11,9 +11,11 @@ from beam_jobs.job.console.console import Console
 from beam_jobs.job.console.log_capture import open_console
 from beam_jobs.job.console.notebook import ordinary_pipelines
 from beam_jobs.job.console.signals import InterruptMessage, stop_on_signals
-from beam_jobs.job.flags.dates import has_date, resolve_dates
+from beam_jobs.job.flags.dates import has_date
 from beam_jobs.job.flags.modes import check_forecast
+from beam_jobs.job.flags.options import check_alone
 from model_bundle.base.command import run_command
+from model_bundle.base.machine import num_cores
 
 
 def launch_job(parser: Parser, argv: Sequence[str]) -> int:
@@ -41,27 +43,28 @@ def _run(
 ) -> int:
     check_forecast(flags)
     is_dated_run = has_date(flags.run_id)
-    resolve_dates(flags)
+    check_alone(flags)
     if console.is_live:
         console.draw("importing Apache Beam")
     # Beam takes seconds to import: only now, when the flags have been understood.
     from beam_jobs.job.dataflow.empty_job import end_without_run
     from beam_jobs.job.dataflow.workers import check_schedule, prepare_workers
-    from beam_jobs.job.flags.beam import is_in_process, pipeline_options
+    from beam_jobs.job.flags.beam import is_in_process, pipeline_options, share_cores
+    from beam_jobs.job.forecast.command import check_cost, forecast_job
     from beam_jobs.job.plan import plan_job
     from beam_jobs.job.run import run_plan
     from beam_jobs.job.summary import print_plan, print_summary
 
     options = pipeline_options(flags.runner, rest, parser.flag_names())
     if flags.forecast is not None:
-        from beam_jobs.job.forecast.command import forecast_job
-
         return forecast_job(flags, options, console)
     check_schedule(flags)
+    in_process = is_in_process(flags.runner)
+    flags.num_threads = share_cores(options, flags.num_threads, num_cores())
     if console.is_live:
         console.draw("checking the model and the input")
-    in_process = is_in_process(flags.runner)
     try:
+        check_cost(flags, options, console)
         plan = plan_job(flags, options, in_process=in_process)
     except NoInputError as error:
         if flags.on_no_input == "fail":

@@ -9,6 +9,7 @@ from typing import Any
 from beam_jobs.base.config import FailureLimits, ReadOptions, WriteOptions
 from beam_jobs.errors import FinishedError, UsageError
 from beam_jobs.job.console.console import Console
+from beam_jobs.job.flags.options import FLAGS_OF_FILES, check_no_flags_of_files, read_choices
 from beam_jobs.job.own_output import check_no_own_output
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
@@ -25,26 +26,23 @@ from model_bundle.base.flags import choices_of
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
 from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 
-# Rejected without --input: the sample's format is known.
-_FLAGS_OF_FILES = (
-    "text_column",
-    "id_column",
-    "keep_columns",
-    "rename_columns",
-    "delimiter",
-    "column_names",
-    "no_csv_quotes",
-    "comment_prefix",
-    "whole_files",
-)
 # With the bundle and the model's settings, what tells two runs of one name apart.
 _IDENTITY_FLAGS = (
     *("task", "input", "date", "limit", "keep_text", "no_text", "emit", "encoding", "text_separator"),
-    *_FLAGS_OF_FILES,
+    *FLAGS_OF_FILES,
 )
 # The settings of the same names.
 _FLAGS_OF_MODEL = (
-    *("max_tokens", "prompt", "prompt_text", "precision", "no_text", "max_batch_tokens", "buffer_documents"),
+    *(
+        "max_tokens",
+        "prompt",
+        "prompt_text",
+        "precision",
+        "max_quality_loss",
+        "no_text",
+        "max_batch_tokens",
+        "buffer_documents",
+    ),
     *("dedupe", "num_threads", "isolate_model"),
 )
 
@@ -89,33 +87,21 @@ def plan_input(flags: argparse.Namespace) -> tuple[ReadOptions, InputSummary, En
 
 def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
     """Returns the read options and whether to keep text; without ``--input``, the sample with its text."""
-    if not flags.input:
-        named = [name for name in _FLAGS_OF_FILES if getattr(flags, name)]
-        if named:
-            raise UsageError(f"--{named[0]} needs --input; without it the sample text is read.")
-        from beam_jobs.pipeline.read.sample_data import sample_pattern
+    if flags.input:
+        return read_choices(flags, tuple(absolute_path(pattern) for pattern in flags.input)), flags.keep_text
+    check_no_flags_of_files(flags)
+    from beam_jobs.pipeline.read.sample_data import sample_pattern
 
-        sample = ReadOptions(
-            (sample_pattern(),),
-            ("text",),
-            id_column="id",
-            keep_columns=("topic",),
-            max_document_bytes=flags.max_document_bytes,
-            limit=flags.limit,
-            no_text=flags.no_text,
-        )
-        return sample, not flags.no_text
-    options = choices_of(
-        ReadOptions,
-        flags,
-        patterns=tuple(absolute_path(pattern) for pattern in flags.input),
-        text_columns=split(flags.text_column),
-        keep_columns=split(flags.keep_columns),
-        rename_columns=pairs(flags.rename_columns, "--rename_columns OLD=NEW"),
-        column_names=split(flags.column_names),
-        csv_quotes=not flags.no_csv_quotes,
+    sample = ReadOptions(
+        (sample_pattern(),),
+        ("text",),
+        id_column="id",
+        keep_columns=("topic",),
+        max_document_bytes=flags.max_document_bytes,
+        limit=flags.limit,
+        no_text=flags.no_text,
     )
-    return options, flags.keep_text
+    return sample, not flags.no_text
 
 
 def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSettings:
@@ -206,31 +192,6 @@ def _differences(found: RunManifest, encode: EncodeSettings, flags: argparse.Nam
     ]
     settings = difference(found, encode.bundle_digest, encode.digest, asked)
     return [*differ, settings] if settings else differ
-
-
-def split(text: str) -> tuple[str, ...]:
-    """Splits ``a,b``.
-
-    >>> split("title, body"), split("")
-    (('title', 'body'), ())
-    """
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def pairs(text: str, form: str) -> tuple[tuple[str, str], ...]:
-    """Splits ``a=b,c=d``.
-
-    >>> pairs("a=b, c=d", "--rename_columns OLD=NEW")
-    (('a', 'b'), ('c', 'd'))
-
-    Raises:
-        UsageError: a part is not of this form.
-    """
-    found = [part.partition("=") for part in split(text)]
-    for one, _, other in found:
-        if not one.strip() or not other.strip():
-            raise UsageError(f"Expected {form}, separated by commas, not {text!r}.")
-    return tuple((one.strip(), other.strip()) for one, _, other in found)
 
 
 def _num_workers(options: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from beam_jobs.base.units import count, format_bytes, format_duration
+from beam_jobs.base.units import count, describe_loss, format_bytes, format_duration
 from beam_jobs.job.console.console import Console, Severity
 from beam_jobs.job.plan import print_allowed
 from beam_jobs.pipeline.build import JobPlan
@@ -14,6 +14,7 @@ from beam_jobs.store.manifest import (
     REPORT_NAME,
     RunManifest,
 )
+from model_bundle.inference.precision import quality_loss
 
 # Measuring takes about ten seconds, which pays only for runs that spent longer than this in the model.
 _WORTH_MEASURING_SECONDS = 30.0
@@ -57,10 +58,10 @@ def print_summary(manifest: RunManifest, plan: JobPlan, console: Console) -> Non
     if manifest.counts.num_dead:
         lines += [f"  dead       SELECT reason, message, doc_id FROM '{root}/{DEAD_LETTERS}/*.parquet'"]
     lines += [f"  not read   {f.source}: {f.message}" for f in manifest.dead_files[:5]]
-    saving = _bfloat16_saving(manifest, plan)
+    lines += _other_precisions(manifest, plan)
     facts = {"run": root, "failure": manifest.failure, "counters": manifest.counts.model_dump(mode="json")}
     severity: Severity = "INFO" if manifest.failure is None else "ERROR"
-    console.print("summary", "\n".join(lines + ([saving] if saving else [])), severity, facts)
+    console.print("summary", "\n".join(lines), severity, facts)
 
 
 def _count_lines(manifest: RunManifest) -> list[str]:
@@ -102,20 +103,23 @@ def _count_lines(manifest: RunManifest) -> list[str]:
     return lines
 
 
-def _bfloat16_saving(manifest: RunManifest, plan: JobPlan) -> str | None:
-    """Returns the line on what bfloat16 would have saved, measured if the run was long enough to matter."""
+def _other_precisions(manifest: RunManifest, plan: JobPlan) -> list[str]:
+    """Returns lines on what faster precisions would have saved, measured if the run was long enough."""
     from model_bundle.base.machine import has_fast_bfloat16
-    from model_bundle.inference.bfloat16_speedup import measure_bfloat16_speedup
+    from model_bundle.inference.speedups import measure_speedups
 
-    if manifest.precision != "float32" or not has_fast_bfloat16():
-        return None
+    if manifest.precision != "float32":
+        return []
     seconds = manifest.counts.model_seconds
     if seconds < _WORTH_MEASURING_SECONDS or plan.redistribute:
-        return "  faster     this processor multiplies bfloat16 in hardware: try --precision bfloat16"
-    speedup = measure_bfloat16_speedup(plan.encode.bundle, plan.encode.request)
-    if speedup is None:
-        return None
-    return (
-        f"  faster     --precision bfloat16 would have taken {format_duration(seconds / speedup)} instead of "
-        f"{format_duration(seconds)} in the model (measured now: {speedup:.1f} times as fast)"
-    )
+        if not has_fast_bfloat16():
+            return []
+        return ["  faster     this processor multiplies bfloat16 in hardware: try --precision bfloat16"]
+    bundle = plan.encode.open_bundle().manifest
+    return [
+        f"  faster     --precision {precision} would have taken {format_duration(seconds / speedup)} instead "
+        f"of {format_duration(seconds)} in the model (measured now: {speedup:.1f} times as fast; "
+        f"{describe_loss(quality_loss(bundle, precision))})"
+        for precision, speedup in measure_speedups(plan.encode.bundle, plan.encode.request).items()
+        if speedup > 1
+    ]

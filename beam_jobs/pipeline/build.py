@@ -16,6 +16,7 @@ from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments, Reuse
 from beam_jobs.pipeline.incremental.reuse_by_join import JoinRows
 from beam_jobs.pipeline.read.transform import ReadDocuments
 from beam_jobs.pipeline.settings import EncodeSettings
+from beam_jobs.pipeline.write.dead_limit import CountRead, StopAfterDead
 from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.stop import StopWhenEnded
 from beam_jobs.pipeline.write.transform import RunInputs, WriteRun
@@ -51,7 +52,9 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
         inputs.documents | "CountDocuments" >> beam.combiners.Count.Globally(),  # PCollection[int]
         inputs.dead_letters | "CountUnreadable" >> beam.combiners.Count.Globally(),  # PCollection[int]
     ) | "NumRead" >> beam.Flatten()  # PCollection[int]
-    documents = inputs.documents
+    documents, limits = inputs.documents, plan.description.limits
+    if limits.stop_after_dead is not None and limits.stop_after_dead < 1:
+        documents |= "CountRead" >> CountRead(plan.write)  # PCollection[Document]
     if plan.write.claim_in_job:  # such engines may run all of it again
         documents |= "Stop" >> StopWhenEnded(plan.write)  # PCollection[Document]
     encode = EncodeDocuments(plan.encode, plan.summary.kept_schema, progress)
@@ -70,6 +73,8 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
         inputs.dead_letters,
         encoded.dead_letters,
     ) | "DeadLetters" >> beam.Flatten()  # PCollection[DeadLetter]
+    if limits.stop_after_dead is not None:
+        dead_letters |= "StopAfterDead" >> StopAfterDead(plan.write, limits)  # PCollection[DeadLetter]
     run = RunInputs(encoded.rows, dead_letters, num_read, inputs.dead_files)
     documents_folder = None
     if plan.reuse is not None and reused is not None:

@@ -6,11 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from beam_jobs.base.config import check_model_choices
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.class_settings import ClassSettings
+from model_bundle.base.machine import has_fast_bfloat16, has_fast_int8
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Pooling, Precision, Rows, WordPieces, canonical_json
 from model_bundle.inference.numeric_inputs import NumericInputs
+from model_bundle.inference.precision import AUTO, DEFAULT_MAX_LOSS, choose_precision
 from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, LongTexts
 from model_bundle.runtime.request import EncodeRequest
 
@@ -62,26 +65,19 @@ class EncodeSettings:
             raise UsageError(
                 f"--vector_dtype {self.vector_dtype}: expected one of {', '.join(VECTOR_DTYPES)}."
             )
-        if self.keep_text and self.no_text:
-            raise UsageError(
-                "--keep_text writes the input text, --no_text forbids it: leave one of them out."
-            )
+        check_model_choices(self)
         if self.dedupe and self.numeric_columns:
             raise UsageError(
                 f"--dedupe: the model also takes the columns {list(self.numeric_columns)}, so equal texts "
                 "may have different vectors. Leave it out."
             )
-        for name in ("max_batch_tokens", "buffer_documents", "buffer_bytes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name} must be at least 1, not {value}.")
+        if self.buffer_bytes < 1:
+            raise UsageError(f"--buffer_bytes must be at least 1, not {self.buffer_bytes}.")
         if self.buffer_documents * max(self.dims, default=1) > MAX_NUMBERS:
             raise UsageError(
                 f"--buffer_documents {self.buffer_documents}: at {max(self.dims)} dimensions at most "
                 f"{MAX_NUMBERS // max(self.dims)}; more than the default gains little."
             )
-        if self.num_threads is not None and self.num_threads < 1:
-            raise UsageError(f"--num_threads must be at least 1, not {self.num_threads}.")
 
     @classmethod
     def resolve(
@@ -94,6 +90,7 @@ class EncodeSettings:
         prompt: str | None = None,
         prompt_text: str | None = None,
         precision: str = "float32",
+        max_quality_loss: float = DEFAULT_MAX_LOSS,
         rows: str = "document",
         long_texts: LongTexts = DEFAULT_LONG_TEXTS,
         word_pieces: str | None = None,
@@ -106,7 +103,7 @@ class EncodeSettings:
             ModelBundleError: the bundle is damaged, or does not support the settings.
             UsageError: contradictory options.
         """
-        opened = _open_bundle(bundle, precision, allow_ops)
+        opened = ModelBundle.open(bundle, allow_ops)
         request = EncodeRequest.resolve(
             opened,
             layers=layers,
@@ -114,7 +111,7 @@ class EncodeSettings:
             max_tokens=max_tokens,
             prompt=prompt,
             prompt_text=prompt_text,
-            precision=Precision(precision),
+            precision=_precision(opened, precision, max_quality_loss),
             rows=Rows(rows),
             long_texts=long_texts,
             word_pieces=None if word_pieces is None else WordPieces(word_pieces),
@@ -133,6 +130,7 @@ class EncodeSettings:
         prompt: str | None = None,
         prompt_text: str | None = None,
         precision: str = "float32",
+        max_quality_loss: float = DEFAULT_MAX_LOSS,
         long_texts: LongTexts = DEFAULT_LONG_TEXTS,
         allow_ops: tuple[str, ...] = (),
         **rest: Any,
@@ -143,13 +141,13 @@ class EncodeSettings:
             ModelBundleError: the bundle is damaged or is not a classifier.
             UsageError: an option does not fit the labels.
         """
-        opened = _open_bundle(bundle, precision, allow_ops)
+        opened = ModelBundle.open(bundle, allow_ops)
         request = EncodeRequest.resolve_classes(
             opened,
             max_tokens=max_tokens,
             prompt=prompt,
             prompt_text=prompt_text,
-            precision=Precision(precision),
+            precision=_precision(opened, precision, max_quality_loss),
             long_texts=long_texts,
         )
         classes = ClassSettings.resolve(
@@ -235,11 +233,20 @@ class EncodeSettings:
         )
 
 
-def _open_bundle(bundle: str, precision: str, allow_ops: tuple[str, ...]) -> ModelBundle:
-    """Opens and checks a bundle, which must have a graph of this precision."""
-    opened = ModelBundle.open(bundle, allow_ops)
+def _precision(opened: ModelBundle, precision: str, max_quality_loss: float) -> Precision:
+    """Returns the precision asked for, which the bundle must have; ``auto`` is decided here, for all workers.
+
+    The processor that decides is that of the submitting machine: workers are expected to be no worse.
+    """
+    if precision == AUTO:
+        return choose_precision(
+            opened.manifest,
+            max_quality_loss,
+            has_fast_bfloat16=has_fast_bfloat16(),
+            has_fast_int8=has_fast_int8(),
+        )
     if precision == "bfloat16" and opened.manifest.bfloat16_signature is None:
         raise UsageError(
             f"--precision bfloat16: the bundle {opened.manifest.name} has no bfloat16 graph; use float32."
         )
-    return opened
+    return Precision(precision)

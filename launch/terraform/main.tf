@@ -1,7 +1,10 @@
-# What stands while nothing runs: two buckets, an image repository, two service accounts, a schedule, two alerts.
-# terraform -chdir=launch/terraform apply -var project=my-project -var image=... -var notify=me@example.com
+# What stands while nothing runs: two buckets, an image repository, three service accounts, a schedule, three alerts.
+# Variables come from launch/settings.env, the state's bucket from `init -backend-config`: see launch/README.md.
 terraform {
   required_version = ">= 1.5"
+  backend "gcs" {
+    prefix = "embedding-jobs"
+  }
   required_providers {
     google = {
       source  = "hashicorp/google"
@@ -15,9 +18,12 @@ provider "google" {
   region  = var.region
 }
 
+# The same list as in launch/check.py. Everything below waits for all of them.
 locals {
-  template = "gs://${google_storage_bucket.models.name}/templates/embed.json"
-  services = ["dataflow", "cloudscheduler", "artifactregistry", "cloudbuild", "storage", "monitoring"]
+  services = [
+    "artifactregistry", "cloudbuild", "cloudresourcemanager", "cloudscheduler", "compute", "dataflow", "iam",
+    "logging", "monitoring", "storage",
+  ]
 }
 
 resource "google_project_service" "used" {
@@ -29,22 +35,40 @@ resource "google_project_service" "used" {
 # What the schedule starts every night: the template and bundles. A model that took over a worker must not be able
 # to change it, so workers only read here; whoever builds a bundle or an image writes.
 resource "google_storage_bucket" "models" {
-  name                        = "${var.project}-embedding-models"
+  name                        = var.models_bucket
   location                    = var.region
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
+  labels                      = var.labels
+
+  dynamic "encryption" {
+    for_each = var.kms_key == "" ? [] : [var.kms_key]
+    content {
+      default_kms_key_name = encryption.value
+    }
+  }
 
   versioning {
     enabled = true
   }
+
+  depends_on = [google_project_service.used, google_kms_crypto_key_iam_member.users]
 }
 
 # Soft delete would keep, and bill, everything that a job stages and removes.
 resource "google_storage_bucket" "jobs" {
-  name                        = "${var.project}-embedding-jobs"
+  name                        = var.jobs_bucket
   location                    = var.region
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
+  labels                      = var.labels
+
+  dynamic "encryption" {
+    for_each = var.kms_key == "" ? [] : [var.kms_key]
+    content {
+      default_kms_key_name = encryption.value
+    }
+  }
 
   soft_delete_policy {
     retention_duration_seconds = 0
@@ -59,12 +83,16 @@ resource "google_storage_bucket" "jobs" {
       type = "Delete"
     }
   }
+
+  depends_on = [google_project_service.used, google_kms_crypto_key_iam_member.users]
 }
 
 resource "google_artifact_registry_repository" "images" {
   repository_id = "jobs"
   location      = var.region
   format        = "DOCKER"
+  kms_key_name  = var.kms_key == "" ? null : var.kms_key
+  labels        = var.labels
 
   cleanup_policies {
     id     = "keep-recent"
@@ -80,6 +108,8 @@ resource "google_artifact_registry_repository" "images" {
       older_than = "2592000s"
     }
   }
+
+  depends_on = [google_project_service.used, google_kms_crypto_key_iam_member.users]
 }
 
 # Workers: run as Dataflow workers, read the image, the template and bundles, read and write the jobs' bucket, read
@@ -87,6 +117,8 @@ resource "google_artifact_registry_repository" "images" {
 resource "google_service_account" "worker" {
   account_id   = "embedding-worker"
   display_name = "Workers of embedding jobs"
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_project_iam_member" "worker" {
@@ -99,30 +131,40 @@ resource "google_project_iam_member" "worker" {
     title      = "objects of the jobs' bucket only"
     expression = "resource.type != 'storage.googleapis.com/Object' || resource.name.startsWith('projects/_/buckets/${google_storage_bucket.jobs.name}/')"
   }
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_storage_bucket_iam_member" "worker_models" {
   bucket = google_storage_bucket.models.name
   role   = "roles/storage.objectViewer"
   member = google_service_account.worker.member
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_storage_bucket_iam_member" "worker" {
   bucket = google_storage_bucket.jobs.name
   role   = "roles/storage.objectAdmin"
   member = google_service_account.worker.member
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_storage_bucket_iam_member" "worker_bucket" {
   bucket = google_storage_bucket.jobs.name
   role   = "roles/storage.legacyBucketReader"
   member = google_service_account.worker.member
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_storage_bucket_iam_member" "input" {
-  bucket = var.input_bucket
+  bucket = split("/", var.input)[2]
   role   = "roles/storage.objectViewer"
   member = google_service_account.worker.member
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_artifact_registry_repository_iam_member" "worker" {
@@ -130,34 +172,78 @@ resource "google_artifact_registry_repository_iam_member" "worker" {
   location   = var.region
   role       = "roles/artifactregistry.reader"
   member     = google_service_account.worker.member
+
+  depends_on = [google_project_service.used]
+}
+
+# Cloud Build: reads the sources that gcloud puts below source/, writes the image and logs.
+resource "google_service_account" "builder" {
+  account_id   = "embedding-builder"
+  display_name = "Builds the image of embedding jobs"
+
+  depends_on = [google_project_service.used]
+}
+
+resource "google_project_iam_member" "builder" {
+  project = var.project
+  role    = "roles/logging.logWriter"
+  member  = google_service_account.builder.member
+
+  depends_on = [google_project_service.used]
+}
+
+resource "google_storage_bucket_iam_member" "builder" {
+  bucket = google_storage_bucket.models.name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.builder.member
+
+  depends_on = [google_project_service.used]
+}
+
+resource "google_artifact_registry_repository_iam_member" "builder" {
+  repository = google_artifact_registry_repository.images.name
+  location   = var.region
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.builder.member
+
+  depends_on = [google_project_service.used]
 }
 
 # The schedule: may start jobs, as those workers.
 resource "google_service_account" "scheduler" {
   account_id   = "embedding-scheduler"
   display_name = "Starts embedding jobs"
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_project_iam_member" "scheduler" {
   project = var.project
   role    = "roles/dataflow.developer"
   member  = google_service_account.scheduler.member
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_storage_bucket_iam_member" "scheduler" {
   bucket = google_storage_bucket.models.name
   role   = "roles/storage.objectViewer"
   member = google_service_account.scheduler.member
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_service_account_iam_member" "scheduler" {
   service_account_id = google_service_account.worker.name
   role               = "roles/iam.serviceAccountUser"
   member             = google_service_account.scheduler.member
+
+  depends_on = [google_project_service.used]
 }
 
 resource "google_cloud_scheduler_job" "nightly" {
-  name             = "embed-nightly"
+  count            = local.has_schedule ? 1 : 0
+  name             = local.job_name
   region           = var.region
   schedule         = var.schedule
   time_zone        = "Etc/UTC"
@@ -173,37 +259,17 @@ resource "google_cloud_scheduler_job" "nightly" {
     uri         = "https://dataflow.googleapis.com/v1b3/projects/${var.project}/locations/${var.region}/flexTemplates:launch"
     http_method = "POST"
     headers     = { "Content-Type" = "application/json" }
-    body = base64encode(jsonencode({
-      launchParameter = {
-        jobName              = "embed-nightly"
-        containerSpecGcsPath = local.template
-        parameters           = merge(local.parameters, var.parameters)
-        environment = {
-          sdkContainerImage   = var.image
-          maxWorkers          = var.max_workers
-          serviceAccountEmail = google_service_account.worker.email
-          tempLocation        = "gs://${google_storage_bucket.jobs.name}/temp"
-          additionalUserLabels = {
-            job = "embed-nightly"
-          }
-        }
-      }
-    }))
+    body        = base64encode(jsonencode(local.launch))
     oauth_token {
       service_account_email = google_service_account.scheduler.email
       scope                 = "https://www.googleapis.com/auth/cloud-platform"
     }
   }
 
-  depends_on = [google_project_service.used]
-}
-
-locals {
-  parameters = {
-    input    = var.input
-    output   = "gs://${google_storage_bucket.jobs.name}/embeddings"
-    run_id   = "night-{date}"
-    previous = "latest"
-    bundle   = var.bundle
-  }
+  depends_on = [
+    google_project_service.used,
+    google_storage_bucket.models,
+    google_project_iam_member.worker,
+    google_service_account_iam_member.scheduler,
+  ]
 }

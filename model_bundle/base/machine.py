@@ -1,4 +1,4 @@
-"""Cores, memory and bfloat16 support of this machine."""
+"""Cores, memory, instructions and fast number formats of this machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # Source: the flags Linux gives processors with tile or vector instructions for bfloat16.
 _BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
+# The same for 8-bit integers.
+_INT8_FLAGS = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"})
 
 
 def num_cores() -> int:
@@ -36,7 +38,19 @@ def cpu_name() -> str:
 
 def has_fast_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 in hardware; otherwise it is slower than float32."""
-    return not _BFLOAT16_FLAGS.isdisjoint(_cpuinfo().get("flags", "").split())
+    return not _BFLOAT16_FLAGS.isdisjoint(_flags())
+
+
+def has_fast_int8() -> bool:
+    """Whether the processor adds products of 8-bit integers in hardware, which also cannot saturate."""
+    return not _INT8_FLAGS.isdisjoint(_flags())
+
+
+def instruction_set() -> str:
+    """Returns the best instructions for matrix products: amx, avx512_bf16, avx512, avx2, or none (empty)."""
+    flags = set(_cpuinfo().get("flags", "").split())
+    known = {"amx": "amx_bf16", "avx512_bf16": "avx512_bf16", "avx512": "avx512f", "avx2": "avx2"}
+    return next((name for name, flag in known.items() if flag in flags), "")
 
 
 def peak_memory_bytes() -> int:
@@ -74,6 +88,10 @@ def release_free_memory(*, collect: bool = False) -> None:
         gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # only the GNU C library can
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _flags() -> list[str]:
+    return _cpuinfo().get("flags", "").split()
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -42,7 +42,7 @@ _COMMON = {
 # Source: asm/unistd_64.h of x86-64, asm-generic/unistd.h, which 64-bit ARM uses.
 _X86 = """
     execve 59 execveat 322 fork 57 vfork 58 clone 56 ptrace 101 process_vm_readv 310 process_vm_writev 311
-    kill 62 tkill 200 tgkill 234 rt_sigqueueinfo 129 rt_tgsigqueueinfo 297
+    kill 62 tkill 200 tgkill 234 prlimit64 302 rt_sigqueueinfo 129 rt_tgsigqueueinfo 297
     socket 41 connect 42 accept 43 accept4 288 bind 49 listen 50
     mount 165 umount2 166 pivot_root 155 chroot 161 setns 308 unshare 272
     chmod 90 fchmod 91 fchmodat 268 chown 92 fchown 93 lchown 94 fchownat 260 utime 132 utimes 235
@@ -55,7 +55,7 @@ _X86 = """
 """
 _ARM = """
     execve 221 execveat 281 clone 220 ptrace 117 process_vm_readv 270 process_vm_writev 271
-    kill 129 tkill 130 tgkill 131 rt_sigqueueinfo 138 rt_tgsigqueueinfo 240
+    kill 129 tkill 130 tgkill 131 prlimit64 261 rt_sigqueueinfo 138 rt_tgsigqueueinfo 240
     socket 198 connect 203 accept 202 accept4 242 bind 200 listen 201
     mount 40 umount2 39 pivot_root 41 chroot 51 setns 268 unshare 97
     fchmod 52 fchmodat 53 fchown 55 fchownat 54 utimensat 88 setxattr 5 lsetxattr 6 fsetxattr 7
@@ -74,8 +74,8 @@ PROGRAMS = ("execve", "execveat", "fork", "vfork")
 def refused_calls(machine: str) -> dict[str, int] | None:
     """Returns the numbers of the refused calls by name; None for an architecture that is not known.
 
-    ``clone``, ``tgkill`` and ``ioctl`` are among them, and refused in part: a process may start threads, end
-    itself, and ask a terminal for its size.
+    ``clone``, ``tgkill``, ``prlimit64`` and ``ioctl`` are among them, and refused in part: a process may
+    start threads, end and limit itself, and ask a terminal for its size.
     """
     if machine not in _ARCHITECTURES:
         return None
@@ -105,6 +105,7 @@ def seccomp_filter(machine: str, process: int) -> bytes | None:
         *_if_call(calls["clone3"], [(_RETURN, 0, 0, unknown)]),
         *_if_call(calls["clone"], [(_LOAD, 0, 0, _FIRST), (_BITS, 1, 0, _CLONE_THREAD), (_RETURN, 0, 0, no)]),
         *_if_call(calls["tgkill"], [(_LOAD, 0, 0, _FIRST), (_EQUAL, 1, 0, process), (_RETURN, 0, 0, no)]),
+        *_if_call(calls["prlimit64"], [(_LOAD, 0, 0, _FIRST), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, no)]),
         *_if_call(
             calls["ioctl"],
             [
@@ -116,7 +117,7 @@ def seccomp_filter(machine: str, process: int) -> bytes | None:
         ),
     ]
     for name, number in calls.items():
-        if name not in ("clone3", "clone", "tgkill", "ioctl"):
+        if name not in ("clone3", "clone", "tgkill", "prlimit64", "ioctl"):
             lines += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, no)]
     lines.append((_RETURN, 0, 0, _RETURN_ALLOW))
     return b"".join(struct.pack("HBBI", *line) for line in lines)

@@ -86,7 +86,7 @@ def check_output(output: Path) -> None:
 
 
 def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[str]) -> Golden:
-    """Runs the exported float32 signature, freshly loaded and unfrozen, and stores its outputs."""
+    """Runs the exported float32 and int8 signatures, freshly loaded and unfrozen; stores their outputs."""
     from model_bundle.runtime.saved_model import load_saved_model
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
@@ -96,17 +96,21 @@ def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[st
     inputs = prepared.batch(numbers) | example_numbers(manifest.inputs, numbers)
     # Whoever builds has allowed what the manifest records.
     loaded = load_saved_model(bundle_dir, manifest, manifest.allowed_ops)
-    signature = loaded.signatures[manifest.signature]
     arrays = signature_inputs(inputs, manifest.inputs, manifest.tokenizer.pad_id)
     fed = {name: tf.constant(array, dtype=manifest.inputs[name].dtype) for name, array in arrays.items()}
-    outputs = {name: value.numpy() for name, value in signature(**fed).items()}
+
+    def run(signature: str) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in loaded.signatures[signature](**fed).items()}
+
+    outputs = run(manifest.signature)
+    int8_outputs = {} if manifest.int8 is None else run(manifest.int8.signature)
     mask = inputs.get("mask")
     if mask is None:
         longest = max((a.shape[1] for a in outputs.values() if a.ndim == 3), default=1)
         lengths = inputs.get("lengths", outputs.get("sequence_len", np.full(len(texts), longest)))
         mask = (np.arange(longest) < np.asarray(lengths)[:, np.newaxis]).astype(np.int32)
     kept = {name: outputs[name] for name, spec in manifest.outputs.items() if spec.kind != "length"}
-    golden = Golden(tuple(texts), inputs, kept, mask)
+    golden = Golden(tuple(texts), inputs, kept, mask, int8_outputs=int8_outputs)
     golden.write(bundle_dir)
     return golden
 

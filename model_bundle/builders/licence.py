@@ -49,7 +49,7 @@ def read_licence(folder: SourceFolder, location: str, stated: str | None) -> Lic
     """Finds a licence: ``stated``, else the front matter of ``README.md``, else a licence file's title."""
     path = folder.find(*_FILES)
     text = None if path is None else path.read_text(encoding="utf-8", errors="replace")
-    identifier = stated or _front_matter(folder) or _title(text) or UNKNOWN
+    identifier = stated or _stated(folder) or _title(text) or UNKNOWN
     if text is None:
         text = (
             f"The licence of the model {location} is not known. Ask its publisher before you pass it on.\n"
@@ -65,10 +65,13 @@ def _title(text: str | None) -> str | None:
     return next((name for pattern, name in _TITLES if pattern.match(text)), "see LICENSE")
 
 
-def _front_matter(folder: SourceFolder) -> str | None:
+def front_matter(folder: SourceFolder) -> str:
+    """Returns the YAML at the beginning of ``README.md``, the model card; empty if there is none."""
     path = folder.find(_README)
-    if path is None:
-        return None
-    block = _FRONT_MATTER.match(path.read_text(encoding="utf-8", errors="replace"))
-    found = _LICENCE.search(block[1]) if block else None
+    block = None if path is None else _FRONT_MATTER.match(path.read_text(encoding="utf-8", errors="replace"))
+    return block[1] if block else ""
+
+
+def _stated(folder: SourceFolder) -> str | None:
+    found = _LICENCE.search(front_matter(folder))
     return _SPDX.get(found[1].lower(), found[1]) if found else None

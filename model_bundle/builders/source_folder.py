@@ -88,11 +88,14 @@ def check_inside(root: Path, path: Path) -> None:
 
 
 def check_links(root: Path) -> None:
-    """Checks every link in a folder as ``check_inside`` does."""
+    """Checks every link in a folder as ``check_inside`` does, and that it leads to something."""
     for folder, subfolders, names in os.walk(root):
-        for name in (*subfolders, *names):
-            if (Path(folder) / name).is_symlink():
-                check_inside(root, Path(folder) / name)
+        for link in (Path(folder) / name for name in (*subfolders, *names)):
+            if not link.is_symlink():
+                continue
+            if not link.exists():
+                raise SourceError(f"{link} is a link to {link.readlink()}, which is not there. Copy it, too.")
+            check_inside(root, link)
 
 
 def read_json(path: Path) -> Any:

@@ -8,12 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from model_bundle.builders.known_settings import SPECIAL_TOKENS_MAP, TOKENIZER
 from model_bundle.builders.source_folder import SourceFolder, check_inside
 from model_bundle.errors import SourceError
 
 # Files that transformers reads a tokenizer from: one of the first group is required, the second is optional.
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
+# Settings of BERT's tokenizers, and what ``tokenizer.json`` calls them.
+_NORMALIZER = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
 # transformers writes 1e30 for a tokenizer without a limit.
 _NO_LIMIT = 10**6
 
@@ -44,6 +51,9 @@ def read_tokenizer(folder: SourceFolder, lowercase: bool | None) -> SubwordToken
         SourceError: there is no tokenizer, it cannot be read, or ``lowercase`` contradicts it.
     """
     settings = folder.json_object("tokenizer_config.json") or {}
+    TOKENIZER.check(settings, str(folder.root / "tokenizer_config.json"))
+    named = folder.json_object("special_tokens_map.json") or {}
+    SPECIAL_TOKENS_MAP.check(named, str(folder.root / "special_tokens_map.json"))
     if not folder.has(*_TOKENIZERS):
         raise SourceError(
             f"{folder.root} has no tokenizer. Looked for {', '.join(_TOKENIZERS)}. "
@@ -53,6 +63,8 @@ def read_tokenizer(folder: SourceFolder, lowercase: bool | None) -> SubwordToken
         raise SourceError(
             f"{folder.root}: the tokenizer truncates texts at the start; only the end is supported."
         )
+    # Otherwise importing transformers advises to install PyTorch, which is not used here.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if folder.has("vocab.txt") and not folder.has("tokenizer.json") and "tokenizer_class" not in settings:
         return _from_vocab(folder, settings, lowercase)
     read = _from_transformers(folder)
@@ -78,10 +90,38 @@ def with_lowercase(tokenizer: SubwordTokenizer) -> SubwordTokenizer:
 
 
 def _from_transformers(folder: SourceFolder) -> SubwordTokenizer:
-    # Otherwise importing transformers advises to install PyTorch, which is not used here.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers import AutoTokenizer
 
+    return _loaded(folder, AutoTokenizer, None)
+
+
+def _from_vocab(folder: SourceFolder, settings: dict[str, Any], lowercase: bool | None) -> SubwordTokenizer:
+    """Reads BERT's WordPiece tokenizer, as Google and transformers 4.5 and older left it.
+
+    Nothing in the folder states its class, and Google's states no casing either.
+    """
+    from transformers import BertTokenizer
+
+    path = folder.find("vocab.txt")
+    assert path is not None
+    vocab = _read_vocab(path)
+    chosen, note = _casing(path, vocab, settings.get("do_lower_case"), lowercase)
+    names = {**settings, **(folder.json_object("special_tokens_map.json") or {})}
+    needed = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    tokens = [_content(names.get(name) or usual) for name, usual in needed.items()]
+    lacking = [token for token in tokens if token not in vocab]
+    if lacking:
+        raise SourceError(f"{path} lacks {', '.join(lacking)}: it is not a BERT vocabulary.")
+    return _loaded(folder, BertTokenizer, note, vocab=vocab, do_lower_case=chosen)
+
+
+def _content(token: Any) -> str:
+    """Returns a special token, which may be stored with its flags."""
+    return str(token["content"] if isinstance(token, dict) else token)
+
+
+def _loaded(folder: SourceFolder, kind: Any, note: str | None, **options: Any) -> SubwordTokenizer:
+    """Loads the folder with a class of transformers."""
     for name in (*_TOKENIZERS, *_SETTINGS):
         folder.find(name)
     # It may read more of the folder than these.
@@ -89,7 +129,9 @@ def _from_transformers(folder: SourceFolder) -> SubwordTokenizer:
         if path.is_file():
             check_inside(folder.root, path)
     try:
-        read = AutoTokenizer.from_pretrained(str(folder.root), local_files_only=True, trust_remote_code=False)
+        read = kind.from_pretrained(
+            str(folder.root), local_files_only=True, trust_remote_code=False, **options
+        )
         backend = read.backend_tokenizer
     # The error depends on the kind of file, and the tokenizers library raises plain Exception.
     except Exception as error:
@@ -97,22 +139,45 @@ def _from_transformers(folder: SourceFolder) -> SubwordTokenizer:
             f"The tokenizer in {folder.root} cannot be read: {error}\n"
             "Save it again with transformers: AutoTokenizer.from_pretrained('OLD').save_pretrained('NEW')."
         ) from error
-    return _finish(backend, read.model_max_length, folder.root, None)
+    _check_applied(read, backend, folder)
+    return _finish(backend, read.model_max_length, folder.root, note)
 
 
-def _from_vocab(folder: SourceFolder, settings: dict[str, Any], lowercase: bool | None) -> SubwordTokenizer:
-    """Builds BERT's WordPiece tokenizer from its vocabulary alone."""
-    from tokenizers import BertWordPieceTokenizer
+def _check_applied(read: Any, backend: Any, folder: SourceFolder) -> None:
+    """Checks that what the folder's files state is what the loaded tokenizer does.
 
-    path = folder.find("vocab.txt")
-    assert path is not None
-    vocab = _read_vocab(path)
-    chosen, note = _casing(path, vocab, settings.get("do_lower_case"), lowercase)
-    lacking = [token for token in ("[UNK]", "[CLS]", "[SEP]", "[PAD]") if token not in vocab]
-    if lacking:
-        raise SourceError(f"{path} lacks {', '.join(lacking)}: it is not a BERT vocabulary.")
-    backend = BertWordPieceTokenizer(vocab=vocab, lowercase=chosen)
-    return _finish(backend, settings.get("model_max_length"), folder.root, note)
+    With a ``tokenizer.json``, some classes of transformers follow that file alone.
+
+    Raises:
+        SourceError: names a setting that would be ignored.
+    """
+    content = json.loads(backend.to_str())
+    stated = folder.json_object("tokenizer_config.json") or {}
+    stated |= folder.json_object("special_tokens_map.json") or {}
+    ids = dict(folder.json_object("added_tokens.json") or {})
+    ids |= {_content(token): int(key) for key, token in (stated.get("added_tokens_decoder") or {}).items()}
+    does: dict[str, tuple[Any, Any]] = {
+        f"the id of {token!r}": (number, backend.token_to_id(token)) for token, number in ids.items()
+    }
+    normalizer = content["normalizer"] or {}
+    if normalizer.get("type") == "BertNormalizer":
+        for key, part in _NORMALIZER.items():
+            if stated.get(key) is not None:
+                does[key] = stated[key], normalizer[part]
+    special = [token for token in backend.encode("a").tokens if token in map(str, read.all_special_tokens)]
+    for key, found in (
+        ("unk_token", content["model"].get("unk_token")),
+        ("cls_token", special[0] if special else None),
+        ("sep_token", special[-1] if special else None),
+    ):
+        if stated.get(key) is not None and found is not None:
+            does[key] = _content(stated[key]), found
+    for key, (wanted, found) in does.items():
+        if wanted != found:
+            raise SourceError(
+                f"{folder.root}: its settings state {wanted!r} for {key}, but transformers loads a tokenizer "
+                f"with {found!r}. Correct the file that is wrong; save the tokenizer again with transformers."
+            )
 
 
 def _read_vocab(path: Path) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_bundle.base.untrusted.printable import one_line
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import BundleManifest
+from model_bundle.bundle.manifest import BundleManifest, Precision, PrecisionQuality
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -50,6 +50,7 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     manifest = bundle.manifest
     yield "name", manifest.name
     yield "task", f"{manifest.task} ({manifest.family})"
+    yield "takes", "numbers" if manifest.tokenizer.kind == "none" else "one text at a time"
     yield "digest", f"sha256:{bundle.digest}"
     yield "place", str(bundle.path)
     yield "size", f"{sum(file.size for file in manifest.files) / 1e6:.1f} MB"
@@ -69,7 +70,7 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
         yield "scores", kind
     if manifest.elmo:
         yield "elmo", f"layer weights {manifest.elmo.layer_weights}, gamma {manifest.elmo.gamma}"
-    yield "precision", "float32, bfloat16" if manifest.bfloat16_signature else "float32"
+    yield from _precisions(manifest)
     yield (
         "batches",
         "a text's result depends on its neighbours" if manifest.batch_dependent else "independent",
@@ -82,7 +83,17 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
         yield "weights", f"stay variables: {manifest.freeze_reason or 'as built'}"
     yield "licence", manifest.licence
     yield "source", _source(manifest)
+    if manifest.source.compared_with is not None:
+        yield "compared with", manifest.source.compared_with
     yield "built with", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+
+
+def _precisions(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
+    yield "precision", ", ".join(p for p in Precision if manifest.signature_of(p) is not None)
+    if manifest.int8 is not None:
+        for precision, quality in manifest.int8.quality.items():
+            yield f"{precision} quality", describe_quality(quality)
+        yield "int8 leaves", f"{', '.join(manifest.int8.float_layers) or 'nothing'} in float"
 
 
 def _tokenizer(manifest: BundleManifest) -> str:
@@ -111,3 +122,13 @@ def _source(manifest: BundleManifest) -> str:
     source = manifest.source
     revision = f" at {source.revision}" if source.revision else ""
     return f"{source.location}{revision} ({source.kind}, {len(source.files)} files)"
+
+
+def describe_quality(quality: PrecisionQuality) -> str:
+    """Returns the figures of a precision in one line."""
+    return (
+        f"cosine {quality.mean_cosine:.4f} (lowest {quality.min_cosine:.4f}), rank correlation of "
+        f"similarities {quality.rank_correlation:.4f} (calibration texts "
+        f"{quality.calibration_rank_correlation:.4f}), same nearest neighbour {quality.same_nearest:.1%}, "
+        f"{quality.num_texts} texts"
+    )

@@ -48,6 +48,11 @@ def _add_flags(parser: ArgumentParser) -> None:
         "source)",
         parse=yes_no,
     )
+    add(
+        "--single_text",
+        "with --task classify: the head was trained on single texts, although its files suggest two "
+        "(reranker, entailment)",
+    )
     add_labels_of_bundle(parser)
     add_expected_flags(parser)
 
@@ -60,15 +65,16 @@ def _run(flags: Namespace) -> None:
 
     check_output(flags.output)
     classifies = flags.task == "classify"
-    if not classifies and (flags.labels is not None or flags.multi_label is not None):
+    if not classifies and (flags.labels is not None or flags.multi_label is not None or flags.single_text):
         raise SettingsError(
-            "--labels and --multi_label have no effect without --task classify. Add it, or omit them."
+            "--labels, --multi_label and --single_text have no effect without --task classify. Add it, or "
+            "omit them."
         )
     options = choices_of(
         BertOptions,
         flags,
         pooling=None if flags.pooling is None else Pooling(flags.pooling),
-        head=HeadOptions(flags.labels, flags.multi_label) if classifies else None,
+        head=HeadOptions(flags.labels, flags.multi_label, flags.single_text) if classifies else None,
     )
     read = read_bert_source(flags.source, options)
     for note in read.notes:

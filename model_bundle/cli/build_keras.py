@@ -107,6 +107,7 @@ def _add_meaning(parser: ArgumentParser) -> None:
         parse=yes_no,
         default=False,
     )
+    add("--single_text", "the classes are of single texts, although their names suggest two (entailment)")
     add(
         "--pooling",
         "how token states become one vector (default: mean)",

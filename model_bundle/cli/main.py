@@ -14,13 +14,14 @@ from model_bundle.cli.build_keras import BUILD_KERAS
 from model_bundle.cli.command import Command
 from model_bundle.cli.compare import COMPARE
 from model_bundle.cli.inspect import INSPECT
+from model_bundle.cli.quantize import QUANTIZE
 from model_bundle.cli.train import TRAIN
 from model_bundle.cli.transfer import PULL, PUSH
 from model_bundle.cli.verify import VERIFY
 
 # A new kind of source is a file next to these and an entry here.
 BUILD_KINDS: tuple[Command, ...] = (BUILD_BERT, BUILD_ELMO, BUILD_HUB, BUILD_KERAS)
-COMMANDS: tuple[Command, ...] = (VERIFY, INSPECT, COMPARE, TRAIN, PUSH, PULL)
+COMMANDS: tuple[Command, ...] = (VERIFY, INSPECT, COMPARE, QUANTIZE, TRAIN, PUSH, PULL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

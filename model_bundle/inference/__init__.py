@@ -2,5 +2,5 @@
 
 Read ``encoder`` or ``classifier`` (the API), then ``text_encoder`` with ``batching``, ``results``,
 ``window_results`` and ``numeric_inputs``; ``scores`` for classes. ``stateful_elmo``, ``verify`` and
-``bfloat16_speedup`` are separate tools.
+``speedups`` are separate tools.
 """

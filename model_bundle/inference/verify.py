@@ -24,7 +24,7 @@ def verify(place: str | Path) -> Iterator[str]:
 
     Files and digests; the graph's operations; signatures of a fresh load against the manifest; tokens of the
     golden texts; golden vectors of every output in float32, of the default one as jobs use it, and of that
-    one in bfloat16 where the bundle has it and the processor is fast at it.
+    one in bfloat16 where the bundle has it and the processor is fast at it, and in int8 where it has that.
 
     Raises:
         ModelBundleError: a step failed; later ones are not run.
@@ -68,7 +68,7 @@ def check_signatures(bundle: ModelBundle) -> tuple[str, ...]:
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise BundleFormatError(f"{directory} does not load as a SavedModel: {error}") from error
     manifest = bundle.manifest
-    names = tuple(filter(None, (manifest.signature, manifest.bfloat16_signature)))
+    names = tuple(filter(None, map(manifest.signature_of, Precision)))
     faults = [fault for name in names for fault in _signature_faults(signatures, name, manifest)]
     if faults:
         lines = "\n".join(f"  {fault}" for fault in faults)
@@ -112,6 +112,9 @@ def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
     else:
         TensorFlowRuntime(bundle, _usual(bundle, Precision.BFLOAT16))
         yield f"bfloat16: {used} within its limits"
+    if bundle.manifest.int8 is not None:
+        TensorFlowRuntime(bundle, _usual(bundle, Precision.INT8))
+        yield f"int8: {used} as when it was quantized; sums of products are exact here"
 
 
 def _usual(bundle: ModelBundle, precision: Precision) -> EncodeRequest:

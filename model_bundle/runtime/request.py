@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Pooling, Precision, Rows, WordPieces
+from model_bundle.bundle.manifest import BundleManifest, Pooling, Precision, Rows, WordPieces
 from model_bundle.errors import SettingsError
 from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, TRUNCATE, LongTexts
 
@@ -65,6 +65,7 @@ class EncodeRequest:
             SettingsError: names the option, what the bundle offers and what to do.
         """
         manifest = bundle.manifest
+        check_offers_int8(manifest, precision)
         outputs = tuple(dict.fromkeys(bundle.output_for(layer) for layer in layers or (None,)))
         if rows is Rows.WORD:
             outputs, chosen = _check_word_rows(bundle, outputs, pooling, normalize), None
@@ -253,3 +254,16 @@ def _resolve_prompt(bundle: ModelBundle, prompt: str | None, prompt_text: str | 
             "Use --prompt_text for a prompt of your own."
         )
     return prompts[prompt]
+
+
+def check_offers_int8(manifest: BundleManifest, precision: Precision) -> None:
+    """Rejects int8 for a bundle that was not quantized.
+
+    Raises:
+        SettingsError: says how to quantize it.
+    """
+    if precision is Precision.INT8 and manifest.int8 is None:
+        raise SettingsError(
+            f"--precision int8: the bundle {manifest.name} has no int8 weights. Make a bundle that has: "
+            "python -m model_bundle quantize BUNDLE --texts F --output DIR"
+        )

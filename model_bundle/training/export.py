@@ -90,6 +90,7 @@ def _manifest(trained: Classifier, name: str, digests: Mapping[str, str]) -> Bun
         "task": "classify",
         "signature": FLOAT32,
         "bfloat16_signature": BFLOAT16 if base.bfloat16_signature else None,
+        "int8": None,  # its quality was measured without the head
         "inputs": inputs,
         "outputs": {**base.outputs, _LOGITS: OutputSpec(kind="class", dim=len(trained.labels))},
         "default_output": _LOGITS,

@@ -50,6 +50,8 @@ def assert_exact(root: Path, expected: Path) -> None:
         ("multi-process", faults.kill_worker),
         ("multi-process", faults.stop_worker),
         ("in-process", faults.kill_launcher),
+        ("Flink", faults.kill_taskmanager),
+        ("Flink", faults.kill_jobmanager),
     ],
 )
 def test_after_a_fault_the_rows_are_exact(

@@ -20,7 +20,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.fidelity import Fidelity, compare, read_vectors
 from benchmarks.flops import EncoderShape, product_flops, text_flops, token_flops
 from benchmarks.peers import panels, render
-from benchmarks.plots import plot_speeds
+from benchmarks.plots import check_can_plot, plot_speeds
 from benchmarks.processes import run_timed
 from benchmarks.registry import JOB_NAMES, LOOP_NAMES, check_names
 from benchmarks.results import new_results, replace_section, write_results
@@ -380,3 +380,11 @@ def test_a_command_is_measured_from_outside(tmp_path: Path) -> None:
     code = "import sys; print('what went wrong', file=sys.stderr); sys.exit(3)"
     with pytest.raises(BenchmarkError, match=r"(?s)ended with 3.*what went wrong"):
         run_timed([sys.executable, "-c", code], tmp_path / "log")
+
+
+def test_a_plot_that_cannot_be_drawn_is_said_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.plots.find_spec", lambda _: None)
+    with pytest.raises(BenchmarkError, match=r"pip install matplotlib\. Nothing was measured"):
+        check_can_plot()

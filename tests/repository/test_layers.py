@@ -30,7 +30,7 @@ LAYERS = {
         "__main__",
     ],
     "model_bundle.builders": [
-        "graphs source_folder deterministic",
+        "graphs source_folder deterministic known_settings",
         "weights licence tokenizer",
         "batch_probe",
         "assemble",
@@ -54,7 +54,15 @@ LAYERS = {
         "write",
         "build",
     ],
-    "beam_jobs.job": ["console own_output", "flags", "dataflow", "plan", "forecast summary", "run", "launch"],
+    "beam_jobs.job": [
+        "console own_output worker_processes",
+        "flags",
+        "dataflow",
+        "plan",
+        "forecast summary",
+        "run",
+        "launch",
+    ],
 }
 # Where two layers of one line know each other: the first may import the second, never back.
 BESIDE = {

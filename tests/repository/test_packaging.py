@@ -11,6 +11,7 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,35 @@ def test_constraints_pin_every_requirement_within_its_range(python: str) -> None
     for requirement in (one for one in asked if holds(one, python)):
         version = pinned[canonicalize_name(requirement.name)]
         assert version in requirement.specifier, requirement
+
+
+def hashed(name: str) -> dict[str, list[str]]:
+    """The lines of a file for the image, each with its hashes."""
+    blocks = re.sub(r" \\\n +", " ", (ROOT / "launch" / name).read_text()).splitlines()
+    pairs = (block.split(" --hash=") for block in blocks if not block.startswith("#"))
+    return {line: hashes for line, *hashes in pairs}
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-build.txt"])
+def test_the_image_installs_what_constraints_pin_by_hash(name: str) -> None:
+    constraints = (ROOT / "constraints.txt").read_text().splitlines()
+    found = hashed(name)
+    assert [line for line in found if line not in constraints] == [], "run: python launch/pin_image.py"
+    assert all(hashes for hashes in found.values())
+    assert all(re.fullmatch("sha256:[0-9a-f]{64}", one) for hashes in found.values() for one in hashes)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_image_has_all_that_its_packages_ask_for(python: str) -> None:
+    pins_of_image = [Requirement(line) for line in hashed("requirements.txt")]
+    names = {canonicalize_name(pin.name) for pin in pins_of_image if holds(pin, python)}
+    asked = [one for one in requirements() if holds(one, python)]
+    for pin in pins_of_image:
+        with suppress(metadata.PackageNotFoundError):  # of another version of Python
+            found = map(Requirement, metadata.requires(pin.name) or [])
+            asked += [one for one in found if "extra" not in str(one.marker) and holds(one, python)]
+    assert {canonicalize_name(one.name) for one in asked} - names == set()
+    assert set(hashed("requirements-build.txt")) < set(hashed("requirements.txt"))
 
 
 def test_constraints_are_plain_pins() -> None:

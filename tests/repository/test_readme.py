@@ -33,7 +33,9 @@ from beam_jobs.report.__main__ import report_parser
 from beam_jobs.runs.__main__ import runs_parser
 from beam_jobs.search.__main__ import search_parser
 from beam_jobs.store.manifest import DeadFileEntry, RunCounts, RunFile, RunManifest
+from beam_jobs.worker_pool import worker_pool_parser
 from model_bundle.cli.main import BUILD_KINDS, COMMANDS, bundle_parser
+from tests.support.cloud.launch import modules
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -140,10 +142,16 @@ def cells(text: str, column: int = 0) -> set[str]:
 
 def our_flags() -> set[str]:
     """Every flag of the commands here."""
-    parsers: list[argparse.ArgumentParser] = [parser() for parser in (*JOBS.values(), *TOOLS.values())]
+    parsers: list[argparse.ArgumentParser] = [
+        parser() for parser in (*JOBS.values(), *TOOLS.values(), worker_pool_parser)
+    ]
     for command in (*BUILD_KINDS, *COMMANDS):
         parsers.append(argparse.ArgumentParser())
         command.add_flags(parsers[-1])
+    with modules("flags") as (launch,):
+        parsers.append(argparse.ArgumentParser())
+        launch.add_place(parsers[-1])
+        launch.add_launch(parsers[-1])
     return {option for parser in parsers for action in parser._actions for option in action.option_strings}
 
 

@@ -7,7 +7,7 @@ import io
 import logging
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from beam_jobs.base.command import Parser
 from beam_jobs.errors import UsageError
@@ -31,14 +31,16 @@ def open_console(argv: Sequence[str]) -> Iterator[Console]:
     Python's warnings and what libraries print become objects as well.
     """
     logging.getLogger("beam_jobs").setLevel(logging.INFO)
+    with _filtered("apache_beam.options.pipeline_options", _is_not_about_a_flag), _console(argv) as console:
+        yield console
+
+
+@contextlib.contextmanager
+def _console(argv: Sequence[str]) -> Iterator[Console]:
     if _asked_for(argv) != "json":
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logger = logging.getLogger("apache_beam.runners.common")
-        logger.addFilter(_is_news)
-        try:
+        with _filtered("apache_beam.runners.common", _is_news):
             yield TextConsole()
-        finally:
-            logger.removeFilter(_is_news)
         return
     console, root = JsonConsole(), logging.getLogger()
     handler, others, level = _ConsoleHandler(console), root.handlers[:], root.level
@@ -58,6 +60,24 @@ def open_console(argv: Sequence[str]) -> Iterator[Console]:
         logging.captureWarnings(False)
         root.handlers[:] = others
         root.setLevel(level)
+
+
+@contextlib.contextmanager
+def _filtered(name: str, is_kept: Callable[[logging.LogRecord], bool]) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    logger.addFilter(is_kept)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_kept)
+
+
+def _is_not_about_a_flag(record: logging.LogRecord) -> bool:
+    """Whether to keep a record: Beam warns of flags that only an engine's server knows.
+
+    They arrive there, and a flag that nobody knows has been rejected before (``flags/beam.py``).
+    """
+    return not record.getMessage().startswith("Unparseable argument")
 
 
 def _asked_for(argv: Sequence[str]) -> str:

@@ -65,7 +65,7 @@ class LiveLine:
         console: prints it.
         clock: seconds, of which differences count.
         pause: waits for some seconds, or until the event is set, and returns whether it was.
-        waiting_for: what the job does before it counts anything.
+        waiting_for: what the job does before it counts anything, or a function that returns it.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class LiveLine:
         console: Console,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[Event, float], bool] = Event.wait,
-        waiting_for: str = "importing TensorFlow and loading the model",
+        waiting_for: str | Callable[[], str] = "importing TensorFlow and loading the model",
     ) -> None:
         self._read = read
         self._total_bytes = total_bytes
@@ -102,7 +102,8 @@ class LiveLine:
     def _show(self) -> None:
         while not self._pause(self._stop, _TERMINAL_SECONDS if self._console.is_live else _LOG_SECONDS):
             counts, seconds = self._read(), self._clock() - self._started
-            line = describe(counts, seconds, self._total_bytes, self._waiting_for)
+            waiting_for = self._waiting_for if isinstance(self._waiting_for, str) else self._waiting_for()
+            line = describe(counts, seconds, self._total_bytes, waiting_for)
             if self._console.is_live:
                 self._console.draw(line)
             else:

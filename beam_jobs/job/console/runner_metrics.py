@@ -11,8 +11,12 @@ from typing import Any
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, GoogleCloudOptions, StandardOptions
 
 from beam_jobs.base import metrics
+from beam_jobs.base.units import count, format_bytes
+from beam_jobs.store import filesystem
+from beam_jobs.store.manifest import STAGING_DIR
 
 _POLL_SECONDS = 5.0
+_LIST_SECONDS = 30.0
 
 
 class RunnerMetrics:
@@ -40,6 +44,35 @@ class RunnerMetrics:
         with contextlib.suppress(Exception):
             self._counts = _query(self._result)
         return self._counts
+
+
+class WrittenFiles:
+    """What is known of a job whose runner reports no counts: the files that its workers have written.
+
+    Args:
+        root: folder of the run.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._folder = filesystem.join(root, STAGING_DIR)
+        self._listed = -_LIST_SECONDS
+        self._line = "waiting for workers"
+
+    def __call__(self) -> str:
+        """Returns a part of the live line; the storage is listed at most twice a minute."""
+        if time.monotonic() - self._listed >= _LIST_SECONDS:
+            self._listed = time.monotonic()
+            with contextlib.suppress(Exception):  # as above
+                self._line = self._describe()
+        return self._line
+
+    def _describe(self) -> str:
+        found = filesystem.list_files(self._folder).items()
+        sizes = [size for path, size in found if path.endswith(".parquet")]
+        if not sizes:
+            return "waiting for workers"
+        written = f"{count(len(sizes), 'file')} written, {format_bytes(sum(sizes))}"
+        return f"{written}; the runner reports no counts"
 
 
 def _query(result: Any) -> dict[str, int]:
@@ -91,3 +124,13 @@ def format_counters(counts: dict[str, int]) -> str:
     """
     named = [f"{name} {counts[name]:,}" for name in metrics.ALL if name in counts]
     return ", ".join(named) or "the runner reports none"
+
+
+def describe_counters(counts: dict[str, int]) -> str:
+    """Returns the line for the user: these are the runner's, the summary's come from receipts.
+
+    >>> describe_counters({"read_documents": 2250})
+    "read_documents 2,250 (the runner's own, not exact; the summary counts from receipts)"
+    """
+    note = " (the runner's own, not exact; the summary counts from receipts)" if counts else ""
+    return format_counters(counts) + note

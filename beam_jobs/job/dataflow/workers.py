@@ -49,15 +49,11 @@ def check_schedule(flags: argparse.Namespace) -> None:
         UsageError: such a flag was given.
     """
     if is_in_process(flags.runner):
-        for name in ("bundle_store", "bundle_in_image"):
+        for name in ("bundle_store", "bundle_in_image", "max_cost"):
             if getattr(flags, name):
                 raise UsageError(
                     f"--{name} is for remote workers; --runner {flags.runner} works here. Leave it out."
                 )
-    if flags.bundle_store is not None and flags.bundle_in_image:
-        raise UsageError(
-            "--bundle_store uploads the bundle, --bundle_in_image expects it in the image: give only one."
-        )
 
 
 @dataclass(frozen=True)
@@ -156,6 +152,15 @@ def apply_settings(settings: WorkerSettings, options: Any) -> None:
     standard = options.view_as(StandardOptions)
     if not standard.resource_hints:
         standard.resource_hints = [f"min_ram={settings.min_ram_gb}GB"]
+
+
+def default_machine(model_bytes: int) -> str:
+    """Returns the machine type that is requested for a bundle of this size.
+
+    >>> default_machine(90_000_000), default_machine(5_000_000_000)
+    ('c3-standard-4', 'c3-highmem-8')
+    """
+    return _smallest(model_bytes, is_many=False)
 
 
 def _smallest(model_bytes: int, is_many: bool) -> str:

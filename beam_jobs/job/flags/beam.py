@@ -19,6 +19,10 @@ _FLINK_FLAGS = (
     *("max_bundle_size", "max_bundle_time_mills", "number_of_execution_retries", "object_reuse"),
 )
 
+# Python's lock is held for 1 ms of each batch (docs/decisions/lanes.md), which takes 75 ms with the smallest
+# shipped model: with 16 at once it is busy for a fifth of the time, and lanes begin to wait for each other.
+_LANES_PER_PROCESS = 16
+
 
 def is_in_process(runner: str) -> bool:
     """Whether a runner's name means Beam's in-process Fn API runner."""
@@ -51,6 +55,34 @@ def pipeline_options(runner: str, rest: Sequence[str], own_flags: Sequence[str])
         raise UsageError(_describe(flag, known))
     name = IN_PROCESS_RUNNER if is_in_process(runner) else runner
     return PipelineOptions([f"--runner={name}", *rest])
+
+
+def share_cores(options: Any, num_threads: int | None, num_cores: int) -> int | None:
+    """Resolves how many processes Beam's own runner starts, and returns the threads of each.
+
+    Args:
+        options: Beam's pipeline options; ``direct_num_workers`` 0 is replaced.
+        num_threads: as given; None takes an equal share of the cores.
+        num_cores: of this machine.
+    """
+    from apache_beam.options.pipeline_options import DirectOptions
+
+    direct = options.view_as(DirectOptions)
+    is_several = direct.direct_running_mode == "multi_processing"
+    if direct.direct_num_workers == 0:
+        direct.direct_num_workers = -(-num_cores // _LANES_PER_PROCESS) if is_several else 1
+    if num_threads is None and is_several and direct.direct_num_workers > 1:
+        return int(max(1, num_cores // direct.direct_num_workers))
+    return num_threads
+
+
+def addresses(options: Any) -> dict[str, str]:
+    """Returns the addresses that an engine is asked at, by flag; those that were not given are left out."""
+    known = options.get_all_options(drop_default=True)
+    names = ["job_endpoint", "flink_master"]
+    if known.get("environment_type") == "EXTERNAL":
+        names.append("environment_config")
+    return {f"--{name}": str(known[name]) for name in names if known.get(name)}
 
 
 def beam_parser() -> Parser:

@@ -31,19 +31,35 @@ def add_input(group: argparse._ArgumentGroup) -> None:
     add = partial(add_flag, group)
     add(
         "--input PATTERN",
-        "files or patterns, local or gs://: .txt .jsonl .csv .tsv .parquet, the text formats also as "
-        ".gz .bz2 .zst; quote patterns (default: the sample text that ships with the package)",
+        "files, patterns or folders, local or gs://: .txt .jsonl .json .csv .tsv .parquet .avro .orc, the "
+        "text formats also as .gz .bz2 .zst; quote patterns (default: the sample text that ships with the "
+        "package)",
         nargs="+",
         default=[],
     )
     add(
+        "--input_format",
+        "format of all input files, whatever their names are (default: by the ending of each name)",
+        choices=["text", "jsonl", "json", "csv", "tsv", "parquet", "avro", "orc"],
+    )
+    add(
         "--text_column A[,B]",
-        "column(s) with the text; several are joined (default: 'text', or the only column)",
+        "column(s) with the text, a.b for a nested one; several are joined (default: 'text', or the only "
+        "column)",
         default="",
     )
     add("--text_separator S", "separator between joined columns (default: a line break)", default="\n")
     add("--id_column A", "column with the document id (default: built from file name and position)")
-    add("--keep_columns A,B", "input columns to copy to the output, with their types", default="")
+    add(
+        "--keep_columns A,B",
+        "input columns to copy to the output, with their types; also nested ones, and folders such as A=1",
+        default="",
+    )
+    add(
+        "--column_types A=T[,...]",
+        "types of kept columns: string, int64, float64 or bool (default: those of the input)",
+        default="",
+    )
     add(
         "--rename_columns OLD=NEW[,...]",
         "names of kept columns in the output, where they differ from the input",
@@ -82,10 +98,17 @@ def add_model(group: argparse._ArgumentGroup) -> None:
     add("--prompt_text S", "text to put before every text")
     add(
         "--precision",
-        "precision of matrix products; bfloat16 is faster on processors with AMX or AVX512-BF16 "
+        "precision of matrix products; bfloat16 is faster on processors with AMX or AVX512-BF16, int8 on "
+        "those with VNNI or AMX if the bundle was quantized; auto: the fastest within --max_quality_loss "
         "(default: float32)",
-        choices=["float32", "bfloat16"],
+        choices=["float32", "bfloat16", "int8", "auto"],
         default="float32",
+    )
+    add(
+        "--max_quality_loss P",
+        "with --precision auto: percent of the rank correlation of similarities that may be lost, as "
+        "measured when the bundle was quantized (default: %(default)s)",
+        default=0.3,
     )
     add_allow_ops(group)
 
@@ -131,8 +154,23 @@ def add_limits(group: argparse._ArgumentGroup) -> None:
         default=0.0,
     )
     add("--max_dead_files N", "number of files that may be unreadable or cut short (default: 0)", default=0)
+    add(
+        "--stop_after_dead N|F",
+        "end the run early, without a manifest, after more than N dead letters, or more than a fraction F of "
+        "the documents read, counted from 1,000 documents on; per worker process (default: never)",
+        parse=stop_limit,
+    )
     add("--fail_on_blank", "count blank texts as dead letters, too")
     add("--allow_empty_input", "accept input without any documents")
+
+
+def stop_limit(text: str) -> float:
+    """Parses a number of dead letters, or a fraction of the documents.
+
+    >>> stop_limit("100"), stop_limit("0.05")
+    (100, 0.05)
+    """
+    return int(text) if text.isdecimal() else float(text)
 
 
 def add_tuning(group: argparse._ArgumentGroup) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from functools import partial
 
 from beam_jobs.errors import UsageError
@@ -54,7 +55,12 @@ def add_forecast(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--forecast_machine_type TYPE",
-        "machine type of Dataflow workers, to estimate their cost (default: n2-standard-4)",
+        "machine type of Dataflow workers, to estimate their cost (default: that of the job)",
+    )
+    add(
+        "--max_cost AMOUNT",
+        "refuse to start on Dataflow if the forecast from a sample is above this (price table's currency)",
+        parse=float,
     )
     add("--prices FILE", "price table to use instead of the dated one that ships with the package")
 
@@ -62,8 +68,10 @@ def add_forecast(group: argparse._ArgumentGroup) -> None:
 def check_forecast(flags: argparse.Namespace) -> None:
     """Rejects forecast flags that have no effect."""
     for name in ("forecast_machine_type", "prices"):
-        if getattr(flags, name) is not None and flags.forecast is None:
-            raise UsageError(f"--{name} needs --forecast sample or --forecast full.")
+        if getattr(flags, name) is not None and flags.forecast is None and flags.max_cost is None:
+            raise UsageError(f"--{name} needs --forecast sample, --forecast full or --max_cost.")
+    if flags.max_cost is not None and not 0 < flags.max_cost < math.inf:
+        raise UsageError(f"--max_cost {flags.max_cost:g}: expected an amount above 0.")
 
 
 def add_schedule(group: argparse._ArgumentGroup) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from beam_jobs.job.forecast.count import LengthCounts
 from beam_jobs.job.forecast.measure import Measurement
-from beam_jobs.job.forecast.prices import Machine, PriceTable
+from beam_jobs.job.forecast.prices import Machine, PriceTable, find_machine
 
 # A job's time over that of a plain loop over its model, measured in benchmarks/: under 3 % more,
 _JOB_OVERHEAD = 1.03
@@ -70,8 +70,21 @@ class ForecastWorkers(_Part):
     cost: float
 
 
+class ForecastFamily(_Part):
+    """Cost of a million documents on a family's machine, without its start.
+
+    ``speed`` is that of a core, relative to one of this machine.
+    """
+
+    machine_type: str
+    instructions: str
+    speed: float
+    hours_per_million: float
+    cost_per_million: float
+
+
 class ForecastCloud(_Part):
-    """Hours and cost on Dataflow by the named price table."""
+    """Hours and cost on Dataflow by the named price table; ``speed`` of a core, relative to here."""
 
     machine_type: str
     prices_as_of: str
@@ -80,6 +93,22 @@ class ForecastCloud(_Part):
     vcpu_hours: float
     workers: tuple[ForecastWorkers, ...]
     warning: str | None = None
+    speed: float = 1.0
+    families: tuple[ForecastFamily, ...] = ()
+
+
+class ForecastPrecision(_Part):
+    """Another precision that the bundle has: times, cost of one worker, and what it loses in quality.
+
+    ``speedup``: how many times as fast as the forecast's own precision, measured on this machine.
+    ``quality_loss``: percent of the rank correlation of similarities; None if it was not measured.
+    """
+
+    speedup: float
+    model_seconds: float
+    hours: float
+    cost: float
+    quality_loss: float | None
 
 
 class Forecast(_Part):
@@ -94,6 +123,7 @@ class Forecast(_Part):
     here: ForecastHere
     output: ForecastOutput
     dataflow: ForecastCloud
+    other_precisions: dict[str, ForecastPrecision] = {}
 
 
 def scale_counts(
@@ -158,11 +188,25 @@ def output_of(counts: ForecastCounts, found: Measurement) -> ForecastOutput:
 
 
 def cost_of(
-    here: ForecastHere, machine: Machine, table: PriceTable, precision: str, num_workers: int | None
+    here: ForecastHere,
+    machine: Machine,
+    table: PriceTable,
+    precision: str,
+    num_workers: int | None,
+    instructions: str = "",
 ) -> ForecastCloud:
-    """Estimates hours and cost of a machine type, assuming its cores are as fast as those of this machine."""
-    core_seconds = here.model_seconds * _JOB_OVERHEAD * here.num_cores
-    hours_of_one = core_seconds / machine.cores / 3600
+    """Estimates hours and cost of a machine type.
+
+    Args:
+        here: what was measured on this machine, whose cores have ``instructions``.
+        machine: the machine type; its cores are as fast as these, unless the table has speeds for both.
+        table: prices and speeds.
+        precision: of the run.
+        num_workers: None for several numbers.
+        instructions: the instruction set of this machine.
+    """
+    speed = table.relative_speed(machine.instructions, instructions, precision)
+    hours_of_one = _hours_on(machine, here, speed)
     start_hours = table.start_seconds / 3600
     workers = tuple(
         ForecastWorkers(
@@ -183,4 +227,53 @@ def cost_of(
         warning=f"{machine.name} has no bfloat16 instructions: the run will take much longer than estimated."
         if slow
         else None,
+        speed=round(speed, 2),
+    )
+
+
+def compare_families(
+    here: ForecastHere,
+    num_documents: int,
+    vcpus: int,
+    table: PriceTable,
+    precision: str,
+    instructions: str,
+) -> tuple[ForecastFamily, ...]:
+    """Estimates the cost of a million documents for every family with a known speed, cheapest first."""
+    found = []
+    for name, family in table.machine_families.items():
+        if precision not in table.speeds.get(family.instructions, {}):
+            continue  # unknown, or without instructions for this precision
+        machine = find_machine(table, f"{name}-{vcpus}")
+        speed = table.relative_speed(family.instructions, instructions, precision)
+        hours = _hours_on(machine, here, speed) / max(num_documents, 1) * 1e6
+        found.append(
+            ForecastFamily(
+                machine_type=machine.name,
+                instructions=family.instructions,
+                speed=round(speed, 2),
+                hours_per_million=round(hours, 4),
+                cost_per_million=round(hours * machine.price_per_hour, 4),
+            )
+        )
+    return tuple(sorted(found, key=lambda each: each.cost_per_million))
+
+
+def _hours_on(machine: Machine, here: ForecastHere, speed: float) -> float:
+    """Returns the hours that one machine computes, without its start."""
+    return here.model_seconds * _JOB_OVERHEAD * here.num_cores / machine.cores / speed / 3600
+
+
+def cost_of_precision(
+    here: ForecastHere, machine: Machine, table: PriceTable, speedup: float, quality_loss: float | None
+) -> ForecastPrecision:
+    """Estimates the same for another precision, which is ``speedup`` times as fast here, with one worker."""
+    faster = here.model_copy(update={"model_seconds": round(here.model_seconds / speedup, 2)})
+    one = cost_of(faster, machine, table, "", 1).workers[0]
+    return ForecastPrecision(
+        speedup=round(speedup, 2),
+        model_seconds=faster.model_seconds,
+        hours=one.hours,
+        cost=one.cost,
+        quality_loss=None if quality_loss is None else round(quality_loss, 3),
     )

@@ -10,25 +10,28 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from beam_jobs.errors import UsageError
 
-DEFAULT_MACHINE_TYPE = "n2-standard-4"
-
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class MachineFamily(_Part):
-    """Machines that differ only in size. A vCPU is a hyperthread, about half a core."""
+    """Machines that differ only in size. Where a vCPU is a hyperthread, it is about half a core.
+
+    ``instructions`` is a key of the table's ``speeds``.
+    """
 
     gb_per_vcpu: float = Field(gt=0)
     cores_per_vcpu: float = Field(gt=0)
     has_bfloat16: bool
+    instructions: str = ""
 
 
 class PriceTable(_Part):
     """Hourly prices in one region on one date.
 
-    ``disk_gb`` is the disk of a worker, ``start_seconds`` its time until the first row.
+    ``disk_gb`` is the disk of a worker, ``start_seconds`` its time until the first row. ``speeds`` are
+    documents per second of one core by instruction set and precision, of one model: their ratios are used.
     """
 
     as_of: str
@@ -41,6 +44,12 @@ class PriceTable(_Part):
     disk_gb: float = Field(ge=0)
     start_seconds: float = Field(ge=0)
     machine_families: dict[str, MachineFamily]
+    speeds: dict[str, dict[str, float]] = {}
+
+    def relative_speed(self, instructions: str, here: str, precision: str) -> float:
+        """Returns how many times as fast a core is as one of this machine; 1 where that is unknown."""
+        there, own = (self.speeds.get(name, {}).get(precision) for name in (instructions, here))
+        return there / own if there and own else 1.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class Machine:
     cores: float
     has_bfloat16: bool
     price_per_hour: float
+    instructions: str = ""
 
 
 def read_prices(path: str | None) -> PriceTable:
@@ -94,4 +104,4 @@ def find_machine(table: PriceTable, name: str) -> Machine:
         )
     vcpus = int(number)
     price = vcpus * (table.vcpu_hour + known.gb_per_vcpu * table.gb_hour) + table.disk_gb * table.disk_gb_hour
-    return Machine(name, vcpus, vcpus * known.cores_per_vcpu, known.has_bfloat16, price)
+    return Machine(name, vcpus, vcpus * known.cores_per_vcpu, known.has_bfloat16, price, known.instructions)

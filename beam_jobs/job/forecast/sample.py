@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
 import pyarrow.parquet as pq
+from pyarrow import orc
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
@@ -23,6 +25,7 @@ _PLACE_TEXT_BYTES = 3_000_000
 _TEXT_BYTES = 60_000_000
 # Documents read per row group, which has no limit in bytes.
 _GROUP_DOCUMENTS = 2000
+_COUNTED_FORMATS = ("parquet", "orc")
 
 
 @dataclass
@@ -61,24 +64,30 @@ def sample_input(summary: InputSummary, options: ReadOptions) -> InputSample:
 
 
 def _read_places(summary: InputSummary, plan: ReadPlan, sample: InputSample) -> float:
-    """Reads the positions and scales up by bytes; Parquet files state their number of rows."""
+    """Reads the positions and scales up by bytes; Parquet and ORC files state their number of rows."""
     splits = list(_splits(summary.files, plan.options, summary.total_bytes))
     max_bytes = _NUM_PLACES * _PLACE_BYTES / max(len(splits), 1)
-    seen = {"parquet": [0.0, 0.0], "other": [0.0, 0.0]}  # records and their bytes
+    seen = {"counted": [0.0, 0.0], "other": [0.0, 0.0]}  # records and their bytes
     counted: set[FileInfo] = set()
     for split in splits:
         records, num_bytes = _read(split, plan, sample, max_bytes)
-        if split.file.format != "parquet":
+        if split.file.format not in _COUNTED_FORMATS:
             seen["other"][0] += records
             seen["other"][1] += num_bytes
         elif split.file not in counted:
             counted.add(split.file)
             with open_file(split.file.path) as stream:
-                seen["parquet"][0] += int(pq.ParquetFile(stream).metadata.num_rows)
-            seen["parquet"][1] += split.file.size_bytes
-    parquet = sum(file.size_bytes for file in summary.files if file.format == "parquet")
-    total = {"parquet": parquet, "other": summary.total_bytes - parquet}
+                seen["counted"][0] += _num_rows(stream, split.file)
+            seen["counted"][1] += split.file.size_bytes
+    in_counted = sum(file.size_bytes for file in summary.files if file.format in _COUNTED_FORMATS)
+    total = {"counted": in_counted, "other": summary.total_bytes - in_counted}
     return sum(total[kind] * records / max(size, 1) for kind, (records, size) in seen.items())
+
+
+def _num_rows(stream: IO[bytes], file: FileInfo) -> int:
+    return int(
+        pq.ParquetFile(stream).metadata.num_rows if file.format == "parquet" else orc.ORCFile(stream).nrows
+    )
 
 
 def _splits(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -> Iterator[FileSplit]:
@@ -107,8 +116,8 @@ def _read(split: FileSplit, plan: ReadPlan, sample: InputSample, max_bytes: floa
         if isinstance(outcome, Document) and text_bytes < max_text_bytes:
             sample.documents.append(outcome)
             text_bytes += len(outcome.text)
-        is_parquet = split.file.format == "parquet" and max_bytes != float("inf")
-        if meter.used_bytes >= max_bytes or (is_parquet and records >= _GROUP_DOCUMENTS):
+        is_counted = split.file.format in _COUNTED_FORMATS and max_bytes != float("inf")
+        if meter.used_bytes >= max_bytes or (is_counted and records >= _GROUP_DOCUMENTS):
             sample.num_records += records
             return meter.used_records, meter.used_bytes
     sample.num_records += records

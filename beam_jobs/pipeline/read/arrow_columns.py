@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from beam_jobs.pipeline.read.column_types import MISFIT, misfit, plain_type
 
-# ``ArrowInvalid`` and errors of Unicode are ValueErrors.
-_CAST_ERRORS = (ValueError, TypeError, OverflowError, pa.ArrowNotImplementedError)
+# What a cast may raise: ``ArrowInvalid`` and errors of Unicode are ValueErrors.
+CAST_ERRORS = (ValueError, TypeError, OverflowError, pa.ArrowNotImplementedError)
 
 
 def storage_type(kind: pa.DataType) -> pa.DataType:
@@ -58,7 +58,7 @@ def arrow_values(array: pa.Array, kind: pa.DataType) -> list[Any]:
         return [MISFIT if is_valid else None for is_valid in array.is_valid().to_pylist()]
     try:
         return _cast(array, kind)
-    except _CAST_ERRORS:
+    except CAST_ERRORS:
         return [_one_value(array.slice(index, 1), kind) for index in range(len(array))]
 
 
@@ -70,6 +70,13 @@ def id_values(array: pa.Array) -> list[Any]:
     return arrow_values(array, pa.string())
 
 
+def stored_values(array: pa.Array) -> list[Any]:
+    """Returns the Python values that an array is stored as."""
+    array = _stored(array)
+    values: list[Any] = array.cast(storage_type(array.type)).to_pylist()
+    return values
+
+
 def _stored(array: pa.Array) -> pa.Array:
     return array.storage if isinstance(array, pa.ExtensionArray) else array
 
@@ -79,7 +86,7 @@ def _one_value(array: pa.Array, kind: pa.DataType) -> Any:
         return None
     try:
         return _cast(array, kind)[0]
-    except _CAST_ERRORS:
+    except CAST_ERRORS:
         return MISFIT
 
 

@@ -20,14 +20,15 @@ from beam_jobs.pipeline.read.column_types import (
     merge_json_types,
     plain_type,
 )
-from beam_jobs.pipeline.read.types import FileColumns
+from beam_jobs.pipeline.read.stated_types import STATED
+from beam_jobs.pipeline.read.types import BINARY_FORMATS, JSON_FORMATS, FileColumns
 
-# Output columns that every run has, or that readers know a run by; more begin with "embedding". Others, as
-# labels and scores, are reserved only where a run writes them (see ``row_schema``).
+# Output columns that every run has, or that readers know the rows of a run by; more begin with "embedding".
+# Others, as labels and words, are reserved only where a run writes them (see ``row_schema``).
 RESERVED_COLUMNS = frozenset(
     [
         *("doc_id", "source", "text", "text_sha256", "num_tokens", "was_truncated"),
-        *("window_index", "word_index", "word", "char_start", "char_end"),
+        *("window_index", "word_index"),
     ]
 )
 
@@ -35,13 +36,15 @@ RESERVED_COLUMNS = frozenset(
 _MAX_LISTED = 100
 
 
-def check_output_names(options: ReadOptions) -> None:
+def check_output_names(options: ReadOptions, text_columns: Sequence[str] = ()) -> None:
     """Rejects kept columns that clash with output columns; upper and lower case do not count.
 
     Raises:
         UsageError: with the column.
     """
     for name, output_name in zip(options.keep_columns, options.output_names, strict=True):
+        if output_name == "text" and tuple(text_columns) == (name,):
+            continue  # the same as --keep_text
         if output_name.lower() in RESERVED_COLUMNS or output_name.lower().startswith("embedding"):
             raise UsageError(
                 f"--keep_columns {name!r}: the output has a column {output_name.lower()!r}. Give it another "
@@ -64,15 +67,15 @@ def check_no_text(text_columns: Sequence[str], options: ReadOptions) -> None:
                 )
 
 
-def merge_jsonl(found: Sequence[FileColumns]) -> list[FileColumns]:
-    """Merges the columns of all JSON Lines files, as a line need not have every column."""
-    apart = [columns for columns in found if columns.file.format != "jsonl"]
-    jsonl = [columns for columns in found if columns.file.format == "jsonl" and columns.types]
+def merge_json(found: Sequence[FileColumns]) -> list[FileColumns]:
+    """Merges the columns of all JSON files, as a record need not have every column."""
+    apart = [columns for columns in found if columns.file.format not in JSON_FORMATS]
+    json_files = [columns for columns in found if columns.file.format in JSON_FORMATS and columns.types]
     merged: dict[str, pa.DataType] = {}
-    for columns in jsonl:
+    for columns in json_files:
         for name, kind in columns.types.items():
             merged[name] = merge_json_types(merged[name], kind) if name in merged else kind
-    return [*apart, FileColumns(jsonl[0].file, merged)] if jsonl else apart
+    return [*apart, FileColumns(json_files[0].file, merged)] if json_files else apart
 
 
 def choose_text(found: Sequence[FileColumns], options: ReadOptions) -> tuple[str, ...]:
@@ -100,9 +103,9 @@ def choose_text(found: Sequence[FileColumns], options: ReadOptions) -> tuple[str
 
 
 def _check_not_null(names: Sequence[str], found: Sequence[FileColumns]) -> None:
-    """Rejects Parquet files whose text columns all have the null type: there is no text in them."""
-    kinds = [columns.types.get(name) for columns in found for name in names]
-    if found and found[0].file.format == "parquet" and all(kind == pa.null() for kind in kinds):
+    """Rejects files whose text columns all have the null type by their schema: there is no text in them."""
+    kinds = [columns.find(name) for columns in found for name in names]
+    if found and found[0].file.format in BINARY_FORMATS and all(kind == pa.null() for kind in kinds):
         raise UsageError(
             f"--text_column {', '.join(names)}: the type is null in {found[0].file.path}, so there is no "
             "text in it. Choose another column, or write the file again with the texts."
@@ -148,21 +151,30 @@ def check_numbers(found: Sequence[FileColumns], options: ReadOptions) -> None:
                 )
 
 
-def kept_schema(found: Sequence[FileColumns], options: ReadOptions) -> pa.Schema:
+def kept_schema(
+    found: Sequence[FileColumns], options: ReadOptions, partition_columns: Sequence[str] = ()
+) -> pa.Schema:
     """Returns the schema of the kept columns under their output names; strings if their type is unknown.
 
     Raises:
         UsageError: there is no such column, or files disagree on its type.
     """
     names = zip(options.keep_columns, options.output_names, strict=True)
-    return pa.schema([pa.field(output_name, _kept_type(name, found, options)) for name, output_name in names])
+    stated, apart = dict(options.column_types), set(partition_columns)
+    fields = []
+    for name, output_name in names:
+        kind = pa.string() if name in apart else _kept_type(name, found, options, is_stated=name in stated)
+        fields.append(pa.field(output_name, STATED[stated[name]] if name in stated else kind))
+    return pa.schema(fields)
 
 
-def _kept_type(name: str, found: Sequence[FileColumns], options: ReadOptions) -> pa.DataType:
+def _kept_type(
+    name: str, found: Sequence[FileColumns], options: ReadOptions, *, is_stated: bool
+) -> pa.DataType:
     known: dict[pa.DataType, str] = {}
     for columns in found:
         kind = plain_type(_type_of(name, columns, "--keep_columns", options))
-        if columns.file.format == "jsonl":
+        if columns.file.format in JSON_FORMATS:
             kind = json_output_type(kind)
         twice = repeated_field(kind)
         if twice is not None:
@@ -170,11 +182,19 @@ def _kept_type(name: str, found: Sequence[FileColumns], options: ReadOptions) ->
                 f"--keep_columns {name!r} has more than one field {twice!r} in {columns.file.path}. Leave "
                 "the column out, or rename the field in the input."
             )
+        if pa.types.is_union(kind):
+            raise UsageError(
+                f"--keep_columns {name!r} is {kind} in {columns.file.path}, but values of several types in "
+                "one column cannot be kept. Leave the column out."
+            )
         if not pa.types.is_null(kind):
             known.setdefault(kind, columns.file.path)
-    if len(known) > 1:
+    if len(known) > 1 and not is_stated:
         listed = " and ".join(f"{kind} in {path}" for kind, path in known.items())
-        raise UsageError(f"--keep_columns {name!r} is {listed}. Read them in two runs, or convert one.")
+        raise UsageError(
+            f"--keep_columns {name!r} is {listed}. State the type to keep with --column_types, such as "
+            f"--column_types {name}=string, or read them in two runs."
+        )
     return next(iter(known), pa.string())
 
 
@@ -196,11 +216,8 @@ def _obvious_in(columns: FileColumns, options: ReadOptions) -> str:
     if "text" in columns.repeated:
         raise _repeated("text", columns, "The text column")
     _check_header(columns, options)
-    others = [
-        name
-        for name in (*columns.types, *columns.repeated)
-        if name not in (options.id_column, *options.keep_columns, *options.numeric_columns)
-    ]
+    taken = {options.id_column, *options.keep_columns, *options.numeric_columns}
+    others = [name for name in (*columns.types, *columns.repeated) if name not in taken]
     if len(others) != 1:
         raise UsageError(
             f"Which column is the text? Choose it with --text_column. {_listing(columns, options)}"
@@ -248,8 +265,9 @@ def _repeated(name: str, columns: FileColumns, flag: str) -> UsageError:
 
 
 def _type_of(name: str, columns: FileColumns, flag: str, options: ReadOptions) -> pa.DataType:
-    if name in columns.types:
-        return columns.types[name]
+    kind = columns.find(name)
+    if kind is not None:
+        return kind
     if name in columns.repeated:
         raise _repeated(name, columns, flag)
     _check_header(columns, options)

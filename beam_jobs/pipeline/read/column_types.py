@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs.base.config import ReadOptions
-from beam_jobs.pipeline.read.documents import RecordError, checked_unicode
+from beam_jobs.pipeline.read.record_error import RecordError, checked_unicode
 
 # Python accepts underscores between digits; other programs do not write them.
 _GROUPED = "_"
 
 
-_INT64_RANGE = range(-(2**63), 2**63)
+INT64_RANGE = range(-(2**63), 2**63)
 # Every integer in it is a float64, too.
 _FLOAT_RANGE = range(-(2**53), 2**53 + 1)
 # While types are merged: integers of which some are no float64. The output type is int64.
@@ -30,7 +30,7 @@ def json_type(value: Any) -> pa.DataType:
         return pa.null()
     if type(value) is bool:
         return pa.bool_()
-    if type(value) is int and value in _INT64_RANGE:
+    if type(value) is int and value in INT64_RANGE:
         return pa.int64() if value in _FLOAT_RANGE else LARGE_INT
     if type(value) is float:
         return pa.float64()
@@ -64,7 +64,7 @@ def json_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
     Raises (the function):
         RecordError: ``column_type``, ``invalid_unicode``.
     """
-    change = {pa.int64(): _json_int, pa.float64(): _json_float, pa.bool_(): _json_bool}.get(kind, _json_text)
+    change = {pa.int64(): json_int, pa.float64(): json_float, pa.bool_(): json_bool}.get(kind, json_text)
 
     def convert(value: Any) -> Any:
         if value is None:
@@ -79,33 +79,57 @@ def json_converter(name: str, kind: pa.DataType) -> Callable[[Any], Any]:
 
 def misfit(name: str, kind: pa.DataType, what: str) -> RecordError:
     """Builds the error of a kept value that does not fit its column."""
-    return RecordError("column_type", f"Column {name!r} is kept as {kind}, but this record has {what}.")
+    return RecordError(
+        "column_type",
+        f"Column {name!r} is kept as {kind}, but this record has {what}. State a type that fits all values: "
+        f"--column_types {name}=string fits most.",
+    )
 
 
-def _json_int(value: Any) -> int:
+def json_int(value: Any) -> int:
+    """Returns an integer, also for a float that is one.
+
+    Raises:
+        TypeError: it is none that int64 can hold.
+    """
     if type(value) is float and value.is_integer() and abs(value) <= 2**53:
         return int(value)
-    if type(value) is not int or value not in _INT64_RANGE:
+    if type(value) is not int or value not in INT64_RANGE:
         raise TypeError
     return value
 
 
-def _json_float(value: Any) -> float:
+def json_float(value: Any) -> float:
+    """Returns a float.
+
+    Raises:
+        TypeError, ValueError: it is no number, or an integer whose last digits no float can hold.
+    """
     if type(value) is not float and type(value) is not int:
         raise TypeError
     number = float(value)
     if number != value and not math.isnan(number):
-        raise ValueError  # an integer whose last digits no float can hold
+        raise ValueError
     return number
 
 
-def _json_bool(value: Any) -> bool:
+def json_bool(value: Any) -> bool:
+    """Returns a truth value.
+
+    Raises:
+        TypeError: it is none.
+    """
     if type(value) is not bool:
         raise TypeError
     return value
 
 
-def _json_text(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """Returns a string as it is, other values as JSON text.
+
+    Raises:
+        RecordError: ``invalid_unicode``.
+    """
     text = value if type(value) is str else json.dumps(value, ensure_ascii=False)
     return checked_unicode(text, "kept column")
 

@@ -26,19 +26,14 @@ from typing import Any
 
 from beam_jobs.base.records import DeadLetter, Document
 from beam_jobs.errors import JobError
-from beam_jobs.pipeline.read.types import FileInfo, ReadPlan
+from beam_jobs.pipeline.read.files.partitions import partition_values
+from beam_jobs.pipeline.read.record_error import RecordError, checked_unicode
+from beam_jobs.pipeline.read.stated_types import stated_converter
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, ReadPlan
 
 MAX_HEAD_CHARS = 1_000
 Outcomes = Generator[Document | DeadLetter, None, None]
 Converter = Callable[[Any], Any]
-
-
-class RecordError(Exception):
-    """A record cannot become a document. The message never contains text of the input."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class RowBuilder:
@@ -49,6 +44,9 @@ class RowBuilder:
         plan: the roles of its columns.
         converters: one per carried column, from a value of the format to the stored value; they may raise
             RecordError.
+
+    Raises:
+        DamagedFileError: the path of the file lacks a partition, or its value is not of the stated type.
     """
 
     def __init__(self, file: FileInfo, plan: ReadPlan, converters: Sequence[Converter] = ()) -> None:
@@ -58,6 +56,7 @@ class RowBuilder:
         self._on_missing = options.on_missing_text
         self._has_id, self._no_text = options.id_column is not None, options.no_text
         self._converters, self._num_kept = tuple(converters), len(plan.kept_schema)
+        self._partitions = _partitions(file, plan)
 
     def position_id(self, position: int) -> str:
         """Returns the id of a record at a position, for files without an id column."""
@@ -87,6 +86,8 @@ class RowBuilder:
             readable = _readable_text(texts, self._separator)
             data = None if readable is None else readable.encode()
             return self.dead(doc_id, error.reason, str(error), readable, data)
+        if self._partitions:
+            columns = self._with_partitions(columns)
         if len(columns) > self._num_kept:
             return Document(doc_id, self._source, text, columns[: self._num_kept], columns[self._num_kept :])
         return Document(doc_id, self._source, text, columns)
@@ -94,9 +95,15 @@ class RowBuilder:
     def document(self, doc_id: str, text: str) -> Document | DeadLetter:
         """Builds a document without columns; ``text`` must be valid Unicode."""
         try:
-            return Document(doc_id, self._source, text or self._missing(doc_id))
+            return Document(doc_id, self._source, text or self._missing(doc_id), self._with_partitions(()))
         except RecordError as error:
             return self.dead(doc_id, error.reason, str(error), None, None)
+
+    def _with_partitions(self, columns: tuple[Any, ...]) -> tuple[Any, ...]:
+        values = list(columns)
+        for index, value in self._partitions:
+            values.insert(index, value)
+        return tuple(values)
 
     def _missing(self, doc_id: str) -> str:
         """Returns the text of a document without text, which becomes a blank one, by ``--on_missing_text``.
@@ -144,6 +151,25 @@ class RowBuilder:
         return DeadLetter(doc_id, self._source, "read", "too_large", message, shown, digest, size)
 
 
+def _partitions(file: FileInfo, plan: ReadPlan) -> list[tuple[int, Any]]:
+    """Returns the kept columns that are partitions: their positions, and the values for all documents."""
+    if not plan.partition_columns:
+        return []
+    found, values = partition_values(file.path), []
+    for index, field in enumerate(plan.kept_schema):
+        if field.name not in plan.partition_columns:
+            continue
+        if field.name not in found:
+            raise DamagedFileError(
+                "missing_column", f"Expected a folder {field.name}=… in the path, but there is none."
+            )
+        try:
+            values.append((index, stated_converter(field.name, field.type)(found[field.name])))
+        except RecordError as error:
+            raise DamagedFileError(error.reason, str(error)) from error
+    return values
+
+
 def joined_text(texts: Sequence[Any], separator: str) -> str:
     """Joins the text columns of a record without nulls and empty ones, which CSV cannot tell apart.
 
@@ -160,21 +186,6 @@ def joined_text(texts: Sequence[Any], separator: str) -> str:
                 "text_not_string", f"Expected text, but a text column holds a value of type {what}."
             )
     return checked_unicode(parts[0] if len(parts) == 1 else separator.join(parts), "text")
-
-
-def checked_unicode(text: str, what: str) -> str:
-    """Returns the text unchanged if it is valid Unicode.
-
-    Raises:
-        RecordError: ``invalid_unicode``.
-    """
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            message = f"The {what} contains a lone surrogate at character {error.start}."
-            raise RecordError("invalid_unicode", message) from error
-    return text
 
 
 def checked_id(value: Any) -> str:

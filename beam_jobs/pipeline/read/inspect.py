@@ -19,16 +19,16 @@ from beam_jobs.pipeline.read.column_selection import (
     check_output_names,
     choose_text,
     kept_schema,
-    merge_jsonl,
+    merge_json,
 )
 from beam_jobs.pipeline.read.files.encoding import check_encoding, check_head
 from beam_jobs.pipeline.read.files.open import open_decompressed
+from beam_jobs.pipeline.read.files.partitions import partition_values
 from beam_jobs.pipeline.read.files.patterns import check_ids, match_patterns
-from beam_jobs.pipeline.read.formats.csv import check_fields, delimited_columns
-from beam_jobs.pipeline.read.formats.jsonl import jsonl_columns
-from beam_jobs.pipeline.read.formats.parquet import parquet_columns
+from beam_jobs.pipeline.read.formats.csv import check_fields
+from beam_jobs.pipeline.read.formats.readers import READERS
 from beam_jobs.pipeline.read.splits import is_one_split
-from beam_jobs.pipeline.read.types import DamagedFileError, FileColumns, FileInfo, ReadPlan
+from beam_jobs.pipeline.read.types import BINARY_FORMATS, DamagedFileError, FileColumns, FileInfo, ReadPlan
 
 # Opening a file on remote storage takes about 0.1 s. Other files are assumed to be alike; those that are not
 # become dead files when they are read.
@@ -38,6 +38,11 @@ HEAD_BYTES = 1 << 18
 LARGEST_POINTER_BYTES = 1024
 # One worker reads about 50 MB/s, so such a file takes 20 s or more.
 LARGE_FILE_BYTES = 1_000_000_000
+# How other files begin, their format or ending, and the value of --input_format if it is a format.
+_MAGIC = (
+    *((b"PAR1", "Parquet", "parquet"), (b"Obj\x01", "Avro", "avro"), (b"ORC", "ORC", "orc")),
+    *((b"\x1f\x8b", "gz", None), (b"BZh", "bz2", None), (b"\x28\xb5\x2f\xfd", "zst", None)),
+)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -48,6 +53,7 @@ class InputSummary:
 
     ``files`` are in reading order. ``text_columns`` is empty if all files are .txt. ``kept_schema`` has the
     ``--keep_columns`` in their order, with their names in the output. ``warnings`` are messages for the user.
+    ``partition_columns`` are kept columns that the folders' names hold, with their names in the input.
     """
 
     files: tuple[FileInfo, ...]
@@ -55,12 +61,13 @@ class InputSummary:
     text_columns: tuple[str, ...]
     kept_schema: pa.Schema
     warnings: tuple[str, ...] = ()
+    partition_columns: tuple[str, ...] = ()
 
     def plan(self, options: ReadOptions) -> ReadPlan:
         """Returns the plan for reading these files."""
         old_names = {new: old for old, new in options.rename_columns}
         kept = [field.with_name(old_names.get(field.name, field.name)) for field in self.kept_schema]
-        return ReadPlan(options, self.text_columns, pa.schema(kept))
+        return ReadPlan(options, self.text_columns, pa.schema(kept), self.partition_columns)
 
 
 def inspect_input(options: ReadOptions) -> InputSummary:
@@ -73,8 +80,7 @@ def inspect_input(options: ReadOptions) -> InputSummary:
         UsageError: with the option or file that does not fit, and what to do.
     """
     check_encoding(options.encoding)
-    check_output_names(options)
-    files = match_patterns(options.patterns)
+    files = match_patterns(options.patterns, options.input_format)
     _check_flags(files, options)
     if options.id_column is None:
         check_ids(files)
@@ -84,14 +90,42 @@ def inspect_input(options: ReadOptions) -> InputSummary:
         _LOGGER.warning("%s", warning)
     has_columns = any(file.format != "txt" for file in files)
     text_columns = choose_text(found, options) if has_columns else ()
+    check_output_names(options, text_columns)
     for columns in found:
         if columns.file.format in ("csv", "tsv"):
             check_fields(columns.file, options)
     check_no_text(text_columns, options)
     check_id(found, options)
     check_numbers(found, options)
+    partitions = _partition_columns(files, found, options)
+    schema = kept_schema(found, options, partitions)
     total_bytes = sum(file.size_bytes for file in files)
-    return InputSummary(files, total_bytes, text_columns, kept_schema(found, options), tuple(warnings))
+    return InputSummary(files, total_bytes, text_columns, schema, tuple(warnings), partitions)
+
+
+def _partition_columns(
+    files: Sequence[FileInfo], found: Sequence[FileColumns], options: ReadOptions
+) -> tuple[str, ...]:
+    """Returns the kept columns that no inspected file has, but the folders of all files.
+
+    Raises:
+        UsageError: only some files have such a folder.
+    """
+    named = partition_values(files[0].path)
+    names = [
+        name
+        for name in options.keep_columns
+        if name in named
+        and not any(columns.find(name) is not None or name in columns.repeated for columns in found)
+    ]
+    for file in files if names else ():
+        other = next((name for name in names if name not in partition_values(file.path)), None)
+        if other is not None:
+            raise UsageError(
+                f"--keep_columns {other!r} is a folder {other}=… of {files[0].path}, but not of {file.path}. "
+                "Read them in two runs."
+            )
+    return tuple(names)
 
 
 def _check_flags(files: Sequence[FileInfo], options: ReadOptions) -> None:
@@ -101,7 +135,9 @@ def _check_flags(files: Sequence[FileInfo], options: ReadOptions) -> None:
     column_flags = {
         "--text_column": options.text_columns,
         "--id_column": options.id_column,
-        "--keep_columns": options.keep_columns,
+        "--keep_columns": [
+            name for name in options.keep_columns if name not in partition_values(files[0].path)
+        ],
     }
     for flag, value in column_flags.items():
         if value and "txt" in formats:
@@ -132,9 +168,10 @@ def _check_flags(files: Sequence[FileInfo], options: ReadOptions) -> None:
     if any(is_csv_flag.values()) and not formats & {"csv", "tsv"}:
         flag = next(flag for flag, is_given in is_csv_flag.items() if is_given)
         raise UsageError(f"{flag} applies only to .csv and .tsv files, but the input has none. Leave it out.")
-    if options.encoding != "utf-8" and formats == {"parquet"}:
+    if options.encoding != "utf-8" and formats <= BINARY_FORMATS:
         raise UsageError(
-            "--encoding applies only to text files, but the input is Parquet, which is always UTF-8."
+            f"--encoding applies only to text files, but the input is {', '.join(sorted(formats))}, which is "
+            "always UTF-8."
         )
 
 
@@ -152,7 +189,7 @@ def _inspect_files(files: Sequence[FileInfo], options: ReadOptions) -> tuple[lis
         raise UsageError(
             f"Could not determine the columns: none of the inspected files could be read. {warnings[0]}"
         )
-    return merge_jsonl(found), warnings + hints
+    return merge_json(found), warnings + hints
 
 
 def _spread(files: Sequence[FileInfo]) -> list[FileInfo]:
@@ -167,16 +204,23 @@ def _spread(files: Sequence[FileInfo]) -> list[FileInfo]:
 
 def _file_columns(file: FileInfo, options: ReadOptions) -> tuple[FileColumns | None, str | None]:
     """Returns a file's columns, None if they are unknown or the format has none, and a warning or None."""
-    if file.format == "parquet":
+    if file.format in BINARY_FORMATS:
         if file.size_bytes < LARGEST_POINTER_BYTES:
             _check_pointer(_head(file), file)
-        return parquet_columns(file), None
+        return READERS[file.format].columns(file, options), None
     head = _head(file)
     _check_pointer(head, file)
+    _check_magic(head, file)
     hint = check_head(head, options.encoding, file.path)
-    if file.format == "jsonl":
-        return jsonl_columns(file, options), hint
-    return None if file.format == "txt" else delimited_columns(file, options), hint
+    return READERS[file.format].columns(file, options), hint
+
+
+def _check_magic(head: bytes, file: FileInfo) -> None:
+    """Rejects files that are of another format than text, which their first bytes tell."""
+    for magic, name, flag in _MAGIC:
+        if head.startswith(magic):
+            way_out = f"Read it with --input_format {flag}." if flag else f"Let its name end in .{name}."
+            raise UsageError(f"{file.path} is read as {file.format}, but is {name}. {way_out}")
 
 
 def _check_pointer(head: bytes, file: FileInfo) -> None:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
-from beam_jobs.pipeline.read.documents import Outcomes
 from beam_jobs.pipeline.read.files.lines import is_splittable
 from beam_jobs.pipeline.read.files.open import OnBytes
-from beam_jobs.pipeline.read.formats.csv import read_delimited
-from beam_jobs.pipeline.read.formats.jsonl import read_jsonl
-from beam_jobs.pipeline.read.formats.parquet import read_parquet, row_group_ranges
-from beam_jobs.pipeline.read.formats.text import read_text_lines, read_whole_file
-from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, Format, ReadPlan
+from beam_jobs.pipeline.read.formats.parquet import row_group_ranges
+from beam_jobs.pipeline.read.formats.readers import READERS
+from beam_jobs.pipeline.read.formats.text import read_whole_file
+from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo, FileSplit, ReadPlan
 
 SPLIT_BYTES = 64 * 1024 * 1024
-
-_Reader = Callable[[FileSplit, ReadPlan, OnBytes | None], Outcomes]
-_READERS: dict[Format, _Reader] = {
-    "txt": read_text_lines,
-    "jsonl": read_jsonl,
-    "csv": read_delimited,
-    "tsv": read_delimited,
-    "parquet": read_parquet,
-}
 
 
 def plan_splits(
@@ -67,7 +56,7 @@ def read_split(
         A document or dead letter per record; at the end a ``DeadFile`` if the file could not be read further.
     """
     is_whole = plan.options.whole_files and split.file.format == "txt"
-    reader = read_whole_file if is_whole else _READERS[split.file.format]
+    reader = read_whole_file if is_whole else READERS[split.file.format].read
     num_documents = 0
     try:
         with closing(reader(split, plan, on_bytes)) as outcomes:
@@ -92,8 +81,8 @@ def read_first(
 
 
 def _can_be_cut(file: FileInfo, options: ReadOptions) -> bool:
-    is_lines = file.format == "jsonl" or (file.format == "txt" and not options.whole_files)
-    return is_lines and is_splittable(file, options.encoding)
+    has_lines = READERS[file.format].has_lines and not options.whole_files
+    return has_lines and is_splittable(file, options.encoding)
 
 
 def _parquet_splits(file: FileInfo, split_bytes: int) -> Iterator[FileSplit]:

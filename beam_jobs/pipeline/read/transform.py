@@ -91,11 +91,11 @@ class ReadDocuments(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
 
 def _source_splits(source: _Source, options: ReadOptions) -> Iterator[FileSplit]:
     """Cuts a file, or all files of a pattern, into splits."""
-    return plan_splits(_source_files(source), options)
+    return plan_splits(_source_files(source, options), options)
 
 
-def _source_files(source: _Source) -> list[FileInfo]:
-    return match_pattern(source) if isinstance(source, str) else [source]
+def _source_files(source: _Source, options: ReadOptions) -> list[FileInfo]:
+    return match_pattern(source, options.input_format) if isinstance(source, str) else [source]
 
 
 class _ReadingDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
@@ -150,5 +150,5 @@ class _ReadFirstDoFn(_ReadingDoFn):
         self._limit = limit
 
     def process(self, sources: tuple[_Source, ...]) -> Iterator[Any]:
-        files = chain.from_iterable(map(_source_files, sources))
+        files = chain.from_iterable(_source_files(source, self._plan.options) for source in sources)
         return self._tagged(read_first(files, self._plan, self._limit, self._on_bytes))

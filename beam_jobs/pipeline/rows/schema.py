@@ -91,7 +91,7 @@ def row_schema(
     if clash:
         raise UsageError(
             f"--keep_columns: {clash} are names of output columns of this run (upper and lower case do not "
-            "count). Give them other names with --rename_columns OLD=NEW."
+            f"count). Give them other names, such as with --rename_columns {clash[0]}=NEW."
         )
     fields += [kept.field(i).with_nullable(True) for i in range(len(kept))]
     return pa.schema(fields, metadata=dict(metadata))

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from model_bundle.errors import SourceError
+from model_bundle.base.system_errors import first_line
+from model_bundle.errors import ModelBundleError, SourceError
 
 # Weights hardly compress; data that was never written or is all zero takes no place in a file.
 _MAX_EXPANSION = 32
@@ -22,24 +23,42 @@ def open_hdf5(path: Path, mode: Literal["r", "r+"] = "r") -> Iterator[Any]:
     virtual dataset. Reading it would put that file's content into a model.
 
     Raises:
-        SourceError: part of its data lies in another file, or its data is many times larger than the file.
-        OSError: it is not a complete HDF5 file.
+        SourceError: it is damaged, here or while it is read; part of its data lies in another file, or its
+            data is many times larger than the file.
     """
     import h5py
 
-    with h5py.File(path, mode) as file:
-        num_bytes = 0
-        for name, item in _items(file, path):
-            if isinstance(item, h5py.Dataset):
-                _check_storage(item, name, path)
-                num_bytes += item.size * item.dtype.itemsize if item.size else 0
-        limit = _ALWAYS_ALLOWED_BYTES + _MAX_EXPANSION * path.stat().st_size
-        if num_bytes > limit:
-            raise SourceError(
-                f"{path} claims to contain {num_bytes} bytes of data; expected at most {limit} in a file "
-                "of its size. It was not read. If its data is right, save it again without compression."
-            )
-        yield file
+    try:
+        with h5py.File(path, mode) as file:
+            _check_size(path, sum(_num_bytes(item, name, path) for name, item in _items(file, path)))
+            yield file
+    except ModelBundleError:
+        raise
+    # h5py raises almost any kind for a damaged file: KeyError, TypeError, UnicodeDecodeError, RuntimeError.
+    except Exception as error:
+        raise SourceError(
+            f"{path} is not a complete HDF5 file, or not one of weights ({first_line(error)}). Copy or "
+            "download it again."
+        ) from error
+
+
+def _num_bytes(item: Any, name: str, path: Path) -> int:
+    """Returns the bytes that reading takes; rejects data that is elsewhere."""
+    import h5py
+
+    if not isinstance(item, h5py.Dataset):
+        return 0
+    _check_storage(item, name, path)
+    return item.size * item.dtype.itemsize if item.size else 0
+
+
+def _check_size(path: Path, num_bytes: int) -> None:
+    limit = _ALWAYS_ALLOWED_BYTES + _MAX_EXPANSION * path.stat().st_size
+    if num_bytes > limit:
+        raise SourceError(
+            f"{path} claims to contain {num_bytes} bytes of data; expected at most {limit} in a file "
+            "of its size. It was not read. If its data is right, save it again without compression."
+        )
 
 
 def _items(file: Any, path: Path) -> Iterator[tuple[str, Any]]:

@@ -63,32 +63,43 @@ def _write_files(source: BertSource, staging: Path) -> None:
 def _export(source: BertSource, directory: Path) -> None:
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
-    tf = import_tensorflow()
+    import_tensorflow()
     from model_bundle.builders.graphs.bert import BertEncoder
 
     encoder = BertEncoder(source.config, source.weights, source.source.location)
+    save_module(encoder, directory, float_signatures(encoder, source.config))
+
+
+def float_signatures(encoder: Any, config: BertConfig) -> dict[str, Any]:
+    """Traces the float signatures of an encoder, with its pooler and classifier if it has them."""
+    import tensorflow as tf
+
+    return {
+        "serving_default": trace(encoder, config, tf.float32),
+        "serving_bfloat16": trace(encoder, config, tf.bfloat16),
+    }
+
+
+def trace(encoder: Any, config: BertConfig, dtype: Any) -> Any:
+    """Traces one signature of a ``BertEncoder``."""
+    import tensorflow as tf
+
     spec = {
         "input_ids": tf.TensorSpec([None, None], tf.int32, name="input_ids"),
         "attention_mask": tf.TensorSpec([None, None], tf.int32, name="attention_mask"),
     }
 
-    def signature(dtype: Any) -> Any:
-        @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
-        def serve(input_ids: Any, attention_mask: Any) -> dict[str, Any]:
-            states = encoder.encode(input_ids, attention_mask, dtype)
-            outputs = {f"states_{index}": state for index, state in enumerate(states)}
-            if source.config.has_pooler:
-                outputs["pooler"] = encoder.pool_first(states[-1], dtype)
-            if source.head is not None:
-                outputs["logits"] = encoder.classify(
-                    states[-1] if source.head.per_token else outputs["pooler"]
-                )
-            return outputs
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
+    def serve(input_ids: Any, attention_mask: Any) -> dict[str, Any]:
+        states = encoder.encode(input_ids, attention_mask, dtype)
+        outputs = {f"states_{index}": state for index, state in enumerate(states)}
+        if config.has_pooler:
+            outputs["pooler"] = encoder.pool_first(states[-1], dtype)
+        if config.num_labels:
+            outputs["logits"] = encoder.classify(states[-1] if config.labels_per_token else outputs["pooler"])
+        return outputs
 
-        return serve.get_concrete_function(**spec)
-
-    signatures = {"serving_default": signature(tf.float32), "serving_bfloat16": signature(tf.bfloat16)}
-    save_module(encoder, directory, signatures)
+    return serve.get_concrete_function(**spec)
 
 
 def _manifest(source: BertSource) -> BundleManifest:

@@ -34,10 +34,12 @@ class HeadOptions:
     """The caller's settings of a head; None means as in the configuration.
 
     ``labels``: a file with one name per line. ``multi_label``: whether several labels may apply at once.
+    ``single_text``: it was trained on single texts, whatever its files suggest.
     """
 
     labels: Path | None = None
     multi_label: bool | None = None
+    single_text: bool = False
 
 
 @dataclass(frozen=True)

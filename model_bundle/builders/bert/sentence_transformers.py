@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from model_bundle.builders.known_settings import SENTENCE_LIMITS, SENTENCE_POOLING, SENTENCE_PROMPTS
 from model_bundle.builders.source_folder import SourceFolder, read_json
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.errors import SourceError
@@ -60,6 +61,7 @@ def read_sentence_model(folder: SourceFolder) -> SentenceModel | None:
         )
     encoder_path, pooling_path = modules[0][1], modules[1][1]
     limits = next((found for name in _LIMITS if (found := folder.json_object(_join(encoder_path, name)))), {})
+    SENTENCE_LIMITS.check(limits, f"{folder.root / encoder_path}: the configuration of its encoder")
     if limits.get("transformer_task", "feature-extraction") != "feature-extraction":
         raise SourceError(f"{path}: the task {limits['transformer_task']!r} does not give embeddings.")
     prompts, default = _prompts(folder)
@@ -91,6 +93,7 @@ def _pooling(folder: SourceFolder, name: str) -> Pooling:
     where = folder.root / name
     if config is None:
         raise SourceError(f"{where} is missing: it specifies how token states are pooled to one vector.")
+    SENTENCE_POOLING.check(config, str(where))
     mode = config.get("pooling_mode")
     modes = [mode] if isinstance(mode, str) else list(mode or ())
     if mode is None:
@@ -108,6 +111,7 @@ def _pooling(folder: SourceFolder, name: str) -> Pooling:
 def _prompts(folder: SourceFolder) -> tuple[dict[str, str], str | None]:
     """Reads prompts by name, and the default's name. Empty ones are kept: their names may be used."""
     config = folder.json_object(_PROMPTS) or {}
+    SENTENCE_PROMPTS.check(config, str(folder.root / _PROMPTS))
     prompts = config.get("prompts") or {}
     default = config.get("default_prompt_name")
     if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):

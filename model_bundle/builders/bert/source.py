@@ -13,6 +13,7 @@ from model_bundle.builders.bert.heads import BertHead, HeadOptions, read_head
 from model_bundle.builders.bert.huggingface_hub import fetch_source
 from model_bundle.builders.bert.match_weights import PairedNames, pair_names, read_weights
 from model_bundle.builders.bert.sentence_transformers import SentenceModel, read_sentence_model
+from model_bundle.builders.bert.text_pairs import check_single_text
 from model_bundle.builders.bert.transformers_config import encoder_config, max_text_positions
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.builders.licence import UNKNOWN, read_licence
@@ -68,8 +69,8 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
     if sentence is not None and options.head is not None:
         raise SourceError(f"{top.root} is a sentence-transformers model, which returns vectors: omit --task.")
     folder = top if sentence is None else SourceFolder(_inside(top, sentence.encoder_path))
-    encoder = _read_encoder(folder, options, lowercase=bool(sentence and sentence.lowercase))
     location = options.origin or fetched.location
+    encoder = _read_encoder(folder, options, location, lowercase=bool(sentence and sentence.lowercase))
     licence = read_licence(top, location, options.licence)
     stated = sentence or SentenceModel("", None, normalize=False)
     source = BertSource(
@@ -112,12 +113,13 @@ class _Encoder:
     head: BertHead | None
 
 
-def _read_encoder(folder: SourceFolder, options: BertOptions, *, lowercase: bool) -> _Encoder:
+def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowercase: bool) -> _Encoder:
     kind, raw, where = _config(folder)
     stored = find_weights(folder)
     names = pair_names(stored, with_head=options.head is not None)
-    head = None
+    head = overruled = None
     if options.head is not None:
+        overruled = check_single_text(raw, folder, name, where, single_text=options.head.single_text)
         head = read_head(raw, stored, options.head, google=kind == "google", where=where)
     config = encoder_config(raw, has_pooler=names.has_pooler, where=where)
     if head is not None:
@@ -132,7 +134,7 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, *, lowercase: bool
             f"{config.vocab_size} word embeddings. Tokenizer and weights belong to different models."
         )
     left_out = [f"left out: {what}: {', '.join(found)}" for what, found in sorted(names.left_out.items())]
-    remarks = (*left_out, *filter(None, [tokenizer.note, head.note if head else None]))
+    remarks = (*left_out, *filter(None, [tokenizer.note, head.note if head else None, overruled]))
     note = f"{len(weights)} weights ({stored.format})"
     return _Encoder(kind, config, weights, tokenizer, note, remarks, head)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from model_bundle.builders.graphs.bert_config import BertConfig
+from model_bundle.builders.known_settings import BERT, DISTILBERT
 from model_bundle.errors import SourceError
 
 # gelu_python is the exact form; gelu_fast is the tanh form with its constant written out.
@@ -29,9 +30,10 @@ def encoder_config(config: dict[str, Any], *, has_pooler: bool, where: str) -> B
         where: the file, for errors.
 
     Raises:
-        SourceError: the architecture or an option is not supported, or a size is missing.
+        SourceError: the architecture or a setting is not supported or not known, or a size is missing.
     """
     kind = model_kind(config, where)
+    (DISTILBERT if kind == "distilbert" else BERT).check(config, where)
     built = _distilbert(config, where) if kind == "distilbert" else _bert(config, kind, has_pooler, where)
     if built.dim % built.num_heads:
         raise SourceError(f"{where}: {built.num_heads} heads do not divide a hidden size of {built.dim}.")
@@ -66,8 +68,6 @@ def max_text_positions(config: BertConfig) -> int:
 
 
 def _bert(config: dict[str, Any], kind: str, has_pooler: bool, where: str) -> BertConfig:
-    if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
-        raise SourceError(f"{where}: only encoders with absolute positions are supported.")
     roberta = kind in _ROBERTA
     pad_id = _pad_id(config, 1 if roberta else 0)
     return BertConfig(

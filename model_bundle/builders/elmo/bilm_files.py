@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from model_bundle.base.untrusted.hdf5 import open_hdf5
 from model_bundle.base.untrusted.json_text import JsonError, parse_json
 from model_bundle.builders.graphs.elmo_options import BilmOptions
+from model_bundle.builders.known_settings import ELMO, ELMO_CHARACTERS, ELMO_LSTM
 from model_bundle.errors import SourceError
 
 _Count = Annotated[int, Field(gt=0)]
@@ -18,7 +19,7 @@ _Clip = Annotated[float, Field(gt=0)] | None
 
 
 class _Part(BaseModel):
-    """A part of the file. Keys used only in training are ignored."""
+    """A part of the file; its keys are checked by ``known_settings``."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -84,6 +85,12 @@ def read_options(path: Path) -> BilmOptions:
             f"{path} does not describe a biLM that can be built:\n{faults}\n"
             "Expected the options that bilm and AllenNLP write: char_cnn and lstm."
         ) from error
+    for known, content, part in (
+        (ELMO, raw, ""),
+        (ELMO_CHARACTERS, raw["char_cnn"], ", char_cnn"),
+        (ELMO_LSTM, raw["lstm"], ", lstm"),
+    ):
+        known.check(content, f"{path}{part}")
     return _to_options(options)
 
 
@@ -130,9 +137,6 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
                 raise SourceError(f"{path}: {name} contains {item.dtype}, expected floating-point weights.")
             weights[name] = np.asarray(item[()], dtype=np.float32)
 
-    try:
-        with open_hdf5(path) as file:
-            file.visititems(keep)
-    except (OSError, RuntimeError) as error:
-        raise SourceError(f"{path} is damaged or incomplete ({error}). Download it again.") from error
+    with open_hdf5(path) as file:
+        file.visititems(keep)
     return weights

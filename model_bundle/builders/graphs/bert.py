@@ -40,6 +40,11 @@ class BertEncoder(tf.Module):
         """Whether ``pool_first`` can be called."""
         return self._config.has_pooler
 
+    def kernel(self, name: str) -> np.ndarray:
+        """Returns float32[inputs, outputs]: the weights of a dense layer."""
+        kernel: np.ndarray = self._variables[f"{name}/kernel"].numpy()
+        return kernel
+
     def encode(
         self,
         ids: tf.Tensor,
@@ -126,22 +131,19 @@ class BertEncoder(tf.Module):
         if self._config.norm_first:
             return self._layer_norm_first(layer, flat, shape, scores_bias, dtype)
         context = self._attention(layer, flat, shape, scores_bias, dtype)
-        attended = self._dense(f"{layer}/attention/output", context, dtype) + flat
+        attended = self._dense_onto(f"{layer}/attention/output", context, flat, dtype)
         attended = self._norm(f"{layer}/attention/norm", attended, dtype)
-        inner = self._activate(self._dense(f"{layer}/ffn/inner", attended, dtype))
-        return self._norm(
-            f"{layer}/ffn/norm", self._dense(f"{layer}/ffn/outer", inner, dtype) + attended, dtype
-        )
+        summed = self._feed_forward_onto(layer, attended, attended, dtype)
+        return self._norm(f"{layer}/ffn/norm", summed, dtype)
 
     def _layer_norm_first(
         self, layer: str, flat: tf.Tensor, shape: tf.Tensor, scores_bias: tf.Tensor, dtype: tf.DType
     ) -> tf.Tensor:
         normed = self._norm(f"{layer}/attention/norm", flat, dtype)
         context = self._attention(layer, normed, shape, scores_bias, dtype)
-        attended = self._dense(f"{layer}/attention/output", context, dtype) + flat
+        attended = self._dense_onto(f"{layer}/attention/output", context, flat, dtype)
         normed = self._norm(f"{layer}/ffn/norm", attended, dtype)
-        inner = self._activate(self._dense(f"{layer}/ffn/inner", normed, dtype))
-        return self._dense(f"{layer}/ffn/outer", inner, dtype) + attended
+        return self._feed_forward_onto(layer, normed, attended, dtype)
 
     def _attention(
         self, layer: str, flat: tf.Tensor, shape: tf.Tensor, scores_bias: tf.Tensor, dtype: tf.DType
@@ -157,6 +159,16 @@ class BertEncoder(tf.Module):
         context = tf.matmul(tf.nn.softmax(scores), value)
         # Uses the shape of what it is added to, so that TensorFlow sees that both are equal.
         return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), tf.shape(flat))
+
+    def _feed_forward_onto(
+        self, layer: str, flat: tf.Tensor, residual: tf.Tensor, dtype: tf.DType
+    ) -> tf.Tensor:
+        inner = self._activate(self._dense(f"{layer}/ffn/inner", flat, dtype))
+        return self._dense_onto(f"{layer}/ffn/outer", inner, residual, dtype)
+
+    def _dense_onto(self, name: str, flat: tf.Tensor, residual: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Adds a dense layer's result to a residual."""
+        return self._dense(name, flat, dtype) + residual
 
     def _dense(self, name: str, flat: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         kernel = tf.cast(self._variables[f"{name}/kernel"], dtype)

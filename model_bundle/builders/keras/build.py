@@ -49,10 +49,14 @@ Run = Callable[[LoadTask, Generation], LoadAnswer]
 
 @dataclass(frozen=True)
 class Exported:
-    """The SavedModel of a source, saved here or found, and notes for the user."""
+    """The SavedModel of a source, saved here or found, and notes for the user.
+
+    ``compared_with``: as in ``SourceSpec``.
+    """
 
     path: Path
     notes: tuple[str, ...] = ()
+    compared_with: str | None = None
 
 
 def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Run = run_task) -> Built:
@@ -91,7 +95,7 @@ def build_exported(source: KerasSource, exported: Exported, choices: KerasChoice
     with tempfile.TemporaryDirectory(prefix="keras-model-") as scratch:
         loaded = load_module(_module(source, exported), choices.allow_ops)
         resolved = resolve_keras(loaded, source.path, choices, Path(scratch))
-        bundle = _assemble(source, loaded, resolved, choices, output)
+        bundle = _assemble(source, exported, loaded, resolved, choices, output)
     return Built(bundle, (f"read: {source.title} {source.path}", *exported.notes, *resolved.notes))
 
 
@@ -111,7 +115,10 @@ def saved_model_of(
     for generation in generations:
         answer = run(task, generation)
         if answer.fault is None:
-            return Exported(directory, (f"loaded by Keras {generation}", *notes, *answer.notes))
+            found = answer.compared_with
+            compared = () if found is None else (f"results compared with {found}",)
+            notes = (f"loaded by Keras {generation}", *notes, *answer.notes, *compared)
+            return Exported(directory, notes, found)
         faults.setdefault(answer.fault, []).append(str(generation))
         shutil.rmtree(Path(f"{directory}.scratch"), ignore_errors=True)
     hint = _OWN_CODE if any(_UNKNOWN.search(fault) for fault in faults) else ""
@@ -151,6 +158,7 @@ def _name(source: KerasSource) -> str:
 
 def _assemble(
     source: KerasSource,
+    exported: Exported,
     loaded: LoadedModule,
     resolved: ResolvedKeras,
     choices: KerasChoices,
@@ -163,7 +171,12 @@ def _assemble(
         licence = packed.licence
     else:
         licence = read_licence(folder, location, choices.licence)
-    described = SourceSpec(kind="keras", location=location, files=_digests(source, resolved))
+    described = SourceSpec(
+        kind="keras",
+        location=location,
+        files=_digests(source, resolved),
+        compared_with=exported.compared_with,
+    )
     manifest = _manifest(loaded, resolved, choices, described, licence)
 
     def write_files(staging: Path) -> None:

@@ -38,8 +38,9 @@ class KerasChoices:
     ``inputs``: roles by input name. ``extra_inputs``: table columns by numeric input name.
     ``tokenizer``: a folder. ``labels``: a file. ``word_split`` and ``lowercase`` are for models that take
     words or texts. ``default_output``: the output that jobs write. ``scores``: the
-    activation applied to a classifier's output. ``allow_ops`` are operations that the graph may use although
-    they reach beyond it. ``name``, ``licence``, ``origin`` go into the manifest.
+    activation applied to a classifier's output. ``single_text``: see ``HeadOptions`` of BERT. ``allow_ops``
+    are operations that the graph may use although they reach beyond it. ``name``, ``licence``, ``origin`` go
+    into the manifest.
     """
 
     loading: LoadChoices = field(default_factory=LoadChoices)
@@ -55,6 +56,7 @@ class KerasChoices:
     default_output: str | None = None
     scores: Literal["as_is", "softmax", "sigmoid"] | None = None
     multi_label: bool = False
+    single_text: bool = False
     pooling: Pooling | None = None
     normalize: bool = False
     allow_ops: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from model_bundle.builders.bert.text_pairs import overruled, pair_evidence
 from model_bundle.builders.keras.options import KerasChoices
 from model_bundle.builders.keras.sidecar_files import Sidecar, labels_in, read_labels
 from model_bundle.builders.tfhub.bert_preprocessing import LENGTHS
@@ -59,6 +60,9 @@ def resolve_outputs(
     labels, why = _labels(found[default], sidecar, choices, where)
     if choices.task == "embed" or not labels:
         return _vectors(specs, default, choices, notes)
+    evidence = pair_evidence({**(sidecar.config if sidecar else {}), "id2label": labels}, "")
+    if evidence is not None:
+        notes.append(overruled(evidence, where, single_text=choices.single_text))
     specs[default] = specs[default].model_copy(
         update={"kind": "class", "per_token": specs[default].kind == "token"}
     )

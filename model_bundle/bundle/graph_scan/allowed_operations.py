@@ -95,7 +95,7 @@ _NETWORKS = """
     SparseSoftmaxCrossEntropyWithLogits ThreadUnsafeUnigramCandidateSampler TopK TopKV2
     UniformCandidateSampler UniformDequantize UniformQuantize UniformQuantizedAdd
     UniformQuantizedClipByValue UniformQuantizedConvolution UniformQuantizedConvolutionHybrid
-    UniformQuantizedDot UniformQuantizedDotHybrid UniformRequantize
+    UniformQuantizedDot UniformQuantizedDotHybrid UniformRequantize _QuantizedMatMul
 """
 _RANDOM = """
     Multinomial NonDeterministicInts ParameterizedTruncatedNormal RandomGamma RandomGammaGrad

@@ -17,7 +17,7 @@ _LARGE_BYTES = 65_536
 # The optimiser fuses nodes only if their device is known.
 _DEVICE = "/job:localhost/replica:0/task:0/device:CPU:0"
 # These do not compute: a constant behind them is still only a weight.
-_PASSING = frozenset({"Identity", "Const", "Placeholder"})
+_PASSING = frozenset({"Identity", "Const", "Placeholder", "Bitcast"})
 
 Call = Callable[[Mapping[str, Any]], dict[str, Any]]
 

@@ -23,7 +23,7 @@ from beam_jobs.base import metrics
 from beam_jobs.job.console.console import JsonConsole, TextConsole
 from beam_jobs.job.console.log_capture import open_console, severity_of
 from beam_jobs.job.console.progress_line import LiveLine
-from beam_jobs.job.console.runner_metrics import RunnerMetrics, format_counters, monitoring_hint
+from beam_jobs.job.console.runner_metrics import RunnerMetrics, WrittenFiles, format_counters, monitoring_hint
 from beam_jobs.job.flags.parsers import embed_parser
 from beam_jobs.job.launch import launch_job
 from beam_jobs.pipeline.rows.cost import encoded_counts
@@ -154,6 +154,21 @@ def test_progress_tells_its_counters() -> None:
     )
     assert first["elapsed_seconds"] == 60
     assert first["message"].startswith("7 documents")
+
+
+def test_without_counts_the_live_line_says_what_is_written(tmp_path: Path) -> None:
+    written = WrittenFiles(str(tmp_path))
+    assert written() == "waiting for workers"
+    (tmp_path / "_staging").mkdir()
+    (tmp_path / "_staging" / "a.parquet").write_bytes(bytes(2000))
+    (tmp_path / "_staging" / "attempt").write_bytes(b"1")
+    assert written() == "waiting for workers"  # listed a moment ago
+    stream = io.StringIO()
+    ticks = Ticks(1)
+    with LiveLine(dict, None, JsonConsole(stream), ticks.clock, ticks.pause, WrittenFiles(str(tmp_path))):
+        pass
+    (line,) = said(stream.getvalue())
+    assert line["message"] == "1 file written, 2.0 kB; the runner reports no counts · 1:00"
 
 
 def test_text_speaks_of_warnings_and_errors_by_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,21 @@ import pytest
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.embed import main
 from beam_jobs.errors import UsageError
+from beam_jobs.job.console.log_capture import open_console
+from beam_jobs.job.flags.beam import pipeline_options
+from beam_jobs.job.flags.parsers import embed_parser
 from beam_jobs.job.forecast import sample as sample_module
+from beam_jobs.job.forecast.command import check_cost
 from beam_jobs.job.forecast.count import LengthCounts
-from beam_jobs.job.forecast.estimate import Forecast, cost_of, scale_counts, time_here
+from beam_jobs.job.forecast.estimate import (
+    Forecast,
+    ForecastHere,
+    compare_families,
+    cost_of,
+    cost_of_precision,
+    scale_counts,
+    time_here,
+)
 from beam_jobs.job.forecast.measure import Measurement
 from beam_jobs.job.forecast.prices import find_machine, read_prices
 from beam_jobs.job.forecast.sample import sample_input
@@ -162,6 +174,25 @@ def test_the_arithmetic_by_hand() -> None:
     assert cost_of(here, find_machine(TABLE, "c3-standard-4"), TABLE, "bfloat16", None).warning is None
 
 
+def test_another_precision_costs_its_share_and_its_quality() -> None:
+    here = ForecastHere(
+        machine="m",
+        num_cores=2,
+        num_measured_documents=1,
+        tokens_per_second=1.0,
+        max_batch_tokens=1,
+        load_seconds=0.0,
+        model_seconds=7200.0,
+        seconds=7300.0,
+    )
+    machine = find_machine(TABLE, "n2-standard-4")
+    found = cost_of_precision(here, machine, TABLE, 2.5, 0.28)
+    assert (found.model_seconds, found.speedup, found.quality_loss) == (2880.0, 2.5, 0.28)
+    hours = 2880 * 1.03 * 2 / 2.2 / 3600 + 1 / 60
+    assert found.hours == pytest.approx(hours, abs=1e-4)
+    assert found.cost == pytest.approx(hours * machine.price_per_hour, abs=1e-4)
+
+
 def test_prices_of_ones_own_and_what_is_wrong_with_them(tiny_bundle: Path, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "in.jsonl", records(5))
     flags = ("--bundle", tiny_bundle, "--input", source, "--forecast", "sample")
@@ -185,6 +216,57 @@ def test_prices_of_ones_own_and_what_is_wrong_with_them(tiny_bundle: Path, tmp_p
         with pytest.raises(UsageError, match="n2-standard-N"):
             find_machine(TABLE, name)
     assert "needs --forecast" in forecast(tmp_path / "a", *flags[:4], "--prices", path)[3]
+
+
+def test_families_are_compared_by_the_measured_speeds() -> None:
+    counts = scale_counts(
+        LengthCounts(100, 0, num_tokens=900, num_padded_tokens=1000), 100, 100, 0, 0.0, is_exact=True
+    )
+    here = time_here(counts, measurement(), "machine", 2)
+    families = compare_families(here, 100, 4, TABLE, "float32", "avx512_bf16")
+    assert [each.cost_per_million for each in families] == sorted(each.cost_per_million for each in families)
+    by_name = {each.machine_type: each for each in families}
+    hours = here.model_seconds * 1.03 * 2 / (4 * 0.55) / 3600 / 100 * 1e6
+    assert by_name["c3d-standard-4"].hours_per_million == pytest.approx(hours, abs=1e-4)
+    assert by_name["c3-standard-4"].speed == pytest.approx(86 / 81, abs=0.01)
+    assert "n1-standard-4" not in by_name  # no speed is known
+    fast = compare_families(here, 100, 4, TABLE, "bfloat16", "avx512_bf16")
+    assert fast[0].instructions == "amx"
+    assert not [each for each in fast if each.instructions == "avx2"]
+    cloud = cost_of(here, find_machine(TABLE, "c3-standard-4"), TABLE, "bfloat16", 1, "avx512_bf16")
+    assert cloud.speed == pytest.approx(370 / 147, abs=0.01)
+    unknown = cost_of(here, find_machine(TABLE, "c3-standard-4"), TABLE, "bfloat16", 1)
+    assert unknown.speed == 1
+    assert cloud.vcpu_hours <= unknown.vcpu_hours
+
+
+def test_a_run_above_its_cost_is_not_started(tiny_bundle: Path, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", records(50))
+    place = ["--bundle", str(tiny_bundle), "--input", str(source), "--output", str(tmp_path / "out")]
+    flags, _ = embed_parser().parse_known_args([*place, "--max_cost", "0.001"])
+    options = pipeline_options("DirectRunner", ["--max_num_workers=7"], [])
+    with capture() as (stdout, stderr), open_console([]) as console:
+        with pytest.raises(
+            UsageError, match=r"--max_cost 0.001: the forecast is .* on 7 machines c3-standard-4"
+        ):
+            check_cost(flags, options, console)
+        flags.max_cost = 5.0
+        check_cost(flags, options, console)
+    assert "at most 5 are allowed" in stdout.getvalue() + stderr.getvalue()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("amount", "said"), [("0", "above 0"), ("-1", "above 0"), ("nan", "above 0"), ("1", "remote workers")]
+)
+def test_a_cost_that_cannot_be_meant_is_refused(
+    tiny_bundle: Path, tmp_path: Path, amount: str, said: str
+) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", records(5))
+    code, _, _, stderr = forecast(
+        tmp_path / "out", "--bundle", tiny_bundle, "--input", source, f"--max_cost={amount}"
+    )
+    assert (code, said in stderr) == (2, True)
 
 
 def test_input_without_text_cannot_be_measured(tiny_bundle: Path, tmp_path: Path) -> None:

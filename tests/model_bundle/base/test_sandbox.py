@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
 import socket
 import subprocess
 import threading
@@ -81,6 +82,8 @@ def reach_out(outside: str, own: str, port: int) -> dict[str, str]:
             "replace itself": lambda: os.execv("/bin/true", ["true"]),
             "fork": os.fork,
             "signal another": lambda: os.kill(os.getppid(), 0),
+            "limit another": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CORE, (0, 0)),
+            "limit itself": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
         }
     )
 
@@ -93,7 +96,13 @@ def test_it_reaches_nothing_outside(tmp_path: Path) -> None:
     (outside / "secret").write_text("secret")
     with socket.create_server(("127.0.0.1", 0)) as server:
         found = run_confined(Limits(own), reach_out, str(outside), str(own), server.getsockname()[1])
-    allowed = ["write in its folder", "read in its folder", "read a library", "start a thread"]
+    allowed = [
+        "write in its folder",
+        "read in its folder",
+        "read a library",
+        "start a thread",
+        "limit itself",
+    ]
     assert found.pop("link") in (DENIED, "OSError")  # Landlock says EXDEV, as between file systems
     assert found == {name: "done" if name in allowed else DENIED for name in found}
     assert len(found) >= 20

@@ -14,7 +14,7 @@ from model_bundle.builders.keras.build import build_keras_bundle
 from model_bundle.builders.keras.options import KerasChoices
 from model_bundle.builders.keras.sidecar_files import find_sidecar
 from model_bundle.builders.keras.source import find_source
-from model_bundle.builders.source_folder import SourceFolder
+from model_bundle.builders.source_folder import SourceFolder, check_links
 from model_bundle.errors import SourceError
 
 TINY_BERT = Path(__file__).parents[2] / "data" / "tiny_bert"
@@ -100,6 +100,27 @@ def test_an_asset_that_is_elsewhere_is_refused_before_the_model_is_loaded(part: 
     replace_by_link(folder / part, tmp_path / "private" / "part")
     with pytest.raises(SourceError, match=rf"{part} {OUT}"):
         build_keras_bundle(folder, KerasChoices(), tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("target", "cause"),
+    [
+        ("../../private/words.txt", OUT),
+        ("secret.txt", "is a link to secret.txt, which is not there"),
+        ("words.txt", "is a link to words.txt, which is not there"),  # itself
+        ("other.txt", None),
+    ],
+)
+def test_links_in_a_folder_lead_to_something_inside(target: str, cause: str | None, tmp_path: Path) -> None:
+    for name in ("model/assets/other.txt", "private/words.txt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("one\n")
+    (tmp_path / "model" / "assets" / "words.txt").symlink_to(target)
+    if cause is None:
+        check_links(tmp_path / "model")
+        return
+    with pytest.raises(SourceError, match=cause):
+        check_links(tmp_path / "model")
 
 
 def test_models_and_tokenizers_that_are_found_are_no_links_out(tmp_path: Path) -> None:

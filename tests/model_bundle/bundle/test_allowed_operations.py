@@ -25,8 +25,8 @@ from model_bundle.bundle.graph_scan.proto import message_class
 _OUTSIDE = re.compile(
     r"file|path|url|address|host(?!_reserved)|(?<!re)source|region|pattern|vocab_|protocol|stream"
 )
-# Looked at one by one: regular expressions, a kind of gradient, paths of a beam; tables and printing, which
-# the scan judges by what they are given.
+# Looked at one by one: regular expressions, a kind of gradient, paths of a beam, tensors in a host's memory;
+# tables and printing, which the scan judges by what they are given.
 _HARMLESS = {
     "RegexFullMatch": "pattern",
     "RegexReplace": "pattern",
@@ -40,6 +40,7 @@ _HARMLESS = {
     "InitializeTableFromTextFile": "vocab_size filename",
     "InitializeTableFromTextFileV2": "vocab_size filename",
     "PrintV2": "output_stream",
+    "_QuantizedMatMul": "host_inputs Thost_inputs Thost_outputs",
 }
 _NAMES = """
     ReadFile WriteFile MatchingFiles PyFunc EagerPyFunc PyFuncStateless SaveV2 RestoreV2 MergeV2Checkpoints

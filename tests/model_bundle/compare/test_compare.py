@@ -163,10 +163,8 @@ def test_boundaries_of_elmo_are_named(
     assert " and " not in found[0]
 
 
-@pytest.mark.parametrize(
-    "layer",
-    ["lstm_outputs1", *(pytest.param(n, marks=pytest.mark.slow) for n in ("word_emb", "lstm_outputs2"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["lstm_outputs1", "word_emb", "lstm_outputs2"])
 def test_layers_and_words_of_elmo_are_named(
     layer: str, long_words_elmo: Path, open_encoder: Callable[..., Encoder]
 ) -> None:

@@ -37,7 +37,7 @@ from model_bundle.bundle.manifest import (
 )
 from model_bundle.cli.main import main as bundle_command
 from model_bundle.errors import ModelRunError, SettingsError
-from model_bundle.inference.bfloat16_speedup import measure_bfloat16_speedup
+from model_bundle.inference import speedups
 from model_bundle.inference.classifier import Classifier
 from model_bundle.inference.encoder import Encoder
 from model_bundle.runtime.request import EncodeRequest
@@ -379,5 +379,4 @@ def test_an_old_classifier_of_text_and_numbers_runs_from_a_table(tmp_path: Path)
 
 
 def test_the_measure_of_precisions_brings_numbers_of_its_own(bundle: ModelBundle) -> None:
-    speedup = measure_bfloat16_speedup(bundle.path, EncodeRequest.resolve(bundle))
-    assert speedup is None or speedup > 0
+    assert speedups._seconds(bundle, EncodeRequest.resolve(bundle)) > 0

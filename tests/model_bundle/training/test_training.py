@@ -86,6 +86,7 @@ def frozen(base: ModelBundle, table: Path, tmp_path_factory: pytest.TempPathFact
     return train(base, table, tmp_path_factory.mktemp("trained") / "frozen", l2=0.001)
 
 
+@pytest.mark.slow
 def test_a_head_on_frozen_vectors(base: ModelBundle, frozen: TrainResult, table: Path) -> None:
     # The words of a random model tell little apart; chance is 0.5.
     assert frozen.metrics.accuracy >= 0.7
@@ -103,6 +104,7 @@ def test_a_head_on_frozen_vectors(base: ModelBundle, frozen: TrainResult, table:
     assert set(metrics["versions"]) == {"python", "tensorflow", "keras", "numpy", "tokenizers"}
 
 
+@pytest.mark.slow
 def test_both_precisions_and_the_vectors_below(base: ModelBundle, frozen: TrainResult) -> None:
     texts = ["the cat sat", "a dog ran home"]
     assert Classifier(frozen.bundle, precision="bfloat16").classify(texts).labels == ["cat", "dog"]
@@ -111,6 +113,7 @@ def test_both_precisions_and_the_vectors_below(base: ModelBundle, frozen: TrainR
     )
 
 
+@pytest.mark.slow
 def test_the_job_says_what_keras_said(frozen: TrainResult, table: Path, tmp_path: Path) -> None:
     done = run_classify(tmp_path, frozen.bundle.path, "--input", table, "--text_column", "text")
     assert done.exit_code == 0, done.stderr

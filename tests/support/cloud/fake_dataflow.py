@@ -12,12 +12,17 @@ _JOBS = re.compile(r".*/v1b3/projects/([^/]+)/locations/([^/]+)/(.+)")
 
 
 class FakeDataflow:
-    """Jobs by id. ``final_state`` is what a job is in when it is asked for after it was made."""
+    """Jobs by id.
+
+    ``final_state`` is what a job is in when it is asked for after it was made; launches under the names of
+    ``running`` are rejected.
+    """
 
     def __init__(self) -> None:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.created: list[dict[str, Any]] = []
         self.launched: list[dict[str, Any]] = []
+        self.running: set[str] = set()
         self.final_state = "JOB_STATE_DONE"
 
     def answer(self, request: Request) -> Answer:
@@ -30,6 +35,9 @@ class FakeDataflow:
         if request.method == "POST" and rest == "jobs":
             return self._create(body, location)
         if request.method == "POST" and rest == "flexTemplates:launch":
+            name = body["launchParameter"]["jobName"]
+            if name in self.running:
+                return failure(409, f"There is already an active job named {name}.")
             self.launched.append(body)
             return _json({"job": {"id": "launched", "name": body["launchParameter"]["jobName"]}})
         job_id, _, what = rest.removeprefix("jobs/").partition("/")

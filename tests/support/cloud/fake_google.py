@@ -13,6 +13,7 @@ from threading import RLock, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tests.support.cloud.fake_console import FakeConsole
 from tests.support.cloud.fake_dataflow import FakeDataflow
 from tests.support.cloud.fake_storage import Answer, FakeStorage, Request, failure
 
@@ -37,6 +38,7 @@ class FakeGoogle:
 
     storage: FakeStorage = field(default_factory=FakeStorage)
     dataflow: FakeDataflow = field(default_factory=FakeDataflow)
+    console: FakeConsole | None = None
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     url: str = ""
@@ -55,7 +57,8 @@ class FakeGoogle:
                 return Answer(200, b'{"access_token": "fake", "expires_in": 3600, "token_type": "Bearer"}')
             if "/v1b3/" in request.path:
                 return self.dataflow.answer(request)
-            return self.storage.answer(request)
+            found = self.console.answer(request) if self.console is not None else None
+            return found or self.storage.answer(request)
 
     def environment(self, folder: Path) -> dict[str, str]:
         """Returns the variables with which a process talks to this server and to nothing else."""

@@ -17,7 +17,7 @@ import pytest
 from tests.support.runs.jobs import PROJECT
 
 # By the name that the table of docs/reference/conformance.md gives them.
-ENGINES = ("in-process", "multi-process", "Prism", "Prism, worker pool")
+ENGINES = ("in-process", "multi-process", "Prism", "Prism, worker pool", "Flink")
 
 
 @cache
@@ -34,6 +34,27 @@ def find_prism() -> str:
     return built.stdout.strip()
 
 
+def flink_flags() -> list[str]:
+    """Returns the flags for a Flink cluster that the environment names; skips, saying so, without one."""
+    names = ("FLINK_JOB_ENDPOINT", "FLINK_WORKER_POOL")
+    if not all(name in os.environ for name in names):
+        pytest.skip(f"no Flink: {' and '.join(names)} are not set (launch/flink/cluster.sh)")
+    endpoint, pool = (os.environ[name] for name in names)
+    flags = ["--runner", "PortableRunner", "--job_endpoint", endpoint, "--parallelism", "2"]
+    return [*flags, "--environment_type", "EXTERNAL", "--environment_config", pool]
+
+
+def find_flink(entry_class: str) -> list[int]:
+    """Returns the processes of this machine that run one of Flink's entry classes."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if any(word.decode(errors="replace").endswith(f".{entry_class}") for word in words):
+                found.append(int(path.parent.name))
+    return found
+
+
 @contextlib.contextmanager
 def engine_flags(engine: str) -> Iterator[list[str]]:
     """Returns the flags that send a job to an engine; what it needs is there while inside."""
@@ -41,6 +62,8 @@ def engine_flags(engine: str) -> Iterator[list[str]]:
         yield []
     elif engine == "multi-process":
         yield ["--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
+    elif engine == "Flink":
+        yield flink_flags()
     elif engine == "Prism":
         yield ["--runner", "PrismRunner", "--prism_location", find_prism()]
     else:

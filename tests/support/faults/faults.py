@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from tests.support.faults.engines import descendants, find_prism, worker_pool
-from tests.support.runs.jobs import start_job
+from tests.support.faults.engines import descendants, find_flink, find_prism, flink_flags, worker_pool
+from tests.support.runs.jobs import PROJECT, start_job
 
 _START_SECONDS = 240
 _CLEAR = ("The job failed and wrote no run", "cannot be written", "Stopped by")
@@ -76,6 +76,26 @@ def kill_pool(place: Place) -> bool:
     return True
 
 
+def kill_taskmanager(place: Place) -> bool:
+    """Kills one of Flink's TaskManagers; the cluster's script starts it again."""
+    del place
+    return _kill_and_restart("TaskManagerRunner")
+
+
+def kill_jobmanager(place: Place) -> bool:
+    """Kills Flink's JobManager; the cluster's script starts it again."""
+    del place
+    return _kill_and_restart("StandaloneSessionClusterEntrypoint")
+
+
+def _kill_and_restart(entry_class: str) -> bool:
+    killed = _signal(find_flink(entry_class), signal.SIGKILL)
+    if killed:
+        time.sleep(1)  # the script looks for the process
+        subprocess.run([PROJECT / "launch" / "flink" / "cluster.sh", "start"], check=True)
+    return killed
+
+
 def stop_worker(place: Place) -> bool:
     """Slows a worker down: it stands still for three seconds."""
     pids = place.find("sdk_worker_main", "SdkHarness", "isolated_child")
@@ -128,6 +148,8 @@ def _started(output: Path, bundle: Path, flags: list[str], engine: str) -> Itera
         pool = None
         if engine == "multi-process":
             own = ["--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
+        elif engine == "Flink":
+            own = flink_flags()
         elif engine != "in-process":
             own = ["--runner", "PrismRunner", "--prism_location", find_prism()]
         if engine == "Prism, worker pool":

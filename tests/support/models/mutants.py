@@ -1,8 +1,7 @@
-"""Changes SavedModels and ``bundle.json`` at random, in ways that look for a hole."""
+"""Changes SavedModels at random, in ways that look for a hole."""
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -37,30 +36,6 @@ def mutate_model(content: bytes, seed: int, outside: str) -> bytes:
         chance.choice(_EDITS)(model.meta_graphs[0], chance, outside)
     made: bytes = model.SerializeToString()
     return made
-
-
-def mutate_json(value: Any, seed: int, outside: str) -> Any:
-    """Returns another content of ``bundle.json``: keys dropped, values exchanged, paths that lead out."""
-    chance = random.Random(seed)
-    changed = copy.deepcopy(value)
-    for _ in range(chance.randint(1, 3)):
-        places = list(_places(changed))
-        holder, key = chance.choice(places)
-        strange = [None, True, -1, 10**18, 1.5, "", "../..", outside, "a\0b", [], {}, ["x"], {"x": 1}]
-        if chance.random() < 0.2 and isinstance(holder, dict):
-            del holder[key]
-        elif chance.random() < 0.2 and isinstance(holder, list):
-            holder.append(copy.deepcopy(holder[key]))
-        else:
-            holder[key] = chance.choice([*strange, copy.deepcopy(chance.choice(places)[0])])
-    return changed
-
-
-def _places(value: Any) -> Any:
-    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    for key in keys:
-        yield value, key
-        yield from _places(value[key])
 
 
 def _mutate_bytes(content: bytes, chance: random.Random) -> bytes:

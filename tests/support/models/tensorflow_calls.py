@@ -9,6 +9,7 @@ another function than one of these would run it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 Calls = Mapping[str, Callable[[Any, Any], Any]]
@@ -199,3 +200,32 @@ def public_names() -> dict[str, set[str]]:
         name for name, value in layers if inspect.isclass(value) and issubclass(value, keras.layers.Layer)
     }
     return found
+
+
+def stored_operations(module: str) -> dict[str, str]:
+    """Returns the classes that Keras 3 stores for calls of its public functions, each with the function.
+
+    Args:
+        module: of ``keras.ops``. It is read, not imported.
+    """
+    import ast
+    from importlib.util import find_spec
+
+    (folder,) = find_spec("keras").submodule_search_locations  # type: ignore[union-attr,misc]
+    parts = ast.parse(Path(folder, "src", "ops", f"{module}.py").read_text("utf-8")).body
+    operations = {"Operation"}
+    for part in parts:
+        if isinstance(part, ast.ClassDef) and operations & set(map(ast.unparse, part.bases)):
+            operations.add(part.name)
+    public = [
+        part
+        for part in parts
+        if isinstance(part, ast.FunctionDef)
+        and "keras_export" in "".join(map(ast.unparse, part.decorator_list))
+    ]
+    return {
+        call.func.id: function.name
+        for function in public
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in operations
+    }

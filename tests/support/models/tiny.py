@@ -38,8 +38,14 @@ _CHARACTERS = string.ascii_lowercase + string.digits + string.punctuation + "Ã¤Ã
 _SOURCE = SourceSpec(kind="test", location="made here")
 
 
-def build_tiny_bundle(output: Path, *, num_layers: int = 2, normalize: bool = True) -> ModelBundle:
-    """Builds a BERT of two layers and 16 dimensions with random weights and a pooler."""
+def build_tiny_bundle(
+    output: Path, *, num_layers: int = 2, normalize: bool = True, outlier: float = 1.0
+) -> ModelBundle:
+    """Builds a BERT of two layers and 16 dimensions with random weights and a pooler.
+
+    ``outlier``: how many times larger one channel inside each feed-forward layer is; what it adds is as large
+    as before.
+    """
     vocabulary = tiny_vocabulary()
     config = BertConfig(
         num_layers=num_layers,
@@ -55,7 +61,7 @@ def build_tiny_bundle(output: Path, *, num_layers: int = 2, normalize: bool = Tr
     source = BertSource(
         name="tiny",
         config=config,
-        weights=_weights(config, vocabulary[NAN_WORD]),
+        weights=_weights(config, vocabulary[NAN_WORD], outlier),
         tokenizer_json=tiny_tokenizer(vocabulary).to_str(),
         lowercase=True,
         max_tokens=64,
@@ -83,13 +89,16 @@ def tiny_tokenizer(vocabulary: dict[str, int]) -> Any:
     return BertWordPieceTokenizer(vocab=vocabulary, lowercase=True)
 
 
-def _weights(config: BertConfig, nan_id: int) -> dict[str, np.ndarray]:
+def _weights(config: BertConfig, nan_id: int, outlier: float) -> dict[str, np.ndarray]:
     random = np.random.default_rng(7)
     weights = {
         name: random.normal(0.0, 0.3, shape).astype(np.float32) + np.float32(name.endswith("gamma"))
         for name, shape in weight_shapes(config).items()
     }
     weights["embeddings/word"][nan_id] = np.nan
+    for index in range(config.num_layers):
+        weights[f"layer_{index}/ffn/inner/kernel"][:, 0] *= outlier
+        weights[f"layer_{index}/ffn/outer/kernel"][0] /= outlier
     return weights
 
 

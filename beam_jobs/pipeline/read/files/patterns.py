@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,8 +19,8 @@ from beam_jobs.pipeline.read.types import SUPPORTED, FileInfo, detect_format
 _HOME_HINT = " In quotes, the shell does not expand ~ either: write $HOME in double quotes."
 
 
-def match_patterns(patterns: Sequence[str]) -> tuple[FileInfo, ...]:
-    """Finds the files of all patterns, sorted by path within each pattern.
+def match_patterns(patterns: Sequence[str], input_format: str | None = None) -> tuple[FileInfo, ...]:
+    """Finds the files of all patterns, sorted by path within each pattern; see ``match_pattern``.
 
     Raises:
         NoInputError: nothing matches any pattern.
@@ -30,7 +31,7 @@ def match_patterns(patterns: Sequence[str]) -> tuple[FileInfo, ...]:
     missing: list[NoInputError] = []
     for pattern in patterns:
         try:
-            matched = match_pattern(pattern)
+            matched = match_pattern(pattern, input_format)
         except NoInputError as error:
             missing.append(error)
             continue
@@ -49,10 +50,16 @@ def match_patterns(patterns: Sequence[str]) -> tuple[FileInfo, ...]:
     return tuple(files)
 
 
-def match_pattern(pattern: str) -> list[FileInfo]:
-    """Finds the files of one pattern (see ``wildcards``), sorted by path.
+def match_pattern(pattern: str, input_format: str | None = None) -> list[FileInfo]:
+    """Finds the files of one pattern (see ``wildcards``) or folder, sorted by path.
 
-    A local file whose name contains wildcards is also found by its literal name.
+    A local file or folder whose name contains wildcards is also found by its literal name. Below a folder,
+    names that begin with a dot or an underscore are left out, as by Spark, pyarrow and BigQuery: they are
+    marks and logs of the program that wrote the folder. A partition such as ``_x=1`` is not.
+
+    Args:
+        pattern: a pattern, a file or a folder; a remote folder ends with a slash.
+        input_format: a key of ``INPUT_FORMATS``; None takes each file's format from its name.
 
     Raises:
         NoInputError: nothing matches.
@@ -60,23 +67,39 @@ def match_pattern(pattern: str) -> list[FileInfo]:
     """
     if pattern.startswith("file:"):
         raise UsageError(f"{pattern}: write a local path without file://.")
-    local = FileSystems.get_scheme(pattern) is None
-    if local:
+    if FileSystems.get_scheme(pattern) is None:
         # Workers may have another working directory.
         pattern = os.path.normpath(Path(pattern).absolute())
-        named = _named_file(Path(pattern))
-        found = list(local_matches(pattern)) if named is None else [(pattern, named)]
-        prefix = fixed_part(pattern) if named is None else pattern[: pattern.rindex("/") + 1]
+        found, prefix, is_folder = _local_files(pattern)
     else:
-        found, prefix = _remote_matches(pattern), fixed_part(pattern)
+        is_folder = pattern.endswith("/")
+        found, prefix = _remote_matches(f"{pattern}**" if is_folder else pattern), fixed_part(pattern)
     # Some tools represent folders as objects whose name ends with a slash.
-    files = [_file(path, path[len(prefix) :], size) for path, size in sorted(found) if not path.endswith("/")]
-    if not files:
+    found = sorted((path, size) for path, size in found if not path.endswith("/"))
+    if is_folder:
+        found = [(path, size) for path, size in found if not _is_left_out(path[len(prefix) :])]
+    if not found:
         raise NoInputError(
             f"No file matches {pattern}. Check the path; quote patterns, so that the shell does not expand "
             f"them.{_HOME_HINT if '/~' in pattern else ''}"
         )
-    return files
+    return [_file(path, path[len(prefix) :], size, input_format) for path, size in found]
+
+
+def _local_files(path: str) -> tuple[list[tuple[str, int]], str, bool]:
+    """Returns paths and sizes of the files of a pattern or path, its prefix, and whether it is a folder."""
+    try:
+        if Path(path).is_dir():
+            return list(local_matches(f"{glob.escape(path)}/**")), f"{path.rstrip('/')}/", True
+        if Path(path).is_file():
+            return [(path, Path(path).stat().st_size)], path[: path.rindex("/") + 1], False
+    except OSError as error:
+        raise unlisted(path, error) from error
+    return list(local_matches(path)), fixed_part(path), False
+
+
+def _is_left_out(relative: str) -> bool:
+    return any(name[0] == "." or (name[0] == "_" and "=" not in name) for name in relative.split("/"))
 
 
 def check_ids(files: Iterable[FileInfo]) -> None:
@@ -96,16 +119,6 @@ def check_ids(files: Iterable[FileInfo]) -> None:
             )
 
 
-def _named_file(path: Path) -> int | None:
-    """Returns the size of the file with exactly this name; None if there is none."""
-    try:
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder. Select files in it, for example '{path}/*.jsonl'.")
-        return path.stat().st_size if path.is_file() else None
-    except OSError as error:
-        raise unlisted(str(path), error) from error
-
-
 def _remote_matches(pattern: str) -> list[tuple[str, int]]:
     """Lists everything after the fixed part and matches it here: Beam's wildcards have another meaning."""
     fixed, *others = WILDCARD.split(pattern, maxsplit=1)
@@ -121,21 +134,21 @@ def _remote_matches(pattern: str) -> list[tuple[str, int]]:
     return [(path, size) for path, size in listed if regex.fullmatch(path[len(prefix) :])]
 
 
-def _file(path: str, relative: str, size: int) -> FileInfo:
+def _file(path: str, relative: str, size: int, input_format: str | None) -> FileInfo:
     try:
         path.encode()
     except UnicodeEncodeError as error:
         raise UsageError(
             f"The name of {path!r} is not valid UTF-8, so no id can be made of it. Rename it."
         ) from error
-    detected = detect_format(path)
+    detected = detect_format(path, input_format)
+    if detected is None and input_format is not None:
+        raise UsageError(f"{path}: {input_format} is compressed inside. Decompress the file.")
     if detected is None:
-        hint = (
-            " A .json file with one object per line should be named .jsonl."
-            if path.lower().endswith(".json")
-            else ""
+        raise UsageError(
+            f"{path}: unsupported file extension. Supported: {SUPPORTED}. For other names, state the format "
+            "of all files with --input_format."
         )
-        raise UsageError(f"{path}: unsupported file extension. Supported: {SUPPORTED}.{hint}")
     return FileInfo(path, relative, size, *detected)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import islice
 
@@ -24,6 +24,7 @@ from beam_jobs.pipeline.read.files.encoding import line_encoding
 from beam_jobs.pipeline.read.files.lines import Oversized
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, open_lines
 from beam_jobs.pipeline.read.formats.csv_records import BadRecord, Record, iter_records
+from beam_jobs.pipeline.read.stated_types import stated_converter
 from beam_jobs.pipeline.read.types import DamagedFileError, FileColumns, FileInfo, FileSplit, ReadPlan
 
 # Number of records that are looked at before work.
@@ -108,16 +109,22 @@ def _header(records: Iterator[Record], options: ReadOptions) -> Sequence[str] | 
 
 
 def _outcomes(records: Iterator[Record], header: Sequence[str], file: FileInfo, plan: ReadPlan) -> Outcomes:
-    id_column = plan.options.id_column
-    texts_at = [_index(header, name) for name in plan.text_columns]
-    id_at = None if id_column is None else _index(header, id_column)
-    carried_at = [_index(header, name) for name in plan.carried_columns]
-    converters = [*([unchanged] * len(plan.kept_schema)), *number_converters(plan.options)]
+    id_column, numbers = plan.options.id_column, Counter(header)
+    positions = {name: index for index, name in enumerate(header) if numbers[name] == 1}
+    texts_at, id_at, carried_at = (
+        [_index(positions, numbers, name) for name in names]
+        for names in (plan.text_columns, () if id_column is None else (id_column,), plan.carried_columns)
+    )
+    converters = [
+        unchanged if field.type == pa.string() else stated_converter(field.name, field.type)
+        for field in plan.kept_fields
+    ]
+    converters += number_converters(plan.options)
     builder = RowBuilder(file, plan, converters)
     encoding = line_encoding(plan.options.encoding)
     for number, record in enumerate(records):
         if isinstance(record, list):
-            id_value = None if id_at is None else record[id_at]
+            id_value = record[id_at[0]] if id_at else None
             yield builder.build(
                 number, [record[at] for at in texts_at], id_value, [record[at] for at in carried_at]
             )
@@ -125,12 +132,12 @@ def _outcomes(records: Iterator[Record], header: Sequence[str], file: FileInfo, 
             yield _dead_letter(builder, builder.position_id(number), record, encoding)
 
 
-def _index(header: Sequence[str], name: str) -> int:
+def _index(positions: Mapping[str, int], numbers: Mapping[str, int], name: str) -> int:
     """Finds a column; the error does not show the header, which may be text in a file without one."""
-    if header.count(name) == 1:
-        return header.index(name)
+    if name in positions:
+        return positions[name]
     reason, what = (
-        ("repeated_column", "more than one column") if name in header else ("missing_column", "no column")
+        ("repeated_column", "more than one column") if name in numbers else ("missing_column", "no column")
     )
     raise DamagedFileError(reason, f"Expected one column {name!r}, but the header has {what} of that name.")
 

@@ -22,15 +22,22 @@ from beam_jobs.pipeline.read.column_types import (
     merge_json_types,
     number_converters,
 )
-from beam_jobs.pipeline.read.documents import Outcomes, RecordError, RowBuilder
+from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
 from beam_jobs.pipeline.read.files.encoding import BOM_UTF8, line_encoding
 from beam_jobs.pipeline.read.files.lines import Oversized, is_splittable, split_lines
 from beam_jobs.pipeline.read.files.open import OnBytes
+from beam_jobs.pipeline.read.nested import getter
+from beam_jobs.pipeline.read.record_error import RecordError
+from beam_jobs.pipeline.read.stated_types import stated_converter
 from beam_jobs.pipeline.read.types import DamagedFileError, FileColumns, FileInfo, FileSplit, ReadPlan
 
 # Maximum rows and bytes from which the types of kept columns are inferred.
 INSPECTED_ROWS = 1_000
 INSPECTED_BYTES = 8_000_000
+PARSED_BYTES = 1_000
+
+# A record: parsed, or its bytes where it is not, or may be no object.
+JsonRecord = dict[str, Any] | bytes | Oversized
 
 
 def read_jsonl(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None) -> Outcomes:
@@ -39,19 +46,29 @@ def read_jsonl(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = None
     Raises:
         DamagedFileError: the file cannot be read further.
     """
-    options = plan.options
-    converters = [json_converter(field.name, field.type) for field in plan.kept_schema]
-    builder = RowBuilder(split.file, plan, [*converters, *number_converters(options)])
-    text_columns, id_column, carried_columns = plan.text_columns, options.id_column, plan.carried_columns
+    return record_outcomes(_records(split, plan.options, on_bytes), split.file, plan)
+
+
+def record_outcomes(records: Iterator[tuple[int, JsonRecord]], file: FileInfo, plan: ReadPlan) -> Outcomes:
+    """Converts records, each with its position in the file."""
+    options, stated = plan.options, dict(plan.options.column_types)
+    converters = [
+        (stated_converter if field.name in stated else json_converter)(field.name, field.type)
+        for field in plan.kept_fields
+    ]
+    builder = RowBuilder(file, plan, [*converters, *number_converters(options)])
+    texts, carried = ([*map(getter, names)] for names in (plan.text_columns, plan.carried_columns))
+    get_id = None if options.id_column is None else getter(options.id_column)
     encoding = line_encoding(options.encoding)
-    for position, line in _records(split, options, on_bytes):
+    for position, line in records:
         record = _parsed(builder, builder.position_id(position), line, encoding)
         if isinstance(record, DeadLetter):
             yield record
             continue
-        get = record.get
-        id_value = None if id_column is None else get(id_column)
-        yield builder.build(position, [*map(get, text_columns)], id_value, [*map(get, carried_columns)])
+        id_value = None if get_id is None else get_id(record)
+        yield builder.build(
+            position, [get(record) for get in texts], id_value, [get(record) for get in carried]
+        )
 
 
 def jsonl_columns(file: FileInfo, options: ReadOptions) -> FileColumns | None:
@@ -61,40 +78,65 @@ def jsonl_columns(file: FileInfo, options: ReadOptions) -> FileColumns | None:
         DamagedFileError: the file cannot be read at all.
         UsageError: most of its first lines are not JSON objects.
     """
+    lines = (line for _, line in _records(FileSplit(file), options))
+    return record_columns(lines, file, options)
+
+
+def record_columns(records: Iterator[JsonRecord], file: FileInfo, options: ReadOptions) -> FileColumns | None:
+    """Infers columns and their types, see ``jsonl_columns``; nested ones where an option names them."""
     columns: dict[str, pa.DataType] = {}
-    num_lines = num_broken = 0
-    for record in _first_objects(file, options):
-        num_lines += 1
+    nested = [(name, getter(name)) for name in _named_columns(options) if "." in name]
+    num_records = num_broken = 0
+    for record in _first_objects(records, line_encoding(options.encoding)):
+        num_records += 1
         num_broken += record is None
-        for name, value in (record or {}).items():
-            found = json_type(value)
-            columns[name] = merge_json_types(columns[name], found) if name in columns else found
-    if 2 * num_broken > num_lines:
+        found = dict(record or {})
+        found |= {name: value for name, get in nested if (value := get(found)) is not None}
+        for name, value in found.items():
+            kind = json_type(value)
+            columns[name] = merge_json_types(columns[name], kind) if name in columns else kind
+    if 2 * num_broken > num_records:
+        what, way_out = "record", "Check --input_format and --encoding."
+        if file.format == "jsonl":
+            what = "line"
+            way_out = "Read a JSON array, or objects over several lines, with --input_format json."
         raise UsageError(
-            f"Expected {file.path} to have one JSON object per line, but {num_broken:,} of its first "
-            f"{num_lines:,} lines are none. Convert a JSON array with: jq -c '.[]', and objects over several "
-            "lines with: jq -c ."
+            f"Expected {file.path} to have one JSON object per {what}, but {num_broken:,} of its first "
+            f"{num_records:,} {what}s are none. {way_out}"
         )
     return FileColumns(file, columns) if columns else None
 
 
-def _first_objects(file: FileInfo, options: ReadOptions) -> Iterator[dict[str, Any] | None]:
+def _named_columns(options: ReadOptions) -> tuple[str, ...]:
+    ids = () if options.id_column is None else (options.id_column,)
+    return (*options.text_columns, *ids, *options.keep_columns, *options.numeric_columns)
+
+
+def _first_objects(records: Iterator[JsonRecord], encoding: str) -> Iterator[dict[str, Any] | None]:
     """Yields the first rows, None for those that become dead letters when they are read."""
-    encoding, num_bytes = line_encoding(options.encoding), 0
+    num_bytes = num_records = 0
     try:
-        for _, line in islice(_records(FileSplit(file), options), INSPECTED_ROWS):
-            if isinstance(line, bytes):
-                num_bytes += len(line)
-                try:
-                    record: dict[str, Any] | None = _object(line.decode(encoding, "replace"))
-                except RecordError:
-                    record = None
-                yield record
+        for record in islice(records, INSPECTED_ROWS):
+            num_records += 1
+            if isinstance(record, Oversized):
+                continue
+            # The size of a record that is parsed already is not known, but bounded.
+            num_bytes += len(record) if isinstance(record, bytes) else PARSED_BYTES
+            yield _object_or_none(record, encoding)
             if num_bytes > INSPECTED_BYTES:
                 return
     except DamagedFileError:
-        if not num_bytes:
+        if not num_records:
             raise
+
+
+def _object_or_none(record: dict[str, Any] | bytes, encoding: str) -> dict[str, Any] | None:
+    if isinstance(record, dict):
+        return record
+    try:
+        return _object(record.decode(encoding, "replace"))
+    except RecordError:
+        return None
 
 
 def _records(
@@ -113,9 +155,9 @@ def _records(
         number += 1
 
 
-def _parsed(
-    builder: RowBuilder, doc_id: str, line: bytes | Oversized, encoding: str
-) -> dict[str, Any] | DeadLetter:
+def _parsed(builder: RowBuilder, doc_id: str, line: JsonRecord, encoding: str) -> dict[str, Any] | DeadLetter:
+    if isinstance(line, dict):
+        return line
     if isinstance(line, Oversized):
         head = line.head.decode(encoding, "replace")
         return builder.oversized(doc_id, head, line.sha256, line.num_bytes)

@@ -9,21 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
-from beam_jobs.pipeline.read.arrow_columns import arrow_converter, arrow_values, id_values, repeated_field
-from beam_jobs.pipeline.read.column_types import is_id, is_text, number_converters, number_values
-from beam_jobs.pipeline.read.documents import Outcomes, RowBuilder
+from beam_jobs.pipeline.read.documents import Outcomes
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, StoredFile
+from beam_jobs.pipeline.read.formats.columnar import BATCH_BYTES, MAX_BATCH_ROWS, RowReader
 from beam_jobs.pipeline.read.types import DamagedFileError, FileColumns, FileInfo, FileSplit, ReadPlan
 
-BATCH_BYTES = 8_000_000
-MAX_BATCH_ROWS = 1_024
 LOCAL_BUFFER_BYTES = 1 << 20
 # Beam's gs:// reader fetches at least this much at a time; a smaller buffer would fetch it repeatedly.
 REMOTE_BUFFER_BYTES = 1 << 24
@@ -36,10 +31,8 @@ def read_parquet(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = No
         DamagedFileError: the file is not Parquet, lacks a required column, or is damaged.
     """
     meter = Meter(on_bytes, split.file.size_bytes)
-    converters = [arrow_converter(field.name, field.type) for field in plan.kept_schema]
-    builder = RowBuilder(split.file, plan, [*converters, *number_converters(plan.options)])
     with _opened(split.file) as (stored, parquet):
-        _check_columns(parquet.schema_arrow, plan)
+        reader = RowReader(_columns(split.file, parquet), plan)
         _check_encryption(stored, split.file.size_bytes, parquet, plan)
         chunks = _wanted_chunks(parquet.schema, plan)
         num_groups = parquet.metadata.num_row_groups
@@ -51,7 +44,7 @@ def read_parquet(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = No
         for index in range(split.start, num_groups if split.end is None else split.end):
             position = first_rows[index]
             for batch in _batches(parquet, index, plan, chunks):
-                yield from _outcomes(batch, position, builder, plan)
+                yield from reader.outcomes(batch, position)
                 position += batch.num_rows
             meter.add(stored_bytes[index])
 
@@ -63,8 +56,7 @@ def parquet_columns(file: FileInfo) -> FileColumns:
         DamagedFileError: the file is not Parquet.
     """
     with _opened(file) as (_, parquet):
-        schema = parquet.schema_arrow
-        return FileColumns.of(file, schema.names, schema.types)
+        return _columns(file, parquet)
 
 
 def row_group_ranges(file: FileInfo, range_bytes: int) -> list[tuple[int, int]]:
@@ -93,7 +85,7 @@ def _opened(file: FileInfo) -> Iterator[tuple[StoredFile, pq.ParquetFile]]:
             # pre_buffer would read whole columns of the row group.
             with pq.ParquetFile(stored, buffer_size=buffer_bytes, pre_buffer=False) as parquet:
                 yield stored, parquet
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             if stored.failure is not None:
                 raise stored.failure from error
             raise DamagedFileError(
@@ -102,34 +94,25 @@ def _opened(file: FileInfo) -> Iterator[tuple[StoredFile, pq.ParquetFile]]:
             ) from error
 
 
-def _check_columns(schema: pa.Schema, plan: ReadPlan) -> None:
-    for name in plan.needed_columns:
-        found = len(schema.get_all_field_indices(name))
-        if found != 1:
-            reason = "repeated_column" if found else "missing_column"
-            raise DamagedFileError(
-                reason, f"Expected one column {name!r}, but the file has {found} of that name."
-            )
-    for name in plan.kept_schema.names:
-        twice = repeated_field(schema.field(name).type)
-        if twice is not None:
-            raise DamagedFileError("repeated_column", f"Column {name!r} has more than one field {twice!r}.")
-    roles = [(name, "text", is_text) for name in plan.text_columns]
-    if plan.options.id_column is not None:
-        roles.append((plan.options.id_column, "id", is_id))
-    for name, role, is_fit in roles:
-        kind = schema.field(name).type
-        if not is_fit(kind):
-            raise DamagedFileError(
-                "column_type", f"Column {name!r} is {kind} in this file, which cannot be the {role}."
-            )
+def _columns(file: FileInfo, parquet: pq.ParquetFile) -> FileColumns:
+    schema = parquet.schema_arrow
+    return FileColumns.of(file, schema.names, schema.types)
 
 
 def _wanted_chunks(schema: pq.ParquetSchema, plan: ReadPlan) -> list[int]:
     """Returns the positions of the stored columns that the plan needs."""
     wanted = set(plan.needed_columns)
     paths = (schema.column(index).path for index in range(len(schema)))
-    return [at for at, path in enumerate(paths) if wanted & {path, path.partition(".")[0]}]
+    return [at for at, path in enumerate(paths) if not wanted.isdisjoint(_prefixes(path))]
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    r"""Yields the columns around a stored one.
+
+    >>> list(_prefixes("a.list.element"))
+    ['a', 'a.list', 'a.list.element']
+    """
+    return accumulate(path.split("."), "{}.{}".format)
 
 
 def _batches(
@@ -169,37 +152,3 @@ def _group_bytes(metadata: pq.FileMetaData, file_bytes: int) -> list[int]:
     ends = [0, *accumulate(sizes)]
     shares = [file_bytes * end // max(ends[-1], 1) for end in ends]
     return [after - before for before, after in pairwise(shares)]
-
-
-def _outcomes(batch: pa.RecordBatch, position: int, builder: RowBuilder, plan: ReadPlan) -> Outcomes:
-    id_column, num_rows = plan.options.id_column, batch.num_rows
-    texts = [_text_values(batch.column(name)) for name in plan.text_columns]
-    ids = [None] * num_rows if id_column is None else id_values(batch.column(id_column))
-    kept = [arrow_values(batch.column(field.name), field.type) for field in plan.kept_schema]
-    kept += [number_values(batch.column(name)) for name in plan.options.numeric_columns]
-    text_rows, kept_rows = zip(*texts, strict=True), zip(*kept, strict=True) if kept else [()] * num_rows
-    has_invalid = any(isinstance(value, UnicodeDecodeError) for column in texts for value in column)
-    for row, (parts, id_value, values) in enumerate(zip(text_rows, ids, kept_rows, strict=True), position):
-        errors = [part for part in parts if isinstance(part, UnicodeDecodeError)] if has_invalid else ()
-        if errors:
-            yield builder.undecodable(builder.position_id(row), errors[0], "utf-8")
-        else:
-            yield builder.build(row, parts, id_value, values)
-
-
-def _text_values(array: pa.Array) -> list[Any]:
-    """Returns a column's texts, with errors in place of invalid UTF-8, which Parquet does not check."""
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    try:
-        values: list[Any] = pc.cast(array, pa.string()).to_pylist()
-    except UnicodeDecodeError:
-        return [_decoded(value) for value in pc.cast(array, pa.binary()).to_pylist()]
-    return values
-
-
-def _decoded(value: bytes | None) -> str | UnicodeDecodeError | None:
-    try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError as error:
-        return error

@@ -6,6 +6,7 @@ stay in that process.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 from model_bundle.base.untrusted.hdf5 import open_hdf5
 from model_bundle.base.untrusted.zips import open_zip
+from model_bundle.builders.keras.load.byte_code import check_byte_code
 from model_bundle.builders.keras.load.custom_objects import load_object, load_objects, redirect_handles
 from model_bundle.builders.keras.load.save import save_inference
 from model_bundle.builders.keras.load.stored_weights import read_values
@@ -65,10 +67,14 @@ class LoadTask:
 
 @dataclass(frozen=True)
 class LoadAnswer:
-    """The result of a task: ``fault`` is None if the model was saved; ``notes`` are for its user."""
+    """The result of a task: ``fault`` is None if the model was saved; ``notes`` are for its user.
+
+    ``compared_with``: what the results of the saved model were compared with; see ``compare_with_keras``.
+    """
 
     notes: tuple[str, ...] = ()
     fault: str | None = None
+    compared_with: str | None = None
 
 
 def load_in_child(task: LoadTask, legacy: bool) -> dict[str, Any]:
@@ -96,7 +102,7 @@ def start_keras(legacy: bool) -> None:
 def export_keras(task: LoadTask) -> LoadAnswer:
     """Loads, checks and saves a model. Errors are returned as text, since they may not be picklable."""
     try:
-        return LoadAnswer(notes=_export(task))
+        return _export(task)
     except ModelBundleError as error:
         return LoadAnswer(fault=str(error))
     # Keras and the model's own code may raise anything.
@@ -114,7 +120,7 @@ def _cause(error: Exception) -> str:
     return found[:_MAX_CHARS]
 
 
-def _export(task: LoadTask) -> tuple[str, ...]:
+def _export(task: LoadTask) -> LoadAnswer:
     redirect_handles(task.hub_handles, task.allow_ops)
     if OWN_PREFIX in task.config:
         # Importing the layers registers them with Keras.
@@ -126,14 +132,15 @@ def _export(task: LoadTask) -> tuple[str, ...]:
         install_stand_ins()
     for layer, place in task.lambdas.items():
         objects[lambda_name(layer)] = load_object(place, "--lambda_function")
+    if task.allow_code and task.config:
+        check_byte_code(json.loads(task.config))
     if task.allow_code:
         # The configuration makes byte code look up names in ``__main__``.
         vars(sys.modules["__main__"]).update(objects)
     scratch = Path(task.output + ".scratch")
     scratch.mkdir()
     model, notes = _load(task, objects, scratch)
-    save_inference(model, Path(task.output))
-    return notes
+    return LoadAnswer(notes, compared_with=save_inference(model, Path(task.output)))
 
 
 def lambda_name(layer: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator
@@ -33,9 +34,8 @@ class ModelConfig:
     @property
     def is_keras_3(self) -> bool:
         """Whether Keras 3 or later wrote it, by its version or else its form."""
-        if self.keras_version is not None:
-            return int(self.keras_version.split(".")[0]) >= 3
-        return "module" in self.config
+        number = re.match(r"\d{1,4}", self.keras_version or "")
+        return "module" in self.config if number is None else int(number[0]) >= 3
 
     def layers(self) -> Iterator[dict[str, Any]]:
         """Yields every object in it that has a class, including nested ones."""
@@ -127,5 +127,5 @@ def _zip_json(archive: zipfile.ZipFile, name: str, where: str) -> dict[str, Any]
 
 def _text(value: Any) -> str | None:
     if isinstance(value, bytes):
-        return value.decode("utf-8")
+        return value.decode("utf-8", "replace")
     return None if value is None else str(value)

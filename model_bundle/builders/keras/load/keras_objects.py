@@ -58,10 +58,10 @@ _ACTIVATIONS = """
 # Keras 3 stores calls of its functions between layers as classes of these modules.
 _OPERATIONS = {
     "numpy": """
-    Abs Absolute Add All AllClose Amax Amin Angle Any Append Arange Arccos Arccosh Arcsin Arcsinh Arctan
+    Absolute Add All AllClose Amax Amin Angle Any Append Arange Arccos Arccosh Arcsin Arcsinh Arctan
     Arctan2 Arctanh Argmax Argmin Argpartition Argsort Array ArraySplit Average Bincount BitwiseAnd
     BitwiseInvert BitwiseLeftShift BitwiseNot BitwiseOr BitwiseRightShift BitwiseXor BroadcastTo Cbrt Ceil
-    Clip Concatenate Conj Conjugate Copy Corrcoef Correlate Cos Cosh CountNonzero Cross Cumprod Cumsum
+    Clip Concatenate Conjugate Copy Corrcoef Correlate Cos Cosh CountNonzero Cross Cumprod Cumsum
     Deg2rad Diag Diagflat Diagonal Diff Digitize Divide DivideNoNan Dot Dsplit Dstack Einsum EmptyLike
     Equal Exp Exp2 ExpandDims Expm1 Fabs Flip Fliplr Flipud Floor FloorDivide Fmax Fmin Fmod Full FullLike
     Gcd Geomspace GetItem Greater GreaterEqual Heaviside Histogram Hsplit Hstack Hypot I0 Imag Inner
@@ -77,7 +77,7 @@ _OPERATIONS = {
 """,
     "math": """
     CDist Erf Erfc Erfinv ExtractSequences FFT FFT2 IFFT2 InTopK IRFFT ISTFT Logdet Logsumexp RFFT Rsqrt
-    SegmentMax SegmentMin SegmentProd SegmentReduction SegmentSum STFT TopK ViewAsComplex ViewAsReal
+    SegmentMax SegmentMin SegmentProd SegmentSum STFT TopK ViewAsComplex ViewAsReal
 """,
     "nn": """
     AdaptiveAveragePool AdaptiveMaxPool AveragePool BatchNorm BinaryCrossentropy CategoricalCrossentropy
@@ -90,7 +90,9 @@ _OPERATIONS = {
     "core": """
     Cast ConvertToTensor SaturateCast Scatter ScatterUpdate Slice SliceUpdate StopGradient Unstack
 """,
-    "linalg": "Cholesky Det Eig Eigh Inv Norm Pinv Qr SVD Solve SolveTriangular",
+    "linalg": """
+    Cholesky CholeskyInverse Det Eig Eigh Inv Lstsq LuFactor MatrixRank Norm Pinv Qr SVD Solve SolveTriangular
+""",
 }
 # Keras 2 stores calls of TensorFlow's functions by name; whether with compat.v1 depends on the version.
 _FUNCTIONS = """
@@ -160,7 +162,8 @@ class _Entry:
     modules: frozenset[str]
 
     def is_named_by(self, name: str, module: object, registered_name: object) -> bool:
-        return module in {None, *self.modules} and registered_name in (None, name)
+        is_known = module is None or (isinstance(module, str) and module in self.modules)
+        return is_known and registered_name in (None, name)
 
 
 def _in_modules(names: str, *modules: str, roots: tuple[str, ...] = _ROOTS) -> dict[str, _Entry]:
@@ -200,8 +203,11 @@ _NAMED_BY_SETTING = {
 
 
 def listed_names(kind: str) -> tuple[str, ...]:
-    """Returns the list of a kind: layers, initializers, regularizers, constraints, activations, functions."""
-    return tuple(_LISTS[kind].split())
+    """Returns the list of a kind: layers, initializers, regularizers, constraints, activations, functions.
+
+    ``ops.numpy`` and other modules of ``keras.ops`` are kinds, too.
+    """
+    return tuple((_LISTS | {f"ops.{name}": names for name, names in _OPERATIONS.items()})[kind].split())
 
 
 def is_keras_class(name: str, module: object, registered_name: object) -> bool:

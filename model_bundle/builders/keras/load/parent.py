@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from model_bundle.base.confined import run_confined
 from model_bundle.base.sandbox import Limits
+from model_bundle.base.untrusted.printable import one_line
+from model_bundle.builders.keras.call_order import check_call_order
+from model_bundle.builders.keras.load.byte_code import WAY_OUT
 from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask, lambda_name, load_in_child
 from model_bundle.builders.keras.load.code_check import find_code, name_own, without_training
 from model_bundle.builders.keras.load.config import (
@@ -33,6 +36,7 @@ from model_bundle.errors import ModelCrashError, SourceError
 
 Generation = Literal[2, 3]
 _HUB_LAYER = "KerasLayer"
+_OTHER_PYTHON = f" The file has byte code, which another version of Python may have made. {WAY_OUT}"
 HUB_OBJECT = f"tensorflow_hub:{_HUB_LAYER}"
 
 
@@ -42,8 +46,13 @@ def run_task(task: LoadTask, generation: Generation) -> LoadAnswer:
     try:
         answer = run_confined(limits, load_in_child, task, generation == 2)
     except ModelCrashError as error:
-        return LoadAnswer(fault=str(error))
-    return LoadAnswer(tuple(map(str, answer["notes"])), answer["fault"])
+        return LoadAnswer(fault=f"{error}{_OTHER_PYTHON if task.allow_code else ''}")
+    compared_with = answer["compared_with"]
+    return LoadAnswer(
+        tuple(map(str, answer["notes"])),
+        answer["fault"],
+        None if compared_with is None else one_line(str(compared_with)),
+    )
 
 
 def _limits(task: LoadTask) -> Limits:
@@ -80,6 +89,7 @@ def plan(
     names = (*object_names(objects), *STAND_INS, *OWN_LAYERS, *map(lambda_name, choices.lambdas))
     config = replace(config, config=_with_functions(without_training(config.config), choices.lambdas))
     reject_files(config)
+    check_call_order(config.config, config.where)
     code = find_code(config.config, names)
     if not choices.allow_code:
         reject_code(config, code)

@@ -7,11 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from model_bundle.builders.keras.load.run_both import compare_with_keras
 from model_bundle.errors import SourceError
 
 
-def save_inference(model: Any, directory: Path) -> None:
-    """Saves ``serving_default`` with named inputs and outputs, training off, without optimizer and Keras."""
+def save_inference(model: Any, directory: Path) -> str:
+    """Saves ``serving_default`` with named inputs and outputs, training off, without optimizer and Keras.
+
+    Returns:
+        What its results were compared with; see ``compare_with_keras``.
+    """
     import tensorflow as tf
 
     specs, call = _signature(model)
@@ -33,6 +38,7 @@ def save_inference(model: Any, directory: Path) -> None:
     ]
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(directory), signatures={"serving_default": concrete}, options=options)
+    return compare_with_keras(model, specs, lambda tensors: _named(call(tensors), names), concrete)
 
 
 def _signature(model: Any) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], Any]]:

@@ -36,11 +36,8 @@ def open_group(path: Path) -> Iterator[Any]:
     Raises:
         SourceError: it cannot be read.
     """
-    try:
-        with open_hdf5(path) as file:
-            yield file.get("model_weights", file)
-    except OSError as error:
-        raise SourceError(f"{path} is not a complete HDF5 file ({error}). Copy it again.") from error
+    with open_hdf5(path) as file:
+        yield file.get("model_weights", file)
 
 
 def has_layers(path: Path) -> bool:

@@ -135,7 +135,7 @@ def test_a_run_reserves_the_names_it_writes() -> None:
     kept = pa.schema([("Label", pa.string())])
     names = row_schema(["embedding"], "float32", kept, keep_text=False, metadata={}).names
     assert names[-1] == "Label"
-    with pytest.raises(UsageError, match="--rename_columns OLD=NEW"):
+    with pytest.raises(UsageError, match="--rename_columns Label=NEW"):
         row_schema(
             [], "float32", kept, keep_text=False, class_fields=[pa.field("label", pa.string())], metadata={}
         )

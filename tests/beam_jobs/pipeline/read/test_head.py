@@ -25,7 +25,7 @@ PRETTY = '[\n {\n  "text": "a"\n },\n {\n  "text": "b"\n }\n]\n'
         ("a_csv", "sep=;\nid;text\n1;x\n", {}, "--comment_prefix sep="),
         ("a_csv", "# made by a tool\nid,text\n1,x\n", {"text_columns": ("text",)}, "--comment_prefix '#'"),
         ("a_tsv", "id,text\n1,x\n", {"text_columns": ("text",)}, "rename the file to .csv"),
-        ("a_jsonl", PRETTY, {}, "jq -c '.[]'"),
+        ("a_jsonl", PRETTY, {}, "--input_format json"),
         ("a_jsonl", '[{"text": "a"}]\n', {}, "1 of its first 1 lines are none"),
         ("a_csv", "version https://git-lfs.github.com/spec/v1\noid x\n", {}, "git lfs pull"),
         ("a_parquet", b"version https://git-lfs.github.com/spec/v1\noid x\n", {}, "git lfs pull"),

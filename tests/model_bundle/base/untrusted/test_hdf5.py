@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from model_bundle.builders.keras.source import kind_of
 from model_bundle.builders.weights.h5 import open_attributes, open_h5
 from model_bundle.compare.read_files import read_expected_vectors
 from model_bundle.errors import SourceError
-from tests.support.runs.jobs import PROJECT
 
 SECRET = np.arange(12, dtype="f").reshape(4, 3)
 
@@ -105,11 +103,3 @@ def test_data_that_is_only_claimed_is_refused_before_it_is_read(tmp_path: Path) 
     with h5py.File(path, "w") as file:
         file.create_dataset("zeros", data=np.zeros(1 << 20, "f"), compression="gzip")
     assert read_values(path)["zeros"].shape == (1 << 20,)
-
-
-def test_one_module_opens_hdf5_files_and_one_zip_files() -> None:
-    """Others go through them, or miss their checks; a new zip file is written elsewhere, too."""
-    opening = re.compile(r"h5py\.File\(|(?<!-> )zipfile\.ZipFile\((?!buffer, \"w\"|copy, \"w\")")
-    sources = (PROJECT / "model_bundle").rglob("*.py")
-    found = {path.name for path in sources if opening.search(path.read_text(encoding="utf-8"))}
-    assert found == {"hdf5.py", "zips.py"}

@@ -15,7 +15,7 @@ from model_bundle.builders.keras.options import LoadChoices
 from model_bundle.builders.keras.source import find_source
 from model_bundle.errors import SourceError
 from tests.support.models.keras_processes import keras_process
-from tests.support.models.tensorflow_calls import public_names, stored_functions
+from tests.support.models.tensorflow_calls import public_names, stored_functions, stored_operations
 
 
 def dense(**changes: Any) -> dict[str, Any]:
@@ -180,3 +180,12 @@ def test_the_list_has_what_keras_has() -> None:
     left_out |= {"get", "serialize", "deserialize", "MaxNumBoundingBoxes"}
     for kind, names in has.items():
         assert set(listed_names(kind)) == names - left_out, kind
+
+
+@pytest.mark.parametrize("module", ["numpy", "math", "nn", "core", "linalg"])
+def test_every_operation_is_listed_because_a_function_of_keras_3_stores_it(module: str) -> None:
+    # These call a function that they are given.
+    left_out = {"AssociativeScan", "Cond", "ForiLoop", "Map", "Scan", "Switch", "VectorizedMap", "WhileLoop"}
+    left_out |= {"JVP"}
+    stored = stored_operations(module)
+    assert set(listed_names(f"ops.{module}")) == stored.keys() - left_out, stored

@@ -1,7 +1,8 @@
-"""Measures how much faster bfloat16 is on this machine for a model."""
+"""Measures how much faster each precision is on this machine for a model."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import statistics
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from model_bundle.base.machine import has_fast_bfloat16
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Precision
 from model_bundle.errors import ModelBundleError
@@ -23,20 +25,32 @@ _TEXTS = 64
 _WORDS = 40
 
 
-def measure_bfloat16_speedup(place: str | Path, request: EncodeRequest) -> float | None:
-    """Times a batch of ordinary length in both precisions, with one model in memory at a time.
+def measure_speedups(place: str | Path, request: EncodeRequest) -> dict[Precision, float]:
+    """Times a batch of ordinary length in each precision worth it, with one model in memory at a time.
 
     Returns:
-        float32 time divided by bfloat16 time, or None if the bundle cannot run in bfloat16.
+        The time of the request's own precision divided by that of each other one that the bundle has a graph
+        for, that the processor is fast at, and in which it gives its golden vectors here.
     """
     bundle = ModelBundle.open(place)
-    try:
-        slow, fast = (
-            _seconds(bundle, dataclasses.replace(request, precision=precision)) for precision in Precision
-        )
-    except ModelBundleError:
-        return None
-    return slow / fast
+    others = [precision for precision in _worth_trying(bundle) if precision is not request.precision]
+    if not others:
+        return {}
+    found: dict[Precision, float] = {}
+    own = _seconds(bundle, request)
+    for precision in others:
+        with contextlib.suppress(ModelBundleError):
+            found[precision] = own / _seconds(bundle, dataclasses.replace(request, precision=precision))
+    return found
+
+
+def _worth_trying(bundle: ModelBundle) -> list[Precision]:
+    fast = {
+        Precision.FLOAT32: True,
+        Precision.BFLOAT16: has_fast_bfloat16(),
+        Precision.INT8: True,
+    }
+    return [p for p in Precision if fast[p] and bundle.manifest.signature_of(p) is not None]
 
 
 def _seconds(bundle: ModelBundle, request: EncodeRequest) -> float:

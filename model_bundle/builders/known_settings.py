@@ -1,0 +1,172 @@
+"""Which settings of a source are read, which mean nothing here, and which are refused: tables, as data.
+
+A setting that nobody reads changes vectors silently. So each key of a configuration is in one of these
+tables, or the source is refused by the key's name. A key whose value is null states nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from model_bundle.errors import SourceError
+
+
+@dataclass(frozen=True)
+class KnownSettings:
+    """The keys of one kind of file, as whitespace-separated names.
+
+    ``used`` are read, by this package or by transformers. ``without_effect`` cannot change the result of one
+    text: training, generation, decoding, padding. ``only`` are features that are not supported, each with the
+    values that state their absence.
+    """
+
+    used: str
+    without_effect: str = ""
+    only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def check(self, content: Mapping[str, Any], where: str) -> None:
+        """Checks that every setting of a file is known.
+
+        Raises:
+            SourceError: names a setting that is not, or whose value is not supported.
+        """
+        known = {*self.used.split(), *self.without_effect.split()}
+        for key, value in content.items():
+            if value is None or key in known:
+                continue
+            if key not in self.only:
+                raise SourceError(
+                    f"{where} sets {key!r} to {value!r}, which no supported model is known to have: it may "
+                    "change the vectors, and would be ignored. If it means nothing for this model, remove it "
+                    "from the file and build again."
+                )
+            if value not in self.only[key]:
+                expected = " or ".join(map(repr, self.only[key])) or "no such setting"
+                raise SourceError(
+                    f"{where} sets {key!r} to {value!r}; expected {expected}: a bundle cannot express it. "
+                    "Export this model as a TensorFlow SavedModel and build a bundle from that."
+                )
+
+
+_TRAINING = """
+    initializer_range gradient_checkpointing dtype torch_dtype use_bfloat16 transformers_version _name_or_path
+    name_or_path _commit_hash model_name language name directionality optimum_version torchscript
+    tf_legacy_loss xla_device tie_word_embeddings tie_encoder_decoder tie_weights_ chunk_size_feed_forward
+    output_attentions output_hidden_states output_past use_cache return_dict use_return_dict
+    cross_attention_hidden_size attn_implementation _attn_implementation _attn_implementation_autoset
+    transformers.js_config label2id _num_labels
+"""
+# Written into every configuration by transformers 4 and older where they differ from their defaults.
+_GENERATION = """
+    bos_token_id eos_token_id sep_token_id decoder_start_token_id task_specific_params prefix max_length
+    min_length do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p
+    typical_p repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size
+    bad_words_ids num_return_sequences forced_bos_token_id forced_eos_token_id remove_invalid_values
+    exponential_decay_length_penalty suppress_tokens begin_suppress_tokens return_dict_in_generate
+    output_scores
+"""
+# Read for a model with a head; see heads.py and text_pairs.py.
+HEAD = """
+    problem_type id2label num_labels finetuning_task sbert_ce_default_activation_function
+    sentence_transformers
+"""
+_EVERY_ENCODER: dict[str, tuple[Any, ...]] = {
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+    "is_encoder_decoder": (False,),
+    "pruned_heads": ({},),
+    "adapters": ({},),
+    "auto_map": (),
+    "quantization_config": (),
+    "function_to_apply": (),
+}
+
+BERT = KnownSettings(
+    used=f"""
+        model_type architectures tokenizer_class vocab_size pad_token_id max_position_embeddings
+        num_hidden_layers num_attention_heads hidden_size intermediate_size type_vocab_size layer_norm_eps
+        hidden_act {HEAD}
+    """,
+    # The sizes of a pooler are those that the multilingual models of Google carry; nothing ever read them.
+    without_effect=f"""
+        {_TRAINING} {_GENERATION} hidden_dropout_prob attention_probs_dropout_prob classifier_dropout
+        pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type
+    """,
+    only={**_EVERY_ENCODER, "position_embedding_type": ("absolute",)},
+)
+DISTILBERT = KnownSettings(
+    used=f"""
+        model_type architectures tokenizer_class vocab_size pad_token_id max_position_embeddings n_layers
+        n_heads dim hidden_dim activation {HEAD}
+    """,
+    # The table of sinusoids is stored among the weights.
+    without_effect=f"""
+        {_TRAINING} {_GENERATION} dropout attention_dropout qa_dropout seq_classif_dropout
+        sinusoidal_pos_embds
+    """,
+    only=_EVERY_ENCODER,
+)
+
+_SPECIAL_TOKENS = """
+    unk_token cls_token sep_token pad_token mask_token bos_token eos_token additional_special_tokens
+    extra_special_tokens
+"""
+TOKENIZER = KnownSettings(
+    used=f"""
+        {_SPECIAL_TOKENS} tokenizer_class do_lower_case strip_accents tokenize_chinese_chars model_max_length
+        max_len added_tokens_decoder truncation_side add_prefix_space add_bos_token add_eos_token
+    """,
+    without_effect="""
+        backend chat_template clean_up_tokenization_spaces errors from_slow is_local legacy local_files_only
+        max_length merges_file model_input_names name_or_path pad_to_multiple_of pad_token_type_id padding
+        padding_side processor_class return_token_type_ids spaces_between_special_tokens
+        special_tokens_map_file stride tokenizer_file transformers_version trim_offsets truncation
+        truncation_strategy use_fast verbose vocab_file
+    """,
+    # The first four are of BERT's slow tokenizer, which transformers 5 does not have.
+    only={
+        "do_basic_tokenize": (True,),
+        "never_split": ([],),
+        "wordpieces_prefix": ("##",),
+        "clean_text": (True,),
+        "split_special_tokens": (False,),
+        "sp_model_kwargs": ({},),
+        "init_inputs": ([],),
+        "auto_map": (),
+    },
+)
+SPECIAL_TOKENS_MAP = KnownSettings(used=_SPECIAL_TOKENS)
+
+SENTENCE_LIMITS = KnownSettings(
+    used="max_seq_length do_lower_case transformer_task",
+    only={
+        "modality_config": ({"text": {"method": "forward", "method_output_name": "last_hidden_state"}},),
+        "module_output_name": ("token_embeddings",),
+    },
+)
+SENTENCE_POOLING = KnownSettings(
+    used="""
+        pooling_mode include_prompt pooling_mode_cls_token pooling_mode_mean_tokens pooling_mode_max_tokens
+        pooling_mode_mean_sqrt_len_tokens pooling_mode_weightedmean_tokens pooling_mode_lasttoken
+    """,
+    without_effect="word_embedding_dimension embedding_dimension",
+)
+SENTENCE_PROMPTS = KnownSettings(
+    used="prompts default_prompt_name",
+    without_effect="__version__ similarity_fn_name",
+    only={"model_type": ("SentenceTransformer",)},
+)
+
+ELMO = KnownSettings(
+    used="char_cnn lstm bidirectional",
+    without_effect="""
+        dropout all_clip_norm_val batch_size n_epochs n_tokens_vocab n_train_tokens unroll_steps learning_rate
+        n_negative_samples_batch sample_softmax share_embedding_softmax
+    """,
+)
+ELMO_CHARACTERS = KnownSettings(
+    used="activation embedding filters n_highway n_characters max_characters_per_token"
+)
+ELMO_LSTM = KnownSettings(used="dim projection_dim n_layers use_skip_connections cell_clip proj_clip")
