@@ -89,6 +89,7 @@ class World:
         assert {str(p.relative_to(self.root)) for p in self.root.glob("[!_]*/*")} == listed
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     order=st.lists(st.tuples(st.integers(0, 2), st.integers(1, 25), st.integers(0, 12)), max_size=12),

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import itertools
+import os
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,6 @@ from beam_jobs.pipeline.write.stop import StopWhenEnded
 from beam_jobs.pipeline.write.transform import RunInputs, WriteRun
 from beam_jobs.store.latest import read_latest
 from beam_jobs.store.manifest import RunManifest
-from tests.support.examples import examples
 from tests.support.faults.hostile_engine import HostileEngine, Node, Tape, graph_of
 from tests.support.faults.memory_store import MemoryStore
 
@@ -44,6 +44,7 @@ IDS = ["a", "b", "c", "d", "bad"]
 ROOT = "/out"
 RUN = f"{ROOT}/run"
 TAPE_BYTES = 240
+SCHEDULES = int(os.environ.get("TESTS_SCHEDULES", "500"))
 ZEROS = {key.encode(): b"0" for key in COST_KEYS}
 # Steps without calls to the storage run at once, which saves time.
 PURE = ("Encode", "NumRead", "BatchDeadLetters", "ToOne", "/Plan", "/List")
@@ -151,7 +152,7 @@ def test_a_well_behaved_engine_writes_the_run() -> None:
     play(b"")
 
 
-@settings(max_examples=examples(1500), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=SCHEDULES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(min_size=TAPE_BYTES, max_size=TAPE_BYTES))
 def test_after_any_schedule_the_run_is_absent_or_exact(tape: bytes) -> None:
     play(tape)
