@@ -1,7 +1,7 @@
 """An engine over the transforms of a Beam graph that does to a job whatever engines may do.
 
 It runs a bundle twice at the same time, fails it at any element or call to the storage, runs it again with
-other neighbours, lets calls of dead workers arrive late, redoes stages or all of the graph, even after success,
+other neighbours, lets calls of dead workers arrive late, redoes stages or the whole graph after success,
 and runs a second job with the same run id. A tape of bytes decides: where it ends, the engine behaves well,
 so Hypothesis shrinks towards the least hostility that a fault needs.
 """
