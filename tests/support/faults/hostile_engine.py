@@ -265,6 +265,8 @@ class HostileEngine:
         if self._tape.has_ended:
             return self._behave()
         actions: dict[int, Callable[[], None]] = {
+            4: self._go_on,
+            5: self._go_on,
             6: self._start,
             7: self._start,
             8: self._duplicate,
@@ -359,6 +361,19 @@ class HostileEngine:
                 self._step(worker)
         if worker is None:
             self._start()
+
+    def go_on(self, job: Job, number: int) -> None:
+        """Lets one job make so many steps, in order, while all others stand still."""
+        for _ in range(number):
+            self._advance(job)
+            own = [worker for worker in self.workers if worker.job is job]
+            if own:
+                self._step(own[-1])
+            elif not job.has_failed and (waiting := job.pending()):
+                self.workers.append(Worker(job, waiting[0], fails_after=0))
+
+    def _go_on(self) -> None:
+        self.go_on(self._pick(self.jobs), self._tape.choose(128))
 
     def _start(self) -> None:
         job = self._pick(self.jobs)

@@ -8,6 +8,7 @@ import io
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -15,6 +16,7 @@ from unittest import mock
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +29,8 @@ from beam_jobs.pipeline.write.stop import StopWhenEnded
 from beam_jobs.pipeline.write.transform import RunInputs, WriteRun
 from beam_jobs.store.latest import read_latest
 from beam_jobs.store.manifest import RunManifest
-from tests.support.faults.hostile_engine import HostileEngine, Node, Tape, graph_of
+from tests.support.examples import examples
+from tests.support.faults.hostile_engine import HostileEngine, Job, Node, Tape, graph_of
 from tests.support.faults.memory_store import MemoryStore
 
 SCHEMA = pa.schema([pa.field("doc_id", pa.string())])
@@ -44,7 +47,7 @@ IDS = ["a", "b", "c", "d", "bad"]
 ROOT = "/out"
 RUN = f"{ROOT}/run"
 TAPE_BYTES = 240
-SCHEDULES = int(os.environ.get("TESTS_SCHEDULES", "500"))
+SCHEDULES = int(os.environ.get("TESTS_SCHEDULES", examples(500)))
 ZEROS = {key.encode(): b"0" for key in COST_KEYS}
 # Steps without calls to the storage run at once, which saves time.
 PURE = ("Encode", "NumRead", "BatchDeadLetters", "ToOne", "/Plan", "/List")
@@ -126,30 +129,61 @@ class Checker:
         assert manifest == self._first, "a manifest was replaced or removed"
 
 
-def play(tape: bytes) -> None:
-    """Plays a schedule, and then lets one attempt run on an engine that behaves."""
+@contextmanager
+def counted_names() -> Iterator[None]:
+    """Names of shards and their times are numbers, so that a schedule does the same each time."""
     numbers = itertools.count(1)
     counted = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=f"{next(numbers):032x}"))
     ticking = SimpleNamespace(time_ns=lambda: next(numbers))
     with mock.patch.multiple(shard, uuid=counted, time=ticking):
+        yield
+
+
+def play(tape: bytes) -> None:
+    """Plays a schedule, and then lets one attempt run on an engine that behaves."""
+    with counted_names():
         engine = HostileEngine({"a": job("a"), "b": job("b")}, Tape(tape), Checker())
         engine.run()
-        manifest = check(engine.store)
-        who = "c" if manifest is None else manifest.attempt_id[0]
-        last = engine.run_quietly(who, job(who))
-        assert not last.has_failed
-        manifest = check(engine.store)
-        assert manifest is not None
-        expected = {f"{RUN}/{file.path}" for file in manifest.files}
-        assert engine.store.files.keys() == expected | {f"{RUN}/manifest.json", f"{ROOT}/latest.json"}
-        with engine.store.installed():
-            latest = read_latest(ROOT)
-        assert latest is not None
-        assert latest.run_id == "run"
+        check_end(engine)
+
+
+def check_end(engine: HostileEngine) -> None:
+    """The run can be finished, and nothing is left but its files."""
+    manifest = check(engine.store)
+    who = "c" if manifest is None else manifest.attempt_id[0]
+    last = engine.run_quietly(who, job(who))
+    assert not last.has_failed
+    manifest = check(engine.store)
+    assert manifest is not None
+    expected = {f"{RUN}/{file.path}" for file in manifest.files}
+    assert engine.store.files.keys() == expected | {f"{RUN}/manifest.json", f"{ROOT}/latest.json"}
+    with engine.store.installed():
+        latest = read_latest(ROOT)
+    assert latest is not None
+    assert latest.run_id == "run"
 
 
 def test_a_well_behaved_engine_writes_the_run() -> None:
     play(b"")
+
+
+@pytest.mark.parametrize("second", ["a", "b"], ids=["the same one again", "another attempt"])
+@pytest.mark.parametrize("renames_at_once", [True, False])
+def test_a_job_stands_still_anywhere_while_another_goes_on(second: str, renames_at_once: bool) -> None:
+    for number in itertools.count():
+        with counted_names():
+            engine = HostileEngine({"a": job("a")}, Tape(bytes([not renames_at_once])), Checker())
+            first, other = engine.jobs[0], Job(second, job(second))
+            with engine.store.installed():
+                engine.go_on(first, number)
+                if first.has_ended():
+                    break
+                engine.jobs.append(other)
+                while not other.has_ended():
+                    engine.go_on(other, 1)
+            engine.run()
+            check_end(engine)
+    assert number > 40
 
 
 @settings(max_examples=SCHEDULES, deadline=None, suppress_health_check=list(HealthCheck))
