@@ -115,6 +115,7 @@ class Job:
     nodes: Sequence[Node]
     bundles: dict[Node, list[Bundle]] = field(default_factory=dict)
     has_failed: bool = False
+    has_news: bool = True
 
     def outputs(self, node: Node) -> dict[int, list[Any]] | None:
         """Returns the outputs of a step by collection; None before all of its bundles are done."""
@@ -143,6 +144,7 @@ class Job:
                 gone.add(node)
         for node in gone:
             self.bundles.pop(node, None)
+        self.has_news = True
 
 
 class Worker:
@@ -155,7 +157,10 @@ class Worker:
         self.has_ended = self._dies = False
         self.effect: Effect | None = None
         self._fails_after = fails_after
-        self._may_go, self._stands = threading.Semaphore(0), threading.Semaphore(0)
+        # Locks that are held until the other side lets go: the fastest way to pass a turn.
+        self._may_go, self._stands = threading.Lock(), threading.Lock()
+        self._may_go.acquire()
+        self._stands.acquire()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -233,6 +238,9 @@ class HostileEngine:
         self.jobs = [self._waiting.pop(0)]
         self.workers: list[Worker] = []
         self._late: list[Effect] = []
+        rare = (self._restart, self._redo, self._another_job, self._recut)
+        often = (self._kill, self._land, self._duplicate, self._duplicate, *[self._start] * 8)
+        self._actions = dict(enumerate((*rare, *often), 1))  # all others let a worker go on
 
     def run(self) -> None:
         """Runs everything to its end: no worker is left, and no call is on its way."""
@@ -260,8 +268,10 @@ class HostileEngine:
     def _turn(self) -> bool:
         """Does one thing; False if there is nothing left to do."""
         for job in self.jobs:
-            self._advance(job)
-        choice = self._tape.choose(16)
+            if job.has_news:
+                job.has_news = False
+                self._advance(job)
+        choice = self._tape.choose(32)
         if self._tape.has_ended:
             return self._behave()
         actions: dict[int, Callable[[], None]] = {
@@ -343,6 +353,7 @@ class HostileEngine:
     def _settle(self, worker: Worker) -> None:
         self.workers.remove(worker)
         bundle = worker.bundle
+        worker.job.has_news = True
         if worker.outputs is not None:
             bundle.result = worker.outputs if bundle.result is None else bundle.result  # the first one counts
         elif not isinstance(worker.error, Killed | LostError):
@@ -412,12 +423,13 @@ class HostileEngine:
         elements = [element for bundle in waiting for element in bundle.elements]
         kept = [b for b in job.bundles[node] if b not in waiting]
         job.bundles[node] = kept + [Bundle(node, part) for part in self._cut(elements)]
+        job.has_news = True
 
     def _restart(self) -> None:
         """Runs the whole graph again; workers of the last time go on."""
         job = self._pick(self.jobs)
         job.bundles.clear()
-        job.has_failed = False
+        job.has_failed, job.has_news = False, True
 
     def _redo(self) -> None:
         job = self._pick(self.jobs)

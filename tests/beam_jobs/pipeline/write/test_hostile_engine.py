@@ -186,6 +186,26 @@ def test_a_job_stands_still_anywhere_while_another_goes_on(second: str, renames_
     assert number > 40
 
 
+@pytest.mark.slow
+def test_an_attempt_stands_still_anywhere_until_another_one_does() -> None:
+    """Above all between its last look and its manifest, while the other has moved some of its shards."""
+    for number in itertools.count(15, 2):  # the first calls are those of staging
+        for later in range(15, 75, 2):
+            with counted_names():
+                engine = HostileEngine({"a": job("a")}, Tape(b""), Checker())
+                first, other = engine.jobs[0], Job("b", job("b"))
+                with engine.store.installed():
+                    engine.go_on(first, number)
+                    if first.has_ended():
+                        return
+                    engine.jobs.append(other)
+                    engine.go_on(other, later)
+                    while not first.has_ended():
+                        engine.go_on(first, 1)
+                engine.run()
+                check_end(engine)
+
+
 @settings(max_examples=SCHEDULES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(min_size=TAPE_BYTES, max_size=TAPE_BYTES))
 def test_after_any_schedule_the_run_is_absent_or_exact(tape: bytes) -> None:
