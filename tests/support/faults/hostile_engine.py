@@ -238,9 +238,10 @@ class HostileEngine:
         self.jobs = [self._waiting.pop(0)]
         self.workers: list[Worker] = []
         self._late: list[Effect] = []
-        rare = (self._restart, self._redo, self._another_job, self._recut)
-        often = (self._kill, self._land, self._duplicate, self._duplicate, *[self._start] * 8)
-        self._actions = dict(enumerate((*rare, *often), 1))  # all others let a worker go on
+        some = (self._go_on, self._go_on, self._start, self._start, self._start, self._duplicate, self._kill)
+        others = (self._recut, self._restart, self._redo, self._another_job, self._land)
+        # The other four of sixteen choices let a worker go on.
+        self._actions = dict(enumerate((*some, *others), 4))
 
     def run(self) -> None:
         """Runs everything to its end: no worker is left, and no call is on its way."""
@@ -268,27 +269,11 @@ class HostileEngine:
     def _turn(self) -> bool:
         """Does one thing; False if there is nothing left to do."""
         for job in self.jobs:
-            if job.has_news:
-                job.has_news = False
-                self._advance(job)
-        choice = self._tape.choose(32)
+            self._advance(job)
+        choice = self._tape.choose(16)
         if self._tape.has_ended:
             return self._behave()
-        actions: dict[int, Callable[[], None]] = {
-            4: self._go_on,
-            5: self._go_on,
-            6: self._start,
-            7: self._start,
-            8: self._duplicate,
-            9: self._kill,
-            10: self._recut,
-            11: self._restart,
-            12: self._redo,
-            13: self._another_job,
-            14: self._land,
-            15: self._start,
-        }
-        actions.get(choice, self._step_some)()
+        self._actions.get(choice, self._step_some)()
         return True
 
     def _behave(self) -> bool:
@@ -305,6 +290,9 @@ class HostileEngine:
 
     def _advance(self, job: Job) -> None:
         """Makes bundles of every step whose inputs are complete, and runs those that call no storage."""
+        if not job.has_news:
+            return
+        job.has_news = False
         complete: dict[int, list[Any]] = {}
         for node in () if job.has_failed else job.nodes:
             if node not in job.bundles and all(key in complete for key in node.inputs):

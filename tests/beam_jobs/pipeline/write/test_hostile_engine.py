@@ -7,8 +7,9 @@ import hashlib
 import io
 import itertools
 import os
+import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -23,10 +24,11 @@ from hypothesis import strategies as st
 from beam_jobs.base.config import FailureLimits, WriteOptions
 from beam_jobs.base.records import DeadLetter
 from beam_jobs.pipeline.rows.cost import COST_KEYS
-from beam_jobs.pipeline.write import shard
+from beam_jobs.pipeline.write import commit, moves, shard
 from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.stop import StopWhenEnded
 from beam_jobs.pipeline.write.transform import RunInputs, WriteRun
+from beam_jobs.store import filesystem
 from beam_jobs.store.latest import read_latest
 from beam_jobs.store.manifest import RunManifest
 from tests.support.examples import examples
@@ -210,3 +212,53 @@ def test_an_attempt_stands_still_anywhere_until_another_one_does() -> None:
 @given(st.binary(min_size=TAPE_BYTES, max_size=TAPE_BYTES))
 def test_after_any_schedule_the_run_is_absent_or_exact(tape: bytes) -> None:
     play(tape)
+
+
+def play_many(number: int) -> None:
+    for seed in range(number):
+        play(random.Random(seed).randbytes(TAPE_BYTES))
+
+
+def no_names(plan: moves.CommitPlan, _: WriteOptions) -> moves.CommitPlan:
+    return plan
+
+
+def moved_before(source: str, target: str, size: int) -> None:
+    if filesystem.size_of(target) != size:
+        MOVE(source, target, size)
+
+
+def replaced(store: MemoryStore, path: str, data: bytes) -> bool:
+    store.replace(path, data)
+    return True
+
+
+def nothing(*_: Any) -> None:
+    return None
+
+
+MOVE = filesystem.move
+TAKEN_OUT: dict[str, list[tuple[Any, str, Any]]] = {
+    "plans share names": [(commit, "reserve_names", no_names)],
+    "and moves look at nothing": [(commit, "reserve_names", no_names), (moves, "check_claim", nothing)],
+    "and equal sizes count as moved": [
+        (commit, "reserve_names", no_names),
+        (filesystem, "move", moved_before),
+    ],
+    "a second commit looks at nothing": [(commit, "check_claim", nothing)],
+    "a manifest is replaced": [(MemoryStore, "create_if_absent", replaced)],
+    "strays stay": [(commit, "_remove_strays", nothing)],
+    "staged files stay": [(MemoryStore, "delete_folder", nothing)],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", TAKEN_OUT)
+def test_the_engine_notices_when_a_fix_is_taken_out(what: str) -> None:
+    with ExitStack() as stack:
+        for owner, name, other in TAKEN_OUT[what]:
+            stack.enter_context(mock.patch.object(owner, name, other))
+        stack.callback(job.cache_clear)
+        job.cache_clear()
+        with pytest.raises(AssertionError):
+            play_many(1000)
