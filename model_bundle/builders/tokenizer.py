@@ -151,6 +151,8 @@ def _check_applied(read: Any, backend: Any, folder: SourceFolder) -> None:
     Raises:
         SourceError: names a setting that would be ignored.
     """
+    from tokenizers import Tokenizer
+
     content = json.loads(backend.to_str())
     stated = folder.json_object("tokenizer_config.json") or {}
     stated |= folder.json_object("special_tokens_map.json") or {}
@@ -164,7 +166,10 @@ def _check_applied(read: Any, backend: Any, folder: SourceFolder) -> None:
         for key, part in _NORMALIZER.items():
             if stated.get(key) is not None:
                 does[key] = stated[key], normalizer[part]
-    special = [token for token in backend.encode("a").tokens if token in map(str, read.all_special_tokens)]
+    probe = Tokenizer.from_str(backend.to_str())
+    probe.no_padding()  # a tokenizer.json may keep how its last batch was padded
+    probe.no_truncation()
+    special = [token for token in probe.encode("a").tokens if token in map(str, read.all_special_tokens)]
     for key, found in (
         ("unk_token", content["model"].get("unk_token")),
         ("cls_token", special[0] if special else None),
