@@ -34,7 +34,6 @@ def read_parquet(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = No
     with _opened(split.file) as (stored, parquet):
         reader = RowReader(_columns(split.file, parquet), plan)
         _check_encryption(stored, split.file.size_bytes, parquet, plan)
-        chunks = _wanted_chunks(parquet.schema, plan)
         num_groups = parquet.metadata.num_row_groups
         first_rows = [
             0,
@@ -43,7 +42,7 @@ def read_parquet(split: FileSplit, plan: ReadPlan, on_bytes: OnBytes | None = No
         stored_bytes = _group_bytes(parquet.metadata, split.file.size_bytes)
         for index in range(split.start, num_groups if split.end is None else split.end):
             position = first_rows[index]
-            for batch in _batches(parquet, index, plan, chunks):
+            for batch in _batches(parquet, index, plan):
                 yield from reader.outcomes(batch, position)
                 position += batch.num_rows
             meter.add(stored_bytes[index])
@@ -99,34 +98,20 @@ def _columns(file: FileInfo, parquet: pq.ParquetFile) -> FileColumns:
     return FileColumns.of(file, schema.names, schema.types)
 
 
-def _wanted_chunks(schema: pq.ParquetSchema, plan: ReadPlan) -> list[int]:
-    """Returns the positions of the stored columns that the plan needs."""
-    wanted = set(plan.needed_columns)
-    paths = (schema.column(index).path for index in range(len(schema)))
-    return [at for at, path in enumerate(paths) if not wanted.isdisjoint(_prefixes(path))]
+def _batches(parquet: pq.ParquetFile, index: int, plan: ReadPlan) -> Iterator[pa.RecordBatch]:
+    """Reads a row group in parts of at most ``BATCH_BYTES``, as far as its own size can be trusted.
 
-
-def _prefixes(path: str) -> Iterator[str]:
-    r"""Yields the columns around a stored one.
-
-    >>> list(_prefixes("a.list.element"))
-    ['a', 'a.list', 'a.list.element']
+    The size of all columns counts: asking for a single one ends the process if its entry in the footer is
+    encrypted or damaged, where reading it raises an error.
     """
-    return accumulate(path.split("."), "{}.{}".format)
-
-
-def _batches(
-    parquet: pq.ParquetFile, index: int, plan: ReadPlan, chunks: list[int]
-) -> Iterator[pa.RecordBatch]:
     group, wanted = parquet.metadata.row_group(index), sorted(set(plan.needed_columns))
-    size = sum(group.column(at).total_uncompressed_size for at in chunks)
-    rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * group.num_rows // max(size, 1)))
+    rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)))
     batches: Iterator[pa.RecordBatch] = parquet.iter_batches(rows, row_groups=[index], columns=wanted)
     return batches
 
 
 def _check_encryption(stored: StoredFile, size_bytes: int, parquet: pq.ParquetFile, plan: ReadPlan) -> None:
-    """Raises an error for encrypted columns, whose sizes end the process when they are asked for.
+    """Raises an error that says what to do about encrypted columns.
 
     A plain footer of a file with encrypted columns ends with a signature of 28 bytes.
     Source: Parquet modular encryption, "Plaintext footer mode".

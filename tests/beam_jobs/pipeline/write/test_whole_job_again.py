@@ -111,6 +111,15 @@ def test_after_any_number_of_whole_jobs_the_run_is_as_its_manifest_says(
         assert_exact(options)
 
 
+@pytest.mark.parametrize(
+    "again", [[0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0]], ids=["fewer files", "another order"]
+)
+def test_the_whole_job_again_after_the_manifest(options: WriteOptions, again: list[int]) -> None:
+    first = run_once(options, [0, 0, 0, 1, 1, 1])
+    assert run_once(options, again) == first
+    assert_exact(options)
+
+
 def test_moves_of_a_job_that_runs_again_leave_a_finished_run_alone(options: WriteOptions) -> None:
     run_once(options, [0, 0, 0, 1, 1, 1])
     run_once(options, [0, 1, 0, 1, 0, 1], num_moves=2)  # as many files, with other rows
