@@ -96,8 +96,8 @@ def step(process: Process, store: Store, num_shards: int) -> tuple[str, Process,
             is_ours = final.get(name) == (p.plan, p.shard)
             return "digest", next_shard() if is_ours else p._replace(at="stopped"), store
         case "sizes":
-            names = {(i, name[1]) for i in range(num_shards)}
-            return "list", p._replace(at="create" if names <= final.keys() else "stopped"), store
+            ours = {(i, name[1]) for i in range(num_shards)}
+            return "list", p._replace(at="create" if ours <= final.keys() else "stopped"), store
         case "create":
             if store.manifest is not None:
                 return "create manifest", p._replace(at="look"), store
@@ -109,8 +109,8 @@ def step(process: Process, store: Store, num_shards: int) -> tuple[str, Process,
             then = ("digests" if todo else "latest") if is_whole else "withdraw"
             return "list", p._replace(at=then, todo=todo), store
         case "digests":
-            (key, shard), *rest = p.todo  # type: ignore[misc]
-            then = "withdraw" if final.get(key) != shard else "digests" if rest else "latest"
+            pair, *rest = p.todo
+            then = "withdraw" if pair not in store.final else "digests" if rest else "latest"
             return "digest", p._replace(at=then, todo=tuple(rest)), store
         case "withdraw":
             return "delete manifest", p._replace(at="stopped"), store._replace(manifest=None)
@@ -121,8 +121,8 @@ def step(process: Process, store: Store, num_shards: int) -> tuple[str, Process,
             gone = store._replace(claim=None, names=None, staged=frozenset())
             return "delete staged", p._replace(at="strays"), gone
         case "strays":
-            kept = {key for key, _ in listed(store, num_shards)}
-            todo = tuple(sorted(final.keys() - kept, key=str))
+            names = {key for key, _ in listed(store, num_shards)}
+            todo = tuple(sorted(final.keys() - names, key=str))
             return "list", p._replace(at="remove" if todo else "done", todo=todo), store
         case "remove":
             first, *others = p.todo
