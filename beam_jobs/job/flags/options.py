@@ -55,7 +55,7 @@ def check_alone(flags: argparse.Namespace) -> None:
         )
     threshold = getattr(flags, "threshold", None)
     if threshold is not None and not math.isfinite(threshold):
-        raise UsageError(f"--threshold {threshold}: expected a score that a label must reach.")
+        raise UsageError(f"--threshold {threshold}: expected a score from 0 to 1, which a label must reach.")
 
 
 def read_choices(flags: argparse.Namespace, patterns: tuple[str, ...]) -> ReadOptions:
