@@ -122,8 +122,8 @@ def step(process: Process, store: Store, num_shards: int) -> tuple[str, Process,
             return "delete staged", p._replace(at="strays"), gone
         case "strays":
             names = {key for key, _ in listed(store, num_shards)}
-            todo = tuple(sorted(final.keys() - names, key=str))
-            return "list", p._replace(at="remove" if todo else "done", todo=todo), store
+            strays = tuple(sorted(final.keys() - names, key=str))
+            return "list", p._replace(at="remove" if strays else "done", todo=strays), store
         case "remove":
             first, *others = p.todo
             kept = frozenset(pair for pair in store.final if pair[0] != first)
