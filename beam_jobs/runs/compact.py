@@ -25,8 +25,9 @@ from beam_jobs.pipeline.write.stop import StopWhenEnded
 from beam_jobs.pipeline.write.transform import WriteShards
 from beam_jobs.store import filesystem
 from beam_jobs.store.arrow_files import arrow_filesystem
-from beam_jobs.store.chain import HiddenIds, check_digest, find_collection
+from beam_jobs.store.chain import HiddenIds, find_collection
 from beam_jobs.store.dataset import file_schema, run_schema
+from beam_jobs.store.digest import check_digest
 from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.latest import read_latest

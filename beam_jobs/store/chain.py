@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from beam_jobs.errors import JobError, UsageError
+from beam_jobs.errors import UsageError
 from beam_jobs.store import filesystem
+from beam_jobs.store.digest import check_digest
 from beam_jobs.store.finished_run import FinishedRun, find_run
 from beam_jobs.store.manifest import MANIFEST_NAME, PreviousEntry, RunFile, RunManifest
 
@@ -158,20 +159,3 @@ def _changed(run: FinishedRun, file: RunFile) -> Iterator[str]:
             yield from (
                 batch.column("doc_id").filter(pc.not_equal(batch.column("change"), "added")).to_pylist()
             )
-
-
-def check_digest(path: str, sha256: str) -> None:
-    """Compares the digest of a file of a finished run with its manifest.
-
-    Raises:
-        JobError: it is missing, or its digest differs.
-    """
-    try:
-        found = filesystem.sha256_of(path)
-    except FileNotFoundError:
-        found = "no file"
-    if found != sha256:
-        raise JobError(
-            f"{path} should have the sha256 {sha256} but has {found}: it was changed after the run was "
-            "written. Check the run: python -m beam_jobs.runs RUN validate"
-        )

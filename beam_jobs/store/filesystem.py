@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from beam_jobs.store.objects import create_object_if_absent, update_object
+
 _GS = "gs://"
 _BLOCK_BYTES = 1 << 22
 # CompressionTypes.UNCOMPRESSED of Beam.
@@ -127,7 +129,7 @@ def make_folder(path: str) -> None:
 def create_if_absent(path: str, data: bytes) -> bool:
     """Creates a file atomically; False if it exists already. One of several callers wins."""
     if path.startswith(_GS):
-        return _create_object_if_absent(path, data)
+        return create_object_if_absent(path, data)
     staged = _staged(path, data)
     try:
         os.link(staged, path)
@@ -164,7 +166,7 @@ def update(path: str, change: Callable[[bytes | None], bytes | None]) -> None:
         change: receives its content, None if there is none, and returns the new one; None changes nothing.
     """
     if path.startswith(_GS):
-        while not _update_object(path, change):
+        while not update_object(path, change):
             pass
         return
     folder = os.path.dirname(path)
@@ -256,38 +258,6 @@ def _create_exclusively(path: str, data: bytes) -> bool:
         with open(path, "xb") as stream, _removed_on_error(path):
             stream.write(data)
     except FileExistsError:
-        return False
-    return True
-
-
-def _create_object_if_absent(path: str, data: bytes) -> bool:
-    from google.api_core.exceptions import PreconditionFailed
-    from google.cloud import storage
-
-    bucket, name = path.removeprefix(_GS).split("/", 1)
-    blob = storage.Client().bucket(bucket).blob(name)
-    try:
-        blob.upload_from_string(data, if_generation_match=0)
-    except PreconditionFailed:
-        return False
-    return True
-
-
-def _update_object(path: str, change: Callable[[bytes | None], bytes | None]) -> bool:
-    """Changes an object; False if another writer replaced it meanwhile."""
-    from google.api_core.exceptions import NotFound, PreconditionFailed
-    from google.cloud import storage
-
-    bucket, name = path.removeprefix(_GS).split("/", 1)
-    folder = storage.Client().bucket(bucket)
-    found = folder.get_blob(name)
-    generation = 0 if found is None else found.generation
-    try:
-        old = None if found is None else found.download_as_bytes(if_generation_match=generation)
-        new = change(old)
-        if new is not None:
-            folder.blob(name).upload_from_string(new, if_generation_match=generation)
-    except (NotFound, PreconditionFailed):
         return False
     return True
 

@@ -46,7 +46,7 @@ def next_sequence(root: str) -> int:
 
 
 def point_to(root: str, manifest: RunManifest) -> None:
-    """Makes a finished run the latest one unless a newer one is; no other writer can come between."""
+    """Enters a finished run as the latest one unless a newer one is; no other writer can come between."""
     path = filesystem.join(root, LATEST_NAME)
     ours = Latest(manifest.sequence, _time(manifest.finished_at), manifest.run_id)
 

@@ -20,16 +20,17 @@ from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.pipeline.write.counts import check_counts, sum_receipts, worker_costs
 from beam_jobs.pipeline.write.description import RunDescription, copied_manifest
 from beam_jobs.pipeline.write.moves import (
+    CHANGED_MEANWHILE,
     SENTINEL,
     CommitPlan,
     MoveShards,
-    check_digest,
     plan_commit,
     reserve_names,
 )
 from beam_jobs.pipeline.write.timeline import sum_timeline
 from beam_jobs.report.page import try_report
 from beam_jobs.store import filesystem
+from beam_jobs.store.digest import check_digest
 from beam_jobs.store.latest import next_sequence
 from beam_jobs.store.manifest import (
     CHANGES,
@@ -147,7 +148,7 @@ def _end(options: WriteOptions, manifest: RunManifest, *, is_retry: bool) -> Run
     try:
         _check_sizes(root, {file.path: file.num_bytes for file in manifest.files})
         for file in manifest.files if is_retry else ():  # the first time they have just been read
-            check_digest(filesystem.join(root, *file.path.split("/")), file.sha256)
+            check_digest(filesystem.join(root, *file.path.split("/")), file.sha256, CHANGED_MEANWHILE)
     except JobError:
         # Only something other than this job can have done that. A run is absent rather than wrong.
         filesystem.delete(filesystem.join(root, MANIFEST_NAME if manifest.failure is None else FAILED_NAME))

@@ -12,8 +12,8 @@ import apache_beam as beam
 
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.base.records import DeadFile, UnchangedDocuments
-from beam_jobs.errors import JobError
 from beam_jobs.store import filesystem
+from beam_jobs.store.digest import check_digest
 from beam_jobs.store.manifest import STAGING_DIR
 from beam_jobs.store.receipt import Receipt
 from beam_jobs.store.run_folder import check_claim
@@ -21,6 +21,7 @@ from beam_jobs.store.run_folder import check_claim
 SENTINEL = "all receipts are in"
 # Names the plan that may use the plain file names; deleted with the staging folder.
 _NAMES = "names"
+CHANGED_MEANWHILE = "something else is changing this folder, or the storage is damaged. Start a new run."
 
 
 @dataclass(frozen=True)
@@ -119,22 +120,5 @@ def move_shard(receipt: Receipt, name: str, options: WriteOptions) -> str:
     if found is None or found.attempt_id != options.attempt_id:
         path = filesystem.join(options.output, options.run_id, *name.split("/"))
         filesystem.move(receipt.path, path, receipt.num_bytes)
-        check_digest(path, receipt.sha256)
+        check_digest(path, receipt.sha256, CHANGED_MEANWHILE)
     return name
-
-
-def check_digest(path: str, sha256: str) -> None:
-    """Reads a file again and compares its digest.
-
-    Raises:
-        JobError: it is missing, or its digest differs.
-    """
-    try:
-        found = filesystem.sha256_of(path)
-    except FileNotFoundError:
-        found = "no file"
-    if found != sha256:
-        raise JobError(
-            f"{path} should have the sha256 {sha256} but has {found}: something else is changing this "
-            "folder, or the storage is damaged. Start a new run."
-        )

@@ -43,7 +43,7 @@ def _models(value: Any) -> Iterator[list[Any]]:
 
 
 def _never_called(layers: list[Any]) -> tuple[str, ...]:
-    """Makes the calls that can be made until none can; returns the names of layers with others left."""
+    """Performs the calls that can be made until none can; returns the names of layers with others left."""
     named = [layer for layer in layers if isinstance(layer, dict) and isinstance(layer.get("name"), str)]
     left: dict[str, list[Any]] = {}
     made: dict[str, int] = {}

@@ -20,9 +20,9 @@ from model_bundle.bundle.graph_scan.scan import scan_folder
 from model_bundle.bundle.manifest import MANIFEST_NAME, canonical_json
 from model_bundle.errors import ModelBundleError, ModelCrashError
 from tests.support.models.hostile_models import save_with_path_variable
-from tests.support.models.json_mutants import mutate_json
-from tests.support.models.mutants import mutate_model, snapshot
 from tests.support.models.saved_models import lengths, save, save_tf1
+from tests.support.mutants.json import mutate_json
+from tests.support.mutants.saved_models import mutate_model, snapshot
 
 FAST = 300
 # `.github/workflows/nightly.yml` asks for ten thousand.

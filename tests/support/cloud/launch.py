@@ -80,7 +80,7 @@ def printed(name: str, settings: Path, *args: str) -> Any:
 
 
 def finished_project(google: FakeGoogle) -> FakeConsole:
-    """Gives a simulated Google a project after all steps, except for what scripts write."""
+    """Sets up a simulated project as it is after all steps, except for what scripts write."""
     console = google.console = FakeConsole()
     console.buckets = dict.fromkeys(
         ("my-texts", "my-project-embedding-jobs", "my-project-embedding-models"), "us-central1"

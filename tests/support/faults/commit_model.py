@@ -42,7 +42,7 @@ def start(plans: dict[int, int]) -> Store:
 
 
 def step(process: Process, store: Store, num_shards: int) -> tuple[str, Process, Store]:  # noqa: C901  # a table
-    """Makes the next call; returns what it was."""
+    """Performs the next call; returns what it was."""
     p = process
     name = (p.shard, None if p.is_plain else p.plan)
     final = dict(store.final)

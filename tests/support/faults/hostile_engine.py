@@ -289,7 +289,7 @@ class HostileEngine:
         return True
 
     def _advance(self, job: Job) -> None:
-        """Makes bundles of every step whose inputs are complete, and runs those that call no storage."""
+        """Builds bundles of every step whose inputs are complete, and runs those that call no storage."""
         if not job.has_news:
             return
         job.has_news = False
@@ -401,7 +401,7 @@ class HostileEngine:
         self._settle(worker)
 
     def _recut(self) -> None:
-        """Gives the waiting elements of a step other neighbours."""
+        """Cuts the waiting elements of a step into other bundles."""
         job = self._pick(self.jobs)
         running = {worker.bundle for worker in self.workers}
         node = self._pick([node for node, bundles in job.bundles.items() if node.calls_storage])

@@ -23,25 +23,17 @@ from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
 from beam_jobs.pipeline.write.commit import CommitRun, commit
 from beam_jobs.pipeline.write.counts import check_counts, sum_receipts
-from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.moves import SENTINEL, move_shard, plan_commit, reserve_names
 from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import RunManifest
 from beam_jobs.store.receipt import Receipt
 from beam_jobs.store.run_folder import check_claim, claim, find_manifest
+from tests.support.runs.descriptions import description
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 SCHEMA = pa.schema([pa.field("doc_id", pa.string())])
-DESCRIPTION = RunDescription(
-    started_at="2026-01-01T00:00:00+00:00",
-    bundle={"name": "tiny", "digest": "0" * 64},
-    settings_digest="1" * 64,
-    precision="float32",
-    config={},
-    limits=FailureLimits(),
-    versions={},
-)
+DESCRIPTION = description()
 
 
 @pytest.fixture

@@ -7,30 +7,22 @@ from typing import Any
 
 import pytest
 
-from beam_jobs.base.config import FailureLimits, WriteOptions
+from beam_jobs.base.config import WriteOptions
 from beam_jobs.errors import JobError
 from beam_jobs.pipeline.write.commit import _claimed, commit
-from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.moves import SENTINEL, move_shard, plan_commit, reserve_names
 from beam_jobs.store.receipt import Receipt
 from tests.support.faults import commit_model
 from tests.support.faults.commit_model import Process, Store, is_over, listed, reachable, start, step
 from tests.support.faults.hostile_engine import Killed
 from tests.support.faults.memory_store import MemoryStore
+from tests.support.runs.descriptions import description
 
 ROOT = "/out/run"
 # Two attempts, and the first one's whole job a second time.
 TWO = (Process("a", 0), Process("b", 1))
 AGAIN = (Process("a", 0), Process("a", 2))
-DESCRIPTION = RunDescription(
-    started_at="2026-01-01T00:00:00+00:00",
-    bundle={"name": "tiny", "digest": "0" * 64},
-    settings_digest="1" * 64,
-    precision="float32",
-    config={},
-    limits=FailureLimits(),
-    versions={},
-)
+DESCRIPTION = description()
 
 
 def check(after: Store, before: Store, num_shards: int) -> None:

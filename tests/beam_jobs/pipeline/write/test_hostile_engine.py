@@ -25,7 +25,6 @@ from beam_jobs.base.config import FailureLimits, WriteOptions
 from beam_jobs.base.records import DeadLetter
 from beam_jobs.pipeline.rows.cost import COST_KEYS
 from beam_jobs.pipeline.write import commit, moves, shard
-from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.stop import StopWhenEnded
 from beam_jobs.pipeline.write.transform import RunInputs, WriteRun
 from beam_jobs.store import filesystem
@@ -34,17 +33,10 @@ from beam_jobs.store.manifest import RunManifest
 from tests.support.examples import examples
 from tests.support.faults.hostile_engine import HostileEngine, Job, Node, Tape, graph_of
 from tests.support.faults.memory_store import MemoryStore
+from tests.support.runs.descriptions import description
 
 SCHEMA = pa.schema([pa.field("doc_id", pa.string())])
-DESCRIPTION = RunDescription(
-    started_at="2026-01-01T00:00:00+00:00",
-    bundle={"name": "tiny", "digest": "0" * 64},
-    settings_digest="1" * 64,
-    precision="float32",
-    config={},
-    limits=FailureLimits(max_dead_fraction=1.0),
-    versions={},
-)
+DESCRIPTION = description(FailureLimits(max_dead_fraction=1.0))
 IDS = ["a", "b", "c", "d", "bad"]
 ROOT = "/out"
 RUN = f"{ROOT}/run"

@@ -16,11 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_jobs.base.config import FailureLimits, WriteOptions
+from beam_jobs.base.config import WriteOptions
 from beam_jobs.errors import JobError
 from beam_jobs.pipeline.rows.cost import COST_KEYS
 from beam_jobs.pipeline.write.commit import _claimed, commit
-from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.moves import SENTINEL, move_shard, plan_commit, reserve_names
 from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.pipeline.write.stop import StopWhenEnded
@@ -28,19 +27,12 @@ from beam_jobs.pipeline.write.transform import RunInputs, WriteRun
 from beam_jobs.store.manifest import RunManifest
 from beam_jobs.store.receipt import Receipt
 from beam_jobs.store.run_folder import find_manifest
+from tests.support.runs.descriptions import description
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 SCHEMA = pa.schema([pa.field("doc_id", pa.string())])
 IDS = "abcdef"
-DESCRIPTION = RunDescription(
-    started_at="2026-01-01T00:00:00+00:00",
-    bundle={"name": "tiny", "digest": "0" * 64},
-    settings_digest="1" * 64,
-    precision="float32",
-    config={},
-    limits=FailureLimits(),
-    versions={},
-)
+DESCRIPTION = description()
 # How the documents meet in files: a number of files, and the file of each document.
 GROUPINGS = st.lists(st.integers(0, 3), min_size=len(IDS), max_size=len(IDS))
 

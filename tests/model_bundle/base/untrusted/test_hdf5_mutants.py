@@ -10,7 +10,7 @@ import pytest
 from model_bundle.base.confined import run_confined
 from model_bundle.base.sandbox import Limits
 from model_bundle.errors import ModelCrashError
-from tests.support.models.hdf5_mutants import read_mutants
+from tests.support.mutants.hdf5 import read_mutants
 
 FAST = 100
 # `.github/workflows/nightly.yml` asks for ten thousand.

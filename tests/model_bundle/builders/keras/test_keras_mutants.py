@@ -14,7 +14,7 @@ from model_bundle.base.sandbox import Limits
 from model_bundle.builders.keras.load.child import LoadTask
 from model_bundle.builders.keras.load.parent import Generation
 from model_bundle.errors import ModelCrashError
-from tests.support.models.keras_mutants import load_mutants, mutants
+from tests.support.mutants.keras import load_mutants, mutants
 
 FAST = 150
 # `.github/workflows/nightly.yml` asks for ten thousand.

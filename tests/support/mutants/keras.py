@@ -19,7 +19,7 @@ from model_bundle.builders.keras.load.parent import Generation, plan
 from model_bundle.builders.keras.options import LoadChoices
 from model_bundle.builders.keras.source import find_source
 from model_bundle.errors import ModelBundleError
-from tests.support.models.json_mutants import places
+from tests.support.mutants.json import places
 from tests.support.runs.jobs import PROJECT
 
 BASES = PROJECT / "tests" / "data" / "keras_architectures"
