@@ -13,13 +13,12 @@ import re
 from collections.abc import Iterator
 
 from beam_jobs.pipeline.read.files.lines import Measure, Oversized
-from beam_jobs.pipeline.read.formats.jsonl import JsonRecord
+from beam_jobs.pipeline.read.formats.jsonl import DECODER, JsonRecord
 from beam_jobs.pipeline.read.types import DamagedFileError
 
 _WINDOW_CHARS = 1 << 18
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MARK = re.compile(r'["\\{}\[\],\n]')
-_DECODER = json.JSONDecoder()
 # No token but a string is longer; an error that far from the end of the window is none of its cut.
 _LONGEST_TOKEN = 16
 _SCALARS = (int, float, bool, type(None))
@@ -108,12 +107,12 @@ def _next_value(window: _Window, max_bytes: int) -> JsonRecord:
     """Takes the value that begins at the window's position."""
     while True:
         try:
-            value, end = _DECODER.raw_decode(window.text, window.at)
+            value, end = DECODER.raw_decode(window.text, window.at)
         except json.JSONDecodeError as error:
             is_cut = error.msg.startswith("Unterminated string") or (
                 error.pos + _LONGEST_TOKEN > len(window.text)
             )
-        except (ValueError, RecursionError):  # too many digits, too deep
+        except (ValueError, RecursionError):  # too many digits, a repeated name, too deep
             is_cut = False
         else:
             # The rest of a number may follow.

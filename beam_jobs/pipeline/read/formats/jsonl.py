@@ -7,6 +7,7 @@ mark at the beginning of the file is skipped.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -35,6 +36,22 @@ from beam_jobs.pipeline.read.types import DamagedFileError, FileColumns, FileInf
 INSPECTED_ROWS = 1_000
 INSPECTED_BYTES = 8_000_000
 PARSED_BYTES = 1_000
+
+
+class _RepeatedNameError(ValueError):
+    """An object has two members of one name, of which Python would keep the last without a word."""
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise _RepeatedNameError(max(counts, key=counts.__getitem__))
+    return members
+
+
+# What parses a record wherever one stands.
+DECODER = json.JSONDecoder(object_pairs_hook=_unique_members)
 
 # A record: parsed, or its bytes where it is not, or may be no object.
 JsonRecord = dict[str, Any] | bytes | Oversized
@@ -173,7 +190,12 @@ def _parsed(builder: RowBuilder, doc_id: str, line: JsonRecord, encoding: str) -
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = DECODER.decode(text)
+    except _RepeatedNameError as error:
+        raise RecordError(
+            "broken_json",
+            f"Expected one JSON object, but the name {str(error)!r} stands twice in one object.",
+        ) from error
     except json.JSONDecodeError as error:
         raise RecordError(
             "broken_json", f"Expected one JSON object: {error.msg} at character {error.pos}."

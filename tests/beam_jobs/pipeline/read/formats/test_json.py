@@ -80,6 +80,7 @@ def test_compressed_and_nested(tmp_path: Path, compression: str, layout: str) ->
         ('{"text": "x" "y": {"z": [1]}}', "broken_json"),
         ('{"text": "unclosed\n}', "broken_json"),
         ('{"text": "\\q"}', "broken_json"),
+        ('{"text": "a", "text": "b"}', "broken_json"),
         ("5", "broken_json"),
         ('"text"', "broken_json"),
         ("[]", "broken_json"),
