@@ -40,6 +40,7 @@ DESCRIPTION = description(FailureLimits(max_dead_fraction=1.0))
 IDS = ["a", "b", "c", "d", "bad"]
 ROOT = "/out"
 RUN = f"{ROOT}/run"
+CLAIM = f"{RUN}/_staging/attempt"
 TAPE_BYTES = 240
 SCHEDULES = int(os.environ.get("TESTS_SCHEDULES", examples(500)))
 ZEROS = {key.encode(): b"0" for key in COST_KEYS}
@@ -159,6 +160,26 @@ def check_end(engine: HostileEngine) -> None:
 
 def test_a_well_behaved_engine_writes_the_run() -> None:
     play(b"")
+
+
+def test_a_job_stops_when_a_later_one_claims_its_folder() -> None:
+    with counted_names():
+        engine = HostileEngine({"a": job("a")}, Tape(b""), Checker())
+        first, other = engine.jobs[0], Job("b", job("b"))
+        engine.jobs.append(other)
+        with engine.store.installed():
+            for each in engine.jobs:
+                while engine.store.files.get(CLAIM) != each.name.encode() * 32 and not each.has_ended():
+                    engine.go_on(each, 1)
+            while not first.has_ended():
+                engine.go_on(first, 1)
+            assert first.has_failed
+            assert check(engine.store) is None
+        engine.run()
+        manifest = check(engine.store)
+        assert manifest is not None
+        assert manifest.attempt_id == "b" * 32
+        check_end(engine)
 
 
 @pytest.mark.parametrize("second", ["a", "b"], ids=["the same one again", "another attempt"])
