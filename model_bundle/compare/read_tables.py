@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.base.tables import Row, read_rows
+from model_bundle.base.tables import Row, read_metadata, read_rows
 from model_bundle.compare.expected import Columns, Expected
 from model_bundle.errors import SettingsError
 
@@ -33,7 +33,7 @@ def read_table(path: Path, columns: Columns) -> Expected:
         raise SettingsError(f"--expected {path} has no rows.")
     if not all(isinstance(row, dict) for row in rows):
         return from_values(rows)
-    return _from_rows(path, rows, columns, _metadata(path))
+    return _from_rows(path, rows, columns, read_metadata(path))
 
 
 def read_run(path: Path, columns: Columns) -> Expected:
@@ -50,7 +50,7 @@ def read_run(path: Path, columns: Columns) -> Expected:
             "embeddings."
         )
     rows = [row for file in files for row in read_rows("--expected", file)]
-    return _from_rows(folder, rows, columns, _metadata(files[0]))
+    return _from_rows(folder, rows, columns, read_metadata(files[0]))
 
 
 def from_values(values: Sequence[Any]) -> Expected:
@@ -79,14 +79,6 @@ def numbers(value: Any) -> np.ndarray:
     if value is None:
         raise ValueError("a row has no number")
     return np.atleast_1d(np.asarray(value, dtype=np.float64))
-
-
-def _metadata(path: Path) -> Mapping[bytes, bytes]:
-    if path.suffix != ".parquet":
-        return {}
-    import pyarrow.parquet as pq
-
-    return pq.read_schema(path).metadata or {}
 
 
 def _from_rows(
