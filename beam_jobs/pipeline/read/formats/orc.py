@@ -87,6 +87,8 @@ def _opened(file: FileInfo, meter: Meter | None) -> Iterator[_Decoder]:
         decoder = _Decoder(file, stored, meter)
         try:
             yield decoder
+        except (pa.ArrowException, UnicodeDecodeError) as error:  # names or kept texts that are not UTF-8
+            raise _damaged(str(error)) from error
         finally:
             decoder.end()
 

@@ -52,8 +52,8 @@ def test_many_changed_files(kind: str, tmp_path: Path) -> None:
     assert min(found["dead"], found["changed"] + found["same"]) > NUM_MUTANTS // 100
 
 
-@pytest.mark.parametrize("name", ["segmentation_fault", "gigabytes"])
-def test_recorded_files_that_ended_a_process_or_took_gigabytes(
+@pytest.mark.parametrize("name", ["segmentation_fault", "gigabytes", "names_not_utf8"])
+def test_recorded_files_are_dead_files(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(orc, "memory_bytes", lambda: 0)
