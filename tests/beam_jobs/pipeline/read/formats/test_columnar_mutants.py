@@ -53,9 +53,7 @@ def test_many_changed_files(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["segmentation_fault", "gigabytes", "names_not_utf8"])
-def test_recorded_files_are_dead_files(
-    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_recorded_files_are_dead_files(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(orc, "memory_bytes", lambda: 0)
     content = (DAMAGED / f"{name}.orc").read_bytes()
     assert reasons(read_unchecked(tmp_path / "a.orc", content))[-1] == "damaged"
