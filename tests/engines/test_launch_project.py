@@ -200,7 +200,7 @@ esac
 
 def _checkout(folder: Path, google: FakeGoogle) -> dict[str, str]:
     """A checkout whose gcloud, docker and terraform only note how they are called; its environment."""
-    shutil.copytree(LAUNCH, folder / "launch", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(LAUNCH, folder / "launch", ignore=shutil.ignore_patterns("__pycache__", "settings.env"))
     for name in ("beam_jobs", "model_bundle"):
         (folder / name).symlink_to(LAUNCH.parent / name)
     (folder / "bin").mkdir()
@@ -227,7 +227,7 @@ def test_the_commands_of_the_readme_in_their_order(
 ) -> None:
     """Steps 0 to 6; the schedule is that of schedule.py: test_launch_terraform compares the two."""
     page = (LAUNCH / "README.md").read_text(encoding="utf-8")
-    (commands,) = re.findall(r"```bash\n(# 0\..*?)```", page, re.DOTALL)
+    copy, commands = re.findall(r"```bash\n(cp .*?|# 0\..*?)```", page, re.DOTALL)
     steps = re.split(r"(?m)^(?=# \d\. )", commands)[1:]
     assert [step[:4] for step in steps] == [f"# {number}." for number in range(7)]
     folder = tmp_path / "clone"
@@ -242,7 +242,10 @@ def test_the_commands_of_the_readme_in_their_order(
             ["bash", "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=False
         )
 
-    for step in steps[:4]:
+    done = run(steps[0])
+    assert done.returncode == 1
+    assert "cp" in done.stderr  # the first command was left out
+    for step in (copy, *steps[:4]):
         done = run(step)
         assert done.returncode == 0, (step, done.stderr)
     settings = folder / "launch" / "settings.env"

@@ -26,7 +26,7 @@ BUNDLE = f"gs://my-project-embedding-models/model_bundles/x@sha256:{DIGEST}"
 
 def write_settings(folder: Path, **values: str) -> Path:
     """Writes the settings of the repository with image and bundle, changed by ``values``."""
-    lines = (LAUNCH / "settings.env").read_text(encoding="utf-8").splitlines()
+    lines = (LAUNCH / "settings.env.example").read_text(encoding="utf-8").splitlines()
     changed = {"IMAGE": IMAGE, "BUNDLE": BUNDLE} | values
     path = folder / "settings.env"
     names = [line.partition("=")[0] for line in lines]
