@@ -1,4 +1,4 @@
-"""Checks and shows launch/settings.env, or writes NAME=VALUE into it; settings.env.example is its beginning."""
+"""Checks and shows launch/settings.env, or writes NAME=VALUE into it; it begins as settings.env.example."""
 
 from __future__ import annotations
 
@@ -149,8 +149,8 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise SystemExit(
-            f"--settings {path}: there are no settings yet. Make your copy: cp {EXAMPLE} {path}, then edit its "
-            "first lines: project, region, input, e-mail address."
+            f"--settings {path}: there are no settings yet. Make your copy: cp {EXAMPLE} {path}, then edit "
+            "its first lines: project, region, input, e-mail address."
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SystemExit(f"--settings {path}: {getattr(error, 'strerror', None) or error}.") from error

@@ -90,6 +90,34 @@ def test_every_resource_waits_for_its_service() -> None:
     assert found > 20
 
 
+def test_check_looks_for_the_roles_that_terraform_grants() -> None:
+    parsed, found = _terraform()["parsed"], set()
+    places = {
+        "google_storage_bucket.models": "MODELS",
+        "google_storage_bucket.jobs": "BUCKET",
+        "var.input": "INPUT",
+    }
+    for kind, on in (
+        ("google_storage_bucket_iam_member", None),
+        ("google_project_iam_member", "project"),
+        ("google_artifact_registry_repository_iam_member", "images"),
+        ("google_service_account_iam_member", "worker"),
+    ):
+        for member in _resources(parsed, kind).values():
+            (account,) = re.findall(r"google_service_account\.(\w+)\.member", str(member["member"]))
+            place = on or next(there for name, there in places.items() if name in str(member["bucket"]))
+            found.add((account, _text(member["role"]), place))
+    with modules("grants") as (grants,):
+        assert {(grant.account, grant.role, grant.on) for grant in grants.GRANTS} == found
+    kinds = {kind.strip('"') for block in parsed["resource"] for kind in block if "_iam_member" in kind}
+    assert kinds - {"google_kms_crypto_key_iam_member"} == {
+        "google_storage_bucket_iam_member",
+        "google_project_iam_member",
+        "google_artifact_registry_repository_iam_member",
+        "google_service_account_iam_member",
+    }
+
+
 def _text(value: Any) -> str:
     return re.sub(r'^"|"$', "", str(value)).replace('\\"', '"')
 

@@ -1,4 +1,4 @@
-"""Log lines of workers: Beam's own handler sends them to a log service, which sees run, attempt and worker."""
+"""Log lines of workers: a log service gets run, attempt and worker from Beam's own handler."""
 
 from __future__ import annotations
 

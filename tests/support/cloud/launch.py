@@ -83,9 +83,27 @@ def finished_project(google: FakeGoogle) -> FakeConsole:
     """Sets up a simulated project as it is after all steps, except for what scripts write."""
     console = google.console = FakeConsole()
     console.buckets = dict.fromkeys(
-        ("my-texts", "my-project-embedding-jobs", "my-project-embedding-models"), "us-central1"
+        (
+            "my-texts",
+            "my-project-terraform-state",
+            "my-project-embedding-jobs",
+            "my-project-embedding-models",
+        ),
+        "us-central1",
     )
     domain = f"{console.project}.iam.gserviceaccount.com"
-    console.accounts = {f"embedding-worker@{domain}", f"embedding-scheduler@{domain}"}
+    console.accounts = {f"embedding-{name}@{domain}" for name in ("worker", "builder", "scheduler")}
+    places = {
+        "project": "project",
+        "images": "jobs",
+        "worker": f"embedding-worker@{domain}",
+        "INPUT": "my-texts",
+        "BUCKET": "my-project-embedding-jobs",
+        "MODELS": "my-project-embedding-models",
+    }
+    with modules("grants") as (grants,):
+        for grant in grants.GRANTS:
+            held = console.grants.setdefault(places[grant.on], set())
+            held.add((grant.role, f"embedding-{grant.account}@{domain}"))
     console.images = {IMAGE}
     return console
