@@ -87,7 +87,8 @@ def make_forecast(flags: argparse.Namespace, mode: str, options: Any, console: C
     named = flags.forecast_machine_type or options.view_as(WorkerOptions).machine_type
     machine = find_machine(table, named) if named else None
     read, summary, settings = plan_input(flags)
-    machine = machine or find_machine(table, default_machine(bundle_bytes(settings)))
+    default = default_machine(bundle_bytes(settings), str(settings.request.precision))
+    machine = machine or find_machine(table, default)
     sample = sample_input(summary, read)
     print_allowed(settings, console)
     found = measure(settings, sample.documents, summary.kept_schema)
