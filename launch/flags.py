@@ -208,7 +208,7 @@ def machine_note(flags: argparse.Namespace) -> str:
     if precision == "auto":
         return "machine: the job's choice, by the bundle's size and the precision that it finds"
 
-    from beam_jobs.job.forecast.prices import default_machines, describe_default, read_prices
+    from beam_jobs.job.dataflow.prices import default_machines, describe_default, read_prices
 
     table = read_prices(None)
     machine = default_machines(table, precision)[0]

@@ -39,8 +39,8 @@ _PREFIXES = {"warning": "warning: ", "error": "error: ", "reuse": "taking over: 
 class Console(Protocol):
     """Where a command prints.
 
-    ``run_id`` and ``attempt`` are set once the run has a name. ``is_live``: whether a line may be redrawn again
-    and again.
+    ``run_id`` and ``attempt`` are set once the run has a name. ``is_live``: whether a line may be redrawn
+    again and again.
     """
 
     run_id: str | None

@@ -17,8 +17,8 @@ from apache_beam.options.pipeline_options import (
 from beam_jobs.base.units import count
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console.console import Console
+from beam_jobs.job.dataflow.prices import default_machines, describe_default, read_prices
 from beam_jobs.job.flags.beam import is_in_process
-from beam_jobs.job.forecast.prices import default_machines, describe_default, read_prices
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.settings import EncodeSettings
 

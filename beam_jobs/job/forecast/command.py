@@ -12,6 +12,7 @@ from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.units import count, describe_loss, format_bytes, format_duration
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console.console import Console
+from beam_jobs.job.dataflow.prices import find_machine, read_prices
 from beam_jobs.job.dataflow.workers import bundle_bytes, default_machine
 from beam_jobs.job.forecast.count import LengthCounter, Pace, ReadCounts, all_documents
 from beam_jobs.job.forecast.estimate import (
@@ -26,7 +27,6 @@ from beam_jobs.job.forecast.estimate import (
     time_here,
 )
 from beam_jobs.job.forecast.measure import Measurement, measure
-from beam_jobs.job.forecast.prices import find_machine, read_prices
 from beam_jobs.job.forecast.sample import InputSample, sample_input
 from beam_jobs.job.plan import plan_input, print_allowed
 from beam_jobs.pipeline.read.inspect import InputSummary

@@ -18,6 +18,7 @@ from beam_jobs.base.config import ReadOptions
 from beam_jobs.embed import main
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console.log_capture import open_console
+from beam_jobs.job.dataflow.prices import default_machines, describe_default, find_machine, read_prices
 from beam_jobs.job.flags.beam import pipeline_options
 from beam_jobs.job.flags.parsers import embed_parser
 from beam_jobs.job.forecast import sample as sample_module
@@ -33,7 +34,6 @@ from beam_jobs.job.forecast.estimate import (
     time_here,
 )
 from beam_jobs.job.forecast.measure import Measurement
-from beam_jobs.job.forecast.prices import default_machines, describe_default, find_machine, read_prices
 from beam_jobs.job.forecast.sample import sample_input
 from beam_jobs.pipeline.read.inspect import inspect_input
 from tests.conftest import shared_path
@@ -196,7 +196,7 @@ def test_another_precision_costs_its_share_and_its_quality() -> None:
 def test_prices_of_ones_own_and_what_is_wrong_with_them(tiny_bundle: Path, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "in.jsonl", records(5))
     flags = ("--bundle", tiny_bundle, "--input", source, "--forecast", "sample")
-    own = json.loads((PROJECT / "beam_jobs" / "job" / "forecast" / "prices.json").read_text())
+    own = json.loads((PROJECT / "beam_jobs" / "job" / "dataflow" / "prices.json").read_text())
     own |= {"as_of": "2031-02-03", "currency": "EUR"}
     own["machine_families"] = {"x9-mega": {"gb_per_vcpu": 1, "cores_per_vcpu": 1, "has_bfloat16": True}}
     path = tmp_path / "prices.json"

@@ -74,7 +74,7 @@ def read_prices(path: str | None) -> PriceTable:
         UsageError: the file cannot be read, or is not a price table.
     """
     if path is None:
-        data = (files("beam_jobs.job.forecast") / "prices.json").read_bytes()
+        data = (files("beam_jobs.job.dataflow") / "prices.json").read_bytes()
     else:
         try:
             data = Path(path).read_bytes()
@@ -87,7 +87,7 @@ def read_prices(path: str | None) -> PriceTable:
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UsageError(
             f"--prices {path}: {where}: {first['msg']}. Start from a copy of "
-            "beam_jobs/job/forecast/prices.json."
+            "beam_jobs/job/dataflow/prices.json."
         ) from error
 
 
