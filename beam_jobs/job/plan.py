@@ -9,7 +9,7 @@ from typing import Any
 from beam_jobs.base.config import FailureLimits, ReadOptions, WriteOptions
 from beam_jobs.errors import FinishedError, UsageError
 from beam_jobs.job.console.console import Console
-from beam_jobs.job.flags.options import FLAGS_OF_FILES, check_no_flags_of_files, read_choices
+from beam_jobs.job.flags.options import FLAGS_OF_FILES, check_no_flags_of_files, gold_name, read_choices
 from beam_jobs.job.own_output import check_no_own_output
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
@@ -90,7 +90,7 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
     if flags.input:
         return read_choices(flags, tuple(absolute_path(pattern) for pattern in flags.input)), flags.keep_text
     check_no_flags_of_files(flags)
-    from beam_jobs.pipeline.read.sample_data import sample_pattern
+    from model_bundle.text.sample_data import sample_pattern
 
     sample = ReadOptions(
         (sample_pattern(),),
@@ -118,6 +118,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
             top_k=flags.top_k,
             threshold=flags.threshold,
             keep_logits=flags.keep_logits,
+            gold=gold_name(flags),
             **common,
         )
     return EncodeSettings.resolve(
