@@ -64,8 +64,9 @@ def main() -> int:
                 measured["start_cpu_seconds"] = start["cpu_seconds"]
                 found[name].append(measured)
                 print(f"round {number}, {name}: {measured}", flush=True)
-    results = new_results(documents=flags.documents, bundle=flags.bundle, engines=found)
-    publish(results, NAME, render(results), flags.output)
+            # After each round: it takes long, and what was measured stays.
+            results = new_results(documents=flags.documents, bundle=flags.bundle, engines=found)
+            publish(results, NAME, render(results), flags.output)
     return 0
 
 
