@@ -43,7 +43,8 @@ def quantize(bundle: ModelBundle, texts: Path | None, output: Path) -> None:
         texts: the file of ``--texts``; None means the sample.
         output: the folder to create.
     """
-    from model_bundle.builders.bert.int8.build import HELD_OUT, quantize_bundle
+    from model_bundle.builders.bert.int8.build import quantize_bundle
+    from model_bundle.builders.bert.int8.search import HELD_OUT
     from model_bundle.bundle.describe import describe_quality
     from model_bundle.compare.read_files import read_texts
     from model_bundle.text.sample_data import sample_texts
@@ -59,7 +60,8 @@ def quantize(bundle: ModelBundle, texts: Path | None, output: Path) -> None:
     assert spec is not None
     for precision, quality in spec.quality.items():
         print(f"{precision}: {describe_quality(quality)}")
-    print(f"left in float: {', '.join(spec.float_layers) or 'nothing'}")
+    for precision, layers in spec.layers_in_float().items():
+        print(f"{precision} leaves in float: {', '.join(layers) or 'nothing'}")
     show(f"built: {quantized.path}\ndigest: sha256:{quantized.digest}")
 
 

@@ -257,13 +257,19 @@ def _resolve_prompt(bundle: ModelBundle, prompt: str | None, prompt_text: str | 
 
 
 def check_offers_int8(manifest: BundleManifest, precision: Precision) -> None:
-    """Rejects int8 for a bundle that was not quantized.
+    """Rejects int8 and int7 for a bundle that was not quantized, or not to 7 bits.
 
     Raises:
         SettingsError: says how to quantize it.
     """
-    if precision is Precision.INT8 and manifest.int8 is None:
+    if not precision.is_integer or manifest.signature_of(precision) is not None:
+        return
+    if manifest.int8 is not None:
         raise SettingsError(
-            f"--precision int8: the bundle {manifest.name} has no int8 weights. Make a bundle that has: "
-            "python -m model_bundle quantize BUNDLE --texts F --output DIR"
+            f"--precision {precision}: the bundle {manifest.name} does not have it: weights of 7 bits cost "
+            "too much when it was quantized, or it was quantized before there were any. Use float32 or int8."
         )
+    raise SettingsError(
+        f"--precision {precision}: the bundle {manifest.name} has no int8 weights. Make a bundle that has: "
+        "python -m model_bundle quantize BUNDLE --texts F --output DIR"
+    )

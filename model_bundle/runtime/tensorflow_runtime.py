@@ -126,8 +126,8 @@ class TensorFlowRuntime:
     def _choose(self, bundle: ModelBundle) -> tuple[Call, str | None]:
         """Uses constants if they reproduce the golden vectors, else variables, with the reason."""
         golden, concrete = Golden.read(bundle), self._trace(bundle)
-        if self.request.precision is Precision.INT8:
-            check_processor()
+        if self.request.precision.is_integer:
+            check_processor(self.request.precision)
         reason = bundle.manifest.freeze_reason or "the bundle forbids constants"
         # A graph that TensorFlow rewrites must be optimised by TensorFlow, when it is called.
         ways = (True, False) if self._around_calls is nullcontext else (False,)
