@@ -108,13 +108,14 @@ def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[st
 
     outputs = run(manifest.signature)
     named = {p: manifest.signature_of(p) for p in Precision if p.is_integer}
-    integer = {precision: run(name) for precision, name in named.items() if name is not None}
+    integer = {p: run(name) for p, name in named.items() if name not in (None, manifest.signature)}
     mask = inputs.get("mask")
     if mask is None:
         longest = max((a.shape[1] for a in outputs.values() if a.ndim == 3), default=1)
         lengths = inputs.get("lengths", outputs.get("sequence_len", np.full(len(texts), longest)))
         mask = (np.arange(longest) < np.asarray(lengths)[:, np.newaxis]).astype(np.int32)
     kept = {name: outputs[name] for name, spec in manifest.outputs.items() if spec.kind != "length"}
+    integer |= {Precision.INT8: kept} if manifest.is_int8_only else {}
     golden = Golden(tuple(texts), inputs, kept, mask, integer=integer)
     golden.write(bundle_dir)
     return golden

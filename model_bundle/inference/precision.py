@@ -60,6 +60,8 @@ def choose_precision(
     """
     if not 0 <= max_quality_loss <= 100:
         raise SettingsError(f"--max_quality_loss {max_quality_loss}: expected a percentage from 0 to 100.")
+    if manifest.is_int8_only:
+        return Precision.INT8  # whatever it lost, there is no other
     losses = {precision: quality_loss(manifest, precision) for precision in _BY_SPEED if precision in fast}
     good = [p for p, loss in losses.items() if loss is not None and loss <= max_quality_loss]
     return min(good, key=seconds.__getitem__) if set(good) <= seconds.keys() else good[0]

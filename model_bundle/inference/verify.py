@@ -97,15 +97,16 @@ def check_tokens(bundle: ModelBundle, golden: Golden) -> None:
 def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
     from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 
-    usual = _usual(bundle, Precision.FLOAT32)
-    raw = _raw(tuple(golden.outputs), usual.max_tokens, Precision.FLOAT32)
+    first = Precision.INT8 if bundle.manifest.is_int8_only else Precision.FLOAT32
+    usual = _usual(bundle, first)
+    raw = _raw(tuple(golden.outputs), usual.max_tokens, first)
     TensorFlowRuntime(bundle, raw)
-    yield f"float32: {len(raw.outputs)} outputs give their golden vectors"
+    yield f"{first}: {len(raw.outputs)} outputs give their golden vectors"
     runtime = TensorFlowRuntime(bundle, usual)
     reason = runtime.unfrozen_reason
     where = "on constants" if reason is None else f"on variables ({reason})"
     used = ", ".join(usual.outputs)
-    yield f"float32: {used} as jobs use it, {where}, ready in {runtime.ready_seconds:.1f} s"
+    yield f"{first}: {used} as jobs use it, {where}, ready in {runtime.ready_seconds:.1f} s"
     if bundle.manifest.bfloat16_signature is None:
         yield "bfloat16: not offered by this bundle"
     elif not has_fast_bfloat16():
@@ -114,6 +115,8 @@ def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
         TensorFlowRuntime(bundle, _usual(bundle, Precision.BFLOAT16))
         yield f"bfloat16: {used} within its limits"
     for precision in (p for p in Precision if p.is_integer and bundle.manifest.signature_of(p) is not None):
+        if precision is first:
+            continue
         if precision is Precision.INT8 and not has_fast_int8():
             yield "int8: not checked, this processor has no instructions for it"
             continue

@@ -79,6 +79,8 @@ class Golden:
         arrays = {f"input/{role}": _storable(array) for role, array in self.inputs.items()}
         arrays |= {f"output/{name}": array for name, array in self.outputs.items()}
         for precision, outputs in self.integer.items():
+            if outputs is self.outputs:
+                continue  # there is no other precision
             arrays |= {f"{precision}/{name}": array for name, array in outputs.items()}
         arrays |= {} if self.reference is None else self.reference.arrays()
         np.savez(
@@ -100,18 +102,20 @@ class Golden:
 
     @classmethod
     def _of(cls, arrays: Mapping[str, np.ndarray], bundle: ModelBundle) -> Self:
+        outputs = {n.removeprefix("output/"): a for n, a in arrays.items() if n.startswith("output/")}
+        integer: dict[Precision, Mapping[str, np.ndarray]] = {
+            p: {n.removeprefix(f"{p}/"): a for n, a in arrays.items() if n.startswith(f"{p}/")}
+            for p in Precision
+            if p.is_integer
+        }
         return cls(
             texts=tuple(parse_json(arrays["texts"].tobytes())),
             inputs={n.removeprefix("input/"): a for n, a in arrays.items() if n.startswith("input/")},
-            outputs={n.removeprefix("output/"): a for n, a in arrays.items() if n.startswith("output/")},
+            outputs=outputs,
             mask=arrays["mask"],
             classes=frozenset(n for n, spec in bundle.manifest.outputs.items() if spec.kind == "class"),
             reference=ReferenceVectors.of(arrays),
-            integer={
-                p: {n.removeprefix(f"{p}/"): a for n, a in arrays.items() if n.startswith(f"{p}/")}
-                for p in Precision
-                if p.is_integer
-            },
+            integer=integer | ({Precision.INT8: outputs} if bundle.manifest.is_int8_only else {}),
         )
 
     def check(self, run: Run, request: EncodeRequest) -> None:

@@ -69,6 +69,11 @@ class Int8BertEncoder(BertEncoder):
             elif f"{name.removesuffix('inner')}outer" not in plan or not name.endswith("/inner"):
                 self._add(name, name, bias)
 
+    def drop_float_weights(self) -> None:
+        """Forgets the float weights of what is computed in int8, so that they are not stored."""
+        unused = {f"{name}/{part}" for name in self._layers.plan for part in ("kernel", "bias")}
+        self._variables = {n: value for n, value in self._variables.items() if n not in unused}
+
     def _add_feed_forward(self, outer: str, product: Int8Product, bias: np.ndarray) -> None:
         """Cuts both kernels of a feed-forward layer into the planned groups of inner channels."""
         inner = _inner_of(outer)

@@ -32,6 +32,7 @@ from model_bundle.bundle.manifest import (
 )
 from model_bundle.errors import SettingsError, SourceError
 from model_bundle.runtime.golden import Golden
+from model_bundle.runtime.int8_products import check_processor
 
 # Fewer texts leave ranges to chance: MiniLM's largest inputs were still growing at 300.
 MIN_TEXTS = 32
@@ -43,8 +44,10 @@ def quantize_bundle(
     output: Path,
     notify: Notify = lambda _: None,
     bounds: Bounds = DEFAULT_BOUNDS,
+    *,
+    only_int8: bool = False,
 ) -> ModelBundle:
-    """Builds the bundle; its float32 and bfloat16 graphs stay as they are.
+    """Builds the bundle; its float32 and bfloat16 graphs stay as they are, or are left out.
 
     Args:
         bundle: of a BERT encoder that this package built.
@@ -52,6 +55,8 @@ def quantize_bundle(
         output: the folder to create.
         notify: is told of progress.
         bounds: what int8 may cost.
+        only_int8: leaves out the float weights of all that is computed in int8, and stores word embeddings
+            in 8 bits: a quarter of the size. int7 needs float weights and is left out, too.
 
     Raises:
         SettingsError: the bundle is of another kind, there are too few texts, or int8 costs more than
@@ -60,7 +65,7 @@ def quantize_bundle(
     """
     check_output(output)
     _check(bundle, texts)
-    from model_bundle.builders.bert.int8.read_encoder import read_encoder
+    from model_bundle.builders.bert.int8.read_encoder import quantize_words, read_encoder
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     import_tensorflow()
@@ -69,21 +74,27 @@ def quantize_bundle(
     from model_bundle.builders.graphs.bert import BertEncoder
 
     encoder = BertEncoder(config, weights, bundle.manifest.name)
-    trial = Trial(bundle, encoder, texts, notify)
+    base = encoder
+    if only_int8:
+        check_processor(Precision.INT8)
+        base = BertEncoder(*quantize_words(config, weights), bundle.manifest.name)
+    trial = Trial(bundle, encoder, base, texts, notify)
     found = {main: search(trial, main, bounds, notify)}
-    if main is Precision.INT8:
+    if main is Precision.INT8 and not only_int8:
         try:
             found[Precision.INT7] = search(trial, Precision.INT7, bounds, notify)
         except SettingsError as error:
             notify(f"left out: {error}")
-    spec = _describe(found, trial.measure(Precision.BFLOAT16, {}))
+    spec = _describe(found, None if only_int8 else trial.measure(Precision.BFLOAT16, {}))
     manifest = bundle.manifest.model_copy(update={"int8": spec})
+    if only_int8:
+        manifest = manifest.model_copy(update={"signature": spec.signature, "bfloat16_signature": None})
 
     def write_files(staging: Path) -> None:
         for file in (LICENCE_NAME, TOKENIZER_FILE):
             (staging / file).parent.mkdir(exist_ok=True)
             shutil.copyfile(bundle.path / file, staging / file)
-        _export(encoder, config, found, spec, staging / SAVED_MODEL_DIR)
+        _export(base, config, found, spec, staging / SAVED_MODEL_DIR)
 
     before = Golden.read(bundle)
     return assemble(
@@ -91,12 +102,13 @@ def quantize_bundle(
         manifest,
         write_files,
         before.texts,
-        lambda golden: _check_same(golden, before),
+        None if only_int8 else lambda golden: _check_same(golden, before),
         before.reference,
     )
 
 
-def _describe(found: Mapping[Precision, Found], bfloat16: PrecisionQuality) -> Int8Spec:
+def _describe(found: Mapping[Precision, Found], bfloat16: PrecisionQuality | None) -> Int8Spec:
+    """Describes a bundle; without bfloat16, one of int8 alone."""
     quality = {precision: each.quality for precision, each in found.items()}
     floats = {precision: each.floats for precision, each in found.items()}
     return Int8Spec(
@@ -104,7 +116,8 @@ def _describe(found: Mapping[Precision, Found], bfloat16: PrecisionQuality) -> I
         narrow_signature="serving_int7" if Precision.INT7 in found else None,
         float_layers=floats.get(Precision.INT8, ()),
         narrow_float_layers=floats.get(Precision.INT7),
-        quality=quality | {Precision.BFLOAT16: bfloat16},
+        only=bfloat16 is None,
+        quality=quality | ({} if bfloat16 is None else {Precision.BFLOAT16: bfloat16}),
     )
 
 
@@ -125,8 +138,6 @@ def _main_precision() -> Precision:
     Raises:
         GoldenMismatchError: TensorFlow has no integer products here.
     """
-    from model_bundle.runtime.int8_products import check_processor
-
     if has_fast_int8():
         check_processor(Precision.INT8)
         return Precision.INT8
@@ -140,10 +151,14 @@ def _export(
     import tensorflow as tf
 
     module = tf.Module()
-    module.encoder = encoder
-    signatures = float_signatures(encoder, config)
+    signatures: dict[str, Any] = {}
+    if not spec.only:
+        module.encoder = encoder
+        signatures = float_signatures(encoder, config)
     for precision, each in found.items():
         integer = integer_encoder(encoder, precision, each.plan)
+        if spec.only:
+            integer.drop_float_weights()
         setattr(module, precision, integer)
         name = spec.signature if precision is Precision.INT8 else spec.narrow_signature
         signatures[str(name)] = trace(integer, config, tf.float32)

@@ -17,6 +17,8 @@ from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Precision
 from model_bundle.errors import GoldenMismatchError, SettingsError
 from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.precision import choose_precision
+from model_bundle.inference.verify import verify
 from model_bundle.runtime import int8_products
 from model_bundle.runtime.golden import Golden
 from model_bundle.runtime.request import EncodeRequest
@@ -137,6 +139,8 @@ import sys
 import numpy as np
 from model_bundle.errors import GoldenMismatchError
 from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.precision import choose_precision
+from model_bundle.inference.verify import verify
 place, texts, output = sys.argv[1:]
 lines = open(texts).read().splitlines()
 encoder = Encoder(place, precision="int7", num_threads=1, max_batch_tokens=256)
@@ -182,3 +186,33 @@ def test_a_processor_without_vnni_computes_the_same_in_7_bits(quantized: ModelBu
     assert "Use int7 here" in done.stdout
     here = Encoder(quantized, precision="int7", num_threads=1, max_batch_tokens=256).encode(texts)
     assert (np.load(tmp_path / "found.npy") * here).sum(axis=1).min() > 0.9999
+
+
+@pytest.mark.slow
+def test_a_bundle_of_int8_alone_is_small_and_has_no_other_precision(
+    bundle: ModelBundle, quantized: ModelBundle, tmp_path: Path
+) -> None:
+    alone = quantize_bundle(bundle, some_texts(60), tmp_path / "alone", only_int8=True)
+    assert alone.manifest.bfloat16_signature is None
+    sizes = [
+        sum(file.size for file in each.manifest.files if "variables.data" in file.path)
+        for each in (bundle, alone)
+    ]
+    # Norms, positions and the pooler stay float, and are half of so small a model.
+    assert sizes[1] < 0.6 * sizes[0]
+    again = ModelBundle.open(f"{alone.path}@sha256:{alone.digest}")
+    lines = list(verify(again.path))
+    assert "signatures: serving_int8 match the manifest" in lines
+    assert any(line.startswith("int8: ") and "golden vectors" in line for line in lines)
+    assert not any(line.startswith("float32") for line in lines)
+    texts = some_texts(30, seed=8)
+    found = Encoder(again, precision="int8", num_threads=1, max_batch_tokens=256).encode(texts)
+    plain = Encoder(bundle, num_threads=1, max_batch_tokens=256).encode(texts)
+    assert (found * plain).sum(axis=1).min() > 0.99
+    for precision in ("float32", "bfloat16", "int7"):
+        with pytest.raises(SettingsError, match="int8 weights alone"):
+            Encoder(again, precision=precision)
+    with pytest.raises(SettingsError, match="int8 weights alone"):
+        quantize_bundle(again, some_texts(60), tmp_path / "again")
+    assert choose_precision(again.manifest, 0.0, [Precision.FLOAT32], {}) is Precision.INT8
+    assert not quantized.manifest.is_int8_only
