@@ -15,9 +15,9 @@ from model_bundle.builders.batch_probe import DIFFERENT, largest_difference
 from model_bundle.builders.deterministic import stabilize
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import bundle_digest, list_files
-from model_bundle.bundle.manifest import MANIFEST_NAME, SAVED_MODEL_DIR, BundleManifest
+from model_bundle.bundle.manifest import MANIFEST_NAME, SAVED_MODEL_DIR, BundleManifest, Precision
 from model_bundle.errors import SourceError
-from model_bundle.runtime.golden import GOLDEN_TEXTS, Golden
+from model_bundle.runtime.golden import GOLDEN_TEXTS, Golden, ReferenceVectors
 from model_bundle.runtime.inputs import example_numbers, signature_inputs
 from model_bundle.text import text_input
 
@@ -38,6 +38,7 @@ def assemble(
     write_files: Callable[[Path], None],
     golden_texts: Sequence[str] = GOLDEN_TEXTS,
     check_golden: Callable[[Golden], None] | None = None,
+    reference: ReferenceVectors | None = None,
 ) -> ModelBundle:
     """Writes a bundle under a temporary name, checks that it loads, and renames it.
 
@@ -47,6 +48,7 @@ def assemble(
         write_files: writes ``saved_model/``, ``tokenizer/`` and ``LICENSE`` into the folder it is given.
         golden_texts: the texts that golden vectors are recorded for.
         check_golden: raises if the golden vectors differ from those of the source.
+        reference: another system's vectors for the first golden texts, to check at every load.
 
     Raises:
         SourceError: ``output`` already exists, or ``check_golden`` found a difference.
@@ -61,6 +63,8 @@ def assemble(
         golden = record_golden(folder, manifest, golden_texts)
         if check_golden is not None:
             check_golden(golden)
+        if reference is not None:
+            golden.with_reference(reference).write(folder)
         versions = {name: version(name) for name in ("tensorflow", "tokenizers", "numpy")}
         manifest = manifest.model_copy(update={"versions": versions, "files": list_files(folder)})
         (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())
@@ -86,7 +90,7 @@ def check_output(output: Path) -> None:
 
 
 def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[str]) -> Golden:
-    """Runs the exported float32 and int8 signatures, freshly loaded and unfrozen; stores their outputs."""
+    """Runs the exported float32 and integer signatures, freshly loaded and unfrozen; stores their outputs."""
     from model_bundle.runtime.saved_model import load_saved_model
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
@@ -103,14 +107,16 @@ def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[st
         return {name: value.numpy() for name, value in loaded.signatures[signature](**fed).items()}
 
     outputs = run(manifest.signature)
-    int8_outputs = {} if manifest.int8 is None else run(manifest.int8.signature)
+    named = {p: manifest.signature_of(p) for p in Precision if p.is_integer}
+    integer = {p: run(name) for p, name in named.items() if name not in (None, manifest.signature)}
     mask = inputs.get("mask")
     if mask is None:
         longest = max((a.shape[1] for a in outputs.values() if a.ndim == 3), default=1)
         lengths = inputs.get("lengths", outputs.get("sequence_len", np.full(len(texts), longest)))
         mask = (np.arange(longest) < np.asarray(lengths)[:, np.newaxis]).astype(np.int32)
     kept = {name: outputs[name] for name, spec in manifest.outputs.items() if spec.kind != "length"}
-    golden = Golden(tuple(texts), inputs, kept, mask, int8_outputs=int8_outputs)
+    integer |= {Precision.INT8: kept} if manifest.is_int8_only else {}
+    golden = Golden(tuple(texts), inputs, kept, mask, integer=integer)
     golden.write(bundle_dir)
     return golden
 

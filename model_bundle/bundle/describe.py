@@ -93,7 +93,8 @@ def _precisions(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
     if manifest.int8 is not None:
         for precision, quality in manifest.int8.quality.items():
             yield f"{precision} quality", describe_quality(quality)
-        yield "int8 leaves", f"{', '.join(manifest.int8.float_layers) or 'nothing'} in float"
+        for precision, layers in manifest.int8.layers_in_float().items():
+            yield f"{precision} leaves", f"{', '.join(layers) or 'nothing'} in float"
 
 
 def _tokenizer(manifest: BundleManifest) -> str:

@@ -38,11 +38,17 @@ class Pooling(StrEnum):
 
 
 class Precision(StrEnum):
-    """The type of the matrix products; results are float32 either way."""
+    """The type of the matrix products; results are float32. ``int7`` is int8 with weights of 7 bits."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     INT8 = "int8"
+    INT7 = "int7"
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether products are of integers."""
+        return self in (Precision.INT8, Precision.INT7)
 
 
 class WordPieces(StrEnum):
@@ -141,11 +147,25 @@ class PrecisionQuality(_Part):
 
 
 class Int8Spec(_Part):
-    """The int8 graph: its signature, the dense layers that stayed float, and what each precision costs."""
+    """The int8 graph: its signature, the dense layers that stayed float, and what each precision costs.
 
-    signature: str = "serving_int8"
+    ``narrow_signature``: the same with weights of 7 bits, for processors without VNNI. Either may be None.
+    ``only``: the bundle has no float weights, and ``signature`` is that of the bundle, too.
+    """
+
+    signature: str | None = "serving_int8"
+    narrow_signature: str | None = None
     float_layers: tuple[str, ...] = ()
+    narrow_float_layers: tuple[str, ...] | None = None
+    only: bool = False
     quality: dict[Precision, PrecisionQuality]
+
+    def layers_in_float(self) -> dict[Precision, tuple[str, ...]]:
+        """Returns the dense layers that stayed float in each precision with integer products."""
+        found = {} if self.signature is None else {Precision.INT8: self.float_layers}
+        if self.narrow_signature is not None:
+            found[Precision.INT7] = self.narrow_float_layers or ()
+        return found
 
 
 class SourceSpec(_Part):
@@ -173,8 +193,8 @@ class FileSpec(_Part):
 class BundleManifest(_Part):
     """The checked content of ``bundle.json``.
 
-    ``signature`` is the float32 one; ``bfloat16_signature`` exists where this package built the graph, and
-    ``int8`` where it was quantized.
+    ``signature`` is the float32 one, or int8's if there is no other; ``bfloat16_signature`` exists where this
+    package built the graph, and ``int8`` where it was quantized.
     ``max_tokens`` includes special tokens. ``prompts`` are prefixes of a document, by name.
     ``freeze``: whether weights may become constants (see the runtime), with the reason if not.
     ``custom_ops`` are packages whose operations the graph uses, imported before it is loaded.
@@ -232,17 +252,27 @@ class BundleManifest(_Part):
         # Added later: without them, bundles keep the bytes and digest that they had before.
         if self.int8 is None:
             del data["int8"]
+        else:
+            later = {"narrow_signature": None, "narrow_float_layers": None, "only": False}
+            for name in [name for name, default in later.items() if data["int8"][name] == default]:
+                del data["int8"][name]
         if self.source.compared_with is None:
             del data["source"]["compared_with"]
         return canonical_json(data)
 
+    @property
+    def is_int8_only(self) -> bool:
+        """Whether the bundle has int8 weights and no float ones."""
+        return self.int8 is not None and self.int8.only
+
     def signature_of(self, precision: Precision) -> str | None:
         """Returns the name of the graph of a precision; None if the bundle has none."""
-        int8 = None if self.int8 is None else self.int8.signature
+        int8, int7 = (self.int8.signature, self.int8.narrow_signature) if self.int8 else (None, None)
         return {
-            Precision.FLOAT32: self.signature,
+            Precision.FLOAT32: None if self.is_int8_only else self.signature,
             Precision.BFLOAT16: self.bfloat16_signature,
             Precision.INT8: int8,
+            Precision.INT7: int7,
         }[precision]
 
     @classmethod

@@ -99,9 +99,10 @@ def add_model(group: argparse._ArgumentGroup) -> None:
     add(
         "--precision",
         "precision of matrix products; bfloat16 is faster on processors with AMX or AVX512-BF16, int8 on "
-        "those with VNNI or AMX if the bundle was quantized; auto: the fastest within --max_quality_loss "
+        "those with VNNI or AMX if the bundle was quantized, int7 on those with AVX2; auto: the fastest "
+        "within --max_quality_loss "
         "(default: float32)",
-        choices=["float32", "bfloat16", "int8", "auto"],
+        choices=["float32", "bfloat16", "int8", "int7", "auto"],
         default="float32",
     )
     add(

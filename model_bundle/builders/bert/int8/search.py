@@ -1,0 +1,153 @@
+"""Measures what int8 costs, and leaves layers in float until it costs little enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model_bundle.builders.graphs.int8_plan import Int8Product
+from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.describe import describe_quality
+from model_bundle.bundle.manifest import Pooling, Precision, PrecisionQuality
+from model_bundle.errors import SettingsError
+from model_bundle.runtime.int8_products import NARROW
+from model_bundle.text import text_input
+
+Notify = Callable[[str], None]
+
+# One text in this many is held out to measure with.
+HELD_OUT = 3
+# At most this share of an encoder's multiplications may stay float: with more, int8 is not worth its cost.
+_MAX_FLOAT_SHARE = 0.25
+# Layers tried in float at a time.
+_STEP = 2
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What int8 may cost at most, on held-out texts against float32."""
+
+    min_cosine: float = 0.99
+    mean_cosine: float = 0.997
+
+    def allow(self, quality: PrecisionQuality) -> bool:
+        """Whether a precision is good enough."""
+        return quality.min_cosine >= self.min_cosine and quality.mean_cosine >= self.mean_cosine
+
+
+DEFAULT_BOUNDS = Bounds()
+
+
+class Trial:
+    """An encoder, what entered its layers, and its vectors in float32.
+
+    Args:
+        bundle: the encoder's.
+        encoder: the float encoder.
+        base: what integer products are put into: that, or one with word embeddings in 8 bits.
+        texts: to calibrate and to measure with.
+        notify: is told of progress.
+    """
+
+    def __init__(
+        self, bundle: ModelBundle, encoder: Any, base: Any, texts: Sequence[str], notify: Notify
+    ) -> None:
+        import tensorflow as tf
+
+        from model_bundle.builders.bert.int8.calibrate import RecordingEncoder
+        from model_bundle.builders.bert.int8.choose import choose_products
+        from model_bundle.builders.bert.int8.quality import MAX_COMPARED
+
+        manifest = bundle.manifest
+        self._encoder, self._base = encoder, base
+        self._pooling = manifest.pooling or Pooling.MEAN
+        prompt = manifest.prompts.get(manifest.default_prompt or "", "")
+        inputs = text_input(bundle.path, manifest, manifest.max_tokens, prompt)
+        held_out = [text for place, text in enumerate(texts) if place % HELD_OUT == 0]
+        calibration = [text for place, text in enumerate(texts) if place % HELD_OUT]
+        self._texts = [inputs.prepare(part[:MAX_COMPARED]) for part in (held_out, calibration)]
+        notify(f"calibrating with {len(calibration)} texts, measuring with {len(held_out)} others")
+        observed = RecordingEncoder(encoder).observe(inputs.prepare(calibration))
+        kernels = {f"{name}/kernel": encoder.kernel(name) for name in observed}
+        # Errors depend on how wide the steps of the weights are, so each precision has its own scales.
+        self.plans = {
+            Precision.INT8: choose_products(observed, kernels),
+            Precision.INT7: choose_products(observed, kernels, NARROW),
+        }
+        self._float = self._vectors(encoder, tf.float32)
+
+    def measure(self, precision: Precision, plan: dict[str, Int8Product]) -> PrecisionQuality:
+        """Measures a precision; ``plan`` is that of its integer products."""
+        import tensorflow as tf
+
+        from model_bundle.builders.bert.int8.quality import compare
+
+        encoder = integer_encoder(self._base, precision, plan) if precision.is_integer else self._encoder
+        dtype = tf.bfloat16 if precision is Precision.BFLOAT16 else tf.float32
+        found = self._vectors(encoder, dtype)
+        return compare(found[0], self._float[0], found[1], self._float[1])
+
+    def _vectors(self, encoder: Any, dtype: Any) -> list[np.ndarray]:
+        from model_bundle.builders.bert.int8.quality import vectors_of
+
+        run = vectors_of(encoder, self._pooling, dtype)
+        return [run(part) for part in self._texts]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The integer products of a precision, what they cost, and the layers that stay float."""
+
+    plan: dict[str, Int8Product]
+    quality: PrecisionQuality
+    floats: tuple[str, ...]
+
+
+def search(trial: Trial, precision: Precision, bounds: Bounds, notify: Notify) -> Found:
+    """Leaves the layers with the largest errors in float until the bounds hold.
+
+    Raises:
+        SettingsError: too many would be float.
+    """
+    whole = trial.plans[precision]
+    # A layer of a quarter of the size costs a quarter of the time in float.
+    by_gain = sorted(whole, key=lambda name: -whole[name].error / whole[name].kernel.size)
+    floats: tuple[str, ...] = ()
+    while True:
+        plan = {name: product for name, product in whole.items() if name not in floats}
+        quality = trial.measure(precision, plan)
+        notify(f"{precision}: {describe_quality(quality)}; {len(floats)} of {len(whole)} layers in float")
+        if bounds.allow(quality):
+            return Found(plan, quality, tuple(sorted(floats)))
+        floats = _with_outer(by_gain[: len(floats) + _STEP], whole)
+        if _share(floats, whole) > _MAX_FLOAT_SHARE:
+            by_error = sorted(whole, key=lambda name: -whole[name].error)
+            blamed = ", ".join(f"{name} ({whole[name].error:.1%})" for name in by_error[:4])
+            raise SettingsError(
+                f"{precision} costs too much for this model: {describe_quality(quality)}, with the worst "
+                f"layers left in float; expected a cosine of at least {bounds.min_cosine} and "
+                f"{bounds.mean_cosine} on average. Largest errors of layers: {blamed}. Use float32 or "
+                "bfloat16."
+            )
+
+
+def _with_outer(names: Sequence[str], plan: dict[str, Int8Product]) -> tuple[str, ...]:
+    """Adds the second product of a feed-forward layer whose first one stays float: it takes its output."""
+    outer = [f"{name.removesuffix('inner')}outer" for name in names if name.endswith("/ffn/inner")]
+    return tuple(dict.fromkeys([*names, *(name for name in outer if name in plan)]))
+
+
+def _share(names: Sequence[str], plan: dict[str, Int8Product]) -> float:
+    sizes = {name: product.kernel.size for name, product in plan.items()}
+    return sum(sizes[name] for name in names) / sum(sizes.values())
+
+
+def integer_encoder(encoder: Any, precision: Precision, plan: dict[str, Int8Product]) -> Any:
+    """Builds the encoder with the integer products of a plan, beside a float one."""
+    from model_bundle.builders.graphs.bert_int8 import Int8BertEncoder, NarrowBertEncoder
+
+    kind = NarrowBertEncoder if precision is Precision.INT7 else Int8BertEncoder
+    return kind(encoder, plan)
