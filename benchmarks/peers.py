@@ -44,7 +44,7 @@ def run(flags: argparse.Namespace, work: Path) -> None:
     calibration = sample(texts.texts, _CALIBRATION_TEXTS)
     (work / CALIBRATION_NAME).write_text(json.dumps(calibration), encoding="utf-8")
     model = unpack_minilm(work)
-    if any(is_ours(name) and precision_of(name) == "int8" for name in systems):
+    if any(is_ours(name) and precision_of(name).startswith("int8") for name in systems):
         model = with_int8(model, calibration, work)
     quality = QualityTexts(flags.quality_data, flags.quality_documents)
     setup = Setup(systems, model, work, flags.peers_python.absolute(), quality)

@@ -14,13 +14,14 @@ from benchmarks.worker import ROOT, System
 DEFAULT_PEERS_PYTHON = ROOT / "benchmarks" / ".peers" / "bin" / "python"
 PEAK = "matrix_peak"
 REFERENCE = "sentence_transformers_float32"
-PRECISIONS = ("float32", "bfloat16", "int8")
+PRECISIONS = ("float32", "bfloat16", "int8", "int8_bfloat16")
 _SENTENCES = "sentence_transformers_loop"
 # Name: label, module, precision, more flags. The name ends with the precision.
 _LOOPS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "ours_float32": ("this project, float32", "ours", "float32", ()),
     "ours_bfloat16": ("this project, bfloat16", "ours", "bfloat16", ()),
     "ours_int8": ("this project, int8", "ours", "int8", ()),
+    "ours_int8_bfloat16": ("this project, int8_bfloat16", "ours", "int8_bfloat16", ()),
     REFERENCE: ("sentence-transformers, float32", _SENTENCES, "float32", ()),
     "sentence_transformers_bfloat16": ("sentence-transformers, bfloat16", _SENTENCES, "bfloat16", ()),
     "sentence_transformers_onnx_int8": (
@@ -42,13 +43,14 @@ _LOOPS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
 }
 LOOP_NAMES = tuple(_LOOPS)
 JOB_NAMES = (
-    *("job_float32", "job_bfloat16", "job_int8", "beam_mltransform", "beam_runinference"),
-    "beam_runinference_by_length",
+    *("job_float32", "job_bfloat16", "job_int8", "job_int8_bfloat16"),
+    *("beam_mltransform", "beam_runinference", "beam_runinference_by_length"),
 )
 _JOB_LABELS = {
     "job_float32": "this project's job, float32",
     "job_bfloat16": "this project's job, bfloat16",
     "job_int8": "this project's job, int8",
+    "job_int8_bfloat16": "this project's job, int8_bfloat16",
     "beam_mltransform": "Beam MLTransform + SentenceTransformerEmbeddings, float32",
     "beam_runinference": "Beam RunInference on our SavedModel, float32",
     "beam_runinference_by_length": "Beam RunInference on our SavedModel, batch_length_fn, float32",

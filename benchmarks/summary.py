@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.registry import PEAK
+from benchmarks.registry import PEAK, PRECISIONS
 from benchmarks.spread import Spread, ratios
 
 Rounds = Mapping[str, Sequence[Mapping[str, Any]]]
-OURS = ("ours_float32", "ours_bfloat16", "ours_int8")
+OURS = tuple(f"ours_{precision}" for precision in PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _loop_row(
 ) -> LoopRow:
     seconds, in_model = Spread.of(column(answers, "seconds")), Spread.of(column(answers, "model_seconds"))
     tokens, padded = answers[0]["num_tokens"], answers[0]["num_padded_tokens"]
-    speed, precision = flops / in_model.median, precision_of(name)
+    speed, product = flops / in_model.median, precision_of(name).split("_")[0]
     tokenizing = ratios(column(answers, "tokenize_seconds"), column(answers, "seconds"))
     return LoopRow(
         name=name,
@@ -101,8 +101,8 @@ def _loop_row(
         model_tokens_per_second=tokens / in_model.median,
         tokenize_share=tokenizing.median,
         padding=1 - tokens / padded,
-        share_of_model_peak=_share(speed, best.get(f"{precision}/model")),
-        share_of_large_peak=_share(speed, best.get(f"{precision}/large")),
+        share_of_model_peak=_share(speed, best.get(f"{product}/model")),
+        share_of_large_peak=_share(speed, best.get(f"{product}/large")),
         peak_memory_bytes=max(answer["peak_memory_bytes"] for answer in answers),
         others_share=worst_share(answers),
     )
@@ -113,8 +113,8 @@ def _share(speed: float, peak: Spread | None) -> float | None:
 
 
 def precision_of(name: str) -> str:
-    """Returns the precision in a system's name."""
-    return name.rpartition("_")[2]
+    """Returns the precision that a system's name ends with."""
+    return max((p for p in PRECISIONS if name.endswith(f"_{p}")), key=len, default="")
 
 
 def worst_share(answers: Sequence[Mapping[str, Any]]) -> float | None:
@@ -136,7 +136,7 @@ def ratio_rows(rounds: Rounds) -> list[RatioRow]:
 
 def job_rows(rounds: Rounds, num_documents: int) -> list[JobRow]:
     """Summarises every job and compares it with ours."""
-    ours = [name for name in ("job_float32", "job_bfloat16", "job_int8") if name in rounds]
+    ours = [name for name in (f"job_{precision}" for precision in PRECISIONS) if name in rounds]
     return [
         JobRow(
             name=name,

@@ -68,7 +68,9 @@ def loop_parser() -> argparse.ArgumentParser:
     parser.add_argument("--texts", type=Path, required=True, help="a JSON list of strings")
     parser.add_argument("--model", type=Path, required=True, help="a sentence-transformers folder")
     parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files")
-    parser.add_argument("--precision", choices=["float32", "bfloat16", "int8"], required=True)
+    parser.add_argument(
+        "--precision", choices=["float32", "bfloat16", "int8", "int8_bfloat16"], required=True
+    )
     return parser
 
 

@@ -285,9 +285,9 @@ class BundleManifest(_Part):
         return {
             Precision.FLOAT32: None if self.is_int8_only else self.signature,
             Precision.BFLOAT16: self.bfloat16_signature,
-            Precision.INT8: spec and spec.signature,
-            Precision.INT8_BFLOAT16: spec and spec.mixed_signature,
-            Precision.INT7: spec and spec.narrow_signature,
+            Precision.INT8: None if spec is None else spec.signature,
+            Precision.INT8_BFLOAT16: None if spec is None else spec.mixed_signature,
+            Precision.INT7: None if spec is None else spec.narrow_signature,
         }[precision]
 
     @classmethod
