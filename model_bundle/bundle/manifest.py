@@ -151,6 +151,19 @@ class PrecisionQuality(_Part):
     same_nearest: float
 
 
+class ClassQuality(_Part):
+    """The same for a classifier, whose rows are texts or tokens.
+
+    ``same_labels``: share of rows with the same labels as in float32; ``calibration_same_labels`` for the
+    texts that scales were chosen with. ``max_difference``: of a score.
+    """
+
+    num_rows: int = Field(ge=1)
+    same_labels: float
+    calibration_same_labels: float
+    max_difference: float
+
+
 class Int8Spec(_Part):
     """The int8 graph: its signature, the dense layers that stayed float, and what each precision costs.
 
@@ -165,7 +178,7 @@ class Int8Spec(_Part):
     float_layers: tuple[str, ...] = ()
     narrow_float_layers: tuple[str, ...] | None = None
     only: bool = False
-    quality: dict[Precision, PrecisionQuality]
+    quality: dict[Precision, PrecisionQuality | ClassQuality]
 
     def layers_in_float(self) -> dict[Precision, tuple[str, ...]]:
         """Returns the dense layers that stayed float in each precision with integer products."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from model_bundle.base.machine import has_fast_bfloat16, has_fast_int7, has_fast_int8
-from model_bundle.bundle.manifest import BundleManifest, Precision
+from model_bundle.bundle.manifest import BundleManifest, ClassQuality, Precision
 from model_bundle.errors import SettingsError
 
 AUTO = "auto"
@@ -15,14 +15,18 @@ DEFAULT_MAX_LOSS = 0.3
 
 
 def quality_loss(manifest: BundleManifest, precision: Precision) -> float | None:
-    """Returns what a precision loses, in percent of the rank correlation of similarities with float32.
+    """Returns what a precision loses against float32, in percent of the rank correlation of similarities.
 
-    0 for float32, None where it was not measured when the bundle was built.
+    For a classifier, the percentage of labels that change. 0 for float32, None where it was not measured when
+    the bundle was built.
     """
     if precision is Precision.FLOAT32:
         return 0.0
     measured = {} if manifest.int8 is None else manifest.int8.quality
-    return 100 * (1 - measured[precision].rank_correlation) if precision in measured else None
+    found = measured.get(precision)
+    if found is None:
+        return None
+    return 100 * (1 - (found.same_labels if isinstance(found, ClassQuality) else found.rank_correlation))
 
 
 def fast_precisions() -> frozenset[Precision]:
@@ -50,7 +54,7 @@ def choose_precision(
 
     Args:
         manifest: the bundle's.
-        max_quality_loss: percent of the rank correlation of similarities.
+        max_quality_loss: percent, see ``quality_loss``.
         fast: those that the processor has instructions for.
         seconds: of the same batch in each precision, where they were measured on such a machine. Without one
             for each that comes into question, int8_bfloat16 counts as faster than int8, that as faster than

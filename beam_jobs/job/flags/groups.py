@@ -108,8 +108,8 @@ def add_model(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--max_quality_loss P",
-        "with --precision auto: percent of the rank correlation of similarities that may be lost, as "
-        "measured when the bundle was quantized (default: %(default)s)",
+        "with --precision auto: percent of the rank correlation of similarities, or of labels, that may "
+        "be lost, as measured when the bundle was quantized (default: %(default)s)",
         default=0.3,
     )
     add_allow_ops(group)

@@ -29,11 +29,13 @@ from model_bundle.bundle.describe import describe_quality
 from model_bundle.bundle.manifest import (
     SAVED_MODEL_DIR,
     TOKENIZER_FILE,
+    ClassQuality,
     Int8Spec,
     Precision,
     PrecisionQuality,
 )
 from model_bundle.errors import SettingsError, SourceError
+from model_bundle.inference.scores import LabelMode, label_mode
 from model_bundle.runtime.golden import Golden
 from model_bundle.runtime.int8_products import check_processor
 
@@ -53,7 +55,7 @@ def quantize_bundle(
     """Builds the bundle; its float32 and bfloat16 graphs stay as they are, or are left out.
 
     Args:
-        bundle: of a BERT encoder that this package built.
+        bundle: of a BERT encoder or classifier that this package built.
         texts: like those that it will be used for; every third is held out to measure with.
         output: the folder to create.
         notify: is told of progress.
@@ -120,7 +122,7 @@ def _mixed(trial: Trial, int8: Found, bounds: Bounds, notify: Notify) -> dict[Pr
     return found if bounds.allow(quality) else {}
 
 
-def _describe(found: Mapping[Precision, Found], bfloat16: PrecisionQuality | None) -> Int8Spec:
+def _describe(found: Mapping[Precision, Found], bfloat16: PrecisionQuality | ClassQuality | None) -> Int8Spec:
     """Describes a bundle; without bfloat16, one of int8 alone."""
     quality = {precision: each.quality for precision, each in found.items()}
     floats = {precision: each.floats for precision, each in found.items()}
@@ -136,9 +138,11 @@ def _describe(found: Mapping[Precision, Found], bfloat16: PrecisionQuality | Non
 
 
 def _check(bundle: ModelBundle, texts: Sequence[str]) -> None:
-    if bundle.manifest.task != "embed":
+    manifest = bundle.manifest
+    if manifest.task == "classify" and label_mode(manifest) is LabelMode.REGRESSION:
         raise SettingsError(
-            f"{bundle.manifest.name} is a classifier; int8 is offered for bundles that compute vectors."
+            f"{manifest.name} computes quantities, for which no loss is defined. int8 is offered for vectors "
+            "and for classes."
         )
     if len(texts) < MIN_TEXTS:
         raise SettingsError(

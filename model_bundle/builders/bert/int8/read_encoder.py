@@ -42,7 +42,9 @@ def read_encoder(bundle: ModelBundle) -> tuple[BertConfig, dict[str, np.ndarray]
             f"{manifest.name} has a head that was trained on an encoder: quantize the encoder, then train."
         )
     try:
-        return _config(_Nodes(signature), weights, manifest.tokenizer.pad_id), _split(weights)
+        config = _config(_Nodes(signature), weights, manifest.tokenizer.pad_id)
+        per_token = manifest.outputs[manifest.default_output].per_token
+        return replace(config, labels_per_token=per_token), _split(weights)
     except (KeyError, IndexError, ValueError) as error:
         raise SettingsError(
             f"{manifest.name}: its graph is not one that this release knows ({error!r}). Build the bundle "
@@ -60,7 +62,7 @@ def quantize_words(
     scales = scales_of(table.T) / np.float32(LARGEST)
     # A row with NaN has NaN for its scale, and stays NaN.
     rounded = np.nan_to_num(np.rint(table / scales[:, np.newaxis])).astype(np.int8)
-    words = {"embeddings/word": rounded, "embeddings/word_scale": scales}
+    words: dict[str, np.ndarray] = {"embeddings/word": rounded, "embeddings/word_scale": scales}
     return replace(config, quantized_words=True), weights | words
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from model_bundle.builders.graphs.int8_plan import Int8Product
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.describe import describe_quality
-from model_bundle.bundle.manifest import Pooling, Precision, PrecisionQuality
+from model_bundle.bundle.manifest import ClassQuality, Pooling, Precision, PrecisionQuality
 from model_bundle.errors import SettingsError
 from model_bundle.runtime.int8_products import NARROW
 from model_bundle.text import text_input
@@ -28,13 +28,27 @@ _STEP = 2
 
 @dataclass(frozen=True)
 class Bounds:
-    """What int8 may cost at most, on held-out texts against float32."""
+    """What int8 may cost at most, on held-out texts against float32.
+
+    ``min_cosine``, ``mean_cosine``: of vectors. ``same_labels``, ``max_difference``: the share of equal
+    labels of a classifier, and how far a score may be off.
+    """
 
     min_cosine: float = 0.99
     mean_cosine: float = 0.997
+    same_labels: float = 0.99
+    max_difference: float = 0.1
 
-    def allow(self, quality: PrecisionQuality) -> bool:
+    def __str__(self) -> str:
+        return (
+            f"a cosine of at least {self.min_cosine} and {self.mean_cosine} on average, or "
+            f"{self.same_labels:.0%} of a classifier's labels and scores within {self.max_difference}"
+        )
+
+    def allow(self, quality: PrecisionQuality | ClassQuality) -> bool:
         """Whether a precision is good enough."""
+        if isinstance(quality, ClassQuality):
+            return quality.same_labels >= self.same_labels and quality.max_difference <= self.max_difference
         return quality.min_cosine >= self.min_cosine and quality.mean_cosine >= self.mean_cosine
 
 
@@ -63,7 +77,7 @@ class Trial:
 
         manifest = bundle.manifest
         self._encoder, self._base = encoder, base
-        self._pooling = manifest.pooling or Pooling.MEAN
+        self._manifest = manifest
         prompt = manifest.prompts.get(manifest.default_prompt or "", "")
         inputs = text_input(bundle.path, manifest, manifest.max_tokens, prompt)
         held_out = [text for place, text in enumerate(texts) if place % HELD_OUT == 0]
@@ -77,20 +91,30 @@ class Trial:
             Precision.INT8: choose_products(observed, kernels),
             Precision.INT7: choose_products(observed, kernels, NARROW),
         }
-        self._float = self._vectors(encoder, tf.float32)
+        self._float = self._results(encoder, tf.float32)
 
-    def measure(self, precision: Precision, plan: dict[str, Int8Product]) -> PrecisionQuality:
+    def measure(self, precision: Precision, plan: dict[str, Int8Product]) -> PrecisionQuality | ClassQuality:
         """Measures a precision; ``plan`` is that of its integer products."""
+        from model_bundle.builders.bert.int8.class_quality import compare_classes
         from model_bundle.builders.bert.int8.quality import compare
 
         encoder = integer_encoder(self._base, precision, plan) if precision.is_integer else self._encoder
-        found = self._vectors(encoder, float_type(precision))
+        found = self._results(encoder, float_type(precision))
+        if self._manifest.task == "classify":
+            calibration = found[1], self._float[1]
+            multi_label = self._manifest.multi_label
+            return compare_classes(found[0], self._float[0], calibration, multi_label=multi_label)
         return compare(found[0], self._float[0], found[1], self._float[1])
 
-    def _vectors(self, encoder: Any, dtype: Any) -> list[np.ndarray]:
+    def _results(self, encoder: Any, dtype: Any) -> list[np.ndarray]:
+        """Returns vectors or scores of the held-out and the calibration texts."""
+        from model_bundle.builders.bert.int8.class_quality import scores_run
         from model_bundle.builders.bert.int8.quality import vectors_of
 
-        run = vectors_of(encoder, self._pooling, dtype)
+        if self._manifest.task == "classify":
+            run = scores_run(encoder, self._manifest, dtype)
+        else:
+            run = vectors_of(encoder, self._manifest.pooling or Pooling.MEAN, dtype)
         return [run(part) for part in self._texts]
 
 
@@ -99,7 +123,7 @@ class Found:
     """The integer products of a precision, what they cost, and the layers that stay float."""
 
     plan: dict[str, Int8Product]
-    quality: PrecisionQuality
+    quality: PrecisionQuality | ClassQuality
     floats: tuple[str, ...]
 
 
@@ -125,9 +149,8 @@ def search(trial: Trial, precision: Precision, bounds: Bounds, notify: Notify) -
             blamed = ", ".join(f"{name} ({whole[name].error:.1%})" for name in by_error[:4])
             raise SettingsError(
                 f"{precision} costs too much for this model: {describe_quality(quality)}, with the worst "
-                f"layers left in float; expected a cosine of at least {bounds.min_cosine} and "
-                f"{bounds.mean_cosine} on average. Largest errors of layers: {blamed}. Use float32 or "
-                "bfloat16."
+                f"layers left in float; expected {bounds}. Largest errors of layers: {blamed}. Use float32 "
+                "or bfloat16."
             )
 
 
