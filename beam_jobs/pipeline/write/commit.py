@@ -208,7 +208,7 @@ def build_manifest(plan: CommitPlan, options: WriteOptions, description: RunDesc
         num_documents = sum(receipt.counts.get("num_documents", 0) for receipt in receipts)
         return copied_manifest(first, options.run_id, options.attempt_id, started_at, files, num_documents)
     num_dead_files = len({file.source for file in plan.dead_files})
-    counts = sum_receipts(receipts, plan.num_read, num_dead_files, plan.num_unchanged)
+    counts = sum_receipts(receipts, plan.num_read, num_dead_files, plan.num_unchanged, description.gold)
     kind, failure = check_counts(counts, receipts, description.limits, description.precision)
     listed = plan.dead_files[:_DEAD_FILES_LISTED]
     return RunManifest(

@@ -66,6 +66,7 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
     where = loaded.module.location
     function = _choose(saved_functions(loaded), choices.signature, where)
     check_batch_axes(function, where)
+    choices = choices.renamed(function.aliases)
     packed = find_packed_bundle(loaded.loaded, scratch / "inside", where)
     if packed is not None:
         choices = packed.complete(choices, function.inputs)

@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -70,11 +70,13 @@ class LoadAnswer:
     """The result of a task: ``fault`` is None if the model was saved; ``notes`` are for its user.
 
     ``compared_with``: what the results of the saved model were compared with; see ``compare_with_keras``.
+    ``renamed``: an input's name in the saved model by its name in the Keras model, where these differ.
     """
 
     notes: tuple[str, ...] = ()
     fault: str | None = None
     compared_with: str | None = None
+    renamed: dict[str, str] = field(default_factory=dict)
 
 
 def load_in_child(task: LoadTask, legacy: bool) -> dict[str, Any]:
@@ -140,7 +142,8 @@ def _export(task: LoadTask) -> LoadAnswer:
     scratch = Path(task.output + ".scratch")
     scratch.mkdir()
     model, notes = _load(task, objects, scratch)
-    return LoadAnswer(notes, compared_with=save_inference(model, Path(task.output)))
+    compared_with, renamed = save_inference(model, Path(task.output))
+    return LoadAnswer(notes, compared_with=compared_with, renamed=renamed)
 
 
 def lambda_name(layer: str) -> str:
