@@ -45,6 +45,8 @@ def said(text: str) -> list[dict[str, Any]]:
     return objects
 
 
+# In a process of its own; what the lines hold is tested every time below.
+@pytest.mark.slow
 def test_a_json_job_says_nothing_else(tiny_bundle: Path, tmp_path: Path) -> None:
     source = write_texts(tmp_path / "in.jsonl", ["the cat " * 50, "a dog"])
     flags = ["--input", source, "--log_format", "json", "--run_id", "run"]
