@@ -237,6 +237,7 @@ def _manifest(
         freeze_reason=resolved.freeze_reason,
         custom_ops=loaded.custom_ops,
         allowed_ops=loaded.allowed_ops,
+        zero_inputs=resolved.zero_inputs,
         source=source,
         licence=licence.identifier,
     )
