@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches, unfrozen_reason
+from model_bundle.builders.keras.example_inputs import with_features
 from model_bundle.builders.keras.input_roles import Role, goes_with_tokens, resolve_roles
 from model_bundle.builders.keras.model import (
     Counting,
@@ -71,6 +72,9 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
     where = loaded.module.location
     function = _choose(saved_functions(loaded), choices.signature, where)
     check_batch_axes(function, where)
+    parsed: tuple[str, ...] = ()
+    if not choices.inputs.keys() & function.inputs.keys():
+        function, parsed = with_features(function, where)
     choices = choices.renamed(function.aliases)
     packed = find_packed_bundle(loaded.loaded, scratch / "inside", where)
     if packed is not None:
@@ -92,6 +96,7 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
     zeros = [f"input {name}: zeros, because no output used depends on it" for name in zero_inputs]
     notes = [
         f"uses {function.describe()}",
+        *parsed,
         *zeros,
         *_input_notes(model, texts, sidecar, subwords),
         *outputs.notes,
