@@ -22,13 +22,14 @@ from model_bundle.builders.keras.load.parent import Generation
 from model_bundle.builders.keras.options import KerasChoices, LoadChoices
 from model_bundle.builders.keras.source import find_source
 from model_bundle.builders.tfhub.handle import cache_folder
-from model_bundle.bundle.manifest import Precision
+from model_bundle.bundle.manifest import Pooling, Precision
 from model_bundle.errors import SourceError
 from model_bundle.inference.encoder import Encoder
 from model_bundle.runtime.inputs import numeric_key
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
-from tests.conftest import DATA_DIR
+from tests.conftest import DATA_DIR, shared_path
+from tests.support.models.bert_formats import write_main_layer
 from tests.support.models.hub_modules import save_signatures
 from tests.support.models.keras_artefacts import NUMBERS, ODD_NAMES, TEXTS, make_all, make_keras_3
 from tests.support.models.keras_processes import keras_process
@@ -313,8 +314,10 @@ def test_names_of_inputs_that_are_no_parameters_are_replaced(kerases: Kerases, t
     np.testing.assert_allclose(found, np.load(kerases.folder / "odd.npy"), atol=1e-5)
 
 
-@pytest.mark.parametrize("folder", ["keras_bert", "keras_bert_dir"])
-@pytest.mark.parametrize("inputs", [{}, {"Input-Token": "ids", "Input_Segment": "types"}])
+@pytest.mark.parametrize(
+    ("folder", "inputs"),
+    [("keras_bert", {}), ("keras_bert_dir", {"Input-Token": "ids", "Input_Segment": "types"})],
+)
 def test_token_ids_in_floats_as_keras_bert_has_them(
     folder: str, inputs: dict[str, Any], kerases: Kerases, tmp_path: Path
 ) -> None:
@@ -331,3 +334,37 @@ def test_token_ids_in_floats_as_keras_bert_has_them(
     wrong = KerasChoices(inputs={"Input-Token": "text"})
     with pytest.raises(SourceError, match=r"--input Input_Token=text: .* numeric or mask or ids or types"):
         build_keras_bundle(kerases.folder / folder, wrong, tmp_path / "other", kerases.run)
+
+
+def test_a_main_layer_of_transformers_gives_what_it_gave(kerases: Kerases, tmp_path: Path) -> None:
+    folder = shared_path("cases/models/mainlayer_h5")
+    recorded = json.loads((folder / "expected.json").read_text())
+    choices = KerasChoices(task="embed")
+    built = build_keras_bundle(folder / "model.h5", choices, tmp_path / "bundle", kerases.run)
+    np.testing.assert_allclose(Encoder(built.bundle).encode(recorded["texts"]), recorded["exp"], atol=1e-5)
+    assert "TFBertMainLayer" in str(built.bundle.manifest.source.compared_with)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        pytest.param("TFRobertaMainLayer", "tiny_roberta", marks=pytest.mark.slow),
+        ("TFDistilBertMainLayer", "tiny_distilbert"),
+    ],
+)
+def test_main_layers_of_other_families(name: str, model: str, kerases: Kerases, tmp_path: Path) -> None:
+    write_main_layer(tmp_path / "model.h5", name, DATA_DIR / model)
+    choices = KerasChoices(tokenizer=DATA_DIR / model, default_output="encoder_part", pooling=Pooling.FIRST)
+    built = build_keras_bundle(tmp_path / "model.h5", choices, tmp_path / "bundle", kerases.run)
+    with np.load(DATA_DIR / model / "expected.npz") as golden:
+        texts, expected = json.loads(golden["texts"].tobytes()), golden["states"][-1][:, 0]
+    np.testing.assert_allclose(Encoder(built.bundle).encode(texts), expected, atol=1e-5)
+
+
+def test_main_layers_by_path_and_of_others_are_refused(kerases: Kerases, tmp_path: Path) -> None:
+    write_main_layer(tmp_path / "model.h5", "TFElectraMainLayer", DATA_DIR / "tiny_bert")
+    with pytest.raises(SourceError, match=r"contains TFElectraMainLayer .* Supported .* TFRobertaMainLayer"):
+        saved_model_of(find_source(tmp_path / "model.h5"), LoadChoices(), tmp_path / "out", kerases.run)
+    write_main_layer(tmp_path / "evil.h5", "TFBertMainLayer", DATA_DIR / "tiny_bert", package="evil>")
+    with pytest.raises(SourceError, match=r"evil>TFBertMainLayer is not one of Keras' classes"):
+        saved_model_of(find_source(tmp_path / "evil.h5"), LoadChoices(), tmp_path / "out", kerases.run)
