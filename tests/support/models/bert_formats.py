@@ -125,7 +125,7 @@ def write_main_layer(path: Path, name: str, source: Path, package: str = "Custom
     start = {"batch_input_shape": [None, None], "dtype": "int32", "name": "input_ids"}
     inner = {"name": "encoder_part", "trainable": True, "dtype": "float32", "config": settings}
     calls = [[["input_ids", 0, 0, {"attention_mask": ["attention_mask", 0, 0]}]]]
-    layers = [
+    layers: list[dict[str, Any]] = [
         {"class_name": "InputLayer", "config": start | {"name": key}, "name": key, "inbound_nodes": []}
         for key in ("input_ids", "attention_mask")
     ]

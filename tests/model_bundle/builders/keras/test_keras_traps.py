@@ -31,7 +31,14 @@ from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 from tests.conftest import DATA_DIR, shared_path
 from tests.support.models.bert_formats import write_main_layer
 from tests.support.models.hub_modules import save_signatures
-from tests.support.models.keras_artefacts import NUMBERS, ODD_NAMES, TEXTS, make_all, make_keras_3
+from tests.support.models.keras_artefacts import (
+    NUMBERS,
+    ODD_NAMES,
+    TEXTS,
+    load_lambda_checkpoint,
+    make_all,
+    make_keras_3,
+)
 from tests.support.models.keras_processes import keras_process
 
 HERE, OBJECTS = "tests.support.models.keras_artefacts:", "tests.support.models.legacy_objects:"
@@ -190,22 +197,42 @@ def test_allowed_code_runs(load: Load, kerases: Kerases) -> None:
     (kerases.folder / "ran").unlink()
 
 
-def test_a_module_that_a_file_names_is_not_imported(kerases: Kerases, tmp_path: Path) -> None:
-    changed = tmp_path / "changed.keras"
-    with zipfile.ZipFile(kerases.folder / "mlp.keras") as old, zipfile.ZipFile(changed, "w") as new:
+def change_first_dense(source: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Copies a .keras file with another architecture."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for entry in old.namelist():
             text = old.read(entry)
             if entry == "config.json":
                 content = json.loads(text)
-                content["config"]["layers"][1] |= {
-                    "module": "antigravity",
-                    "class_name": "fly",
-                    "registered_name": None,
-                }
+                change(content["config"]["layers"][1])
                 text = json.dumps(content).encode()
             new.writestr(entry, text)
+    return target
+
+
+def test_a_module_that_a_file_names_is_not_imported(kerases: Kerases, tmp_path: Path) -> None:
+    fly = {"module": "antigravity", "class_name": "fly", "registered_name": None}
+    changed = change_first_dense(
+        kerases.folder / "mlp.keras", tmp_path / "changed.keras", lambda layer: layer.update(fly)
+    )
     with pytest.raises(SourceError, match=r"fly would be imported from the module antigravity"):
         saved_model_of(find_source(changed), LoadChoices(), tmp_path / "out", kerases.run)
+
+
+@pytest.mark.parametrize("name", ["mlp.keras", "mlp3.keras"])
+@pytest.mark.parametrize("allow_code", [False, True])
+def test_a_function_that_is_not_given_is_named_with_its_flag(
+    name: str, allow_code: bool, kerases: Kerases, tmp_path: Path
+) -> None:
+    own = {"module": "builtins", "class_name": "function", "config": "mystery", "registered_name": "function"}
+    changed = change_first_dense(
+        kerases.folder / name,
+        tmp_path / "changed.keras",
+        lambda layer: layer["config"].update(activation=own),
+    )
+    choices = LoadChoices(allow_code=allow_code)
+    with pytest.raises(SourceError, match=r"mystery[\s\S]*--custom_objects MODULE:NAME"):
+        saved_model_of(find_source(changed), choices, tmp_path / "out", kerases.run)
 
 
 def test_a_handle_in_a_lambda_is_asked_for_and_never_fetched(load: Load, tmp_path: Path) -> None:
@@ -368,3 +395,19 @@ def test_main_layers_by_path_and_of_others_are_refused(kerases: Kerases, tmp_pat
     write_main_layer(tmp_path / "evil.h5", "TFBertMainLayer", DATA_DIR / "tiny_bert", package="evil>")
     with pytest.raises(SourceError, match=r"evil>TFBertMainLayer is not one of Keras' classes"):
         saved_model_of(find_source(tmp_path / "evil.h5"), LoadChoices(), tmp_path / "out", kerases.run)
+
+
+def test_a_module_in_a_lambda_gets_its_weights_from_a_checkpoint(kerases: Kerases, tmp_path: Path) -> None:
+    def load(name: str, **options: Any) -> list[float]:
+        (tmp_path / name).mkdir()
+        made = kerases.processes[2].submit(load_lambda_checkpoint, tmp_path / name, **options)
+        values: list[float] = made.result()
+        return values
+
+    assert load("once", anew=False) == [5.0]
+    with pytest.raises(SourceError, match=r"Load it once, outside the function: MODULE = hub.load"):
+        load("anew", anew=True)
+    with pytest.raises(SourceError, match=r"equal names in module, module_1: which TF-Hub module"):
+        load("two", anew=False, scopes=("module", "module_1"))
+    with pytest.raises(SourceError, match=r"module/other"):
+        load("unused", anew=False, scopes=("module", "module/other"))
