@@ -9,7 +9,7 @@ from typing import Any
 from beam_jobs.base.config import FailureLimits, ReadOptions, WriteOptions
 from beam_jobs.errors import FinishedError, UsageError
 from beam_jobs.job.console.console import Console
-from beam_jobs.job.flags.options import FLAGS_OF_FILES, check_no_flags_of_files, read_choices
+from beam_jobs.job.flags.options import FLAGS_OF_FILES, check_no_flags_of_files, gold_name, read_choices
 from beam_jobs.job.own_output import check_no_own_output
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
@@ -118,6 +118,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
             top_k=flags.top_k,
             threshold=flags.threshold,
             keep_logits=flags.keep_logits,
+            gold=gold_name(flags),
             **common,
         )
     return EncodeSettings.resolve(

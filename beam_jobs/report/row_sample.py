@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,17 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class ClassExample:
+    """A row of a classifier: its label, best score and, with a gold column, its true label."""
+
+    name: str
+    label: str
+    score: float
+    true_label: str | None
+    text: str | None
+
+
+@dataclass(frozen=True)
 class DeadExample:
     """A dead letter; ``text`` is None if it may not be shown."""
 
@@ -66,7 +77,7 @@ def sample_rows(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROW
     Returns:
         The sample, or None if the run has no vectors.
     """
-    parts = list(_pick(run, num_rows, with_text=with_text))
+    parts = list(_pick(run, num_rows, lambda schema: _columns(schema, with_text=with_text)))
     if not parts:
         return None
     table = pa.concat_tables(parts, promote_options="permissive")
@@ -77,8 +88,42 @@ def sample_rows(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROW
     return Sample(vectors, _names(table), _texts(table) if with_text else None, group_column, groups)
 
 
-def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Table]:
-    """Yields some rows of some row groups, both at equal distances."""
+def class_examples(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROWS) -> list[ClassExample]:
+    """Picks rows of a classifier spread over a run; none of quantities, or of several labels.
+
+    Args:
+        run: a run whose files match its manifest.
+        with_text: whether texts may be read.
+        num_rows: approximate maximum number of rows.
+    """
+    gold = None if run.manifest.counts.gold is None else run.manifest.counts.gold.output_column
+
+    def columns(schema: pa.Schema) -> list[str]:
+        if "label" not in schema.names:
+            return []
+        wanted = ["doc_id", "word_index", "label", "scores", "top_scores"]
+        wanted += ["text", "word", *([gold] if gold else [])] if with_text else []
+        return [name for name in wanted if name in schema.names]
+
+    found: list[ClassExample] = []
+    for table in _pick(run, num_rows, columns):
+        scores = table.column("scores" if "scores" in table.schema.names else "top_scores").to_pylist()
+        names = _names(table)
+        texts: list[str | None] = [*(_texts(table) or ())] or [None for _ in names]
+        true: list[str | None] = [None for _ in names]
+        if gold in table.schema.names:
+            true = [None if value is None else _shown(value) for value in table.column(gold).to_pylist()]
+        rows = zip(names, table.column("label").to_pylist(), scores, true, texts, strict=True)
+        found += [
+            ClassExample(name, label, max(some), value, text) for name, label, some, value, text in rows
+        ]
+    return found
+
+
+def _pick(
+    run: FinishedRun, num_rows: int, columns_of: Callable[[pa.Schema], list[str]]
+) -> Iterator[pa.Table]:
+    """Yields some rows of some row groups, both at equal distances; nothing if no column is wanted."""
     files = [(place, file) for place, file in row_files(run) if file.num_rows]
     total = sum(file.num_rows for _, file in files)
     if not total:
@@ -94,8 +139,8 @@ def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Ta
             continue
         with arrow_filesystem(part.folder).open_input_file(part.path_of(file)) as stream:
             parquet = pq.ParquetFile(stream)
-            columns = _columns(parquet.schema_arrow, with_text=with_text)
-            if not vector_columns(parquet.schema_arrow):
+            columns = columns_of(parquet.schema_arrow)
+            if not columns:
                 return
             for group in _groups(parquet.metadata, here):
                 if (place, file.path, group) in seen:
@@ -137,6 +182,8 @@ def _groups(metadata: Any, rows: Sequence[int]) -> list[int]:
 
 def _columns(schema: pa.Schema, *, with_text: bool) -> list[str]:
     vectors = list(vector_columns(schema))[:1]
+    if not vectors:
+        return []
     if not with_text:
         places = [name for name in ("window_index", "word_index") if name in schema.names]
         return ["doc_id", *places, *vectors]

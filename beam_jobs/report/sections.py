@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from itertools import pairwise
@@ -195,4 +194,15 @@ def provenance(manifest: RunManifest) -> str:
 
 
 def _plain(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    """Writes a setting as a reader would: yes and no, lists and mappings without brackets.
+
+    >>> _plain(True), _plain(["a", 1]), _plain({"on_long": "windows", "combine": None})
+    ('yes', 'a, 1', 'on_long windows')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items() if item is not None)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return str(value)

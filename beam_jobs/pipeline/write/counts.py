@@ -10,6 +10,7 @@ from typing import Literal
 from beam_jobs.base.config import FailureLimits
 from beam_jobs.base.units import count
 from beam_jobs.pipeline.rows.cost import REPEATED_KEY, REUSED_KEY
+from beam_jobs.pipeline.write.class_counts import sum_classes
 from beam_jobs.pipeline.write.timeline import sum_lengths
 from beam_jobs.store.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
 from beam_jobs.store.receipt import Receipt
@@ -18,9 +19,13 @@ FailureKind = Literal["too_many_dead", "counts", "precision", "no_documents"]
 
 
 def sum_receipts(
-    receipts: Sequence[Receipt], num_read: int, num_dead_files: int, num_unchanged: int = 0
+    receipts: Sequence[Receipt],
+    num_read: int,
+    num_dead_files: int,
+    num_unchanged: int = 0,
+    gold: tuple[str, str] | None = None,
 ) -> RunCounts:
-    """Adds up the counts of receipts."""
+    """Adds up the counts of receipts; ``gold``: see ``sum_classes``."""
     total: Counter[str] = Counter()
     for receipt in receipts:
         total.update(receipt.counts)
@@ -46,6 +51,7 @@ def sum_receipts(
         rows_by_weights=weights,
         documents_by_tokens=sum_lengths(total),
         changes=changes,
+        **sum_classes(total, gold),  # type: ignore[arg-type]  # fields of several types
     )
 
 

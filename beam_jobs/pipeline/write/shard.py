@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.pipeline.rows.cost import COST_KEYS, READY_KEY, REUSED_KEY, WEIGHTS_KEY
+from beam_jobs.pipeline.write.class_counts import count_classes
 from beam_jobs.pipeline.write.timeline import WorkLog, count_lengths
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS
@@ -63,7 +64,7 @@ class Shard:
         self._num_rows += batch.num_rows
         ready = (batch.schema.metadata or {}).get(READY_KEY.encode(), b"0")
         self._ready_milliseconds = max(self._ready_milliseconds, int(ready))
-        counts = _counts(batch, self._kind)
+        counts = _counts(batch, self._kind) | count_classes(batch, self._schema.metadata or {})
         for name, count in counts.items():
             self._counts[name] = self._counts.get(name, 0) + count
         num_documents = counts["num_documents"] + counts[REUSED_KEY]

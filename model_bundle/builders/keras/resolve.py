@@ -11,6 +11,7 @@ import numpy as np
 from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches, unfrozen_reason
 from model_bundle.builders.keras.example_inputs import with_features
 from model_bundle.builders.keras.input_roles import Role, goes_with_tokens, resolve_roles
+from model_bundle.builders.keras.load.config import head_settings
 from model_bundle.builders.keras.model import (
     Counting,
     ExampleTexts,
@@ -91,7 +92,7 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
     max_tokens = max_tokens_of(model, subwords, sidecar, choices, where)
     texts = ExampleTexts(make_text_side(spec, subwords, max_tokens, scratch), model.inputs())
     model, found = _inspect(model, texts, where)
-    outputs = resolve_outputs(found, _num_tokens(spec, texts), sidecar, choices, where)
+    outputs = resolve_outputs(found, _num_tokens(spec, texts), sidecar, choices, where, head_settings(source))
     behaviour = probe_batches(model.run, texts, outputs.specs)
     zeros = [f"input {name}: zeros, because no output used depends on it" for name in zero_inputs]
     notes = [
