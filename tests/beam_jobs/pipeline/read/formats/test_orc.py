@@ -82,7 +82,7 @@ def test_a_failure_of_the_storage_is_no_fault_of_the_file(
 ) -> None:
     class Failing(StoredFile):
         def readinto(self, buffer: Any, /) -> int:
-            raise ConnectionError("storage is not there")
+            raise ConnectionError(f"storage is not there for {len(buffer)} bytes")
 
     path = tmp_path / "a.orc"
     orc.write_table(TABLE, path)
