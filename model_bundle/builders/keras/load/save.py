@@ -44,6 +44,15 @@ def save_inference(model: Any, directory: Path) -> tuple[str, dict[str, str]]:
     return compared, renamed
 
 
+def used_variables(model: Any) -> list[Any]:
+    """Returns the variables that a call reads, also those of a Lambda's function, which no layer knows."""
+    import tensorflow as tf
+
+    specs, call, _ = _with_parameter_names(*_signature(model))
+    traced = tf.function(lambda **tensors: call(tensors), autograph=False).get_concrete_function(**specs)
+    return list(traced.graph.variables)
+
+
 def _with_parameter_names(
     specs: dict[str, Any], call: Callable[[Mapping[str, Any]], Any]
 ) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], Any], dict[str, str]]:

@@ -100,6 +100,7 @@ FILES: dict[str, How] = {
     **whole("000/c3_kerlayer_elmo_keras_formats", "elmo_model.h5", "elmo_model.keras"),
     "000/tf1_lambda_default/model.h5": How(lambdas=TF1),
     "000/tf1_lambda_default/architecture.json + weights.h5": How("weights.h5", lambdas=TF1),
+    "000/tf1_lambda_default/architecture.json + ckpt/model.ckpt": How("ckpt/model.ckpt", lambdas=TF1),
     **whole("001/a2_string_b1", *WHOLE, objects=("ElmoEmbeddingLayer",)),
     **made("001/a2_string_b1", "elmo_string_column", *WEIGHTS[:2]),
     **whole("001/a3_string_with_get_config", *WHOLE, objects=("ElmoEmbeddingLayerCfg",)),
