@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +66,7 @@ def sample_rows(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROW
     Returns:
         The sample, or None if the run has no vectors.
     """
-    parts = list(_pick(run, num_rows, with_text=with_text))
+    parts = list(pick_rows(run, num_rows, lambda schema: _columns(schema, with_text=with_text)))
     if not parts:
         return None
     table = pa.concat_tables(parts, promote_options="permissive")
@@ -74,11 +74,19 @@ def sample_rows(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROW
     vectors = matrix(table.column(name).combine_chunks(), dim)
     group_column = _group_column(table, name) if with_text else None
     groups = [] if group_column is None else [_shown(v) for v in table.column(group_column).to_pylist()]
-    return Sample(vectors, _names(table), _texts(table) if with_text else None, group_column, groups)
+    return Sample(vectors, row_names(table), row_texts(table) if with_text else None, group_column, groups)
 
 
-def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Table]:
-    """Yields some rows of some row groups, both at equal distances."""
+def pick_rows(
+    run: FinishedRun, num_rows: int, columns_of: Callable[[pa.Schema], list[str]]
+) -> Iterator[pa.Table]:
+    """Yields some rows of some row groups, both at equal distances.
+
+    Args:
+        run: a run whose files match its manifest.
+        num_rows: approximate maximum number of rows.
+        columns_of: returns the columns to read of a file; none skips it.
+    """
     files = [(place, file) for place, file in row_files(run) if file.num_rows]
     total = sum(file.num_rows for _, file in files)
     if not total:
@@ -94,9 +102,9 @@ def _pick(run: FinishedRun, num_rows: int, *, with_text: bool) -> Iterator[pa.Ta
             continue
         with arrow_filesystem(part.folder).open_input_file(part.path_of(file)) as stream:
             parquet = pq.ParquetFile(stream)
-            columns = _columns(parquet.schema_arrow, with_text=with_text)
-            if not vector_columns(parquet.schema_arrow):
-                return
+            columns = columns_of(parquet.schema_arrow)
+            if not columns:
+                continue
             for group in _groups(parquet.metadata, here):
                 if (place, file.path, group) in seen:
                     continue
@@ -137,6 +145,8 @@ def _groups(metadata: Any, rows: Sequence[int]) -> list[int]:
 
 def _columns(schema: pa.Schema, *, with_text: bool) -> list[str]:
     vectors = list(vector_columns(schema))[:1]
+    if not vectors:
+        return []
     if not with_text:
         places = [name for name in ("window_index", "word_index") if name in schema.names]
         return ["doc_id", *places, *vectors]
@@ -144,7 +154,8 @@ def _columns(schema: pa.Schema, *, with_text: bool) -> list[str]:
     return [name for name in schema.names if name not in other_vectors]
 
 
-def _names(table: pa.Table) -> list[str]:
+def row_names(table: pa.Table) -> list[str]:
+    """Returns the ids of rows, with the index of their window or word."""
     names = [str(name) for name in table.column("doc_id").to_pylist()]
     for column in ("window_index", "word_index"):
         if column in table.schema.names:
@@ -154,7 +165,8 @@ def _names(table: pa.Table) -> list[str]:
     return names
 
 
-def _texts(table: pa.Table) -> list[str] | None:
+def row_texts(table: pa.Table) -> list[str] | None:
+    """Returns the words or texts of rows, cut to what the page shows; None if they are not stored."""
     columns = set(table.schema.names)
     if "word" in columns:
         return [str(word) for word in table.column("word").to_pylist()]

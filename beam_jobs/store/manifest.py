@@ -54,12 +54,13 @@ class RunCounts(_Part):
 
     ``num_dead`` includes ``num_blank``. Token counts include special tokens; ``num_padded_tokens`` is what
     the model computed, ``num_lost_tokens`` what truncation dropped, ``num_lost_words`` the same if rows are
-    words. ``num_windowed`` documents were split into ``num_windows``. ``model_seconds`` is the sum over
-    workers. ``num_repeated`` of the written documents have the text of another one, which was computed once.
-    ``num_unchanged`` documents have their rows in the previous run, if only changes are written. ``changes``
-    counts ids by their change since then. ``documents_by_tokens`` is a histogram of lengths, keyed by the
-    upper bound of each bin. ``rows_by_weights`` counts rows by how the model held its weights:
-    ``constants``, or the reason why not.
+    words. ``num_unknown_tokens`` of the tokens stand for text that the vocabulary lacks, and more than half
+    of those of ``num_mostly_unknown`` documents do. ``num_windowed`` documents were split into
+    ``num_windows``. ``model_seconds`` is the sum over workers. ``num_repeated`` of the written documents have
+    the text of another one, which was computed once. ``num_unchanged`` documents have their rows in the
+    previous run, if only changes are written. ``changes`` counts ids by their change since then.
+    ``documents_by_tokens`` is a histogram of lengths, keyed by the upper bound of each bin.
+    ``rows_by_weights`` counts rows by how the model held its weights: ``constants``, or the reason why not.
     """
 
     num_read: int
@@ -76,12 +77,24 @@ class RunCounts(_Part):
     num_padded_tokens: int
     num_lost_tokens: int
     num_lost_words: int = 0
+    num_unknown_tokens: int = 0
+    num_mostly_unknown: int = 0
     num_windowed: int = 0
     num_windows: int = 0
     model_seconds: float
     rows_by_weights: dict[str, int] = Field(default_factory=dict)
     documents_by_tokens: dict[int, int] = Field(default_factory=dict)
     changes: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def unknown_token_fraction(self) -> float:
+        """Unknown tokens as a fraction of ``num_tokens``."""
+        return self.num_unknown_tokens / max(self.num_tokens, 1)
+
+    @property
+    def mostly_unknown_fraction(self) -> float:
+        """Mostly unknown documents as a fraction of those that were computed."""
+        return self.num_mostly_unknown / max(self.num_written - self.num_repeated, 1)
 
 
 class PreviousEntry(_Part):
