@@ -75,7 +75,7 @@ def read_corpus(path: Path | None) -> Corpus:
 
 
 def _sample() -> Corpus:
-    files = sorted((ROOT / "beam_jobs" / "pipeline" / "read" / "sample_data").glob("*.jsonl"))
+    files = sorted((ROOT / "model_bundle" / "text" / "sample_data").glob("*.jsonl"))
     lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     return Corpus("sample text", _one_line_each([json.loads(line)["text"] for line in lines]))
 

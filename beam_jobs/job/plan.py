@@ -90,7 +90,7 @@ def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
     if flags.input:
         return read_choices(flags, tuple(absolute_path(pattern) for pattern in flags.input)), flags.keep_text
     check_no_flags_of_files(flags)
-    from beam_jobs.pipeline.read.sample_data import sample_pattern
+    from model_bundle.text.sample_data import sample_pattern
 
     sample = ReadOptions(
         (sample_pattern(),),

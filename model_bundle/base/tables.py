@@ -46,6 +46,15 @@ def read_text(flag: str, path: Path) -> str:
         raise SettingsError(f"{flag} {path} cannot be read as UTF-8 text: {error}") from error
 
 
+def read_metadata(path: Path) -> Mapping[bytes, bytes]:
+    """Returns the metadata of a Parquet file that was read before; nothing for other formats."""
+    if path.suffix != ".parquet":
+        return {}
+    import pyarrow.parquet as pq
+
+    return dict(pq.read_schema(path).metadata or {})
+
+
 def _lines(flag: str, path: Path) -> list[str]:
     # Only a line feed ends a line: splitlines also cuts at characters that texts may contain.
     lines = read_text(flag, path).split("\n")

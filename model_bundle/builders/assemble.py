@@ -17,7 +17,7 @@ from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import bundle_digest, list_files
 from model_bundle.bundle.manifest import MANIFEST_NAME, SAVED_MODEL_DIR, BundleManifest
 from model_bundle.errors import SourceError
-from model_bundle.runtime.golden import GOLDEN_TEXTS, Golden
+from model_bundle.runtime.golden import GOLDEN_TEXTS, Golden, ReferenceVectors
 from model_bundle.runtime.inputs import example_numbers, signature_inputs
 from model_bundle.text import text_input
 
@@ -38,6 +38,7 @@ def assemble(
     write_files: Callable[[Path], None],
     golden_texts: Sequence[str] = GOLDEN_TEXTS,
     check_golden: Callable[[Golden], None] | None = None,
+    reference: ReferenceVectors | None = None,
 ) -> ModelBundle:
     """Writes a bundle under a temporary name, checks that it loads, and renames it.
 
@@ -47,6 +48,7 @@ def assemble(
         write_files: writes ``saved_model/``, ``tokenizer/`` and ``LICENSE`` into the folder it is given.
         golden_texts: the texts that golden vectors are recorded for.
         check_golden: raises if the golden vectors differ from those of the source.
+        reference: another system's vectors for the first golden texts, to check at every load.
 
     Raises:
         SourceError: ``output`` already exists, or ``check_golden`` found a difference.
@@ -61,6 +63,8 @@ def assemble(
         golden = record_golden(folder, manifest, golden_texts)
         if check_golden is not None:
             check_golden(golden)
+        if reference is not None:
+            golden.with_reference(reference).write(folder)
         versions = {name: version(name) for name in ("tensorflow", "tokenizers", "numpy")}
         manifest = manifest.model_copy(update={"versions": versions, "files": list_files(folder)})
         (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())

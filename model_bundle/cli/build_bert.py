@@ -5,13 +5,19 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.base.untrusted.printable import show
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import Command, add_labels_of_bundle, add_output, positive, yes_no
-from model_bundle.cli.expected import add_expected_flags, build_held_to_old
+from model_bundle.cli.expected import add_expected_flags, build_held_to_old, build_to
+from model_bundle.cli.quantize import build_quantized
 from model_bundle.errors import SettingsError
+
+if TYPE_CHECKING:
+    from model_bundle.builders.assemble import Built
+    from model_bundle.builders.bert.build import BertSource
 
 
 def _add_flags(parser: ArgumentParser) -> None:
@@ -55,11 +61,15 @@ def _add_flags(parser: ArgumentParser) -> None:
     )
     add_labels_of_bundle(parser)
     add_expected_flags(parser)
+    add(
+        "--int8",
+        "also compute in int8, as quantize does; --texts then choose the scales, too (default: the English "
+        "sample of this package)",
+    )
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.builders.assemble import Built, check_output
-    from model_bundle.builders.bert.build import build_encoder_bundle
+    from model_bundle.builders.assemble import check_output
     from model_bundle.builders.bert.heads import HeadOptions
     from model_bundle.builders.bert.source import BertOptions, read_bert_source
 
@@ -79,7 +89,20 @@ def _run(flags: Namespace) -> None:
     read = read_bert_source(flags.source, options)
     for note in read.notes:
         show(note)
-    build_held_to_old(flags, lambda output: Built(build_encoder_bundle(read.source, output)))
+    build = partial(_build, read.source)
+    if not flags.int8:
+        build_held_to_old(flags, build)
+        return
+    texts = flags.texts if flags.expected is not None else None  # else they are for int8 alone
+    held = Namespace(**vars(flags) | {"texts": texts})
+    build_quantized(lambda folder: build_to(folder, held, build), flags.texts, flags.output)
+
+
+def _build(source: BertSource, output: Path) -> Built:
+    from model_bundle.builders.assemble import Built
+    from model_bundle.builders.bert.build import build_encoder_bundle
+
+    return Built(build_encoder_bundle(source, output))
 
 
 BUILD_BERT = Command(
@@ -89,6 +112,7 @@ BUILD_BERT = Command(
     _run,
     (
         "sentence-transformers/all-MiniLM-L12-v2 --output bundles/l12",
+        "sentence-transformers/all-MiniLM-L12-v2 --int8 --texts news.txt --output bundles/l12-int8",
         "checkpoints/mood --task classify --output bundles/mood",
     ),
 )

@@ -1,4 +1,4 @@
-"""``compare``: compares a bundle's vectors with reference vectors of another system."""
+"""``compare``: compares a bundle's vectors or scores with those of another system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.base.untrusted.printable import show
 from model_bundle.bundle.manifest import Pooling
 from model_bundle.cli.command import Command, add_allow_ops, add_bundle, positive, print_allowed, yes_no
-from model_bundle.cli.expected import add_expected_flags
+from model_bundle.cli.expected import add_expected_flags, read_pairs
 
 
 def _add_flags(parser: ArgumentParser) -> None:
@@ -26,30 +26,35 @@ def _add_flags(parser: ArgumentParser) -> None:
 def _run(flags: Namespace) -> int:
     from model_bundle.base.similarity import Tolerance
     from model_bundle.bundle.bundle import ModelBundle
-    from model_bundle.compare.compare import RequestedSettings, compare, report
-    from model_bundle.compare.read_files import align, read_expected_vectors, read_texts
+    from model_bundle.compare.compare import RequestedSettings, compare
+    from model_bundle.compare.report import report
 
-    old = read_expected_vectors(flags.expected, flags.expected_layer)
-    table = read_texts(flags.texts)
-    texts, names, expected = align(table, old)
+    pairs = read_pairs(flags)
     pooling = None if flags.pooling is None else Pooling(flags.pooling)
-    asked = choices_of(RequestedSettings, flags, pooling=pooling)
-    limits = Tolerance(flags.min_cosine, flags.max_difference)
     bundle = ModelBundle.open(flags.bundle, flags.allow_ops)
     print_allowed(bundle)
-    found = compare(bundle, texts, expected, asked, limits, table.columns)
-    for line in report(found, texts, names):
+    found = compare(
+        bundle,
+        pairs.texts,
+        pairs.expected,
+        choices_of(RequestedSettings, flags, pooling=pooling),
+        Tolerance(flags.min_cosine, flags.max_difference),
+        pairs.table.columns,
+        flags.max_score_difference,
+    )
+    for line in report(found, pairs.texts, pairs.names):
         show(line)
     return 0 if found.is_same else 1
 
 
 COMPARE = Command(
     "compare",
-    "compare a bundle's vectors with reference vectors of another system",
+    "compare a bundle's vectors, scores or labels with those of another system",
     _add_flags,
     _run,
     (
         "bundles/l12 --texts texts.txt --expected old.npy",
         "bert-mini --texts texts.jsonl --expected old.jsonl --layer -2",
+        "bundles/mood --texts scores_2019.csv --text_column body --score_column p_positive",
     ),
 )

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model_bundle.base.flags import add_flag
+from model_bundle.base.untrusted.printable import show
 from model_bundle.cli.command import Command, add_bundle, add_output
+
+if TYPE_CHECKING:
+    from model_bundle.bundle.bundle import ModelBundle
 
 
 def _add_flags(parser: ArgumentParser) -> None:
@@ -16,32 +23,54 @@ def _add_flags(parser: ArgumentParser) -> None:
         parser,
         "--texts F",
         "some 600 texts like those to embed: .txt (one per line), .jsonl, .csv or .parquet; two thirds "
-        "choose the scales, the rest measures the quality",
+        "choose the scales, the rest measures the quality (default: the English sample of this package)",
         parse=Path,
-        required=True,
     )
     add_output(parser)
 
 
 def _run(flags: Namespace) -> None:
-    from model_bundle.builders.bert.int8.build import quantize_bundle
     from model_bundle.bundle.bundle import ModelBundle
+
+    quantize(ModelBundle.open(flags.bundle), flags.texts, flags.output)
+
+
+def quantize(bundle: ModelBundle, texts: Path | None, output: Path) -> None:
+    """Builds a bundle with int8 from one without, and prints what int8 costs and where the bundle is.
+
+    Args:
+        bundle: the bundle without int8.
+        texts: the file of ``--texts``; None means the sample.
+        output: the folder to create.
+    """
+    from model_bundle.builders.bert.int8.build import HELD_OUT, quantize_bundle
     from model_bundle.bundle.describe import describe_quality
     from model_bundle.compare.read_files import read_texts
+    from model_bundle.text.sample_data import sample_texts
 
-    texts = [text for text in read_texts(flags.texts).texts if text.strip()]
-    bundle = quantize_bundle(
-        ModelBundle.open(flags.bundle),
-        texts,
-        flags.output,
+    found = sample_texts(HELD_OUT) if texts is None else read_texts(texts).texts
+    quantized = quantize_bundle(
+        bundle,
+        [text for text in found if text.strip()],
+        output,
         lambda line: print(line, file=sys.stderr, flush=True),
     )
-    spec = bundle.manifest.int8
+    spec = quantized.manifest.int8
     assert spec is not None
     for precision, quality in spec.quality.items():
         print(f"{precision}: {describe_quality(quality)}")
     print(f"left in float: {', '.join(spec.float_layers) or 'nothing'}")
-    print(f"built: {bundle.path}\ndigest: sha256:{bundle.digest}")
+    show(f"built: {quantized.path}\ndigest: sha256:{quantized.digest}")
+
+
+def build_quantized(build: Callable[[Path], ModelBundle], texts: Path | None, output: Path) -> None:
+    """Builds a bundle beside ``output``, quantizes it to there, and removes it. See ``quantize``."""
+    from model_bundle.builders.assemble import check_output
+
+    check_output(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
+        quantize(build(Path(folder) / output.name), texts, output)
 
 
 QUANTIZE = Command(

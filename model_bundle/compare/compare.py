@@ -1,9 +1,9 @@
-"""Compares reference vectors with a bundle's, searches for matching settings, and reports both."""
+"""Compares reference vectors or scores with a bundle's, and searches for settings that match them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,14 @@ import numpy as np
 from model_bundle.base.similarity import Distances, Tolerance, distances, largest_element
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Pooling, Rows
+from model_bundle.compare.classes import (
+    DEFAULT_MAX_SCORE_DIFFERENCE,
+    ClassAgreement,
+    agreement,
+    expected_classes,
+    widths,
+)
+from model_bundle.compare.expected import Expected
 from model_bundle.compare.reference_model import RawModel
 from model_bundle.compare.search_settings import Search, pick_texts
 from model_bundle.compare.settings import Reading, asked_reading, differences
@@ -20,8 +28,8 @@ from model_bundle.inference.numeric_inputs import NumericInputs
 from model_bundle.inference.scores import class_logits, class_names, scores_of
 from model_bundle.runtime.request import EncodeRequest
 
-_WORST = 5
-_SHOWN_CHARACTERS = 60
+# Scores have no direction, only differences count.
+_ANY_COSINE = -2.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class Comparison:
     ``reading``: how the bundle's vectors were computed. ``num_tokens``: per text, before truncation.
     ``scale``: the largest element of the reference vectors.
     ``explanations``: settings that reproduce the reference vectors, each as a list of differences, fewest
-    first. ``num_tried``: the number of texts they were tried on.
+    first. ``num_tried``: the number of texts they were tried on. ``classes``: if labels and scores were
+    compared instead of vectors; ``distances`` then has the differences of scores.
     """
 
     distances: Distances
@@ -51,6 +60,7 @@ class Comparison:
     scale: float
     explanations: tuple[tuple[str, ...], ...] = ()
     num_tried: int = 0
+    classes: ClassAgreement | None = None
 
     @property
     def is_same(self) -> bool:
@@ -61,35 +71,57 @@ class Comparison:
 def compare(
     bundle: ModelBundle,
     texts: Sequence[str],
-    expected: Sequence[np.ndarray],
+    expected: Expected | Sequence[np.ndarray],
     asked: RequestedSettings | None = None,
     tolerance: Tolerance | None = None,
     columns: Mapping[str, Sequence[Any]] | None = None,
+    max_score_difference: float = DEFAULT_MAX_SCORE_DIFFERENCE,
 ) -> Comparison:
-    """Encodes texts and compares; if vectors differ, searches for settings that explain them.
+    """Encodes texts and compares; if results differ, searches for settings that explain them.
+
+    A classifier's labels and scores are compared, unless settings of vectors are asked for or the reference
+    has as many numbers as the layer below the head.
 
     Args:
         bundle: a checked bundle.
         texts: at least one.
-        expected: float[dim] or float[words, dim] per text.
+        expected: the reference, in the order of the texts; or float[dim] or float[words, dim] per text.
         asked: the presumed settings of the reference vectors.
         tolerance: when vectors count as the same.
         columns: of the texts' table, for models with numeric inputs.
+        max_score_difference: the largest difference of a score that counts as the same.
 
     Raises:
-        SettingsError: there is nothing to compare, or the bundle does not support the settings.
+        SettingsError: there is nothing to compare, the bundle does not support the settings, or the reference
+            has another number of labels or elements.
         ModelRunError: the model failed on a text.
     """
     asked, tolerance = asked or RequestedSettings(), tolerance or Tolerance()
+    old = expected if isinstance(expected, Expected) else Expected(list(expected), None)
     numeric = NumericInputs(bundle.manifest.inputs)
     numbers = numeric.table({n: v for n, v in (columns or {}).items() if n in numeric.columns}, len(texts))
-    rows = _rows_of(expected)
-    request = _request(bundle, asked, rows, expected[0].shape[-1])
-    reading, scale = asked_reading(request, bundle), largest_element(expected)
-    found, lengths = _compute(bundle, texts, request, dict(zip(numeric.columns, numbers.T, strict=True)))
-    measured = distances(found, expected, tolerance, scale)
-    if measured.same.all():
-        return Comparison(measured, reading, rows, tuple(lengths), scale)
+    by_column = dict(zip(numeric.columns, numbers.T, strict=True))
+    rows = _rows_of(old)
+    if _has_classes(bundle, asked, old):
+        request = EncodeRequest.resolve_classes(bundle, max_tokens=asked.max_tokens)
+        rows, scale, wanted = request.rows, 1.0, expected_classes(old, bundle.manifest)
+        found, lengths = _compute(bundle, texts, request, by_column)
+        classes = agreement(found, wanted, bundle.manifest, old.threshold, max_score_difference)
+        measured = Distances(np.full(len(texts), np.nan), classes.difference, classes.same)
+        references = wanted.searchable(rows)
+        if old.vectors and references and _are_logits(old.vectors):
+            references = old.vectors
+        tolerance = Tolerance(_ANY_COSINE, max_score_difference)
+    else:
+        request = _request_vectors(bundle, asked, rows, old)
+        classes, references = None, old.vectors or []
+        scale = largest_element(references)
+        found, lengths = _compute(bundle, texts, request, by_column)
+        measured = distances(found, references, tolerance, scale)
+    reading = asked_reading(request, bundle)
+    result = Comparison(measured, reading, rows, tuple(lengths), scale, classes=classes)
+    if result.is_same or not references:
+        return result
     picked = pick_texts(lengths, measured.same)
     search = Search(
         bundle=bundle,
@@ -97,29 +129,69 @@ def compare(
         rows=rows,
         texts=[texts[index] for index in picked],
         numbers=numbers[picked],
-        expected=[expected[index] for index in picked],
+        expected=[references[index] for index in picked],
         tolerance=tolerance,
         scale=scale,
     )
     named = {tuple(differences(settings, reading, bundle)) for settings in search.run()}
     ranked = sorted((names for names in named if names), key=lambda names: (len(names), names))
-    return Comparison(measured, reading, rows, tuple(lengths), scale, tuple(ranked), len(picked))
+    return replace(result, explanations=tuple(ranked), num_tried=len(picked))
 
 
-def _rows_of(expected: Sequence[np.ndarray]) -> Rows:
-    if not expected:
+def _rows_of(old: Expected) -> Rows:
+    if not len(old):
         raise SettingsError("--texts and --expected are empty: there is nothing to compare.")
-    if len({(array.ndim, array.shape[-1]) for array in expected}) > 1:
+    vectors = old.vectors or []
+    if len({(array.ndim, array.shape[-1]) for array in vectors}) > 1:
         raise SettingsError("--expected has vectors of different dimensions; they must come from one model.")
-    return Rows.DOCUMENT if expected[0].ndim == 1 else Rows.WORD
+    return Rows.WORD if vectors and vectors[0].ndim == 2 else Rows.DOCUMENT
 
 
-def _request(bundle: ModelBundle, asked: RequestedSettings, rows: Rows, dim: int) -> EncodeRequest:
-    """Requests vectors, or a classifier's scores if the reference has as many numbers as there are labels."""
+def _has_classes(bundle: ModelBundle, asked: RequestedSettings, old: Expected) -> bool:
+    """Whether the reference is a classifier's labels or scores, and not the vectors of a layer.
+
+    Raises:
+        SettingsError: it is neither.
+    """
     manifest = bundle.manifest
-    no_vectors = asked.layer is None and asked.pooling is None and asked.normalize is None
-    if manifest.task == "classify" and no_vectors and dim == len(class_names(manifest)):
-        return EncodeRequest.resolve_classes(bundle, max_tokens=asked.max_tokens)
+    dim = old.vectors[0].shape[-1] if old.vectors else None
+    vector_dims = {spec.dim for spec in manifest.outputs.values() if spec.kind in ("token", "text")}
+    if manifest.task != "classify":
+        if dim is None:
+            raise SettingsError(
+                f"--expected has labels, but the bundle {manifest.name} computes vectors. Compare labels "
+                "with a bundle that was built with --task classify."
+            )
+        if vector_dims and None not in vector_dims and dim not in vector_dims:
+            raise SettingsError(
+                f"--expected has {dim} numbers per vector; the bundle {manifest.name} has "
+                f"{' or '.join(str(size) for size in sorted(filter(None, vector_dims)))}."
+            )
+        return False
+    if asked.layer is not None or asked.pooling is not None or asked.normalize is not None:
+        return False
+    scores = {len(class_names(manifest)), 1}
+    if dim is None or dim in scores or old.labels is not None:
+        return True
+    if dim in vector_dims:
+        return False
+    below = f", or a vector of {' or '.join(str(size) for size in sorted(filter(None, vector_dims)))}"
+    raise SettingsError(
+        f"--expected has {dim} numbers per text; the classifier {manifest.name} has "
+        f"{widths(manifest)}{below if vector_dims else ''}."
+    )
+
+
+def _are_logits(vectors: Sequence[np.ndarray]) -> bool:
+    """Whether one number per row is no score of a sigmoid, which is between 0 and 1."""
+    return vectors[0].shape[-1] == 1 and any(array.min() < 0 or array.max() > 1 for array in vectors)
+
+
+def _request_vectors(
+    bundle: ModelBundle, asked: RequestedSettings, rows: Rows, old: Expected
+) -> EncodeRequest:
+    if old.vectors is None:
+        raise SettingsError("--layer, --pooling and --normalize are for vectors; --expected has labels only.")
     return EncodeRequest.resolve(
         bundle,
         layers=() if asked.layer is None else (asked.layer,),
@@ -148,61 +220,3 @@ def _compute(
             found += list(vectors)
         lengths += part.num_tokens_untruncated.tolist()
     return found, lengths
-
-
-def report(comparison: Comparison, texts: Sequence[str], names: Sequence[str]) -> Iterator[str]:
-    """Yields the lines of a report.
-
-    Args:
-        comparison: of these texts.
-        texts: quoted where vectors differ.
-        names: one per text.
-    """
-    measured, same = comparison.distances, comparison.distances.same
-    what = "words of each text" if comparison.rows == "word" else "one vector each"
-    yield f"texts       {len(texts)}, {what}, from the output {_reading(comparison)}"
-    yield f"cosine      {_spread(measured.cosine, '.6f')}"
-    yield f"difference  {_spread(measured.difference, '.2e')}; the largest element is {comparison.scale:.3g}"
-    if comparison.is_same:
-        yield f"the same    {len(texts)} of {len(texts)}"
-        return
-    yield f"NOT the same: {int((~same).sum())} of {len(texts)}. The worst:"
-    yield from _worst(comparison, texts, names)
-    yield from _explained(comparison)
-
-
-def _reading(comparison: Comparison) -> str:
-    reading = comparison.reading
-    parts = [reading.output, *([f"pooled by {reading.pooling}"] if reading.pooling else [])]
-    return ", ".join([*parts, "scaled to length 1" if reading.normalize else "not scaled"])
-
-
-def _spread(values: np.ndarray, form: str) -> str:
-    known = values[np.isfinite(values)]
-    if not len(known):
-        return "none: the shapes differ"
-    low, middle, high = (format(float(v), form) for v in (known.min(), np.median(known), known.max()))
-    lacking = f", {len(values) - len(known)} of another shape" if len(known) < len(values) else ""
-    return f"min {low}, median {middle}, max {high}{lacking}"
-
-
-def _worst(comparison: Comparison, texts: Sequence[str], names: Sequence[str]) -> Iterator[str]:
-    measured = comparison.distances
-    order = np.argsort(np.nan_to_num(measured.cosine, nan=-2.0), kind="stable")
-    for index in [int(i) for i in order if not measured.same[i]][:_WORST]:
-        text = texts[index]
-        quoted = text[:_SHOWN_CHARACTERS] + ("…" if len(text) > _SHOWN_CHARACTERS else "")
-        numbers = f"cosine {measured.cosine[index]:.6f}, difference {measured.difference[index]:.2e}"
-        yield f"  {names[index]}: {numbers}: {quoted!r}"
-
-
-def _explained(comparison: Comparison) -> Iterator[str]:
-    if not comparison.explanations:
-        yield (
-            "No other layer, pooling, normalisation, casing, limit, prompt or boundaries matches either: the "
-            "weights may differ, or the vectors were computed in a way that a bundle cannot express."
-        )
-        return
-    yield f"These match ({comparison.num_tried} texts tried), the most likely first:"
-    for names in comparison.explanations[:_WORST]:
-        yield f"  {' and '.join(names)}"

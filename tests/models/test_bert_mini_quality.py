@@ -8,10 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from beam_jobs.pipeline.read.sample_data import sample_pattern
 from benchmarks.quality import ag_news, sst2, sts
 from model_bundle import Encoder
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
+from model_bundle.text.sample_data import sample_pattern
 from tests.conftest import shared_path
 from tests.repository.test_readme import commands
 from tests.support.runs.jobs import PROJECT
@@ -29,7 +29,7 @@ def sample() -> dict[str, dict[str, str]]:
     """The documents of the sample by id."""
     pattern = sample_pattern()
     folder, _, name = pattern.rpartition("/")
-    files = sorted((PROJECT / "beam_jobs" / "pipeline" / "read" / "sample_data").glob(name))
+    files = sorted((PROJECT / "model_bundle" / "text" / "sample_data").glob(name))
     assert files, folder
     records = [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
     return {record["id"]: record for record in records}

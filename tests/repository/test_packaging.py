@@ -129,7 +129,7 @@ def test_installed_files_are_the_two_packages_whole(installed: Path) -> None:
     assert {
         "beam_jobs/py.typed",
         "model_bundle/py.typed",
-        "beam_jobs/pipeline/read/sample_data/LICENSE.txt",
+        "model_bundle/text/sample_data/LICENSE.txt",
     } <= found
     assert (info / "licenses" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
@@ -181,7 +181,7 @@ def test_commands_of_an_installation_are_there(wheel: Path) -> None:
 
 def test_installed_package_finds_its_sample(installed: Path) -> None:
     code = (
-        "import glob; from beam_jobs.pipeline.read.sample_data import sample_pattern; "
+        "import glob; from model_bundle.text.sample_data import sample_pattern; "
         "print(len(glob.glob(sample_pattern())))"
     )
     assert run([sys.executable, "-c", code], installed).strip() == "4"

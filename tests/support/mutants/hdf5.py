@@ -17,7 +17,8 @@ from model_bundle.builders.keras.load.config import read_config
 from model_bundle.builders.keras.load.stored_weights import has_layers, read_layers, read_values
 from model_bundle.builders.keras.source import find_source
 from model_bundle.builders.weights.h5 import open_h5
-from model_bundle.compare.read_files import ExpectedVectors, read_expected_vectors
+from model_bundle.compare.expected import Expected
+from model_bundle.compare.read_files import read_expected
 from model_bundle.errors import ModelBundleError
 
 _VALUE = np.arange(12, dtype="f").reshape(4, 3)
@@ -206,7 +207,7 @@ READERS: tuple[Callable[[Path], object], ...] = (
     read_layers,
     read_values,
     _read_all,
-    read_expected_vectors,
+    read_expected,
     read_weights,
 )
 
@@ -252,6 +253,6 @@ def _holds_secret(value: object) -> bool:
         return b"SECRET" in kept.tobytes()
     if isinstance(value, dict):
         return any(map(_holds_secret, value.values()))
-    if isinstance(value, ExpectedVectors):
+    if isinstance(value, Expected):
         return _holds_secret(value.vectors)
     return isinstance(value, list | tuple) and any(map(_holds_secret, value))

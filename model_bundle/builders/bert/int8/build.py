@@ -33,7 +33,7 @@ Notify = Callable[[str], None]
 # Fewer texts leave ranges to chance: MiniLM's largest inputs were still growing at 300.
 MIN_TEXTS = 32
 # One text in this many is held out to measure with.
-_HELD_OUT = 3
+HELD_OUT = 3
 # At most this share of an encoder's multiplications may stay float: with more, int8 is not worth its cost.
 _MAX_FLOAT_SHARE = 0.25
 # Layers tried in float at a time.
@@ -96,7 +96,14 @@ def quantize_bundle(
         _export(encoder, config, plan, staging / SAVED_MODEL_DIR)
 
     before = Golden.read(bundle)
-    return assemble(output, manifest, write_files, before.texts, lambda golden: _check_same(golden, before))
+    return assemble(
+        output,
+        manifest,
+        write_files,
+        before.texts,
+        lambda golden: _check_same(golden, before),
+        before.reference,
+    )
 
 
 def _check(bundle: ModelBundle, texts: Sequence[str]) -> None:
@@ -125,8 +132,8 @@ class _Trial:
         self._pooling = manifest.pooling or Pooling.MEAN
         prompt = manifest.prompts.get(manifest.default_prompt or "", "")
         inputs = text_input(bundle.path, manifest, manifest.max_tokens, prompt)
-        held_out = [text for place, text in enumerate(texts) if place % _HELD_OUT == 0]
-        calibration = [text for place, text in enumerate(texts) if place % _HELD_OUT]
+        held_out = [text for place, text in enumerate(texts) if place % HELD_OUT == 0]
+        calibration = [text for place, text in enumerate(texts) if place % HELD_OUT]
         self._texts = [inputs.prepare(part[:MAX_COMPARED]) for part in (held_out, calibration)]
         notify(f"calibrating with {len(calibration)} texts, measuring with {len(held_out)} others")
         observed = RecordingEncoder(encoder).observe(inputs.prepare(calibration))

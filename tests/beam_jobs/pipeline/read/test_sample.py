@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.pipeline.read.sample_data import sample_pattern
+from model_bundle.text.sample_data import sample_pattern
 
 NUM_SHARDS = 4
 NUM_TOPICS = 8

@@ -14,7 +14,7 @@ from model_bundle.builders.elmo.bilm_files import read_weights
 from model_bundle.builders.keras.load.stored_weights import read_layers, read_values
 from model_bundle.builders.keras.source import kind_of
 from model_bundle.builders.weights.h5 import open_attributes, open_h5
-from model_bundle.compare.read_files import read_expected_vectors
+from model_bundle.compare.read_files import read_expected
 from model_bundle.errors import SourceError
 
 SECRET = np.arange(12, dtype="f").reshape(4, 3)
@@ -62,7 +62,7 @@ READERS: list[Callable[[Path], object]] = [
     kind_of,
     open_attributes,
     open_h5,
-    read_expected_vectors,
+    read_expected,
 ]
 
 
