@@ -162,8 +162,8 @@ def add_limits(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--max_unknown_fraction F",
-        "make dead letters of texts with a larger fraction of tokens that the model does not know, special "
-        "tokens and prompt aside (default: of none)",
+        "make dead letters of texts with a larger fraction of unknown tokens, not counting special tokens "
+        "and the prompt (default: no limit)",
         parse=float,
     )
     add("--fail_on_blank", "count blank texts as dead letters, too")
