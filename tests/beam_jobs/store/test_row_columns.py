@@ -51,9 +51,6 @@ def test_it_is_copied_into_one_run(mixed: Path) -> None:
     assert code == 0, stderr
     assert unknown_of(mixed / "copy") == {"a": None, "b": 2, "c": None}
     assert runs(mixed, "validate")[0] == 0
-    code, _, stderr = runs(mixed / "first", "compact", "--output", mixed / "elsewhere", "--run_id", "older")
-    assert code == 0, stderr
-    assert not has_added(open_run(mixed / "elsewhere").schema)
 
 
 @pytest.mark.parametrize("emit", ["all", "changes"])

@@ -44,11 +44,12 @@ POSTS = [post() for _ in range(60)]
 ENGLISH = [f"the cat number {number} sat on a mat" for number in range(20)]
 
 
+TOKENIZER = Tokenizer.from_file(str(ModelBundle.open("bert-mini").path / TOKENIZER_FILE))
+
+
 def tokens_of(text: str) -> list[str]:
     """Returns the tokens of a text, without special ones."""
-    tokenizer = Tokenizer.from_file(str(ModelBundle.open("bert-mini").path / TOKENIZER_FILE))
-    tokenizer.no_truncation()
-    return list(tokenizer.encode(text, add_special_tokens=False).tokens)
+    return list(TOKENIZER.encode(text, add_special_tokens=False).tokens)
 
 
 UNKNOWN = [tokens_of(text).count("[UNK]") for text in POSTS]
