@@ -7,12 +7,14 @@ from beam_jobs.base.unknown_tokens import unknown_warning
 from beam_jobs.job.console.console import Console, Severity
 from beam_jobs.job.plan import print_allowed
 from beam_jobs.pipeline.build import JobPlan
+from beam_jobs.pipeline.write.class_counts import describe_labels
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (
     CLASSES,
     DEAD_LETTERS,
     EMBEDDINGS,
     REPORT_NAME,
+    GoldCounts,
     RunManifest,
 )
 from model_bundle.inference.precision import quality_loss
@@ -85,6 +87,10 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         f"  tokens     {counts.num_tokens:,}, {rate:,.0f} tokens/s in the model, padding {padding}",
         f"  time       {format_duration(manifest.seconds)} with start-up, {in_model} in the model",
     ]
+    if counts.rows_by_label or counts.num_without_label:
+        lines.append(f"  labels     {describe_labels(counts)}")
+    if counts.gold is not None:
+        lines.append(f"  gold       {_gold_line(counts.gold)}")
     if counts.num_repeated:
         lines.append(
             f"  repeated   {count(counts.num_repeated, 'document')} reused the result of an identical text"
@@ -112,6 +118,18 @@ def _count_lines(manifest: RunManifest) -> list[str]:
     if counts.num_dead_files:
         lines.append(f"  dead files {counts.num_dead_files:,} could not be read to the end")
     return lines
+
+
+def _gold_line(gold: GoldCounts) -> str:
+    line = (
+        f"accuracy {100 * gold.accuracy:.2f} % of {count(gold.num_rows, 'row')} with a label in {gold.column}"
+    )
+    for number, what in (
+        (gold.num_missing, "without one"),
+        (gold.num_unknown, "with another than the bundle's"),
+    ):
+        line += f", {number:,} {what}" if number else ""
+    return line
 
 
 def _other_precisions(manifest: RunManifest, plan: JobPlan) -> list[str]:

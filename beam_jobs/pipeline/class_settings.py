@@ -19,6 +19,7 @@ class ClassSettings:
     ``names`` are the labels in the order of the scores, ``function`` turns model outputs into scores.
     ``top_k`` None writes the score of every label, otherwise the labels and scores of the ``top_k`` best.
     ``threshold`` is set for multi-label classifiers: a label applies if its score is at least the threshold.
+    ``gold`` is a kept column with the true label, which the run's labels are counted against.
     """
 
     names: tuple[str, ...]
@@ -27,10 +28,17 @@ class ClassSettings:
     top_k: int | None = None
     threshold: float | None = None
     keep_logits: bool = False
+    gold: str | None = None
 
     @classmethod
     def resolve(
-        cls, manifest: BundleManifest, *, top_k: int | None, threshold: float | None, keep_logits: bool
+        cls,
+        manifest: BundleManifest,
+        *,
+        top_k: int | None,
+        threshold: float | None,
+        keep_logits: bool,
+        gold: str | None = None,
     ) -> Self:
         """Reads the labels of a bundle and validates the options against them.
 
@@ -52,11 +60,13 @@ class ClassSettings:
                 f"--threshold applies only to bundles that assign several labels; {manifest.name} {why}. "
                 "Leave it out."
             )
-        return cls(names, choice, manifest.scores, top_k, threshold, keep_logits)
+        if gold is not None:
+            _check_gold(gold, choice, manifest)
+        return cls(names, choice, manifest.scores, top_k, threshold, keep_logits, gold)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the settings as JSON data, for digests."""
-        return asdict(self)
+        """Returns the settings as JSON data, for digests; what is counted changes no row."""
+        return {name: value for name, value in asdict(self).items() if name != "gold"}
 
     def file_metadata(self) -> dict[str, str]:
         """Returns the file metadata about labels and scores; ``labels`` is a JSON list."""
@@ -64,7 +74,18 @@ class ClassSettings:
             "beam_jobs.labels": json.dumps(self.names, ensure_ascii=False),
             "beam_jobs.scores": self.function,
             "beam_jobs.threshold": "none" if self.threshold is None else repr(self.threshold),
+            **({} if self.gold is None else {"beam_jobs.gold": self.gold}),
         }
+
+
+def _check_gold(gold: str, choice: LabelMode, manifest: BundleManifest) -> None:
+    if choice is LabelMode.SINGLE and not manifest.outputs[manifest.default_output].per_token:
+        return
+    what = {LabelMode.MULTI: "assigns several labels", LabelMode.REGRESSION: "predicts quantities"}
+    raise UsageError(
+        f"--gold_column {gold}: expected a classifier that assigns one label per text; {manifest.name} "
+        f"{what.get(choice, 'classifies words')}. Leave it out."
+    )
 
 
 def _check_top_k(top_k: int, names: tuple[str, ...], choice: LabelMode, bundle: str) -> None:

@@ -130,6 +130,7 @@ class EncodeSettings:
         top_k: int | None = None,
         threshold: float | None = None,
         keep_logits: bool = False,
+        gold: str | None = None,
         max_tokens: int | None = None,
         prompt: str | None = None,
         prompt_text: str | None = None,
@@ -155,7 +156,7 @@ class EncodeSettings:
             long_texts=long_texts,
         )
         classes = ClassSettings.resolve(
-            opened.manifest, top_k=top_k, threshold=threshold, keep_logits=keep_logits
+            opened.manifest, top_k=top_k, threshold=threshold, keep_logits=keep_logits, gold=gold
         )
         return cls._create(opened, bundle, request, classes=classes, **rest)
 

@@ -8,10 +8,10 @@ import logging
 from importlib.resources import files
 
 from beam_jobs.base.units import count
-from beam_jobs.report import sections
+from beam_jobs.report import classes, sections
 from beam_jobs.report.markup import safe
 from beam_jobs.report.projection import project
-from beam_jobs.report.row_sample import dead_examples, sample_rows
+from beam_jobs.report.row_sample import class_examples, dead_examples, sample_rows
 from beam_jobs.report.unknown_rows import unknown_section
 from beam_jobs.store.chain import with_chain
 from beam_jobs.store.finished_run import FinishedRun
@@ -44,7 +44,12 @@ def make_page(run: FinishedRun) -> str:
         (
             _head(run),
             sections.tiles(manifest),
+            sections.changes(manifest),
             drawn,
+            classes.labels(manifest),
+            classes.gold(manifest),
+            classes.confidence(manifest),
+            classes.examples(class_examples(run, with_text=with_text), reason),
             sections.length_histogram(manifest),
             sections.throughput(manifest),
             sections.padding_and_truncation(manifest),

@@ -27,7 +27,7 @@ _EXAMPLES_PER_REASON = 3
 _DEAD_ROWS = 20_000
 _TEXT_CHARACTERS = 240
 # The number of colours: a kept column with more values does not colour the map.
-_MAX_GROUPS = 8
+NUM_COLOURS = 8
 _GROUP_CHARACTERS = 40
 
 
@@ -43,6 +43,17 @@ class Sample:
     texts: list[str] | None
     group_column: str | None = None
     groups: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ClassExample:
+    """A row of a classifier: its label, best score and, with a gold column, its true label."""
+
+    name: str
+    label: str
+    score: float
+    true_label: str | None
+    text: str | None
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,38 @@ def sample_rows(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROW
     group_column = _group_column(table, name) if with_text else None
     groups = [] if group_column is None else [_shown(v) for v in table.column(group_column).to_pylist()]
     return Sample(vectors, row_names(table), row_texts(table) if with_text else None, group_column, groups)
+
+
+def class_examples(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROWS) -> list[ClassExample]:
+    """Picks rows of a classifier spread over a run; none of quantities, or of several labels.
+
+    Args:
+        run: a run whose files match its manifest.
+        with_text: whether texts may be read.
+        num_rows: approximate maximum number of rows.
+    """
+    gold = None if run.manifest.counts.gold is None else run.manifest.counts.gold.output_column
+
+    def columns(schema: pa.Schema) -> list[str]:
+        if "label" not in schema.names:
+            return []
+        wanted = ["doc_id", "word_index", "label", "scores", "top_scores"]
+        wanted += ["text", "word", *([gold] if gold else [])] if with_text else []
+        return [name for name in wanted if name in schema.names]
+
+    found: list[ClassExample] = []
+    for table in pick_rows(run, num_rows, columns):
+        scores = table.column("scores" if "scores" in table.schema.names else "top_scores").to_pylist()
+        names = row_names(table)
+        texts: list[str | None] = [*(row_texts(table) or ())] or [None for _ in names]
+        true: list[str | None] = [None for _ in names]
+        if gold in table.schema.names:
+            true = [None if value is None else _shown(value) for value in table.column(gold).to_pylist()]
+        rows = zip(names, table.column("label").to_pylist(), scores, true, texts, strict=True)
+        found += [
+            ClassExample(name, label, max(some), value, text) for name, label, some, value, text in rows
+        ]
+    return found
 
 
 def pick_rows(
@@ -184,7 +227,7 @@ def _group_column(table: pa.Table, vector: str) -> str | None:
         if name == "text" or pa.types.is_nested(kind) or pa.types.is_floating(kind):
             continue
         values = {_shown(value) for value in table.column(name).unique().to_pylist()}
-        if 2 <= len(values) <= _MAX_GROUPS:
+        if 2 <= len(values) <= NUM_COLOURS:
             return str(name)
     return None
 

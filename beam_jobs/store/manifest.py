@@ -49,6 +49,39 @@ class RunFile(_Part):
         return path
 
 
+class GoldCounts(_Part):
+    """The labels of a run beside a column of true labels, in rows.
+
+    ``column`` is the input's column, ``output_column`` its name in the rows. ``num_missing`` rows have no
+    true label, ``num_unknown`` one that the bundle does not have; neither is in the other counts.
+    ``rows_by_label`` counts rows by their true label, ``predicted_by_label`` by the label they got,
+    ``right_by_label`` those where both agree. ``confusion``: rows by true label and label; empty for bundles
+    with more than 30 labels. ``rows_by_score`` and ``right_by_score``: rows by the lower bound of their best
+    score in percent.
+    """
+
+    column: str
+    output_column: str
+    num_missing: int = 0
+    num_unknown: int = 0
+    rows_by_label: dict[str, int] = Field(default_factory=dict)
+    predicted_by_label: dict[str, int] = Field(default_factory=dict)
+    right_by_label: dict[str, int] = Field(default_factory=dict)
+    confusion: dict[str, dict[str, int]] = Field(default_factory=dict)
+    rows_by_score: dict[int, int] = Field(default_factory=dict)
+    right_by_score: dict[int, int] = Field(default_factory=dict)
+
+    @property
+    def num_rows(self) -> int:
+        """The rows with a true label of the bundle's."""
+        return sum(self.rows_by_label.values())
+
+    @property
+    def accuracy(self) -> float:
+        """The share of these rows that got their true label; 0 without any."""
+        return sum(self.right_by_label.values()) / self.num_rows if self.num_rows else 0.0
+
+
 class RunCounts(_Part):
     """Counts of a run, in documents: read = written + reused + unchanged + dead.
 
@@ -61,6 +94,9 @@ class RunCounts(_Part):
     previous run, if only changes are written. ``changes`` counts ids by their change since then.
     ``documents_by_tokens`` is a histogram of lengths, keyed by the upper bound of each bin.
     ``rows_by_weights`` counts rows by how the model held its weights: ``constants``, or the reason why not.
+    For classifiers, ``rows_by_label`` counts rows by their label or labels, ``num_without_label`` those that
+    reach no threshold, and ``rows_by_score`` rows by the lower bound of their best score in percent, in steps
+    of 5; reused rows are counted, too.
     """
 
     num_read: int
@@ -85,6 +121,10 @@ class RunCounts(_Part):
     rows_by_weights: dict[str, int] = Field(default_factory=dict)
     documents_by_tokens: dict[int, int] = Field(default_factory=dict)
     changes: dict[str, int] = Field(default_factory=dict)
+    rows_by_label: dict[str, int] = Field(default_factory=dict)
+    num_without_label: int = 0
+    rows_by_score: dict[int, int] = Field(default_factory=dict)
+    gold: GoldCounts | None = None
 
     @property
     def unknown_token_fraction(self) -> float:
@@ -129,12 +169,16 @@ class DeadFileEntry(_Part):
 class WorkerCosts(_Part):
     """Maximum memory and model load time over all worker processes; 0 if unknown.
 
-    ``machines`` names their processors, at most 20 models.
+    ``machines`` names their processors, at most 20 models. ``num_processes`` computed rows and loaded
+    ``num_models`` models. ``idle_seconds``: the first of them was done so long before the last one.
     """
 
     peak_memory_bytes: int = 0
     ready_seconds: float = 0.0
     machines: tuple[str, ...] = ()
+    num_processes: int = 0
+    num_models: int = 0
+    idle_seconds: float = 0.0
 
 
 class Timeline(_Part):

@@ -83,6 +83,27 @@ def test_a_launch_is_what_dataflow_describes(settings: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            [],
+            "machine: c3-standard-4, or more of its family if the bundle needs it: of c3 and n2 the cheapest",
+        ),
+        (["--parameter=precision=int8"], "cheapest per document in int8"),
+        (["--parameter=precision=auto"], "machine: the job's choice, by the bundle's size and the precision"),
+        (["--machine_type=n2-standard-8"], "machine: n2-standard-8, as given"),
+    ],
+)
+@pytest.mark.parametrize("script", ["submit", "schedule"])
+def test_the_machine_is_said_with_the_reason(
+    settings: Path, script: str, flags: list[str], said: str
+) -> None:
+    code, _, err = call_script(script, f"--settings={settings}", *flags, "--print_only")
+    assert code == 0
+    assert err.startswith(said) or said in err.splitlines()[0]
+
+
 def test_a_schedule_is_what_cloud_scheduler_describes_and_holds_that_launch(settings: Path) -> None:
     code, out, err = call_script("schedule", f"--settings={settings}", *_LAUNCH, "--print_only")
     assert code == 0, err
@@ -151,7 +172,7 @@ def test_a_schedule_is_created_once_and_then_updated(
     env = google.environment(tmp_path)
     place = (f"--settings={settings}", f"--service_url={google.url}")
     said = [run_script("schedule", *place, *_LAUNCH, **env).stderr for _ in range(2)]
-    assert [text.split()[0] for text in said] == ["created", "updated"]
+    assert [text.splitlines()[-1].split()[0] for text in said] == ["created", "updated"]
     assert list(console.schedules.values()) == [printed("schedule", settings, *_LAUNCH)]
 
 

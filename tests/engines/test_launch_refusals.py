@@ -40,7 +40,7 @@ _WRONG = {
 
 
 def names() -> list[str]:
-    lines = (LAUNCH / "settings.env").read_text(encoding="utf-8").splitlines()
+    lines = (LAUNCH / "settings.env.example").read_text(encoding="utf-8").splitlines()
     found = [line.partition("=")[0] for line in lines if "=" in line and not line.startswith("#")]
     return [name for name in found if not name.startswith("TF_VAR_")]
 
@@ -73,6 +73,22 @@ def test_what_a_step_writes_is_asked_for_with_the_step(tmp_path: Path, name: str
     path = write_settings(tmp_path, **{name: ""})
     code, _, err = call_script("submit", f"--settings={path}", "--print_only")
     assert (code, f"{name} is empty; step {step} of launch/README.md writes it" in err) == (1, True)
+
+
+@pytest.mark.parametrize("script", ["settings", "check", "submit", "schedule", "build_template"])
+def test_without_settings_each_script_says_how_to_begin(tmp_path: Path, script: str) -> None:
+    path = tmp_path / "settings.env"
+    code, out, err = call_script(script, f"--settings={path}")
+    assert (code, out) == (1, "")
+    assert f"--settings {path}: there are no settings yet. Make your copy: cp " in err
+    assert f"{LAUNCH / 'settings.env.example'} {path}" in err
+    code, _, err = call_script("settings", f"--settings={path}", "PROJECT=my-project")
+    assert (code, "there are no settings yet" in err) == (1, True)
+
+
+def test_a_copy_of_the_settings_is_not_committed() -> None:
+    ignored = (LAUNCH.parent / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert "/launch/settings.env" in ignored
 
 
 def test_settings_are_written_where_they_are_valid(tmp_path: Path) -> None:

@@ -260,3 +260,48 @@ def test_settings_that_change_rows_change_their_digest(build_head: Build) -> Non
     kinds: list[dict[str, Any]] = [{}, {"top_k": 1}, {"threshold": 0.7}, {"keep_logits": True}]
     digests = {EncodeSettings.resolve_classes(place, **kind).digest for kind in kinds}
     assert len(digests | {EncodeSettings.resolve(place).digest}) == 5
+
+
+def test_true_labels_are_counted_against(tmp_path: Path, build_head: Build) -> None:
+    """A column named as one of ours is renamed; the manifest, the summary and the page have the counts."""
+    bundle = build_head("tiny_distilbert_mood")
+    labels = Classifier(bundle).classify(TEXTS).labels
+    names = ["bad", "so-so", "good"]
+    wrong = next(name for name in names if name != labels[0])
+    true = [wrong, labels[1], str(names.index(labels[2])), None, "unheard"]
+    rows = [
+        {"id": str(i), "text": text, "label": value}
+        for i, (text, value) in enumerate(zip(TEXTS, true, strict=True))
+    ]
+    write_jsonl(tmp_path / "in.jsonl", rows)
+    flags = ["--input", tmp_path / "in.jsonl", "--id_column", "id", "--keep_text", "--gold_column", "label"]
+    refused = run_classify(tmp_path / "no", bundle.path, *flags)
+    assert refused.exit_code == 2
+    assert "--rename_columns label=NEW" in refused.stderr
+    run = run_classify(tmp_path / "out", bundle.path, *flags, "--rename_columns", "label=truth")
+    assert run.exit_code == 0, run.stderr
+    assert run.column("truth") == true
+    counts = run.manifest.counts
+    assert counts.rows_by_label == dict(Counter(labels))
+    assert counts.gold is not None
+    assert (counts.gold.num_rows, counts.gold.num_missing, counts.gold.num_unknown) == (3, 1, 1)
+    assert counts.gold.accuracy == 2 / 3
+    assert counts.gold.confusion[wrong] == {labels[0]: 1}
+    assert "accuracy 66.67 % of 3 rows with a label in label, 1 without one" in run.stdout
+    page = (Path(run.root) / "report.html").read_text()
+    assert "Beside the true labels in label" in page
+    assert "Most certain with another true label" in page
+    assert TEXTS[0] in page
+
+
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        ("tiny_roberta_topics", "assigns several labels"),
+        ("tiny_bert_rating", "predicts quantities"),
+        ("tiny_bert_entities", "classifies words"),
+    ],
+)
+def test_true_labels_need_one_label_per_text(model: str, what: str, build_head: Build) -> None:
+    with pytest.raises(UsageError, match=f"one label per text; {model} {what}"):
+        EncodeSettings.resolve_classes(str(build_head(model).path), gold="truth")

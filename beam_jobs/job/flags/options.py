@@ -16,6 +16,7 @@ FLAGS_OF_FILES = (
     "text_column",
     "id_column",
     "keep_columns",
+    "gold_column",
     "rename_columns",
     "column_types",
     "input_format",
@@ -69,7 +70,7 @@ def read_choices(flags: argparse.Namespace, patterns: tuple[str, ...]) -> ReadOp
         flags,
         patterns=patterns,
         text_columns=split(flags.text_column),
-        keep_columns=split(flags.keep_columns),
+        keep_columns=_with_gold(split(flags.keep_columns), getattr(flags, "gold_column", None)),
         rename_columns=pairs(flags.rename_columns, "--rename_columns OLD=NEW"),
         column_types=pairs(flags.column_types, "--column_types NAME=TYPE"),
         column_names=split(flags.column_names),
@@ -77,9 +78,20 @@ def read_choices(flags: argparse.Namespace, patterns: tuple[str, ...]) -> ReadOp
     )
 
 
+def _with_gold(keep_columns: tuple[str, ...], gold: str | None) -> tuple[str, ...]:
+    return keep_columns if gold is None or gold in keep_columns else (*keep_columns, gold)
+
+
+def gold_name(flags: argparse.Namespace) -> str | None:
+    """Returns the name that the column of true labels has in the output."""
+    renamed = dict(pairs(flags.rename_columns, "--rename_columns OLD=NEW"))
+    gold: str | None = flags.gold_column
+    return gold if gold is None else renamed.get(gold, gold)
+
+
 def check_no_flags_of_files(flags: argparse.Namespace) -> None:
     """Rejects flags for files where the sample text is read."""
-    named = [name for name in FLAGS_OF_FILES if getattr(flags, name)]
+    named = [name for name in FLAGS_OF_FILES if getattr(flags, name, None)]
     if named:
         raise UsageError(f"--{named[0]} needs --input; without it the sample text is read.")
 

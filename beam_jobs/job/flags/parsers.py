@@ -121,3 +121,8 @@ def _add_classify_output(group: argparse._ArgumentGroup) -> None:
         parse=float,
     )
     add("--keep_logits", "also write the raw model outputs, before softmax or sigmoid")
+    add(
+        "--gold_column A",
+        "column with the true label, by name or position: it is kept, and manifest, summary and report have "
+        "accuracy, precision and recall",
+    )

@@ -16,6 +16,7 @@ from typing import Any
 import apache_beam as beam
 
 from beam_jobs.base.config import WriteOptions
+from beam_jobs.base.worker_log import name_run_in_logs
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.pipeline.write.counts import check_counts, sum_receipts, worker_costs
 from beam_jobs.pipeline.write.description import RunDescription, copied_manifest
@@ -105,6 +106,9 @@ class _CommitDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     def __init__(self, options: WriteOptions, description: RunDescription) -> None:
         self._options = options
         self._description = description
+
+    def setup(self) -> None:
+        name_run_in_logs(self._options)
 
     def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[RunManifest]:
         entries = list(element[1])
@@ -208,7 +212,7 @@ def build_manifest(plan: CommitPlan, options: WriteOptions, description: RunDesc
         num_documents = sum(receipt.counts.get("num_documents", 0) for receipt in receipts)
         return copied_manifest(first, options.run_id, options.attempt_id, started_at, files, num_documents)
     num_dead_files = len({file.source for file in plan.dead_files})
-    counts = sum_receipts(receipts, plan.num_read, num_dead_files, plan.num_unchanged)
+    counts = sum_receipts(receipts, plan.num_read, num_dead_files, plan.num_unchanged, description.gold)
     kind, failure = check_counts(counts, receipts, description.limits, description.precision)
     listed = plan.dead_files[:_DEAD_FILES_LISTED]
     return RunManifest(

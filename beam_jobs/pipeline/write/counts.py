@@ -10,6 +10,7 @@ from typing import Literal
 from beam_jobs.base.config import FailureLimits
 from beam_jobs.base.units import count
 from beam_jobs.pipeline.rows.cost import REPEATED_KEY, REUSED_KEY
+from beam_jobs.pipeline.write.class_counts import sum_classes
 from beam_jobs.pipeline.write.timeline import sum_lengths
 from beam_jobs.store.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
 from beam_jobs.store.receipt import Receipt
@@ -18,9 +19,13 @@ FailureKind = Literal["too_many_dead", "counts", "precision", "no_documents"]
 
 
 def sum_receipts(
-    receipts: Sequence[Receipt], num_read: int, num_dead_files: int, num_unchanged: int = 0
+    receipts: Sequence[Receipt],
+    num_read: int,
+    num_dead_files: int,
+    num_unchanged: int = 0,
+    gold: tuple[str, str] | None = None,
 ) -> RunCounts:
-    """Adds up the counts of receipts."""
+    """Adds up the counts of receipts; ``gold``: see ``sum_classes``."""
     total: Counter[str] = Counter()
     for receipt in receipts:
         total.update(receipt.counts)
@@ -48,6 +53,7 @@ def sum_receipts(
         rows_by_weights=weights,
         documents_by_tokens=sum_lengths(total),
         changes=changes,
+        **sum_classes(total, gold),  # type: ignore[arg-type]  # fields of several types
     )
 
 
@@ -56,11 +62,19 @@ def _part(total: Mapping[str, int], prefix: str) -> dict[str, int]:
 
 
 def worker_costs(receipts: Sequence[Receipt]) -> WorkerCosts:
-    """Returns the maximum cost over all worker processes."""
+    """Returns the maximum cost over all worker processes, how many there were, and the first one's wait."""
+    computed = [receipt for receipt in receipts if receipt.process and receipt.ready_milliseconds]
+    ends: dict[str, int] = {}
+    for receipt in computed:
+        ends[receipt.process] = max([ends.get(receipt.process, 0), *(end for _, end, _, _ in receipt.work)])
     return WorkerCosts(
         peak_memory_bytes=max((receipt.peak_memory_bytes for receipt in receipts), default=0),
         ready_seconds=max((receipt.ready_milliseconds for receipt in receipts), default=0) / 1000,
         machines=tuple(sorted({receipt.machine for receipt in receipts if receipt.machine}))[:20],
+        num_processes=len(ends),
+        # No two loads take the same time to the millisecond, or hardly ever.
+        num_models=len({(receipt.process, receipt.ready_milliseconds) for receipt in computed}),
+        idle_seconds=round((max(ends.values()) - min(ends.values())) / 1e9, 3) if ends else 0.0,
     )
 
 

@@ -61,7 +61,9 @@ def describe_run(
         "digest": settings.bundle_digest,
         "place": settings.bundle,
     }
+    gold = None
     if settings.classes is not None:
+        gold = settings.classes.gold
         bundle["labels"] = list(settings.classes.names)
     return RunDescription(
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -73,6 +75,7 @@ def describe_run(
         limits=limits or FailureLimits(),
         versions={name: version(name) for name in _VERSIONS},
         kind=EMBEDDINGS if settings.classes is None else CLASSES,
+        gold=None if gold is None else (gold, str((config or {}).get("gold_column") or gold)),
     )
 
 
@@ -81,7 +84,8 @@ class RunDescription:
     """Contents of the manifest that do not come from receipts.
 
     ``kind`` is the folder of the rows; ``settings`` are the data of ``settings_digest``. ``copied_from`` is
-    the manifest of the original if this run is a copy of another one with new files.
+    the manifest of the original if this run is a copy of another one with new files. ``gold``: the column of
+    true labels, in the rows and in the input.
     """
 
     started_at: str
@@ -96,6 +100,7 @@ class RunDescription:
     previous: PreviousEntry | None = None
     emit: Literal["all", "changes"] = "all"
     copied_from: RunManifest | None = None
+    gold: tuple[str, str] | None = None
 
 
 def without_files(manifest: RunManifest) -> RunManifest:

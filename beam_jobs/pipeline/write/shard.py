@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import socket
 import time
 import uuid
 from typing import Any
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.pipeline.rows.cost import COST_KEYS, READY_KEY, REUSED_KEY, WEIGHTS_KEY
+from beam_jobs.pipeline.write.class_counts import count_classes
 from beam_jobs.pipeline.write.timeline import WorkLog, count_lengths
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS
@@ -63,7 +66,7 @@ class Shard:
         self._num_rows += batch.num_rows
         ready = (batch.schema.metadata or {}).get(READY_KEY.encode(), b"0")
         self._ready_milliseconds = max(self._ready_milliseconds, int(ready))
-        counts = _counts(batch, self._kind)
+        counts = _counts(batch, self._kind) | count_classes(batch, self._schema.metadata or {})
         for name, count in counts.items():
             self._counts[name] = self._counts.get(name, 0) + count
         num_documents = counts["num_documents"] + counts[REUSED_KEY]
@@ -92,6 +95,7 @@ class Shard:
             ready_milliseconds=self._ready_milliseconds,
             work=self._work.intervals,
             machine=f"{cpu_name()}, {num_cores()} cores",
+            process=f"{socket.gethostname()}/{os.getpid()}",
         )
 
     def abandon(self) -> None:

@@ -16,7 +16,7 @@ _IGNORED = ("onnx/*", "openvino/*", "*/*/*")
 # In order of preference; the encoder of a sentence-transformers model may be in a subfolder.
 _WEIGHTS = (
     (weight_files.SAFETENSORS, "model-*.safetensors"),
-    (weight_files.KERAS_H5,),
+    (weight_files.KERAS_H5, "tf_model-*.h5"),
     ("*.ckpt.index", "*.ckpt.data-*"),
 )
 

@@ -15,6 +15,7 @@ from model_bundle.builders.bert.match_weights import PairedNames, pair_names, re
 from model_bundle.builders.bert.sentence_transformers import SentenceModel, read_sentence_model
 from model_bundle.builders.bert.text_pairs import check_single_text
 from model_bundle.builders.bert.transformers_config import encoder_config, max_text_positions
+from model_bundle.builders.bert.weight_names import enclosing_scope
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.builders.licence import UNKNOWN, read_licence
 from model_bundle.builders.source_folder import SourceFolder, check_inside
@@ -22,6 +23,11 @@ from model_bundle.builders.tokenizer import SubwordTokenizer, read_tokenizer, wi
 from model_bundle.builders.weights.read import find_weights
 from model_bundle.bundle.manifest import Pooling, SourceSpec
 from model_bundle.errors import SourceError
+
+_TANH = (
+    "activation: gelu in the tanh form of Google's code (for the exact form that transformers computes, "
+    'set "hidden_act": "gelu_python" in bert_config.json)'
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,8 @@ class _Encoder:
 def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowercase: bool) -> _Encoder:
     kind, raw, where = _config(folder)
     stored = find_weights(folder)
+    scope = enclosing_scope(stored.shapes)
+    stored = stored.inside(scope)
     names = pair_names(stored, with_head=options.head is not None)
     head = overruled = None
     if options.head is not None:
@@ -134,8 +142,10 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowe
             f"{config.vocab_size} word embeddings. Tokenizer and weights belong to different models."
         )
     left_out = [f"left out: {what}: {', '.join(found)}" for what, found in sorted(names.left_out.items())]
+    if kind == "google" and config.activation == "gelu_tanh":
+        left_out.append(_TANH)
     remarks = (*left_out, *filter(None, [tokenizer.note, head.note if head else None, overruled]))
-    note = f"{len(weights)} weights ({stored.format})"
+    note = f"{len(weights)} weights ({stored.format}{f', below {scope}' if scope else ''})"
     return _Encoder(kind, config, weights, tokenizer, note, remarks, head)
 
 
@@ -163,11 +173,20 @@ def _config(folder: SourceFolder) -> tuple[str, dict[str, Any], str]:
     if (config := folder.json_object("config.json")) is not None:
         return "huggingface", config, str(folder.root / "config.json")
     if (config := folder.json_object("bert_config.json")) is not None:
-        return "google", {"model_type": "bert", **config}, str(folder.root / "bert_config.json")
+        return "google", _by_tanh(config), str(folder.root / "bert_config.json")
     raise SourceError(
         f"{folder.root} has no config.json (Hugging Face) and no bert_config.json (Google): it is not a "
         "folder of a BERT model. Name the folder with the configuration, the weights and the tokenizer."
     )
+
+
+def _by_tanh(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns Google's configuration in Hugging Face's words, where ``gelu`` is the exact form.
+
+    Source: ``gelu`` in modeling.py of google-research/bert; see docs/decisions/google-gelu.md.
+    """
+    act = config.get("hidden_act", "gelu")
+    return {"model_type": "bert", **config, "hidden_act": "gelu_new" if act == "gelu" else act}
 
 
 def _max_tokens(options: BertOptions, encoder: _Encoder, stated: SentenceModel) -> int:

@@ -9,6 +9,7 @@ is stored transposed.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _TABLES = {
@@ -41,8 +42,14 @@ _LAYER_NORMS = {
     "encoder": {"attention/output/LayerNorm": "attention/norm", "output/LayerNorm": "ffn/norm"},
     "transformer": {"sa_layer_norm": "attention/norm", "output_layer_norm": "ffn/norm"},
 }
-# Prefixes of an encoder inside a larger model; a Keras file repeats some of them.
-_PREFIX = re.compile(r"^(?:(?:bert|distilbert|roberta|tf_\w+)/)+")
+# Prefixes of an encoder inside a larger model; a Keras file repeats some of them. TFXLMRobertaModel is
+# ``tfxlm_roberta_model``, since Keras begins a word only where a capital letter meets a small one.
+_PREFIXES = r"(?:(?:bert|distilbert|roberta|tf(?:xlm)?_\w+)/)"
+_PREFIX = re.compile(rf"^{_PREFIXES}+")
+# Whatever encloses the encoder: a variable scope, or another module.
+_SCOPE = re.compile(
+    rf"^(?P<scope>(?:[^/]+/)*?){_PREFIXES}*embeddings/word_embeddings(?:/(?:weight|embeddings))?$"
+)
 _LAYER = re.compile(r"^(encoder|transformer)/layer(?:/|_\._|_)(\d+)/(.+)$")
 # The part and the last word of a name. Google's tables have no last word.
 _LAST = re.compile(r"^(.+)/(weight|kernel|bias|gamma|beta|embeddings)$")
@@ -95,6 +102,16 @@ def ignored_kind(stored: str) -> str | None:
     """
     name = _PREFIX.sub("", slashed(stored))
     return next((what for pattern, what in _LEFT_OUT if pattern.fullmatch(name)), None)
+
+
+def enclosing_scope(names: Iterable[str]) -> str:
+    """Returns the prefix of an encoder's names if it is a part of something else; empty if it is not.
+
+    >>> enclosing_scope(["step", "module/bert/embeddings/word_embeddings", "module/bert/pooler/dense/bias"])
+    'module/'
+    """
+    found = {name[: match.end("scope")] for name in names if (match := _SCOPE.match(slashed(name)))}
+    return found.pop() if len(found) == 1 else ""
 
 
 def slashed(stored: str) -> str:

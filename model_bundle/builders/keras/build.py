@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from model_bundle.base.untrusted.printable import one_line
 from model_bundle.builders.assemble import (
     LICENCE_NAME,
     Built,
@@ -51,12 +52,13 @@ Run = Callable[[LoadTask, Generation], LoadAnswer]
 class Exported:
     """The SavedModel of a source, saved here or found, and notes for the user.
 
-    ``compared_with``: as in ``SourceSpec``.
+    ``compared_with``: as in ``SourceSpec``. ``renamed``: as in ``LoadAnswer``.
     """
 
     path: Path
     notes: tuple[str, ...] = ()
     compared_with: str | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 def build_keras_bundle(place: Path, choices: KerasChoices, output: Path, run: Run = run_task) -> Built:
@@ -92,6 +94,7 @@ def exported_model(
 def build_exported(source: KerasSource, exported: Exported, choices: KerasChoices, output: Path) -> Built:
     """Settles and assembles what was exported. See ``build_keras_bundle``."""
     check_output(output)
+    choices = choices.renamed(exported.renamed)
     with tempfile.TemporaryDirectory(prefix="keras-model-") as scratch:
         loaded = load_module(_module(source, exported), choices.allow_ops)
         resolved = resolve_keras(loaded, source.path, choices, Path(scratch))
@@ -117,8 +120,12 @@ def saved_model_of(
         if answer.fault is None:
             found = answer.compared_with
             compared = () if found is None else (f"results compared with {found}",)
-            notes = (f"loaded by Keras {generation}", *notes, *answer.notes, *compared)
-            return Exported(directory, notes, found)
+            names = tuple(
+                f"input {one_line(old)} of the model is {one_line(new)} here"
+                for old, new in answer.renamed.items()
+            )
+            notes = (f"loaded by Keras {generation}", *notes, *answer.notes, *compared, *names)
+            return Exported(directory, notes, found, answer.renamed)
         faults.setdefault(answer.fault, []).append(str(generation))
         shutil.rmtree(Path(f"{directory}.scratch"), ignore_errors=True)
     hint = _OWN_CODE if any(_UNKNOWN.search(fault) for fault in faults) else ""

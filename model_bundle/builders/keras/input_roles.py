@@ -19,6 +19,9 @@ _LENGTHS = re.compile(r"len", re.IGNORECASE)
 _STRING: dict[int, tuple[Role, ...]] = {1: ("text",), 2: ("words", "text")}
 _WHOLE: dict[int, tuple[Role, ...]] = {1: ("lengths", "numeric"), 2: ("ids", "mask", "types", "numeric")}
 _REAL: dict[int, tuple[Role, ...]] = {1: ("numeric",), 2: ("numeric", "mask")}
+# keras-bert and bert4keras declare token ids as float32, under these names.
+_FLOAT_IDS: tuple[Role, ...] = ("ids", "types")
+_FLOAT_NAMES: dict[str, Role] = {"input_token": "ids", "input_segment": "types"}
 _NUM_LISTED = 8
 
 
@@ -79,6 +82,8 @@ def _readings(inputs: Mapping[str, Any], stated: Mapping[str, Role], where: str)
 
 def _stated(name: str, spec: Any, role: Role, where: str) -> tuple[Role, ...]:
     possible = _possible(spec)
+    if _may_be_float_ids(spec):
+        possible += _FLOAT_IDS
     if role not in possible:
         raise SourceError(
             f"--input {name}={role}: {where} takes {name} {_shape(spec)}, which can be "
@@ -108,6 +113,8 @@ def _possible(spec: Any) -> tuple[Role, ...]:
 def _likely(name: str, spec: Any) -> tuple[Role, ...]:
     """Returns the likely roles of an input; a usual name of BERT's inputs leaves one."""
     possible = _possible(spec)
+    if _may_be_float_ids(spec) and name.lower() in _FLOAT_NAMES:
+        return (_FLOAT_NAMES[name.lower()],)
     if spec.dtype.name == "string" or len(possible) < 2:
         return possible
     named: tuple[tuple[re.Pattern[str], Role], ...] = (
@@ -120,6 +127,10 @@ def _likely(name: str, spec: Any) -> tuple[Role, ...]:
     if found is not None:
         return (found,)
     return ("numeric",) if spec.dtype.is_floating else possible
+
+
+def _may_be_float_ids(spec: Any) -> bool:
+    return bool(spec.dtype.is_floating and spec.shape.rank == 2 and spec.shape[1] != 1)
 
 
 def _are_consistent(roles: Sequence[Role]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -63,6 +63,14 @@ class KerasChoices:
     name: str | None = None
     licence: str | None = None
     origin: str | None = None
+
+    def renamed(self, names: Mapping[str, str]) -> KerasChoices:
+        """Returns the same settings for inputs under other names: ``names`` is new by old."""
+        return replace(
+            self,
+            inputs={names.get(name, name): role for name, role in self.inputs.items()},
+            extra_inputs={names.get(name, name): columns for name, columns in self.extra_inputs.items()},
+        )
 
 
 _RANGE = re.compile(r"(?P<name>.*?)(?P<first>\d+)\.\.(?P=name)(?P<last>\d+)")

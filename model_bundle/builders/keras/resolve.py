@@ -10,6 +10,7 @@ import numpy as np
 
 from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches, unfrozen_reason
 from model_bundle.builders.keras.input_roles import Role, resolve_roles
+from model_bundle.builders.keras.load.config import head_settings
 from model_bundle.builders.keras.model import (
     Counting,
     ExampleTexts,
@@ -66,6 +67,7 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
     where = loaded.module.location
     function = _choose(saved_functions(loaded), choices.signature, where)
     check_batch_axes(function, where)
+    choices = choices.renamed(function.aliases)
     packed = find_packed_bundle(loaded.loaded, scratch / "inside", where)
     if packed is not None:
         choices = packed.complete(choices, function.inputs)
@@ -78,7 +80,7 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
     max_tokens = max_tokens_of(model, subwords, sidecar, choices, where)
     texts = ExampleTexts(make_text_side(spec, subwords, max_tokens, scratch), model.inputs())
     model, found = _inspect(model, texts, where)
-    outputs = resolve_outputs(found, _num_tokens(spec, texts), sidecar, choices, where)
+    outputs = resolve_outputs(found, _num_tokens(spec, texts), sidecar, choices, where, head_settings(source))
     behaviour = probe_batches(model.run, texts, outputs.specs)
     notes = [f"uses {function.describe()}", *_input_notes(model, texts, sidecar, subwords), *outputs.notes]
     fault = unfrozen_reason(model.signature, model.fed(texts.prepare(GOLDEN_TEXTS).batch(_ALL)))

@@ -12,7 +12,7 @@ from model_bundle.base.untrusted.json_text import JsonError, parse_json
 from model_bundle.builders.source_folder import check_inside
 from model_bundle.builders.tfhub.handle import SAVED_MODEL_FILES
 from model_bundle.builders.weights.h5 import open_attributes
-from model_bundle.builders.weights.read import KERAS_H5, SAFETENSORS, SAFETENSORS_INDEX
+from model_bundle.builders.weights.read import KERAS_H5, KERAS_H5_INDEX, SAFETENSORS, SAFETENSORS_INDEX
 from model_bundle.errors import SourceError
 
 Kind = Literal["saved_model", "keras_zip", "h5_model", "h5_weights", "architecture", "checkpoint"]
@@ -21,7 +21,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 # A SavedModel may be in a version folder (saved_model/1), one level deeper.
 _DEPTH = 2
 _CONFIG = "config.json"
-_TRANSFORMERS = (SAFETENSORS, SAFETENSORS_INDEX, KERAS_H5)
+_TRANSFORMERS = (SAFETENSORS, SAFETENSORS_INDEX, KERAS_H5, KERAS_H5_INDEX)
 _WHOLE: tuple[Kind, ...] = ("saved_model", "keras_zip", "h5_model")
 _TITLES = {
     "saved_model": "SavedModel",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from model_bundle.builders.input_names import parameter_names
 from model_bundle.builders.tfhub.load import LoadedModule, read_source
 from model_bundle.errors import SourceError
 from model_bundle.runtime.saved_model import load_into_session
@@ -22,6 +23,7 @@ class ModuleFunction:
 
     ``inputs`` are TensorSpecs; ``call`` takes tensors by these names as keywords, and returns tensors by
     name. ``is_call``: it is a ``__call__``, not a signature. ``is_named``: it names its outputs.
+    ``aliases``: names of inputs by other names that they have in the model.
     """
 
     name: str
@@ -29,6 +31,7 @@ class ModuleFunction:
     call: Callable[..., dict[str, Any]]
     is_call: bool = False
     is_named: bool = True
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Returns its name and inputs on one line."""
@@ -45,8 +48,20 @@ def module_functions(loaded: LoadedModule) -> list[ModuleFunction]:
 
 
 def _from_signature(name: str, signature: Any) -> ModuleFunction:
-    _, inputs = signature.structured_input_signature
-    return ModuleFunction(name, inputs, lambda **tensors: dict(signature(**tensors)))
+    _, found = signature.structured_input_signature
+    names = parameter_names(found)
+    inputs = {names[key]: spec for key, spec in found.items()}
+    # TensorFlow itself changes names that are no parameters; the model's own remain in the specs.
+    own = {spec.name: new for new, spec in inputs.items() if spec.name and spec.name not in inputs}
+
+    def call(**tensors: Any) -> dict[str, Any]:
+        return dict(signature(**{old: tensors[new] for old, new in names.items()}))
+
+    return ModuleFunction(name, inputs, call, aliases=own | _changed(names))
+
+
+def _changed(names: Mapping[str, str]) -> dict[str, str]:
+    return {old: new for old, new in names.items() if old != new}
 
 
 def _from_callable(loaded: Any) -> Iterator[ModuleFunction]:
@@ -154,7 +169,13 @@ def _constant(
     feeds = [wrapped.graph.as_graph_element(info.name) for info in given.values()]
     fetches = {key: wrapped.graph.as_graph_element(info.name) for key, info in made.items()}
     pruned = wrapped.prune(feeds, fetches)
+    names = parameter_names(given)
     specs = {
-        key: tf.TensorSpec(feed.shape, feed.dtype, name=key) for key, feed in zip(given, feeds, strict=True)
+        names[key]: tf.TensorSpec(feed.shape, feed.dtype, name=names[key])
+        for key, feed in zip(given, feeds, strict=True)
     }
-    return ModuleFunction(name, specs, lambda **tensors: dict(pruned(*(tensors[key] for key in given))))
+
+    def call(**tensors: Any) -> dict[str, Any]:
+        return dict(pruned(*(tensors[names[key]] for key in given)))
+
+    return ModuleFunction(name, specs, call, aliases=_changed(names))

@@ -11,6 +11,7 @@ from model_bundle.errors import SourceError
 SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 KERAS_H5 = "tf_model.h5"
+KERAS_H5_INDEX = "tf_model.h5.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.bin.index.json")
 
 CONVERT_PICKLES = """\
@@ -24,7 +25,8 @@ Pickled weights run code when they are read, so they are not read here. With PyT
 def find_weights(folder: SourceFolder) -> StoredWeights:
     """Opens the weights of a folder, and records their files as read.
 
-    Order of preference: safetensors, ``tf_model.h5``, a TensorFlow checkpoint.
+    Order of preference: safetensors, ``tf_model.h5``, a TensorFlow checkpoint; of the first two, one file
+    before several.
 
     Raises:
         SourceError: there are no weights, only pickled ones, or they cannot be read.
@@ -39,14 +41,17 @@ def find_weights(folder: SourceFolder) -> StoredWeights:
 def _open(folder: SourceFolder) -> StoredWeights | None:
     from model_bundle.builders.weights.checkpoint import find_checkpoint, open_checkpoint
     from model_bundle.builders.weights.h5 import open_h5
-    from model_bundle.builders.weights.safetensors import open_safetensors, open_shards
+    from model_bundle.builders.weights.safetensors import open_safetensors
+    from model_bundle.builders.weights.shards import open_shards
 
     if path := folder.find(SAFETENSORS):
         return open_safetensors(path)
     if path := folder.find(SAFETENSORS_INDEX):
-        return open_shards(path)
+        return open_shards(path, open_safetensors)
     if path := folder.find(KERAS_H5):
         return open_h5(path)
+    if path := folder.find(KERAS_H5_INDEX):
+        return open_shards(path, open_h5)
     prefix = find_checkpoint(folder.root)
     return open_checkpoint(prefix) if prefix else None
 
@@ -56,7 +61,7 @@ def _no_weights(root: Path) -> str:
     if pickles:
         return f"{root} contains only {', '.join(pickles)}.\n{CONVERT_PICKLES}"
     return (
-        f"{root} contains no weights. Looked for {SAFETENSORS}, {SAFETENSORS_INDEX}, {KERAS_H5} and "
-        "bert_model.ckpt.index. A model that has only pytorch_model.bin must be converted first.\n"
-        f"{CONVERT_PICKLES}"
+        f"{root} contains no weights. Looked for {SAFETENSORS}, {SAFETENSORS_INDEX}, {KERAS_H5}, "
+        f"{KERAS_H5_INDEX} and bert_model.ckpt.index. A model that has only pytorch_model.bin must be "
+        f"converted first.\n{CONVERT_PICKLES}"
     )

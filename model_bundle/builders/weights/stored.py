@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,16 @@ class StoredWeights:
     read: Callable[[str], np.ndarray]
     files: tuple[Path, ...]
     format: str
+
+    def inside(self, scope: str) -> StoredWeights:
+        """Returns the same weights with a prefix removed from those names that have it."""
+        if not scope:
+            return self
+        stored = {name.removeprefix(scope): name for name in sorted(self.shapes)}
+        if len(stored) < len(self.shapes):
+            return self
+        shapes = {name: self.shapes[old] for name, old in stored.items()}
+        return replace(self, shapes=shapes, read=lambda name: self.read(stored[name]))
 
 
 def as_float32(name: str, array: np.ndarray, where: Path) -> np.ndarray:

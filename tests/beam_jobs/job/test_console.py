@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import signal
+import socket
 import sys
 import time
 import warnings
@@ -32,7 +33,7 @@ from model_bundle.inference.results import EncodedTexts, TextFailure
 from tests.beam_jobs.pipeline.encode.test_progress import Ticks
 from tests.support.runs.jobs import run_job, start_job, write_jsonl, write_texts
 
-KEYS = ["time", "severity", "message", "run_id", "event"]
+KEYS = ["time", "severity", "message", "run_id", "attempt", "worker", "event"]
 
 
 def said(text: str) -> list[dict[str, Any]]:
@@ -54,6 +55,9 @@ def test_a_json_job_says_nothing_else(tiny_bundle: Path, tmp_path: Path) -> None
     objects = said(stderr)
     assert [one["event"] for one in objects if one["event"] != "log"] == ["plan", "summary"]
     assert {one["run_id"] for one in objects} == {"run"}
+    manifest = json.loads((tmp_path / "out" / "run" / "manifest.json").read_text())
+    assert {one["attempt"] for one in objects} == {manifest["attempt_id"]}
+    assert {one["worker"] for one in objects} == {f"{socket.gethostname()}/{job.pid}"}
     summary = objects[-1]
     assert summary["severity"] == "INFO"
     assert summary["run"] == str(tmp_path / "out" / "run")

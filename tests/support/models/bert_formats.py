@@ -93,20 +93,47 @@ def write_h5(target: Path) -> Path:
     return target
 
 
-def write_google(target: Path) -> Path:
-    """A checkpoint of TensorFlow 1 with optimizer slots, as training at Google left it, and ``vocab.txt``."""
+def write_h5_shards(target: Path) -> Path:
+    """``tf_model-0000N-of-00003.h5`` and their index, whose names begin with the model's."""
+    import h5py
+
+    write_h5(target)
+    index: dict[str, str] = {}
+    with h5py.File(target / "tf_model.h5") as file:
+        weights: dict[str, np.ndarray] = {}
+        file.visititems(
+            lambda name, item: weights.update({name: item[()]}) if hasattr(item, "dtype") else None
+        )
+    (target / "tf_model.h5").unlink()
+    for number, name in enumerate(sorted(weights)):
+        shard = f"tf_model-{number % 3 + 1:05}-of-00003.h5"
+        with h5py.File(target / shard, "a") as file:
+            # Of layer, model, name only the name remains; the head's table is another variable.
+            stored = name if name.startswith("mlm") else name.split("/", 2)[2]
+            file[stored] = weights[name]
+        index[f"tf_bert_for_pre_training/{stored}"] = shard
+    (target / "tf_model.h5.index.json").write_text(json.dumps({"weight_map": index}))
+    return target
+
+
+def write_google(target: Path, scope: str = "") -> Path:
+    """A checkpoint of TensorFlow 1 with optimizer slots, as training at Google left it, and ``vocab.txt``.
+
+    The exact GELU is that of the golden states; Google's own configurations say ``gelu``.
+    """
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     tf = import_tensorflow()
     target.mkdir(parents=True)
     config = json.loads((TINY_BERT / "config.json").read_text())
+    config["hidden_act"] = "gelu_python"
     wanted = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "hidden_act")
     sizes = ("max_position_embeddings", "type_vocab_size", "vocab_size", "layer_norm_eps")
     (target / "bert_config.json").write_text(json.dumps({key: config[key] for key in (*wanted, *sizes)}))
     shutil.copy(TINY_BERT / "vocab.txt", target / "vocab.txt")
     weights: dict[str, np.ndarray] = {}
     for name, value in tensorflow_weights().items():
-        path = name.removesuffix(":0").replace("layer_._", "layer_")
+        path = scope + name.removesuffix(":0").replace("layer_._", "layer_")
         path = re.sub(r"(_embeddings)/(weight|embeddings)$", r"\1", path)
         weights |= {path: value, f"{path}/adam_m": value, f"{path}/adam_v": value}
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:

@@ -23,6 +23,7 @@ def make_all(directory: Path) -> None:
     _with_code(directory)
     _shared_names(directory)
     _with_vocabulary(directory, "words2")
+    _odd_names(directory)
 
 
 def make_keras_3(directory: Path) -> None:
@@ -121,6 +122,31 @@ def _with_vocabulary(directory: Path, name: str) -> None:
     model = tf.keras.Model(inputs, outputs)
     np.save(directory / f"{name}.npy", np.asarray(model(tf.constant([[text] for text in TEXTS]))))
     model.save(directory / f"{name}.keras")
+
+
+# Names of inputs that are no names of parameters; two of them become equal when their signs are replaced.
+ODD_NAMES = ("Input-Token", "a b", "a.b", "a_b", "a/b", "1st", "class", "_under", "Größe")
+
+
+def _odd_names(directory: Path) -> None:
+    """Inputs of 1, 2, 3… numbers whose names only Keras takes, and token ids as keras-bert declares them."""
+    import tensorflow as tf
+
+    keras = tf.keras
+    inputs = [keras.Input((size,), name=name) for size, name in enumerate(ODD_NAMES, 2)]
+    head = keras.layers.Dense(2, name="NSP-Dense/out")
+    model = _shaken(keras.Model(inputs, head(keras.layers.Concatenate()(inputs))))
+    given = [NUMBERS[:, :size] for size, _ in enumerate(ODD_NAMES, 2)]
+    np.save(directory / "odd.npy", model(given).numpy())
+    model.save(directory / "odd.h5")
+
+    ids, segments = (keras.Input((12,), name=f"Input-{name}") for name in ("Token", "Segment"))
+    words, kinds = keras.layers.Embedding(200, 4), keras.layers.Embedding(2, 4)
+    states = words(ids) + kinds(segments)
+    bert = _shaken(keras.Model([ids, segments], keras.layers.GlobalMaxPooling1D(name="Max-Pool")(states)))
+    np.save(directory / "keras_bert.npy", words.get_weights()[0] + kinds.get_weights()[0][0])
+    bert.save(directory / "keras_bert" / "model.h5")
+    bert.save(directory / "keras_bert_dir" / "model", save_format="tf")
 
 
 def _shared_names(directory: Path) -> None:

@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +36,11 @@ _AROUND = (
     "Call arguments received",
     "Arguments received",
     "in user code",
+)
+_FEWER_OUTPUTS = (
+    ". If the file uses an output that a model of transformers does not return: hidden states need "
+    "output_hidden_states=True in its configuration or its call. Build from a SavedModel of the same model, "
+    "which contains the whole graph: model.save(DIR) made one."
 )
 _INNER = re.compile(r"^[ \t]*(\w+(?:Error|Exception): .*(?:\n(?!\s*\n).*)*)", re.MULTILINE)
 
@@ -70,11 +75,13 @@ class LoadAnswer:
     """The result of a task: ``fault`` is None if the model was saved; ``notes`` are for its user.
 
     ``compared_with``: what the results of the saved model were compared with; see ``compare_with_keras``.
+    ``renamed``: an input's name in the saved model by its name in the Keras model, where these differ.
     """
 
     notes: tuple[str, ...] = ()
     fault: str | None = None
     compared_with: str | None = None
+    renamed: dict[str, str] = field(default_factory=dict)
 
 
 def load_in_child(task: LoadTask, legacy: bool) -> dict[str, Any]:
@@ -104,7 +111,11 @@ def export_keras(task: LoadTask) -> LoadAnswer:
     try:
         return _export(task)
     except ModelBundleError as error:
-        return LoadAnswer(fault=str(error))
+        # Keras adds to what is raised inside a layer.
+        is_wrapped = str(error).startswith(_AROUND)
+        return LoadAnswer(fault=_cause(error).partition(": ")[2] if is_wrapped else str(error))
+    except IndexError as error:
+        return LoadAnswer(fault=_cause(error) + (_FEWER_OUTPUTS if task.stand_ins else ""))
     # Keras and the model's own code may raise anything.
     except Exception as error:  # the boundary of this process
         return LoadAnswer(fault=_cause(error))
@@ -140,7 +151,8 @@ def _export(task: LoadTask) -> LoadAnswer:
     scratch = Path(task.output + ".scratch")
     scratch.mkdir()
     model, notes = _load(task, objects, scratch)
-    return LoadAnswer(notes, compared_with=save_inference(model, Path(task.output)))
+    compared_with, renamed = save_inference(model, Path(task.output))
+    return LoadAnswer(notes, compared_with=compared_with, renamed=renamed)
 
 
 def lambda_name(layer: str) -> str:

@@ -7,12 +7,13 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from model_bundle.base.untrusted.json_text import JsonError, parse_json
 from model_bundle.base.untrusted.zips import open_zip
 from model_bundle.builders.keras.load.code_check import find_files, objects_in
-from model_bundle.builders.keras.source import KerasSource, read_architecture
+from model_bundle.builders.keras.source import KerasSource, kind_of, read_architecture
 from model_bundle.builders.weights.h5 import open_attributes
 from model_bundle.errors import SourceError
 
@@ -105,6 +106,16 @@ def transformers_layers(config: ModelConfig) -> tuple[str, ...]:
             and str(item["class_name"]).endswith(("Model", "Classification", "MainLayer"))
         )
     )
+
+
+def head_settings(path: Path) -> dict[str, Any]:
+    """Returns transformers' configuration of the classifier inside a saved model; empty if there is none."""
+    kind = kind_of(path)
+    if kind not in ("keras_zip", "h5_model", "architecture"):
+        return {}
+    classes = read_config(KerasSource(kind, path)).layers()
+    found = [one["config"] for one in classes if str(one["class_name"]).endswith("ForSequenceClassification")]
+    return next((settings for settings in found if isinstance(settings, dict)), {})
 
 
 def hub_handles(config: ModelConfig) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ def run_task(task: LoadTask, generation: Generation) -> LoadAnswer:
         tuple(map(str, answer["notes"])),
         answer["fault"],
         None if compared_with is None else one_line(str(compared_with)),
+        {str(old): str(new) for old, new in answer["renamed"].items()},
     )
 
 

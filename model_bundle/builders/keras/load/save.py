@@ -7,19 +7,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from model_bundle.builders.input_names import parameter_names
 from model_bundle.builders.keras.load.run_both import compare_with_keras
 from model_bundle.errors import SourceError
 
 
-def save_inference(model: Any, directory: Path) -> str:
+def save_inference(model: Any, directory: Path) -> tuple[str, dict[str, str]]:
     """Saves ``serving_default`` with named inputs and outputs, training off, without optimizer and Keras.
 
     Returns:
-        What its results were compared with; see ``compare_with_keras``.
+        What its results were compared with, see ``compare_with_keras``; and the input's name in the graph by
+        its name in the model, where these differ.
     """
     import tensorflow as tf
 
-    specs, call = _signature(model)
+    specs, call, renamed = _with_parameter_names(*_signature(model))
     names = [str(name) for name in getattr(model, "output_names", None) or ()]
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
@@ -38,7 +40,22 @@ def save_inference(model: Any, directory: Path) -> str:
     ]
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(module, str(directory), signatures={"serving_default": concrete}, options=options)
-    return compare_with_keras(model, specs, lambda tensors: _named(call(tensors), names), concrete)
+    compared = compare_with_keras(model, specs, lambda tensors: _named(call(tensors), names), concrete)
+    return compared, renamed
+
+
+def _with_parameter_names(
+    specs: dict[str, Any], call: Callable[[Mapping[str, Any]], Any]
+) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], Any], dict[str, str]]:
+    """Renames inputs that no function of Python can have, such as keras-bert's ``Input-Token``."""
+    import tensorflow as tf
+
+    names = parameter_names(specs)
+    renamed = {old: new for old, new in names.items() if old != new}
+    if not renamed:
+        return specs, call, {}
+    valid = {names[old]: tf.TensorSpec(one.shape, one.dtype, name=names[old]) for old, one in specs.items()}
+    return valid, lambda tensors: call({old: tensors[new] for old, new in names.items()}), renamed
 
 
 def _signature(model: Any) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], Any]]:

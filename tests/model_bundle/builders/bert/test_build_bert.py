@@ -24,7 +24,10 @@ FORMATS: dict[str, Callable[[Path], Path]] = {
     "shards": bert_formats.write_shards,
     "tensorflow_safetensors": bert_formats.write_tensorflow_safetensors,
     "h5": bert_formats.write_h5,
+    "h5_shards": bert_formats.write_h5_shards,
     "google": bert_formats.write_google,
+    "google_in_a_module": lambda target: bert_formats.write_google(target, "module/"),
+    "google_in_two_scopes": lambda target: bert_formats.write_google(target, "replica_0/student_model/"),
 }
 
 
@@ -48,6 +51,18 @@ def states_of(source: BertSource, golden: dict[str, np.ndarray]) -> tuple[np.nda
     states = encoder.encode(tf.constant(golden["ids"], tf.int32), tf.constant(golden["mask"], tf.int32))
     pooler = encoder.pool_first(states[-1]).numpy() if source.config.has_pooler else None
     return np.stack([state.numpy() for state in states]), pooler
+
+
+def means_of(source: BertSource, texts: list[str]) -> np.ndarray:
+    """Returns the mean of each text's token states, float32[texts, dim]."""
+    from tokenizers import Tokenizer
+
+    encode = Tokenizer.from_str(source.tokenizer_json).encode
+    means = []
+    for text in texts:
+        ids = np.array([encode(text).ids])
+        means.append(states_of(source, {"ids": ids, "mask": np.ones_like(ids)})[0][-1].mean(axis=1)[0])
+    return np.stack(means)
 
 
 def assert_golden(source: BertSource, model: str) -> None:
@@ -84,6 +99,28 @@ def test_every_other_format_of_the_same_weights_gives_the_same(name: str, tmp_pa
     plain = read_bert_source(str(DATA_DIR / "tiny_bert"), BertOptions()).source
     for key, value in plain.weights.items():
         np.testing.assert_array_equal(read.source.weights[key], value, err_msg=key)
+
+
+def test_gelu_of_a_google_checkpoint_is_that_of_google_s_code(tmp_path: Path) -> None:
+    folder = bert_formats.write_google(tmp_path / "source")
+    exact = read_bert_source(str(folder), BertOptions())
+    bert_formats.edit_json(folder / "bert_config.json", hidden_act="gelu")
+    read = read_bert_source(str(folder), BertOptions())
+    assert (exact.source.config.activation, read.source.config.activation) == ("gelu", "gelu_tanh")
+    assert [note for note in read.notes if "tanh form" in note]
+    assert not [note for note in exact.notes if "tanh form" in note]
+    (states, _), (other, _) = (states_of(one.source, expected("tiny_bert")) for one in (read, exact))
+    assert 1e-5 < np.abs(states - other).max() < 1e-2
+    bert_formats.edit_json(folder / "bert_config.json", hidden_act=None)
+    assert read_bert_source(str(folder), BertOptions()).source.config.activation == "gelu_tanh"
+
+
+def test_xlm_roberta_as_transformers_saved_it_from_tensorflow() -> None:
+    folder = shared_path("cases/models/xlmr_base")
+    source = read_bert_source(str(folder), BertOptions()).source
+    recorded = json.loads((folder / "expected.json").read_text())
+    found = means_of(source, recorded["texts"])
+    np.testing.assert_allclose(found, recorded["exp"], atol=TOLERANCE)
 
 
 def test_heads_and_optimizer_state_are_named_as_left_out(tmp_path: Path) -> None:

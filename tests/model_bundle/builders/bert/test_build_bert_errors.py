@@ -72,7 +72,7 @@ def test_pickles_are_refused_with_the_way_to_convert_them(name: str, tmp_path: P
 
 def test_no_weights_at_all_names_what_was_looked_for(tmp_path: Path) -> None:
     folder = copy_source(tmp_path / "s", without=("model.safetensors",))
-    refused(folder, r"Looked for model\.safetensors, .*tf_model\.h5 and bert_model\.ckpt\.index")
+    refused(folder, r"Looked for model\.safetensors, .*tf_model\.h5\.index\.json and bert_model\.ckpt\.index")
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,23 @@ def test_a_weight_that_no_index_lists_is_not_lost_sight_of(tmp_path: Path) -> No
     error = refused(folder, "do not fit the model")
     assert isinstance(error, WeightsMismatchError)
     assert error.unused == ("bert.surprise",)
+
+
+def test_shards_of_hdf5_are_checked_as_well(tmp_path: Path) -> None:
+    folder = bert_formats.write_h5_shards(tmp_path / "s")
+    shards = sorted(folder.glob("tf_model-*.h5"))
+    index = folder / "tf_model.h5.index.json"
+    listed = json.loads(index.read_text())["weight_map"]
+    index.write_text(json.dumps({"weight_map": {**listed, "tf_bert_model/bert/lost:0": shards[0].name}}))
+    refused(folder, r"not in their files: tf_bert_model/bert/lost:0")
+    index.write_text(json.dumps({"weight_map": listed}))
+    whole = shards[1].read_bytes()
+    shards[1].write_bytes(shards[0].read_bytes())
+    refused(folder, r"tf_model-00002-of-00003\.h5 has weights of another file, too: bert/")
+    shards[1].write_bytes(whole[:900])
+    refused(folder, r"tf_model-00002-of-00003\.h5 is not a complete HDF5 file")
+    shards[1].unlink()
+    refused(folder, r"do not exist: tf_model-00002-of-00003\.h5")
 
 
 def test_quantised_and_broken_weights_are_refused(tmp_path: Path) -> None:

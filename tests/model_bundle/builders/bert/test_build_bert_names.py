@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model_bundle.builders.bert.weight_names import graph_weight, ignored_kind
+from model_bundle.builders.bert.weight_names import enclosing_scope, graph_weight, ignored_kind
 from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
 from tests.conftest import DATA_DIR
 from tests.support.models.bert_formats import stored_weights, tensorflow_weights
@@ -46,6 +46,8 @@ def test_names_of_tensorflow_say_the_same_as_those_of_pytorch() -> None:
         ),
         ("distilbert.transformer.layer.5.sa_layer_norm.bias", "layer_5/attention/norm/beta", False),
         ("roberta/tf_roberta_model/roberta/pooler/dense/kernel:0", "pooler/kernel", False),
+        ("roberta/tfxlm_roberta_model/roberta/pooler/dense/kernel:0", "pooler/kernel", False),
+        ("roberta/tf_camembert_model_1/roberta/pooler/dense/kernel:0", "pooler/kernel", False),
     ],
 )
 def test_a_name_is_understood(stored: str, name: str, transposed: bool) -> None:
@@ -53,6 +55,28 @@ def test_a_name_is_understood(stored: str, name: str, transposed: bool) -> None:
     assert found is not None
     assert (found.name, found.transposed) == (name, transposed)
     assert ignored_kind(stored) is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "scope"),
+    [
+        (["bert/embeddings/word_embeddings"], ""),
+        (["embeddings.word_embeddings.weight"], ""),
+        (["roberta/tfxlm_roberta_model/roberta/embeddings/word_embeddings/weight:0"], ""),
+        (
+            ["module/bert/embeddings/word_embeddings", "module/bert/embeddings/word_embeddings/adam_m"],
+            "module/",
+        ),
+        (["module.bert.embeddings.word_embeddings.weight"], "module."),
+        (["a/b/bert/embeddings/word_embeddings", "output_bias"], "a/b/"),
+        # Two encoders, neither of which is the model.
+        (["query/bert/embeddings/word_embeddings", "passage/bert/embeddings/word_embeddings"], ""),
+        (["bert/embeddings/word_embeddings", "ema/bert/embeddings/word_embeddings"], ""),
+        (["bert/pooler/dense/bias"], ""),
+    ],
+)
+def test_the_scope_of_an_encoder_is_found(stored: list[str], scope: str) -> None:
+    assert enclosing_scope(stored) == scope
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tokenizers import Tokenizer
 
 from model_bundle.builders.keras.build import build_keras_bundle, saved_model_of
 from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask, export_keras
@@ -21,10 +22,15 @@ from model_bundle.builders.keras.load.parent import Generation
 from model_bundle.builders.keras.options import KerasChoices, LoadChoices
 from model_bundle.builders.keras.source import find_source
 from model_bundle.builders.tfhub.handle import cache_folder
+from model_bundle.bundle.manifest import Precision
 from model_bundle.errors import SourceError
 from model_bundle.inference.encoder import Encoder
+from model_bundle.runtime.inputs import numeric_key
+from model_bundle.runtime.request import EncodeRequest
+from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
+from tests.conftest import DATA_DIR
 from tests.support.models.hub_modules import save_signatures
-from tests.support.models.keras_artefacts import NUMBERS, TEXTS, make_all, make_keras_3
+from tests.support.models.keras_artefacts import NUMBERS, ODD_NAMES, TEXTS, make_all, make_keras_3
 from tests.support.models.keras_processes import keras_process
 
 HERE, OBJECTS = "tests.support.models.keras_artefacts:", "tests.support.models.legacy_objects:"
@@ -288,3 +294,40 @@ def test_names_that_lead_out_of_a_zip_are_refused(kerases: Kerases, tmp_path: Pa
         archive.writestr("assets/../../outside", "x")
     with pytest.raises(SourceError, match=r"point outside it: assets/../../outside"):
         saved_model_of(find_source(tmp_path / "model.keras"), LoadChoices(), tmp_path / "out", kerases.run)
+
+
+def test_names_of_inputs_that_are_no_parameters_are_replaced(kerases: Kerases, tmp_path: Path) -> None:
+    columns = {name: tuple(f"{name} {n}" for n in range(size)) for size, name in enumerate(ODD_NAMES, 2)}
+    choices = KerasChoices(extra_inputs=columns, task="embed")
+    built = build_keras_bundle(kerases.folder / "odd.h5", choices, tmp_path / "bundle", kerases.run)
+    manifest = built.bundle.manifest
+    names = ["Input_Token", "a_b_2", "a_b_3", "a_b", "a_b_4", "arg_1st", "arg_class", "arg__under", "Gr__e"]
+    assert {name: manifest.inputs[name].columns for name in names} == dict(
+        zip(names, columns.values(), strict=True)
+    )
+    assert "input a.b of the model is a_b_3 here" in built.notes
+    request = EncodeRequest((manifest.default_output,), None, False, None, "", Precision.FLOAT32)
+    runtime = TensorFlowRuntime(built.bundle, request)
+    given = {numeric_key(name): NUMBERS[:, :size] for size, name in enumerate(names, 2)}
+    (found,) = runtime.run(given).values()
+    np.testing.assert_allclose(found, np.load(kerases.folder / "odd.npy"), atol=1e-5)
+
+
+@pytest.mark.parametrize("folder", ["keras_bert", "keras_bert_dir"])
+@pytest.mark.parametrize("inputs", [{}, {"Input-Token": "ids", "Input_Segment": "types"}])
+def test_token_ids_in_floats_as_keras_bert_has_them(
+    folder: str, inputs: dict[str, Any], kerases: Kerases, tmp_path: Path
+) -> None:
+    choices = KerasChoices(inputs=inputs, tokenizer=DATA_DIR / "tiny_bert")
+    built = build_keras_bundle(kerases.folder / folder, choices, tmp_path / "bundle", kerases.run)
+    assert built.bundle.manifest.inputs["Input_Token"].role == "ids"
+    texts = ["The cat sat", "good cafe!"]
+    tokenizer = Tokenizer.from_file(str(DATA_DIR / "tiny_bert" / "tokenizer.json"))
+    table = np.load(kerases.folder / "keras_bert.npy")
+    padded = [(tokenizer.encode(text).ids + [0] * 12)[:12] for text in texts]
+    np.testing.assert_allclose(Encoder(built.bundle).encode(texts), table[padded].max(axis=1), atol=1e-6)
+    if inputs:
+        return
+    wrong = KerasChoices(inputs={"Input-Token": "text"})
+    with pytest.raises(SourceError, match=r"--input Input_Token=text: .* numeric or mask or ids or types"):
+        build_keras_bundle(kerases.folder / folder, wrong, tmp_path / "other", kerases.run)
