@@ -79,6 +79,8 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
         yield "needs", f"operations of {', '.join(manifest.custom_ops)}"
     if manifest.allowed_ops:
         yield "asks for", _asks_for(manifest.allowed_ops)
+    if manifest.zero_inputs:
+        yield "zeros for", f"{', '.join(manifest.zero_inputs)}: no output depends on them"
     if not manifest.freeze:
         yield "weights", f"stay variables: {manifest.freeze_reason or 'as built'}"
     yield "licence", manifest.licence

@@ -38,17 +38,22 @@ class Pooling(StrEnum):
 
 
 class Precision(StrEnum):
-    """The type of the matrix products; results are float32. ``int7`` is int8 with weights of 7 bits."""
+    """The type of the matrix products; results are float32.
+
+    ``int8_bfloat16`` is int8 with attention's own products in bfloat16 instead of float32; ``int7`` is int8
+    with weights of 7 bits.
+    """
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     INT8 = "int8"
+    INT8_BFLOAT16 = "int8_bfloat16"
     INT7 = "int7"
 
     @property
     def is_integer(self) -> bool:
-        """Whether products are of integers."""
-        return self in (Precision.INT8, Precision.INT7)
+        """Whether products with weights are of integers."""
+        return self in (Precision.INT8, Precision.INT8_BFLOAT16, Precision.INT7)
 
 
 class WordPieces(StrEnum):
@@ -162,11 +167,13 @@ class ClassQuality(_Part):
 class Int8Spec(_Part):
     """The int8 graph: its signature, the dense layers that stayed float, and what each precision costs.
 
-    ``narrow_signature``: the same with weights of 7 bits, for processors without VNNI. Either may be None.
+    ``mixed_signature``: the same with attention in bfloat16. ``narrow_signature``: the same with weights of
+    7 bits, for processors without VNNI. Any may be None.
     ``only``: the bundle has no float weights, and ``signature`` is that of the bundle, too.
     """
 
     signature: str | None = "serving_int8"
+    mixed_signature: str | None = None
     narrow_signature: str | None = None
     float_layers: tuple[str, ...] = ()
     narrow_float_layers: tuple[str, ...] | None = None
@@ -176,6 +183,8 @@ class Int8Spec(_Part):
     def layers_in_float(self) -> dict[Precision, tuple[str, ...]]:
         """Returns the dense layers that stayed float in each precision with integer products."""
         found = {} if self.signature is None else {Precision.INT8: self.float_layers}
+        if self.mixed_signature is not None:
+            found[Precision.INT8_BFLOAT16] = self.float_layers
         if self.narrow_signature is not None:
             found[Precision.INT7] = self.narrow_float_layers or ()
         return found
@@ -214,6 +223,7 @@ class BundleManifest(_Part):
     ``scores``: the function that turns a ``class`` output into scores, if any.
     ``regression``: the scores are quantities, of which none is chosen.
     ``allowed_ops`` are operations with effects outside the graph, allowed by name at build time.
+    ``zero_inputs`` are inputs of the model that the graph gives zeros, because no output depends on them.
     """
 
     format_version: Literal[1] = 1
@@ -243,6 +253,7 @@ class BundleManifest(_Part):
     freeze_reason: str | None = None
     custom_ops: tuple[Literal["tensorflow_text"], ...] = ()
     allowed_ops: tuple[str, ...] = ()
+    zero_inputs: tuple[str, ...] = ()
     source: SourceSpec
     licence: str
     versions: dict[str, str] = Field(default_factory=dict)
@@ -266,9 +277,16 @@ class BundleManifest(_Part):
         if self.int8 is None:
             del data["int8"]
         else:
-            later = {"narrow_signature": None, "narrow_float_layers": None, "only": False}
+            later = {
+                "mixed_signature": None,
+                "narrow_signature": None,
+                "narrow_float_layers": None,
+                "only": False,
+            }
             for name in [name for name, default in later.items() if data["int8"][name] == default]:
                 del data["int8"][name]
+        if not self.zero_inputs:
+            del data["zero_inputs"]
         if self.source.compared_with is None:
             del data["source"]["compared_with"]
         return canonical_json(data)
@@ -280,12 +298,13 @@ class BundleManifest(_Part):
 
     def signature_of(self, precision: Precision) -> str | None:
         """Returns the name of the graph of a precision; None if the bundle has none."""
-        int8, int7 = (self.int8.signature, self.int8.narrow_signature) if self.int8 else (None, None)
+        spec = self.int8
         return {
             Precision.FLOAT32: None if self.is_int8_only else self.signature,
             Precision.BFLOAT16: self.bfloat16_signature,
-            Precision.INT8: int8,
-            Precision.INT7: int7,
+            Precision.INT8: None if spec is None else spec.signature,
+            Precision.INT8_BFLOAT16: None if spec is None else spec.mixed_signature,
+            Precision.INT7: None if spec is None else spec.narrow_signature,
         }[precision]
 
     @classmethod

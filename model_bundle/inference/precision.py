@@ -9,7 +9,7 @@ from model_bundle.bundle.manifest import BundleManifest, ClassQuality, Precision
 from model_bundle.errors import SettingsError
 
 AUTO = "auto"
-_BY_SPEED = (Precision.INT8, Precision.BFLOAT16, Precision.INT7, Precision.FLOAT32)
+_BY_SPEED = (Precision.INT8_BFLOAT16, Precision.INT8, Precision.BFLOAT16, Precision.INT7, Precision.FLOAT32)
 # Percent of the rank correlation of similarities.
 DEFAULT_MAX_LOSS = 0.3
 
@@ -35,6 +35,7 @@ def fast_precisions() -> frozenset[Precision]:
         Precision.FLOAT32: True,
         Precision.BFLOAT16: has_fast_bfloat16(),
         Precision.INT8: has_fast_int8(),
+        Precision.INT8_BFLOAT16: has_fast_int8() and has_fast_bfloat16(),
         # Where int8 is exact, weights of 7 bits lose more and gain nothing.
         Precision.INT7: has_fast_int7() and not has_fast_int8(),
     }
@@ -56,16 +57,17 @@ def choose_precision(
         max_quality_loss: percent, see ``quality_loss``.
         fast: those that the processor has instructions for.
         seconds: of the same batch in each precision, where they were measured on such a machine. Without one
-            for each that comes into question, int8 counts as faster than bfloat16, and that as faster than
-            int7: true of large models, while a small one may gain nothing.
+            for each that comes into question, int8_bfloat16 counts as faster than int8, that as faster than
+            bfloat16, and that as faster than int7: true of large models, while a small one may gain nothing.
 
     Raises:
         SettingsError: the limit is no percentage.
     """
     if not 0 <= max_quality_loss <= 100:
         raise SettingsError(f"--max_quality_loss {max_quality_loss}: expected a percentage from 0 to 100.")
-    if manifest.is_int8_only:
-        return Precision.INT8  # whatever it lost, there is no other
+    if manifest.is_int8_only:  # whatever it lost, there is no other
+        mixed = Precision.INT8_BFLOAT16
+        return mixed if mixed in fast and manifest.signature_of(mixed) else Precision.INT8
     losses = {precision: quality_loss(manifest, precision) for precision in _BY_SPEED if precision in fast}
     good = [p for p, loss in losses.items() if loss is not None and loss <= max_quality_loss]
     return min(good, key=seconds.__getitem__) if set(good) <= seconds.keys() else good[0]

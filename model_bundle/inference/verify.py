@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.base.machine import has_fast_bfloat16, has_fast_int8
+from model_bundle.base.machine import has_fast_bfloat16
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest, InputSpec, OutputSpec, Precision
 from model_bundle.errors import BundleFormatError, GoldenMismatchError
+from model_bundle.inference.precision import fast_precisions
 from model_bundle.runtime.golden import Golden
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.text import text_input
@@ -117,8 +118,9 @@ def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
     for precision in (p for p in Precision if p.is_integer and bundle.manifest.signature_of(p) is not None):
         if precision is first:
             continue
-        if precision is Precision.INT8 and not has_fast_int8():
-            yield "int8: not checked, this processor has no instructions for it"
+        # int7 runs everywhere.
+        if precision is not Precision.INT7 and precision not in fast_precisions():
+            yield f"{precision}: not checked, this processor has no instructions for it"
             continue
         TensorFlowRuntime(bundle, _usual(bundle, precision))
         yield f"{precision}: {used} as when it was quantized; sums of products are exact here"

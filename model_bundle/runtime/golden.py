@@ -34,6 +34,7 @@ _LIMITS = {
     Precision.FLOAT32: (0.99999, 1e-3),
     Precision.BFLOAT16: (0.999, 3e-2),
     Precision.INT8: (0.998, 3e-2),
+    Precision.INT8_BFLOAT16: (0.998, 3e-2),
     Precision.INT7: (0.998, 3e-2),
 }
 # Class scores may be few and near 0, where direction and norm mean little: largest difference relative to the
@@ -42,12 +43,14 @@ _CLASS_LIMITS = {
     Precision.FLOAT32: 1e-3,
     Precision.BFLOAT16: 0.1,
     Precision.INT8: 0.1,
+    Precision.INT8_BFLOAT16: 0.1,
     Precision.INT7: 0.1,
 }
 # Tolerance against vectors of another system in a reduced precision. int8 was measured at the build.
 _REDUCED = {
     Precision.BFLOAT16: Tolerance(min_cosine=0.999, max_difference=0.1),
     Precision.INT8: Tolerance(min_cosine=0.98, max_difference=0.3),
+    Precision.INT8_BFLOAT16: Tolerance(min_cosine=0.98, max_difference=0.3),
     Precision.INT7: Tolerance(min_cosine=0.98, max_difference=0.3),
 }
 

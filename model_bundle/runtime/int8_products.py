@@ -79,6 +79,7 @@ def multiply(
     activation: str | None = None,
     residual: Any = None,
     largest: float | None = None,
+    dtype: Any = None,
 ) -> Any:
     """Multiplies by an int8 kernel in one oneDNN kernel, with what follows a dense layer fused to it.
 
@@ -90,9 +91,10 @@ def multiply(
         activation: an activation that oneDNN fuses, such as ``GeluExact``.
         residual: float32[rows, outputs] to add to the result.
         largest: quantises the result again, see ``quantize``.
+        dtype: bfloat16 for a result in it.
 
     Returns:
-        float32[rows, outputs], or ``Quantized`` where ``largest`` is given.
+        float32[rows, outputs] or ``dtype``, or ``Quantized`` where ``largest`` is given.
 
     Source: MklQuantizedFusedMatMulOp in TensorFlow's mkl_matmul_op_fused.cc.
     """
@@ -102,7 +104,7 @@ def multiply(
     inputs = [flat.values, tf.bitcast(kernel, tf.qint8), bias]
     inputs += [] if residual is None else [residual]
     inputs += [flat.low, flat.high, tf.constant(-scales), tf.constant(scales)]
-    outputs, last = [tf.float32], "Dequantize"
+    outputs, last = [dtype or tf.float32], "Dequantize"
     if largest is not None:
         inputs += [tf.constant(-largest, tf.float32), tf.constant(largest, tf.float32)]
         outputs, last = [tf.qint8, tf.float32, tf.float32], "Requantize"

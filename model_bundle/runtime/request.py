@@ -263,7 +263,7 @@ def check_precision(manifest: BundleManifest, precision: Precision) -> None:
     Raises:
         SettingsError: says how to get a bundle that has the precision.
     """
-    if manifest.is_int8_only and precision is not Precision.INT8:
+    if manifest.is_int8_only and precision not in (Precision.INT8, Precision.INT8_BFLOAT16):
         raise SettingsError(
             f"--precision {precision}: the bundle {manifest.name} has int8 weights alone. Use --precision "
             "int8, or a bundle that was quantized without --only_int8."
@@ -272,8 +272,8 @@ def check_precision(manifest: BundleManifest, precision: Precision) -> None:
         return
     if manifest.int8 is not None:
         raise SettingsError(
-            f"--precision {precision}: the bundle {manifest.name} does not have it: weights of 7 bits cost "
-            "too much when it was quantized, or it was quantized before there were any. Use float32 or int8."
+            f"--precision {precision}: the bundle {manifest.name} does not have it: it cost too much when "
+            "the bundle was quantized, or this was done without its instructions. Use float32 or int8."
         )
     raise SettingsError(
         f"--precision {precision}: the bundle {manifest.name} has no int8 weights. Make a bundle that has: "

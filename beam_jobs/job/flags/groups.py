@@ -99,10 +99,11 @@ def add_model(group: argparse._ArgumentGroup) -> None:
     add(
         "--precision",
         "precision of matrix products; bfloat16 is faster on processors with AMX or AVX512-BF16, int8 on "
-        "those with VNNI or AMX if the bundle was quantized, int7 on those with AVX2; auto: the fastest "
+        "those with VNNI or AMX if the bundle was quantized, int8_bfloat16 on those with both, int7 on those "
+        "with AVX2; auto: the fastest "
         "within --max_quality_loss "
         "(default: float32)",
-        choices=["float32", "bfloat16", "int8", "int7", "auto"],
+        choices=["float32", "bfloat16", "int8", "int8_bfloat16", "int7", "auto"],
         default="float32",
     )
     add(

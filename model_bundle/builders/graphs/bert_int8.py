@@ -48,8 +48,9 @@ class _Layers:
 class Int8BertEncoder(BertEncoder):
     """An encoder that shares the float weights of another and computes the planned dense layers in int8.
 
-    Everything else, attention's own products included, stays float32: TensorFlow has no integer batch
-    product. Scales are constants, so a text's vector does not depend on its neighbours.
+    Everything else stays float32 except attention's own products, which are in the dtype that ``encode`` is
+    called with: TensorFlow has no integer batch product. Scales are constants, so a text's vector does not
+    depend on its neighbours.
 
     Args:
         encoder: the float encoder.
@@ -99,10 +100,28 @@ class Int8BertEncoder(BertEncoder):
         self._int8_variables.append(variable)
         self._layers.dense[name] = _Dense(variable.read_value, scales, bias)
 
+    def encode(
+        self,
+        ids: tf.Tensor,
+        mask: tf.Tensor,
+        dtype: tf.DType = tf.float32,
+        types: tf.Tensor | None = None,
+    ) -> list[tf.Tensor]:
+        """See ``BertEncoder.encode``. ``dtype`` is that of attention's own products."""
+        self._attention_dtype = dtype
+        return super().encode(ids, mask, tf.float32, types)
+
+    def _attention(
+        self, layer: str, flat: tf.Tensor, shape: tf.Tensor, scores_bias: tf.Tensor, dtype: tf.DType
+    ) -> tf.Tensor:
+        narrow = self._attention_dtype
+        context = super()._attention(layer, flat, shape, tf.cast(scores_bias, narrow), narrow)
+        return tf.cast(context, dtype)
+
     def _dense(self, name: str, flat: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         if name not in self._layers.plan:
-            return super()._dense(name, flat, dtype)
-        return self._multiply(name, self._quantize(name, flat))
+            return super()._dense(name, tf.cast(flat, dtype), dtype)
+        return self._multiply(name, self._quantize(name, flat), dtype=dtype)
 
     def _dense_onto(self, name: str, flat: tf.Tensor, residual: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         if name not in self._layers.plan:
@@ -142,6 +161,7 @@ class Int8BertEncoder(BertEncoder):
         activation: str | None = None,
         residual: tf.Tensor | None = None,
         largest: float | None = None,
+        dtype: tf.DType = tf.float32,
     ) -> tf.Tensor | Quantized:
         dense = self._layers.dense[name]
         return multiply(
@@ -152,6 +172,7 @@ class Int8BertEncoder(BertEncoder):
             activation=activation,
             residual=residual,
             largest=largest,
+            dtype=dtype,
         )
 
 

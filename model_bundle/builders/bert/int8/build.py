@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.base.machine import has_fast_int8
+from model_bundle.base.machine import has_fast_bfloat16, has_fast_int8
 from model_bundle.builders.assemble import LICENCE_NAME, assemble, check_output, save_module
 from model_bundle.builders.bert.build import float_signatures, trace
 from model_bundle.builders.bert.int8.search import (
@@ -18,11 +19,13 @@ from model_bundle.builders.bert.int8.search import (
     Found,
     Notify,
     Trial,
+    float_type,
     integer_encoder,
     search,
 )
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.describe import describe_quality
 from model_bundle.bundle.manifest import (
     SAVED_MODEL_DIR,
     TOKENIZER_FILE,
@@ -82,6 +85,8 @@ def quantize_bundle(
         base = BertEncoder(*quantize_words(config, weights), bundle.manifest.name)
     trial = Trial(bundle, encoder, base, texts, notify)
     found = {main: search(trial, main, bounds, notify)}
+    if main is Precision.INT8 and has_fast_bfloat16():
+        found |= _mixed(trial, found[main], bounds, notify)
     if main is Precision.INT8 and not only_int8:
         try:
             found[Precision.INT7] = search(trial, Precision.INT7, bounds, notify)
@@ -109,12 +114,21 @@ def quantize_bundle(
     )
 
 
+def _mixed(trial: Trial, int8: Found, bounds: Bounds, notify: Notify) -> dict[Precision, Found]:
+    """Measures the int8 products with attention in bfloat16; empty if that costs too much."""
+    quality = trial.measure(Precision.INT8_BFLOAT16, int8.plan)
+    notify(f"{Precision.INT8_BFLOAT16}: {describe_quality(quality)}")
+    found = {Precision.INT8_BFLOAT16: dataclasses.replace(int8, quality=quality)}
+    return found if bounds.allow(quality) else {}
+
+
 def _describe(found: Mapping[Precision, Found], bfloat16: PrecisionQuality | ClassQuality | None) -> Int8Spec:
     """Describes a bundle; without bfloat16, one of int8 alone."""
     quality = {precision: each.quality for precision, each in found.items()}
     floats = {precision: each.floats for precision, each in found.items()}
     return Int8Spec(
         signature="serving_int8" if Precision.INT8 in found else None,
+        mixed_signature="serving_int8_bfloat16" if Precision.INT8_BFLOAT16 in found else None,
         narrow_signature="serving_int7" if Precision.INT7 in found else None,
         float_layers=floats.get(Precision.INT8, ()),
         narrow_float_layers=floats.get(Precision.INT7),
@@ -159,13 +173,20 @@ def _export(
     if not spec.only:
         module.encoder = encoder
         signatures = float_signatures(encoder, config)
+    names = {
+        Precision.INT8: spec.signature,
+        Precision.INT8_BFLOAT16: spec.mixed_signature,
+        Precision.INT7: spec.narrow_signature,
+    }
     for precision, each in found.items():
-        integer = integer_encoder(encoder, precision, each.plan)
+        if precision is Precision.INT8_BFLOAT16:
+            integer = module.int8  # the same weights
+        else:
+            integer = integer_encoder(encoder, precision, each.plan)
         if spec.only:
             integer.drop_float_weights()
         setattr(module, precision, integer)
-        name = spec.signature if precision is Precision.INT8 else spec.narrow_signature
-        signatures[str(name)] = trace(integer, config, tf.float32)
+        signatures[str(names[precision])] = trace(integer, config, float_type(precision))
     save_module(module, directory, signatures)
 
 

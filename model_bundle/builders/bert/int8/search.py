@@ -95,14 +95,11 @@ class Trial:
 
     def measure(self, precision: Precision, plan: dict[str, Int8Product]) -> PrecisionQuality | ClassQuality:
         """Measures a precision; ``plan`` is that of its integer products."""
-        import tensorflow as tf
-
         from model_bundle.builders.bert.int8.class_quality import compare_classes
         from model_bundle.builders.bert.int8.quality import compare
 
         encoder = integer_encoder(self._base, precision, plan) if precision.is_integer else self._encoder
-        dtype = tf.bfloat16 if precision is Precision.BFLOAT16 else tf.float32
-        found = self._results(encoder, dtype)
+        found = self._results(encoder, float_type(precision))
         if self._manifest.task == "classify":
             calibration = found[1], self._float[1]
             multi_label = self._manifest.multi_label
@@ -193,6 +190,14 @@ def _with_outer(names: Sequence[str], plan: dict[str, Int8Product]) -> tuple[str
 def _share(names: Sequence[str], plan: dict[str, Int8Product]) -> float:
     sizes = {name: product.kernel.size for name, product in plan.items()}
     return sum(sizes[name] for name in names) / sum(sizes.values())
+
+
+def float_type(precision: Precision) -> Any:
+    """Returns the dtype of a precision's products that are not of integers."""
+    import tensorflow as tf
+
+    is_wide = precision not in (Precision.BFLOAT16, Precision.INT8_BFLOAT16)
+    return tf.float32 if is_wide else tf.bfloat16
 
 
 def integer_encoder(encoder: Any, precision: Precision, plan: dict[str, Int8Product]) -> Any:

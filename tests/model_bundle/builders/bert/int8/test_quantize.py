@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model_bundle.base.machine import has_fast_bfloat16
 from model_bundle.builders.bert.int8.build import quantize_bundle
 from model_bundle.builders.bert.int8.read_encoder import read_encoder
 from model_bundle.bundle.bundle import ModelBundle
@@ -64,6 +65,28 @@ def test_int8_is_close_to_float_and_float_is_as_before(bundle: ModelBundle, quan
     quality = spec.quality[Precision.INT8]
     assert quality.num_texts == 20
     assert quality.min_cosine > 0.99
+
+
+@pytest.mark.skipif(not has_fast_bfloat16(), reason="quantized without it on this processor")
+def test_attention_in_bfloat16_is_a_precision_of_its_own(quantized: ModelBundle) -> None:
+    assert quantized.manifest.signature_of(Precision.INT8_BFLOAT16) == "serving_int8_bfloat16"
+    assert quantized.manifest.int8 is not None
+    assert quantized.manifest.int8.quality[Precision.INT8_BFLOAT16].min_cosine > 0.99
+    texts = some_texts(20, seed=9)
+    int8 = Encoder(quantized, precision="int8", num_threads=1, max_batch_tokens=256).encode(texts)
+    mixed = Encoder(quantized, precision="int8_bfloat16", num_threads=1, max_batch_tokens=256)
+    assert mixed.runtime.unfrozen_reason is None
+    found = mixed.encode(texts)
+    cosines = (found * int8).sum(axis=1)
+    assert cosines.min() > 0.99
+    assert cosines.min() < 1 - 1e-7  # not int8 under another name
+    alone = np.concatenate([mixed.encode([text]) for text in texts[:8]])
+    assert (alone * found[:8]).sum(axis=1).min() > 0.9999
+    golden = Golden.read(quantized)
+    wrong = {name: -array for name, array in golden.integer[Precision.INT8_BFLOAT16].items()}
+    broken = dataclasses.replace(golden, integer={**golden.integer, Precision.INT8_BFLOAT16: wrong})
+    with pytest.raises(GoldenMismatchError):
+        broken.check(mixed.runtime.run, mixed.runtime.request)
 
 
 def test_the_shape_is_read_back(bundle: ModelBundle) -> None:
