@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_bundle.builders.input_names import parameter_names
+from model_bundle.builders.tfhub.input_names import parameter_names
 from model_bundle.builders.tfhub.load import LoadedModule, read_source
 from model_bundle.errors import SourceError
 from model_bundle.runtime.saved_model import load_into_session
