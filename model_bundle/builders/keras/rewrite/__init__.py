@@ -1,1 +1,1 @@
-"""Signatures with other inputs than those of the model: features of messages, zeros for what has no effect."""
+"""Signatures with other inputs: the features of serialized messages, zeros for what has no effect."""
