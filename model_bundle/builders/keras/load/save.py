@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model_bundle.builders.keras.load.run_both import compare_with_keras
-from model_bundle.builders.tfhub.input_names import parameter_names
+from model_bundle.builders.tfhub.parameter_names import parameter_names
 from model_bundle.errors import SourceError
 
 

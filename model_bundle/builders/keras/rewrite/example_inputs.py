@@ -10,7 +10,7 @@ import numpy as np
 from model_bundle.builders.keras.load.run_both import generated
 from model_bundle.builders.keras.rewrite.example_features import Feature, origin_of, read_features
 from model_bundle.builders.tfhub.function import ModuleFunction
-from model_bundle.builders.tfhub.input_names import parameter_names
+from model_bundle.builders.tfhub.parameter_names import parameter_names
 from model_bundle.errors import SourceError
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
