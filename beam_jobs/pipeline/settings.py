@@ -9,13 +9,15 @@ from typing import Any
 from beam_jobs.base.config import check_model_choices
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.class_settings import ClassSettings
-from model_bundle.base.machine import has_fast_bfloat16, has_fast_int8
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Pooling, Precision, Rows, WordPieces, canonical_json
 from model_bundle.inference.numeric_inputs import NumericInputs
-from model_bundle.inference.precision import AUTO, DEFAULT_MAX_LOSS, choose_precision
+from model_bundle.inference.precision import AUTO, DEFAULT_MAX_LOSS, choose_precision, fast_precisions
+from model_bundle.inference.speedups import known_seconds
+from model_bundle.inference.text_encoder import request_input
 from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, LongTexts
 from model_bundle.runtime.request import EncodeRequest
+from model_bundle.text.unknown import unknown_tokens
 
 VECTOR_DTYPES = ("float32", "float16")
 # Vectors of one buffer of words or windows; bytes of text per word, space included, and per token.
@@ -36,7 +38,8 @@ class EncodeSettings:
     once. ``isolate_model``: the model runs in a child process of the worker, see ``IsolatedRuntime``.
     ``classes``: rows hold labels and scores instead of vectors. ``numeric_columns`` are the input columns
     that are numeric model inputs: ``ReadOptions`` must name them, too. ``allowed_ops`` are operations of the
-    graph that reach beyond it, allowed by whoever submits.
+    graph that reach beyond it, allowed by whoever submits. Texts with a larger fraction of unknown tokens
+    than ``max_unknown_fraction`` become dead letters; None allows all.
     """
 
     bundle: str
@@ -58,6 +61,7 @@ class EncodeSettings:
     classes: ClassSettings | None = None
     numeric_columns: tuple[str, ...] = ()
     allowed_ops: tuple[str, ...] = ()
+    max_unknown_fraction: float | None = None
 
     def __post_init__(self) -> None:
         """Rejects invalid option values and combinations."""
@@ -158,6 +162,8 @@ class EncodeSettings:
 
     @classmethod
     def _create(cls, opened: ModelBundle, bundle: str, request: EncodeRequest, **rest: Any) -> EncodeSettings:
+        if rest.get("max_unknown_fraction") is not None:
+            _check_counts_unknown(opened, request)
         place = bundle.split("@sha256:")[0]
         specs = [opened.spec(name) for name in request.outputs]
         return cls(
@@ -204,6 +210,8 @@ class EncodeSettings:
         relevant = self.request.to_json() | {"vector_dtype": self.vector_dtype}
         if self.classes is not None:
             relevant |= {"classes": self.classes.to_json()}
+        if self.max_unknown_fraction is not None:  # else as in runs of older releases
+            relevant |= {"max_unknown_fraction": self.max_unknown_fraction}
         return relevant
 
     @property
@@ -234,6 +242,19 @@ class EncodeSettings:
         )
 
 
+def _check_counts_unknown(opened: ModelBundle, request: EncodeRequest) -> None:
+    """Rejects ``--max_unknown_fraction`` for a model without an unknown token, or whose graph tokenizes.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if unknown_tokens(request_input(opened, request).prepare(["a"])) is None:
+        raise UsageError(
+            f"--max_unknown_fraction: the bundle {opened.manifest.name} has no unknown tokens that could "
+            "be counted: its vocabulary is of characters or bytes, or its graph tokenizes. Leave it out."
+        )
+
+
 def _precision(opened: ModelBundle, precision: str, max_quality_loss: float) -> Precision:
     """Returns the precision asked for, which the bundle must have; ``auto`` is decided here, for all workers.
 
@@ -243,8 +264,8 @@ def _precision(opened: ModelBundle, precision: str, max_quality_loss: float) -> 
         return choose_precision(
             opened.manifest,
             max_quality_loss,
-            has_fast_bfloat16=has_fast_bfloat16(),
-            has_fast_int8=has_fast_int8(),
+            fast_precisions(),
+            known_seconds(opened),
         )
     if precision == "bfloat16" and opened.manifest.bfloat16_signature is None:
         raise UsageError(

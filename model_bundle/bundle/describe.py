@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from model_bundle.base.untrusted.printable import one_line
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import BundleManifest, Precision, PrecisionQuality
+from model_bundle.bundle.manifest import BundleManifest, ClassQuality, Precision, PrecisionQuality
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -78,7 +78,9 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     if manifest.custom_ops:
         yield "needs", f"operations of {', '.join(manifest.custom_ops)}"
     if manifest.allowed_ops:
-        yield "allowed", f"{', '.join(manifest.allowed_ops)}: operations with effects outside the model"
+        yield "asks for", _asks_for(manifest.allowed_ops)
+    if manifest.zero_inputs:
+        yield "zeros for", f"{', '.join(manifest.zero_inputs)}: no output depends on them"
     if not manifest.freeze:
         yield "weights", f"stay variables: {manifest.freeze_reason or 'as built'}"
     yield "licence", manifest.licence
@@ -88,12 +90,22 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     yield "built with", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
 
 
+def _asks_for(operations: Iterable[str]) -> str:
+    """Describes operations beyond the list: whoever opens the bundle allows them, never the bundle."""
+    listed = ",".join(operations)
+    return (
+        f"{listed}: operations with effects outside the model. That it was built with them allows nothing: "
+        f"it is opened only with --allow_ops {listed}, or with a pinned digest"
+    )
+
+
 def _precisions(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
     yield "precision", ", ".join(p for p in Precision if manifest.signature_of(p) is not None)
     if manifest.int8 is not None:
         for precision, quality in manifest.int8.quality.items():
             yield f"{precision} quality", describe_quality(quality)
-        yield "int8 leaves", f"{', '.join(manifest.int8.float_layers) or 'nothing'} in float"
+        for precision, layers in manifest.int8.layers_in_float().items():
+            yield f"{precision} leaves", f"{', '.join(layers) or 'nothing'} in float"
 
 
 def _tokenizer(manifest: BundleManifest) -> str:
@@ -124,8 +136,14 @@ def _source(manifest: BundleManifest) -> str:
     return f"{source.location}{revision} ({source.kind}, {len(source.files)} files)"
 
 
-def describe_quality(quality: PrecisionQuality) -> str:
+def describe_quality(quality: PrecisionQuality | ClassQuality) -> str:
     """Returns the figures of a precision in one line."""
+    if isinstance(quality, ClassQuality):
+        return (
+            f"same labels {quality.same_labels:.2%} (calibration texts "
+            f"{quality.calibration_same_labels:.2%}), scores off by at most {quality.max_difference:.4f}, "
+            f"{quality.num_rows} texts or tokens"
+        )
     return (
         f"cosine {quality.mean_cosine:.4f} (lowest {quality.min_cosine:.4f}), rank correlation of "
         f"similarities {quality.rank_correlation:.4f} (calibration texts "
