@@ -13,9 +13,10 @@ from benchmarks.errors import BenchmarkError
 
 @dataclass(frozen=True)
 class Fidelity:
-    """``min_cosine``: of the worst text. ``max_difference``: of the worst single element."""
+    """``min_cosine``: of the worst text; ``mean_cosine`` of all. ``max_difference``: of the worst element."""
 
     min_cosine: float
+    mean_cosine: float
     max_difference: float
 
 
@@ -36,7 +37,7 @@ def compare(vectors: np.ndarray, reference: np.ndarray) -> Fidelity:
     wide, exact = vectors.astype(np.float64), reference.astype(np.float64)
     norms = np.linalg.norm(wide, axis=1) * np.linalg.norm(exact, axis=1)
     cosines = (wide * exact).sum(axis=1) / norms
-    return Fidelity(float(cosines.min()), float(np.abs(wide - exact).max()))
+    return Fidelity(float(cosines.min()), float(cosines.mean()), float(np.abs(wide - exact).max()))
 
 
 def read_vectors(folder: Path, texts: Sequence[str]) -> np.ndarray:

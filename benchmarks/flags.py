@@ -28,6 +28,15 @@ def run_parser(parts: Sequence[str]) -> argparse.ArgumentParser:
         "--systems", default=",".join([*LOOP_NAMES, *JOB_NAMES]), help="which systems, in the part 'peers'"
     )
     parser.add_argument("--documents", type=int, default=7600, help="documents per round of the model loops")
+    parser.add_argument(
+        "--cores",
+        type=int,
+        help="run everything on so many cores: with 1, processor time compares systems on a busy machine",
+    )
+    parser.add_argument(
+        "--quality_data", type=Path, help="folder of the STS benchmark and AG News, for the table of quality"
+    )
+    parser.add_argument("--quality_documents", type=int, default=2000, help="news texts of that table")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the model loops")
     parser.add_argument("--job_documents", type=int, default=76_000, help="documents of a job to Parquet")
     parser.add_argument("--job_rounds", type=int, default=3, help="rounds of the jobs")

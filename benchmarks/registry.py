@@ -14,28 +14,46 @@ from benchmarks.worker import ROOT, System
 DEFAULT_PEERS_PYTHON = ROOT / "benchmarks" / ".peers" / "bin" / "python"
 PEAK = "matrix_peak"
 REFERENCE = "sentence_transformers_float32"
-PRECISIONS = ("float32", "bfloat16")
-# Name: label, module, precision. The first two are ours.
-_LOOPS = {
-    "ours_float32": ("this project, float32", "ours", "float32"),
-    "ours_bfloat16": ("this project, bfloat16", "ours", "bfloat16"),
-    REFERENCE: ("sentence-transformers, float32", "sentence_transformers_loop", "float32"),
-    "sentence_transformers_bfloat16": (
-        "sentence-transformers, bfloat16",
-        "sentence_transformers_loop",
-        "bfloat16",
+PRECISIONS = ("float32", "bfloat16", "int8", "int8_bfloat16")
+_SENTENCES = "sentence_transformers_loop"
+# Name: label, module, precision, more flags. The name ends with the precision.
+_LOOPS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
+    "ours_float32": ("this project, float32", "ours", "float32", ()),
+    "ours_bfloat16": ("this project, bfloat16", "ours", "bfloat16", ()),
+    "ours_int8": ("this project, int8", "ours", "int8", ()),
+    "ours_int8_bfloat16": ("this project, int8_bfloat16", "ours", "int8_bfloat16", ()),
+    REFERENCE: ("sentence-transformers, float32", _SENTENCES, "float32", ()),
+    "sentence_transformers_bfloat16": ("sentence-transformers, bfloat16", _SENTENCES, "bfloat16", ()),
+    "sentence_transformers_onnx_int8": (
+        "sentence-transformers, ONNX qint8",
+        _SENTENCES,
+        "int8",
+        ("--backend", "onnx"),
     ),
-    "onnxruntime_float32": ("ONNX Runtime, float32", "onnxruntime_loop", "float32"),
-    "openvino_float32": ("OpenVINO, float32", "openvino_loop", "float32"),
-    "openvino_bfloat16": ("OpenVINO, bfloat16", "openvino_loop", "bfloat16"),
+    "sentence_transformers_openvino_int8": (
+        "sentence-transformers, OpenVINO qint8",
+        _SENTENCES,
+        "int8",
+        ("--backend", "openvino"),
+    ),
+    "onnxruntime_float32": ("ONNX Runtime, float32", "onnxruntime_loop", "float32", ()),
+    "openvino_float32": ("OpenVINO, float32", "openvino_loop", "float32", ()),
+    "openvino_bfloat16": ("OpenVINO, bfloat16", "openvino_loop", "bfloat16", ()),
+    "openvino_int8": ("OpenVINO, qint8", "openvino_loop", "int8", ()),
 }
 LOOP_NAMES = tuple(_LOOPS)
-JOB_NAMES = ("job_float32", "job_bfloat16", "beam_mltransform", "beam_runinference")
+JOB_NAMES = (
+    *("job_float32", "job_bfloat16", "job_int8", "job_int8_bfloat16"),
+    *("beam_mltransform", "beam_runinference", "beam_runinference_by_length"),
+)
 _JOB_LABELS = {
     "job_float32": "this project's job, float32",
     "job_bfloat16": "this project's job, bfloat16",
+    "job_int8": "this project's job, int8",
+    "job_int8_bfloat16": "this project's job, int8_bfloat16",
     "beam_mltransform": "Beam MLTransform + SentenceTransformerEmbeddings, float32",
     "beam_runinference": "Beam RunInference on our SavedModel, float32",
+    "beam_runinference_by_length": "Beam RunInference on our SavedModel, batch_length_fn, float32",
 }
 
 
@@ -76,14 +94,17 @@ def check_names(names: Sequence[str], peers_python: Path) -> None:
 def loop_system(
     name: str, model: Model, texts: Path, work: Path, peers_python: Path, label: str | None = None
 ) -> System:
-    """Returns the system that runs ``texts`` (a JSON list) through a model in memory."""
-    default_label, module, precision = _LOOPS[name]
+    """Returns the system that runs ``texts`` (a JSON list) through a model in memory.
+
+    Peers in int8 choose their scales on the texts of ``WORK/calibration.json``.
+    """
+    default_label, module, precision, more = _LOOPS[name]
     interpreter = sys.executable if is_ours(name) else str(peers_python)
     arguments = {"texts": texts, "model": model.folder, "work": work, "precision": precision}
     if is_ours(name):
         arguments["bundle"] = model.bundle
     flags = [part for key, value in arguments.items() for part in (f"--{key}", str(value))]
-    command = (interpreter, "-m", f"benchmarks.systems.{module}", *flags)
+    command = (interpreter, "-m", f"benchmarks.systems.{module}", *flags, *more)
     return System(name, label or default_label, command)
 
 
@@ -105,10 +126,11 @@ def find_job(name: str, model: Model, peers_python: Path, batch_size: int) -> Jo
     if is_ours(name):
         precision = name.removeprefix("job_")
         return Job(name, label, lambda lines, output: our_job(lines, output, model.bundle, precision))
-    system = f"benchmarks.systems.{name}"
+    system = f"benchmarks.systems.{name.removesuffix('_by_length')}"
     which = {
         "beam_mltransform": ["--model", str(model.folder), "--batch_size", str(batch_size)],
         "beam_runinference": ["--bundle", str(model.bundle)],
+        "beam_runinference_by_length": ["--bundle", str(model.bundle), "--by_length"],
     }[name]
 
     def command(lines: Path, output: Path) -> list[str]:

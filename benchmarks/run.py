@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--parts: there is no {', '.join(unknown)}; there are: {', '.join(_PARTS)}."
             )
         check_quiet()
+        if flags.cores:
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.cores])
         for part in parts:
             with tempfile.TemporaryDirectory(prefix=f"benchmark-{part}-", dir=flags.work) as work:
                 _PARTS[part](flags, Path(work))

@@ -14,6 +14,7 @@ from benchmarks.corpus import Corpus
 from benchmarks.end_to_end import JobInput, run_job, run_job_rounds
 from benchmarks.fidelity import Fidelity, compare, read_vectors
 from benchmarks.flops import text_flops
+from benchmarks.loop_quality import QualityTexts, measure_quality
 from benchmarks.models import Model, token_lengths
 from benchmarks.registry import (
     JOB_NAMES,
@@ -34,12 +35,16 @@ _DEFAULT_BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Setup:
-    """Settings of a comparison. ``work`` is a folder for intermediate files."""
+    """Settings of a comparison.
+
+    ``work`` is a folder for intermediate files. ``quality`` says how much of it is measured.
+    """
 
     systems: tuple[str, ...]
     model: Model
     work: Path
     peers_python: Path
+    quality: QualityTexts
 
     @property
     def loops(self) -> list[str]:
@@ -57,7 +62,7 @@ def compare_loops(setup: Setup, corpus: Corpus, num_rounds: int) -> dict[str, An
 
     Returns:
         ``systems``: label and details of each. ``warm_up`` and ``rounds``: answers by system.
-        ``fidelity`` by system. ``num_documents``, ``num_tokens``, ``flops`` of one round.
+        ``fidelity`` and ``quality`` by system. ``num_documents``, ``num_tokens``, ``flops`` of one round.
     """
     texts = corpus.write_json(setup.work / "texts.json")
     lengths = token_lengths(setup.model.bundle, corpus.texts)
@@ -67,12 +72,14 @@ def compare_loops(setup: Setup, corpus: Corpus, num_rounds: int) -> dict[str, An
         warm_up = run_rounds(workers, 1)
         vectors = _save_vectors(workers, setup.work)
         rounds = run_rounds(workers, num_rounds)
+        quality = measure_quality(workers, setup.quality, setup.work)
         ready = {name: worker.ready for name, worker in workers.items()}
     return {
         "systems": {s.name: {"label": s.label, "ready": ready[s.name]} for s in systems},
         "warm_up": warm_up,
         "rounds": rounds,
         "fidelity": _as_data(_fidelity(vectors)),
+        "quality": quality,
         "num_documents": len(corpus.texts),
         "num_tokens": int(lengths.sum()),
         "flops": text_flops(setup.model.shape, lengths),

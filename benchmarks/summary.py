@@ -6,36 +6,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.registry import PEAK
+from benchmarks.registry import PEAK, PRECISIONS
 from benchmarks.spread import Spread, ratios
 
 Rounds = Mapping[str, Sequence[Mapping[str, Any]]]
-OURS = ("ours_float32", "ours_bfloat16")
+OURS = tuple(f"ours_{precision}" for precision in PRECISIONS)
 
 
 @dataclass(frozen=True)
 class LoopRow:
-    """One model loop. Shares of the peak relate useful operations to the peak measured in the same run."""
+    """One model loop.
+
+    Shares of the peak relate useful operations to the peak measured in the same run; None where there is no
+    peak in this precision.
+    """
 
     name: str
     documents_per_second: Spread
+    documents_per_cpu_second: Spread
     tokens_per_second: float
     model_tokens_per_second: float
     tokenize_share: float
     padding: float
-    share_of_model_peak: float
-    share_of_large_peak: float
+    share_of_model_peak: float | None
+    share_of_large_peak: float | None
     peak_memory_bytes: int
     others_share: float | None
 
 
 @dataclass(frozen=True)
 class RatioRow:
-    """Speed of our systems relative to a peer, by our name: in all and inside the model."""
+    """Speed of our systems relative to a peer, by our name: by time and by processor time."""
 
     name: str
     whole: dict[str, Spread]
-    model: dict[str, Spread]
+    cpu: dict[str, Spread]
 
 
 @dataclass(frozen=True)
@@ -86,25 +91,30 @@ def _loop_row(
 ) -> LoopRow:
     seconds, in_model = Spread.of(column(answers, "seconds")), Spread.of(column(answers, "model_seconds"))
     tokens, padded = answers[0]["num_tokens"], answers[0]["num_padded_tokens"]
-    speed, precision = flops / in_model.median, precision_of(name)
+    speed, product = flops / in_model.median, precision_of(name).split("_")[0]
     tokenizing = ratios(column(answers, "tokenize_seconds"), column(answers, "seconds"))
     return LoopRow(
         name=name,
         documents_per_second=Spread.of([num_documents / s for s in column(answers, "seconds")]),
+        documents_per_cpu_second=Spread.of([num_documents / s for s in column(answers, "cpu_seconds")]),
         tokens_per_second=tokens / seconds.median,
         model_tokens_per_second=tokens / in_model.median,
         tokenize_share=tokenizing.median,
         padding=1 - tokens / padded,
-        share_of_model_peak=speed / best[f"{precision}/model"].median,
-        share_of_large_peak=speed / best[f"{precision}/large"].median,
+        share_of_model_peak=_share(speed, best.get(f"{product}/model")),
+        share_of_large_peak=_share(speed, best.get(f"{product}/large")),
         peak_memory_bytes=max(answer["peak_memory_bytes"] for answer in answers),
         others_share=worst_share(answers),
     )
 
 
+def _share(speed: float, peak: Spread | None) -> float | None:
+    return None if peak is None else speed / peak.median
+
+
 def precision_of(name: str) -> str:
-    """Returns the precision in a system's name."""
-    return name.rpartition("_")[2]
+    """Returns the precision that a system's name ends with."""
+    return max((p for p in PRECISIONS if name.endswith(f"_{p}")), key=len, default="")
 
 
 def worst_share(answers: Sequence[Mapping[str, Any]]) -> float | None:
@@ -121,12 +131,12 @@ def ratio_rows(rounds: Rounds) -> list[RatioRow]:
         return {our: ratios(column(rounds[name], key), column(rounds[our], key)) for our in ours}
 
     names = [name for name in rounds if name != PEAK]
-    return [RatioRow(name, against(name, "seconds"), against(name, "model_seconds")) for name in names]
+    return [RatioRow(name, against(name, "seconds"), against(name, "cpu_seconds")) for name in names]
 
 
 def job_rows(rounds: Rounds, num_documents: int) -> list[JobRow]:
     """Summarises every job and compares it with ours."""
-    ours = [name for name in ("job_float32", "job_bfloat16") if name in rounds]
+    ours = [name for name in (f"job_{precision}" for precision in PRECISIONS) if name in rounds]
     return [
         JobRow(
             name=name,

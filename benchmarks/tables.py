@@ -67,8 +67,10 @@ def loop_table(
 ) -> str:
     """Builds the table of model loops."""
     header = [
-        *("system", "documents/s", "tokens/s", "tokens/s in the model", "tokenizing", "padding"),
-        *("of peak, model's shape", "of peak, large", "min cosine", "max difference", "peak MB"),
+        *("system", "documents/s", "documents per processor second", "tokens/s", "tokens/s in the model"),
+        *("tokenizing", "padding"),
+        *("of peak, model's shape", "of peak, large", "min cosine", "mean cosine"),
+        *("max difference", "peak MB"),
         *("others' load", "setting"),
     ]
     cells = []
@@ -78,6 +80,7 @@ def loop_table(
             [
                 labels[row.name],
                 spread(row.documents_per_second),
+                spread(row.documents_per_cpu_second),
                 number(row.tokens_per_second),
                 number(row.model_tokens_per_second),
                 percent(row.tokenize_share),
@@ -85,6 +88,7 @@ def loop_table(
                 percent(row.share_of_model_peak),
                 percent(row.share_of_large_peak),
                 f"{close.min_cosine:.6f}" if close else _NONE,
+                f"{close.mean_cosine:.6f}" if close else _NONE,
                 f"{close.max_difference:.1e}" if close else _NONE,
                 number(row.peak_memory_bytes / 1e6),
                 percent(row.others_share),
@@ -94,15 +98,21 @@ def loop_table(
     return markdown(header, cells)
 
 
+def quality_table(quality: Mapping[str, Mapping[str, float]], labels: Mapping[str, str]) -> str:
+    """Builds the table of what the vectors are worth."""
+    rows = [[labels[name], f"{q['sts']:.4f}", f"{q['ag_news']:.4f}"] for name, q in quality.items()]
+    return markdown(["system", "STS benchmark", "neighbours on AG News"], rows)
+
+
 def ratio_table(rows: Sequence[RatioRow], labels: Mapping[str, str]) -> str:
     """Builds the table of relative speed."""
     ours = list(rows[0].whole)
     header = ["against"]
     for our in ours:
-        header += [labels[our], f"{labels[our]}, in the model alone"]
+        header += [labels[our], f"{labels[our]}, by processor time"]
     cells = []
     for row in rows:
-        values = [text for our in ours for text in (spread(row.whole[our]), spread(row.model[our]))]
+        values = [text for our in ours for text in (spread(row.whole[our]), spread(row.cpu[our]))]
         cells.append([labels[row.name], *values])
     return markdown(header, cells)
 

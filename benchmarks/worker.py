@@ -31,6 +31,8 @@ class System:
 def environment() -> dict[str, str]:
     """Returns the environment of measured processes: quiet, offline, with this checkout on the path."""
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+    # transformers looks for Keras 2 where TensorFlow is installed, too.
+    quiet["USE_TF"] = "0"
     return {**os.environ, **quiet, "PYTHONPATH": str(ROOT)}
 
 

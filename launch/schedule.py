@@ -6,7 +6,8 @@ import argparse
 
 from bodies import check_pins, launch_body, scheduler_job
 from calls import DATAFLOW, SCHEDULER, call, print_json, print_message, service
-from flags import add_launch, add_place, machine_note, parse
+from flags import add_launch, add_place, parse
+from machine import machine_note
 
 
 def main() -> None:

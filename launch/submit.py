@@ -6,7 +6,8 @@ import argparse
 
 from bodies import launch_body, launch_path
 from calls import DATAFLOW, call, print_json, print_message, service
-from flags import add_launch, add_place, machine_note, parse
+from flags import add_launch, add_place, parse
+from machine import machine_note
 
 
 def main() -> None:

@@ -39,4 +39,4 @@ def describe_loss(loss: float | None) -> str:
     """Returns what a precision costs in quality, in words."""
     if loss is None:
         return "its quality was not measured"
-    return f"loses {loss:.2f} % of the rank correlation of similarities"
+    return f"loses {loss:.2f} % of quality"

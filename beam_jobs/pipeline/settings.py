@@ -9,11 +9,11 @@ from typing import Any
 from beam_jobs.base.config import check_model_choices
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.class_settings import ClassSettings
-from model_bundle.base.machine import has_fast_bfloat16, has_fast_int8
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import Pooling, Precision, Rows, WordPieces, canonical_json
 from model_bundle.inference.numeric_inputs import NumericInputs
-from model_bundle.inference.precision import AUTO, DEFAULT_MAX_LOSS, choose_precision
+from model_bundle.inference.precision import AUTO, DEFAULT_MAX_LOSS, choose_precision, fast_precisions
+from model_bundle.inference.speedups import known_seconds
 from model_bundle.inference.text_encoder import request_input
 from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, LongTexts
 from model_bundle.runtime.request import EncodeRequest
@@ -264,8 +264,8 @@ def _precision(opened: ModelBundle, precision: str, max_quality_loss: float) -> 
         return choose_precision(
             opened.manifest,
             max_quality_loss,
-            has_fast_bfloat16=has_fast_bfloat16(),
-            has_fast_int8=has_fast_int8(),
+            fast_precisions(),
+            known_seconds(opened),
         )
     if precision == "bfloat16" and opened.manifest.bfloat16_signature is None:
         raise UsageError(

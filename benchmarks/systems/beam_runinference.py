@@ -33,7 +33,8 @@ class _Model:
 class _SavedModelHandler(ModelHandler[str, PredictionResult, _Model]):  # type: ignore[misc]  # Beam is not typed
     """Tokenizes a batch, pads it to its longest text, calls the signature and takes the mean."""
 
-    def __init__(self, bundle: str, signature: str) -> None:
+    def __init__(self, bundle: str, signature: str, batching: dict[str, Any]) -> None:
+        super().__init__(**batching)
         self._bundle = Path(bundle)
         self._signature = signature
 
@@ -78,12 +79,17 @@ def main() -> None:
     parser.add_argument("--output", required=True, help="prefix of the files")
     parser.add_argument("--bundle", required=True, help="folder of a model bundle")
     parser.add_argument("--signature", default="serving_default")
+    parser.add_argument(
+        "--by_length", action="store_true", help="batch texts of similar length: Beam's batch_length_fn"
+    )
     flags = parser.parse_args()
+    batching = {"batch_length_fn": len} if flags.by_length else {}
+    handler = _SavedModelHandler(flags.bundle, flags.signature, batching)
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         _ = (
             pipeline
             | "Read" >> beam.io.ReadFromText(flags.input)  # PCollection[str]
-            | "Embed" >> RunInference(_SavedModelHandler(flags.bundle, flags.signature))
+            | "Embed" >> RunInference(handler)
             | "Rows" >> beam.Map(_row)  # PCollection[dict[str, Any]]
             | "Write"
             >> beam.io.WriteToParquet(flags.output, _SCHEMA, codec="zstd", file_name_suffix=".parquet")

@@ -1,4 +1,4 @@
-"""sentence-transformers on PyTorch: its own ``encode`` and sorting by length, the best batch size."""
+"""sentence-transformers on its three backends: its own ``encode`` and sorting, the best batch size."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.systems.loops import BATCH_SIZES, Encoded, choose, loop_parser, run_loop
+from benchmarks.systems.quantize_peers import quantize_sentences
 from benchmarks.systems.stopwatch import Stopwatch
 
 
@@ -20,8 +21,16 @@ class SentenceTransformersLoop:
         import torch
         from sentence_transformers import SentenceTransformer
 
-        options = {"dtype": getattr(torch, flags.precision)}
-        self._model = SentenceTransformer(str(flags.model), device="cpu", model_kwargs=options)
+        if flags.precision == "int8":
+            folder, name = quantize_sentences(flags.backend, flags.model, flags.work)
+            options: dict[str, Any] = {"file_name": name}
+            if flags.backend == "onnx":
+                options["provider"] = "CPUExecutionProvider"
+        else:
+            folder, options = flags.model, {"dtype": getattr(torch, flags.precision)}
+        self._model = SentenceTransformer(
+            str(folder), device="cpu", backend=flags.backend, model_kwargs=options
+        )
         self._num_tokens = self._num_padded = 0
         self._in_model = Stopwatch(self._model, "forward", self._count)
         self._in_tokenizer = Stopwatch(self._model, "preprocess")
@@ -39,7 +48,9 @@ class SentenceTransformersLoop:
     def encode(self, texts: Sequence[str]) -> Encoded:
         """See ``Loop.encode``."""
         self._reset()
-        vectors = self._model.encode(list(texts), batch_size=self._batch_size, show_progress_bar=False)
+        vectors = self._model.encode(
+            list(texts), batch_size=self._batch_size, show_progress_bar=False, normalize_embeddings=True
+        )
         return Encoded(
             np.asarray(vectors, dtype=np.float32),
             self._num_tokens,
@@ -61,7 +72,9 @@ class SentenceTransformersLoop:
 
 def main() -> None:
     packages = ["sentence-transformers", "torch", "transformers", "tokenizers"]
-    run_loop(loop_parser().parse_args(), SentenceTransformersLoop, packages)
+    parser = loop_parser()
+    parser.add_argument("--backend", choices=["torch", "onnx", "openvino"], default="torch")
+    run_loop(parser.parse_args(), SentenceTransformersLoop, packages)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,11 @@ def has_fast_int8() -> bool:
     return not _INT8_FLAGS.isdisjoint(_flags())
 
 
+def has_fast_int7() -> bool:
+    """Whether the processor multiplies 8-bit integers in vectors; sums of 7-bit weights cannot saturate."""
+    return "avx2" in _flags()
+
+
 def instruction_set() -> str:
     """Returns the best instructions for matrix products: amx, avx512_bf16, avx512, avx2, or none (empty)."""
     flags = set(_cpuinfo().get("flags", "").split())

@@ -15,7 +15,7 @@ from model_bundle.builders.batch_probe import DIFFERENT, largest_difference
 from model_bundle.builders.deterministic import stabilize
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import bundle_digest, list_files
-from model_bundle.bundle.manifest import MANIFEST_NAME, SAVED_MODEL_DIR, BundleManifest
+from model_bundle.bundle.manifest import MANIFEST_NAME, SAVED_MODEL_DIR, BundleManifest, Precision
 from model_bundle.errors import SourceError
 from model_bundle.runtime.golden import GOLDEN_TEXTS, Golden, ReferenceVectors
 from model_bundle.runtime.inputs import example_numbers, signature_inputs
@@ -90,7 +90,7 @@ def check_output(output: Path) -> None:
 
 
 def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[str]) -> Golden:
-    """Runs the exported float32 and int8 signatures, freshly loaded and unfrozen; stores their outputs."""
+    """Runs the exported float32 and integer signatures, freshly loaded and unfrozen; stores their outputs."""
     from model_bundle.runtime.saved_model import load_saved_model
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
@@ -107,14 +107,16 @@ def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[st
         return {name: value.numpy() for name, value in loaded.signatures[signature](**fed).items()}
 
     outputs = run(manifest.signature)
-    int8_outputs = {} if manifest.int8 is None else run(manifest.int8.signature)
+    named = {p: manifest.signature_of(p) for p in Precision if p.is_integer}
+    integer = {p: run(name) for p, name in named.items() if name not in (None, manifest.signature)}
     mask = inputs.get("mask")
     if mask is None:
         longest = max((a.shape[1] for a in outputs.values() if a.ndim == 3), default=1)
         lengths = inputs.get("lengths", outputs.get("sequence_len", np.full(len(texts), longest)))
         mask = (np.arange(longest) < np.asarray(lengths)[:, np.newaxis]).astype(np.int32)
     kept = {name: outputs[name] for name, spec in manifest.outputs.items() if spec.kind != "length"}
-    golden = Golden(tuple(texts), inputs, kept, mask, int8_outputs=int8_outputs)
+    integer |= {Precision.INT8: kept} if manifest.is_int8_only else {}
+    golden = Golden(tuple(texts), inputs, kept, mask, integer=integer)
     golden.write(bundle_dir)
     return golden
 

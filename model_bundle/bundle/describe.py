@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_bundle.base.untrusted.printable import one_line
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import BundleManifest, Precision, PrecisionQuality
+from model_bundle.bundle.manifest import BundleManifest, ClassQuality, Precision, PrecisionQuality
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -79,6 +79,8 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
         yield "needs", f"operations of {', '.join(manifest.custom_ops)}"
     if manifest.allowed_ops:
         yield "asks for", _asks_for(manifest.allowed_ops)
+    if manifest.zero_inputs:
+        yield "zeros for", f"{', '.join(manifest.zero_inputs)}: no output depends on them"
     if not manifest.freeze:
         yield "weights", f"stay variables: {manifest.freeze_reason or 'as built'}"
     yield "licence", manifest.licence
@@ -102,7 +104,8 @@ def _precisions(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
     if manifest.int8 is not None:
         for precision, quality in manifest.int8.quality.items():
             yield f"{precision} quality", describe_quality(quality)
-        yield "int8 leaves", f"{', '.join(manifest.int8.float_layers) or 'nothing'} in float"
+        for precision, layers in manifest.int8.layers_in_float().items():
+            yield f"{precision} leaves", f"{', '.join(layers) or 'nothing'} in float"
 
 
 def _tokenizer(manifest: BundleManifest) -> str:
@@ -133,8 +136,14 @@ def _source(manifest: BundleManifest) -> str:
     return f"{source.location}{revision} ({source.kind}, {len(source.files)} files)"
 
 
-def describe_quality(quality: PrecisionQuality) -> str:
+def describe_quality(quality: PrecisionQuality | ClassQuality) -> str:
     """Returns the figures of a precision in one line."""
+    if isinstance(quality, ClassQuality):
+        return (
+            f"same labels {quality.same_labels:.2%} (calibration texts "
+            f"{quality.calibration_same_labels:.2%}), scores off by at most {quality.max_difference:.4f}, "
+            f"{quality.num_rows} texts or tokens"
+        )
     return (
         f"cosine {quality.mean_cosine:.4f} (lowest {quality.min_cosine:.4f}), rank correlation of "
         f"similarities {quality.rank_correlation:.4f} (calibration texts "

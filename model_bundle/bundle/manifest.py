@@ -38,11 +38,22 @@ class Pooling(StrEnum):
 
 
 class Precision(StrEnum):
-    """The type of the matrix products; results are float32 either way."""
+    """The type of the matrix products; results are float32.
+
+    ``int8_bfloat16`` is int8 with attention's own products in bfloat16 instead of float32; ``int7`` is int8
+    with weights of 7 bits.
+    """
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     INT8 = "int8"
+    INT8_BFLOAT16 = "int8_bfloat16"
+    INT7 = "int7"
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether products with weights are of integers."""
+        return self in (Precision.INT8, Precision.INT8_BFLOAT16, Precision.INT7)
 
 
 class WordPieces(StrEnum):
@@ -140,12 +151,43 @@ class PrecisionQuality(_Part):
     same_nearest: float
 
 
-class Int8Spec(_Part):
-    """The int8 graph: its signature, the dense layers that stayed float, and what each precision costs."""
+class ClassQuality(_Part):
+    """The same for a classifier, whose rows are texts or tokens.
 
-    signature: str = "serving_int8"
+    ``same_labels``: share of rows with the same labels as in float32; ``calibration_same_labels`` for the
+    texts that scales were chosen with. ``max_difference``: of a score.
+    """
+
+    num_rows: int = Field(ge=1)
+    same_labels: float
+    calibration_same_labels: float
+    max_difference: float
+
+
+class Int8Spec(_Part):
+    """The int8 graph: its signature, the dense layers that stayed float, and what each precision costs.
+
+    ``mixed_signature``: the same with attention in bfloat16. ``narrow_signature``: the same with weights of
+    7 bits, for processors without VNNI. Any may be None.
+    ``only``: the bundle has no float weights, and ``signature`` is that of the bundle, too.
+    """
+
+    signature: str | None = "serving_int8"
+    mixed_signature: str | None = None
+    narrow_signature: str | None = None
     float_layers: tuple[str, ...] = ()
-    quality: dict[Precision, PrecisionQuality]
+    narrow_float_layers: tuple[str, ...] | None = None
+    only: bool = False
+    quality: dict[Precision, PrecisionQuality | ClassQuality]
+
+    def layers_in_float(self) -> dict[Precision, tuple[str, ...]]:
+        """Returns the dense layers that stayed float in each precision with integer products."""
+        found = {} if self.signature is None else {Precision.INT8: self.float_layers}
+        if self.mixed_signature is not None:
+            found[Precision.INT8_BFLOAT16] = self.float_layers
+        if self.narrow_signature is not None:
+            found[Precision.INT7] = self.narrow_float_layers or ()
+        return found
 
 
 class SourceSpec(_Part):
@@ -173,14 +215,15 @@ class FileSpec(_Part):
 class BundleManifest(_Part):
     """The checked content of ``bundle.json``.
 
-    ``signature`` is the float32 one; ``bfloat16_signature`` exists where this package built the graph, and
-    ``int8`` where it was quantized.
+    ``signature`` is the float32 one, or int8's if there is no other; ``bfloat16_signature`` exists where this
+    package built the graph, and ``int8`` where it was quantized.
     ``max_tokens`` includes special tokens. ``prompts`` are prefixes of a document, by name.
     ``freeze``: whether weights may become constants (see the runtime), with the reason if not.
     ``custom_ops`` are packages whose operations the graph uses, imported before it is loaded.
     ``scores``: the function that turns a ``class`` output into scores, if any.
     ``regression``: the scores are quantities, of which none is chosen.
     ``allowed_ops`` are operations with effects outside the graph, allowed by name at build time.
+    ``zero_inputs`` are inputs of the model that the graph gives zeros, because no output depends on them.
     """
 
     format_version: Literal[1] = 1
@@ -210,6 +253,7 @@ class BundleManifest(_Part):
     freeze_reason: str | None = None
     custom_ops: tuple[Literal["tensorflow_text"], ...] = ()
     allowed_ops: tuple[str, ...] = ()
+    zero_inputs: tuple[str, ...] = ()
     source: SourceSpec
     licence: str
     versions: dict[str, str] = Field(default_factory=dict)
@@ -232,17 +276,35 @@ class BundleManifest(_Part):
         # Added later: without them, bundles keep the bytes and digest that they had before.
         if self.int8 is None:
             del data["int8"]
+        else:
+            later = {
+                "mixed_signature": None,
+                "narrow_signature": None,
+                "narrow_float_layers": None,
+                "only": False,
+            }
+            for name in [name for name, default in later.items() if data["int8"][name] == default]:
+                del data["int8"][name]
+        if not self.zero_inputs:
+            del data["zero_inputs"]
         if self.source.compared_with is None:
             del data["source"]["compared_with"]
         return canonical_json(data)
 
+    @property
+    def is_int8_only(self) -> bool:
+        """Whether the bundle has int8 weights and no float ones."""
+        return self.int8 is not None and self.int8.only
+
     def signature_of(self, precision: Precision) -> str | None:
         """Returns the name of the graph of a precision; None if the bundle has none."""
-        int8 = None if self.int8 is None else self.int8.signature
+        spec = self.int8
         return {
-            Precision.FLOAT32: self.signature,
+            Precision.FLOAT32: None if self.is_int8_only else self.signature,
             Precision.BFLOAT16: self.bfloat16_signature,
-            Precision.INT8: int8,
+            Precision.INT8: None if spec is None else spec.signature,
+            Precision.INT8_BFLOAT16: None if spec is None else spec.mixed_signature,
+            Precision.INT7: None if spec is None else spec.narrow_signature,
         }[precision]
 
     @classmethod

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from model_bundle.base.machine import has_fast_bfloat16
+from model_bundle.base.cache import cache_dir, staging
+from model_bundle.base.machine import cpu_name, num_cores
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Precision
+from model_bundle.bundle.manifest import Precision, canonical_json
 from model_bundle.errors import ModelBundleError
+from model_bundle.inference.precision import fast_precisions
 from model_bundle.runtime.inputs import example_numbers
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.shared import release_last, shared_runtime
@@ -36,21 +41,40 @@ def measure_speedups(place: str | Path, request: EncodeRequest) -> dict[Precisio
     others = [precision for precision in _worth_trying(bundle) if precision is not request.precision]
     if not others:
         return {}
-    found: dict[Precision, float] = {}
-    own = _seconds(bundle, request)
+    found = {request.precision: _seconds(bundle, request)}
     for precision in others:
         with contextlib.suppress(ModelBundleError):
-            found[precision] = own / _seconds(bundle, dataclasses.replace(request, precision=precision))
-    return found
+            found[precision] = _seconds(bundle, dataclasses.replace(request, precision=precision))
+    _remember(bundle, found)
+    return {
+        precision: found[request.precision] / found[precision] for precision in others if precision in found
+    }
+
+
+def known_seconds(bundle: ModelBundle) -> dict[Precision, float]:
+    """Returns what ``measure_speedups`` found last for this bundle and processor; empty if nothing."""
+    try:
+        found = json.loads(_place(bundle).read_bytes())
+        return {Precision(name): float(seconds) for name, seconds in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _remember(bundle: ModelBundle, seconds: Mapping[Precision, float]) -> None:
+    path = _place(bundle)
+    # Without a cache, the rule by instructions decides.
+    with contextlib.suppress(OSError), staging(path.parent) as folder:
+        (folder / path.name).write_bytes(canonical_json({str(name): each for name, each in seconds.items()}))
+        (folder / path.name).replace(path)
+
+
+def _place(bundle: ModelBundle) -> Path:
+    facts = {"bundle": bundle.digest, "processor": cpu_name(), "cores": num_cores()}
+    return cache_dir() / "speeds" / f"{hashlib.sha256(canonical_json(facts)).hexdigest()[:32]}.json"
 
 
 def _worth_trying(bundle: ModelBundle) -> list[Precision]:
-    fast = {
-        Precision.FLOAT32: True,
-        Precision.BFLOAT16: has_fast_bfloat16(),
-        Precision.INT8: True,
-    }
-    return [p for p in Precision if fast[p] and bundle.manifest.signature_of(p) is not None]
+    return [p for p in Precision if p in fast_precisions() and bundle.manifest.signature_of(p) is not None]
 
 
 def _seconds(bundle: ModelBundle, request: EncodeRequest) -> float:

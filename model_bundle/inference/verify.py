@@ -12,6 +12,7 @@ from model_bundle.base.machine import has_fast_bfloat16
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest, InputSpec, OutputSpec, Precision
 from model_bundle.errors import BundleFormatError, GoldenMismatchError
+from model_bundle.inference.precision import fast_precisions
 from model_bundle.runtime.golden import Golden
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.text import text_input
@@ -24,7 +25,8 @@ def verify(place: str | Path) -> Iterator[str]:
 
     Files and digests; the graph's operations; signatures of a fresh load against the manifest; tokens of the
     golden texts; golden vectors of every output in float32, of the default one as jobs use it, and of that
-    one in bfloat16 where the bundle has it and the processor is fast at it, and in int8 where it has that.
+    one in bfloat16 and int8 where the bundle has it and the processor is fast at it, and in int7 where it has
+    that.
 
     Raises:
         ModelBundleError: a step failed; later ones are not run.
@@ -96,15 +98,16 @@ def check_tokens(bundle: ModelBundle, golden: Golden) -> None:
 def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
     from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
 
-    usual = _usual(bundle, Precision.FLOAT32)
-    raw = _raw(tuple(golden.outputs), usual.max_tokens, Precision.FLOAT32)
+    first = Precision.INT8 if bundle.manifest.is_int8_only else Precision.FLOAT32
+    usual = _usual(bundle, first)
+    raw = _raw(tuple(golden.outputs), usual.max_tokens, first)
     TensorFlowRuntime(bundle, raw)
-    yield f"float32: {len(raw.outputs)} outputs give their golden vectors"
+    yield f"{first}: {len(raw.outputs)} outputs give their golden vectors"
     runtime = TensorFlowRuntime(bundle, usual)
     reason = runtime.unfrozen_reason
     where = "on constants" if reason is None else f"on variables ({reason})"
     used = ", ".join(usual.outputs)
-    yield f"float32: {used} as jobs use it, {where}, ready in {runtime.ready_seconds:.1f} s"
+    yield f"{first}: {used} as jobs use it, {where}, ready in {runtime.ready_seconds:.1f} s"
     if bundle.manifest.bfloat16_signature is None:
         yield "bfloat16: not offered by this bundle"
     elif not has_fast_bfloat16():
@@ -112,9 +115,15 @@ def _check_vectors(bundle: ModelBundle, golden: Golden) -> Iterator[str]:
     else:
         TensorFlowRuntime(bundle, _usual(bundle, Precision.BFLOAT16))
         yield f"bfloat16: {used} within its limits"
-    if bundle.manifest.int8 is not None:
-        TensorFlowRuntime(bundle, _usual(bundle, Precision.INT8))
-        yield f"int8: {used} as when it was quantized; sums of products are exact here"
+    for precision in (p for p in Precision if p.is_integer and bundle.manifest.signature_of(p) is not None):
+        if precision is first:
+            continue
+        # int7 runs everywhere.
+        if precision is not Precision.INT7 and precision not in fast_precisions():
+            yield f"{precision}: not checked, this processor has no instructions for it"
+            continue
+        TensorFlowRuntime(bundle, _usual(bundle, precision))
+        yield f"{precision}: {used} as when it was quantized; sums of products are exact here"
 
 
 def _usual(bundle: ModelBundle, precision: Precision) -> EncodeRequest:

@@ -13,10 +13,11 @@ from typing import Any
 
 from model_bundle.base.untrusted.json_text import parse_json
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import BundleManifest
+from model_bundle.bundle.manifest import BundleManifest, Precision
 from model_bundle.bundle.packed import pack_bundle, unpack_bundle
 from model_bundle.errors import SettingsError
 from model_bundle.layers.keras_setup import tf
+from model_bundle.runtime.request import check_precision
 from model_bundle.runtime.saved_model import load_saved_model
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
@@ -48,6 +49,7 @@ class BundleGraph:
             self.manifest = unpack_bundle(bundle, self.folder, "the Keras model")
             self.packed = bundle
             self.loaded = _load_without_weights(self.folder, self.manifest)
+        check_precision(self.manifest, Precision.FLOAT32)
         self._signature = self.loaded.signatures[self.manifest.signature]
 
     @property

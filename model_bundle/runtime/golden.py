@@ -34,14 +34,24 @@ _LIMITS = {
     Precision.FLOAT32: (0.99999, 1e-3),
     Precision.BFLOAT16: (0.999, 3e-2),
     Precision.INT8: (0.998, 3e-2),
+    Precision.INT8_BFLOAT16: (0.998, 3e-2),
+    Precision.INT7: (0.998, 3e-2),
 }
 # Class scores may be few and near 0, where direction and norm mean little: largest difference relative to the
 # largest score, or to 1 if that is larger. In bfloat16 a model of two layers and two labels was off by 0.02.
-_CLASS_LIMITS = {Precision.FLOAT32: 1e-3, Precision.BFLOAT16: 0.1, Precision.INT8: 0.1}
+_CLASS_LIMITS = {
+    Precision.FLOAT32: 1e-3,
+    Precision.BFLOAT16: 0.1,
+    Precision.INT8: 0.1,
+    Precision.INT8_BFLOAT16: 0.1,
+    Precision.INT7: 0.1,
+}
 # Tolerance against vectors of another system in a reduced precision. int8 was measured at the build.
 _REDUCED = {
     Precision.BFLOAT16: Tolerance(min_cosine=0.999, max_difference=0.1),
     Precision.INT8: Tolerance(min_cosine=0.98, max_difference=0.3),
+    Precision.INT8_BFLOAT16: Tolerance(min_cosine=0.98, max_difference=0.3),
+    Precision.INT7: Tolerance(min_cosine=0.98, max_difference=0.3),
 }
 
 
@@ -51,7 +61,8 @@ class Golden:
 
     ``outputs``: float32[texts, tokens, dim] or float32[texts, dim] by output name. ``mask``: int32[texts,
     tokens], real tokens of the former. ``classes``: the outputs that are scores. ``reference``: vectors of
-    another system that the bundle was verified against. ``int8_outputs``: those of the int8 graph, if any.
+    another system that the bundle was verified against. ``integer``: outputs of the graphs with integer
+    products, by precision.
     """
 
     texts: tuple[str, ...]
@@ -60,7 +71,7 @@ class Golden:
     mask: np.ndarray
     classes: frozenset[str] = frozenset()
     reference: ReferenceVectors | None = None
-    int8_outputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    integer: Mapping[Precision, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def with_reference(self, reference: ReferenceVectors) -> Self:
         """Adds reference vectors."""
@@ -70,7 +81,10 @@ class Golden:
         """Writes ``golden.npz``."""
         arrays = {f"input/{role}": _storable(array) for role, array in self.inputs.items()}
         arrays |= {f"output/{name}": array for name, array in self.outputs.items()}
-        arrays |= {f"int8/{name}": array for name, array in self.int8_outputs.items()}
+        for precision, outputs in self.integer.items():
+            if outputs is self.outputs:
+                continue  # there is no other precision
+            arrays |= {f"{precision}/{name}": array for name, array in outputs.items()}
         arrays |= {} if self.reference is None else self.reference.arrays()
         np.savez(
             bundle_dir / GOLDEN_NAME, texts=as_bytes(self.texts), mask=self.mask, allow_pickle=False, **arrays
@@ -91,14 +105,20 @@ class Golden:
 
     @classmethod
     def _of(cls, arrays: Mapping[str, np.ndarray], bundle: ModelBundle) -> Self:
+        outputs = {n.removeprefix("output/"): a for n, a in arrays.items() if n.startswith("output/")}
+        integer: dict[Precision, Mapping[str, np.ndarray]] = {
+            p: {n.removeprefix(f"{p}/"): a for n, a in arrays.items() if n.startswith(f"{p}/")}
+            for p in Precision
+            if p.is_integer
+        }
         return cls(
             texts=tuple(parse_json(arrays["texts"].tobytes())),
             inputs={n.removeprefix("input/"): a for n, a in arrays.items() if n.startswith("input/")},
-            outputs={n.removeprefix("output/"): a for n, a in arrays.items() if n.startswith("output/")},
+            outputs=outputs,
             mask=arrays["mask"],
             classes=frozenset(n for n, spec in bundle.manifest.outputs.items() if spec.kind == "class"),
             reference=ReferenceVectors.of(arrays),
-            int8_outputs={n.removeprefix("int8/"): a for n, a in arrays.items() if n.startswith("int8/")},
+            integer=integer | ({Precision.INT8: outputs} if bundle.manifest.is_int8_only else {}),
         )
 
     def check(self, run: Run, request: EncodeRequest) -> None:
@@ -147,7 +167,7 @@ class Golden:
         return normalize(expected) if request.normalize else expected
 
     def _recorded(self, precision: Precision) -> Mapping[str, np.ndarray]:
-        return self.int8_outputs if precision is Precision.INT8 else self.outputs
+        return self.integer[precision] if precision.is_integer else self.outputs
 
     def _real(self, array: np.ndarray, index: int) -> np.ndarray:
         row: np.ndarray = array[index]

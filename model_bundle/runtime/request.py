@@ -65,7 +65,7 @@ class EncodeRequest:
             SettingsError: names the option, what the bundle offers and what to do.
         """
         manifest = bundle.manifest
-        check_offers_int8(manifest, precision)
+        check_precision(manifest, precision)
         outputs = tuple(dict.fromkeys(bundle.output_for(layer) for layer in layers or (None,)))
         if rows is Rows.WORD:
             outputs, chosen = _check_word_rows(bundle, outputs, pooling, normalize), None
@@ -103,6 +103,7 @@ class EncodeRequest:
             SettingsError: the bundle is not a classifier, or an option does not fit it.
         """
         manifest = bundle.manifest
+        check_precision(manifest, Precision(precision))
         spec = bundle.spec(manifest.default_output)
         if manifest.task != "classify" or spec.kind != "class":
             raise SettingsError(
@@ -256,14 +257,25 @@ def _resolve_prompt(bundle: ModelBundle, prompt: str | None, prompt_text: str | 
     return prompts[prompt]
 
 
-def check_offers_int8(manifest: BundleManifest, precision: Precision) -> None:
-    """Rejects int8 for a bundle that was not quantized.
+def check_precision(manifest: BundleManifest, precision: Precision) -> None:
+    """Rejects int8 and int7 for a bundle that was not quantized, and others where it has no float weights.
 
     Raises:
-        SettingsError: says how to quantize it.
+        SettingsError: says how to get a bundle that has the precision.
     """
-    if precision is Precision.INT8 and manifest.int8 is None:
+    if manifest.is_int8_only and precision not in (Precision.INT8, Precision.INT8_BFLOAT16):
         raise SettingsError(
-            f"--precision int8: the bundle {manifest.name} has no int8 weights. Make a bundle that has: "
-            "python -m model_bundle quantize BUNDLE --texts F --output DIR"
+            f"--precision {precision}: the bundle {manifest.name} has int8 weights alone. Use --precision "
+            "int8, or a bundle that was quantized without --only_int8."
         )
+    if not precision.is_integer or manifest.signature_of(precision) is not None:
+        return
+    if manifest.int8 is not None:
+        raise SettingsError(
+            f"--precision {precision}: the bundle {manifest.name} does not have it: it cost too much when "
+            "the bundle was quantized, or this was done without its instructions. Use float32 or int8."
+        )
+    raise SettingsError(
+        f"--precision {precision}: the bundle {manifest.name} has no int8 weights. Make a bundle that has: "
+        "python -m model_bundle quantize BUNDLE --texts F --output DIR"
+    )

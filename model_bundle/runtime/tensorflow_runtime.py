@@ -21,7 +21,7 @@ from model_bundle.runtime.inputs import signature_inputs
 from model_bundle.runtime.int8_products import check_processor
 from model_bundle.runtime.memory import MemoryGuard
 from model_bundle.runtime.pooling import normalize_in_graph, pool_in_graph
-from model_bundle.runtime.request import EncodeRequest, check_offers_int8
+from model_bundle.runtime.request import EncodeRequest, check_precision
 from model_bundle.runtime.saved_model import load_saved_model
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
@@ -126,8 +126,8 @@ class TensorFlowRuntime:
     def _choose(self, bundle: ModelBundle) -> tuple[Call, str | None]:
         """Uses constants if they reproduce the golden vectors, else variables, with the reason."""
         golden, concrete = Golden.read(bundle), self._trace(bundle)
-        if self.request.precision is Precision.INT8:
-            check_processor()
+        if self.request.precision.is_integer:
+            check_processor(self.request.precision)
         reason = bundle.manifest.freeze_reason or "the bundle forbids constants"
         # A graph that TensorFlow rewrites must be optimised by TensorFlow, when it is called.
         ways = (True, False) if self._around_calls is nullcontext else (False,)
@@ -174,10 +174,10 @@ class TensorFlowRuntime:
         """Chooses the graph; a float32-only one is rewritten to bfloat16 by TensorFlow.
 
         Raises:
-            SettingsError: the bundle has no int8 graph.
+            SettingsError: the bundle has no graph of this precision.
         """
         manifest, precision = bundle.manifest, self.request.precision
-        check_offers_int8(manifest, precision)
+        check_precision(manifest, precision)
         if precision is Precision.BFLOAT16 and manifest.bfloat16_signature is None:
             self._around_calls = lambda: _rewritten_to_bfloat16(self._tf)
         return manifest.signature_of(precision) or manifest.signature

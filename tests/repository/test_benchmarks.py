@@ -105,7 +105,10 @@ def _loops() -> dict[str, Any]:
             "sentence_transformers_float32": [_answer(3.0), _answer(6.0), _answer(3.3)],
             "matrix_peak": [{"flops_per_second": peak, "others_share": 0.0}] * 3,
         },
-        "fidelity": {"ours_float32": {"min_cosine": 0.9999987, "max_difference": 2.5e-6}},
+        "fidelity": {
+            "ours_float32": {"min_cosine": 0.9999987, "mean_cosine": 0.9999993, "max_difference": 2.5e-6}
+        },
+        "quality": {"ours_float32": {"sts": 0.8672, "ag_news": 0.8742}},
         "num_documents": 100,
         "num_tokens": 900,
         "flops": 400_000_000,
@@ -126,7 +129,7 @@ def test_a_peer_is_compared_round_by_round() -> None:
     rows = {row.name: row for row in ratio_rows(_loops()["rounds"])}
     spread = rows["sentence_transformers_float32"].whole["ours_float32"]
     assert (spread.median, spread.lowest, spread.highest) == pytest.approx((3.0, 3.0, 3.3))
-    assert rows["ours_float32"].model["ours_float32"] == Spread(1.0, 1.0, 1.0)
+    assert rows["ours_float32"].cpu["ours_float32"] == Spread(1.0, 1.0, 1.0)
 
 
 def _jobs() -> dict[str, Any]:
@@ -146,7 +149,7 @@ def _jobs() -> dict[str, Any]:
             "job_float32": [job(10.5), job(10.7)],
             "beam_mltransform": [job(105.0), job(64.2)],
         },
-        "fidelity": {"job_float32": {"min_cosine": 1.0, "max_difference": 1e-6}},
+        "fidelity": {"job_float32": {"min_cosine": 1.0, "mean_cosine": 1.0, "max_difference": 1e-6}},
         "num_documents": 1000,
         "num_loop_documents": 100,
     }
@@ -167,10 +170,11 @@ def test_a_job_is_held_against_the_loop_per_document() -> None:
 def test_the_whole_page_is_rendered() -> None:
     results = new_results(loops=_loops(), jobs=_jobs(), systems=_loops()["systems"])
     page = render(results)
-    assert "| ours | 100 (50.0-100) | 900 |" in page
-    assert "| 0.999999 | 2.5e-06 |" in page
+    assert "| ours | 100 (50.0-100) | 50.0 (25.0-50.0) | 900 |" in page
+    assert "| 0.999999 | 0.999999 | 2.5e-06 |" in page
     assert "| peer | 3.00 (3.00-3.30) | 3.00 (3.00-3.30) |" in page
     assert "torch 2.15.0" in page
+    assert "| ours | 0.8672 | 0.8742 |" in page
     assert "end of the command: float32 6.0 % (5.0 % to 7.0 %)" in page
     bars = [line for line in page.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in bars if "MLTransform" in line or "our job" in line}) == 1
@@ -207,10 +211,10 @@ def test_results_are_dated_by_their_start(tmp_path: Path) -> None:
 
 def test_fidelity_is_that_of_the_worst_text() -> None:
     reference = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
-    assert compare(reference, reference) == Fidelity(1.0, 0.0)
+    assert compare(reference, reference) == Fidelity(1.0, 1.0, 0.0)
     turned = np.array([[1.0, 0.0], [0.6, 0.8]], np.float32)
     found = compare(turned, reference)
-    assert (found.min_cosine, found.max_difference) == pytest.approx((0.8, 0.6))
+    assert (found.min_cosine, found.mean_cosine, found.max_difference) == pytest.approx((0.8, 0.9, 0.6))
     with pytest.raises(BenchmarkError, match="NaN"):
         compare(np.full_like(reference, np.nan), reference)
     with pytest.raises(BenchmarkError, match="reference's"):

@@ -99,15 +99,17 @@ def add_model(group: argparse._ArgumentGroup) -> None:
     add(
         "--precision",
         "precision of matrix products; bfloat16 is faster on processors with AMX or AVX512-BF16, int8 on "
-        "those with VNNI or AMX if the bundle was quantized; auto: the fastest within --max_quality_loss "
+        "those with VNNI or AMX if the bundle was quantized, int8_bfloat16 on those with both, int7 on those "
+        "with AVX2; auto: the fastest "
+        "within --max_quality_loss "
         "(default: float32)",
-        choices=["float32", "bfloat16", "int8", "auto"],
+        choices=["float32", "bfloat16", "int8", "int8_bfloat16", "int7", "auto"],
         default="float32",
     )
     add(
         "--max_quality_loss P",
-        "with --precision auto: percent of the rank correlation of similarities that may be lost, as "
-        "measured when the bundle was quantized (default: %(default)s)",
+        "with --precision auto: percent of the rank correlation of similarities, or of labels, that may "
+        "be lost, as measured when the bundle was quantized (default: %(default)s)",
         default=0.3,
     )
     add_allow_ops(group)

@@ -46,6 +46,8 @@ def said(text: str) -> list[dict[str, Any]]:
     return objects
 
 
+# In a process of its own; what the lines hold is tested every time below.
+@pytest.mark.slow
 def test_a_json_job_says_nothing_else(tiny_bundle: Path, tmp_path: Path) -> None:
     source = write_texts(tmp_path / "in.jsonl", ["the cat " * 50, "a dog"])
     flags = ["--input", source, "--log_format", "json", "--run_id", "run"]
@@ -89,6 +91,7 @@ def test_a_format_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) ->
         assert "error: argument --log_format: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_signal_is_said_in_json_too(tiny_bundle: Path, tmp_path: Path) -> None:
     source = write_texts(tmp_path / "in.jsonl", ["the cat sat on the mat"] * 300_000)
     job = start_job(tmp_path / "out", tiny_bundle, "--input", source, "--log_format", "json")

@@ -27,6 +27,7 @@ def test_the_parts_of_the_sample_share_no_document() -> None:
         ]
 
 
+@pytest.mark.slow
 # The source has random weights, of which int8 loses more than it does of trained ones.
 def test_one_command_builds_and_quantizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, output = DATA_DIR / "tiny_bert", tmp_path / "int8"

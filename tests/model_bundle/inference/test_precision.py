@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from model_bundle.base.cache import CACHE_VARIABLE
+from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import (
     BundleManifest,
     InputSpec,
@@ -15,7 +19,9 @@ from model_bundle.bundle.manifest import (
     TokenizerSpec,
 )
 from model_bundle.errors import SettingsError
+from model_bundle.inference import speedups
 from model_bundle.inference.precision import choose_precision, quality_loss
+from model_bundle.inference.speedups import known_seconds
 
 
 def quality(rank_correlation: float) -> PrecisionQuality:
@@ -63,7 +69,8 @@ def manifest(int8: float | None, bfloat16: float = 0.9999) -> BundleManifest:
 def test_the_fastest_within_the_limit_is_chosen(
     int8: float | None, limit: float, has_bfloat16: bool, has_int8: bool, expected: str
 ) -> None:
-    chosen = choose_precision(manifest(int8), limit, has_fast_bfloat16=has_bfloat16, has_fast_int8=has_int8)
+    has = {Precision.FLOAT32: True, Precision.BFLOAT16: has_bfloat16, Precision.INT8: has_int8}
+    chosen = choose_precision(manifest(int8), limit, [p for p, fast in has.items() if fast], {})
     assert chosen == expected
 
 
@@ -77,10 +84,38 @@ def test_a_loss_is_a_percentage_of_rank_correlation() -> None:
 @pytest.mark.parametrize("limit", [-0.1, 101.0, float("nan")])
 def test_a_limit_that_is_no_percentage_is_refused(limit: float) -> None:
     with pytest.raises(SettingsError, match="expected a percentage"):
-        choose_precision(manifest(None), limit, has_fast_bfloat16=True, has_fast_int8=True)
+        choose_precision(manifest(None), limit, list(Precision), {})
 
 
 def test_bundles_without_int8_keep_their_bytes() -> None:
     assert b"int8" not in manifest(None).to_bytes()
     made = manifest(0.9975)
     assert BundleManifest.from_bytes(made.to_bytes(), "here") == made
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ({"int8": 2.0, "bfloat16": 1.9, "float32": 3.0}, "bfloat16"),  # a small model gains nothing by int8
+        ({"int8": 2.0, "bfloat16": 2.1, "float32": 1.9}, "float32"),
+        ({"int8": 2.0, "float32": 1.9}, "int8"),  # bfloat16 was not measured: the rule decides
+    ],
+)
+def test_measured_times_come_before_the_rule(seconds: dict[str, float], expected: str) -> None:
+    measured = {Precision(name): each for name, each in seconds.items()}
+    fast = [Precision.FLOAT32, Precision.BFLOAT16, Precision.INT8]
+    assert choose_precision(manifest(0.9975), 0.3, fast, measured) == expected
+
+
+def test_times_are_known_to_later_processes_by_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    one, other = (ModelBundle(tmp_path, manifest(0.9975), digest) for digest in ("1" * 64, "2" * 64))
+    assert known_seconds(one) == {}
+    speedups._remember(one, {Precision.INT8: 0.5, Precision.FLOAT32: 1.25})
+    assert known_seconds(one) == {Precision.INT8: 0.5, Precision.FLOAT32: 1.25}
+    assert known_seconds(other) == {}
+    (damaged,) = tmp_path.glob("speeds/*.json")
+    damaged.write_text("[1]")
+    assert known_seconds(one) == {}

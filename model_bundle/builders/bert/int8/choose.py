@@ -8,7 +8,7 @@ import numpy as np
 
 from model_bundle.builders.bert.int8.calibrate import Observed
 from model_bundle.builders.graphs.int8_plan import ChannelGroup, Int8Product
-from model_bundle.runtime.int8_products import LARGEST, quantize_columns
+from model_bundle.runtime.int8_products import LARGEST, scales_of
 
 # How much of a channel's range is moved from the inputs into the kernel; 0 leaves both alone.
 # Source: SmoothQuant, section 4, arXiv:2211.10438.
@@ -24,23 +24,24 @@ _TINY = 1e-3
 
 
 def choose_products(
-    observed: Mapping[str, Observed], weights: Mapping[str, np.ndarray]
+    observed: Mapping[str, Observed], weights: Mapping[str, np.ndarray], largest_weight: int = LARGEST
 ) -> dict[str, Int8Product]:
     """Plans every dense layer of the encoder's layers.
 
     Args:
         observed: what entered each dense layer.
         weights: ``NAME/kernel`` of each of them, float32[inputs, outputs].
+        largest_weight: what the largest weight of a column is rounded to: 127, or 64 for 7 bits.
     """
     return {
-        name: _outer(kernel, inputs) if name.endswith("/ffn/outer") else _plain(kernel, inputs)
+        name: (_outer if name.endswith("/ffn/outer") else _plain)(kernel, inputs, largest_weight)
         for name, inputs in observed.items()
         if name.startswith("layer_")
         for kernel in [weights[f"{name}/kernel"]]
     }
 
 
-def _plain(kernel: np.ndarray, inputs: Observed) -> Int8Product:
+def _plain(kernel: np.ndarray, inputs: Observed, largest_weight: int) -> Int8Product:
     """Tries each exponent of smoothing and keeps the one with the least error."""
     rows = inputs.rows
     expected = rows @ kernel
@@ -49,7 +50,7 @@ def _plain(kernel: np.ndarray, inputs: Observed) -> Int8Product:
         factors = _smoothing(inputs.largest, kernel, exponent)
         smoothed = kernel / factors[:, np.newaxis]
         largest = float((inputs.largest * factors).max()) * _MARGIN
-        rounded = _round(rows * factors, largest) @ _rounded_kernel(smoothed)
+        rounded = _round(rows * factors, largest) @ _rounded_kernel(smoothed, largest_weight)
         kept = None if exponent == 0.0 else factors
         found.append(Int8Product(smoothed, largest, _error(rounded, expected), kept))
     return min(found, key=lambda product: product.error)
@@ -65,7 +66,7 @@ def _smoothing(largest: np.ndarray, kernel: np.ndarray, exponent: float) -> np.n
     return factors
 
 
-def _outer(kernel: np.ndarray, inputs: Observed) -> Int8Product:
+def _outer(kernel: np.ndarray, inputs: Observed, largest_weight: int) -> Int8Product:
     """Splits channels into groups by range: after an activation, smoothing cannot be applied for free."""
     rows = inputs.rows
     expected = rows @ kernel
@@ -73,7 +74,8 @@ def _outer(kernel: np.ndarray, inputs: Observed) -> Int8Product:
     for count in range(1, _MAX_GROUPS + 1):
         groups = split_channels(inputs.largest, (kernel**2).sum(axis=1), count)
         rounded = sum(
-            _round(rows[:, g.channels], g.largest) @ _rounded_kernel(kernel[g.channels]) for g in groups
+            _round(rows[:, g.channels], g.largest) @ _rounded_kernel(kernel[g.channels], largest_weight)
+            for g in groups
         )
         product = Int8Product(kernel, max(g.largest for g in groups), _error(rounded, expected), None, groups)
         if best is None or product.error < best.error * _WORTH_A_GROUP:
@@ -119,9 +121,9 @@ def _round(values: np.ndarray, largest: float) -> np.ndarray:
     return rounded
 
 
-def _rounded_kernel(kernel: np.ndarray) -> np.ndarray:
-    values, scales = quantize_columns(kernel)
-    rounded: np.ndarray = values * (scales / LARGEST)
+def _rounded_kernel(kernel: np.ndarray, largest_weight: int) -> np.ndarray:
+    steps = scales_of(kernel) / np.float32(largest_weight)
+    rounded: np.ndarray = np.rint(kernel / steps) * steps
     return rounded
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.manifest import Precision
 from model_bundle.errors import SettingsError
+from model_bundle.runtime.int8_products import LARGEST, scales_of
+from model_bundle.runtime.request import check_precision
 from model_bundle.runtime.saved_model import load_saved_model
 
 _PARTS = ("query", "key", "value")
@@ -24,6 +28,7 @@ def read_encoder(bundle: ModelBundle) -> tuple[BertConfig, dict[str, np.ndarray]
         SettingsError: the graph is not an encoder of this package.
     """
     manifest = bundle.manifest
+    check_precision(manifest, Precision.FLOAT32)
     if manifest.family != "bert" or manifest.bfloat16_signature is None:
         raise SettingsError(
             f"{manifest.name} is a {manifest.family} model; int8 is offered for BERT, DistilBERT and RoBERTa "
@@ -37,12 +42,28 @@ def read_encoder(bundle: ModelBundle) -> tuple[BertConfig, dict[str, np.ndarray]
             f"{manifest.name} has a head that was trained on an encoder: quantize the encoder, then train."
         )
     try:
-        return _config(_Nodes(signature), weights, manifest.tokenizer.pad_id), _split(weights)
+        config = _config(_Nodes(signature), weights, manifest.tokenizer.pad_id)
+        per_token = manifest.outputs[manifest.default_output].per_token
+        return replace(config, labels_per_token=per_token), _split(weights)
     except (KeyError, IndexError, ValueError) as error:
         raise SettingsError(
             f"{manifest.name}: its graph is not one that this release knows ({error!r}). Build the bundle "
             "again from its source, then quantize it."
         ) from error
+
+
+def quantize_words(
+    config: BertConfig, weights: dict[str, np.ndarray]
+) -> tuple[BertConfig, dict[str, np.ndarray]]:
+    """Returns the same encoder with word embeddings of 8 bits, one scale per row."""
+    if config.quantized_words:
+        return config, weights
+    table = weights["embeddings/word"]
+    scales = scales_of(table.T) / np.float32(LARGEST)
+    # A row with NaN has NaN for its scale, and stays NaN.
+    rounded = np.nan_to_num(np.rint(table / scales[:, np.newaxis])).astype(np.int8)
+    words: dict[str, np.ndarray] = {"embeddings/word": rounded, "embeddings/word_scale": scales}
+    return replace(config, quantized_words=True), weights | words
 
 
 class _Nodes:

@@ -37,6 +37,7 @@ _AROUND = (
     "Arguments received",
     "in user code",
 )
+_CAUSE = "Exception encountered: "
 _FEWER_OUTPUTS = (
     ". If the file uses an output that a model of transformers does not return: hidden states need "
     "output_hidden_states=True in its configuration or its call. Build from a SavedModel of the same model, "
@@ -125,9 +126,10 @@ def _cause(error: Exception) -> str:
     """Returns the innermost error of a message that may also quote the user's and Keras' code."""
     text = str(error).strip()
     inner = _INNER.findall(text)
-    paragraphs = (part.strip().removeprefix("Exception encountered: ") for part in text.split("\n\n"))
-    parts = [part for part in paragraphs if part and not part.startswith(_AROUND)]
-    found = inner[-1].strip() if inner else f"{type(error).__name__}: {parts[0] if parts else text}"
+    paragraphs = [part.strip() for part in text.split("\n\n")]
+    causes = [part.removeprefix(_CAUSE) for part in paragraphs if part.startswith(_CAUSE)]
+    parts = [*reversed(causes), *(part for part in paragraphs if part and not part.startswith(_AROUND)), text]
+    found = inner[-1].strip() if inner else f"{type(error).__name__}: {parts[0]}"
     return found[:_MAX_CHARS]
 
 

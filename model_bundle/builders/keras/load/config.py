@@ -13,6 +13,7 @@ from typing import Any
 from model_bundle.base.untrusted.json_text import JsonError, parse_json
 from model_bundle.base.untrusted.zips import open_zip
 from model_bundle.builders.keras.load.code_check import find_files, objects_in
+from model_bundle.builders.keras.load.transformers import CUSTOM
 from model_bundle.builders.keras.source import KerasSource, kind_of, read_architecture
 from model_bundle.builders.weights.h5 import open_attributes
 from model_bundle.errors import SourceError
@@ -98,14 +99,9 @@ def reject_files(config: ModelConfig) -> None:
 
 def transformers_layers(config: ModelConfig) -> tuple[str, ...]:
     """Returns the layers that are TensorFlow models of transformers, which version 5 no longer has."""
-    return tuple(
-        dict.fromkeys(
-            str(item["class_name"])
-            for item in config.layers()
-            if str(item["class_name"]).startswith("TF")
-            and str(item["class_name"]).endswith(("Model", "Classification", "MainLayer"))
-        )
-    )
+    names = (str(item["class_name"]).removeprefix(CUSTOM) for item in config.layers())
+    endings = ("Model", "Classification", "MainLayer")
+    return tuple(dict.fromkeys(name for name in names if name.startswith("TF") and name.endswith(endings)))
 
 
 def head_settings(path: Path) -> dict[str, Any]:
