@@ -99,6 +99,22 @@ def json_int(value: Any) -> int:
     return value
 
 
+class HugeNumber(str):
+    """A number of JSON, as it is written, that no float can hold: 1e400 is not infinity."""
+
+    __slots__ = ()
+
+
+def json_number(text: str) -> float | HugeNumber:
+    """Reads a number with a fraction or an exponent.
+
+    >>> json_number("2.5e1"), json_number("-1e999")
+    (25.0, '-1e999')
+    """
+    number = float(text)
+    return HugeNumber(text) if math.isinf(number) else number
+
+
 def json_float(value: Any) -> float:
     """Returns a float.
 
@@ -130,7 +146,7 @@ def json_text(value: Any) -> str:
     Raises:
         RecordError: ``invalid_unicode``.
     """
-    text = value if type(value) is str else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return checked_unicode(text, "kept column")
 
 

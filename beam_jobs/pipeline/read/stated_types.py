@@ -17,6 +17,7 @@ from beam_jobs.pipeline.read.column_types import (
     json_bool,
     json_float,
     json_int,
+    json_number,
     json_text,
     misfit,
     plain_type,
@@ -92,9 +93,10 @@ def _int(value: Any) -> int:
 
 def _float(value: Any) -> float:
     if isinstance(value, str):
-        if "_" in value:
+        number = json_number(value)
+        if "_" in value or (isinstance(number, str) and "inf" not in value.lower()):
             raise ValueError
-        return float(value)
+        return float(number)
     return json_float(value)
 
 

@@ -19,6 +19,7 @@ from beam_jobs.base.records import DeadLetter
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.read.column_types import (
     json_converter,
+    json_number,
     json_type,
     merge_json_types,
     number_converters,
@@ -51,7 +52,7 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 # What parses a record wherever one stands.
-DECODER = json.JSONDecoder(object_pairs_hook=_unique_members)
+DECODER = json.JSONDecoder(object_pairs_hook=_unique_members, parse_float=json_number)
 
 # A record: parsed, or its bytes where it is not, or may be no object.
 JsonRecord = dict[str, Any] | bytes | Oversized

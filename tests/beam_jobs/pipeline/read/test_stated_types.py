@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def columns(outcomes: list[Any]) -> list[Any]:
         ("int64", ["7", " -7 ", "007", "", "1.5", "x", "9223372036854775808", "1_0", "٣", "7.0"],
          [7, -7, 7, None, *["column_type"] * 6]),
         ("float64", ["1", "1.5", "-2e3", "", "x", "1_0"], [1.0, 1.5, -2000.0, None, *["column_type"] * 2]),
+        ("float64", ["1e400", "-1e999", "inf", "1e308"], ["column_type", "column_type", math.inf, 1e308]),
         ("bool", ["true", "False", " TRUE", "", "1", "yes"], [True, False, True, None, *["column_type"] * 2]),
         ("string", ["007", "", " x "], ["007", "", " x "]),
     ],

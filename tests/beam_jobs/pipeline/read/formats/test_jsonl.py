@@ -233,3 +233,13 @@ def test_integers_that_no_float_can_hold_keep_their_digits(tmp_path: Path) -> No
     late = lines({"text": "a", "k": 0.5}, {"text": "b", "k": large}, {"text": "c", "k": 2**60})
     outcomes = read_unchecked(tmp_path / "d.jsonl", late, kept=pa.schema([("k", pa.float64())]))
     assert reasons(outcomes) == ["ok", "column_type", "ok"]
+
+
+def test_a_number_beyond_floats_is_not_infinity(tmp_path: Path) -> None:
+    """1e400 keeps its spelling where the head shows it, and is one dead letter where it comes late."""
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "k": 1e400}\n{"text": "b", "k": Infinity}\n')
+    outcomes = read_checked(tmp_path / "a.jsonl", text_columns=("text",), keep_columns=("k",))
+    assert [o.columns for o in outcomes if isinstance(o, Document)] == [("1e400",), ("Infinity",)]
+    late = b'{"text": "a", "k": 0.5}\n{"text": "b", "k": -1E400}\n{"text": "c", "k": Infinity}\n'
+    outcomes = read_unchecked(tmp_path / "b.jsonl", late, kept=pa.schema([("k", pa.float64())]))
+    assert reasons(outcomes) == ["ok", "column_type", "ok"]
