@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 # Beam's own pool starts its workers so, but with the endpoint and the name inside the code.
 _WORKER = (
-    "import sys; from apache_beam.runners.worker.sdk_worker import SdkHarness; "
+    "import sys; from model_bundle.base.collection import importing_for_good\n"
+    "with importing_for_good(): from apache_beam.runners.worker.sdk_worker import SdkHarness\n"
     "SdkHarness(sys.argv[1], worker_id=sys.argv[2], state_cache_size=0, data_buffer_time_limit_ms=-1).run()"
 )
 # Requests at a time; one to stop waits for its worker.
@@ -57,7 +59,7 @@ def worker_pool_parser() -> Parser:
         has_version=True,
     )
     add_flag(parser, "--service_port N", "port to listen on; 0 takes any free one", parse=int, required=True)
-    add_flag(parser, "--health_port N", "answer GET /health here, with the workers as JSON", parse=int)
+    add_flag(parser, "--health_port N", "answer GET /health here: 200, or 503 while stopping", parse=int)
     parser.add_argument(
         "--log_format",
         choices=LOG_FORMATS,
@@ -82,12 +84,16 @@ def _serve(flags: argparse.Namespace, console: Console) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    workers = WorkerProcesses(
-        worker_command, lambda message, facts: console.print("workers", message, facts=facts)
-    )
+
+    def report(message: str, facts: dict[str, Any]) -> None:  # two pools may log to one place
+        console.print("workers", message, facts={"pool_pid": os.getpid()} | facts)
+
+    workers = WorkerProcesses(worker_command, report)
     server, address = open_server(workers, flags.service_port)
-    health = None if flags.health_port is None else open_health(workers, flags.health_port)
+    health = None
     try:
+        if flags.health_port is not None:
+            health = open_health(workers, flags.health_port, address)
         sys.stdout.write(f"worker pool at {address}\n")
         sys.stdout.flush()
         must_stop.wait()
@@ -140,17 +146,32 @@ def open_server(workers: WorkerProcesses, port: int) -> tuple[grpc.Server, str]:
     return server, f"localhost:{found}"
 
 
-def open_health(workers: WorkerProcesses, port: int) -> ThreadingHTTPServer:
-    """Answers ``GET /health`` with the running workers."""
+def open_health(workers: WorkerProcesses, port: int, address: str) -> ThreadingHTTPServer:
+    """Answers ``GET /health`` with the running workers: 200 while the pool serves, 503 while it stops.
+
+    Args:
+        workers: those of the pool.
+        port: to listen on; 0 takes any free one.
+        address: where the pool serves, which tells pools of one machine apart.
+
+    Raises:
+        JobError: the port cannot be opened.
+    """
 
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path != "/health":
+                self.send_error(404)
+                return
+            is_stopping = workers.is_stopping  # before the workers are listed: they end meanwhile
             running = [
                 {"worker_id": key.name, "control_endpoint": key.endpoint, "pid": pid}
                 for key, pid in workers.running().items()
             ]
-            body = json.dumps({"workers": running}).encode()
-            self.send_response(200 if self.path == "/health" else 404)
+            status = "stopping" if is_stopping else "serving"
+            pool = {"status": status, "address": address, "pid": os.getpid(), "workers": running}
+            body = json.dumps(pool).encode()
+            self.send_response(503 if is_stopping else 200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -159,7 +180,10 @@ def open_health(workers: WorkerProcesses, port: int) -> ThreadingHTTPServer:
         def log_message(self, *_: object) -> None:
             """A probe every few seconds is not worth a line."""
 
-    server = ThreadingHTTPServer(("", port), Health)
+    try:
+        server = ThreadingHTTPServer(("", port), Health)
+    except OSError as error:
+        raise JobError(f"--health_port {port}: cannot be opened ({error.strerror}).") from error
     Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server
 

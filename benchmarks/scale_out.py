@@ -1,7 +1,9 @@
 """Measures one job on engines of worker processes against the same job in one process.
 
-Engines take turns within a round, so that a busy machine slows all of them; the table has medians. It needs
-Prism and is not part of ``benchmarks.run``: ``PRISM_LOCATION=... python -m benchmarks.scale_out``
+Engines take turns within a round, so that a busy machine slows all of them; the table has medians. Each job
+also runs with very few documents, which costs what its processes cost to start: imports and the model. The
+rest is the price of documents. It needs Prism and is not part of ``benchmarks.run``:
+``PRISM_LOCATION=... python -m benchmarks.scale_out``
 """
 
 from __future__ import annotations
@@ -16,8 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,12 @@ ENGINES: dict[str, tuple[str, ...]] = {
     BASE: (),
     "multi-process, 1 worker": (*_MULTI, "1"),
     "multi-process, 2 workers": (*_MULTI, "2"),
+    # Prism starts one worker for an environment, and has no option for more.
+    "Prism": (),
     "Prism, worker pool": (),
 }
-_LOOK_SECONDS = 0.5
+# Enough for every worker to load its model.
+_FEW_DOCUMENTS = 200
 
 
 def main() -> int:
@@ -51,28 +55,31 @@ def main() -> int:
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in ENGINES}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        texts = short_texts(read_corpus(None), flags.documents)
-        lines = texts.write_lines(work / "in.txt")
+        few = short_texts(read_corpus(None), _FEW_DOCUMENTS).write_lines(work / "few.txt")
+        lines = short_texts(read_corpus(None), flags.documents).write_lines(work / "in.txt")
         for number in range(flags.rounds):
             for name in ENGINES:
-                before = _cpu_seconds()
-                with _engine_flags(name) as (own, pool):
-                    measured = _measure(lines, work / "out", flags.bundle, own, pool)
-                measured["cpu_seconds"] = _cpu_seconds() - before
+                start = _measure(name, few, work / "out", flags.bundle)
+                measured = _measure(name, lines, work / "out", flags.bundle)
+                measured["start_cpu_seconds"] = start["cpu_seconds"]
                 found[name].append(measured)
                 print(f"round {number}, {name}: {measured}", flush=True)
-    results = new_results(documents=flags.documents, bundle=flags.bundle, engines=found)
-    publish(results, NAME, render(results), flags.output)
+            # After each round: it takes long, and what was measured stays.
+            results = new_results(documents=flags.documents, bundle=flags.bundle, engines=found)
+            publish(results, NAME, render(results), flags.output)
     return 0
 
 
 @contextlib.contextmanager
-def _engine_flags(name: str) -> Iterator[tuple[tuple[str, ...], int | None]]:
-    """Yields the flags of an engine and the process of its pool, where it has one."""
+def _engine_flags(name: str) -> Iterator[tuple[str, ...]]:
+    """Yields the flags of an engine, whose pool is there meanwhile."""
     if not name.startswith("Prism"):
-        yield ENGINES[name], None
+        yield ENGINES[name]
         return
     prism = ("--runner", "PrismRunner", "--prism_location", os.environ["PRISM_LOCATION"])
+    if "pool" not in name:
+        yield prism
+        return
     command = [sys.executable, "-m", "beam_jobs.worker_pool", "--service_port", "0"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -81,35 +88,32 @@ def _engine_flags(name: str) -> Iterator[tuple[tuple[str, ...], int | None]]:
         address = pool.stdout.readline().removeprefix("worker pool at ").strip()
         external = ("--environment_type", "EXTERNAL", "--environment_config", address)
         try:
-            yield (*prism, *external), pool.pid
+            yield (*prism, *external)
         finally:
             pool.terminate()
 
 
-def _measure(
-    lines: Path, output: Path, bundle: str, own: tuple[str, ...], pool: int | None
-) -> dict[str, Any]:
+def _measure(name: str, lines: Path, output: Path, bundle: str) -> dict[str, Any]:
+    """Runs one job on an engine."""
     shutil.rmtree(output, ignore_errors=True)
     job = (sys.executable, "-m", "beam_jobs.embed", "--input", str(lines), "--output", str(output))
-    command = [*job, "--bundle", bundle, "--run_id", "run", "--no_report", *own]
-    loaded: set[int] = set()
-    started = time.monotonic()
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        while process.poll() is None:
-            time.sleep(_LOOK_SECONDS)
-            loaded |= _with_tensorflow([process.pid, *([] if pool is None else [pool])])
-    seconds = time.monotonic() - started
+    before = _cpu_seconds()
+    with _engine_flags(name) as own:
+        command = [*job, "--bundle", bundle, "--run_id", "run", "--no_report", *own]
+        started = time.monotonic()
+        subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, check=True)
+        seconds = time.monotonic() - started
     manifest = json.loads((output / "run" / "manifest.json").read_text())
+    counts, workers = manifest["counts"], manifest["workers"]
     return {
         "seconds": seconds,
-        "run_seconds": _between(manifest["started_at"], manifest["finished_at"]),
-        "model_seconds": manifest["counts"]["model_seconds"],
-        "ready_seconds": manifest["workers"]["ready_seconds"],
-        "num_read": manifest["counts"]["num_read"],
+        "cpu_seconds": _cpu_seconds() - before,
+        "num_padded_tokens": counts["num_padded_tokens"],
+        "num_read": counts["num_read"],
         "files": len(manifest["files"]),
-        "processes_with_tensorflow": len(loaded),
+        "processes": workers["num_processes"],
+        "models": workers["num_models"],
+        "idle_seconds": workers["idle_seconds"],
     }
 
 
@@ -119,48 +123,49 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _between(start: str, end: str) -> float:
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-
-
-def _with_tensorflow(roots: list[int]) -> set[int]:
-    """Returns the processes below some, and those themselves, that have TensorFlow's library in memory."""
-    found, waiting = set(), list(roots)
-    while waiting:
-        pid = waiting.pop()
-        with contextlib.suppress(OSError):
-            if "libtensorflow_cc" in Path(f"/proc/{pid}/maps").read_text():
-                found.add(pid)
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                waiting += map(int, children.read_text().split())
-    return found
-
-
 def render(results: dict[str, Any]) -> str:
     """Returns the Markdown table."""
     engines = results["engines"]
-    base = [measured["cpu_seconds"] for measured in engines[BASE]]
     rows = []
     for name, rounds in engines.items():
-        cpu = [measured["cpu_seconds"] for measured in rounds]
-        more = Spread.of([100 * (ratio - 1) for ratio in _ratios(cpu, base)])
+        idle = Spread.of([measured["idle_seconds"] for measured in rounds])
         rows.append(
             [
                 name,
+                tables.spread(Spread.of([measured["cpu_seconds"] for measured in rounds])),
+                tables.spread(Spread.of([measured["start_cpu_seconds"] for measured in rounds])),
+                *("" if name == BASE else _more(rounds, engines[BASE], cost) for cost in (_all, _documents)),
                 tables.spread(Spread.of([measured["seconds"] for measured in rounds])),
-                tables.spread(Spread.of(cpu)),
-                tables.spread(more) if name != BASE else "",
-                str(max(measured["files"] for measured in rounds)),
-                str(max(measured["processes_with_tensorflow"] for measured in rounds)),
+                _range([measured["files"] for measured in rounds]),
+                _range([measured["models"] for measured in rounds]),
+                tables.spread(idle) if rounds[0]["processes"] > 1 else "",
             ]
         )
-    head = ["engine", "seconds", "processor seconds", "% more of these", "files", "processes with a model"]
+    head = ["engine", "processor seconds", "of these to start", "% more in all", "% more for documents"]
+    head += ["seconds", "files", "models loaded", "first worker waits, seconds"]
     what = f"{results['documents']:,} short documents, {results['bundle']}"
     return "\n\n".join([tables.machine_lines(results), what, tables.markdown(head, rows)])
 
 
-def _ratios(dividends: list[float], divisors: list[float]) -> list[float]:
-    return [a / b for a, b in zip(dividends, divisors, strict=True)]
+def _all(measured: dict[str, Any]) -> float:
+    return float(measured["cpu_seconds"])
+
+
+def _documents(measured: dict[str, Any]) -> float:
+    return float(measured["cpu_seconds"] - measured["start_cpu_seconds"])
+
+
+def _more(
+    rounds: list[dict[str, Any]], base: list[dict[str, Any]], cost: Callable[[dict[str, Any]], float]
+) -> str:
+    """Returns by how many percent a cost is above the base's, round by round."""
+    ratios = [cost(a) / cost(b) for a, b in zip(rounds, base, strict=True)]
+    return tables.spread(Spread.of([100 * (ratio - 1) for ratio in ratios]))
+
+
+def _range(numbers: list[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return str(least) if least == most else f"{least} to {most}"
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlencode
 
+from grants import check_accounts, check_grants
 from make_metadata import read_metadata
 from project import Project, ProjectError
 from settings import DEFAULT_PATH, read_settings
 
-APPLY = "terraform -chdir=launch/terraform apply"
 # The same list as in terraform/main.tf. Service Usage itself answers this check.
 SERVICES = (
     *(
@@ -125,33 +125,28 @@ def check_network(project: Project) -> str:
 
 def check_buckets(project: Project) -> str:
     """The buckets exist, in the region, and nothing that is deleted is kept and billed."""
-    region, source = project.values["REGION"], project.values["INPUT"].split("/")[2]
-    for variable in ("INPUT", "BUCKET", "MODELS"):
-        name = source if variable == "INPUT" else project.values[variable]
-        mend = f"python launch/settings.py {variable}=…" if variable == "INPUT" else APPLY
+    region = project.values["REGION"]
+    for variable in ("INPUT", "STATE", "BUCKET", "MODELS"):
+        name, change = project.bucket(variable), f"python launch/settings.py {variable}=…"
+        create = (
+            f"gcloud storage buckets create gs://{name} --project {project.values['PROJECT']} "
+            f"--location {region} --uniform-bucket-level-access"
+        )
+        mend = {"INPUT": change, "STATE": create}.get(variable, project.apply)
         missing = ProjectError(f"{variable}: there is no bucket {name}, or you may not see it", mend)
         found = project.get("storage", f"/storage/v1/b/{name}", missing)
         place = found["location"].lower()
-        if not region.startswith({"eu": "europe"}.get(place, place)):
+        if variable != "STATE" and not region.startswith({"eu": "europe"}.get(place, place)):
             raise ProjectError(
                 f"{variable}: {name} is in {place}, workers in {region}: traffic is slow and billed",
-                f"python launch/settings.py {variable}=…, or REGION={place}",
+                f"{change}, or REGION={place}",
             )
         if variable == "BUCKET" and int(found.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0)):
             raise ProjectError(
                 f"BUCKET: {name} keeps, and bills, what jobs stage and delete",
                 f"gcloud storage buckets update gs://{name} --clear-soft-delete",
             )
-    return "input, jobs and models"
-
-
-def check_accounts(project: Project) -> str:
-    """Both service accounts exist."""
-    for variable in ("WORKER", "SCHEDULER"):
-        email = project.values[variable]
-        missing = ProjectError(f"{variable}: there is no service account {email}", APPLY)
-        project.get("iam", f"/v1/projects/{project.values['PROJECT']}/serviceAccounts/{email}", missing)
-    return "workers and scheduler"
+    return "input, state, jobs and models"
 
 
 def check_bundle(project: Project) -> str:
@@ -200,7 +195,7 @@ def check_schedule(project: Project) -> str:
     values = project.values
     job = f"{values['TASK']}-nightly"
     path = f"/v1/projects/{values['PROJECT']}/locations/{values['REGION']}/jobs/{job}"
-    found = project.get("cloudscheduler", path, ProjectError(f"there is no schedule {job}", APPLY))
+    found = project.get("cloudscheduler", path, ProjectError(f"there is no schedule {job}", project.apply))
     launch = json.loads(base64.b64decode(found["httpTarget"]["body"]))["launchParameter"]
     is_now = (
         launch["containerSpecGcsPath"],
@@ -210,7 +205,7 @@ def check_schedule(project: Project) -> str:
     )
     for variable, now in zip(("TEMPLATE", "IMAGE", "BUNDLE", "INPUT"), is_now, strict=True):
         if now != values[variable]:
-            raise ProjectError(f"the schedule {job} has {now} as {variable}", APPLY)
+            raise ProjectError(f"the schedule {job} has {now} as {variable}", project.apply)
     return f"{job} is {found.get('state', 'ENABLED').lower()}: {found['schedule']} {found['timeZone']}"
 
 
@@ -221,6 +216,7 @@ CHECKS: dict[str, Callable[[Project], str]] = {
     "network": check_network,
     "buckets": check_buckets,
     "accounts": check_accounts,
+    "grants": check_grants,
     "bundle": check_bundle,
     "image": check_image,
     "template": check_template,

@@ -28,8 +28,32 @@ _FORMS = {
     "job_name": (r"[a-z]([-a-z0-9]{0,1022}[a-z0-9])?", "lower-case letters, digits and '-'"),
     "temp_location": (r"gs://[^/]+(/.*)?", "gs://BUCKET/FOLDER"),
     "machine_type": (r"[a-z0-9]+(-[a-z0-9]+)+", "a type such as c3-standard-8"),
+    "launcher_machine_type": (r"[a-z0-9]+(-[a-z0-9]+)+", "a type such as n2-standard-4"),
+    "network": (r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?|https://.+/networks/[^/]+", "the name of a network"),
 }
-_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}")
+# Labels that begin with goog are the service's own.
+_LABEL = re.compile(r"(?!goog)[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}")
+# Flags of Beam that a field of the launch is for, so that one of both would win silently.
+_OWN_OPTIONS = {
+    "job_name": "job_name",
+    "project": "project",
+    "region": "region",
+    "temp_location": "temp_location",
+    "machine_type": "machine_type",
+    "worker_machine_type": "machine_type",
+    "disk_size_gb": "disk_size_gb",
+    "num_workers": "num_workers",
+    "max_num_workers": "max_workers",
+    "network": "network",
+    "subnetwork": "subnetwork",
+    "no_use_public_ips": "private_ip",
+    "dataflow_kms_key": "kms_key",
+    "flexrs_goal": "flexrs",
+    "service_account_email": "service_account",
+    "sdk_container_image": "image",
+    "labels": "label",
+    "experiments": "experiment",
+}
 # The image, and the TensorFlow in it, are built for x86-64 only: docs/how-to/machines.md.
 _ARM = re.compile(r"(t2a|c4a|n4a|a4x)-")
 
@@ -141,7 +165,7 @@ def check_launch(flags: argparse.Namespace) -> None:
         if getattr(flags, name) is not None and not re.fullmatch(form, getattr(flags, name))
     ]
     found += [
-        f"--label {name}={value}: expected lower-case letters, digits, '_' and '-', at most 63 each."
+        f"--label {name}={value}: expected lower-case letters, digits, '_', '-', 63 each at most, not goog…."
         for name, value in flags.labels.items()
         if not _LABEL.fullmatch(f"{name}={value}")
     ]
@@ -149,6 +173,15 @@ def check_launch(flags: argparse.Namespace) -> None:
         value = getattr(flags, name)
         if value is not None and value < least:
             found.append(f"--{name} {value}: expected at least {least}.")
+    for option in flags.pipeline_option or []:
+        name = option.partition("=")[0]
+        if name == "runner":
+            found.append(f"--pipeline_option {option}: a template runs on Dataflow. Leave it out.")
+        elif name in _OWN_OPTIONS:
+            found.append(f"--pipeline_option {option}: use --{_OWN_OPTIONS[name]}.")
+    found += [
+        f"--experiment {name!r}: expected a name." for name in flags.experiment or [] if not name.strip()
+    ]
     found += [why for why, is_wrong in _contradictions(flags).items() if is_wrong]
     if found:
         raise SystemExit("\n".join(found))
@@ -172,10 +205,13 @@ def _contradictions(flags: argparse.Namespace) -> dict[str, bool]:
             flags.subnetwork
         )
         and region != flags.region,
-        (
-            f"--machine_type {flags.machine_type}: an Arm machine; the image is for x86-64 "
-            "(docs/how-to/machines.md)."
-        ): bool(_ARM.match(flags.machine_type or "")),
+        **{
+            (
+                f"--{name} {getattr(flags, name)}: an Arm machine; the image is for x86-64 "
+                "(docs/how-to/machines.md)."
+            ): bool(_ARM.match(getattr(flags, name) or ""))
+            for name in ("machine_type", "launcher_machine_type")
+        },
         ("--flexrs: FlexRS has no GPUs. Leave out one of both."): flags.flexrs
         and any("worker_accelerator" in option for option in options),
         (f"--pipeline_option {options}: expected NAME=VALUE, without dashes."): any(

@@ -15,8 +15,8 @@ _REQUIRED = {"input", "output"}
 _MAY_BE_ZERO = {"max_dead_files", "window_overlap"}
 # Texts with a form of their own. Workers reach gs:// and their image, not the launching machine.
 _FORMS = {
-    "input": "gs://.+",
-    "output": "gs://.+",
+    "input": "gs://[^/]+/.+",
+    "output": "gs://[^/]+(/.*)?",
     "previous": "latest|gs://.+",
     "bundle": "(gs://.+|/.+|[a-z0-9-]+)(@sha256:[0-9a-f]{64})?",
     "bundle_store": "gs://.+",

@@ -48,12 +48,14 @@ def _fault(name: str, value: str, known: dict[str, dict[str, object]]) -> str | 
 def _check_flags(task: str, parameters: dict[str, str]) -> None:
     """Parses the parameters as the template's launcher will, and looks for contradictions."""
     from beam_jobs.errors import UsageError
+    from beam_jobs.job.flags.modes import check_forecast
     from beam_jobs.job.flags.options import check_alone
     from beam_jobs.job.flags.parsers import classify_parser, embed_parser
 
     parser = embed_parser() if task == "embed" else classify_parser()
     try:
         flags, _ = parser.parse_known_args([f"--{name}={value}" for name, value in parameters.items()])
+        check_forecast(flags)
         check_alone(flags)
     except UsageError as error:
         raise SystemExit(f"--parameter: {error}") from error

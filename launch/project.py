@@ -53,6 +53,16 @@ class Project:
         services = " ".join(f"{name}.googleapis.com" for name in names)
         return f"gcloud services enable {services} --project {self.values['PROJECT']}"
 
+    def bucket(self, variable: str) -> str:
+        """Returns the name of the bucket that a variable is, or is in."""
+        value = self.values[variable]
+        return value.split("/")[2] if value.startswith("gs://") else value
+
+    @property
+    def apply(self) -> str:
+        """Returns the command that creates what Terraform describes."""
+        return "terraform -chdir=launch/terraform apply"
+
     @property
     def compute(self) -> str:
         """Path of the project in Compute Engine."""

@@ -7,6 +7,7 @@ import argparse
 from bodies import check_pins, launch_body, scheduler_job
 from calls import DATAFLOW, SCHEDULER, call, print_json, print_message, service
 from flags import add_launch, add_place, parse
+from machine import machine_note
 
 
 def main() -> None:
@@ -22,6 +23,7 @@ def main() -> None:
     flags = parse(parser)
     check_pins(flags.image, flags.parameters)
     job = scheduler_job(flags, service(DATAFLOW, None))
+    print_message(machine_note(flags))
     if flags.print_only:
         print_json(job)
         print_message("httpTarget.body, decoded:")

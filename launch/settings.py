@@ -1,4 +1,4 @@
-"""Checks and shows launch/settings.env, or writes NAME=VALUE into it."""
+"""Checks and shows launch/settings.env, or writes NAME=VALUE into it; it begins as settings.env.example."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 
 DEFAULT_PATH = Path(__file__).parent / "settings.env"
+EXAMPLE = DEFAULT_PATH.with_name("settings.env.example")
 _BUCKET = r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]"
 _ACCOUNT = r"[a-z][a-z0-9-]{4,28}[a-z0-9]@[a-z0-9.:-]+\.gserviceaccount\.com"
 _BOOL = "true|false"
@@ -119,10 +120,7 @@ def read_settings(path: Path) -> Settings:
 
 
 def _parse(path: Path) -> Settings:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SystemExit(f"--settings {path}: {error.strerror or error}.") from error
+    text = _read(path)
     settings = Settings(path, {}, {})
     for number, line in enumerate(text.splitlines(), 1):
         try:
@@ -146,13 +144,25 @@ def _parse(path: Path) -> Settings:
     return settings
 
 
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SystemExit(
+            f"--settings {path}: there are no settings yet. Make your copy: cp {EXAMPLE} {path}, then edit "
+            "its first lines: project, region, input, e-mail address."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"--settings {path}: {getattr(error, 'strerror', None) or error}.") from error
+
+
 def write_settings(path: Path, texts: list[str]) -> None:
     """Replaces the values of ``NAME=VALUE`` texts in the file, where they are valid.
 
     Raises:
         SystemExit: there is no such variable, or its value is wrong; the file stays as it was.
     """
-    before = path.read_text(encoding="utf-8")
+    before = _read(path)
     after = before
     for text in texts:
         name, equals, value = text.partition("=")

@@ -7,6 +7,7 @@ import argparse
 from bodies import launch_body, launch_path
 from calls import DATAFLOW, call, print_json, print_message, service
 from flags import add_launch, add_place, parse
+from machine import machine_note
 
 
 def main() -> None:
@@ -16,6 +17,7 @@ def main() -> None:
     add_launch(parser)
     flags = parse(parser)
     body = launch_body(flags)
+    print_message(machine_note(flags))
     if flags.print_only:
         print_json(body)
         return

@@ -37,6 +37,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = longest_first(items)
 
 
+class KeepSurvivors:
+    """What has survived a look at all objects stays for good: no later look takes it up again."""
+
+    def __init__(self) -> None:
+        self._num_looks = 0
+
+    def pytest_runtest_logfinish(self) -> None:
+        num_looks = gc.get_stats()[2]["collections"]
+        if num_looks > self._num_looks:
+            self._num_looks = num_looks
+            gc.freeze()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(KeepSurvivors())
+
+
 def shared_path(relative: str) -> Path:
     """Finds reference data that lies beside a checkout, or skips the test, saying so."""
     root = Path(os.environ.get("SHARED_DIR", Path(__file__).parents[2] / "shared"))

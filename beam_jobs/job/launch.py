@@ -77,7 +77,7 @@ def _run(
             f"The run {flags.run_id} was finished before; nothing is done.", options, console
         )
     plan = prepare_workers(plan, flags, options, console)
-    console.run_id = plan.write.run_id
+    console.run_id, console.attempt = plan.write.run_id, plan.write.attempt_id
     print_plan(plan, console)
     interrupt.started(plan.write.run_id, in_process=in_process)
     manifest = run_plan(plan, options, console, in_process=in_process)

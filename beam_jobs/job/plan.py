@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
 from beam_jobs.pipeline.incremental.previous_run import difference
 from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
+from beam_jobs.pipeline.read.types import FileInfo
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.description import describe_run, new_run
@@ -55,8 +57,7 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     """
     limits = choices_of(FailureLimits, flags)
     write = write_options(flags, in_process=in_process)
-    read, summary, encode = plan_input(flags)
-    check_no_own_output(summary.files, write.output)
+    read, summary, encode = plan_input(flags, write.output)
     schema = schema_of(encode, summary.kept_schema)  # rejects kept columns whose names the output uses
     num_kept = len(summary.kept_schema)
     reuse = plan_reuse(flags, write, encode, schema, num_kept, by_join=not in_process)
@@ -70,19 +71,30 @@ def plan_job(flags: argparse.Namespace, options: Any, *, in_process: bool) -> Jo
     return JobPlan(read, summary, encode, write, description, redistribute, reuse)
 
 
-def plan_input(flags: argparse.Namespace) -> tuple[ReadOptions, InputSummary, EncodeSettings]:
+def plan_input(
+    flags: argparse.Namespace, output: str | None = None
+) -> tuple[ReadOptions, InputSummary, EncodeSettings]:
     """Resolves the input and the encoding settings without writing anything.
+
+    Args:
+        flags: of the command.
+        output: root of the runs, which are no input; see ``check_no_own_output``.
 
     Raises:
         UsageError, ModelBundleError: a flag, the input or the bundle cannot be used.
     """
     read, keep_text = read_options(flags)
+
+    def check_files(files: Sequence[FileInfo]) -> None:
+        if output is not None:
+            check_no_own_output(files, output)
+
     if flags.bundle is None:  # the default needs no numeric columns, so input errors can come first
-        summary = inspect_input(read)
+        summary = inspect_input(read, check_files)
         return read, summary, encode_settings(flags, keep_text=keep_text)
     encode = encode_settings(flags, keep_text=keep_text)
     read = replace(read, numeric_columns=encode.numeric_columns)
-    return read, inspect_input(read), encode
+    return read, inspect_input(read, check_files), encode
 
 
 def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:

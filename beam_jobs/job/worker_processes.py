@@ -57,6 +57,12 @@ class WorkerProcesses:
         self._endpoints: dict[str, set[str]] = {}
         self._is_closed = False
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no more workers are started."""
+        with self._lock:
+            return self._is_closed
+
     def running(self) -> dict[WorkerKey, int]:
         """Returns the process ids of the workers that have not ended."""
         with self._lock:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from beam_jobs.base.units import count
 from beam_jobs.report.markup import safe
 from beam_jobs.report.projection import Projection
-from beam_jobs.report.row_sample import Sample
+from beam_jobs.report.row_sample import NUM_COLOURS, Sample
 
 _WIDTH, _HEIGHT = 720, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 8, 12, 40
@@ -154,7 +155,25 @@ def _kinds(sample: Sample) -> dict[str, int]:
     """Returns the colour index of each group, the largest group first."""
     if not sample.groups:
         return {"": 0}
-    return {group: index for index, (group, _) in enumerate(Counter(sample.groups).most_common())}
+    colours = colours_of(set(sample.groups))
+    return {group: colours[group] for group, _ in Counter(sample.groups).most_common()}
+
+
+def colours_of(groups: Collection[str]) -> dict[str, int]:
+    """Chooses a colour for each group by its name alone, so that it is the same in the report of every night.
+
+    Each of at most eight groups has the colour of its digest, or the next free one if a group before it in
+    the alphabet has that.
+
+    >>> colours_of({"sport", "world"}) == colours_of(["world", "sport"])
+    True
+    """
+    taken: dict[int, str] = {}
+    for group in sorted(groups):
+        first = hashlib.sha256(group.encode("utf-8", "surrogatepass")).digest()[0]
+        wanted = ((first + step) % NUM_COLOURS for step in range(NUM_COLOURS))
+        taken[next(colour for colour in wanted if colour not in taken)] = group
+    return {group: colour for colour, group in taken.items()}
 
 
 def _map_legend(sample: Sample, kinds: dict[str, int]) -> str:

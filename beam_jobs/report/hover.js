@@ -18,12 +18,15 @@
     hint.style.left = `${Math.max(left, 4)}px`;
     hint.style.top = `${Math.max(top, 4)}px`;
   };
-  document.addEventListener("pointermove", (event) => {
+  const show = (event) => {
     const text = event.target instanceof Element ? event.target.dataset.hint : undefined;
     hint.hidden = !text;
     if (text) {
       hint.textContent = text;
       place(event);
     }
-  });
+  };
+  // A finger that taps does not move.
+  document.addEventListener("pointermove", show);
+  document.addEventListener("pointerdown", show);
 })();

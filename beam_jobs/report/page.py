@@ -43,6 +43,7 @@ def make_page(run: FinishedRun) -> str:
         (
             _head(run),
             sections.tiles(manifest),
+            sections.changes(manifest),
             drawn,
             classes.labels(manifest),
             classes.gold(manifest),

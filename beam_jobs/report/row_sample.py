@@ -27,7 +27,7 @@ _EXAMPLES_PER_REASON = 3
 _DEAD_ROWS = 20_000
 _TEXT_CHARACTERS = 240
 # The number of colours: a kept column with more values does not colour the map.
-_MAX_GROUPS = 8
+NUM_COLOURS = 8
 _GROUP_CHARACTERS = 40
 
 
@@ -219,7 +219,7 @@ def _group_column(table: pa.Table, vector: str) -> str | None:
         if name == "text" or pa.types.is_nested(kind) or pa.types.is_floating(kind):
             continue
         values = {_shown(value) for value in table.column(name).unique().to_pylist()}
-        if 2 <= len(values) <= _MAX_GROUPS:
+        if 2 <= len(values) <= NUM_COLOURS:
             return str(name)
     return None
 

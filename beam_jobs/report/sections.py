@@ -11,7 +11,7 @@ from beam_jobs.report.charts import Bar, bar_chart, scatter, share_bar, short
 from beam_jobs.report.markup import note, pairs, safe, section, table, tile
 from beam_jobs.report.projection import Projection, neighbours_of, spread_rows
 from beam_jobs.report.row_sample import DeadExample, Sample
-from beam_jobs.store.manifest import DEAD_LETTERS, RunManifest
+from beam_jobs.store.manifest import CLASSES, EMBEDDINGS, RunManifest
 
 _LABELS = 10
 _NEIGHBOUR_ROWS, _NEIGHBOURS = 6, 4
@@ -21,7 +21,7 @@ def tiles(manifest: RunManifest) -> str:
     """Builds the tiles with the key figures."""
     counts = manifest.counts
     rate = counts.num_tokens / counts.model_seconds if counts.model_seconds else 0.0
-    rows = sum(file.num_rows for file in manifest.files if file.kind != DEAD_LETTERS)
+    rows = sum(file.num_rows for file in manifest.files if file.kind in (EMBEDDINGS, CLASSES))
     reused = f"{counts.num_reused:,} of them reused" if counts.num_reused else ""
     num_bytes = sum(file.num_bytes for file in manifest.files)
     in_model = format_duration(counts.model_seconds)
@@ -38,6 +38,18 @@ def tiles(manifest: RunManifest) -> str:
     if manifest.workers.peak_memory_bytes:
         found.append(tile("memory", format_bytes(manifest.workers.peak_memory_bytes), "peak of one worker"))
     return f'<div class="tiles">{"".join(found)}</div>'
+
+
+def changes(manifest: RunManifest) -> str:
+    """Builds the table of documents by their change since the previous run."""
+    counts, previous = manifest.counts, manifest.previous
+    if previous is None or not (counts.changes or counts.num_unchanged):
+        return ""
+    rows = [(change, f"{number:,}") for change, number in counts.changes.items()]
+    rows += [("unchanged, rows in the previous run", f"{counts.num_unchanged:,}")] * bool(
+        counts.num_unchanged
+    )
+    return section(f"Changes since {previous.run_id}", table(("change", "documents"), rows, numbers=(1,)))
 
 
 def length_histogram(manifest: RunManifest) -> str:
@@ -89,8 +101,9 @@ def throughput(manifest: RunManifest) -> str:
         # The last bucket may be shorter than the others.
         lasted = max(min(width, timeline.seconds - index * width), 1e-3)
         number = count(round(documents), "document")
-        hint = f"from {format_duration(index * width)}: {amount / lasted:,.0f} {what}/s, {number}"
-        bars.append(Bar(format_duration(index * width), amount / lasted, hint))
+        begin = f"{index * width:g} s" if width < 1 else format_duration(index * width)
+        hint = f"from {begin}: {amount / lasted:,.0f} {what}/s, {number}"
+        bars.append(Bar(begin, amount / lasted, hint))
     chart = bar_chart(
         bars,
         title=f"{what} per second over time",

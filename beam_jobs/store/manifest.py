@@ -155,12 +155,16 @@ class DeadFileEntry(_Part):
 class WorkerCosts(_Part):
     """Maximum memory and model load time over all worker processes; 0 if unknown.
 
-    ``machines`` names their processors, at most 20 models.
+    ``machines`` names their processors, at most 20 models. ``num_processes`` computed rows and loaded
+    ``num_models`` models. ``idle_seconds``: the first of them was done so long before the last one.
     """
 
     peak_memory_bytes: int = 0
     ready_seconds: float = 0.0
     machines: tuple[str, ...] = ()
+    num_processes: int = 0
+    num_models: int = 0
+    idle_seconds: float = 0.0
 
 
 class Timeline(_Part):

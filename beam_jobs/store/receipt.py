@@ -17,7 +17,7 @@ class Receipt:
     ``kind`` is the folder of the shard. ``opened_at`` orders shards in time. ``counts`` are sums over its
     rows: documents, tokens, truncated documents, dead letters by reason, cost. ``peak_memory_bytes`` is the
     peak of the worker process, ``ready_milliseconds`` its model load time; 0 if unknown. ``work`` says when
-    the rows were computed, ``machine`` where.
+    the rows were computed, ``machine`` and ``process`` (host and process id) where.
     """
 
     kind: str
@@ -32,3 +32,4 @@ class Receipt:
     ready_milliseconds: int = 0
     work: tuple[WorkInterval, ...] = ()
     machine: str = ""
+    process: str = ""

@@ -7,10 +7,11 @@
 # launch/flink/cluster.sh stop
 #
 # FLINK_VERSION=1.20.5, FLINK_FOLDER=~/.cache/beam-embedding-jobs/flink, PYTHON=python3 (has this project installed),
-# SLOTS=2 of each TaskManager. Needs Java 11 or 17. Flink comes from the package index, as apache-flink-libraries.
+# SLOTS=2 of each TaskManager, POOL_PORT=50000 (its health is on the next one). Needs Java 11 or 17. Flink comes from the package index, as apache-flink-libraries.
 set -euo pipefail
 
 readonly version=${FLINK_VERSION:-1.20.5} python=${PYTHON:-python3} slots=${SLOTS:-2}
+readonly pool_port=${POOL_PORT:-50000} health_port=$((${POOL_PORT:-50000} + 1))
 readonly folder=${FLINK_FOLDER:-$HOME/.cache/beam-embedding-jobs/flink}
 readonly home=$folder/apache_flink_libraries-$version/deps
 # Java 17 keeps these closed; the list is that of Flink's own configuration.
@@ -63,6 +64,20 @@ launch() {
     echo "$name: $folder/$name.log"
 }
 
+# Waits until the pool answers, by its process: another pool of this machine may have the port.
+await_pool() {
+    local pid
+    pid=$(<"$folder/pool.pid")
+    while kill -0 "$pid" 2>/dev/null; do
+        ! curl -fs "http://localhost:$health_port/health" | grep -q "\"pid\": $pid," || return 0
+        sleep 0.5
+    done
+    echo "The pool ended; POOL_PORT chooses another port. Its log:" >&2
+    cat "$folder/pool.log" >&2
+    rm "$folder/pool.pid"
+    return 1
+}
+
 flink() {
     local name=$1 class=$2
     shift 2
@@ -78,7 +93,8 @@ start() {
     for number in 1 2; do
         flink "taskmanager$number" taskexecutor.TaskManagerRunner -D "taskmanager.resource-id=taskmanager$number"
     done
-    launch pool "$python" -m beam_jobs.worker_pool --service_port 50000 --health_port 50001
+    launch pool "$python" -m beam_jobs.worker_pool --service_port "$pool_port" --health_port "$health_port"
+    await_pool
     if [[ $jar == *://* ]]; then
         [[ -f $folder/job-server.jar ]] || curl -fsSL -o "$folder/job-server.jar" "$jar"
         jar=$folder/job-server.jar
@@ -87,7 +103,7 @@ start() {
         launch jobserver java -jar "$jar" --flink-master localhost:8081 --job-host localhost --job-port 8099 \
             --artifact-port 8098 --expansion-port 8097 --artifacts-dir "$folder/artifacts"
     fi
-    echo "page: http://localhost:8081   FLINK_JOB_ENDPOINT=localhost:8099 FLINK_WORKER_POOL=localhost:50000"
+    echo "page: http://localhost:8081   FLINK_JOB_ENDPOINT=localhost:8099 FLINK_WORKER_POOL=localhost:$pool_port"
 }
 
 stop() {

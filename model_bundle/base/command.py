@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, NoReturn, TextIO
 
 from model_bundle import __version__
+from model_bundle.base.collection import skip_collection_at_exit
 from model_bundle.base.system_errors import explain_system_error
 from model_bundle.base.untrusted.printable import show
 from model_bundle.errors import UsageError
@@ -153,6 +154,7 @@ def run_command(command: Callable[[], int | None], report: Callable[[str, int], 
         wrong use); 1 for a full disk, a lost network or a lost permission; 130 after Ctrl-C.
         Anything else that is raised is a bug and passes through.
     """
+    skip_collection_at_exit()
     code = 0
     try:
         code = command() or 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from model_bundle.base.untrusted.printable import one_line
@@ -78,7 +78,9 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     if manifest.custom_ops:
         yield "needs", f"operations of {', '.join(manifest.custom_ops)}"
     if manifest.allowed_ops:
-        yield "allowed", f"{', '.join(manifest.allowed_ops)}: operations with effects outside the model"
+        yield "asks for", _asks_for(manifest.allowed_ops)
+    if manifest.zero_inputs:
+        yield "zeros for", f"{', '.join(manifest.zero_inputs)}: no output depends on them"
     if not manifest.freeze:
         yield "weights", f"stay variables: {manifest.freeze_reason or 'as built'}"
     yield "licence", manifest.licence
@@ -86,6 +88,15 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     if manifest.source.compared_with is not None:
         yield "compared with", manifest.source.compared_with
     yield "built with", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+
+
+def _asks_for(operations: Iterable[str]) -> str:
+    """Describes operations beyond the list: whoever opens the bundle allows them, never the bundle."""
+    listed = ",".join(operations)
+    return (
+        f"{listed}: operations with effects outside the model. That it was built with them allows nothing: "
+        f"it is opened only with --allow_ops {listed}, or with a pinned digest"
+    )
 
 
 def _precisions(manifest: BundleManifest) -> Iterator[tuple[str, str]]:

@@ -223,6 +223,7 @@ class BundleManifest(_Part):
     ``scores``: the function that turns a ``class`` output into scores, if any.
     ``regression``: the scores are quantities, of which none is chosen.
     ``allowed_ops`` are operations with effects outside the graph, allowed by name at build time.
+    ``zero_inputs`` are inputs of the model that the graph gives zeros, because no output depends on them.
     """
 
     format_version: Literal[1] = 1
@@ -252,6 +253,7 @@ class BundleManifest(_Part):
     freeze_reason: str | None = None
     custom_ops: tuple[Literal["tensorflow_text"], ...] = ()
     allowed_ops: tuple[str, ...] = ()
+    zero_inputs: tuple[str, ...] = ()
     source: SourceSpec
     licence: str
     versions: dict[str, str] = Field(default_factory=dict)
@@ -283,6 +285,8 @@ class BundleManifest(_Part):
             }
             for name in [name for name, default in later.items() if data["int8"][name] == default]:
                 del data["int8"][name]
+        if not self.zero_inputs:
+            del data["zero_inputs"]
         if self.source.compared_with is None:
             del data["source"]["compared_with"]
         return canonical_json(data)

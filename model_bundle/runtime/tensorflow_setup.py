@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from threading import Lock
 from typing import Any
 
+from model_bundle.base.collection import importing_for_good, skip_collection_at_exit
 from model_bundle.base.machine import memory_bytes, num_cores
 
 # Read by oneDNN's allocator when TensorFlow is imported: bytes.
@@ -54,7 +55,9 @@ def import_tensorflow(parallelism: int = 2, operation_threads: int | None = None
         if platform.machine() in ("x86_64", "AMD64"):
             os.environ.setdefault(ONEDNN, "1")
         os.environ.setdefault(MEMORY_CAP, str(int(memory_bytes() * _MEMORY_SHARE)))
-        import tensorflow as tf
+        with importing_for_good():
+            import tensorflow as tf
+        skip_collection_at_exit()
 
         tf.get_logger().setLevel("ERROR")
         # Threads can only be set before devices exist; listing devices triggers their messages now.

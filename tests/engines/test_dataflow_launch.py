@@ -17,7 +17,7 @@ import pytest
 
 from beam_jobs.base.command import Parser
 from beam_jobs.job.flags.parsers import classify_parser, embed_parser
-from tests.support.cloud.api_descriptions import faults
+from tests.support.cloud.api_descriptions import description, faults
 from tests.support.cloud.fake_google import FakeGoogle, Fault, serving
 from tests.support.cloud.launch import (
     BUNDLE,
@@ -81,6 +81,60 @@ def test_a_launch_is_what_dataflow_describes(settings: Path) -> None:
         "additionalPipelineOptions": ["dataflow_service_options=enable_prime"],
         "additionalUserLabels": {"job": "embed-nightly", "team": "search"},
     }
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            [],
+            "machine: c3-standard-4, or more of its family if the bundle needs it: of c3 and n2 the cheapest",
+        ),
+        (["--parameter=precision=int8"], "cheapest per document in int8"),
+        (["--parameter=precision=auto"], "machine: the job's choice, by the bundle's size and the precision"),
+        (["--machine_type=n2-standard-8"], "machine: n2-standard-8, as given"),
+    ],
+)
+@pytest.mark.parametrize("script", ["submit", "schedule"])
+def test_the_machine_is_said_with_the_reason(
+    settings: Path, script: str, flags: list[str], said: str
+) -> None:
+    code, _, err = call_script(script, f"--settings={settings}", *flags, "--print_only")
+    assert code == 0
+    assert err.startswith(said) or said in err.splitlines()[0]
+
+
+def _fields(schema: str, value: object) -> set[str]:
+    """The fields of a request, as SCHEMA.field, at every depth that a table lists."""
+    assert isinstance(value, dict)
+    inner = {
+        "launchParameter": "LaunchFlexTemplateParameter",
+        "environment": "FlexTemplateRuntimeEnvironment",
+        "sdkInfo": "SDKInfo",
+    }
+    found = {f"{schema}.{name}" for name in value}
+    for name in inner.keys() & value.keys():
+        found |= _fields(inner[name], value[name])
+    for parameter in value["parameters"] if schema == "TemplateMetadata" else ():
+        found |= _fields("ParameterMetadata", parameter)
+    return found | (_fields("TemplateMetadata", value["metadata"]) if "metadata" in value else set())
+
+
+def test_the_decision_lists_every_field_beside_the_sample(settings: Path) -> None:
+    page = (LAUNCH.parent / "docs" / "decisions" / "launch-requests.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| `(\w+)\.(\w+)` \| (yes|no) \| (yes|no) \| (.*?) ?\|$", page)
+    schemas = description("dataflow.v1b3")["schemas"]
+    listed = dict.fromkeys(schema for schema, *_ in rows)
+    described = {f"{schema}.{name}" for schema in listed for name in schemas[schema]["properties"]}
+    assert {f"{schema}.{name}" for schema, name, *_ in rows} == described
+    flags = [*_LAUNCH, "--launcher_machine_type=n2-standard-4"]
+    sent = _fields("LaunchFlexTemplateRequest", printed("submit", settings, *flags))
+    sent |= _fields("ContainerSpec", printed("build_template", settings))
+    assert {f"{schema}.{name}" for schema, name, here, *_ in rows if here == "yes"} == {
+        field for field in sent if field.partition(".")[0] in listed
+    }
+    for schema, name, here, _, why in rows:  # whatever the sample sends is sent, or left out for a reason
+        assert (here == "no") == bool(why), f"{schema}.{name}"
 
 
 def test_a_schedule_is_what_cloud_scheduler_describes_and_holds_that_launch(settings: Path) -> None:
@@ -151,7 +205,7 @@ def test_a_schedule_is_created_once_and_then_updated(
     env = google.environment(tmp_path)
     place = (f"--settings={settings}", f"--service_url={google.url}")
     said = [run_script("schedule", *place, *_LAUNCH, **env).stderr for _ in range(2)]
-    assert [text.split()[0] for text in said] == ["created", "updated"]
+    assert [text.splitlines()[-1].split()[0] for text in said] == ["created", "updated"]
     assert list(console.schedules.values()) == [printed("schedule", settings, *_LAUNCH)]
 
 

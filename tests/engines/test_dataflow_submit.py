@@ -199,8 +199,8 @@ def test_a_job_that_failed_ends_the_command(google: FakeGoogle, tiny_bundle: Pat
     ("flag", "said"),
     [
         ("--job_name=Not Valid", "job_name"),
-        ("--num_workers=9 --max_num_workers=3", "max_num_workers"),
-        ("--temp_location=/tmp/here", "gs://"),
+        pytest.param("--num_workers=9 --max_num_workers=3", "max_num_workers", marks=pytest.mark.slow),
+        pytest.param("--temp_location=/tmp/here", "gs://", marks=pytest.mark.slow),
     ],
 )
 def test_bad_options_end_before_a_job_is_made(

@@ -1,4 +1,4 @@
-"""The image and the containers that run it; none is built, for want of an engine."""
+"""The image; none is built, for want of an engine."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from string import Template
-from typing import Any
 
 import pytest
 import yaml
 
-from beam_jobs.job.flags.parsers import embed_parser
 from tests.support.cloud.api_descriptions import faults
-from tests.support.cloud.launch import LAUNCH, modules, write_settings
+from tests.support.cloud.launch import LAUNCH
 
 
 def test_cloud_build_names_what_the_dockerfile_takes() -> None:
@@ -106,78 +103,3 @@ def test_the_steps_of_the_dockerfile_run_in_a_clean_environment(tmp_path: Path) 
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "try" / "latest.json").exists()
-
-
-def _container(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a file as envsubst writes it: all of it, and its one container."""
-    with modules("settings") as (module,):
-        values = module.read_settings(write_settings(folder)).values
-    text = (LAUNCH / name).read_text(encoding="utf-8")
-    found = yaml.safe_load(Template(text).substitute(values))
-    spec = found["spec"].get("jobTemplate", found)["spec"]["template"]["spec"]
-    (container,) = spec.get("template", {}).get("spec", spec)["containers"]
-    return found, container
-
-
-@pytest.mark.parametrize("name", ["cloud-run-job.yaml", "cronjob.yaml"])
-def test_a_container_starts_what_the_job_understands(tmp_path: Path, name: str) -> None:
-    _, container = _container(name, tmp_path)
-    flags, rest = embed_parser().parse_known_args(container["args"])
-    assert (rest, flags.runner, flags.run_id) == ([], "DirectRunner", "night-{date}")
-    assert container["command"] == ["python", "/app/main.py"]
-    assert "@sha256:" in container["image"]
-
-
-def test_the_cloud_run_job_is_what_cloud_run_describes(tmp_path: Path) -> None:
-    job, container = _container("cloud-run-job.yaml", tmp_path)
-    assert not faults("run.v1", "Job", job)
-    container["arg"] = []
-    assert faults("run.v1", "Job", job)
-
-
-# Fields of batch/v1 as far as the file uses them. Source: Kubernetes' API reference, 1.32.
-_CRONJOB: dict[str, Any] = {
-    "apiVersion": str, "kind": str, "metadata": {"name": str, "labels": dict},
-    "spec": {
-        "schedule": str, "timeZone": str, "concurrencyPolicy": str, "startingDeadlineSeconds": int,
-        "successfulJobsHistoryLimit": int, "failedJobsHistoryLimit": int,
-        "jobTemplate": {"spec": {
-            "backoffLimit": int, "activeDeadlineSeconds": int,
-            "template": {"metadata": {"labels": dict}, "spec": {
-                "serviceAccountName": str, "restartPolicy": str, "terminationGracePeriodSeconds": int,
-                "securityContext": {"runAsNonRoot": bool, "runAsUser": int},
-                "containers": [{
-                    "name": str, "image": str, "command": list, "args": list,
-                    "resources": {"requests": dict, "limits": dict},
-                }],
-            }},
-        }},
-    },
-}  # fmt: skip
-
-
-def _unlike(schema: Any, value: Any, place: str = "$") -> list[str]:
-    """Lists where a value is not as the schema says."""
-    if isinstance(schema, dict) and isinstance(value, dict):
-        return [
-            fault
-            for name, inner in value.items()
-            for fault in (
-                _unlike(schema[name], inner, f"{place}.{name}")
-                if name in schema
-                else [f"{place}.{name}: unknown"]
-            )
-        ]
-    if isinstance(schema, list) and isinstance(value, list):
-        return [fault for inner in value for fault in _unlike(schema[0], inner, f"{place}[]")]
-    return [] if isinstance(schema, type) and isinstance(value, schema) else [f"{place}: {value!r}"]
-
-
-def test_the_cronjob_is_what_kubernetes_describes(tmp_path: Path) -> None:
-    job, container = _container("cronjob.yaml", tmp_path)
-    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "CronJob")
-    assert not _unlike(_CRONJOB, job)
-    assert job["spec"]["concurrencyPolicy"] == "Forbid"  # as the fixed job name on Dataflow
-    assert job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["restartPolicy"] == "Never"
-    container["arg"] = []
-    assert _unlike(_CRONJOB, job) == ["$.spec.jobTemplate.spec.template.spec.containers[].arg: unknown"]

@@ -21,6 +21,7 @@ from tests.support.cloud.fake_console import FakeConsole
 from tests.support.cloud.fake_google import FakeGoogle, serving
 from tests.support.cloud.launch import DIGEST, LAUNCH, call_script, finished_project, printed, write_settings
 
+_WORKER = "embedding-worker@my-project.iam.gserviceaccount.com"
 _MODELS = "my-project-embedding-models"
 _DESCRIBED = (
     *("artifactregistry.v1", "cloudresourcemanager.v1", "cloudscheduler.v1", "compute.v1", "dataflow.v1b3"),
@@ -66,7 +67,7 @@ def settings(google: FakeGoogle, project: FakeConsole, tmp_path: Path) -> Path:
 def check(google: FakeGoogle, settings: Path) -> tuple[int, dict[str, str]]:
     """Runs check.py: the exit code, and what it says of each check that fails."""
     code, out, err = call_script("check", f"--settings={settings}", f"--service_url={google.url}")
-    assert out.count("\n") >= 11, err
+    assert out.count("\n") >= 12, err
     return code, {found[1]: found[2] for found in re.finditer(r"(?m)^(\w+) +WRONG: (.*\n(?:  .*\n)+)", out)}
 
 
@@ -76,7 +77,7 @@ def test_a_finished_project_has_nothing_wrong(
     assert check(google, settings) == (0, {})
     assert not [fault for api, schema, answer in project.answers for fault in faults(api, schema, answer)
                 if "only the service sets it" not in fault]  # fmt: skip
-    assert len({schema for _, schema, _ in project.answers}) == 8
+    assert len({(api, schema) for api, schema, _ in project.answers}) == 12
 
 
 def _put_template(google: FakeGoogle, **changed: Any) -> None:
@@ -108,7 +109,20 @@ _BREAKS: dict[str, tuple[str, str, str, Callable[[FakeGoogle, FakeConsole], Any]
     "soft delete": ("buckets", "keeps, and bills", "--clear-soft-delete",
                     lambda _, p: p.soft_delete.add("my-project-embedding-jobs")),
     "no account": ("accounts", "WORKER: there is no service account", "terraform",
-                   lambda _, p: p.accounts.discard("embedding-worker@my-project.iam.gserviceaccount.com")),
+                   lambda _, p: p.accounts.discard(_WORKER)),
+    "no builder": ("accounts", "BUILDER: there is no service account embedding-builder@", "terraform",
+                   lambda _, p: p.accounts.discard("embedding-builder@my-project.iam.gserviceaccount.com")),
+    "no state": ("buckets", "STATE: there is no bucket my-project-terraform-state",
+                 "gcloud storage buckets create gs://my-project-terraform-state --project my-project",
+                 lambda _, p: p.buckets.pop("my-project-terraform-state")),
+    "builder cannot push": ("grants", "lacks roles/artifactregistry.writer on images", "terraform",
+                            lambda _, p: p.grants["jobs"].clear()),
+    "builder cannot log": ("grants", "lacks roles/logging.logWriter on project", "terraform",
+                           lambda _, p: p.grants["project"].clear()),
+    "workers cannot read": ("grants", "lacks roles/storage.objectViewer on INPUT", "terraform",
+                            lambda _, p: p.grants["my-texts"].clear()),
+    "scheduler cannot act": ("grants", "lacks roles/iam.serviceAccountUser on worker", "terraform",
+                             lambda _, p: p.grants.pop(_WORKER)),
     "no bundle": ("bundle", "BUNDLE: there is no bundle", "step 2",
                   lambda g, _: g.storage.objects.pop(f"{_MODELS}/model_bundles/x/bundle.json")),
     "other bundle": ("bundle", "not the one of the digest", "step 2",
@@ -137,7 +151,8 @@ def test_what_is_wrong_is_found_with_the_command_that_mends_it(
     assert said in found[name]
     assert mend in found[name].splitlines()[-1]
     if what not in ("no project", "no region"):
-        assert list(found) == [name]
+        follows = {"grants"} if "there is no bucket" in said else set()
+        assert set(found) - follows == {name}
 
 
 def test_private_workers_need_a_way_to_google(
@@ -200,7 +215,7 @@ esac
 
 def _checkout(folder: Path, google: FakeGoogle) -> dict[str, str]:
     """A checkout whose gcloud, docker and terraform only note how they are called; its environment."""
-    shutil.copytree(LAUNCH, folder / "launch", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(LAUNCH, folder / "launch", ignore=shutil.ignore_patterns("__pycache__", "settings.env"))
     for name in ("beam_jobs", "model_bundle"):
         (folder / name).symlink_to(LAUNCH.parent / name)
     (folder / "bin").mkdir()
@@ -227,7 +242,7 @@ def test_the_commands_of_the_readme_in_their_order(
 ) -> None:
     """Steps 0 to 6; the schedule is that of schedule.py: test_launch_terraform compares the two."""
     page = (LAUNCH / "README.md").read_text(encoding="utf-8")
-    (commands,) = re.findall(r"```bash\n(# 0\..*?)```", page, re.DOTALL)
+    copy, commands = re.findall(r"```bash\n(cp .*?|# 0\..*?)```", page, re.DOTALL)
     steps = re.split(r"(?m)^(?=# \d\. )", commands)[1:]
     assert [step[:4] for step in steps] == [f"# {number}." for number in range(7)]
     folder = tmp_path / "clone"
@@ -242,7 +257,10 @@ def test_the_commands_of_the_readme_in_their_order(
             ["bash", "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=False
         )
 
-    for step in steps[:4]:
+    done = run(steps[0])
+    assert done.returncode == 1
+    assert "cp" in done.stderr  # the first command was left out
+    for step in (copy, *steps[:4]):
         done = run(step)
         assert done.returncode == 0, (step, done.stderr)
     settings = folder / "launch" / "settings.env"

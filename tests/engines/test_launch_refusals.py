@@ -40,7 +40,7 @@ _WRONG = {
 
 
 def names() -> list[str]:
-    lines = (LAUNCH / "settings.env").read_text(encoding="utf-8").splitlines()
+    lines = (LAUNCH / "settings.env.example").read_text(encoding="utf-8").splitlines()
     found = [line.partition("=")[0] for line in lines if "=" in line and not line.startswith("#")]
     return [name for name in found if not name.startswith("TF_VAR_")]
 
@@ -73,6 +73,22 @@ def test_what_a_step_writes_is_asked_for_with_the_step(tmp_path: Path, name: str
     path = write_settings(tmp_path, **{name: ""})
     code, _, err = call_script("submit", f"--settings={path}", "--print_only")
     assert (code, f"{name} is empty; step {step} of launch/README.md writes it" in err) == (1, True)
+
+
+@pytest.mark.parametrize("script", ["settings", "check", "submit", "schedule", "build_template"])
+def test_without_settings_each_script_says_how_to_begin(tmp_path: Path, script: str) -> None:
+    path = tmp_path / "settings.env"
+    code, out, err = call_script(script, f"--settings={path}")
+    assert (code, out) == (1, "")
+    assert f"--settings {path}: there are no settings yet. Make your copy: cp " in err
+    assert f"{LAUNCH / 'settings.env.example'} {path}" in err
+    code, _, err = call_script("settings", f"--settings={path}", "PROJECT=my-project")
+    assert (code, "there are no settings yet" in err) == (1, True)
+
+
+def test_a_copy_of_the_settings_is_not_committed() -> None:
+    ignored = (LAUNCH.parent / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert "/launch/settings.env" in ignored
 
 
 def test_settings_are_written_where_they_are_valid(tmp_path: Path) -> None:
@@ -109,6 +125,14 @@ def test_a_line_that_a_shell_would_read_otherwise_is_refused(tmp_path: Path, lin
         (["--machine_type=big"], "--machine_type big: expected"),
         (["--machine_type=t2a-standard-4"], "Arm machine"),
         (["--machine_type=c4a-standard-4"], "Arm machine"),
+        (["--launcher_machine_type=bogus"], "--launcher_machine_type bogus: expected"),
+        (["--launcher_machine_type=t2a-standard-1"], "Arm machine"),
+        (["--network=a b"], "--network a b: expected the name of a network"),
+        (["--experiment="], "--experiment '': expected a name"),
+        (["--pipeline_option=runner=DirectRunner"], "a template runs on Dataflow"),
+        (["--pipeline_option=max_num_workers=900"], "max_num_workers=900: use --max_workers."),
+        (["--pipeline_option=sdk_container_image=x"], "use --image."),
+        (["--label=goog-x=1"], "not goog"),
         (["--disk_size_gb=10"], "--disk_size_gb 10: expected at least 30"),
         (["--num_workers=0"], "--num_workers 0: expected at least 1"),
         (["--num_workers=20"], "--num_workers 20 is more than --max_workers 10"),
@@ -161,8 +185,9 @@ _TEXTS = {
     "date": ["yesterday", "2026-13-01", "2026-1-1", "28.11.2026"],
     "delimiter": [";;", '"'],
     "encoding": ["utf9"],
+    "gold_column": [],
     "id_column": [],
-    "input": ["/data/*.jsonl", "my-texts/*", "gs://b/{dat}/x{date:"],
+    "input": ["gs://bucket", "/data/*.jsonl", "my-texts/*", "gs://b/{dat}/x{date:"],
     "keep_columns": ["a,a", "a,A"],
     "layer": [],
     "output": ["/local", "embeddings"],
@@ -229,6 +254,7 @@ def test_each_parameter_wrong_in_each_way_is_refused(template: tuple[Any, Any], 
         ("embed", {"emit": "changes"}, "--emit changes needs --previous"),
         ("embed", {"bundle_store": "gs://b/x", "bundle_in_image": "true"}, "give only one"),
         ("embed", {"max_dead_fraction": "1.5"}, "a fraction from 0 to 1"),
+        ("embed", {"max_cost": "0"}, "--max_cost 0: expected an amount above 0"),
         ("embed", {"checkpoint_seconds": "0"}, "--checkpoint_seconds must be above 0"),
         ("embed", {"rename_columns": "a=b"}, "--keep_columns"),
         ("embed", {"input": "gs://b/x", "run_id": "a", "date": "2026-11-01"}, "leave it out"),

@@ -18,7 +18,7 @@ from tests.support.cloud.launch import BUNDLE, LAUNCH, modules, printed, write_s
 FOLDER = LAUNCH / "terraform"
 
 
-def _terraform() -> dict[str, Any]:
+def parse_terraform() -> dict[str, Any]:
     """Parses all files: blocks by kind, and the schedule's parameters."""
     parsed: dict[str, Any] = {}
     for path in FOLDER.glob("*.tf"):
@@ -31,7 +31,7 @@ def _terraform() -> dict[str, Any]:
 
 
 def test_terraform_parses_and_gives_workers_few_rights() -> None:
-    parsed = _terraform()["parsed"]
+    parsed = parse_terraform()["parsed"]
     text = (FOLDER / "main.tf").read_text(encoding="utf-8")
     roles = set(re.findall(r'"(roles/[^"]+)"', text))
     assert not roles & {"roles/owner", "roles/editor", "roles/storage.admin", "roles/dataflow.admin"}
@@ -42,7 +42,7 @@ def test_terraform_parses_and_gives_workers_few_rights() -> None:
     assert used == {name.strip('"') for block in parsed["variable"] for name in block if name[0] != "_"}
 
 
-def _resources(parsed: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+def resources(parsed: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for block in parsed["resource"]:
         for name, bodies in block.items():
@@ -52,12 +52,12 @@ def _resources(parsed: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
 
 
 def test_workers_cannot_write_what_the_schedule_starts() -> None:
-    found = _terraform()
+    found = parse_terraform()
     parsed, parameters = found["parsed"], found["parameters"]
     (template,) = [block["template"] for block in parsed["locals"] if "template" in block]
     assert "var.models_bucket" in str(template)
-    assert "var.models_bucket" in str(_resources(parsed, "google_storage_bucket")["models"]["name"])
-    members = _resources(parsed, "google_storage_bucket_iam_member").values()
+    assert "var.models_bucket" in str(resources(parsed, "google_storage_bucket")["models"]["name"])
+    members = resources(parsed, "google_storage_bucket_iam_member").values()
     rights = {
         (str(member["bucket"]), str(member["role"]).strip('"'))
         for member in members
@@ -66,7 +66,7 @@ def test_workers_cannot_write_what_the_schedule_starts() -> None:
     models = {role for bucket, role in rights if "google_storage_bucket.models" in bucket}
     assert models == {"roles/storage.objectViewer"}
     # Rights in the whole project reach every bucket, unless a condition says otherwise.
-    for member in _resources(parsed, "google_project_iam_member").values():
+    for member in resources(parsed, "google_project_iam_member").values():
         if "google_service_account.worker.member" in str(member["member"]):
             assert str(member["role"]).strip('"') == "roles/dataflow.worker"
             assert "google_storage_bucket.jobs.name" in str(member["condition"])
@@ -76,7 +76,7 @@ def test_workers_cannot_write_what_the_schedule_starts() -> None:
 
 
 def test_every_resource_waits_for_its_service() -> None:
-    parsed = _terraform()["parsed"]
+    parsed = parse_terraform()["parsed"]
     (services,) = [block["services"] for block in parsed["locals"] if "services" in block]
     with modules("check") as (check,):
         assert {str(name).strip('"') for name in services} == set(check.SERVICES)
@@ -90,60 +90,36 @@ def test_every_resource_waits_for_its_service() -> None:
     assert found > 20
 
 
-def _text(value: Any) -> str:
+def test_check_looks_for_the_roles_that_terraform_grants() -> None:
+    parsed, found = parse_terraform()["parsed"], set()
+    places = {
+        "google_storage_bucket.models": "MODELS",
+        "google_storage_bucket.jobs": "BUCKET",
+        "var.input": "INPUT",
+    }
+    for kind, on in (
+        ("google_storage_bucket_iam_member", None),
+        ("google_project_iam_member", "project"),
+        ("google_artifact_registry_repository_iam_member", "images"),
+        ("google_service_account_iam_member", "worker"),
+    ):
+        for member in resources(parsed, kind).values():
+            (account,) = re.findall(r"google_service_account\.(\w+)\.member", str(member["member"]))
+            place = on or next(there for name, there in places.items() if name in str(member["bucket"]))
+            found.add((account, text_of(member["role"]), place))
+    with modules("grants") as (grants,):
+        assert {(grant.account, grant.role, grant.on) for grant in grants.GRANTS} == found
+    kinds = {kind.strip('"') for block in parsed["resource"] for kind in block if "_iam_member" in kind}
+    assert kinds - {"google_kms_crypto_key_iam_member"} == {
+        "google_storage_bucket_iam_member",
+        "google_project_iam_member",
+        "google_artifact_registry_repository_iam_member",
+        "google_service_account_iam_member",
+    }
+
+
+def text_of(value: Any) -> str:
     return re.sub(r'^"|"$', "", str(value)).replace('\\"', '"')
-
-
-# Points of an hour, as Cloud Monitoring returns them: metric, job, and values by minute.
-_RECORDED = {
-    "good night": [
-        ("is_failed", "embed-nightly", [0, 0, 0]),
-        ("elapsed_time", "embed-nightly", [60, 1800, 3500]),
-    ],
-    "failed": [("is_failed", "embed-nightly", [0, 1, 1]), ("elapsed_time", "embed-nightly", [60, 900, 900])],
-    "hangs": [
-        ("is_failed", "embed-nightly", [0, 0, 0]),
-        ("elapsed_time", "embed-nightly", [42_000, 43_200, 43_260]),
-    ],
-    "another job": [("is_failed", "other", [1, 1]), ("elapsed_time", "other", [99_999])],
-}
-
-
-@pytest.mark.parametrize(
-    ("recorded", "fires"),
-    [("good night", set()), ("failed", {"failed"}), ("hangs", {"long"}), ("another job", set())],
-)
-def test_alerts_fire_on_recorded_metrics(recorded: str, fires: set[str]) -> None:
-    found = set()
-    for name, policy in _resources(_terraform()["parsed"], "google_monitoring_alert_policy").items():
-        for condition in (c for each in policy["conditions"] for c in each.get("condition_threshold", [])):
-            wanted = _text(condition["filter"]).replace("${local.job_name}", "embed-nightly")
-            limit = float(
-                _text(condition["threshold_value"]).strip("${}").replace("var.max_hours * 3600", "43200")
-            )
-            assert _text(condition["comparison"]) == "COMPARISON_GT"
-            for metric, job, values in _RECORDED[recorded]:
-                is_wanted = f'/{metric}"' in wanted and f'job_name = "{job}"' in wanted
-                if is_wanted and max(values) > limit:
-                    found.add(name)
-    assert found == fires
-
-
-def test_every_alert_has_its_runbook() -> None:
-    page = (LAUNCH.parent / "docs" / "how-to" / "operating.md").read_text(encoding="utf-8")
-    headings = {line[3:].lower().replace(" ", "-") for line in page.splitlines() if line.startswith("## ")}
-    policies = _resources(_terraform()["parsed"], "google_monitoring_alert_policy")
-    assert len(policies) == 3
-    for name, policy in policies.items():
-        (documentation,) = policy["documentation"]
-        assert _text(documentation["content"]).partition("#")[2] in headings, name
-
-
-def test_the_alert_on_old_runs_counts_the_line_that_runs_log() -> None:
-    (metric,) = _resources(_terraform()["parsed"], "google_logging_metric").values()
-    (line,) = re.findall(r'jsonPayload.message : "(.+?)"', _text(metric["filter"]))
-    sources = (LAUNCH.parent / "beam_jobs").rglob("*.py")
-    assert [path for path in sources if f'"{line}' in path.read_text(encoding="utf-8")]
 
 
 @pytest.fixture

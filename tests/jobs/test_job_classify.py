@@ -91,7 +91,9 @@ def test_several_labels_are_those_that_reach_the_threshold(tmp_path: Path, build
         np.testing.assert_allclose(run.column("scores"), expected.scores, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", ["tiny_distilbert_mood", "tiny_roberta_topics"])
+@pytest.mark.parametrize(
+    "model", ["tiny_distilbert_mood", pytest.param("tiny_roberta_topics", marks=pytest.mark.slow)]
+)
 def test_the_best_labels_with_their_scores(model: str, tmp_path: Path, build_head: Build) -> None:
     bundle = build_head(model)
     run = finished(tmp_path, bundle, TEXTS, "--top_k", 2)
@@ -115,7 +117,10 @@ def test_a_quantity_is_one_number(tmp_path: Path, build_head: Build) -> None:
     assert not {"label", "labels", "scores"} & set(run.rows.schema.names)
 
 
-@pytest.mark.parametrize("model", heads.JUDGE_TOKENS)
+@pytest.mark.parametrize(
+    "model",
+    [heads.JUDGE_TOKENS[0], *(pytest.param(m, marks=pytest.mark.slow) for m in heads.JUDGE_TOKENS[1:])],
+)
 def test_words_have_a_row_each_with_place_and_label(model: str, tmp_path: Path, build_head: Build) -> None:
     bundle, golden = build_head(model), heads.expected(model)
     texts = [text for text in golden.texts if text.strip()] + ["the cat sat " * 60]

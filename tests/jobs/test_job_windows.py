@@ -205,7 +205,7 @@ def test_classes_of_long_texts(
     assert "Document 1 of " in run.stderr
 
 
-@pytest.mark.parametrize("rows", ["window", "word"])
+@pytest.mark.parametrize("rows", ["window", pytest.param("word", marks=pytest.mark.slow)])
 def test_rows_of_long_documents_are_taken_over_whole(
     tiny_bundle: Path, source: Path, tmp_path: Path, rows: str
 ) -> None:

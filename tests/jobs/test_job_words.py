@@ -42,10 +42,10 @@ def test_every_word_has_a_row_with_its_place(long_words_elmo: Path, tmp_path: Pa
     assert [letter["reason"] for letter in run.dead] == ["blank_text"]
 
 
-def test_word_rows_say_no_text_when_told(long_words_elmo: Path, tmp_path: Path) -> None:
+def test_word_rows_say_no_text_when_told(tiny_elmo: Path, tmp_path: Path) -> None:
     run = run_job(
         tmp_path,
-        long_words_elmo,
+        tiny_elmo,
         "--input",
         write_texts(tmp_path / "in.jsonl", TEXTS),
         "--rows",

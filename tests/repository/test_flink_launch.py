@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,3 +114,25 @@ def test_the_script_of_the_cluster_says_how_it_is_used() -> None:
     done = subprocess.run([FLINK / "cluster.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "cluster.sh start [JAR]" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_script_says_when_its_pool_has_no_port(tmp_path: Path) -> None:
+    (tmp_path / "apache_flink_libraries-1.20.5/deps/lib").mkdir(parents=True)
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\nexec sleep 100\n", encoding="utf-8")
+    java.chmod(0o755)
+    with socket.create_server(("", 0)) as taken:
+        changed = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "FLINK_FOLDER": str(tmp_path)}
+        changed |= {"POOL_PORT": str(taken.getsockname()[1]), "PYTHON": sys.executable}
+        environment = os.environ | changed
+        try:
+            command = [FLINK / "cluster.sh", "start"]
+            done = subprocess.run(
+                command, env=environment, cwd=FLINK.parents[1], capture_output=True, text=True, check=False
+            )
+        finally:
+            subprocess.run([FLINK / "cluster.sh", "stop"], env=environment, check=True)
+    assert done.returncode == 1
+    assert "POOL_PORT chooses another port" in done.stderr
+    assert "is a pool there already?" in done.stderr

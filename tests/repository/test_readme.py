@@ -243,7 +243,9 @@ def test_every_counter_is_documented_with_its_unit() -> None:
 def test_every_event_is_documented() -> None:
     events, _, fields = section(MONITORING_PAGE, "## JSON").partition("| field |")
     assert cells(events) == set(get_args(console.Event))
-    assert {"time", "severity", "message", "run_id", "event"} == cells("| field |" + fields)
+    assert {"time", "severity", "message", "run_id", "attempt", "worker", "event"} == cells(
+        "| field |" + fields
+    )
 
 
 def anchors(path: Path) -> set[str]:

@@ -7,25 +7,30 @@ from pathlib import Path
 
 import pytest
 
-# Seconds, about, of the longest files; `pytest --durations=0` shows when they are out of date.
+# Seconds of processor time, about, of the longest files; `pytest --durations=0` shows what is out of date.
 _LONG = {
-    "compare/test_compare.py": 60,
-    "keras/test_keras_import.py": 50,
-    "training/test_training.py": 45,
-    "layers/test_layers_elmo.py": 40,
-    "jobs/test_job_signals.py": 35,
-    "keras/test_keras_files.py": 35,
-    "keras/test_keras_traps.py": 35,
-    "layers/test_layers_saved.py": 30,
-    "jobs/test_job_words.py": 25,
-    "incremental/test_resume.py": 25,
-    "elmo/test_build_elmo.py": 20,
-    "keras/test_keras_build.py": 20,
-    "inference/test_encoder_minilm.py": 20,
-    "inference/test_stateful_elmo.py": 20,
-    "jobs/test_job_faults.py": 20,
-    "bundle/test_graph_scan.py": 18,
-    "runtime/test_freeze.py": 18,
+    "keras/test_keras_files.py": 30,
+    "keras/test_keras_import.py": 22,
+    "keras/test_keras_traps.py": 22,
+    "compare/test_compare.py": 19,
+    "incremental/test_reuse.py": 18,
+    "repository/test_commands.py": 18,
+    "elmo/test_elmo_graph.py": 17,
+    "incremental/test_resume.py": 17,
+    "jobs/test_job_classify.py": 16,
+    "jobs/test_job_output.py": 15,
+    "jobs/test_job_windows.py": 13,
+    "elmo/test_build_elmo.py": 12,
+    "elmo/test_elmo_saved_model.py": 12,
+    "keras/test_keras_build.py": 12,
+    "layers/test_layers.py": 12,
+    "layers/test_layers_saved.py": 12,
+    "incremental/test_changes.py": 11,
+    "tfhub/test_build_hub.py": 11,
+    "repository/test_packaging.py": 11,
+    "inference/test_stateful_elmo.py": 10,
+    "jobs/test_job_faults.py": 10,
+    "runtime/test_isolated.py": 9,
 }
 
 

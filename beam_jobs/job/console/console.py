@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import Any, Literal, Protocol, TextIO
 
+from beam_jobs.base.worker_log import worker_name
 from model_bundle.base.untrusted.printable import one_line, printable, show
 
 Event = Literal[
@@ -38,10 +39,12 @@ _PREFIXES = {"warning": "warning: ", "error": "error: ", "reuse": "taking over: 
 class Console(Protocol):
     """Where a command prints.
 
-    ``run_id`` is set once the run has a name. ``is_live``: whether a line may be redrawn again and again.
+    ``run_id`` and ``attempt`` are set once the run has a name. ``is_live``: whether a line may be redrawn
+    again and again.
     """
 
     run_id: str | None
+    attempt: str | None
     is_live: bool
 
     def print(self, event: Event, message: str, severity: Severity = "INFO", facts: Facts = None) -> None:
@@ -66,6 +69,7 @@ class TextConsole:
 
     def __init__(self, stream: TextIO | None = None, columns: Callable[[TextIO], int] | None = None) -> None:
         self.run_id: str | None = None
+        self.attempt: str | None = None
         self._stream = stream or sys.stderr
         self._columns = columns or _columns
         self.is_live = self._stream.isatty()
@@ -104,6 +108,7 @@ class JsonConsole:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.run_id: str | None = None
+        self.attempt: str | None = None
         self._stream = stream or sys.stderr
         self._lock = Lock()
 
@@ -127,6 +132,8 @@ class JsonConsole:
             "severity": severity,
             "message": message,
             "run_id": self.run_id,
+            "attempt": self.attempt,
+            "worker": worker_name(),
             "event": event,
         }
         # ASCII alone: a stream may have any encoding.

@@ -1,1 +1,1 @@
-"""Remote jobs: worker settings, bundle upload, and launches that have nothing to do."""
+"""Remote jobs: machines and their prices, worker settings, bundle upload, launches with nothing to do."""

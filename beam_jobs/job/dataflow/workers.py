@@ -17,12 +17,11 @@ from apache_beam.options.pipeline_options import (
 from beam_jobs.base.units import count
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console.console import Console
+from beam_jobs.job.dataflow.prices import default_machines, describe_default, read_prices
 from beam_jobs.job.flags.beam import is_in_process
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.settings import EncodeSettings
 
-# AMX, which --precision bfloat16 uses, and 4 GB per vCPU.
-DEFAULT_MACHINE = "c3-standard-4"
 _GB_PER_VCPU = {"standard": 4, "highmem": 8, "highcpu": 2}
 _MACHINE = re.compile(r"^[a-z0-9]+-(?P<kind>standard|highmem|highcpu)-(?P<vcpus>\d+)$")
 # Measured with bundles of 0.1 and 90 MB (launch/README.md): Python, Beam and TensorFlow without a model,
@@ -58,19 +57,24 @@ def check_schedule(flags: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What to request from Dataflow; ``num_processes`` is per machine."""
+    """What to request from Dataflow; ``num_processes`` is per machine.
+
+    ``reason``: why this machine; empty if the user named it.
+    """
 
     machine_type: str
     disk_gb: int
     min_ram_gb: int
     num_processes: int
     num_vcpus: int
+    reason: str = ""
 
     @property
     def line(self) -> str:
         """The settings on one line, for the console."""
         shared = "one process for all cores" if self.num_processes == 1 else f"{self.num_processes} processes"
-        return f"{self.machine_type}, {self.disk_gb} GB disk, at least {self.min_ram_gb} GB memory, {shared}"
+        machine = f"{self.machine_type} ({self.reason})" if self.reason else self.machine_type
+        return f"{machine}, {self.disk_gb} GB disk, at least {self.min_ram_gb} GB memory, {shared}"
 
 
 def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, console: Console) -> JobPlan:
@@ -89,7 +93,7 @@ def prepare_workers(plan: JobPlan, flags: argparse.Namespace, options: Any, cons
         UsageError: there is no storage that workers share, or the model does not fit into the named machine.
     """
     if options.view_as(StandardOptions).runner.rpartition(".")[2].lower() == "dataflowrunner":
-        settings = fit_workers(bundle_bytes(plan.encode), options)
+        settings = fit_workers(bundle_bytes(plan.encode), str(plan.encode.request.precision), options)
         if settings.num_processes > 1 and plan.encode.num_threads is None:
             plan = replace(plan, encode=replace(plan.encode, num_threads=1))
         apply_settings(settings, options)
@@ -111,8 +115,8 @@ def process_bytes(model_bytes: int, num_threads: int) -> int:
     return _PROCESS_BYTES + _MODEL_FACTOR * model_bytes + _LANE_BYTES * num_threads
 
 
-def fit_workers(model_bytes: int, options: Any) -> WorkerSettings:
-    """Chooses machine, disk and processes for a model of this size.
+def fit_workers(model_bytes: int, precision: str, options: Any) -> WorkerSettings:
+    """Chooses machine, disk and processes for a model of this size, computed in this precision.
 
     One process with all cores is the default: it holds the model once, and its threads keep every core busy
     (docs/decisions/lanes.md). Several are used on request (``--experiments
@@ -123,7 +127,8 @@ def fit_workers(model_bytes: int, options: Any) -> WorkerSettings:
     """
     worker, debug = options.view_as(WorkerOptions), options.view_as(DebugOptions)
     is_many = _MANY_PROCESSES in (debug.experiments or [])
-    machine = worker.machine_type or _smallest(model_bytes, is_many)
+    smallest = _smallest(model_bytes, precision, is_many=is_many)
+    machine = worker.machine_type or smallest
     size = _size_of(machine)
     num_vcpus = size[0] if size else 4
     num_processes = num_vcpus if is_many else 1
@@ -133,10 +138,11 @@ def fit_workers(model_bytes: int, options: Any) -> WorkerSettings:
             f"--machine_type {machine}: the model needs about {needed / 1e9:.1f} GB in "
             f"{count(num_processes, 'process', 'processes')}, but only {_USABLE:.0%} of "
             f"{size[1] / 1e9:.0f} GB can be used. Choose a machine with more memory, such as "
-            f"{_smallest(model_bytes, is_many)}" + (f", or leave out {_MANY_PROCESSES}." if is_many else ".")
+            f"{smallest}" + (f", or leave out {_MANY_PROCESSES}." if is_many else ".")
         )
     disk = worker.disk_size_gb or -(-(_DISK_BYTES + 3 * model_bytes) // 1_000_000_000)
-    return WorkerSettings(machine, disk, -(-needed // 1_000_000_000), num_processes, num_vcpus)
+    reason = "" if worker.machine_type else describe_default(read_prices(None), precision)
+    return WorkerSettings(machine, disk, -(-needed // 1_000_000_000), num_processes, num_vcpus, reason)
 
 
 def apply_settings(settings: WorkerSettings, options: Any) -> None:
@@ -154,24 +160,25 @@ def apply_settings(settings: WorkerSettings, options: Any) -> None:
         standard.resource_hints = [f"min_ram={settings.min_ram_gb}GB"]
 
 
-def default_machine(model_bytes: int) -> str:
-    """Returns the machine type that is requested for a bundle of this size.
+def default_machine(model_bytes: int, precision: str) -> str:
+    """Returns the machine type that is requested for a bundle of this size in this precision.
 
-    >>> default_machine(90_000_000), default_machine(5_000_000_000)
+    >>> default_machine(90_000_000, "float32"), default_machine(5_000_000_000, "bfloat16")
     ('c3-standard-4', 'c3-highmem-8')
     """
-    return _smallest(model_bytes, is_many=False)
+    return _smallest(model_bytes, precision, is_many=False)
 
 
-def _smallest(model_bytes: int, is_many: bool) -> str:
-    """Returns the smallest machine of the AMX family that holds the model."""
-    for machine in (DEFAULT_MACHINE, "c3-highmem-4", "c3-highmem-8", "c3-highmem-22"):
+def _smallest(model_bytes: int, precision: str, *, is_many: bool) -> str:
+    """Returns the smallest machine of the default family that holds the model, or its largest."""
+    *machines, largest = default_machines(read_prices(None), precision)
+    for machine in machines:
         size = _size_of(machine)
         assert size is not None
         num_processes = size[0] if is_many else 1
         if num_processes * process_bytes(model_bytes, size[0] // num_processes) <= _USABLE * size[1]:
             return machine
-    return "c3-highmem-44"
+    return largest
 
 
 def _size_of(machine: str) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.units import count, describe_loss, format_bytes, format_duration
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console.console import Console
+from beam_jobs.job.dataflow.prices import find_machine, read_prices
 from beam_jobs.job.dataflow.workers import bundle_bytes, default_machine
 from beam_jobs.job.forecast.count import LengthCounter, Pace, ReadCounts, all_documents
 from beam_jobs.job.forecast.estimate import (
@@ -26,7 +27,6 @@ from beam_jobs.job.forecast.estimate import (
     time_here,
 )
 from beam_jobs.job.forecast.measure import Measurement, measure
-from beam_jobs.job.forecast.prices import find_machine, read_prices
 from beam_jobs.job.forecast.sample import InputSample, sample_input
 from beam_jobs.job.plan import plan_input, print_allowed
 from beam_jobs.pipeline.read.inspect import InputSummary
@@ -87,7 +87,8 @@ def make_forecast(flags: argparse.Namespace, mode: str, options: Any, console: C
     named = flags.forecast_machine_type or options.view_as(WorkerOptions).machine_type
     machine = find_machine(table, named) if named else None
     read, summary, settings = plan_input(flags)
-    machine = machine or find_machine(table, default_machine(bundle_bytes(settings)))
+    default = default_machine(bundle_bytes(settings), str(settings.request.precision))
+    machine = machine or find_machine(table, default)
     sample = sample_input(summary, read)
     print_allowed(settings, console)
     found = measure(settings, sample.documents, summary.kept_schema)

@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from beam_jobs.job.dataflow.prices import Machine, PriceTable, find_machine
 from beam_jobs.job.forecast.count import LengthCounts
 from beam_jobs.job.forecast.measure import Measurement
-from beam_jobs.job.forecast.prices import Machine, PriceTable, find_machine
 
 # A job's time over that of a plain loop over its model, measured in benchmarks/: under 3 % more,
 _JOB_OVERHEAD = 1.03

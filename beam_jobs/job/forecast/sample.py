@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import IO
 
 import pyarrow.parquet as pq
-from pyarrow import orc
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
+from beam_jobs.pipeline.read.formats.orc import orc_num_rows
 from beam_jobs.pipeline.read.inspect import InputSummary
 from beam_jobs.pipeline.read.splits import plan_splits, read_split
 from beam_jobs.pipeline.read.types import FileInfo, FileSplit, ReadPlan
@@ -76,18 +75,18 @@ def _read_places(summary: InputSummary, plan: ReadPlan, sample: InputSample) -> 
             seen["other"][1] += num_bytes
         elif split.file not in counted:
             counted.add(split.file)
-            with open_file(split.file.path) as stream:
-                seen["counted"][0] += _num_rows(stream, split.file)
+            seen["counted"][0] += _num_rows(split.file)
             seen["counted"][1] += split.file.size_bytes
     in_counted = sum(file.size_bytes for file in summary.files if file.format in _COUNTED_FORMATS)
     total = {"counted": in_counted, "other": summary.total_bytes - in_counted}
     return sum(total[kind] * records / max(size, 1) for kind, (records, size) in seen.items())
 
 
-def _num_rows(stream: IO[bytes], file: FileInfo) -> int:
-    return int(
-        pq.ParquetFile(stream).metadata.num_rows if file.format == "parquet" else orc.ORCFile(stream).nrows
-    )
+def _num_rows(file: FileInfo) -> int:
+    if file.format == "orc":
+        return orc_num_rows(file)
+    with open_file(file.path) as stream:
+        return int(pq.ParquetFile(stream).metadata.num_rows)
 
 
 def _splits(files: Sequence[FileInfo], options: ReadOptions, total_bytes: int) -> Iterator[FileSplit]:

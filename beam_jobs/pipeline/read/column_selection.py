@@ -53,17 +53,19 @@ def check_output_names(options: ReadOptions, text_columns: Sequence[str] = ()) -
 
 
 def check_no_text(text_columns: Sequence[str], options: ReadOptions) -> None:
-    """Rejects ``--no_text`` where a column of text would be written as kept column or id.
+    """Rejects ``--no_text`` where text would be written as or inside a kept column, or as the id.
 
     Raises:
         UsageError: with the column.
     """
     for flag, names in (("--keep_columns", options.keep_columns), ("--id_column", (options.id_column,))):
-        for name in names:
-            if options.no_text and name in text_columns:
+        for name in names if options.no_text else ():
+            text = next((text for text in text_columns if text == name or text.startswith(f"{name}.")), None)
+            if text is not None:
+                what = "is" if text == name else f"contains {text!r},"
                 raise UsageError(
-                    f"{flag} {name!r} is the text, which --no_text keeps out of the output. Leave out one of "
-                    "the two flags."
+                    f"{flag} {name!r} {what} the text, which --no_text keeps out of the output. Leave out "
+                    "one of the two flags."
                 )
 
 

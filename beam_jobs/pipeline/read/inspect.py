@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -70,17 +70,21 @@ class InputSummary:
         return ReadPlan(options, self.text_columns, pa.schema(kept), self.partition_columns)
 
 
-def inspect_input(options: ReadOptions) -> InputSummary:
+def inspect_input(
+    options: ReadOptions, check_files: Callable[[Sequence[FileInfo]], None] | None = None
+) -> InputSummary:
     """Finds the input files and validates the options against them.
 
     Opens at most 20 files, spread over the input. An unreadable file is a warning here and a dead file later;
-    an error if no file has readable columns.
+    an error if no file has readable columns. ``check_files`` is called with all files before any is opened.
 
     Raises:
         UsageError: with the option or file that does not fit, and what to do.
     """
     check_encoding(options.encoding)
     files = match_patterns(options.patterns, options.input_format)
+    if check_files is not None:
+        check_files(files)
     _check_flags(files, options)
     if options.id_column is None:
         check_ids(files)

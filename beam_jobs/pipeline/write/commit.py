@@ -16,6 +16,7 @@ from typing import Any
 import apache_beam as beam
 
 from beam_jobs.base.config import WriteOptions
+from beam_jobs.base.worker_log import name_run_in_logs
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
 from beam_jobs.pipeline.write.counts import check_counts, sum_receipts, worker_costs
 from beam_jobs.pipeline.write.description import RunDescription, copied_manifest
@@ -105,6 +106,9 @@ class _CommitDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     def __init__(self, options: WriteOptions, description: RunDescription) -> None:
         self._options = options
         self._description = description
+
+    def setup(self) -> None:
+        name_run_in_logs(self._options)
 
     def process(self, element: tuple[int, Iterable[Any]]) -> Iterator[RunManifest]:
         entries = list(element[1])

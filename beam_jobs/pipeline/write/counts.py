@@ -60,11 +60,19 @@ def _part(total: Mapping[str, int], prefix: str) -> dict[str, int]:
 
 
 def worker_costs(receipts: Sequence[Receipt]) -> WorkerCosts:
-    """Returns the maximum cost over all worker processes."""
+    """Returns the maximum cost over all worker processes, how many there were, and the first one's wait."""
+    computed = [receipt for receipt in receipts if receipt.process and receipt.ready_milliseconds]
+    ends: dict[str, int] = {}
+    for receipt in computed:
+        ends[receipt.process] = max([ends.get(receipt.process, 0), *(end for _, end, _, _ in receipt.work)])
     return WorkerCosts(
         peak_memory_bytes=max((receipt.peak_memory_bytes for receipt in receipts), default=0),
         ready_seconds=max((receipt.ready_milliseconds for receipt in receipts), default=0) / 1000,
         machines=tuple(sorted({receipt.machine for receipt in receipts if receipt.machine}))[:20],
+        num_processes=len(ends),
+        # No two loads take the same time to the millisecond, or hardly ever.
+        num_models=len({(receipt.process, receipt.ready_milliseconds) for receipt in computed}),
+        idle_seconds=round((max(ends.values()) - min(ends.values())) / 1e9, 3) if ends else 0.0,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import socket
 import time
 import uuid
 from typing import Any
@@ -93,6 +95,7 @@ class Shard:
             ready_milliseconds=self._ready_milliseconds,
             work=self._work.intervals,
             machine=f"{cpu_name()}, {num_cores()} cores",
+            process=f"{socket.gethostname()}/{os.getpid()}",
         )
 
     def abandon(self) -> None:

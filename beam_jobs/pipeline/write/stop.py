@@ -8,6 +8,7 @@ from typing import Any
 import apache_beam as beam
 
 from beam_jobs.base.config import WriteOptions
+from beam_jobs.base.worker_log import name_run_in_logs
 from beam_jobs.store.run_folder import has_ended
 
 
@@ -36,6 +37,9 @@ class _StopDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
     def __init__(self, options: WriteOptions) -> None:
         self._options = options
+
+    def setup(self) -> None:
+        name_run_in_logs(self._options)
 
     def start_bundle(self) -> None:
         self._has_ended = has_ended(self._options)

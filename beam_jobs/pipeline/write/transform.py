@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.base.records import DeadLetter
+from beam_jobs.base.worker_log import name_run_in_logs
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.checkpoint import Checkpoint
 from beam_jobs.pipeline.global_window import in_global_window, require_batch
@@ -145,6 +146,7 @@ class _WriteShardsDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._shard: Shard | None = None
 
     def setup(self) -> None:
+        name_run_in_logs(self._options)
         self._checkpoint = Checkpoint(self._options.checkpoint_seconds)
 
     def start_bundle(self) -> None:

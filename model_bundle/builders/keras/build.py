@@ -38,7 +38,8 @@ from model_bundle.errors import SourceError
 _TOKENIZER_PREFIX = "tokenizer/"
 # Error messages of Keras 2 and 3 on a class or function that they do not know.
 _UNKNOWN = re.compile(
-    r"Unknown (layer|activation|object)|Could not (locate|deserialize) class|Cannot deserialize object"
+    r"Unknown (layer|activation|initializer|regularizer|constraint|object)|Cannot deserialize object"
+    r"|Could not (locate|deserialize|interpret) (class|function|activation)"
     r"|is not defined|Could not find|could not be found"
 )
 _OWN_CODE = (
@@ -237,6 +238,7 @@ def _manifest(
         freeze_reason=resolved.freeze_reason,
         custom_ops=loaded.custom_ops,
         allowed_ops=loaded.allowed_ops,
+        zero_inputs=resolved.zero_inputs,
         source=source,
         licence=licence.identifier,
     )

@@ -129,6 +129,11 @@ def _likely(name: str, spec: Any) -> tuple[Role, ...]:
     return ("numeric",) if spec.dtype.is_floating else possible
 
 
+def goes_with_tokens(name: str, spec: Any) -> bool:
+    """Whether an input is a mask, types or lengths by its name: known for every text, whether used or not."""
+    return _likely(name, spec) in (("mask",), ("types",), ("lengths",))
+
+
 def _may_be_float_ids(spec: Any) -> bool:
     return bool(spec.dtype.is_floating and spec.shape.rank == 2 and spec.shape[1] != 1)
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches, unfrozen_reason
-from model_bundle.builders.keras.input_roles import Role, resolve_roles
+from model_bundle.builders.keras.example_inputs import with_features
+from model_bundle.builders.keras.input_roles import Role, goes_with_tokens, resolve_roles
+from model_bundle.builders.keras.load.config import head_settings
 from model_bundle.builders.keras.model import (
     Counting,
     ExampleTexts,
@@ -22,6 +24,7 @@ from model_bundle.builders.keras.packed_bundle import PackedBundle, find_packed_
 from model_bundle.builders.keras.resolve_inputs import columns_of, make_text_side, max_tokens_of, tokenizer_of
 from model_bundle.builders.keras.resolve_outputs import KerasOutputs, resolve_outputs
 from model_bundle.builders.keras.sidecar_files import Sidecar, find_sidecar, read_subwords
+from model_bundle.builders.keras.unused_inputs import without_unused
 from model_bundle.builders.tfhub.function import CALL, ModuleFunction, saved_functions
 from model_bundle.builders.tfhub.load import LoadedModule
 from model_bundle.builders.tokenizer import SubwordTokenizer
@@ -38,7 +41,10 @@ _ALL = np.arange(len(GOLDEN_TEXTS))
 
 @dataclass(frozen=True)
 class ResolvedKeras:
-    """A model and its measured properties; ``notes`` are for its user, one per line."""
+    """A model and its measured properties; ``notes`` are for its user, one per line.
+
+    ``zero_inputs``: inputs that get zeros, because no output that is used depends on them.
+    """
 
     model: KerasModel
     sidecar: Sidecar | None
@@ -49,6 +55,7 @@ class ResolvedKeras:
     behaviour: BatchBehaviour
     freeze_reason: str | None
     notes: tuple[str, ...]
+    zero_inputs: tuple[str, ...]
 
 
 def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scratch: Path) -> ResolvedKeras:
@@ -66,11 +73,17 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
     where = loaded.module.location
     function = _choose(saved_functions(loaded), choices.signature, where)
     check_batch_axes(function, where)
+    parsed: tuple[str, ...] = ()
+    if not choices.inputs.keys() & function.inputs.keys():
+        function, parsed = with_features(function, where)
     choices = choices.renamed(function.aliases)
     packed = find_packed_bundle(loaded.loaded, scratch / "inside", where)
     if packed is not None:
         choices = packed.complete(choices, function.inputs)
     numeric: dict[str, Role] = dict.fromkeys(choices.extra_inputs, "numeric")
+    stated = {*choices.inputs, *choices.extra_inputs}
+    with_tokens = {name for name, spec in function.inputs.items() if goes_with_tokens(name, spec)}
+    function, zero_inputs = without_unused(function, choices.default_output, stated | with_tokens)
     roles = resolve_roles(function.inputs, numeric | dict(choices.inputs), where)
     columns = columns_of(function, roles, choices, where)
     sidecar, subwords = _tokenizer(roles, packed, source, choices, where)
@@ -79,9 +92,16 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
     max_tokens = max_tokens_of(model, subwords, sidecar, choices, where)
     texts = ExampleTexts(make_text_side(spec, subwords, max_tokens, scratch), model.inputs())
     model, found = _inspect(model, texts, where)
-    outputs = resolve_outputs(found, _num_tokens(spec, texts), sidecar, choices, where)
+    outputs = resolve_outputs(found, _num_tokens(spec, texts), sidecar, choices, where, head_settings(source))
     behaviour = probe_batches(model.run, texts, outputs.specs)
-    notes = [f"uses {function.describe()}", *_input_notes(model, texts, sidecar, subwords), *outputs.notes]
+    zeros = [f"input {name}: zeros, because no output used depends on it" for name in zero_inputs]
+    notes = [
+        f"uses {function.describe()}",
+        *parsed,
+        *zeros,
+        *_input_notes(model, texts, sidecar, subwords),
+        *outputs.notes,
+    ]
     fault = unfrozen_reason(model.signature, model.fed(texts.prepare(GOLDEN_TEXTS).batch(_ALL)))
     if subwords is not None and max_tokens is None:
         notes.append("no token limit is known: set --max_tokens if the model has one")
@@ -90,7 +110,7 @@ def resolve_keras(loaded: LoadedModule, source: Path, choices: KerasChoices, scr
         *([f"weights stay variables: {fault}"] if fault else []),
     ]
     return ResolvedKeras(
-        model, sidecar, packed, subwords, max_tokens, outputs, behaviour, fault, tuple(notes)
+        model, sidecar, packed, subwords, max_tokens, outputs, behaviour, fault, tuple(notes), zero_inputs
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from model_bundle.builders.bert.text_pairs import overruled, pair_evidence
 from model_bundle.builders.keras.options import KerasChoices
 from model_bundle.builders.keras.sidecar_files import Sidecar, labels_in, read_labels
+from model_bundle.builders.licence import front_matter
 from model_bundle.builders.tfhub.bert_preprocessing import LENGTHS
 from model_bundle.builders.tfhub.outputs import describe_outputs
 from model_bundle.bundle.manifest import OutputSpec, Pooling
@@ -42,6 +43,7 @@ def resolve_outputs(
     sidecar: Sidecar | None,
     choices: KerasChoices,
     where: str,
+    settings: Mapping[str, Any],
 ) -> KerasOutputs:
     """Classifies each output by its array for the golden texts.
 
@@ -50,17 +52,18 @@ def resolve_outputs(
         num_tokens: of the longest golden text; None if only the model knows it.
         sidecar: its configuration may have labels.
         choices: settings that are not in the model.
-        where: what to call the model in an error.
+        where: the model's name.
+        settings: transformers' configuration of a classifier inside the model, see ``head_settings``.
 
     Raises:
-        SourceError: no output can be used, several can, or labels do not fit.
+        SourceError: no output can be used, several can, labels do not fit, or the classes are of two texts.
     """
     specs, notes = describe_outputs(found, len(GOLDEN_TEXTS), num_tokens, where)
     default = _default(specs, choices.default_output, where)
     labels, why = _labels(found[default], sidecar, choices, where)
     if choices.task == "embed" or not labels:
         return _vectors(specs, default, choices, notes)
-    evidence = pair_evidence({**(sidecar.config if sidecar else {}), "id2label": labels}, "")
+    evidence = _pair_evidence(labels, sidecar, settings, where)
     if evidence is not None:
         notes.append(overruled(evidence, where, single_text=choices.single_text))
     specs[default] = specs[default].model_copy(
@@ -75,6 +78,14 @@ def resolve_outputs(
     return KerasOutputs(
         specs, default, "classify", labels, scores, choices.multi_label, regression, None, tuple(notes)
     )
+
+
+def _pair_evidence(
+    labels: tuple[str, ...], sidecar: Sidecar | None, settings: Mapping[str, Any], where: str
+) -> str | None:
+    beside = sidecar.config if sidecar else {}
+    card = front_matter(sidecar.folder) if sidecar else ""
+    return pair_evidence(settings, "") or pair_evidence({**beside, "id2label": labels}, card, where)
 
 
 def _default(specs: Mapping[str, OutputSpec], wanted: str | None, where: str) -> str:

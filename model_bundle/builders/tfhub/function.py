@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_bundle.builders.input_names import parameter_names
 from model_bundle.builders.tfhub.load import LoadedModule, read_source
+from model_bundle.builders.tfhub.parameter_names import parameter_names
 from model_bundle.errors import SourceError
 from model_bundle.runtime.saved_model import load_into_session
 from model_bundle.runtime.tensorflow_setup import import_tensorflow

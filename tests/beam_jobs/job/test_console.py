@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import signal
+import socket
 import sys
 import time
 import warnings
@@ -32,7 +33,7 @@ from model_bundle.inference.results import EncodedTexts, TextFailure
 from tests.beam_jobs.pipeline.encode.test_progress import Ticks
 from tests.support.runs.jobs import run_job, start_job, write_jsonl, write_texts
 
-KEYS = ["time", "severity", "message", "run_id", "event"]
+KEYS = ["time", "severity", "message", "run_id", "attempt", "worker", "event"]
 
 
 def said(text: str) -> list[dict[str, Any]]:
@@ -45,6 +46,8 @@ def said(text: str) -> list[dict[str, Any]]:
     return objects
 
 
+# In a process of its own; what the lines hold is tested every time below.
+@pytest.mark.slow
 def test_a_json_job_says_nothing_else(tiny_bundle: Path, tmp_path: Path) -> None:
     source = write_texts(tmp_path / "in.jsonl", ["the cat " * 50, "a dog"])
     flags = ["--input", source, "--log_format", "json", "--run_id", "run"]
@@ -54,6 +57,9 @@ def test_a_json_job_says_nothing_else(tiny_bundle: Path, tmp_path: Path) -> None
     objects = said(stderr)
     assert [one["event"] for one in objects if one["event"] != "log"] == ["plan", "summary"]
     assert {one["run_id"] for one in objects} == {"run"}
+    manifest = json.loads((tmp_path / "out" / "run" / "manifest.json").read_text())
+    assert {one["attempt"] for one in objects} == {manifest["attempt_id"]}
+    assert {one["worker"] for one in objects} == {f"{socket.gethostname()}/{job.pid}"}
     summary = objects[-1]
     assert summary["severity"] == "INFO"
     assert summary["run"] == str(tmp_path / "out" / "run")
@@ -85,6 +91,7 @@ def test_a_format_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) ->
         assert "error: argument --log_format: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_signal_is_said_in_json_too(tiny_bundle: Path, tmp_path: Path) -> None:
     source = write_texts(tmp_path / "in.jsonl", ["the cat sat on the mat"] * 300_000)
     job = start_job(tmp_path / "out", tiny_bundle, "--input", source, "--log_format", "json")

@@ -18,6 +18,7 @@ from beam_jobs.base.config import ReadOptions
 from beam_jobs.embed import main
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console.log_capture import open_console
+from beam_jobs.job.dataflow.prices import default_machines, describe_default, find_machine, read_prices
 from beam_jobs.job.flags.beam import pipeline_options
 from beam_jobs.job.flags.parsers import embed_parser
 from beam_jobs.job.forecast import sample as sample_module
@@ -33,7 +34,6 @@ from beam_jobs.job.forecast.estimate import (
     time_here,
 )
 from beam_jobs.job.forecast.measure import Measurement
-from beam_jobs.job.forecast.prices import find_machine, read_prices
 from beam_jobs.job.forecast.sample import sample_input
 from beam_jobs.pipeline.read.inspect import inspect_input
 from tests.conftest import shared_path
@@ -196,7 +196,7 @@ def test_another_precision_costs_its_share_and_its_quality() -> None:
 def test_prices_of_ones_own_and_what_is_wrong_with_them(tiny_bundle: Path, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "in.jsonl", records(5))
     flags = ("--bundle", tiny_bundle, "--input", source, "--forecast", "sample")
-    own = json.loads((PROJECT / "beam_jobs" / "job" / "forecast" / "prices.json").read_text())
+    own = json.loads((PROJECT / "beam_jobs" / "job" / "dataflow" / "prices.json").read_text())
     own |= {"as_of": "2031-02-03", "currency": "EUR"}
     own["machine_families"] = {"x9-mega": {"gb_per_vcpu": 1, "cores_per_vcpu": 1, "has_bfloat16": True}}
     path = tmp_path / "prices.json"
@@ -238,6 +238,18 @@ def test_families_are_compared_by_the_measured_speeds() -> None:
     unknown = cost_of(here, find_machine(TABLE, "c3-standard-4"), TABLE, "bfloat16", 1)
     assert unknown.speed == 1
     assert cloud.vcpu_hours <= unknown.vcpu_hours
+
+
+def test_the_default_machine_is_the_cheapest_per_document_in_its_precision() -> None:
+    assert {default_machines(TABLE, p)[0] for p in ("float32", "bfloat16", "int8")} == {"c3-standard-4"}
+    slow = TABLE.model_copy(update={"speeds": TABLE.speeds | {"amx": {"float32": 40, "bfloat16": 370}}})
+    assert default_machines(slow, "float32")[0] == "n2-standard-4"
+    assert default_machines(slow, "bfloat16")[0] == "c3-standard-4"
+    assert default_machines(slow, "int8")[0] == "n2-standard-4"  # c3 would have no speed in it
+    assert "in int8 (prices of 2025" in describe_default(TABLE, "int8")
+    for machines in TABLE.default_machines.values():
+        sizes = [find_machine(TABLE, name) for name in machines]
+        assert [each.price_per_hour for each in sizes] == sorted(each.price_per_hour for each in sizes)
 
 
 def test_a_run_above_its_cost_is_not_started(tiny_bundle: Path, tmp_path: Path) -> None:

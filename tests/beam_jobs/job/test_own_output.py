@@ -22,6 +22,9 @@ def test_a_pattern_that_reaches_into_the_output_is_rejected(tiny_bundle: Path, t
     again = run_job(out, tiny_bundle, *flags, folder / "**.parquet", run_id="again")
     assert again.exit_code == 2
     assert "which an earlier run wrote below --output" in again.stderr
+    # Although the columns of that output would be an error, too.
+    alone = run_job(out, tiny_bundle, "--input", folder / "**.parquet", "--id_column", "x", run_id="again")
+    assert "which an earlier run wrote below --output" in alone.stderr
     assert not (out / "again").exists()
 
 

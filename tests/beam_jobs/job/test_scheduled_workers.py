@@ -27,15 +27,17 @@ MB = 1_000_000
 def test_machine_and_processes_follow_from_the_size(
     flags: list[str], model_bytes: int, machine: str, num_processes: int
 ) -> None:
-    settings = fit_workers(model_bytes, PipelineOptions(flags))
+    settings = fit_workers(model_bytes, "float32", PipelineOptions(flags))
     assert (settings.machine_type, settings.num_processes) == (machine, num_processes)
+    is_named = any(flag.startswith("--machine_type") for flag in flags)
+    assert ("cheapest per document in float32" in settings.line) != is_named
     assert settings.disk_gb * 1_000_000_000 >= 30_000 * MB + 3 * model_bytes
     assert settings.min_ram_gb * 1_000_000_000 >= num_processes * process_bytes(model_bytes, 1)
 
 
 def test_a_machine_that_is_too_small_is_refused_with_one_that_is_not() -> None:
     with pytest.raises(UsageError, match=r"needs about 4\.\d GB in 1 process.*c3-standard-4"):
-        fit_workers(700 * MB, PipelineOptions(["--machine_type=n2-highcpu-2"]))
+        fit_workers(700 * MB, "float32", PipelineOptions(["--machine_type=n2-highcpu-2"]))
 
 
 def test_what_was_asked_for_stays() -> None:
@@ -43,7 +45,7 @@ def test_what_was_asked_for_stays() -> None:
         ["--disk_size_gb=77", "--number_of_worker_harness_threads=5", "--resource_hints=min_ram=9GB",
          "--machine_type=n2-standard-8"]
     )  # fmt: skip
-    apply_settings(fit_workers(90 * MB, options), options)
+    apply_settings(fit_workers(90 * MB, "float32", options), options)
     worker = options.view_as(WorkerOptions)
     assert (worker.machine_type, worker.disk_size_gb) == ("n2-standard-8", 77)
     assert options.view_as(DebugOptions).number_of_worker_harness_threads == 5

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from apache_beam.portability.api.org.apache.beam.model.pipeline.v1 import endpoi
 from beam_jobs.errors import JobError
 from beam_jobs.job.worker_processes import WorkerKey, WorkerProcesses
 from beam_jobs.worker_pool import open_health, open_server, worker_command
+from tests.support.examples import NIGHTLY
 from tests.support.runs.jobs import PROJECT
 
 LIGHT = ["/bin/sleep", "600"]
@@ -105,26 +107,28 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", range(20) if os.environ.get(NIGHTLY) else [1, 2])
 def test_a_thousand_requests_of_two_clients_in_any_order_end_no_foreign_worker(pool: Pool, seed: int) -> None:
     chance = random.Random(seed)
-    for client in pool.clients:  # both have used every name
+    for client in pool.clients:  # both have used these names; each has one of its own, which a stop ends
         for name in NAMES:
             assert client.start(name) == ""
 
     def schedule(seed: int, client: Client, other: Client) -> None:
         own = random.Random(seed)
         for _ in range(500):
-            name = own.choice(NAMES)
-            foreign = pool.alive(other, name)
+            name = own.choice((*NAMES, client.endpoint))
+            shared = {name: pool.alive(other, name) for name in NAMES}
             if own.random() < 0.5:
                 client.start(name)
             else:
                 client.stop(name)
-            if foreign is None or not is_alive(foreign):
-                failures.append(name)
+            is_gone = name == client.endpoint and pool.alive(client, name) is None
+            ends.append(is_gone)
+            failures.extend(name for name, pid in shared.items() if pid is None or not is_alive(pid))
 
     failures: list[str] = []
+    ends: list[bool] = []
     first, second = pool.clients
     seeds = chance.sample(range(1000), 2)
     threads = [
@@ -136,6 +140,8 @@ def test_a_thousand_requests_of_two_clients_in_any_order_end_no_foreign_worker(p
     for thread in threads:
         thread.join()
     assert failures == []
+    assert len(ends) == 1000
+    assert any(ends)
     pids = list(pool.workers.running().values())
     pool.workers.stop_all()
     assert not any(is_alive(pid) for pid in pids)
@@ -219,17 +225,60 @@ def test_a_taken_port_is_an_error(pool: Pool) -> None:
         open_server(pool.workers, port)
 
 
-def test_health_lists_the_workers(pool: Pool) -> None:
-    pool.clients[0].start("1-1")
-    health = open_health(pool.workers, 0)
+@contextlib.contextmanager
+def health_of(pool: Pool) -> Iterator[Callable[[str], tuple[int, dict[str, Any]]]]:
+    """A function that asks a pool's health endpoint for a path."""
+    server = open_health(pool.workers, 0, pool.address)
+
+    def ask(path: str) -> tuple[int, dict[str, Any]]:
+        try:
+            with urllib.request.urlopen(f"http://localhost:{server.server_address[1]}{path}") as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                text = error.read()
+                return error.code, json.loads(text) if text.startswith(b"{") else {}
+
     try:
-        with urllib.request.urlopen(f"http://localhost:{health.server_address[1]}/health") as answer:
-            (worker,) = json.load(answer)["workers"]
-        assert worker["worker_id"] == "1-1"
-        assert worker["control_endpoint"] == pool.clients[0].endpoint
+        yield ask
     finally:
-        health.shutdown()
-        health.server_close()
+        server.shutdown()
+        server.server_close()
+
+
+def test_health_lists_the_workers_and_tells_pools_apart(pool: Pool) -> None:
+    pool.clients[0].start("1-1")
+    with serving(LIGHT) as other, health_of(pool) as ask, health_of(other) as ask_other:
+        status, said = ask("/health")
+        (worker,) = said["workers"]
+        assert (status, said["status"], said["address"]) == (200, "serving", pool.address)
+        assert (worker["worker_id"], worker["control_endpoint"]) == ("1-1", pool.clients[0].endpoint)
+        other_said = {"status": "serving", "address": other.address, "pid": os.getpid(), "workers": []}
+        assert ask_other("/health") == (200, other_said)
+        assert ask("/")[0] == 404
+
+
+def test_a_pool_that_stops_is_not_ready_while_its_workers_end() -> None:
+    with serving(LIGHT) as pool, health_of(pool) as ask:
+        pool.clients[0].start("1-1")
+        (pid,) = pool.workers.running().values()
+        os.kill(pid, signal.SIGSTOP)  # SIGTERM waits until it is continued
+        assert ask("/health")[0] == 200
+        stopping = Thread(target=pool.workers.stop_all)
+        stopping.start()
+        wait_for(lambda: pool.workers.is_stopping)
+        status, said = ask("/health")
+        assert (status, said["status"]) == (503, "stopping")
+        assert [worker["pid"] for worker in said["workers"]] == [pid]
+        os.kill(pid, signal.SIGCONT)
+        stopping.join()
+        assert ask("/health")[0] == 503
+
+
+def test_a_taken_health_port_is_an_error(pool: Pool) -> None:
+    port = int(pool.address.rpartition(":")[2])
+    with pytest.raises(JobError, match=f"--health_port {port}"):
+        open_health(pool.workers, port, pool.address)
 
 
 def test_names_and_endpoints_reach_a_worker_as_data() -> None:
@@ -256,5 +305,6 @@ def test_sigterm_ends_the_command_and_its_worker(tmp_path: Path) -> None:
     (started,) = [line["pid"] for line in said if line["message"].endswith("started")]
     (ended,) = [line["pid"] for line in said if "exit_code" in line]
     assert started == ended
+    assert {line["pool_pid"] for line in said if "pid" in line} == {process.pid}
     assert not is_alive(started)
     assert said[-1]["event"] == "stopped"

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from beam_jobs.base.records import DeadLetter
 from beam_jobs.pipeline.write.timeline import WorkLog, count_lengths, sum_lengths, sum_timeline
-from beam_jobs.report import page, projection
+from beam_jobs.report import page, projection, sections
 from beam_jobs.report.__main__ import main
-from beam_jobs.report.charts import Bar, bar_chart
+from beam_jobs.report.charts import Bar, bar_chart, colours_of
 from beam_jobs.report.row_sample import _take, sample_rows
 from beam_jobs.report.sections import length_bars
 from beam_jobs.store.finished_run import find_run
+from beam_jobs.store.manifest import PreviousEntry, Timeline
 from tests.support.runs.jobs import capture, run_job, write_jsonl
 from tests.support.runs.made_runs import make_run
 
@@ -269,3 +270,39 @@ def test_rows_of_a_group_are_those_at_their_positions(tmp_path: Path) -> None:
         parts = list(_take(parquet, 0, ["embedding"], rows))
     assert len(parts) == 4
     assert pa.concat_tables(parts).to_pylist() == table.take(list(rows)).to_pylist()
+
+
+@given(groups=st.sets(st.text(max_size=4), min_size=1, max_size=8), weights=st.randoms(use_true_random=False))
+def test_colours_depend_on_names_and_not_on_counts(groups: set[str], weights: Any) -> None:
+    order = list(groups)
+    weights.shuffle(order)
+    colours = colours_of(order)
+    assert colours == colours_of(groups)
+    assert len(set(colours.values())) == len(groups)
+    assert set(colours.values()) <= set(range(8))
+
+
+def test_changes_are_no_rows_and_short_times_differ(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "run", shards(10))
+    manifest = find_run(str(run)).manifest
+    file = manifest.files[0].model_copy(
+        update={"kind": "changes", "num_rows": 77, "path": "changes/c.parquet"}
+    )
+    counts = manifest.counts.model_copy(update={"changes": {"added": 4, "removed": 3}, "num_unchanged": 5})
+    previous = PreviousEntry(run_id="night-1", root=str(tmp_path))
+    manifest = manifest.model_copy(
+        update={"files": (*manifest.files, file), "counts": counts, "previous": previous}
+    )
+    assert "10 rows" in sections.tiles(manifest)
+    assert "87" not in sections.tiles(manifest)
+    table = Tags(sections.changes(manifest)).text
+    assert table == "Changes since night-1changedocumentsadded4removed3unchanged, rows in the previous run5"
+    times = Timeline(
+        started_at="2026-11-20T09:00:00+00:00",
+        bucket_seconds=0.5,
+        seconds=2.0,
+        documents=(1, 2, 3, 4),
+        tokens=(1, 2, 3, 4),
+    )
+    drawn = sections.throughput(manifest.model_copy(update={"timeline": times}))
+    assert re.findall(r">([\d.]+ s)</text>", drawn) == ["0 s", "0.5 s", "1 s", "1.5 s"]

@@ -59,7 +59,7 @@ def browse(tmp_path: Path, report: Path, *flags: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_marks_are_drawn_in_the_readers_scheme(tmp_path: Path, report: Path, scheme: str) -> None:
     number, page, first, second = SCHEMES[scheme]
     picture = tmp_path / "page.png"

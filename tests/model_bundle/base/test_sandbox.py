@@ -20,13 +20,6 @@ from model_bundle.base.confined import run_confined
 from model_bundle.base.sandbox import Limits, missing_line
 from model_bundle.base.system_calls import refused_calls, seccomp_filter
 from model_bundle.errors import BundleFormatError, ModelCrashError, SettingsError
-from tests.support.models.hostile_models import path_changed_in_place, saver_writes
-from tests.support.models.saved_models import (
-    writes_in_creator,
-    writes_in_initialiser,
-    writes_in_loop,
-    writes_on_restore,
-)
 
 DENIED = "PermissionError"
 
@@ -145,24 +138,30 @@ def load_unscanned(paths: list[str]) -> dict[str, str]:
     return found
 
 
-MODELS: tuple[Callable[[Path, Path], Path], ...] = (
-    writes_in_loop,
-    writes_in_creator,
-    writes_in_initialiser,
-    writes_on_restore,
-    saver_writes,
-    path_changed_in_place,
-)
-
-
 @needs_landlock
 def test_with_no_scan_at_all_the_models_do_nothing_outside(tmp_path: Path) -> None:
+    # Not above: the processes of the other tests import this file, too, and need no TensorFlow.
+    from tests.support.models.hostile_models import path_changed_in_place, saver_writes
+    from tests.support.models.saved_models import (
+        writes_in_creator,
+        writes_in_initialiser,
+        writes_in_loop,
+        writes_on_restore,
+    )
+
     outside, own, models = (tmp_path / name for name in ("outside", "own", "models"))
     for folder in (outside, own, models):
         folder.mkdir()
     (outside / "secret").write_text("SECRET\n")
     paths = []
-    for make in MODELS:
+    for make in (
+        writes_in_loop,
+        writes_in_creator,
+        writes_in_initialiser,
+        writes_on_restore,
+        saver_writes,
+        path_changed_in_place,
+    ):
         target = outside / ("secret" if make is path_changed_in_place else "written")
         paths.append(str(make(models / make.__name__, target)))
         (outside / "written").unlink(missing_ok=True)

@@ -218,6 +218,16 @@ def test_inspect_does_not_take_what_a_manifest_says_for_markup(
     assert "query: '[red]'" in page
 
 
+def test_inspect_says_that_a_bundle_allows_itself_nothing(
+    spoiled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite_manifest(spoiled, allowed_ops=("ReadFile", "WriteFile"))
+    assert main(["inspect", str(spoiled)]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "asks for ReadFile,WriteFile: operations with effects outside the model" in page
+    assert "allows nothing: it is opened only with --allow_ops ReadFile,WriteFile, or with a pinned" in page
+
+
 def test_a_reader_that_has_had_enough_is_no_error(build_tiny: Callable[[str], ModelBundle]) -> None:
     command = f"{sys.executable} -m model_bundle inspect {build_tiny('tiny_bert').path} --json | true"
     done = subprocess.run(

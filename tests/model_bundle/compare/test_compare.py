@@ -86,15 +86,19 @@ def test_the_same_vectors_are_the_same(build_tiny: Build) -> None:
     ("settings", "name"),
     [
         ({"pooling": "first"}, "--pooling first"),
-        ({"pooling": "max"}, "--pooling max"),
-        ({"pooling": "pooler"}, "--pooling pooler"),
+        pytest.param({"pooling": "max"}, "--pooling max", marks=pytest.mark.slow),
+        pytest.param({"pooling": "pooler"}, "--pooling pooler", marks=pytest.mark.slow),
         ({"layers": ("1",)}, "--layer 1"),
-        ({"layers": ("0",)}, "--layer 0"),
+        pytest.param({"layers": ("0",)}, "--layer 0", marks=pytest.mark.slow),
         ({"normalize": True}, "vectors scaled to length 1 (build with --normalize yes)"),
         ({"max_tokens": 16}, "--max_tokens 16"),
-        ({"max_tokens": 37}, "--max_tokens 37"),
+        pytest.param({"max_tokens": 37}, "--max_tokens 37", marks=pytest.mark.slow),
         ({"max_tokens": 5}, ""),
-        ({"pooling": "last", "max_tokens": 21}, "--pooling last and --max_tokens 21"),
+        pytest.param(
+            {"pooling": "last", "max_tokens": 21},
+            "--pooling last and --max_tokens 21",
+            marks=pytest.mark.slow,
+        ),
         (
             {"layers": ("1",), "pooling": "first", "normalize": True},
             "--layer 1 and --pooling first and vectors",
@@ -183,7 +187,14 @@ def test_words_of_a_bert_are_compared(build_tiny: Build) -> None:
     assert explanations(bundle, old)[0] == "--layer 1"
 
 
-@pytest.mark.parametrize("model", ["tiny_distilbert_mood", "tiny_bert_rating", "tiny_bert_entities"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "tiny_distilbert_mood",
+        pytest.param("tiny_bert_rating", marks=pytest.mark.slow),
+        pytest.param("tiny_bert_entities", marks=pytest.mark.slow),
+    ],
+)
 def test_scores_and_logits_of_a_classifier_are_compared(model: str, build_head: Build) -> None:
     bundle = build_head(model)
     texts = [text[:40] for text in TEXTS]

@@ -59,6 +59,12 @@ INPUTS = {
 }
 
 
+# For what is the same whatever the model reads beside its numbers.
+ONE_KIND = pytest.mark.parametrize(
+    "bundle", ["text", pytest.param("subwords", marks=pytest.mark.slow)], indirect=True
+)
+
+
 @pytest.fixture(scope="module", params=INPUTS)
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
     """A model of text or ids and numbers: characters or ids, age, size, size once more."""
@@ -245,6 +251,7 @@ def check_cells(run: Run, cells: list[tuple[Any, str | None]]) -> None:
     assert all(str(value) not in letter["message"] for letter in run.dead for value in ("abc", "n/a"))
 
 
+@ONE_KIND
 @pytest.mark.parametrize("name", CELLS)
 def test_a_cell_without_a_number_is_a_dead_letter(name: str, bundle: ModelBundle, tmp_path: Path) -> None:
     cells = CELLS[name]
@@ -262,6 +269,7 @@ def test_a_cell_without_a_number_is_a_dead_letter(name: str, bundle: ModelBundle
     check_cells(run, cells)
 
 
+@ONE_KIND
 @pytest.mark.parametrize(
     "array",
     [
@@ -307,6 +315,7 @@ def test_input_that_can_hold_no_numbers_is_refused(bundle: ModelBundle, tmp_path
     assert (run.exit_code, "'size' is not a column of" in run.stderr) == (2, True)
 
 
+@ONE_KIND
 def test_the_only_column_that_is_no_number_is_the_text(bundle: ModelBundle, tmp_path: Path) -> None:
     source = write_parquet(tmp_path / "in.parquet", {"size": SIZES, "review": TEXTS, "age": AGES})
     run = run_job(tmp_path / "out", bundle.path, "--input", source)
@@ -378,5 +387,6 @@ def test_an_old_classifier_of_text_and_numbers_runs_from_a_table(tmp_path: Path)
     np.testing.assert_allclose(found.scores, case["outputs"]["output"], atol=1e-5)
 
 
+@ONE_KIND
 def test_the_measure_of_precisions_brings_numbers_of_its_own(bundle: ModelBundle) -> None:
     assert speedups._seconds(bundle, EncodeRequest.resolve(bundle)) > 0

@@ -181,7 +181,7 @@ def test_gradients_are_those_of_the_loss(bundle: ModelBundle) -> None:
         assert (values[0] - values[1]) / 2e-2 == pytest.approx(gradient[place], rel=0.02)
 
 
-@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("normalize", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_mix_of_bert_layers_trains(bundle: ModelBundle, normalize: bool) -> None:
     embedding = BundleEmbedding(bundle, layer="all")
     mix = ScalarMix(normalize=normalize)

@@ -94,7 +94,10 @@ def test_the_vectors_are_those_of_a_model_in_the_process(bundle: ModelBundle, ti
 
 @pytest.mark.parametrize(
     ("word", "signal_name"),
-    [(crashing.ABORTING_WORD, "SIGABRT"), (crashing.ILLEGAL_WORD, "SIGSEGV")],
+    [
+        pytest.param(crashing.ABORTING_WORD, "SIGABRT", marks=pytest.mark.slow),
+        (crashing.ILLEGAL_WORD, "SIGSEGV"),
+    ],
 )
 def test_a_text_that_ends_the_process_is_found_and_its_neighbours_are_unharmed(
     bundle: ModelBundle, runtime: IsolatedRuntime, word: str, signal_name: str

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -231,13 +232,13 @@ def test_a_bad_table_is_told_at_once(base: ModelBundle, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_learned_is_told_with_its_row(
-    base: ModelBundle, frozen: TrainResult, tmp_path: Path
+    base: ModelBundle, build_head: Callable[[str], ModelBundle], tmp_path: Path
 ) -> None:
     table = tmp_path / "train.csv"
     table.write_text(f"text,label\na cat,cat\nthe {NAN_WORD},dog\na cat,cat\na dog,dog\n")
     with pytest.raises(SettingsError, match=r"train.csv, row 2: the model has no vector .*NaN"):
         train(base, table, tmp_path / "none")
-    with pytest.raises(SettingsError, match="tiny-classifier is already a classifier"):
-        train(frozen.bundle, table, tmp_path / "none")
+    with pytest.raises(SettingsError, match="tiny_distilbert_mood is already a classifier"):
+        train(build_head("tiny_distilbert_mood"), table, tmp_path / "none")
     with pytest.raises(SourceError, match="already exists"):
-        train(base, table, frozen.bundle.path)
+        train(base, table, tmp_path)

@@ -27,6 +27,8 @@ class FakeConsole:
         self.buckets: dict[str, str] = {}
         self.soft_delete: set[str] = set()
         self.images: set[str] = set()
+        # Roles by what they are on: project, repository, account or bucket.
+        self.grants: dict[str, set[tuple[str, str]]] = {}
         self.schedules: dict[str, dict[str, Any]] = {}
         self.answers: list[tuple[str, str, Any]] = []
         here = r"/v1/projects/([^/]+)"
@@ -38,6 +40,15 @@ class FakeConsole:
             (compute, "compute.v1", "Region", self._region),
             (f"{compute}/subnetworks/([^/]+)", "compute.v1", "Subnetwork", self._subnetwork),
             (r"/storage/v1/b/([^/]+)", "storage.v1", "Bucket", self._bucket),
+            (r"/storage/v1/b/([^/]+)/iam", "storage.v1", "Policy", self._bucket_policy),
+            (f"{here}:getIamPolicy", "cloudresourcemanager.v1", "Policy", self._project_policy),
+            (f"{here}/serviceAccounts/([^/]+):getIamPolicy", "iam.v1", "Policy", self._policy),
+            (
+                f"{place}/repositories/([^/]+):getIamPolicy",
+                "artifactregistry.v1",
+                "Policy",
+                self._images_policy,
+            ),
             (f"{here}/serviceAccounts/([^/]+)", "iam.v1", "ServiceAccount", self._account),
             (
                 f"{place}/repositories/([^/]+)/dockerImages/(.+)",
@@ -85,6 +96,25 @@ class FakeConsole:
         kept = "604800" if name in self.soft_delete else "0"
         place = self.buckets[name].upper()
         return {"name": name, "location": place, "softDeletePolicy": {"retentionDurationSeconds": kept}}
+
+    def _bucket_policy(self, request: Request) -> Any:
+        name = request.path.split("/")[-2]
+        return self._policy(request, name) if name in self.buckets else None
+
+    def _project_policy(self, request: Request) -> Any:
+        policy = self._policy(request, "project")
+        if json.loads(request.body).get("options", {}).get("requestedPolicyVersion") != 3:
+            for binding in policy["bindings"]:
+                if binding["role"] == "roles/dataflow.worker":  # it has a condition
+                    binding["role"] += "_withcond_0123456789abcdef"
+        return policy
+
+    def _images_policy(self, request: Request, region: str, name: str) -> Any:
+        return self._policy(request, name) if region == self.region else None
+
+    def _policy(self, _: Request, on: str) -> Any:
+        pairs = sorted(self.grants.get(on, set()))
+        return {"bindings": [{"role": role, "members": [f"serviceAccount:{who}"]} for role, who in pairs]}
 
     def _account(self, _: Request, email: str) -> Any:
         return {"email": email} if email in self.accounts else None

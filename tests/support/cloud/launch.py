@@ -26,7 +26,7 @@ BUNDLE = f"gs://my-project-embedding-models/model_bundles/x@sha256:{DIGEST}"
 
 def write_settings(folder: Path, **values: str) -> Path:
     """Writes the settings of the repository with image and bundle, changed by ``values``."""
-    lines = (LAUNCH / "settings.env").read_text(encoding="utf-8").splitlines()
+    lines = (LAUNCH / "settings.env.example").read_text(encoding="utf-8").splitlines()
     changed = {"IMAGE": IMAGE, "BUNDLE": BUNDLE} | values
     path = folder / "settings.env"
     names = [line.partition("=")[0] for line in lines]
@@ -83,9 +83,27 @@ def finished_project(google: FakeGoogle) -> FakeConsole:
     """Sets up a simulated project as it is after all steps, except for what scripts write."""
     console = google.console = FakeConsole()
     console.buckets = dict.fromkeys(
-        ("my-texts", "my-project-embedding-jobs", "my-project-embedding-models"), "us-central1"
+        (
+            "my-texts",
+            "my-project-terraform-state",
+            "my-project-embedding-jobs",
+            "my-project-embedding-models",
+        ),
+        "us-central1",
     )
     domain = f"{console.project}.iam.gserviceaccount.com"
-    console.accounts = {f"embedding-worker@{domain}", f"embedding-scheduler@{domain}"}
+    console.accounts = {f"embedding-{name}@{domain}" for name in ("worker", "builder", "scheduler")}
+    places = {
+        "project": "project",
+        "images": "jobs",
+        "worker": f"embedding-worker@{domain}",
+        "INPUT": "my-texts",
+        "BUCKET": "my-project-embedding-jobs",
+        "MODELS": "my-project-embedding-models",
+    }
+    with modules("grants") as (grants,):
+        for grant in grants.GRANTS:
+            held = console.grants.setdefault(places[grant.on], set())
+            held.add((grant.role, f"embedding-{grant.account}@{domain}"))
     console.images = {IMAGE}
     return console

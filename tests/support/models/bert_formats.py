@@ -116,6 +116,43 @@ def write_h5_shards(target: Path) -> Path:
     return target
 
 
+def write_main_layer(path: Path, name: str, source: Path, package: str = "Custom>") -> None:
+    """An HDF5 file of a Keras model around transformers' main layer, which has the name ``encoder_part``."""
+    import h5py
+
+    settings = json.loads((source / "config.json").read_text())
+    model = settings["model_type"]
+    start = {"batch_input_shape": [None, None], "dtype": "int32", "name": "input_ids"}
+    inner = {"name": "encoder_part", "trainable": True, "dtype": "float32", "config": settings}
+    calls = [[["input_ids", 0, 0, {"attention_mask": ["attention_mask", 0, 0]}]]]
+    layers: list[dict[str, Any]] = [
+        {"class_name": "InputLayer", "config": start | {"name": key}, "name": key, "inbound_nodes": []}
+        for key in ("input_ids", "attention_mask")
+    ]
+    layers.append(
+        {"class_name": package + name, "config": inner, "name": "encoder_part", "inbound_nodes": calls}
+    )
+    config = {"name": "m", "layers": layers, "output_layers": [["encoder_part", 0, 0]]}
+    config["input_layers"] = [[key, 0, 0] for key in ("input_ids", "attention_mask")]
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": config})
+        file.attrs["keras_version"] = "2.15.0"
+        weights = file.create_group("model_weights/encoder_part")
+        file["model_weights"].attrs["layer_names"] = [b"encoder_part"]
+        stored = {}
+        for key, value in stored_weights(source).items():
+            if key.startswith(("lm_head", "vocab_", "cls.")):
+                continue
+            parts = re.sub(r"layer/(\d+)", r"layer_._\1", key.removeprefix(f"{model}.").replace(".", "/"))
+            last = _tensorflow_last(re.sub(r"\w*layer_norm/", r"\g<0>LayerNorm/", parts))
+            last = last.replace("layer_norm/LayerNorm", "layer_norm")
+            is_kernel = value.ndim == 2 and "embeddings" not in key
+            stored[f"encoder_part/{last}:0"] = value.T if is_kernel else value
+        for key, value in stored.items():
+            weights[key] = value
+        weights.attrs["weight_names"] = [key.encode() for key in stored]
+
+
 def write_google(target: Path, scope: str = "") -> Path:
     """A checkpoint of TensorFlow 1 with optimizer slots, as training at Google left it, and ``vocab.txt``.
 

@@ -178,6 +178,36 @@ def twins_crossed() -> Any:
     return tf.keras.Model(inputs, last(first(inputs)))
 
 
+def load_lambda_checkpoint(
+    directory: Path, *, anew: bool, scopes: tuple[str, ...] = ("module",)
+) -> list[float]:
+    """Loads a checkpoint of TensorFlow 1 into a model with a module inside a Lambda's function: 2 x + 3.
+
+    Returns what it computes for 1 then; ``anew``: the function takes another module at each call.
+    """
+    import tensorflow as tf
+
+    from model_bundle.builders.keras.load.weights import load_weights
+
+    stored = {"dense/kernel": [[1.0]], "dense/bias": [3.0]} | {f"{scope}/scale": 2.0 for scope in scopes}
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        variables = [tf.compat.v1.Variable(value, name=name) for name, value in stored.items()]
+        session.run(tf.compat.v1.variables_initializer(variables))
+        tf.compat.v1.train.Saver(variables).save(session, str(directory / "model.ckpt"))
+
+    modules = [tf.Variable(7.0, name="scale") for _ in range(9)]
+    waiting = iter(modules)
+
+    def function(x: Any) -> Any:
+        return x * (next(waiting) if anew else modules[0])
+
+    inputs = tf.keras.Input((1,), name="numbers")
+    outputs = tf.keras.layers.Dense(1, name="dense")(tf.keras.layers.Lambda(function)(inputs))
+    model = tf.keras.Model(inputs, outputs)
+    load_weights(model, directory / "model.ckpt", directory)
+    return [float(value) for value in np.ravel(model(tf.ones([1, 1])))]
+
+
 def double(inputs: Any) -> Any:
     """What the Lambda layer computes, and nothing else."""
     return inputs * 2

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from model_bundle.builders.bert.match_weights import pair_names, read_weights
 from model_bundle.builders.bert.transformers_config import encoder_config
+from model_bundle.builders.bert.weight_names import enclosing_scope
 from model_bundle.builders.graphs.bert import BertEncoder
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.builders.known_settings import BERT
@@ -38,11 +39,16 @@ _FETCHING = (
 )
 # Releases from here on certainly take a call's options in a functional model; older ones ignored them.
 _CALLS_COUNT = [4, 30]
+_KINDS = {
+    "bert": "BERT",
+    "distilbert": "DistilBERT",
+    "roberta": "RoBERTa",
+    "xlm-roberta": "XLM-RoBERTa",
+    "camembert": "CamemBERT",
+}
 _WAY_OUT = (
     "Build from a SavedModel of the same model, which contains the whole graph: model.save(DIR) made one."
 )
-# Prefix of the model's own names: the layer, whatever it is called.
-_ABOVE = re.compile(r"^(?:.*?/)?(?=(?:bert|classifier)/)")
 
 
 class ModelOutput(dict[str, Any]):
@@ -172,25 +178,42 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
 
     def shapes_only(self, ids: Any) -> dict[str, Any]:
         """Returns all outputs as zeros of the right shapes, used before weights are assigned."""
-        size = self.settings["hidden_size"]
+        size = self.settings["dim" if self.is_distilbert else "hidden_size"]
         states = tf.zeros([tf.shape(ids)[0], tf.shape(ids)[1], size])
         states = tf.ensure_shape(states, [None, ids.shape[1], size])
         # A tensor each: Keras tells outputs apart by their identity.
-        layers = [tf.identity(states) for _ in range(self.settings["num_hidden_layers"] + 1)]
+        num_layers = self.settings["n_layers" if self.is_distilbert else "num_hidden_layers"]
+        layers = [tf.identity(states) for _ in range(num_layers + 1)]
         return {"hidden_states": tuple(layers), **self.zeros(states)}
+
+    @property
+    def is_distilbert(self) -> bool:
+        """Whether the model is a DistilBERT, which names its sizes otherwise and has no pooler."""
+        return bool(self.settings.get("model_type") == "distilbert")
 
     def zeros(self, states: Any) -> dict[str, Any]:
         """Returns what ``finish`` does, as zeros."""
-        return {"last_hidden_state": states, "pooler_output": states[:, 0]}
+        return {"last_hidden_state": states} | ({} if self.is_distilbert else {"pooler_output": states[:, 0]})
 
     def finish(self, states: Any) -> dict[str, Any]:
         """Computes the model's outputs from the last layer's states."""
+        if self.is_distilbert:
+            return {"last_hidden_state": tf.identity(states)}
         if self.encoder.has_pooler:
             pooled = self.encoder.pool_first(states)
         else:
             # Nothing may depend on a pooler that was not stored; NaN makes it visible at once.
             pooled = tf.fill(tf.shape(states[:, 0]), np.float32("nan"))
         return {"last_hidden_state": tf.identity(states), "pooler_output": pooled}
+
+
+class MainLayer(StandIn):
+    """A model's main layer, whose stored configuration is that of a layer, with the model's inside."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Builds a layer from Keras' configuration of it."""
+        return cls(config["config"], config.get("name"))
 
 
 class Classifier(StandIn):
@@ -238,16 +261,18 @@ def match_weights(
     Raises:
         WeightsMismatchError: weights are missing or unexpected.
     """
-    arrays = {_ABOVE.sub("", name): array for name, array in arrays.items()}
     shapes = {name: tuple(array.shape) for name, array in arrays.items()}
     stored = StoredWeights(shapes, lambda name: as_float32(name, arrays[name], Path(where)), (), "Keras")
+    # The layer, whatever it is called.
+    stored = stored.inside(enclosing_scope(shapes))
     names = pair_names(stored, with_head=is_classifier)
     config = encoder_config({"model_type": "bert", **settings}, has_pooler=names.has_pooler, where=where)
     if is_classifier:
         config = replace(config, has_pooler=True, num_labels=num_labels(settings))
     weights = read_weights(config, stored, names, where)
     left_out = [f"left out: {what}: {', '.join(some)}" for what, some in sorted(names.left_out.items())]
-    return config, weights, (f"{len(weights)} weights of a BERT were found by name", *left_out)
+    kind = str(settings.get("model_type") or "bert")
+    return config, weights, (f"{len(weights)} weights of a {_KINDS[kind]} were found by name", *left_out)
 
 
 def split_inputs(inputs: Any, mask: Any, types: Any) -> tuple[Any, Any, Any]:

@@ -37,6 +37,12 @@ _AROUND = (
     "Arguments received",
     "in user code",
 )
+_CAUSE = "Exception encountered: "
+_FEWER_OUTPUTS = (
+    ". If the file uses an output that a model of transformers does not return: hidden states need "
+    "output_hidden_states=True in its configuration or its call. Build from a SavedModel of the same model, "
+    "which contains the whole graph: model.save(DIR) made one."
+)
 _INNER = re.compile(r"^[ \t]*(\w+(?:Error|Exception): .*(?:\n(?!\s*\n).*)*)", re.MULTILINE)
 
 
@@ -106,7 +112,11 @@ def export_keras(task: LoadTask) -> LoadAnswer:
     try:
         return _export(task)
     except ModelBundleError as error:
-        return LoadAnswer(fault=str(error))
+        # Keras adds to what is raised inside a layer.
+        is_wrapped = str(error).startswith(_AROUND)
+        return LoadAnswer(fault=_cause(error).partition(": ")[2] if is_wrapped else str(error))
+    except IndexError as error:
+        return LoadAnswer(fault=_cause(error) + (_FEWER_OUTPUTS if task.stand_ins else ""))
     # Keras and the model's own code may raise anything.
     except Exception as error:  # the boundary of this process
         return LoadAnswer(fault=_cause(error))
@@ -116,9 +126,10 @@ def _cause(error: Exception) -> str:
     """Returns the innermost error of a message that may also quote the user's and Keras' code."""
     text = str(error).strip()
     inner = _INNER.findall(text)
-    paragraphs = (part.strip().removeprefix("Exception encountered: ") for part in text.split("\n\n"))
-    parts = [part for part in paragraphs if part and not part.startswith(_AROUND)]
-    found = inner[-1].strip() if inner else f"{type(error).__name__}: {parts[0] if parts else text}"
+    paragraphs = [part.strip() for part in text.split("\n\n")]
+    causes = [part.removeprefix(_CAUSE) for part in paragraphs if part.startswith(_CAUSE)]
+    parts = [*reversed(causes), *(part for part in paragraphs if part and not part.startswith(_AROUND)), text]
+    found = inner[-1].strip() if inner else f"{type(error).__name__}: {parts[0]}"
     return found[:_MAX_CHARS]
 
 

@@ -7,12 +7,14 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from model_bundle.base.untrusted.json_text import JsonError, parse_json
 from model_bundle.base.untrusted.zips import open_zip
 from model_bundle.builders.keras.load.code_check import find_files, objects_in
-from model_bundle.builders.keras.source import KerasSource, read_architecture
+from model_bundle.builders.keras.load.transformers import CUSTOM
+from model_bundle.builders.keras.source import KerasSource, kind_of, read_architecture
 from model_bundle.builders.weights.h5 import open_attributes
 from model_bundle.errors import SourceError
 
@@ -97,14 +99,19 @@ def reject_files(config: ModelConfig) -> None:
 
 def transformers_layers(config: ModelConfig) -> tuple[str, ...]:
     """Returns the layers that are TensorFlow models of transformers, which version 5 no longer has."""
-    return tuple(
-        dict.fromkeys(
-            str(item["class_name"])
-            for item in config.layers()
-            if str(item["class_name"]).startswith("TF")
-            and str(item["class_name"]).endswith(("Model", "Classification", "MainLayer"))
-        )
-    )
+    names = (str(item["class_name"]).removeprefix(CUSTOM) for item in config.layers())
+    endings = ("Model", "Classification", "MainLayer")
+    return tuple(dict.fromkeys(name for name in names if name.startswith("TF") and name.endswith(endings)))
+
+
+def head_settings(path: Path) -> dict[str, Any]:
+    """Returns transformers' configuration of the classifier inside a saved model; empty if there is none."""
+    kind = kind_of(path)
+    if kind not in ("keras_zip", "h5_model", "architecture"):
+        return {}
+    classes = read_config(KerasSource(kind, path)).layers()
+    found = [one["config"] for one in classes if str(one["class_name"]).endswith("ForSequenceClassification")]
+    return next((settings for settings in found if isinstance(settings, dict)), {})
 
 
 def hub_handles(config: ModelConfig) -> tuple[str, ...]:

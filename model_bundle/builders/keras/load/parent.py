@@ -26,7 +26,7 @@ from model_bundle.builders.keras.load.config import (
     transformers_layers,
 )
 from model_bundle.builders.keras.load.custom_objects import object_names
-from model_bundle.builders.keras.load.transformers import STAND_INS
+from model_bundle.builders.keras.load.transformers import CUSTOM, MAIN_LAYERS, STAND_INS
 from model_bundle.builders.keras.options import LoadChoices
 from model_bundle.builders.keras.packed_bundle import OWN_LAYERS
 from model_bundle.builders.keras.source import KerasSource, check_parts, kind_of
@@ -35,6 +35,7 @@ from model_bundle.bundle.graph_scan.allowed_operations import reaches_outside
 from model_bundle.errors import ModelCrashError, SourceError
 
 Generation = Literal[2, 3]
+_REGISTERED = tuple(f"{CUSTOM}{name}" for name in MAIN_LAYERS)
 _HUB_LAYER = "KerasLayer"
 _OTHER_PYTHON = f" The file has byte code, which another version of Python may have made. {WAY_OUT}"
 HUB_OBJECT = f"tensorflow_hub:{_HUB_LAYER}"
@@ -87,7 +88,13 @@ def plan(
     config = read_config(source)
     stand_ins = _check_transformers(config, source)
     objects = _objects(config, choices)
-    names = (*object_names(objects), *STAND_INS, *OWN_LAYERS, *map(lambda_name, choices.lambdas))
+    names = (
+        *object_names(objects),
+        *STAND_INS,
+        *_REGISTERED,
+        *OWN_LAYERS,
+        *map(lambda_name, choices.lambdas),
+    )
     config = replace(config, config=_with_functions(without_training(config.config), choices.lambdas))
     reject_files(config)
     check_call_order(config.config, config.where)
@@ -188,7 +195,7 @@ def _check_transformers(config: ModelConfig, source: KerasSource) -> bool:
     if unknown:
         raise SourceError(
             f"{source.path} contains {', '.join(unknown)} of transformers, whose version 5 has no TensorFlow "
-            f"models. Supported in Keras files are {' and '.join(STAND_INS)}. Build from a SavedModel of the "
+            f"models. Supported in Keras files are {', '.join(STAND_INS)}. Build from a SavedModel of the "
             "same model, which contains the whole graph: model.save(DIR) made one."
         )
     return bool(layers)

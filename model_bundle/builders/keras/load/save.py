@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from model_bundle.builders.input_names import parameter_names
 from model_bundle.builders.keras.load.run_both import compare_with_keras
+from model_bundle.builders.tfhub.parameter_names import parameter_names
 from model_bundle.errors import SourceError
 
 
@@ -42,6 +42,15 @@ def save_inference(model: Any, directory: Path) -> tuple[str, dict[str, str]]:
     tf.saved_model.save(module, str(directory), signatures={"serving_default": concrete}, options=options)
     compared = compare_with_keras(model, specs, lambda tensors: _named(call(tensors), names), concrete)
     return compared, renamed
+
+
+def used_variables(model: Any) -> list[Any]:
+    """Returns the variables that a call reads, also those of a Lambda's function, which no layer knows."""
+    import tensorflow as tf
+
+    specs, call, _ = _with_parameter_names(*_signature(model))
+    traced = tf.function(lambda **tensors: call(tensors), autograph=False).get_concrete_function(**specs)
+    return list(traced.graph.variables)
 
 
 def _with_parameter_names(

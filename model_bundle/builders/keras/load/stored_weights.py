@@ -103,8 +103,17 @@ def split_modules(values: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarra
 
     Returns:
         The other variables by name, and those of modules by name within the module.
+
+    Raises:
+        SourceError: several modules have variables of one name.
     """
     inner = {name: match[1] for name in values if (match := _HUB_MODULE.match(name))}
+    if len(set(inner.values())) < len(inner):
+        modules = ", ".join(sorted({name.partition("/")[0] for name in inner}))
+        raise SourceError(
+            f"The checkpoint has variables of equal names in {modules}: which TF-Hub module is which is not "
+            "stored. Build from a SavedModel of the same model."
+        )
     return (
         {name: value for name, value in values.items() if name not in inner},
         {inner[name]: value for name, value in values.items() if name in inner},

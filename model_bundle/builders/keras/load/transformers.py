@@ -16,7 +16,12 @@ from model_bundle.builders.keras.load.stored_weights import LayerArrays
 from model_bundle.errors import SourceError
 
 CLASSIFIER = "TFBertForSequenceClassification"
-STAND_INS = ("TFBertModel", CLASSIFIER)
+# The layer inside such a model, which people also put into their own; Keras registered it as ``Custom>…``.
+MAIN_LAYERS = tuple(
+    f"TF{name}MainLayer" for name in ("Bert", "DistilBert", "Roberta", "XLMRoberta", "Camembert")
+)
+CUSTOM = "Custom>"
+STAND_INS = ("TFBertModel", CLASSIFIER, *MAIN_LAYERS)
 # Paths of weights in .keras files and checkpoints: the prefix of the model, and the path within it.
 _INSIDE = re.compile(r"^(?P<above>.*?)(?:layers/tf_bert_main_layer|(?<=/)bert)/(?P<rest>.+)$")
 
@@ -41,9 +46,11 @@ _TABLES = {
 
 def stand_ins() -> dict[str, Any]:
     """Returns the stand-in classes by the names they replace, for the Keras of this process."""
-    from model_bundle.builders.keras.load.bert_layers import Classifier, StandIn
+    from model_bundle.builders.keras.load.bert_layers import Classifier, MainLayer, StandIn
 
-    return {name: Classifier if name == CLASSIFIER else StandIn for name in STAND_INS}
+    main = {name: type(name, (MainLayer,), {"replaces": name}) for name in MAIN_LAYERS}
+    registered = {f"{CUSTOM}{name}": layer for name, layer in main.items()}
+    return {"TFBertModel": StandIn, CLASSIFIER: Classifier, **main, **registered}
 
 
 def install_stand_ins() -> None:
@@ -81,6 +88,12 @@ def assign_stand_in_values(
     standing = [layer for layer in model.layers if hasattr(layer, "assign_stored")]
     if not standing:
         return dict(values), ()
+    main = sorted({type(layer).replaces for layer in standing} & set(MAIN_LAYERS))
+    if main:
+        raise SourceError(
+            f"{where} stores the weights of {', '.join(main)} by path, not by name; supported is HDF5 as "
+            "model.save('m.h5') and save_weights('w.h5') wrote it. Build from a SavedModel of the same model."
+        )
     prefixes = list(dict.fromkeys(match["above"] for name in values if (match := _INSIDE.match(name))))
     _check_number(standing, prefixes, where)
     notes: list[str] = []

@@ -12,6 +12,7 @@ import numpy as np
 
 from model_bundle.base.untrusted.zips import open_zip
 from model_bundle.builders.keras.load.match import check_values, pair_weights, relative_name
+from model_bundle.builders.keras.load.save import used_variables
 from model_bundle.builders.keras.load.stored_weights import (
     TOP_LEVEL,
     LayerArrays,
@@ -100,7 +101,7 @@ def _assign_modules(model: Any, stored: Mapping[str, np.ndarray], place: Path) -
     Raises:
         WeightsMismatchError: a stored variable is not in the modules, or its shape differs.
     """
-    variables = {_name(variable).removesuffix(":0"): variable for variable in _other_variables(model)}
+    variables = {_name(variable).removesuffix(":0"): variable for variable in _used(model)} if stored else {}
     unused = sorted(f"module/{name}" for name in stored.keys() - variables.keys())
     wrong = [
         f"module/{name}: stored {value.shape}, expected {tuple(variables[name].shape)}"
@@ -111,7 +112,20 @@ def _assign_modules(model: Any, stored: Mapping[str, np.ndarray], place: Path) -
         raise WeightsMismatchError(str(place), unused=unused, wrong_shapes=wrong)
     for name, value in stored.items():
         variables[name].assign(value)
+    if not {id(variable) for variable in variables.values()} <= {id(one) for one in _used(model)}:
+        raise SourceError(
+            "A function of the model loads its TF-Hub module anew with each call, so that stored weights "
+            "would be lost. Load it once, outside the function: MODULE = hub.load(HANDLE)"
+        )
     return (f"{len(stored)} weights of a TF-Hub module were found in {place.name}",) if stored else ()
+
+
+def _used(model: Any) -> list[Any]:
+    """Returns variables outside the model's weights: those known to layers, then others that it reads."""
+    own = {id(weight) for weight in _weights(model)}
+    known = _other_variables(model)
+    own |= {id(variable) for variable in known}
+    return [*known, *(variable for variable in used_variables(model) if id(variable) not in own)]
 
 
 def _other_variables(model: Any) -> list[Any]:

@@ -72,7 +72,7 @@ def counts(done: Run) -> tuple[int, int, int, int, int]:
     return found.num_read, found.num_written, found.num_reused, found.num_unchanged, found.num_dead
 
 
-@pytest.mark.parametrize("emit", ["all", "changes"])
+@pytest.mark.parametrize("emit", [pytest.param("all", marks=pytest.mark.slow), "changes"])
 def test_added_changed_moved_and_removed_documents(emit: str, tmp_path: Path, tiny_bundle: Path) -> None:
     first = run(tmp_path, tiny_bundle, LAST, "first")
     assert not first.files("changes")

@@ -205,7 +205,7 @@ def test_what_cannot_be_taken_over_is_said_before_work(tmp_path: Path, tiny_bund
     assert "which no longer exists" in error("latest")
 
 
-@pytest.mark.parametrize("emit", ["all", "changes"])
+@pytest.mark.parametrize("emit", [pytest.param("all", marks=pytest.mark.slow), "changes"])
 def test_rows_of_a_damaged_file_are_not_copied(emit: str, tmp_path: Path, tiny_bundle: Path) -> None:
     """Its size is as before, so only its digest tells."""
     first = run(tmp_path, tiny_bundle, ["the cat", "the dog"], run_id="first")

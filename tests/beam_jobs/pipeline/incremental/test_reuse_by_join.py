@@ -52,7 +52,7 @@ def joined(tmp_path: Path, bundle: Path, pairs: Iterable[tuple[str, str]], run_i
     return Run(0, tmp_path / "out" / run_id, "", "")
 
 
-@pytest.mark.parametrize("emit", ["all", "changes"])
+@pytest.mark.parametrize("emit", [pytest.param("changes", marks=pytest.mark.slow), "all"])
 def test_added_changed_moved_and_removed_documents(emit: str, tmp_path: Path, tiny_bundle: Path) -> None:
     first = joined(tmp_path, tiny_bundle, LAST.items(), "first")
     second = joined(tmp_path, tiny_bundle, NEXT.items(), "second", "--previous", "latest", "--emit", emit)
@@ -140,7 +140,7 @@ def test_what_a_chain_of_runs_says_of_an_id(
     )
 
 
-@pytest.mark.parametrize("emit", ["all", "changes"])
+@pytest.mark.parametrize("emit", [pytest.param("all", marks=pytest.mark.slow), "changes"])
 def test_rows_of_a_damaged_file_are_not_copied(emit: str, tmp_path: Path, tiny_bundle: Path) -> None:
     damage(joined(tmp_path, tiny_bundle, LAST.items(), "first"))
     with pytest.raises(JobError, match="should have the sha256"):

@@ -147,3 +147,9 @@ def test_the_text_cannot_be_kept_or_the_id_when_no_text_is_written(tmp_path: Pat
     assert "'body' is the text, which --no_text" in refused(path, keep_columns=("body",), **body)
     assert "--id_column 'body' is the text" in refused(path, id_column="body", **body)
     assert inspect(path, keep_columns=("id",), **body).kept_schema.names == ["id"]
+    write(tmp_path, b_jsonl=[{"a": {"b": {"c": "x"}, "d": 1}}])
+    nested = {"text_columns": ("a.b.c",), "no_text": True}
+    for name in ("a", "a.b"):
+        told = refused(tmp_path / "b.jsonl", keep_columns=(name,), **nested)
+        assert f"--keep_columns {name!r} contains 'a.b.c', the text" in told
+    assert inspect(tmp_path / "b.jsonl", keep_columns=("a.d",), **nested).kept_schema.names == ["a.d"]

@@ -23,6 +23,7 @@ from beam_jobs.pipeline.encode.transform import EncodeDocuments
 from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch, row_schema, vector_array
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.commit import commit
+from beam_jobs.pipeline.write.counts import worker_costs
 from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.moves import move_shard, plan_commit
 from beam_jobs.pipeline.write.shard import Shard
@@ -198,6 +199,26 @@ def test_kept_columns_that_nobody_expects_are_an_error_and_not_lost(tiny_bundle:
     documents | EncodeDocuments(EncodeSettings.resolve(str(tiny_bundle)))
     with pytest.raises(UsageError, match="1 kept column, but the rows have 0"):
         pipeline.run().wait_until_finish()
+
+
+def test_processes_their_models_and_the_wait_at_the_end_come_from_receipts() -> None:
+    def receipt(process: str, ready: int, *ends: float) -> Receipt:
+        work = tuple((0, round(end * 1e9), 1, 1) for end in ends)
+        return Receipt("embeddings", "p", 1, 2, "s", 3, None, {}, 0, ready, work, process=process)
+
+    files = [
+        receipt("a/1", 700, 1.0, 5.0),
+        receipt("a/1", 700, 9.5),
+        receipt("b/1", 800, 7.0),
+        receipt("b/1", 0, 20.0),  # copied rows need no model
+        receipt("", 700, 1.0),  # of an earlier attempt
+    ]
+    costs = worker_costs(files)
+    assert (costs.num_processes, costs.num_models, costs.idle_seconds) == (2, 2, 2.5)
+    costs = worker_costs([*files, receipt("b/1", 810, 9.25)])  # loaded again
+    assert (costs.num_processes, costs.num_models, costs.idle_seconds) == (2, 3, 0.25)
+    costs = worker_costs([])
+    assert (costs.num_processes, costs.num_models, costs.idle_seconds) == (0, 0, 0.0)
 
 
 def test_receipts_travel_between_workers() -> None:

@@ -47,7 +47,9 @@ def test_documents(bundle: ModelBundle) -> None:
             np.testing.assert_allclose(found[name][index], states.mean(axis=0), atol=3e-6)
 
 
-@pytest.mark.parametrize(("pooling", "position"), [("first", 0), ("last", -1)])
+@pytest.mark.parametrize(
+    ("pooling", "position"), [pytest.param("first", 0, marks=pytest.mark.slow), ("last", -1)]
+)
 def test_pooling(bundle: ModelBundle, pooling: str, position: int) -> None:
     found = Encoder(bundle, pooling=pooling).encode(TEXTS)
     for index, text in enumerate(TEXTS):

@@ -119,11 +119,15 @@ def _change(options: BilmOptions, weights: reference.Weights, **changes: Any) ->
     "mistake",
     [
         pytest.param(_reorder_gates, id="gate order"),
-        pytest.param(_shift_forget_bias, id="forget bias"),
-        pytest.param(lambda o, w: _change(o, w, use_skip_connections=False), id="skip"),
+        pytest.param(_shift_forget_bias, id="forget bias", marks=pytest.mark.slow),
+        pytest.param(
+            lambda o, w: _change(o, w, use_skip_connections=False), id="skip", marks=pytest.mark.slow
+        ),
         pytest.param(lambda o, w: _change(o, w, cell_clip=None), id="cell clip"),
-        pytest.param(lambda o, w: _change(o, w, projection_clip=None), id="projection clip"),
-        pytest.param(lambda o, w: _change(o, w, activation="tanh"), id="activation"),
+        pytest.param(
+            lambda o, w: _change(o, w, projection_clip=None), id="projection clip", marks=pytest.mark.slow
+        ),
+        pytest.param(lambda o, w: _change(o, w, activation="tanh"), id="activation", marks=pytest.mark.slow),
     ],
 )
 def test_a_mistake_would_be_seen(mistake: Any) -> None:
@@ -141,10 +145,14 @@ def test_word_vectors_of_allennlp() -> None:
     assert deviation(found, expected) <= 1
 
 
-@pytest.mark.parametrize("boundaries", [True, False])
 @pytest.mark.parametrize(
-    ("model", "golden"),
-    [(allennlp_model, "stateless_allennlp.npz"), (spanish_model, "stateless_allennlp_es.npz")],
+    ("model", "golden", "boundaries"),
+    [
+        (allennlp_model, "stateless_allennlp.npz", True),
+        pytest.param(allennlp_model, "stateless_allennlp.npz", False, marks=pytest.mark.slow),
+        pytest.param(spanish_model, "stateless_allennlp_es.npz", True, marks=pytest.mark.slow),
+        (spanish_model, "stateless_allennlp_es.npz", False),
+    ],
 )
 def test_stateless_goldens(model: Any, golden: str, boundaries: bool) -> None:
     folder = shared_path("fixtures/elmo_golden")
@@ -213,8 +221,15 @@ def build(options: dict[str, Any], tmp_path: Path, **choices: Any) -> tuple[Elmo
     return Elmo(read_options(path), weights, "random", **choices), weights
 
 
-@pytest.mark.parametrize("boundaries", [True, False])
-@pytest.mark.parametrize("case", CASES)
+# Boundaries are added to the words, which knows nothing of the options: without them, one case is enough.
+@pytest.mark.parametrize(
+    ("case", "boundaries"),
+    [
+        pytest.param(case, boundaries, marks=() if boundaries or case == "plain" else pytest.mark.slow)
+        for case in CASES
+        for boundaries in (True, False)
+    ],
+)
 def test_every_option_is_honoured(case: str, boundaries: bool, tmp_path: Path) -> None:
     options = CASES[case]
     elmo, weights = build(options, tmp_path, boundaries=boundaries)
@@ -232,7 +247,15 @@ def test_every_option_is_honoured(case: str, boundaries: bool, tmp_path: Path) -
         np.testing.assert_allclose(found["default"][index], mean, atol=3e-6)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case, marks=() if case in ("plain", "three layers, three highways") else pytest.mark.slow
+        )
+        for case in CASES
+    ],
+)
 def test_every_option_is_honoured_in_bfloat16(case: str, tmp_path: Path) -> None:
     elmo, _ = build(CASES[case], tmp_path)
     exact, fast = run(elmo, TEXTS), run(elmo, TEXTS, dtype=tf.bfloat16)
@@ -306,15 +329,15 @@ def test_only_the_space_splits_words() -> None:
     ]
 
 
-@pytest.mark.parametrize("num_texts", [0, 1, 2])
 @pytest.mark.parametrize("boundaries", [True, False])
-def test_texts_without_words_are_zero(num_texts: int, boundaries: bool, tmp_path: Path) -> None:
+def test_texts_without_words_are_zero(boundaries: bool, tmp_path: Path) -> None:
     elmo, _ = build(_options(), tmp_path, boundaries=boundaries)
-    found = run(elmo, [[] for _ in range(num_texts)])
-    assert found["elmo"].shape == (num_texts, 0, 12)
-    assert found["default"].shape == (num_texts, 12)
-    assert not found["default"].any()
-    assert found["sequence_len"].tolist() == [0] * num_texts
+    for num_texts in (0, 1, 2):
+        found = run(elmo, [[] for _ in range(num_texts)])
+        assert found["elmo"].shape == (num_texts, 0, 12)
+        assert found["default"].shape == (num_texts, 12)
+        assert not found["default"].any()
+        assert found["sequence_len"].tolist() == [0] * num_texts
 
 
 def test_a_long_text_passes_through_several_chunks(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ import tensorflow as tf
 from model_bundle.builders.keras.build import build_keras_bundle
 from model_bundle.builders.keras.input_roles import resolve_roles
 from model_bundle.builders.keras.options import KerasChoices
+from model_bundle.builders.keras.unused_inputs import inputs_of_outputs, without_unused
+from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.bundle.describe import _facts
 from model_bundle.bundle.manifest import InputSpec
 from model_bundle.cli.main import main
 from model_bundle.errors import SourceError
 from model_bundle.inference.classifier import Classifier
 from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.verify import verify
-from tests.conftest import DATA_DIR
+from tests.conftest import DATA_DIR, shared_path
 from tests.support.models.hub_modules import BUCKETS, DIM, table
 from tests.support.models.legacy_objects import mlp
 
@@ -356,3 +360,71 @@ def test_a_module_without_signatures_is_called(tmp_path: Path) -> None:
     module.__call__.get_concrete_function(texts)
     tf.saved_model.save(module, str(tmp_path / "model"))
     assert Encoder(build(tmp_path / "model", tmp_path / "bundle")).encode(["a"]).shape == (1, DIM)
+
+
+# --- inputs that nothing depends on
+
+
+def test_an_export_of_google_needs_no_column_for_its_labels(tmp_path: Path) -> None:
+    folder = shared_path("cases/models/google_export")
+    built = build_keras_bundle(
+        folder / "1551487035", KerasChoices(default_output="probabilities"), tmp_path / "bundle"
+    )
+    manifest = built.bundle.manifest
+    assert (sorted(manifest.inputs), manifest.zero_inputs) == (
+        ["input_ids", "input_mask", "segment_ids"],
+        ("label_ids",),
+    )
+    assert "input label_ids: zeros, because no output used depends on it" in built.notes
+    assert "no output depends on them" in str(dict(_facts(built.bundle))["zeros for"])
+    recorded = json.loads((folder / "expected.json").read_text())
+    found = Encoder(built.bundle).encode(recorded["texts"])
+    np.testing.assert_allclose(found, recorded["exp"], atol=1e-5)
+
+
+def with_labels(rows: Any, text: Any, label_ids: Any) -> dict[str, Any]:
+    vector = tf.gather(rows, tf.strings.to_hash_bucket_fast(text, BUCKETS))
+    return {"vector": vector, "loss": vector * tf.cast(label_ids, tf.float32)[:, tf.newaxis]}
+
+
+def test_an_output_that_depends_on_an_unused_input_is_left_out(tmp_path: Path) -> None:
+    source = save(tmp_path / "model", with_labels, text=spec("string", None), label_ids=spec("int32", None))
+    with pytest.raises(SourceError, match="label_ids=COLUMN"):
+        build(source, tmp_path / "none", default_output="loss")
+    with pytest.raises(SourceError, match="label_ids=COLUMN"):
+        build(source, tmp_path / "none")  # which output is wanted is not known
+    manifest = build(source, tmp_path / "bundle", default_output="vector").manifest
+    assert (list(manifest.inputs), list(manifest.outputs)) == (["text"], ["vector"])
+    column = build(source, tmp_path / "own", default_output="vector", extra_inputs={"label_ids": ("label",)})
+    assert (column.manifest.zero_inputs, sorted(column.manifest.outputs)) == ((), ["loss", "vector"])
+
+
+def test_unused_inputs_of_every_type_and_shape_get_zeros() -> None:
+    inputs = {"label_ids": spec("int64", None, None, 3), "example": spec("string", None, 2)}
+    function = ModuleFunction(
+        "one", {"text": spec("string", None), "real": spec("bool", None), **inputs}, lambda **fed: dict(fed)
+    )
+    found, unused = without_unused(function, "text", ())
+    assert (unused, list(found.inputs)) == (("example", "label_ids", "real"), ["text"])
+    assert {name: inputs_of_outputs(function)[name] for name in inputs} == {name: {name} for name in inputs}
+    seen: dict[str, Any] = {}
+    whole = replace(function, call=lambda **fed: seen.update(fed) or {"text": fed["text"]})
+    without_unused(whole, "text", ())[0].call(text=tf.constant(["a", "b"]))
+    assert {name: tensor.shape.as_list() for name, tensor in seen.items()} == {
+        "text": [2],
+        "real": [2],
+        "label_ids": [2, 1, 3],
+        "example": [2, 2],
+    }
+    assert without_unused(replace(function, call=lambda **_: {"one": tf.ones([2])}), None, ())[1] == ()
+
+
+def test_what_an_input_leaves_in_the_model_is_a_use() -> None:
+    kept = tf.Variable([0.0])
+
+    def call(text: Any, bias: Any) -> dict[str, Any]:
+        kept.assign(bias[:1])
+        return {"vector": tf.fill([tf.size(text), 2], kept[0])}
+
+    function = ModuleFunction("one", {"text": spec("string", None), "bias": spec("float32", None)}, call)
+    assert without_unused(function, None, ())[1] == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack
@@ -21,7 +22,9 @@ from model_bundle.builders.keras.load.child import LoadAnswer, LoadTask, export_
 from model_bundle.builders.keras.load.parent import Generation, run_task
 from model_bundle.builders.keras.options import KerasChoices, LoadChoices
 from model_bundle.builders.keras.source import find_source
+from model_bundle.bundle.describe import describe
 from model_bundle.errors import SourceError
+from model_bundle.inference.classifier import Classifier
 from tests.conftest import shared_path
 from tests.support.models.keras_processes import keras_process
 from tests.support.models.legacy import (
@@ -97,6 +100,7 @@ FILES: dict[str, How] = {
     **whole("000/c3_kerlayer_elmo_keras_formats", "elmo_model.h5", "elmo_model.keras"),
     "000/tf1_lambda_default/model.h5": How(lambdas=TF1),
     "000/tf1_lambda_default/architecture.json + weights.h5": How("weights.h5", lambdas=TF1),
+    "000/tf1_lambda_default/architecture.json + ckpt/model.ckpt": How("ckpt/model.ckpt", lambdas=TF1),
     **whole("001/a2_string_b1", *WHOLE, objects=("ElmoEmbeddingLayer",)),
     **made("001/a2_string_b1", "elmo_string_column", *WEIGHTS[:2]),
     **whole("001/a3_string_with_get_config", *WHOLE, objects=("ElmoEmbeddingLayerCfg",)),
@@ -193,17 +197,35 @@ FAULTS: dict[str, tuple[How, str]] = {
 }
 
 
+# Loading an ELMo or a BERT takes seconds: one of each way in which their files differ.
+USUAL = {
+    "000/b_json_weights_lambda/elmo_model_architecture.json",
+    "000/b2_json_weights_lambda_bytecode/elmo_model_lambda.keras",
+    "000/tf1_lambda_default/model.h5",
+    "001/a_string/model.h5",
+    "002/a_mix3/weights.h5",
+    "004/example1_two_inputs/my_bert_classifier.h5",
+    "004/example1_two_inputs/architecture.json + ckpt/weights",
+}
+# One model of numbers is loaded in every way in which it was saved; of the others, the first way of each.
+EVERY_WAY = "003/functional_mlp"
+
+
 def slow_marks(name: str) -> tuple[pytest.MarkDecorator, ...]:
-    """Loading an ELMo takes seconds: of each artefact with one, the usual file and one kind of weights do."""
-    with_elmo = name.startswith(("001", "002", "000/c3"))
-    usual = name.endswith(
-        (
-            "a_string/model.h5",
-            "c_tokens_and_len/model.h5",
-            "/a_mix3/weights.h5",
-        )
-    )
-    return () if usual or not with_elmo else (pytest.mark.slow,)
+    """What repeats another file is slow: every file is loaded there."""
+    model = model_of(name)
+    first = next(other for other in FILES if model_of(other) == model)
+    if model.startswith("003"):
+        # Files of TensorFlow 2.3 differ from those of 2.15 in how they were written, not in their models.
+        of_its_kind = not model.startswith("003/tf23") or model.endswith("functional_mlp")
+        usual = model == EVERY_WAY or (of_its_kind and name == first)
+    else:
+        usual = name in USUAL
+    return () if usual else (pytest.mark.slow,)
+
+
+def model_of(name: str) -> str:
+    return "/".join(name.split("/")[:2])
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +254,7 @@ def without_byte_code_of_others(names: Iterable[str]) -> list[str]:
 
 def opened(name: str) -> tuple[Artefact, Path]:
     """Returns the artefact of a name, and the file to build from."""
-    artefact_name = "/".join(name.split("/")[:2])
+    artefact_name = model_of(name)
     inside = name.removeprefix(f"{artefact_name}/").split(" + ")[0]
     one = artefact(artefact_name)
     return one, one.path / inside
@@ -367,6 +389,117 @@ def test_a_classifier_of_transformers_inside_keras_takes_segments(run: Run, tmp_
     signature = tf.saved_model.load(str(exported.path)).signatures["serving_default"]
     for case in one.cases():
         check_signature(signature, case, one.atol)
+
+
+HIDDEN_STATES = "cases/models/hs0"
+
+
+@pytest.mark.needs_shared
+@pytest.mark.parametrize("name", ["model.keras", pytest.param("model.h5", marks=pytest.mark.slow)])
+def test_hidden_states_have_the_numbers_that_keras_gave_them(name: str, run: Run, tmp_path: Path) -> None:
+    """The model averages output 0, which is the first of the hidden states: outputs are sorted by name."""
+    case = shared_path(HIDDEN_STATES)
+    expected = json.loads((case / "expected.json").read_text())
+    bundle = build_keras_bundle(case / name, KerasChoices(), tmp_path / "bundle", run).bundle
+    scores = Classifier(bundle).classify(expected["texts"]).scores
+    np.testing.assert_allclose(scores, expected["exp"], atol=1e-5)
+    compared = describe(bundle)["manifest"]["source"]["compared_with"]
+    assert compared.startswith("nothing: TFBertModel of transformers cannot run here")
+    assert "--expected" in compared
+
+
+def hidden_states_model(folder: Path, last: list[dict[str, Any]], **changes: Any) -> Path:
+    """Writes the encoder of that model, all of whose outputs are the model's, and some layers above."""
+    case = shared_path(HIDDEN_STATES)
+    with zipfile.ZipFile(case / "model.keras") as archive:
+        whole = json.loads(archive.read("config.json"))
+    config = whole["config"]
+    encoder = next(layer for layer in config["layers"] if layer["name"] == "tf_bert_model")
+    encoder["config"] |= {key: value for key, value in changes.items() if not key.startswith("call_")}
+    encoder["inbound_nodes"][0][0][3] |= {
+        key.removeprefix("call_"): value for key, value in changes.items() if key.startswith("call_")
+    }
+    config["layers"] = [
+        *(one for one in config["layers"] if one["class_name"] == "InputLayer"),
+        encoder,
+        *last,
+    ]
+    config["output_layers"] = [
+        *(["tf_bert_model", 0, number] for number in range(5)),
+        *([layer["name"], 0, 0] for layer in last),
+    ]
+    path = folder / "model.json"
+    path.write_text(json.dumps(whole | {"keras_version": "2.15.0"}))
+    with h5py.File(case / "model.h5") as old, h5py.File(folder / "weights.h5", "w") as new:
+        old.copy("model_weights/tf_bert_model", new)
+        new.attrs["layer_names"] = ["tf_bert_model"]
+    return path
+
+
+def hidden_states_of(path: Path, run: Run) -> list[np.ndarray]:
+    """Exports such a model; returns its outputs in order for two short texts."""
+    exported = saved_model_of(
+        find_source(path), LoadChoices(weights=path.parent / "weights.h5"), path.parent / "exported", run
+    )
+    signature = tf.saved_model.load(str(exported.path)).signatures["serving_default"]
+    ids = np.zeros((2, 16), np.int32)
+    ids[:, :4] = [[2, 5, 6, 3], [2, 9, 7, 3]]
+    found = signature(input_ids=tf.constant(ids), attention_mask=tf.constant((ids > 0).astype(np.int32)))
+    return [found[name].numpy() for name in sorted(found, key=lambda name: (name.startswith("cat"), name))]
+
+
+@pytest.mark.slow
+@pytest.mark.needs_shared
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"output_hidden_states": False, "call_output_hidden_states": True},
+        {"return_dict": False},
+        {"call_return_dict": False},
+    ],
+)
+def test_every_form_of_hidden_states(changes: dict[str, Any], run: Run, tmp_path: Path) -> None:
+    """By configuration or call, as a dict or a tuple, and the last layers side by side."""
+    is_tuple = changes.get("return_dict", changes.get("call_return_dict")) is False
+    # Sorted by name: hidden states, last state, pooled; a tuple has the hidden states last.
+    first, second, third, last, pooled = (2, 3, 4, 0, 1) if is_tuple else (0, 1, 2, 3, 4)
+    side_by_side = {
+        "module": "keras.layers",
+        "class_name": "Concatenate",
+        "config": {"name": "cat", "trainable": True, "dtype": "float32", "axis": -1},
+        "registered_name": None,
+        "name": "cat",
+        "inbound_nodes": [[["tf_bert_model", 0, second, {}], ["tf_bert_model", 0, third, {}]]],
+    }
+    found = hidden_states_of(hidden_states_model(tmp_path, [side_by_side], **changes), run)
+    assert found[pooled].shape == (2, 24)
+    np.testing.assert_array_equal(found[last], found[third])
+    np.testing.assert_array_equal(found[-1], np.concatenate([found[second], found[third]], axis=-1))
+    assert not np.allclose(found[first], found[second], atol=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_shared
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"call_output_attentions": True}, "tf_bert_model returns attention probabilities"),
+        ({"output_attentions": True}, "tf_bert_model returns attention probabilities"),
+        ({"call_head_mask": [1, 1]}, "tf_bert_model is given head_mask"),
+        ({"call_training": True}, "called with training=True"),
+        ({"transformers_version": "4.20.1", "call_output_hidden_states": False}, "depends on the release"),
+        ({"output_hidden_states": False}, "hidden states need output_hidden_states=True"),
+        ({"call_output_hidden_states": False}, "hidden states need output_hidden_states=True"),
+    ],
+)
+def test_what_a_stand_in_does_not_do_is_refused_by_name(
+    changes: dict[str, Any], message: str, run: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError, match=message) as caught:
+        hidden_states_of(hidden_states_model(tmp_path, [], **changes), run)
+    assert "SavedModel" in str(caught.value)
+    assert "in user code" not in str(caught.value)
 
 
 def test_every_artefact_is_listed() -> None:

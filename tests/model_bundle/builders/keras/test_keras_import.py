@@ -81,6 +81,17 @@ SLOW = {
     "004/example2_numerical_features/my_bert_classifier_keras",  # see test_compare, test_numeric_inputs
     "004/tf23_example1_kwargs/my_bert_classifier_keras",
 }
+# Of the models of numbers, each kind of layer and input is there once more. The last: test_build_bert_heads.
+REPEATED = {
+    "003/functional_get_model/model",
+    "003/functional_mlp/model",
+    "003/functional_mlp_dropout/model",
+    "003/nested_trainable/model",
+    "003/sequential/model",
+    "003/sequential_json_example/model",
+    "003/subclassed_SubclassedModel/model",
+    "004/seqclass_save_pretrained/tf/saved_model/1",
+}
 # Through the Beam job, each kind of input and output once every time, and all that are slow.
 JOBS = {
     "000/a2_pure_subclassed_savedmodel/elmo_model_subclassed",
@@ -92,7 +103,11 @@ JOBS = {
 
 @pytest.mark.needs_shared
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=(pytest.mark.slow,) if name in SLOW else ()) for name in SAVED_MODELS]
+    "name",
+    [
+        pytest.param(name, marks=(pytest.mark.slow,) if name in SLOW | REPEATED else ())
+        for name in SAVED_MODELS
+    ],
 )
 def test_saved_models_give_what_they_gave(name: str, tmp_path: Path) -> None:
     made = artefact("/".join(name.split("/")[:2]))

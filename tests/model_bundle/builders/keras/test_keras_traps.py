@@ -22,15 +22,23 @@ from model_bundle.builders.keras.load.parent import Generation
 from model_bundle.builders.keras.options import KerasChoices, LoadChoices
 from model_bundle.builders.keras.source import find_source
 from model_bundle.builders.tfhub.handle import cache_folder
-from model_bundle.bundle.manifest import Precision
+from model_bundle.bundle.manifest import Pooling, Precision
 from model_bundle.errors import SourceError
 from model_bundle.inference.encoder import Encoder
 from model_bundle.runtime.inputs import numeric_key
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
-from tests.conftest import DATA_DIR
+from tests.conftest import DATA_DIR, shared_path
+from tests.support.models.bert_formats import write_main_layer
 from tests.support.models.hub_modules import save_signatures
-from tests.support.models.keras_artefacts import NUMBERS, ODD_NAMES, TEXTS, make_all, make_keras_3
+from tests.support.models.keras_artefacts import (
+    NUMBERS,
+    ODD_NAMES,
+    TEXTS,
+    load_lambda_checkpoint,
+    make_all,
+    make_keras_3,
+)
 from tests.support.models.keras_processes import keras_process
 
 HERE, OBJECTS = "tests.support.models.keras_artefacts:", "tests.support.models.legacy_objects:"
@@ -189,22 +197,42 @@ def test_allowed_code_runs(load: Load, kerases: Kerases) -> None:
     (kerases.folder / "ran").unlink()
 
 
-def test_a_module_that_a_file_names_is_not_imported(kerases: Kerases, tmp_path: Path) -> None:
-    changed = tmp_path / "changed.keras"
-    with zipfile.ZipFile(kerases.folder / "mlp.keras") as old, zipfile.ZipFile(changed, "w") as new:
+def change_first_dense(source: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Copies a .keras file with another architecture."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for entry in old.namelist():
             text = old.read(entry)
             if entry == "config.json":
                 content = json.loads(text)
-                content["config"]["layers"][1] |= {
-                    "module": "antigravity",
-                    "class_name": "fly",
-                    "registered_name": None,
-                }
+                change(content["config"]["layers"][1])
                 text = json.dumps(content).encode()
             new.writestr(entry, text)
+    return target
+
+
+def test_a_module_that_a_file_names_is_not_imported(kerases: Kerases, tmp_path: Path) -> None:
+    fly = {"module": "antigravity", "class_name": "fly", "registered_name": None}
+    changed = change_first_dense(
+        kerases.folder / "mlp.keras", tmp_path / "changed.keras", lambda layer: layer.update(fly)
+    )
     with pytest.raises(SourceError, match=r"fly would be imported from the module antigravity"):
         saved_model_of(find_source(changed), LoadChoices(), tmp_path / "out", kerases.run)
+
+
+@pytest.mark.parametrize("name", ["mlp.keras", "mlp3.keras"])
+@pytest.mark.parametrize("allow_code", [False, True])
+def test_a_function_that_is_not_given_is_named_with_its_flag(
+    name: str, allow_code: bool, kerases: Kerases, tmp_path: Path
+) -> None:
+    own = {"module": "builtins", "class_name": "function", "config": "mystery", "registered_name": "function"}
+    changed = change_first_dense(
+        kerases.folder / name,
+        tmp_path / "changed.keras",
+        lambda layer: layer["config"].update(activation=own),
+    )
+    choices = LoadChoices(allow_code=allow_code)
+    with pytest.raises(SourceError, match=r"mystery[\s\S]*--custom_objects MODULE:NAME"):
+        saved_model_of(find_source(changed), choices, tmp_path / "out", kerases.run)
 
 
 def test_a_handle_in_a_lambda_is_asked_for_and_never_fetched(load: Load, tmp_path: Path) -> None:
@@ -313,8 +341,10 @@ def test_names_of_inputs_that_are_no_parameters_are_replaced(kerases: Kerases, t
     np.testing.assert_allclose(found, np.load(kerases.folder / "odd.npy"), atol=1e-5)
 
 
-@pytest.mark.parametrize("folder", ["keras_bert", "keras_bert_dir"])
-@pytest.mark.parametrize("inputs", [{}, {"Input-Token": "ids", "Input_Segment": "types"}])
+@pytest.mark.parametrize(
+    ("folder", "inputs"),
+    [("keras_bert", {}), ("keras_bert_dir", {"Input-Token": "ids", "Input_Segment": "types"})],
+)
 def test_token_ids_in_floats_as_keras_bert_has_them(
     folder: str, inputs: dict[str, Any], kerases: Kerases, tmp_path: Path
 ) -> None:
@@ -331,3 +361,53 @@ def test_token_ids_in_floats_as_keras_bert_has_them(
     wrong = KerasChoices(inputs={"Input-Token": "text"})
     with pytest.raises(SourceError, match=r"--input Input_Token=text: .* numeric or mask or ids or types"):
         build_keras_bundle(kerases.folder / folder, wrong, tmp_path / "other", kerases.run)
+
+
+def test_a_main_layer_of_transformers_gives_what_it_gave(kerases: Kerases, tmp_path: Path) -> None:
+    folder = shared_path("cases/models/mainlayer_h5")
+    recorded = json.loads((folder / "expected.json").read_text())
+    choices = KerasChoices(task="embed")
+    built = build_keras_bundle(folder / "model.h5", choices, tmp_path / "bundle", kerases.run)
+    np.testing.assert_allclose(Encoder(built.bundle).encode(recorded["texts"]), recorded["exp"], atol=1e-5)
+    assert "TFBertMainLayer" in str(built.bundle.manifest.source.compared_with)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        pytest.param("TFRobertaMainLayer", "tiny_roberta", marks=pytest.mark.slow),
+        ("TFDistilBertMainLayer", "tiny_distilbert"),
+    ],
+)
+def test_main_layers_of_other_families(name: str, model: str, kerases: Kerases, tmp_path: Path) -> None:
+    write_main_layer(tmp_path / "model.h5", name, DATA_DIR / model)
+    choices = KerasChoices(tokenizer=DATA_DIR / model, default_output="encoder_part", pooling=Pooling.FIRST)
+    built = build_keras_bundle(tmp_path / "model.h5", choices, tmp_path / "bundle", kerases.run)
+    with np.load(DATA_DIR / model / "expected.npz") as golden:
+        texts, expected = json.loads(golden["texts"].tobytes()), golden["states"][-1][:, 0]
+    np.testing.assert_allclose(Encoder(built.bundle).encode(texts), expected, atol=1e-5)
+
+
+def test_main_layers_by_path_and_of_others_are_refused(kerases: Kerases, tmp_path: Path) -> None:
+    write_main_layer(tmp_path / "model.h5", "TFElectraMainLayer", DATA_DIR / "tiny_bert")
+    with pytest.raises(SourceError, match=r"contains TFElectraMainLayer .* Supported .* TFRobertaMainLayer"):
+        saved_model_of(find_source(tmp_path / "model.h5"), LoadChoices(), tmp_path / "out", kerases.run)
+    write_main_layer(tmp_path / "evil.h5", "TFBertMainLayer", DATA_DIR / "tiny_bert", package="evil>")
+    with pytest.raises(SourceError, match=r"evil>TFBertMainLayer is not one of Keras' classes"):
+        saved_model_of(find_source(tmp_path / "evil.h5"), LoadChoices(), tmp_path / "out", kerases.run)
+
+
+def test_a_module_in_a_lambda_gets_its_weights_from_a_checkpoint(kerases: Kerases, tmp_path: Path) -> None:
+    def load(name: str, **options: Any) -> list[float]:
+        (tmp_path / name).mkdir()
+        made = kerases.processes[2].submit(load_lambda_checkpoint, tmp_path / name, **options)
+        values: list[float] = made.result()
+        return values
+
+    assert load("once", anew=False) == [5.0]
+    with pytest.raises(SourceError, match=r"Load it once, outside the function: MODULE = hub.load"):
+        load("anew", anew=True)
+    with pytest.raises(SourceError, match=r"equal names in module, module_1: which TF-Hub module"):
+        load("two", anew=False, scopes=("module", "module_1"))
+    with pytest.raises(SourceError, match=r"module/other"):
+        load("unused", anew=False, scopes=("module", "module/other"))

@@ -32,6 +32,8 @@ class PriceTable(_Part):
 
     ``disk_gb`` is the disk of a worker, ``start_seconds`` its time until the first row. ``speeds`` are
     documents per second of one core by instruction set and precision, of one model: their ratios are used.
+    ``default_machines`` are those that a job may choose from, by family, smallest first: available in most
+    regions, with disks that every project has.
     """
 
     as_of: str
@@ -45,6 +47,7 @@ class PriceTable(_Part):
     start_seconds: float = Field(ge=0)
     machine_families: dict[str, MachineFamily]
     speeds: dict[str, dict[str, float]] = {}
+    default_machines: dict[str, tuple[str, ...]] = {}
 
     def relative_speed(self, instructions: str, here: str, precision: str) -> float:
         """Returns how many times as fast a core is as one of this machine; 1 where that is unknown."""
@@ -71,7 +74,7 @@ def read_prices(path: str | None) -> PriceTable:
         UsageError: the file cannot be read, or is not a price table.
     """
     if path is None:
-        data = (files("beam_jobs.job.forecast") / "prices.json").read_bytes()
+        data = (files("beam_jobs.job.dataflow") / "prices.json").read_bytes()
     else:
         try:
             data = Path(path).read_bytes()
@@ -84,7 +87,7 @@ def read_prices(path: str | None) -> PriceTable:
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UsageError(
             f"--prices {path}: {where}: {first['msg']}. Start from a copy of "
-            "beam_jobs/job/forecast/prices.json."
+            "beam_jobs/job/dataflow/prices.json."
         ) from error
 
 
@@ -105,3 +108,33 @@ def find_machine(table: PriceTable, name: str) -> Machine:
     vcpus = int(number)
     price = vcpus * (table.vcpu_hour + known.gb_per_vcpu * table.gb_hour) + table.disk_gb * table.disk_gb_hour
     return Machine(name, vcpus, vcpus * known.cores_per_vcpu, known.has_bfloat16, price, known.instructions)
+
+
+def default_machines(table: PriceTable, precision: str) -> tuple[str, ...]:
+    """Returns the machines of the default family for a precision, smallest first: the cheapest per document.
+
+    A family without a speed for the precision lacks its instructions, and is taken only if all do.
+
+    >>> default_machines(read_prices(None), "bfloat16")[0]
+    'c3-standard-4'
+    """
+
+    def documents_per_price(machines: tuple[str, ...]) -> float:
+        machine = find_machine(table, machines[0])
+        speed = table.speeds.get(machine.instructions, {}).get(precision, 0.0)
+        return speed * machine.cores / machine.price_per_hour
+
+    return max(table.default_machines.values(), key=documents_per_price)
+
+
+def describe_default(table: PriceTable, precision: str) -> str:
+    """Returns why a machine is the default, as the end of a sentence.
+
+    >>> describe_default(read_prices(None), "float32")
+    'of c3 and n2 the cheapest per document in float32 (prices of 2025; docs/how-to/machines.md)'
+    """
+    families = " and ".join(table.default_machines)
+    return (
+        f"of {families} the cheapest per document in {precision} (prices of {table.as_of}; "
+        "docs/how-to/machines.md)"
+    )

@@ -1,0 +1,55 @@
+"""What is imported for good is not walked by the garbage collector; what was garbage before is freed."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import subprocess
+import sys
+import weakref
+
+import pytest
+
+from model_bundle.base.collection import importing_for_good
+
+
+class _Node:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.parametrize("was_enabled", [True, False])
+def test_what_is_made_meanwhile_is_exempt_and_garbage_of_before_is_freed(was_enabled: bool) -> None:
+    gone = weakref.ref(_Node())
+    (gc.enable if was_enabled else gc.disable)()
+    try:
+        with contextlib.suppress(ImportError), importing_for_good():
+            assert gone() is None
+            assert not gc.isenabled()
+            made = [[i] for i in range(1000)]
+            raise ImportError("half of it")
+        assert gc.isenabled() == was_enabled
+        assert gc.get_freeze_count() >= len(made)
+        assert not any(known is made for known in gc.get_objects())
+        later = weakref.ref(_Node())
+        gc.collect()
+        assert later() is None  # cycles are still found
+    finally:
+        gc.unfreeze()
+        gc.enable()
+
+
+@pytest.mark.slow
+def test_a_process_that_imports_tensorflow_does_not_look_for_garbage_when_it_ends() -> None:
+    code = (
+        "import atexit, gc\n"
+        "atexit.register(lambda: print(len(gc.get_objects())))\n"  # runs after what is registered later
+        "from model_bundle.runtime.tensorflow_setup import import_tensorflow\n"
+        "import_tensorflow()\n"
+        "print(len(gc.get_objects()), gc.isenabled())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seen, enabled, at_end = done.stdout.split()
+    assert int(seen) < 20_000  # of 400,000 and more
+    assert enabled == "True"
+    assert int(at_end) < 100
