@@ -144,6 +144,7 @@ def _make_run(work: Path, texts: Sequence[str]) -> None:
                 "text_sha256": pa.array([text_sha256(text) for text in some]),
                 "num_tokens": pa.array([12] * len(some), pa.int32()),
                 "was_truncated": pa.array([False] * len(some)),
+                "num_unknown_tokens": pa.array([0] * len(some), pa.int32()),
                 "embedding": vector_array(vectors, "float32"),
             }
             shard.write(pa.RecordBatch.from_arrays([columns[n] for n in schema.names], schema=schema))

@@ -193,6 +193,12 @@ def check_model_choices(choices: Any) -> None:
     """
     if choices.keep_text and choices.no_text:
         raise UsageError("--keep_text writes the input text, --no_text forbids it: leave one of them out.")
+    unknown = choices.max_unknown_fraction
+    if unknown is not None and not 0 <= unknown < 1:
+        raise UsageError(
+            f"--max_unknown_fraction must be from 0 to below 1, not {unknown}: 0.5 makes dead letters of "
+            "texts that are mostly unknown."
+        )
     for name in ("max_batch_tokens", "buffer_documents", "num_threads"):
         value = getattr(choices, name)
         if value is not None and value < 1:

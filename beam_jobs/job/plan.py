@@ -45,7 +45,7 @@ _FLAGS_OF_MODEL = (
         "max_batch_tokens",
         "buffer_documents",
     ),
-    *("dedupe", "num_threads", "isolate_model"),
+    *("dedupe", "num_threads", "isolate_model", "max_unknown_fraction"),
 )
 
 

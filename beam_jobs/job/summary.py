@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from beam_jobs.base.units import count, describe_loss, format_bytes, format_duration
+from beam_jobs.base.unknown_tokens import unknown_warning
 from beam_jobs.job.console.console import Console, Severity
 from beam_jobs.job.plan import print_allowed
 from beam_jobs.pipeline.build import JobPlan
@@ -64,6 +65,10 @@ def print_summary(manifest: RunManifest, plan: JobPlan, console: Console) -> Non
     facts = {"run": root, "failure": manifest.failure, "counters": manifest.counts.model_dump(mode="json")}
     severity: Severity = "INFO" if manifest.failure is None else "ERROR"
     console.print("summary", "\n".join(lines), severity, facts)
+    counts = manifest.counts
+    warning = unknown_warning(counts.unknown_token_fraction, counts.mostly_unknown_fraction)
+    if warning is not None:
+        console.print("warning", warning, "WARNING")
 
 
 def _count_lines(manifest: RunManifest) -> list[str]:
@@ -99,6 +104,12 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         lines.append(
             f"  truncated  {count(counts.num_truncated, 'document')} "
             f"({count(counts.num_lost_tokens, 'token')} past the limit)"
+        )
+    if counts.num_unknown_tokens:
+        lines.append(
+            f"  unknown    {count(counts.num_unknown_tokens, 'token')} "
+            f"({100 * counts.unknown_token_fraction:.2f} %); mostly unknown: "
+            f"{count(counts.num_mostly_unknown, 'document')}"
         )
     if counts.num_windowed:
         lines.append(

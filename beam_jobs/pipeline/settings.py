@@ -14,8 +14,10 @@ from model_bundle.bundle.manifest import Pooling, Precision, Rows, WordPieces, c
 from model_bundle.inference.numeric_inputs import NumericInputs
 from model_bundle.inference.precision import AUTO, DEFAULT_MAX_LOSS, choose_precision, fast_precisions
 from model_bundle.inference.speedups import known_seconds
+from model_bundle.inference.text_encoder import request_input
 from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, LongTexts
 from model_bundle.runtime.request import EncodeRequest
+from model_bundle.text.unknown import unknown_tokens
 
 VECTOR_DTYPES = ("float32", "float16")
 # Vectors of one buffer of words or windows; bytes of text per word, space included, and per token.
@@ -36,7 +38,8 @@ class EncodeSettings:
     once. ``isolate_model``: the model runs in a child process of the worker, see ``IsolatedRuntime``.
     ``classes``: rows hold labels and scores instead of vectors. ``numeric_columns`` are the input columns
     that are numeric model inputs: ``ReadOptions`` must name them, too. ``allowed_ops`` are operations of the
-    graph that reach beyond it, allowed by whoever submits.
+    graph that reach beyond it, allowed by whoever submits. Texts with a larger fraction of unknown tokens
+    than ``max_unknown_fraction`` become dead letters; None allows all.
     """
 
     bundle: str
@@ -58,6 +61,7 @@ class EncodeSettings:
     classes: ClassSettings | None = None
     numeric_columns: tuple[str, ...] = ()
     allowed_ops: tuple[str, ...] = ()
+    max_unknown_fraction: float | None = None
 
     def __post_init__(self) -> None:
         """Rejects invalid option values and combinations."""
@@ -158,6 +162,8 @@ class EncodeSettings:
 
     @classmethod
     def _create(cls, opened: ModelBundle, bundle: str, request: EncodeRequest, **rest: Any) -> EncodeSettings:
+        if rest.get("max_unknown_fraction") is not None:
+            _check_counts_unknown(opened, request)
         place = bundle.split("@sha256:")[0]
         specs = [opened.spec(name) for name in request.outputs]
         return cls(
@@ -204,6 +210,8 @@ class EncodeSettings:
         relevant = self.request.to_json() | {"vector_dtype": self.vector_dtype}
         if self.classes is not None:
             relevant |= {"classes": self.classes.to_json()}
+        if self.max_unknown_fraction is not None:  # else as in runs of older releases
+            relevant |= {"max_unknown_fraction": self.max_unknown_fraction}
         return relevant
 
     @property
@@ -231,6 +239,19 @@ class EncodeSettings:
                 "beam_jobs.max_tokens": "none" if request.max_tokens is None else str(request.max_tokens),
             }
             | request.long_texts.to_text("beam_jobs.")
+        )
+
+
+def _check_counts_unknown(opened: ModelBundle, request: EncodeRequest) -> None:
+    """Rejects ``--max_unknown_fraction`` for a model without an unknown token, or whose graph tokenizes.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if unknown_tokens(request_input(opened, request).prepare(["a"])) is None:
+        raise UsageError(
+            f"--max_unknown_fraction: the bundle {opened.manifest.name} has no unknown tokens that could "
+            "be counted: its vocabulary is of characters or bytes, or its graph tokenizes. Leave it out."
         )
 
 

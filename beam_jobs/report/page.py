@@ -12,6 +12,7 @@ from beam_jobs.report import classes, sections
 from beam_jobs.report.markup import safe
 from beam_jobs.report.projection import project
 from beam_jobs.report.row_sample import class_examples, dead_examples, sample_rows
+from beam_jobs.report.unknown_rows import unknown_section
 from beam_jobs.store.chain import with_chain
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.manifest import REPORT_NAME, RunManifest
@@ -52,6 +53,7 @@ def make_page(run: FinishedRun) -> str:
             sections.length_histogram(manifest),
             sections.throughput(manifest),
             sections.padding_and_truncation(manifest),
+            unknown_section(run, with_text=with_text),
             sections.dead_letters(manifest, examples),
             near,
             sections.provenance(manifest),

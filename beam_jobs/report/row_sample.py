@@ -77,7 +77,7 @@ def sample_rows(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROW
     Returns:
         The sample, or None if the run has no vectors.
     """
-    parts = list(_pick(run, num_rows, lambda schema: _columns(schema, with_text=with_text)))
+    parts = list(pick_rows(run, num_rows, lambda schema: _columns(schema, with_text=with_text)))
     if not parts:
         return None
     table = pa.concat_tables(parts, promote_options="permissive")
@@ -85,7 +85,7 @@ def sample_rows(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROW
     vectors = matrix(table.column(name).combine_chunks(), dim)
     group_column = _group_column(table, name) if with_text else None
     groups = [] if group_column is None else [_shown(v) for v in table.column(group_column).to_pylist()]
-    return Sample(vectors, _names(table), _texts(table) if with_text else None, group_column, groups)
+    return Sample(vectors, row_names(table), row_texts(table) if with_text else None, group_column, groups)
 
 
 def class_examples(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_ROWS) -> list[ClassExample]:
@@ -106,10 +106,10 @@ def class_examples(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_
         return [name for name in wanted if name in schema.names]
 
     found: list[ClassExample] = []
-    for table in _pick(run, num_rows, columns):
+    for table in pick_rows(run, num_rows, columns):
         scores = table.column("scores" if "scores" in table.schema.names else "top_scores").to_pylist()
-        names = _names(table)
-        texts: list[str | None] = [*(_texts(table) or ())] or [None for _ in names]
+        names = row_names(table)
+        texts: list[str | None] = [*(row_texts(table) or ())] or [None for _ in names]
         true: list[str | None] = [None for _ in names]
         if gold in table.schema.names:
             true = [None if value is None else _shown(value) for value in table.column(gold).to_pylist()]
@@ -120,10 +120,16 @@ def class_examples(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_
     return found
 
 
-def _pick(
+def pick_rows(
     run: FinishedRun, num_rows: int, columns_of: Callable[[pa.Schema], list[str]]
 ) -> Iterator[pa.Table]:
-    """Yields some rows of some row groups, both at equal distances; nothing if no column is wanted."""
+    """Yields some rows of some row groups, both at equal distances.
+
+    Args:
+        run: a run whose files match its manifest.
+        num_rows: approximate maximum number of rows.
+        columns_of: returns the columns to read of a file; none skips it.
+    """
     files = [(place, file) for place, file in row_files(run) if file.num_rows]
     total = sum(file.num_rows for _, file in files)
     if not total:
@@ -141,7 +147,7 @@ def _pick(
             parquet = pq.ParquetFile(stream)
             columns = columns_of(parquet.schema_arrow)
             if not columns:
-                return
+                continue
             for group in _groups(parquet.metadata, here):
                 if (place, file.path, group) in seen:
                     continue
@@ -191,7 +197,8 @@ def _columns(schema: pa.Schema, *, with_text: bool) -> list[str]:
     return [name for name in schema.names if name not in other_vectors]
 
 
-def _names(table: pa.Table) -> list[str]:
+def row_names(table: pa.Table) -> list[str]:
+    """Returns the ids of rows, with the index of their window or word."""
     names = [str(name) for name in table.column("doc_id").to_pylist()]
     for column in ("window_index", "word_index"):
         if column in table.schema.names:
@@ -201,7 +208,8 @@ def _names(table: pa.Table) -> list[str]:
     return names
 
 
-def _texts(table: pa.Table) -> list[str] | None:
+def row_texts(table: pa.Table) -> list[str] | None:
+    """Returns the words or texts of rows, cut to what the page shows; None if they are not stored."""
     columns = set(table.schema.names)
     if "word" in columns:
         return [str(word) for word in table.column("word").to_pylist()]

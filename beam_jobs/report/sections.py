@@ -33,6 +33,9 @@ def tiles(manifest: RunManifest) -> str:
         tile("time", format_duration(manifest.seconds), f"{in_model} in the model, all workers"),
         tile("files", f"{len(manifest.files):,}", format_bytes(num_bytes)),
     ]
+    if counts.num_unknown_tokens:
+        share = f"{counts.unknown_token_fraction:.2%} of the tokens"
+        found.append(tile("unknown tokens", short(counts.num_unknown_tokens), share))
     if counts.num_unchanged:
         found.append(tile("unchanged", f"{counts.num_unchanged:,}", "their rows are in the previous run"))
     if manifest.workers.peak_memory_bytes:

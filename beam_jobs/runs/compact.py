@@ -32,6 +32,7 @@ from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.latest import read_latest
 from beam_jobs.store.manifest import CHANGES, CLASSES, DEAD_LETTERS, EMBEDDINGS, RunFile, RunManifest
+from beam_jobs.store.row_columns import column_of
 from beam_jobs.store.run_folder import check_output, find_manifest
 from model_bundle.base.untrusted.printable import show
 
@@ -89,13 +90,15 @@ def build_compaction(pipeline: Any, run: FinishedRun, write: WriteOptions) -> An
     receipts = []
     for kind, ours in sorted(files_to_copy(run).items()):
         precision = None if kind == DEAD_LETTERS else run.manifest.precision
+        schema = _schema(run, *ours[0], write)
         receipts.append(
             pipeline
             | f"Files/{kind}" >> beam.Create(list(plan_parts(ours, write.max_shard_bytes)))  # […[_Files]]
             | f"Spread/{kind}" >> beam.Reshuffle()  # PCollection[_Files]
             | f"Stop/{kind}" >> StopWhenEnded(write)  # PCollection[_Files]
-            | f"Read/{kind}" >> beam.ParDo(_ReadDoFn(_with_changes_alone(run)))  # PCollection[pa.RecordBatch]
-            | f"Write/{kind}" >> WriteShards(kind, _schema(run, *ours[0], write), write, precision)
+            | f"Read/{kind}"
+            >> beam.ParDo(_ReadDoFn(_with_changes_alone(run), schema))  # PCollection[pa.RecordBatch]
+            | f"Write/{kind}" >> WriteShards(kind, schema, write, precision)
         )  # PCollection[Receipt]
     none = pipeline | "NoneRead" >> beam.Create([0])  # PCollection[int]
     entries = (*receipts, none) | "Entries" >> beam.Flatten()  # PCollection[Receipt | int]
@@ -141,8 +144,9 @@ def _with_changes_alone(run: FinishedRun) -> FinishedRun:
 class _ReadDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     """Reads files row group by row group, so that the rows of a document stay together."""
 
-    def __init__(self, run: FinishedRun) -> None:
+    def __init__(self, run: FinishedRun, schema: pa.Schema) -> None:
         self._run = run
+        self._schema = schema
 
     def setup(self) -> None:
         self._hidden = HiddenIds(self._run)
@@ -158,9 +162,11 @@ class _ReadDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
                         yield self._live(place, rows) if file.kind in _ROWS else rows
 
     def _live(self, place: int, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Drops the rows that changed since, and counts documents."""
+        """Drops the rows that changed since, adds a column that older ones lack, and counts documents."""
         live = self._hidden.live(place, rows.column("doc_id"))
         rows = rows if live.all() else rows.filter(pa.array(live))
+        columns = [column_of(rows, field) for field in self._schema]
+        rows = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         return with_counts(rows, {"num_documents": len(document_rows(rows)[0])})
 
 

@@ -14,17 +14,7 @@ from beam_jobs.store.chain import HiddenIds, find_collection
 from beam_jobs.store.filtered_union import FilteredUnion
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.manifest import RunFile
-
-# The columns that every model has, for runs without rows.
-_EMPTY = pa.schema(
-    [
-        pa.field("doc_id", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("text_sha256", pa.string(), nullable=False),
-        pa.field("num_tokens", pa.int32(), nullable=False),
-        pa.field("was_truncated", pa.bool_(), nullable=False),
-    ]
-)
+from beam_jobs.store.row_columns import FIRST_COLUMNS, has_added, with_added, without_added
 
 
 def open_run(
@@ -60,7 +50,7 @@ def open_rows(run: FinishedRun, *, fixed_size: bool = False) -> ds.Dataset:
         UsageError: their columns differ.
     """
     if not row_files(run):
-        return ds.dataset(_EMPTY.empty_table())
+        return ds.dataset(pa.schema(FIRST_COLUMNS).empty_table())
     schema = run_schema(run)
     if fixed_size:
         schema = _with_fixed_size(schema)
@@ -87,24 +77,28 @@ def _own_rows(run: FinishedRun, schema: pa.Schema) -> ds.Dataset:
 def run_schema(run: FinishedRun) -> pa.Schema:
     """Reads the schema of a run's first file, with its metadata; its own rows come before those of others.
 
+    It has a column that only some of the runs have because the others are older.
+
     Raises:
         UsageError: the runs before it have other columns.
         JobError: the file is missing.
     """
     first: pa.Schema | None = None
+    is_added = False
     for part in reversed(run.chain):
         if not part.row_files:
             continue
         schema = file_schema(part, part.row_files[0])
         first = schema if first is None else first
-        if not schema.equals(first):
+        is_added |= has_added(schema)
+        if not without_added(schema).equals(without_added(first)):
             raise UsageError(
                 f"The columns of {part.folder} and of the changes in {run.folder} differ, so their rows are "
                 f"not one collection: {', '.join(_differing(schema, first))}. Run the job again with --emit "
                 "all, or use --only_this_run (open_run: only_this_run=True)."
             )
     assert first is not None, "callers look for files with rows first"
-    return first
+    return with_added(first) if is_added else first
 
 
 def file_schema(run: FinishedRun, file: RunFile) -> pa.Schema:

@@ -87,14 +87,16 @@ class RunCounts(_Part):
 
     ``num_dead`` includes ``num_blank``. Token counts include special tokens; ``num_padded_tokens`` is what
     the model computed, ``num_lost_tokens`` what truncation dropped, ``num_lost_words`` the same if rows are
-    words. ``num_windowed`` documents were split into ``num_windows``. ``model_seconds`` is the sum over
-    workers. ``num_repeated`` of the written documents have the text of another one, which was computed once.
-    ``num_unchanged`` documents have their rows in the previous run, if only changes are written. ``changes``
-    counts ids by their change since then. ``documents_by_tokens`` is a histogram of lengths, keyed by the
-    upper bound of each bin. ``rows_by_weights`` counts rows by how the model held its weights:
-    ``constants``, or the reason why not. For classifiers, ``rows_by_label`` counts rows by their label or
-    labels, ``num_without_label`` those that reach no threshold, and ``rows_by_score`` rows by the lower bound
-    of their best score in percent, in steps of 5; reused rows are counted, too.
+    words. ``num_unknown_tokens`` of the tokens stand for text that the vocabulary lacks, and more than half
+    of those of ``num_mostly_unknown`` documents do. ``num_windowed`` documents were split into
+    ``num_windows``. ``model_seconds`` is the sum over workers. ``num_repeated`` of the written documents have
+    the text of another one, which was computed once. ``num_unchanged`` documents have their rows in the
+    previous run, if only changes are written. ``changes`` counts ids by their change since then.
+    ``documents_by_tokens`` is a histogram of lengths, keyed by the upper bound of each bin.
+    ``rows_by_weights`` counts rows by how the model held its weights: ``constants``, or the reason why not.
+    For classifiers, ``rows_by_label`` counts rows by their label or labels, ``num_without_label`` those that
+    reach no threshold, and ``rows_by_score`` rows by the lower bound of their best score in percent, in steps
+    of 5; reused rows are counted, too.
     """
 
     num_read: int
@@ -111,6 +113,8 @@ class RunCounts(_Part):
     num_padded_tokens: int
     num_lost_tokens: int
     num_lost_words: int = 0
+    num_unknown_tokens: int = 0
+    num_mostly_unknown: int = 0
     num_windowed: int = 0
     num_windows: int = 0
     model_seconds: float
@@ -121,6 +125,16 @@ class RunCounts(_Part):
     num_without_label: int = 0
     rows_by_score: dict[int, int] = Field(default_factory=dict)
     gold: GoldCounts | None = None
+
+    @property
+    def unknown_token_fraction(self) -> float:
+        """Unknown tokens as a fraction of ``num_tokens``."""
+        return self.num_unknown_tokens / max(self.num_tokens, 1)
+
+    @property
+    def mostly_unknown_fraction(self) -> float:
+        """Mostly unknown documents as a fraction of those that were computed."""
+        return self.num_mostly_unknown / max(self.num_written - self.num_repeated, 1)
 
 
 class PreviousEntry(_Part):

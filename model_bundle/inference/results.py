@@ -10,6 +10,7 @@ import numpy as np
 
 from model_bundle.errors import ModelRunError
 from model_bundle.text.prepared import PreparedTexts, PreparedWords
+from model_bundle.text.unknown import UnknownTokens
 from model_bundle.text.windows import WindowedTexts, WordParts
 
 
@@ -59,7 +60,7 @@ class EncodedTexts:
     row, where rows are words or windows. ``num_tokens``, ``num_tokens_untruncated``: int32[texts].
     ``num_words_untruncated``: int32[texts], where rows are words. ``num_padded_tokens``: computed cells,
     padding included. ``num_windows``: int64[texts], where long texts became windows. ``window_tokens``:
-    int64[texts], tokens in all windows of a text.
+    int64[texts], tokens in all windows of a text. ``unknown``: None where such tokens cannot be counted.
     """
 
     vectors: dict[str, np.ndarray]
@@ -73,6 +74,7 @@ class EncodedTexts:
     windows: WindowSpans | None = None
     num_windows: np.ndarray | None = None
     window_tokens: np.ndarray | None = None
+    unknown: UnknownTokens | None = None
 
     @property
     def num_fed_tokens(self) -> np.ndarray:

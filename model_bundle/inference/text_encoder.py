@@ -23,6 +23,7 @@ from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.tensorflow_runtime import Runtime
 from model_bundle.text import PreparedTexts, TextInput, text_input, window_input
 from model_bundle.text.prepared import PreparedWords
+from model_bundle.text.unknown import unknown_tokens
 from model_bundle.text.windows import WindowedTexts, WindowInput
 
 # A crash costs reloading the model: one bad text among 256 then crashes the process two more times; bisecting
@@ -201,6 +202,7 @@ class _BatchRun:
         """Returns the results, with failures in the order of the texts."""
         result = self._rows.finish()
         result.num_padded_tokens = self._num_padded_tokens
+        result.unknown = unknown_tokens(self.prepared)
         result.failures = [self._failures[text][1] for text in sorted(self._failures)]
         return result
 

@@ -1,7 +1,7 @@
 """Text to model input: tokenizing and windows.
 
 Read ``prepared`` (the protocols), ``subwords`` and ``words`` (the tokenizers), ``subword_alignment`` (words
-of subwords), then ``windows`` and ``window_inputs`` (long texts).
+of subwords), then ``windows`` and ``window_inputs`` (long texts), and ``unknown`` (unknown tokens).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,19 @@ _CHARACTERS_AT_ONCE = 2_000_000
 
 @dataclass(frozen=True)
 class SubwordTexts:
-    """Ids of all texts in one array, already truncated. ``starts[i]:starts[i + 1]`` are those of text i."""
+    """Ids of all texts in one array, already truncated. ``starts[i]:starts[i + 1]`` are those of text i.
+
+    The first ``num_fixed`` ids of a text are special tokens and the prompt, the last ``num_tail`` special
+    tokens. ``unknown_id`` stands for what is not in the vocabulary; None if there is no such token.
+    """
 
     ids: np.ndarray
     starts: np.ndarray
     num_tokens: np.ndarray
     pad_id: int
+    unknown_id: int | None
+    num_fixed: int
+    num_tail: int
 
     @property
     def lengths(self) -> np.ndarray:
@@ -66,6 +74,9 @@ class SubwordInput:
         self._pad_id = pad_id
         self._prompt = prompt
         self.num_head, self.num_tail = _special_tokens(self._tokenizer)
+        ((_, probe),) = self.encodings(["a"], offsets=True)
+        self.num_fixed = self.num_head + self.num_prompt(probe)
+        self.unknown_id = _unknown_id(self._tokenizer)
         if max_tokens is not None and max_tokens <= self.num_head + self.num_tail:
             raise SettingsError(
                 f"--max_tokens {max_tokens}: {self.num_head + self.num_tail} of them are special tokens; "
@@ -94,7 +105,33 @@ class SubwordInput:
             num_tokens.append(len(ids))
             kept.append(self._truncate(ids))
         ids, starts = join_ids(kept)
-        return SubwordTexts(ids, starts, np.array(num_tokens, dtype=np.int32), self._pad_id)
+        return SubwordTexts(
+            ids=ids,
+            starts=starts,
+            num_tokens=np.array(num_tokens, dtype=np.int32),
+            pad_id=self._pad_id,
+            unknown_id=self.unknown_id,
+            num_fixed=self.num_fixed,
+            num_tail=self.num_tail,
+        )
+
+    def num_own(self, encoding: Any) -> int:
+        """Counts the tokens of an encoding without special ones."""
+        return len(encoding) - self.num_head - self.num_tail
+
+    def num_prompt(self, encoding: Any) -> int:
+        """Counts the tokens that begin and end within the prompt, without zero-width ones at its end.
+
+        The encoding needs offsets.
+        """
+        length = len(self._prompt)
+        if not length:
+            return 0
+        for token in range(self.num_own(encoding)):
+            start, stop = encoding.token_to_chars(token + self.num_head)
+            if start >= length or stop > length:
+                return token
+        return self.num_own(encoding)
 
     def _truncate(self, ids: np.ndarray) -> np.ndarray:
         """Drops tokens at the end of the text; special tokens stay."""
@@ -109,6 +146,24 @@ def _special_tokens(tokenizer: Any) -> tuple[int, int]:
     mask = tokenizer.encode("a").special_tokens_mask
     num_head = mask.index(0) if 0 in mask else len(mask)
     return num_head, mask[::-1].index(0) if 0 in mask else 0
+
+
+def _unknown_id(tokenizer: Any) -> int | None:
+    """Returns the id of text outside the vocabulary; None if the tokenizer can spell every byte."""
+    from tokenizers.models import Unigram
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    model = tokenizer.model
+    # Unigram shows these two only in its serialized form.
+    state = json.loads(model.__getstate__()) if isinstance(model, Unigram) else {}
+    falls_back = state.get("byte_fallback", getattr(model, "byte_fallback", False))
+    number = state.get("unk_id")
+    if getattr(model, "unk_token", None) is not None:
+        number = model.token_to_id(model.unk_token)
+    is_byte_level = "ByteLevel" in repr(tokenizer.pre_tokenizer)
+    pieces = ByteLevel.alphabet() if is_byte_level else [f"<0x{byte:02X}>" for byte in range(256)]
+    knows_bytes = (is_byte_level or falls_back) and all(model.token_to_id(p) is not None for p in pieces)
+    return None if number is None or knows_bytes else int(number)
 
 
 def join_ids(kept: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

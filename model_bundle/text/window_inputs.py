@@ -73,9 +73,8 @@ class SubwordWindowInput:
     def __init__(self, whole: SubwordInput, max_tokens: int, overlap: int, prompt: str) -> None:
         self._whole = whole
         self._prompt_length = len(prompt)
-        ((_, probe),) = whole.encodings(["a"], offsets=True)
         capacity = max_tokens - whole.num_head - whole.num_tail
-        self._cutter = _Cutter(capacity, whole.num_head, self._num_prompt(probe), overlap)
+        self._cutter = _Cutter(capacity, whole.num_head, whole.num_fixed - whole.num_head, overlap)
 
     def prepare(self, texts: Sequence[str]) -> WindowedTexts:
         """Tokenizes texts and splits them into windows."""
@@ -94,22 +93,8 @@ class SubwordWindowInput:
             start, stop = encoding.token_to_chars(token + self._whole.num_head)
             return max(start - self._prompt_length, 0), max(stop - self._prompt_length, 0)
 
-        return self._cutter.cut(
-            self._num_own(encoding), self._num_prompt(encoding), len(text) - self._prompt_length, place
-        )
-
-    def _num_own(self, encoding: Any) -> int:
-        return len(encoding) - self._whole.num_head - self._whole.num_tail
-
-    def _num_prompt(self, encoding: Any) -> int:
-        """Counts the tokens that begin and end within the prompt, without zero-width ones at its end."""
-        if not self._prompt_length:
-            return 0
-        for token in range(self._num_own(encoding)):
-            start, stop = encoding.token_to_chars(token + self._whole.num_head)
-            if start >= self._prompt_length or stop > self._prompt_length:
-                return token
-        return self._num_own(encoding)
+        num_own, num_prompt = self._whole.num_own(encoding), self._whole.num_prompt(encoding)
+        return self._cutter.cut(num_own, num_prompt, len(text) - self._prompt_length, place)
 
 
 class WordWindowInput:

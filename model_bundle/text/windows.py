@@ -112,6 +112,11 @@ class WindowedTexts:
         return np.asarray(self._num_fixed[self.texts] + own + self._num_tail, dtype=np.int32)
 
     @property
+    def own_tokens(self) -> np.ndarray:
+        """int64[windows, 2], start and end token in the text, without special tokens and the prompt."""
+        return np.asarray(self._tokens + self._num_fixed[self.texts, np.newaxis])
+
+    @property
     def num_tokens(self) -> np.ndarray:
         """int32[texts], tokens of each text, special ones and the prompt counted once."""
         return self.whole.num_tokens

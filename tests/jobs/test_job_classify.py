@@ -54,6 +54,7 @@ def test_rows_hold_a_label_and_the_score_of_each(tmp_path: Path, build_head: Bui
     np.testing.assert_allclose(run.column("scores"), expected.scores, atol=1e-6)
     np.testing.assert_allclose(run.column("logits"), expected.logits, atol=1e-5)
     assert run.column("was_truncated") == [False, False, False, True, False]
+    assert run.manifest.counts.num_unknown_tokens == sum(run.column("num_unknown_tokens"))
     assert "embedding" not in run.rows.schema.names
     floats = pa.list_(pa.field("element", pa.float32(), nullable=False))
     assert run.rows.schema.field("scores").type == floats

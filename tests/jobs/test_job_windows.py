@@ -20,8 +20,15 @@ from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
 from tests.support.models.tiny import FAILING_WORD
 from tests.support.runs.jobs import run_classify, run_job, vectors_of, write_jsonl, write_texts
 
-# Words of one token each; 62 fit into a window, with [CLS] and [SEP].
-TEXTS = ["the cat sat", "the dog " * 31, "a mat  and " * 100, " ".join(["home"] * 63), "on " * 500]
+# Words of one token each; 62 fit into a window, with [CLS] and [SEP]. The vocabulary lacks one of them.
+UNKNOWN = "ข้าว"
+TEXTS = [
+    "the cat sat",
+    "the dog " * 31,
+    "a mat  and " * 100,
+    "home " * 61 + f"{UNKNOWN} {UNKNOWN}",
+    "on " * 500,
+]
 LONG = ["2", "3", "4"]
 
 
@@ -58,6 +65,7 @@ def test_windows_as_rows(tiny_bundle: Path, source: Path, tmp_path: Path) -> Non
         spans = [text[row["char_start"] : row["char_end"]] for row in own]
         assert [row["text"] for row in own] == spans
         assert [row["num_tokens"] for row in own] == [len(span.split()) + 2 for span in spans]
+        assert [row["num_unknown_tokens"] for row in own] == [span.split().count(UNKNOWN) for span in spans]
         np.testing.assert_allclose([row["embedding"] for row in own], plain.encode(spans), atol=1e-5)
     # Rows of a document are in one file, though there is a file for each buffer.
     files = [set(pq.read_table(path)["doc_id"].to_pylist()) for path in run.files("embeddings")]
@@ -68,6 +76,7 @@ def test_windows_as_rows(tiny_bundle: Path, source: Path, tmp_path: Path) -> Non
     assert counts.num_windowed == 3
     assert counts.num_windows == len(rows) - 2
     assert counts.num_tokens == sum(row["num_tokens"] for row in rows)
+    assert counts.num_unknown_tokens == sum(row["num_unknown_tokens"] for row in rows) == 3
     assert f"windows    {len(rows) - 2} of 3 documents past the limit" in run.stdout
 
 
@@ -77,6 +86,7 @@ def test_combined_documents_say_how_they_were_made(tiny_bundle: Path, source: Pa
     assert run.exit_code == 0, run.stderr
     assert run.column("doc_id") == [str(index) for index in range(len(TEXTS))]
     assert run.column("num_tokens") == [len(text.split()) + 2 for text in TEXTS]
+    assert run.column("num_unknown_tokens") == [text.split().count(UNKNOWN) for text in TEXTS]
     windows = LongTexts(OnLong.WINDOWS, 20, Combine.MAX)
     encoder = Encoder(tiny_bundle, layers=("1", "2"), long_texts=windows)
     expected = encoder.encode_outputs(TEXTS)

@@ -39,6 +39,7 @@ def test_every_word_has_a_row_with_its_place(long_words_elmo: Path, tmp_path: Pa
         np.testing.assert_allclose([row["embedding"] for row in own], alone, atol=1e-5)
     assert run.manifest.counts.num_written == len(TEXTS)
     assert run.manifest.counts.num_tokens == len(rows)
+    assert set(run.column("num_unknown_tokens")) == {None}  # its characters spell every word
     assert [letter["reason"] for letter in run.dead] == ["blank_text"]
 
 

@@ -321,7 +321,7 @@ def run(tmp_path: Path) -> Path:
     vectors = vector_array(np.array([[1, 0], [0, 1], [0.8, 0.6]], np.float32), "float32")
     names = ["17", "far", "near"]
     columns = {"doc_id": names, "source": names, "text_sha256": names, "text": names, "embedding": vectors}
-    columns |= {"num_tokens": [3, 3, 3], "was_truncated": [False] * 3}
+    columns |= {"num_tokens": [3, 3, 3], "was_truncated": [False] * 3, "num_unknown_tokens": [0] * 3}
     pq.write_table(
         pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA), folder / "a.parquet"
     )

@@ -162,6 +162,12 @@ def add_limits(group: argparse._ArgumentGroup) -> None:
         "the documents read, counted from 1,000 documents on; per worker process (default: never)",
         parse=stop_limit,
     )
+    add(
+        "--max_unknown_fraction F",
+        "make dead letters of texts with a larger fraction of unknown tokens, not counting special tokens "
+        "and the prompt (default: no limit)",
+        parse=float,
+    )
     add("--fail_on_blank", "count blank texts as dead letters, too")
     add("--allow_empty_input", "accept input without any documents")
 

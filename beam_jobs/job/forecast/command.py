@@ -10,6 +10,7 @@ from apache_beam.options.pipeline_options import WorkerOptions
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.units import count, describe_loss, format_bytes, format_duration
+from beam_jobs.base.unknown_tokens import unknown_warning
 from beam_jobs.errors import UsageError
 from beam_jobs.job.console.console import Console
 from beam_jobs.job.dataflow.prices import find_machine, read_prices
@@ -162,6 +163,7 @@ def describe_forecast(forecast: Forecast, place: str) -> str:
             f"{100 * counts.long_fraction:.1f} % of documents over the limit"
         ),
         *_histogram(forecast),
+        *_unknown(counts),
         f"  padding    {100 * counts.padding:.1f} % of what the model computes",
         (
             f"  here       {here.tokens_per_second:,.0f} tokens/s in {forecast.precision}, measured on "
@@ -199,9 +201,23 @@ def describe_forecast(forecast: Forecast, place: str) -> str:
             f"the model; 1 worker {other.hours:,.2f} hours, {other.cost:,.2f} {cloud.currency}; "
             f"{describe_loss(other.quality_loss)}"
         )
+    unknown = unknown_warning(counts.unknown_token_fraction, counts.mostly_unknown_fraction)
+    if unknown is not None:
+        lines.append(f"  warning    {unknown}")
     if cloud.warning:
         lines.append(f"  warning    {cloud.warning}")
     return "\n".join(lines)
+
+
+def _unknown(counts: ForecastCounts) -> list[str]:
+    if not counts.unknown_token_fraction:
+        return []
+    return [
+        (
+            f"  unknown    {100 * counts.unknown_token_fraction:.2f} % of tokens; mostly unknown: "
+            f"{100 * counts.mostly_unknown_fraction:.2f} % of documents"
+        )
+    ]
 
 
 def _histogram(forecast: Forecast) -> list[str]:

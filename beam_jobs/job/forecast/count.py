@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, DeadLetter, Document
+from beam_jobs.base.unknown_tokens import MOSTLY
 from beam_jobs.pipeline.checkpoint import BufferLimit
 from beam_jobs.pipeline.read.inspect import InputSummary
 from beam_jobs.pipeline.read.splits import plan_splits, read_split
@@ -21,6 +22,7 @@ from model_bundle.inference.batching import plan_batches
 from model_bundle.inference.text_encoder import request_input
 from model_bundle.runtime.inputs import fixed_length
 from model_bundle.runtime.request import EncodeRequest
+from model_bundle.text.unknown import unknown_tokens
 from model_bundle.text.windows import WindowedTexts
 
 # Seconds after which buffers have reached their largest size.
@@ -32,8 +34,8 @@ class LengthCounts:
     """Token counts of some documents.
 
     ``num_tokens`` are those that the model sees, ``num_padded_tokens`` include padding, ``num_long`` is the
-    number of documents over the limit. ``documents_by_tokens`` is a histogram of the lengths before
-    truncation; its keys are the upper bounds of the length classes.
+    number of documents over the limit; for unknown tokens see ``RunCounts``. ``documents_by_tokens`` is a
+    histogram of the lengths before truncation; its keys are the upper bounds of the length classes.
     """
 
     num_documents: int = 0
@@ -42,6 +44,8 @@ class LengthCounts:
     num_padded_tokens: int = 0
     num_long: int = 0
     num_lost_tokens: int = 0
+    num_unknown_tokens: int = 0
+    num_mostly_unknown: int = 0
     documents_by_tokens: dict[int, int] = field(default_factory=dict)
 
 
@@ -113,6 +117,10 @@ class LengthCounter:
             found.num_long += int((whole > self._limit).sum())
             if not isinstance(prepared, WindowedTexts):
                 found.num_lost_tokens += int((whole - lengths).clip(min=0).sum())
+        unknown = unknown_tokens(prepared)
+        if unknown is not None:
+            found.num_unknown_tokens += int(unknown.num_fed.sum())
+            found.num_mostly_unknown += int((unknown.fractions > MOSTLY).sum())
         cells = np.maximum(lengths, self._fixed)
         batches = plan_batches(cells, self._budget, equal_lengths=self._equal, one_each=self._one_each)
         num_cells = sum(int(cells[batch].max()) * len(batch) for batch in batches)

@@ -38,6 +38,8 @@ class ForecastCounts(_Part):
     tokens_per_document: float
     long_fraction: float
     lost_token_fraction: float
+    unknown_token_fraction: float
+    mostly_unknown_fraction: float
     documents_by_tokens: dict[int, int]
 
 
@@ -161,6 +163,8 @@ def scale_counts(
         tokens_per_document=counts.num_tokens / max(counts.num_documents, 1),
         long_fraction=counts.num_long / max(counts.num_documents, 1),
         lost_token_fraction=counts.num_lost_tokens / max(counts.num_tokens + counts.num_lost_tokens, 1),
+        unknown_token_fraction=counts.num_unknown_tokens / max(counts.num_tokens, 1),
+        mostly_unknown_fraction=counts.num_mostly_unknown / max(counts.num_documents, 1),
         documents_by_tokens=lengths,
     )
 

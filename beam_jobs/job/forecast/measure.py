@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs.base.records import Document
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.rows.make import check_range, check_words, make_rows, schema_of
+from beam_jobs.pipeline.rows.make import check_range, check_unknown, check_words, make_rows, schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.shard import parquet_options
 from model_bundle.inference.text_encoder import TextEncoder
@@ -108,6 +108,7 @@ class _Probe:
         encoded = self._encoder.encode_each([document.text for document in documents], numbers)
         check_words(encoded)
         check_range(encoded, self._settings.vector_dtype)
+        check_unknown(encoded, self._settings.max_unknown_fraction)
         alive = np.ones(len(documents), dtype=bool)
         alive[[failure.text_index for failure in encoded.failures]] = False
         if alive.any():

@@ -35,6 +35,7 @@ from beam_jobs.pipeline.incremental.previous_run import (
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CLASSES, EMBEDDINGS, STAGING_DIR, PreviousEntry
+from beam_jobs.store.row_columns import lacking, without_added
 
 Emit = Literal["all", "changes"]
 
@@ -198,7 +199,7 @@ def _missing(chain: tuple[PreviousRun, ...], columns: list[str]) -> str:
     for run in chain:
         for path in list(run.row_files)[:1]:
             with open_parquet(path) as parquet:
-                missing = sorted(set(columns) - set(parquet.schema_arrow.names))
+                missing = lacking(parquet.schema_arrow, columns)
             if missing:
                 return f"its rows have no column {missing}"
     return ""
@@ -206,11 +207,11 @@ def _missing(chain: tuple[PreviousRun, ...], columns: list[str]) -> str:
 
 def _different(chain: tuple[PreviousRun, ...], schema: pa.Schema) -> str:
     """Returns in which columns the earlier rows differ; empty if they can be read together with ours."""
-    ours = {(field.name, str(field.type)) for field in schema}
+    ours = {(field.name, str(field.type)) for field in without_added(schema)}
     for run in chain:
         for path in list(run.row_files)[:1]:
             with open_parquet(path) as parquet:
-                theirs = {(field.name, str(field.type)) for field in parquet.schema_arrow}
+                theirs = {(f.name, str(f.type)) for f in without_added(parquet.schema_arrow)}
             if ours != theirs:
                 return f"the columns {sorted({name for name, _ in ours ^ theirs})} are not the same in both"
     return ""

@@ -18,6 +18,7 @@ from beam_jobs.pipeline.rows.copied import COUNTING_COLUMNS, PLACE_WIDTH, docume
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import STAGING_DIR
+from beam_jobs.store.row_columns import lacking
 
 # Columns that come from the new input; all others are copied.
 _OF_INPUT = ("doc_id", "source", "text_sha256", "text")
@@ -172,7 +173,7 @@ def _fits(path: str, wanted: dict[str, str], columns: list[str]) -> bool:
     metadata = schema.metadata or {}
     digests = ("beam_jobs.bundle_digest", "beam_jobs.settings_digest")
     same = all(metadata.get(key.encode()) == wanted[key].encode() for key in digests)
-    return same and not set(columns) - set(schema.names)
+    return same and not lacking(schema, columns)
 
 
 def _schema(path: str) -> pa.Schema | None:

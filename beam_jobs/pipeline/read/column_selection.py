@@ -28,7 +28,7 @@ from beam_jobs.pipeline.read.types import BINARY_FORMATS, JSON_FORMATS, FileColu
 RESERVED_COLUMNS = frozenset(
     [
         *("doc_id", "source", "text", "text_sha256", "num_tokens", "was_truncated"),
-        *("window_index", "word_index"),
+        *("num_unknown_tokens", "window_index", "word_index"),
     ]
 )
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from beam_jobs.base.records import Document
 from beam_jobs.errors import JobError
 from beam_jobs.pipeline.rows.make import input_columns
+from beam_jobs.store.row_columns import column_of
 
 if TYPE_CHECKING:
     pass
@@ -91,7 +92,7 @@ def copy_rows(
         )
     for field in schema:
         if field.name not in columns:
-            columns[field.name] = taken.column(field.name).cast(field.type)
+            columns[field.name] = column_of(taken, field)
     rows = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
     first = np.flatnonzero(np.append(True, texts[1:] != texts[:-1]))
     num_truncated = pc.sum(taken.column("was_truncated").take(pa.array(first))).as_py() or 0

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.base import metrics
+from beam_jobs.base.unknown_tokens import MOSTLY
 
 if TYPE_CHECKING:
     pass
@@ -33,6 +34,8 @@ COST_KEYS = (
     "num_padded_tokens",
     "num_lost_tokens",
     "num_lost_words",
+    "num_unknown_tokens",
+    "num_mostly_unknown",
     "num_windowed",
     "num_windows",
     "model_milliseconds",
@@ -74,6 +77,8 @@ def with_cost(
     lost_words = 0  # words past the token limit have no row
     if encoded.num_words_untruncated is not None:
         lost_words = int((encoded.num_words_untruncated - encoded.num_words)[alive].sum())
+    unknown = encoded.unknown
+    mostly = np.zeros(0) if unknown is None else unknown.fractions[alive]
     cost = {
         "num_documents": int(alive.sum()),
         "num_tokens": int(encoded.num_fed_tokens[alive].sum()),
@@ -81,6 +86,8 @@ def with_cost(
         "num_padded_tokens": encoded.num_padded_tokens,
         "num_lost_tokens": int(lost.sum()),
         "num_lost_words": lost_words,
+        "num_unknown_tokens": 0 if unknown is None else int(unknown.num_fed[alive].sum()),
+        "num_mostly_unknown": int((mostly > MOSTLY).sum()),
         "num_windowed": int((windows > 1).sum()),
         "num_windows": int(windows[windows > 1].sum()),
         "model_milliseconds": milliseconds,

@@ -69,6 +69,22 @@ def check_range(encoded: EncodedTexts, vector_dtype: str) -> None:
         encoded.failures.append(TextFailure(int(index), "float16_overflow", message))
 
 
+def check_unknown(encoded: EncodedTexts, max_fraction: float | None) -> None:
+    """Marks texts as failed of whose own tokens more than a fraction is unknown; None allows all."""
+    if encoded.unknown is None or max_fraction is None:
+        return
+    failed = {failure.text_index for failure in encoded.failures}
+    unknown = encoded.unknown
+    for index in np.flatnonzero(unknown.fractions > max_fraction):
+        if index not in failed:
+            message = (
+                f"{unknown.of_texts[index]} of the text's {unknown.num_own[index]} tokens are unknown to the "
+                f"model, more than --max_unknown_fraction {max_fraction:g} allows. Use a bundle whose "
+                "vocabulary has its language or script."
+            )
+            encoded.failures.append(TextFailure(int(index), "unknown_tokens", message))
+
+
 def make_rows(
     documents: list[Document],
     encoded: EncodedTexts,
@@ -92,6 +108,7 @@ def make_rows(
     columns = input_columns(documents, texts, schema, places)
     columns["num_tokens"] = pa.array(encoded.num_tokens[texts], pa.int32())
     columns["was_truncated"] = pa.array(encoded.was_truncated[texts])
+    columns["num_unknown_tokens"] = _num_unknown(encoded, kept, texts)
     if encoded.words is not None:
         words = encoded.words
         columns["word_index"] = pa.array(words.index[kept], pa.int32())
@@ -109,6 +126,14 @@ def make_rows(
         for name, output in zip(settings.vector_columns, settings.request.outputs, strict=True):
             columns[name] = vector_array(encoded.vectors[output][kept], settings.vector_dtype)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _num_unknown(encoded: EncodedTexts, kept: np.ndarray, texts: np.ndarray) -> pa.Array:
+    """Returns the unknown tokens of each window or document; nulls where they cannot be counted."""
+    if encoded.unknown is None:
+        return pa.nulls(len(kept), pa.int32())
+    unknown = encoded.unknown
+    return pa.array(unknown.of_texts[texts] if encoded.windows is None else unknown.of_rows[kept], pa.int32())
 
 
 def input_columns(

@@ -11,6 +11,7 @@ from beam_jobs.base.records import DeadLetter
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.class_settings import ClassSettings
 from beam_jobs.pipeline.settings import MAX_NUMBERS
+from beam_jobs.store.row_columns import FIRST_COLUMNS
 from model_bundle.inference.scores import LabelMode, best_first, class_logits, scores_of
 
 _NAMES = pa.list_(pa.field("element", pa.string(), nullable=False))
@@ -73,13 +74,7 @@ def row_schema(
     Raises:
         UsageError: a kept column has the name of an output column, apart from case.
     """
-    fields = [
-        pa.field("doc_id", pa.string(), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("text_sha256", pa.string(), nullable=False),
-        pa.field("num_tokens", pa.int32(), nullable=False),
-        pa.field("was_truncated", pa.bool_(), nullable=False),
-    ]
+    fields = list(FIRST_COLUMNS)
     places = WINDOW_COLUMNS | WORD_COLUMNS
     fields += [pa.field(name, places[name], nullable=False) for name in place_columns]
     fields += [pa.field(name, vector_type(vector_dtype), nullable=False) for name in vector_columns]

@@ -45,6 +45,8 @@ def sum_receipts(
         num_padded_tokens=total["num_padded_tokens"],
         num_lost_tokens=total["num_lost_tokens"],
         num_lost_words=total["num_lost_words"],
+        num_unknown_tokens=total["num_unknown_tokens"],
+        num_mostly_unknown=total["num_mostly_unknown"],
         num_windowed=total["num_windowed"],
         num_windows=total["num_windows"],
         model_seconds=total["model_milliseconds"] / 1000,

@@ -60,7 +60,8 @@ def records(number: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("mode", ["sample", "full"])
 def test_counts_are_those_of_the_run(tiny_bundle: Path, tmp_path: Path, mode: str) -> None:
-    made = [*records(400), {"id": "blank", "text": "  "}, {"id": "none"}]
+    unknown = {"id": "thai", "text": "ข้าว cat ข้าว ข้าว"}
+    made = [*records(399), unknown, {"id": "blank", "text": "  "}, {"id": "none"}]
     source = write_jsonl(tmp_path / "in.jsonl", made)
     flags = ("--bundle", tiny_bundle, "--input", source, "--id_column", "id", "--keep_text")
     code, saved, stdout, stderr = forecast(tmp_path / "out", *flags, "--forecast", mode)
@@ -76,6 +77,10 @@ def test_counts_are_those_of_the_run(tiny_bundle: Path, tmp_path: Path, mode: st
     assert saved.counts.long_fraction == pytest.approx(counts.num_truncated / 400)
     lost = counts.num_lost_tokens / (counts.num_tokens + counts.num_lost_tokens)
     assert saved.counts.lost_token_fraction == pytest.approx(lost)
+    assert saved.counts.unknown_token_fraction == pytest.approx(3 / counts.num_tokens)
+    assert counts.num_unknown_tokens == 3
+    assert saved.counts.mostly_unknown_fraction == 1 / 400
+    assert "% of tokens; mostly unknown: 0.25 % of documents" in stdout
     assert saved.counts.num_padded_tokens == pytest.approx(counts.num_padded_tokens, rel=0.1)
     written = sum(file.num_bytes for file in run.manifest.files if file.kind == "embeddings")
     assert saved.output.num_bytes == pytest.approx(written, rel=0.25)

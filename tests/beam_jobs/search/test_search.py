@@ -131,7 +131,10 @@ def test_conditions_that_cannot_be_are_refused_with_the_columns(
 ) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         Condition(condition, run_schema(find_run(str(run.root))))
-    assert "doc_id, source, text_sha256, num_tokens, was_truncated, text, topic, year" in str(caught.value)
+    assert (
+        "doc_id, source, text_sha256, num_tokens, was_truncated, num_unknown_tokens, text, topic, year"
+        in str(caught.value)
+    )
 
 
 def test_a_condition_that_fails_on_a_value_is_told(run: Run) -> None:

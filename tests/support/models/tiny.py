@@ -39,7 +39,12 @@ _SOURCE = SourceSpec(kind="test", location="made here")
 
 
 def build_tiny_bundle(
-    output: Path, *, num_layers: int = 2, normalize: bool = True, outlier: float = 1.0
+    output: Path,
+    *,
+    num_layers: int = 2,
+    normalize: bool = True,
+    outlier: float = 1.0,
+    inner_dim: int = 32,
 ) -> ModelBundle:
     """Builds a BERT of two layers and 16 dimensions with random weights and a pooler.
 
@@ -51,7 +56,7 @@ def build_tiny_bundle(
         num_layers=num_layers,
         num_heads=2,
         dim=DIM,
-        inner_dim=32,
+        inner_dim=inner_dim,
         vocab_size=vocabulary[FAILING_WORD],
         max_positions=128,
         num_types=2,

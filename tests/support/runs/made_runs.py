@@ -16,6 +16,7 @@ from beam_jobs.base.records import DeadLetter
 from beam_jobs.pipeline.incremental.changes_by_index import CHANGES_SCHEMA
 from beam_jobs.pipeline.rows.schema import dead_letter_batch, row_schema, vector_array
 from beam_jobs.store.manifest import PreviousEntry, RunCounts, RunFile, RunManifest
+from beam_jobs.store.row_columns import without_added
 from model_bundle.bundle.manifest import canonical_json
 
 BUNDLE = {"name": "tiny", "digest": "d" * 64, "place": "nowhere"}
@@ -88,10 +89,10 @@ def make_run(
 def rows_table(
     shard: Mapping[str, Any], run_id: str, vector_dtype: str, metadata: Mapping[str, str]
 ) -> pa.Table:
-    """Builds the rows of a shard, with the columns that a job writes."""
+    """Builds the rows of a shard, with the columns that a job writes, or with ``older`` wrote once."""
     vectors = np.asarray(shard["vectors"], np.float32)
     own = [name for name in ("window_index", "word_index", "word", "char_start", "char_end") if name in shard]
-    known = {"vectors", "ids", "group", "text", *own}
+    known = {"vectors", "ids", "group", "older", "num_unknown_tokens", "text", *own}
     kept = pa.table({name: shard[name] for name in shard if name not in known}).schema
     said = {
         "beam_jobs.run_id": run_id,
@@ -109,6 +110,7 @@ def rows_table(
         place_columns=own,
         metadata=said | dict(metadata),
     )
+    schema = without_added(schema) if shard.get("older") else schema
     ids = shard["ids"]
     columns: dict[str, Any] = {
         "doc_id": ids,
@@ -116,6 +118,7 @@ def rows_table(
         "text_sha256": ["0" * 64] * len(ids),
         "num_tokens": [3] * len(ids),
         "was_truncated": [False] * len(ids),
+        "num_unknown_tokens": [0] * len(ids),
         "embedding": vector_array(vectors, vector_dtype),
     }
     columns |= {name: values for name, values in shard.items() if name not in ("vectors", "ids", "group")}

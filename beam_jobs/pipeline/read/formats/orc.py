@@ -142,13 +142,16 @@ class _Decoder:
         self._file, self._stored, self._meter = file, stored, meter
         self._memory_bytes = max(_LEAST_MEMORY, min(memory_bytes() // 2, _MOST_MEMORY))
         ours, theirs = socket.socketpair()
+        self._connection = Connection(ours.detach())
         self._status, status = os.pipe()
         try:
             _server.start(theirs.fileno(), status)
+        except OSError:
+            self.end()
+            raise
         finally:
             theirs.close()
             os.close(status)
-        self._connection = Connection(ours.detach())
         settings = orc_child.Settings(file.size_bytes, BATCH_BYTES, MAX_BATCH_ROWS, self._memory_bytes)
         self._send(json.dumps(settings).encode())
         self._schema: pa.Schema | None = None

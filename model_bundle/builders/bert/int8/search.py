@@ -22,8 +22,8 @@ Notify = Callable[[str], None]
 HELD_OUT = 3
 # At most this share of an encoder's multiplications may stay float: with more, int8 is not worth its cost.
 _MAX_FLOAT_SHARE = 0.25
-# Layers tried in float at a time.
-_STEP = 2
+# So many of the layers with the largest errors are tried in float.
+_TRIED = 6
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,14 @@ class Found:
 
 
 def search(trial: Trial, precision: Precision, bounds: Bounds, notify: Notify) -> Found:
-    """Leaves the layers with the largest errors in float until the bounds hold.
+    """Leaves layers in float until the bounds hold, those first that gain most for their size.
 
     Raises:
         SettingsError: too many would be float.
     """
     whole = trial.plans[precision]
-    # A layer of a quarter of the size costs a quarter of the time in float.
-    by_gain = sorted(whole, key=lambda name: -whole[name].error / whole[name].kernel.size)
+    by_error = sorted(whole, key=lambda name: -whole[name].error)
+    waiting: list[str] | None = None
     floats: tuple[str, ...] = ()
     while True:
         plan = {name: product for name, product in whole.items() if name not in floats}
@@ -143,15 +143,42 @@ def search(trial: Trial, precision: Precision, bounds: Bounds, notify: Notify) -
         notify(f"{precision}: {describe_quality(quality)}; {len(floats)} of {len(whole)} layers in float")
         if bounds.allow(quality):
             return Found(plan, quality, tuple(sorted(floats)))
-        floats = _with_outer(by_gain[: len(floats) + _STEP], whole)
+        if waiting is None:
+            waiting = _by_gain(trial, precision, by_error)
+        floats = _with_outer([*floats, next(name for name in waiting if name not in floats)], whole)
         if _share(floats, whole) > _MAX_FLOAT_SHARE:
-            by_error = sorted(whole, key=lambda name: -whole[name].error)
             blamed = ", ".join(f"{name} ({whole[name].error:.1%})" for name in by_error[:4])
             raise SettingsError(
                 f"{precision} costs too much for this model: {describe_quality(quality)}, with the worst "
                 f"layers left in float; expected {bounds}. Largest errors of layers: {blamed}. Use float32 "
                 "or bfloat16."
             )
+
+
+def _by_gain(trial: Trial, precision: Precision, by_error: Sequence[str]) -> list[str]:
+    """Sorts layers by what being float gains per weight; those with small errors come last.
+
+    With all candidates in float, each is computed in integers in turn: the other way round, one bad layer
+    would hide another. A layer's own error says less: what attention adds to the residual is smaller than
+    what a feed-forward layer adds.
+    """
+    whole = trial.plans[precision]
+
+    def loss_with(floats: Sequence[str]) -> float:
+        return _loss(trial.measure(precision, {n: p for n, p in whole.items() if n not in floats}))
+
+    candidates = _with_outer(by_error[:_TRIED], whole)
+    least = loss_with(candidates)
+    gains = {}
+    for name in candidates:
+        # An inner layer in float takes its outer layer with it.
+        others = [n for n in candidates if name not in _with_outer([n], whole)]
+        gains[name] = (loss_with(others) - least) / _share([name], whole)
+    return [*sorted(gains, key=lambda name: -gains[name]), *(n for n in by_error if n not in gains)]
+
+
+def _loss(quality: PrecisionQuality | ClassQuality) -> float:
+    return quality.max_difference if isinstance(quality, ClassQuality) else 1 - quality.mean_cosine
 
 
 def _with_outer(names: Sequence[str], plan: dict[str, Int8Product]) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ def _write_run(output: Path, bundle: Path, texts: list[str]) -> None:
             "text_sha256": pa.array(list(map(text_sha256, some))),
             "num_tokens": pa.array([5] * len(some), pa.int32()),
             "was_truncated": pa.array([False] * len(some)),
+            "num_unknown_tokens": pa.array([0] * len(some), pa.int32()),
             "embedding": vector_array(vectors, "float32"),
         }
         shard.write(pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema))

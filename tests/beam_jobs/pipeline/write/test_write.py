@@ -56,6 +56,7 @@ def _batch(*ids: str, dim: int = 4) -> pa.RecordBatch:
         pa.array([f"{i:064}" for i in range(number)]),
         pa.array([3] * number, pa.int32()),
         pa.array([False] * number),
+        pa.nulls(number, pa.int32()),
         vector_array(vectors, "float32"),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)

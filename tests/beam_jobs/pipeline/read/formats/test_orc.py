@@ -13,6 +13,8 @@ from pyarrow import orc
 from beam_jobs.base.config import ReadOptions
 from beam_jobs.base.records import DeadFile, Document
 from beam_jobs.job.forecast.sample import sample_input
+from beam_jobs.pipeline.read.files.open import StoredFile
+from beam_jobs.pipeline.read.formats import orc as read_orc
 from beam_jobs.pipeline.read.inspect import inspect_input
 from beam_jobs.pipeline.read.splits import read_first, read_split
 from beam_jobs.pipeline.read.types import FileSplit
@@ -73,6 +75,21 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     (outcome,) = read_split(FileSplit(summary.files[0]), summary.plan(options))
     assert isinstance(outcome, DeadFile)
     assert outcome.reason in ("changed", "damaged")
+
+
+def test_a_failure_of_the_storage_is_no_fault_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Failing(StoredFile):
+        def readinto(self, buffer: Any, /) -> int:
+            raise ConnectionError(f"storage is not there for {len(buffer)} bytes")
+
+    path = tmp_path / "a.orc"
+    orc.write_table(TABLE, path)
+    content = path.read_bytes()
+    monkeypatch.setattr(read_orc, "StoredFile", Failing)
+    with pytest.raises(ConnectionError, match="storage is not there"):
+        read_unchecked(path, content)
 
 
 @pytest.mark.parametrize(
