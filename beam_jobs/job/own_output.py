@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.read.types import FileInfo
-from beam_jobs.store.manifest import CHANGES, CLASSES, DEAD_LETTERS, EMBEDDINGS, STAGING_DIR
+from beam_jobs.store.manifest import (
+    CHANGES,
+    CLASSES,
+    DEAD_LETTERS,
+    EMBEDDINGS,
+    FAILED_NAME,
+    LATEST_NAME,
+    MANIFEST_NAME,
+    REPORT_NAME,
+    STAGING_DIR,
+)
 
-_FOLDERS = (EMBEDDINGS, CLASSES, DEAD_LETTERS, CHANGES, STAGING_DIR)
+_ENTRIES = (
+    *(EMBEDDINGS, CLASSES, DEAD_LETTERS, CHANGES, STAGING_DIR),
+    *(MANIFEST_NAME, FAILED_NAME, REPORT_NAME),
+)
 
 
-def check_no_own_output(files: Sequence[FileInfo], output: str) -> None:
-    """Checks that no pattern reaches into a run below ``output``; one that names the run's folder may.
+def refuse_own_output(output: str) -> Callable[[str, str], None]:
+    """Returns a check that no pattern reaches into a run below ``output``; one that names the run may.
 
-    Args:
-        files: the matched input files.
-        output: root of the runs.
+    It takes a file's path and what its pattern leaves open of it.
 
     Raises:
-        UsageError: a file belongs to a run, and the fixed part of its pattern does not lead into that run.
+        UsageError: by the check: the file belongs to a run, and the fixed part of its pattern does not lead
+            into that run.
     """
     root = f"{_real(output)}/"
-    for file in files:
-        path = _real(file.path)
-        run_id, _, below = path.removeprefix(root).partition("/")
-        if not path.startswith(root) or below.partition("/")[0] not in _FOLDERS:
-            continue
-        fixed = _real(file.path.removesuffix(file.relative))
+
+    def check(path: str, relative: str) -> None:
+        real = _real(path)
+        run_id, _, below = real.removeprefix(root).partition("/")
+        if not real.startswith(root) or (below.partition("/")[0] not in _ENTRIES and run_id != LATEST_NAME):
+            return
+        fixed = _real(path.removesuffix(relative))
         if not f"{fixed}/".startswith(f"{root}{run_id}/"):
             raise UsageError(
-                f"--input matches {file.path}, which an earlier run wrote below --output {output}: its rows "
+                f"--input matches {path}, which an earlier run wrote below --output {output}: its content "
                 "would be read as documents. Choose a pattern or an --output that keeps them apart. To read "
                 f"a run on purpose, name its folder in the pattern: {root}{run_id}/…"
             )
+
+    return check
 
 
 def _real(path: str) -> str:

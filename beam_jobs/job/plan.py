@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +10,11 @@ from beam_jobs.base.config import FailureLimits, ReadOptions, WriteOptions
 from beam_jobs.errors import FinishedError, UsageError
 from beam_jobs.job.console.console import Console
 from beam_jobs.job.flags.options import FLAGS_OF_FILES, check_no_flags_of_files, gold_name, read_choices
-from beam_jobs.job.own_output import check_no_own_output
+from beam_jobs.job.own_output import refuse_own_output
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.incremental.plan import plan_reuse
 from beam_jobs.pipeline.incremental.previous_run import difference
 from beam_jobs.pipeline.read.inspect import InputSummary, inspect_input
-from beam_jobs.pipeline.read.types import FileInfo
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.description import describe_run, new_run
@@ -78,23 +76,19 @@ def plan_input(
 
     Args:
         flags: of the command.
-        output: root of the runs, which are no input; see ``check_no_own_output``.
+        output: root of the runs, which are no input; see ``refuse_own_output``.
 
     Raises:
         UsageError, ModelBundleError: a flag, the input or the bundle cannot be used.
     """
     read, keep_text = read_options(flags)
-
-    def check_files(files: Sequence[FileInfo]) -> None:
-        if output is not None:
-            check_no_own_output(files, output)
-
+    check_path = None if output is None else refuse_own_output(output)
     if flags.bundle is None:  # the default needs no numeric columns, so input errors can come first
-        summary = inspect_input(read, check_files)
+        summary = inspect_input(read, check_path)
         return read, summary, encode_settings(flags, keep_text=keep_text)
     encode = encode_settings(flags, keep_text=keep_text)
     read = replace(read, numeric_columns=encode.numeric_columns)
-    return read, inspect_input(read, check_files), encode
+    return read, inspect_input(read, check_path), encode
 
 
 def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:

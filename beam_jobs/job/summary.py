@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from beam_jobs.base.units import count, describe_loss, format_bytes, format_duration
 from beam_jobs.base.unknown_tokens import unknown_warning
 from beam_jobs.job.console.console import Console, Severity
@@ -140,7 +142,9 @@ def _other_precisions(manifest: RunManifest, plan: JobPlan) -> list[str]:
     if manifest.precision != "float32":
         return []
     seconds = manifest.counts.model_seconds
-    if seconds < _WORTH_MEASURING_SECONDS or plan.redistribute:
+    # Where worker processes computed, measuring would import TensorFlow and load the model only for this.
+    is_elsewhere = plan.redistribute or "tensorflow" not in sys.modules
+    if seconds < _WORTH_MEASURING_SECONDS or is_elsewhere:
         if not has_fast_bfloat16():
             return []
         return ["  faster     this processor multiplies bfloat16 in hardware: try --precision bfloat16"]

@@ -19,8 +19,9 @@ _FLINK_FLAGS = (
     *("max_bundle_size", "max_bundle_time_mills", "number_of_execution_retries", "object_reuse"),
 )
 
-# Python's lock is held for 1 ms of each batch (docs/decisions/lanes.md), which takes 75 ms with the smallest
-# shipped model: with 16 at once it is busy for a fifth of the time, and lanes begin to wait for each other.
+# Python's threads, of which one runs at a time, need at most 19 ms for a batch that takes MiniLM 455 ms of a
+# core in float32: 16 lanes keep them busy for two thirds of the time. Measured on two cores, not on 16;
+# figures of faster models: docs/explanation/scaling.md.
 _LANES_PER_PROCESS = 16
 
 

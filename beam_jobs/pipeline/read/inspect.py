@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ from beam_jobs.pipeline.read.column_selection import (
 from beam_jobs.pipeline.read.files.encoding import check_encoding, check_head
 from beam_jobs.pipeline.read.files.open import open_decompressed
 from beam_jobs.pipeline.read.files.partitions import partition_values
-from beam_jobs.pipeline.read.files.patterns import check_ids, match_patterns
+from beam_jobs.pipeline.read.files.patterns import CheckPath, check_ids, match_patterns
 from beam_jobs.pipeline.read.formats.csv import check_fields
 from beam_jobs.pipeline.read.formats.readers import READERS
 from beam_jobs.pipeline.read.splits import is_one_split
@@ -70,21 +70,17 @@ class InputSummary:
         return ReadPlan(options, self.text_columns, pa.schema(kept), self.partition_columns)
 
 
-def inspect_input(
-    options: ReadOptions, check_files: Callable[[Sequence[FileInfo]], None] | None = None
-) -> InputSummary:
+def inspect_input(options: ReadOptions, check_path: CheckPath | None = None) -> InputSummary:
     """Finds the input files and validates the options against them.
 
     Opens at most 20 files, spread over the input. An unreadable file is a warning here and a dead file later;
-    an error if no file has readable columns. ``check_files`` is called with all files before any is opened.
+    an error if no file has readable columns. ``check_path``: see ``match_pattern``.
 
     Raises:
         UsageError: with the option or file that does not fit, and what to do.
     """
     check_encoding(options.encoding)
-    files = match_patterns(options.patterns, options.input_format)
-    if check_files is not None:
-        check_files(files)
+    files = match_patterns(options.patterns, options.input_format, check_path)
     _check_flags(files, options)
     if options.id_column is None:
         check_ids(files)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from model_bundle.builders.batch_probe import BatchBehaviour, probe_batches, unfrozen_reason
-from model_bundle.builders.keras.example_inputs import with_features
 from model_bundle.builders.keras.input_roles import Role, goes_with_tokens, resolve_roles
 from model_bundle.builders.keras.load.config import head_settings
 from model_bundle.builders.keras.model import (
@@ -23,8 +22,9 @@ from model_bundle.builders.keras.options import KerasChoices
 from model_bundle.builders.keras.packed_bundle import PackedBundle, find_packed_bundle
 from model_bundle.builders.keras.resolve_inputs import columns_of, make_text_side, max_tokens_of, tokenizer_of
 from model_bundle.builders.keras.resolve_outputs import KerasOutputs, resolve_outputs
+from model_bundle.builders.keras.rewrite.example_inputs import with_features
+from model_bundle.builders.keras.rewrite.unused_inputs import without_unused
 from model_bundle.builders.keras.sidecar_files import Sidecar, find_sidecar, read_subwords
-from model_bundle.builders.keras.unused_inputs import without_unused
 from model_bundle.builders.tfhub.function import CALL, ModuleFunction, saved_functions
 from model_bundle.builders.tfhub.load import LoadedModule
 from model_bundle.builders.tokenizer import SubwordTokenizer

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.errors import UsageError
-from beam_jobs.job.own_output import check_no_own_output
+from beam_jobs.errors import NoInputError, UsageError
+from beam_jobs.job.own_output import refuse_own_output
 from beam_jobs.pipeline.read.files.patterns import match_patterns
 from tests.support.runs.jobs import run_job, write_texts
 
@@ -47,9 +47,23 @@ def test_only_a_pattern_that_names_the_run_reads_it(pattern: str, is_fine: bool,
         path.write_bytes(b"x")
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "out").symlink_to(tmp_path / "d" / "out")
-    files = match_patterns([str(tmp_path / pattern)])
+    check = refuse_own_output(str(tmp_path / "d" / "out"))
     if is_fine:
-        check_no_own_output(files, str(tmp_path / "d" / "out"))
+        assert match_patterns([str(tmp_path / pattern)], None, check)
     else:
         with pytest.raises(UsageError, match="name its folder in the pattern"):
-            check_no_own_output(files, str(tmp_path / "d" / "out"))
+            match_patterns([str(tmp_path / pattern)], None, check)
+
+
+@pytest.mark.parametrize("pattern", ["d/", "d/**.json", "d/**/manifest.json", "d/out/*.json"])
+@pytest.mark.parametrize(
+    "name", ["latest.json", "run/manifest.json", "run/manifest.failed.json", "run/report.html"]
+)
+def test_no_entry_of_a_run_is_a_document(pattern: str, name: str, tmp_path: Path) -> None:
+    """Neither by its content, nor by an error about a format that the file was never meant to have."""
+    path = tmp_path / "d" / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    check = refuse_own_output(str(tmp_path / "d" / "out"))
+    with pytest.raises((UsageError, NoInputError), match=r"an earlier run wrote|No file matches"):
+        match_patterns([str(tmp_path / pattern)], None, check)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from apache_beam.io.filesystem import BeamIOError
@@ -19,7 +19,13 @@ from beam_jobs.pipeline.read.types import SUPPORTED, FileInfo, detect_format
 _HOME_HINT = " In quotes, the shell does not expand ~ either: write $HOME in double quotes."
 
 
-def match_patterns(patterns: Sequence[str], input_format: str | None = None) -> tuple[FileInfo, ...]:
+# Takes a file's path and what its pattern leaves open of it, and raises if it may not be read.
+CheckPath = Callable[[str, str], None]
+
+
+def match_patterns(
+    patterns: Sequence[str], input_format: str | None = None, check_path: CheckPath | None = None
+) -> tuple[FileInfo, ...]:
     """Finds the files of all patterns, sorted by path within each pattern; see ``match_pattern``.
 
     Raises:
@@ -31,7 +37,7 @@ def match_patterns(patterns: Sequence[str], input_format: str | None = None) -> 
     missing: list[NoInputError] = []
     for pattern in patterns:
         try:
-            matched = match_pattern(pattern, input_format)
+            matched = match_pattern(pattern, input_format, check_path)
         except NoInputError as error:
             missing.append(error)
             continue
@@ -50,7 +56,9 @@ def match_patterns(patterns: Sequence[str], input_format: str | None = None) -> 
     return tuple(files)
 
 
-def match_pattern(pattern: str, input_format: str | None = None) -> list[FileInfo]:
+def match_pattern(
+    pattern: str, input_format: str | None = None, check_path: CheckPath | None = None
+) -> list[FileInfo]:
     """Finds the files of one pattern (see ``wildcards``) or folder, sorted by path.
 
     A local file or folder whose name contains wildcards is also found by its literal name. Below a folder,
@@ -60,6 +68,7 @@ def match_pattern(pattern: str, input_format: str | None = None) -> list[FileInf
     Args:
         pattern: a pattern, a file or a folder; a remote folder ends with a slash.
         input_format: a key of ``INPUT_FORMATS``; None takes each file's format from its name.
+        check_path: called with each file before its format is looked at.
 
     Raises:
         NoInputError: nothing matches.
@@ -83,6 +92,9 @@ def match_pattern(pattern: str, input_format: str | None = None) -> list[FileInf
             f"No file matches {pattern}. Check the path; quote patterns, so that the shell does not expand "
             f"them.{_HOME_HINT if '/~' in pattern else ''}"
         )
+    if check_path is not None:
+        for path, _ in found:
+            check_path(path, path[len(prefix) :])
     return [_file(path, path[len(prefix) :], size, input_format) for path, size in found]
 
 

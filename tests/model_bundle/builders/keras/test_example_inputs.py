@@ -13,8 +13,8 @@ import tensorflow as tf
 from tokenizers import Tokenizer
 
 from model_bundle.builders.keras.build import build_keras_bundle
-from model_bundle.builders.keras.example_inputs import with_features
 from model_bundle.builders.keras.options import KerasChoices
+from model_bundle.builders.keras.rewrite.example_inputs import with_features
 from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.errors import SourceError
 from model_bundle.inference.encoder import Encoder

@@ -15,7 +15,7 @@ import tensorflow as tf
 from model_bundle.builders.keras.build import build_keras_bundle
 from model_bundle.builders.keras.input_roles import resolve_roles
 from model_bundle.builders.keras.options import KerasChoices
-from model_bundle.builders.keras.unused_inputs import inputs_of_outputs, without_unused
+from model_bundle.builders.keras.rewrite.unused_inputs import inputs_of_outputs, without_unused
 from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.describe import _facts

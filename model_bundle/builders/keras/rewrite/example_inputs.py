@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.builders.keras.example_features import Feature, origin_of, read_features
 from model_bundle.builders.keras.load.run_both import generated
+from model_bundle.builders.keras.rewrite.example_features import Feature, origin_of, read_features
 from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.builders.tfhub.parameter_names import parameter_names
 from model_bundle.errors import SourceError
