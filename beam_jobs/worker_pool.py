@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 # Beam's own pool starts its workers so, but with the endpoint and the name inside the code.
 _WORKER = (
-    "import sys; from model_bundle.base.collection import importing_for_good\n"
+    "import sys; from model_bundle.base.collection import importing_for_good, skip_collection_at_exit\n"
     "with importing_for_good(): from apache_beam.runners.worker.sdk_worker import SdkHarness\n"
+    "skip_collection_at_exit(); "
     "SdkHarness(sys.argv[1], worker_id=sys.argv[2], state_cache_size=0, data_buffer_time_limit_ms=-1).run()"
 )
 # Requests at a time; one to stop waits for its worker.

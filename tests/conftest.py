@@ -49,6 +49,10 @@ class KeepSurvivors:
             self._num_looks = num_looks
             gc.freeze()
 
+    def pytest_unconfigure(self) -> None:
+        gc.unfreeze()
+        gc.collect()  # libraries report objects that are never freed
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(KeepSurvivors())

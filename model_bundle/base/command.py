@@ -142,6 +142,15 @@ def print_error(message: str, exit_code: int) -> None:
         show("interrupted" if exit_code == 130 else f"error: {message}", sys.stderr)
 
 
+def _is_own_process() -> bool:
+    """Whether Python was started for a command (``python -m``), and not for a program that calls one.
+
+    Such a program may use libraries that report what the garbage collector has left of theirs.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name.partition(".")[0] in ("beam_jobs", "model_bundle")
+
+
 def run_command(command: Callable[[], int | None], report: Callable[[str, int], None] = print_error) -> int:
     """Runs a command and turns what ends it into one message and an exit code.
 
@@ -154,7 +163,8 @@ def run_command(command: Callable[[], int | None], report: Callable[[str, int], 
         wrong use); 1 for a full disk, a lost network or a lost permission; 130 after Ctrl-C.
         Anything else that is raised is a bug and passes through.
     """
-    skip_collection_at_exit()
+    if _is_own_process():
+        skip_collection_at_exit()
     code = 0
     try:
         code = command() or 0

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from threading import Lock
 from typing import Any
 
-from model_bundle.base.collection import importing_for_good, skip_collection_at_exit
+from model_bundle.base.collection import importing_for_good
 from model_bundle.base.machine import memory_bytes, num_cores
 
 # Read by oneDNN's allocator when TensorFlow is imported: bytes.
@@ -57,7 +57,6 @@ def import_tensorflow(parallelism: int = 2, operation_threads: int | None = None
         os.environ.setdefault(MEMORY_CAP, str(int(memory_bytes() * _MEMORY_SHARE)))
         with importing_for_good():
             import tensorflow as tf
-        skip_collection_at_exit()
 
         tf.get_logger().setLevel("ERROR")
         # Threads can only be set before devices exist; listing devices triggers their messages now.

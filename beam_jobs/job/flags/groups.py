@@ -97,12 +97,10 @@ def add_model(group: argparse._ArgumentGroup) -> None:
     add("--prompt NAME", "prompt of the bundle to put before every text")
     add("--prompt_text S", "text to put before every text")
     add(
-        "--precision",
-        "precision of matrix products; bfloat16 is faster on processors with AMX or AVX512-BF16, int8 on "
-        "those with VNNI or AMX if the bundle was quantized, int8_bfloat16 on those with both, int7 on those "
-        "with AVX2; auto: the fastest "
-        "within --max_quality_loss "
-        "(default: float32)",
+        "--precision P",
+        "precision of matrix products: float32 (default); bfloat16, faster on processors with AMX or "
+        "AVX512-BF16; of bundles that were quantized int8 on those with VNNI or AMX, int8_bfloat16 on those "
+        "with both, int7 on those with AVX2; auto: the fastest within --max_quality_loss",
         choices=["float32", "bfloat16", "int8", "int8_bfloat16", "int7", "auto"],
         default="float32",
     )

@@ -78,6 +78,7 @@ SLOW = {
     "002/a_mix3/model",
     "002/b_as_post/model",
     "002/tf1_a_mix3/saved_model",
+    "004/example1_two_inputs/my_bert_classifier_keras",  # see test_keras_files
     "004/example2_numerical_features/my_bert_classifier_keras",  # see test_compare, test_numeric_inputs
     "004/tf23_example1_kwargs/my_bert_classifier_keras",
 }
