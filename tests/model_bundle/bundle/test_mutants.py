@@ -24,7 +24,7 @@ from tests.support.models.saved_models import lengths, save, save_tf1
 from tests.support.mutants.json import mutate_json
 from tests.support.mutants.saved_models import mutate_model, snapshot
 
-FAST = 200
+FAST = 120
 # `.github/workflows/nightly.yml` asks for ten thousand.
 NIGHTLY = int(os.environ.get("TESTS_MUTANTS", "1000"))
 _PROGRESS, _LOADED = "progress", "loaded"

@@ -53,6 +53,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, tiny_plain_bundle: Path) -> 
     return folder
 
 
+@pytest.mark.slow
 def test_each_way_loads_in_a_fresh_process(saved: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(PROJECT), "TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, "-m", "tests.support.models.saved_layers", str(saved)]

@@ -30,7 +30,9 @@ def run(tmp_path: Path, bundle: Path, texts: Sequence[str], *flags: Any, run_id:
     return done
 
 
-@pytest.mark.parametrize("flags", [[], ["--rows", "word"], ["--buffer_documents", 7]])
+@pytest.mark.parametrize(
+    "flags", [[], ["--rows", "word"], pytest.param(["--buffer_documents", 7], marks=pytest.mark.slow)]
+)
 def test_the_rows_are_those_of_a_run_that_computes_each(
     flags: list[Any], tmp_path: Path, tiny_bundle: Path
 ) -> None:

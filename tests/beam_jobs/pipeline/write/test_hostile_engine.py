@@ -183,7 +183,7 @@ def test_a_job_stops_when_a_later_one_claims_its_folder() -> None:
 
 
 @pytest.mark.parametrize("second", ["a", "b"], ids=["the same one again", "another attempt"])
-@pytest.mark.parametrize("renames_at_once", [True, False])
+@pytest.mark.parametrize("renames_at_once", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_job_stands_still_anywhere_while_another_goes_on(second: str, renames_at_once: bool) -> None:
     for number in itertools.count():
         with counted_names():
