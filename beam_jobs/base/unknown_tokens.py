@@ -21,9 +21,10 @@ def unknown_warning(token_fraction: float, document_fraction: float) -> str | No
     """
     if token_fraction <= _MAX_TOKENS and document_fraction <= _MAX_DOCUMENTS:
         return None
+    documents = f", and most of the tokens of {100 * document_fraction:.1f} % of the documents"
     return (
-        f"{100 * token_fraction:.1f} % of the tokens are unknown to the model, and most of the tokens of "
-        f"{100 * document_fraction:.1f} % of the documents. Different texts that a model does not know get "
+        f"{100 * token_fraction:.1f} % of the tokens are unknown to the model"
+        f"{documents if document_fraction else ''}. Different texts that a model does not know get "
         "nearly the same result. Use a bundle whose vocabulary has their language or script, such as one of "
         "a multilingual model; --max_unknown_fraction 0.5 makes dead letters of documents that are mostly "
         "unknown."

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.base.records import Document, text_sha256
+from beam_jobs.base.units import count
 from beam_jobs.pipeline.rows.schema import (
     WINDOW_COLUMNS,
     WORD_COLUMNS,
@@ -78,9 +79,9 @@ def check_unknown(encoded: EncodedTexts, max_fraction: float | None) -> None:
     for index in np.flatnonzero(unknown.fractions > max_fraction):
         if index not in failed:
             message = (
-                f"{unknown.of_texts[index]} of the text's {unknown.num_own[index]} tokens are unknown to the "
-                f"model, more than --max_unknown_fraction {max_fraction:g} allows. Use a bundle whose "
-                "vocabulary has its language or script."
+                f"Unknown to the model: {unknown.of_texts[index]} of the text's "
+                f"{count(int(unknown.num_own[index]), 'token')}, more than --max_unknown_fraction "
+                f"{max_fraction:g} allows. Use a bundle whose vocabulary has its language or script."
             )
             encoded.failures.append(TextFailure(int(index), "unknown_tokens", message))
 

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from beam_jobs.base.config import check_model_choices
 from beam_jobs.base.records import Document
+from beam_jobs.base.units import count
 from beam_jobs.base.unknown_tokens import unknown_warning
 from beam_jobs.errors import UsageError
 from beam_jobs.job.flags.parsers import embed_parser
@@ -117,7 +118,7 @@ def test_texts_over_the_limit_are_dead_letters(limit: float, kind: Any) -> None:
     assert set(rows) == set(map(str, range(len(texts)))) - set(dead)
     worst = FRACTIONS.index(max(FRACTIONS))
     assert dead[str(worst)].startswith(
-        f"{UNKNOWN[worst]} of the text's {len(tokens_of(POSTS[worst]))} tokens"
+        f"Unknown to the model: {UNKNOWN[worst]} of the text's {count(len(tokens_of(POSTS[worst])), 'token')}"
     )
 
 
@@ -125,7 +126,7 @@ def test_run_inference_keeps_to_the_limit() -> None:
     handler = BundleModelHandler(EncodeSettings.resolve("bert-mini", max_unknown_fraction=0.5))
     model = handler.load_model()
     assert len(list(handler.run_inference(["a cat"], model))) == 1
-    with pytest.raises(ModelRunError, match=r"unknown_tokens.*1 of the text's 1 tokens"):
+    with pytest.raises(ModelRunError, match=r"unknown_tokens.*1 of the text's 1 token,"):
         list(handler.run_inference(["a cat", "ข้าว"], model))
 
 
