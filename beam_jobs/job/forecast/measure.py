@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs.base.records import Document
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.rows.make import check_range, check_unknown, check_words, make_rows, schema_of
+from beam_jobs.pipeline.rows.make import check_results, make_rows, schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.pipeline.write.shard import parquet_options
 from model_bundle.inference.text_encoder import TextEncoder
@@ -106,9 +106,7 @@ class _Probe:
         if self._settings.numeric_columns:
             numbers = np.array([document.numbers for document in documents], dtype=np.float64)
         encoded = self._encoder.encode_each([document.text for document in documents], numbers)
-        check_words(encoded)
-        check_range(encoded, self._settings.vector_dtype)
-        check_unknown(encoded, self._settings.max_unknown_fraction)
+        check_results(encoded, self._settings)
         alive = np.ones(len(documents), dtype=bool)
         alive[[failure.text_index for failure in encoded.failures]] = False
         if alive.any():

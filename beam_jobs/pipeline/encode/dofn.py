@@ -22,7 +22,7 @@ from beam_jobs.errors import JobError, UsageError
 from beam_jobs.pipeline.checkpoint import BufferLimit
 from beam_jobs.pipeline.global_window import in_global_window
 from beam_jobs.pipeline.rows.cost import READY_KEY, WEIGHTS_KEY, encoded_counts, with_cost
-from beam_jobs.pipeline.rows.make import check_range, check_unknown, check_words, make_rows
+from beam_jobs.pipeline.rows.make import check_results, make_rows
 from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.base.machine import cpu_name, has_fast_bfloat16
 from model_bundle.bundle.manifest import Precision
@@ -145,9 +145,7 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         texts, table = [document.text for document in documents], self._table(documents)
         with naming_long_document(documents):
             encoded = self._encoder.encode_each(texts, table)
-        check_words(encoded)
-        check_range(encoded, self._settings.vector_dtype)
-        check_unknown(encoded, self._settings.max_unknown_fraction)
+        check_results(encoded, self._settings)
         seconds = time.monotonic() - started
         tokens_each = max(int(encoded.num_tokens.sum()), 1) / len(documents)
         self._limit.computed(len(documents), seconds, round(self._encoder.tokens_at_once / tokens_each))

@@ -8,7 +8,7 @@ from typing import Any
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
 from beam_jobs.errors import UsageError
-from beam_jobs.pipeline.rows.make import check_unknown
+from beam_jobs.pipeline.rows.make import check_results
 from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.bundle.manifest import Rows
 from model_bundle.errors import ModelRunError
@@ -69,7 +69,7 @@ class BundleModelHandler(ModelHandler[str, PredictionResult, TextEncoder]):  # t
         if inference_args:
             raise UsageError(f"BundleModelHandler takes no inference_args, got {sorted(inference_args)}.")
         encoded = model.encode_each(batch)
-        check_unknown(encoded, self._settings.max_unknown_fraction)
+        check_results(encoded, self._settings)
         for failure in encoded.failures:
             raise ModelRunError(
                 f"Text {failure.text_index} of a batch of {len(batch)} failed ({failure.reason}): "

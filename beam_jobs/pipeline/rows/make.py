@@ -48,7 +48,14 @@ def place_columns(settings: EncodeSettings) -> tuple[str, ...]:
     return tuple(name for name in columns if not (settings.no_text and name == "word"))
 
 
-def check_words(encoded: EncodedTexts) -> None:
+def check_results(encoded: EncodedTexts, settings: EncodeSettings) -> None:
+    """Marks texts as failed whose results could be mistaken for good ones, or do not fit the settings."""
+    _check_words(encoded)
+    _check_range(encoded, settings.vector_dtype)
+    _check_unknown(encoded, settings.max_unknown_fraction)
+
+
+def _check_words(encoded: EncodedTexts) -> None:
     """Marks texts without any token or word as failed: a zero vector could be mistaken for a result."""
     failed = {failure.text_index for failure in encoded.failures}
     nothing = encoded.num_tokens == 0
@@ -60,7 +67,7 @@ def check_words(encoded: EncodedTexts) -> None:
             encoded.failures.append(TextFailure(int(index), "no_words", message))
 
 
-def check_range(encoded: EncodedTexts, vector_dtype: str) -> None:
+def _check_range(encoded: EncodedTexts, vector_dtype: str) -> None:
     """Marks texts as failed whose vectors would overflow float16."""
     if vector_dtype != "float16":
         return
@@ -70,7 +77,7 @@ def check_range(encoded: EncodedTexts, vector_dtype: str) -> None:
         encoded.failures.append(TextFailure(int(index), "float16_overflow", message))
 
 
-def check_unknown(encoded: EncodedTexts, max_fraction: float | None) -> None:
+def _check_unknown(encoded: EncodedTexts, max_fraction: float | None) -> None:
     """Marks texts as failed of whose own tokens more than a fraction is unknown; None allows all."""
     if encoded.unknown is None or max_fraction is None:
         return
