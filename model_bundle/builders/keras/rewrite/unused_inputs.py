@@ -9,6 +9,8 @@ from typing import Any
 from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
+# Calls inside calls that are followed; Python follows about 300.
+_MAX_DEPTH = 50
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # Where an input is written into the model's state, it has an effect that no path from it shows.
 _WRITES = ("Assign", "LookupTableInsert", "LookupTableImport", "ResourceScatter", "TensorListPush")
@@ -78,6 +80,7 @@ class _Paths:
     def __init__(self, library: Iterable[Any]) -> None:
         self._functions = {function.signature.name: function for function in library}
         self._found: dict[str, list[set[str]] | None] = {}
+        self._depth = 0
 
     def writes(self, nodes: Iterable[Any]) -> bool:
         """Whether any node, or any function, writes into variables or tables."""
@@ -115,9 +118,15 @@ class _Paths:
         return [name for name, argument in zip(given, arguments, strict=True) if argument in outputs[index]]
 
     def _inside(self, function: Any) -> list[set[str]] | None:
-        """Returns the arguments that each output of a function depends on; None if it calls itself."""
+        """Returns the arguments that each output of a function depends on.
+
+        None, which means all of them, if it calls itself, or is called at a depth that no model has.
+        """
         name = function.signature.name
         if name not in self._found:
+            if self._depth == _MAX_DEPTH:
+                return None
+            self._depth += 1
             self._found[name] = None
             nodes = {node.name: node for node in function.node_def}
             arguments = [argument.name for argument in function.signature.input_arg]
@@ -125,4 +134,5 @@ class _Paths:
                 self.back(nodes, arguments, function.ret[output.name])
                 for output in function.signature.output_arg
             ]
+            self._depth -= 1
         return self._found[name]

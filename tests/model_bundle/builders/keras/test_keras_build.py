@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework.function_pb2 import FunctionDef
+from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from model_bundle.builders.keras.build import build_keras_bundle
 from model_bundle.builders.keras.input_roles import resolve_roles
 from model_bundle.builders.keras.options import KerasChoices
-from model_bundle.builders.keras.rewrite.unused_inputs import inputs_of_outputs, without_unused
+from model_bundle.builders.keras.rewrite.unused_inputs import _Paths, inputs_of_outputs, without_unused
 from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.describe import _facts
@@ -397,6 +399,27 @@ def test_an_output_that_depends_on_an_unused_input_is_left_out(tmp_path: Path) -
     assert (list(manifest.inputs), list(manifest.outputs)) == (["text"], ["vector"])
     column = build(source, tmp_path / "own", default_output="vector", extra_inputs={"label_ids": ("label",)})
     assert (column.manifest.zero_inputs, sorted(column.manifest.outputs)) == ((), ["loss", "vector"])
+
+
+@pytest.mark.parametrize(("depth", "found"), [(10, {"used"}), (3_000, {"used", "unused"})])
+def test_calls_inside_calls_are_followed_to_a_depth(depth: int, found: set[str]) -> None:
+    """A chain that no model has ends neither Python nor the build: all of its inputs count as used."""
+    library = []
+    for level in range(depth):
+        one = FunctionDef()
+        one.signature.name = f"f{level}"
+        for name in ("used", "unused"):
+            one.signature.input_arg.add(name=name, type=1)
+        one.signature.output_arg.add(name="y", type=1)
+        one.ret["y"] = "used"
+        if level + 1 < depth:
+            node = one.node_def.add(name="call", op="PartitionedCall", input=["used", "unused"])
+            node.attr["f"].func.name = f"f{level + 1}"
+            one.ret["y"] = "call:output:0"
+        library.append(one)
+    node = NodeDef(name="call", op="PartitionedCall", input=["used", "unused"])
+    node.attr["f"].func.name = "f0"
+    assert _Paths(library).back({"call": node}, ["used", "unused"], "call:0") == found
 
 
 def test_unused_inputs_of_every_type_and_shape_get_zeros() -> None:
