@@ -132,8 +132,16 @@ def describe_default(table: PriceTable, precision: str) -> str:
 
     >>> describe_default(read_prices(None), "float32")
     'of c3 and n2 the cheapest per document in float32 (prices of 2025; docs/how-to/machines.md)'
+    >>> describe_default(read_prices(None), "int7").partition(";")[0]
+    'the first of c3 and n2, since the price table has no speed in int7 for any of them'
     """
     families = " and ".join(table.default_machines)
+    machines = [find_machine(table, names[0]) for names in table.default_machines.values()]
+    if not any(precision in table.speeds.get(machine.instructions, {}) for machine in machines):
+        return (
+            f"the first of {families}, since the price table has no speed in {precision} for any of them; "
+            "docs/how-to/machines.md"
+        )
     return (
         f"of {families} the cheapest per document in {precision} (prices of {table.as_of}; "
         "docs/how-to/machines.md)"
