@@ -30,7 +30,7 @@ def _add_flags(parser: ArgumentParser) -> None:
     add_flag(
         parser,
         "--only_int8",
-        "leave out the float weights: a quarter of the size, and no other precision than int8",
+        "leave out the float weights: less than a third of the size, and no other precision than int8",
     )
 
 
