@@ -61,7 +61,7 @@ def quantize_bundle(
         notify: is told of progress.
         bounds: what int8 may cost.
         only_int8: leaves out the float weights of all that is computed in int8, and stores word embeddings
-            in 8 bits: a quarter of the size. int7 needs float weights and is left out, too.
+            in 8 bits: less than a third of the size. int7 needs float weights and is left out, too.
 
     Raises:
         SettingsError: the bundle is of another kind, there are too few texts, or int8 costs more than
