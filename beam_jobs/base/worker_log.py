@@ -32,7 +32,7 @@ class RunFormatter(logging.Formatter):
 
 
 def name_run_in_logs(options: WriteOptions) -> None:
-    """Makes all further log lines of this worker process name the run, those of libraries, too.
+    """Adds the run to all further log lines of this worker process, those of libraries included.
 
     Does nothing where a process has no worker's log handler: there the console names the run.
     """

@@ -10,7 +10,13 @@ import numpy as np
 from model_bundle.bundle.manifest import BundleManifest, Rows
 from model_bundle.compare.expected import Expected
 from model_bundle.errors import SettingsError
-from model_bundle.inference.scores import DEFAULT_THRESHOLD, LabelMode, class_names, label_mode
+from model_bundle.inference.scores import (
+    DEFAULT_THRESHOLD,
+    LabelMode,
+    class_names,
+    label_mode,
+    labels_by_spelling,
+)
 
 # A score that differs by more than this counts as another one: float32 on another machine differs by 1e-6.
 DEFAULT_MAX_SCORE_DIFFERENCE = 1e-4
@@ -74,13 +80,12 @@ def expected_classes(old: Expected, manifest: BundleManifest) -> ExpectedClasses
             scores = [np.array([[_quantity(label) for label in row] for row in rows]) for rows in _given(old)]
         return ExpectedClasses(scores, [[()] * len(array) for array in scores])
     if old.labels is not None:
-        known = {name: name for name in names}
-        known = {str(index): name for index, name in enumerate(names)} | known
+        known = labels_by_spelling(names)
         labels = [
             [tuple(_known(label, known, names) for label in row) for row in rows] for rows in _given(old)
         ]
     elif scores is not None:
-        limit = old.threshold or DEFAULT_THRESHOLD
+        limit = DEFAULT_THRESHOLD if old.threshold is None else old.threshold
         labels = [selected(array, names, mode, limit) for array in scores]
     return ExpectedClasses(scores, labels)
 
@@ -92,9 +97,10 @@ def _given(old: Expected) -> list[list[tuple[str, ...]]]:
 
 def _known(label: str, known: dict[str, str], names: tuple[str, ...]) -> str:
     if label not in known:
+        position = ", or its position from 0" if len(known) > len(names) else ""
         raise SettingsError(
-            f"--expected has the label {label!r}; expected one of the bundle's labels {_listed(names)}, or "
-            "its position from 0."
+            f"--expected has the label {label!r}; expected one of the bundle's labels "
+            f"{_listed(names)}{position}."
         )
     return known[label]
 
@@ -184,7 +190,8 @@ def agreement(
     """
     names, mode = class_names(manifest), label_mode(manifest)
     rows = [np.atleast_2d(array).astype(np.float64) for array in found]
-    labels = [selected(array, names, mode, threshold or DEFAULT_THRESHOLD) for array in rows]
+    limit = DEFAULT_THRESHOLD if threshold is None else threshold
+    labels = [selected(array, names, mode, limit) for array in rows]
     old: list[np.ndarray | None] = [*expected.scores] if expected.scores else [None for _ in rows]
     return ClassAgreement(
         names=names,

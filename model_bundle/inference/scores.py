@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Literal
 
@@ -13,6 +15,7 @@ from model_bundle.errors import BundleFormatError
 ScoreFunction = Literal["as_is", "softmax", "sigmoid"]
 # The score at which a text is as likely as not to have a label.
 DEFAULT_THRESHOLD = 0.5
+_NUMBER = re.compile(r"[+-]?\d+(\.0*)?")
 
 
 class LabelMode(StrEnum):
@@ -46,6 +49,20 @@ def class_names(manifest: BundleManifest) -> tuple[str, ...]:
             "it with as many labels as scores."
         )
     return names
+
+
+def labels_by_spelling(names: Sequence[str]) -> dict[str, str]:
+    """Returns what a true label may be written as: the name, or its position from 0 as text.
+
+    Names that are numbers themselves, such as stars from 1 to 5, are names only: "1" cannot be both.
+
+    >>> labels_by_spelling(["bad", "good"]), labels_by_spelling(["1", "2"])
+    ({'bad': 'bad', 'good': 'good', '0': 'bad', '1': 'good'}, {'1': '1', '2': '2'})
+    """
+    found = {name: name for name in names}
+    if any(_NUMBER.fullmatch(name) for name in names):
+        return found
+    return found | {str(index): name for index, name in enumerate(names)}
 
 
 def class_logits(output: np.ndarray, num_labels: int, function: ScoreFunction) -> np.ndarray:

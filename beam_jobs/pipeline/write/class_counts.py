@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.store.manifest import GoldCounts, RunCounts
+from model_bundle.inference.scores import labels_by_spelling
 
 # Bins of the best score of a row, 5 % wide.
 _BINS = 20
@@ -66,7 +67,7 @@ def _confidence_bins(batch: pa.RecordBatch) -> np.ndarray | None:
 def _count_gold(
     batch: pa.RecordBatch, column: str, known: list[str], bins: np.ndarray | None
 ) -> Counter[str]:
-    by_name = {str(index): name for index, name in enumerate(known)} | {name: name for name in known}
+    by_name = labels_by_spelling(known)
     counts: Counter[str] = Counter()
     predicted = batch.column("label").to_pylist()
     for row, (value, label) in enumerate(zip(batch.column(column).to_pylist(), predicted, strict=True)):

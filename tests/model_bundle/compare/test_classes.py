@@ -354,3 +354,16 @@ def test_thresholds_of_several_labels_are_the_references(two_labels: BundleManif
     assert wanted.labels == [[("bad", "good")], [("good",)]]
     assert agreement(scores, wanted, manifest, 0.25, 1e-4).same.all()
     assert agreement(scores, wanted, manifest, None, 1e-4).is_same_label.tolist() == [False, True]
+    every = expected_classes(Expected(scores, None, threshold=0.0), manifest)
+    assert every.labels == [[("bad", "good")]] * 2  # 0 is a threshold, not the lack of one
+    assert agreement(scores, every, manifest, 0.0, 1e-4).same.all()
+
+
+def test_positions_are_not_mixed_with_names_that_are_numbers(two_labels: BundleManifest) -> None:
+    stars = two_labels.model_copy(update={"labels": ("1", "2")})
+    named = expected_classes(Expected(None, None, labels=[[("1",)], [("2",)]]), stars)
+    assert named.labels == [[("1",)], [("2",)]]
+    with pytest.raises(
+        SettingsError, match=r"has the label '0'; expected one of the bundle's labels '1', '2'\."
+    ):
+        expected_classes(Expected(None, None, labels=[[("0",)], [("1",)]]), stars)

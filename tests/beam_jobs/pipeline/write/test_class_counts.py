@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from beam_jobs.pipeline.write.class_counts import count_classes, sum_classes
 from beam_jobs.store.manifest import GoldCounts
 
-NAMES = ("bad", "so/so", "1")
+NAMES = ("bad", "so/so", "good")
 METADATA = {b"beam_jobs.labels": json.dumps(NAMES).encode(), b"beam_jobs.gold": b"truth"}
 GOLD = ("truth", "mood")
 ROW = st.tuples(
@@ -47,8 +47,7 @@ def test_counts_of_parts_add_up_to_those_of_the_rows(
     assert fields["rows_by_label"] == dict(Counter(labels))
     best = [max(np.float32(score) for score in scores) for scores, _ in rows]
     assert fields["rows_by_score"] == dict(Counter(min(int(s * np.float32(20)), 19) * 5 for s in best))
-    # A name of a label comes before a position: "1" is the third label, not the second.
-    true = [{"0": "bad", "2": "1"}.get(value or "", value) for _, value in rows]
+    true = [{"0": "bad", "2": "good"}.get(value or "", value) for _, value in rows]
     pairs = [(t, p) for t, p in zip(true, labels, strict=True) if t in NAMES]
     gold = fields["gold"]
     assert isinstance(gold, GoldCounts)
@@ -88,3 +87,22 @@ def test_best_scores_alone_and_scores_beyond_one() -> None:
     assert sum_classes(count_classes(batch, {}))["rows_by_score"] == {}
     assert count_classes(pa.RecordBatch.from_pydict({"doc_id": ["a"]}), {}) == {}
     assert sum_classes({})["rows_by_label"] == {}
+
+
+def test_stars_are_names_and_no_positions() -> None:
+    """Of labels 1 to 3, the true label 1 is one star, never the second label; 0 is counted as unknown."""
+    names = {b"beam_jobs.labels": b'["1", "2", "3"]', b"beam_jobs.gold": b"truth"}
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "label": ["1", "2", "3", "1"],
+            "scores": pa.array([[1.0, 0.0, 0.0]] * 4, pa.list_(pa.float32())),
+            "truth": [1, 1, 3, 0],
+        }
+    )
+    gold = sum_classes(count_classes(batch, names), GOLD)["gold"]
+    assert isinstance(gold, GoldCounts)
+    assert (gold.rows_by_label, gold.right_by_label, gold.num_unknown) == (
+        {"1": 2, "3": 1},
+        {"1": 1, "3": 1},
+        1,
+    )
