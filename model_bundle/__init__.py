@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from model_bundle.bundle.bundle import ModelBundle as ModelBundle
     from model_bundle.bundle.manifest import BundleManifest as BundleManifest
-    from model_bundle.bundle.manifest import Pooling as Pooling
-    from model_bundle.bundle.manifest import Precision as Precision
+    from model_bundle.bundle.specs import Pooling as Pooling
+    from model_bundle.bundle.specs import Precision as Precision
     from model_bundle.errors import (
         BundleFormatError as BundleFormatError,
     )

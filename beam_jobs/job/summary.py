@@ -9,7 +9,6 @@ from beam_jobs.base.unknown_tokens import unknown_warning
 from beam_jobs.job.console.console import Console, Severity
 from beam_jobs.job.plan import print_allowed
 from beam_jobs.pipeline.build import JobPlan
-from beam_jobs.pipeline.write.class_counts import describe_labels
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import (
     CLASSES,
@@ -17,12 +16,14 @@ from beam_jobs.store.manifest import (
     EMBEDDINGS,
     REPORT_NAME,
     GoldCounts,
+    RunCounts,
     RunManifest,
 )
 from model_bundle.inference.precision import quality_loss
 
 # Measuring takes about ten seconds, which pays only for runs that spent longer than this in the model.
 _WORTH_MEASURING_SECONDS = 30.0
+_MOST_LABELS = 6
 
 
 def print_plan(plan: JobPlan, console: Console) -> None:
@@ -90,7 +91,7 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         f"  time       {format_duration(manifest.seconds)} with start-up, {in_model} in the model",
     ]
     if counts.rows_by_label or counts.num_without_label:
-        lines.append(f"  labels     {describe_labels(counts)}")
+        lines.append(f"  labels     {_label_line(counts)}")
     if counts.gold is not None:
         lines.append(f"  gold       {_gold_line(counts.gold)}")
     if counts.num_repeated:
@@ -120,6 +121,17 @@ def _count_lines(manifest: RunManifest) -> list[str]:
     if counts.num_dead_files:
         lines.append(f"  dead files {counts.num_dead_files:,} could not be read to the end")
     return lines
+
+
+def _label_line(counts: RunCounts) -> str:
+    """Returns the labels with their rows, the largest first, for one line."""
+    parts = [f"{name} {number:,}" for name, number in [*counts.rows_by_label.items()][:_MOST_LABELS]]
+    rest = len(counts.rows_by_label) - _MOST_LABELS
+    if rest > 0:
+        parts.append(f"{rest} more")
+    if counts.num_without_label:
+        parts.append(f"without any {counts.num_without_label:,}")
+    return ", ".join(parts)
 
 
 def _gold_line(gold: GoldCounts) -> str:

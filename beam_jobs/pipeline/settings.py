@@ -10,7 +10,8 @@ from beam_jobs.base.config import check_model_choices
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.class_settings import ClassSettings
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Pooling, Precision, Rows, WordPieces, canonical_json
+from model_bundle.bundle.manifest import canonical_json
+from model_bundle.bundle.specs import Pooling, Precision, Rows, WordPieces
 from model_bundle.inference.numeric_inputs import NumericInputs
 from model_bundle.inference.precision import AUTO, DEFAULT_MAX_LOSS, choose_precision, fast_precisions
 from model_bundle.inference.speedups import known_seconds

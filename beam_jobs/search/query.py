@@ -11,8 +11,8 @@ from beam_jobs.store.dataset import row_files, run_schema, vector_columns
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.manifest import CLASSES, RunManifest
 from model_bundle.bundle.bundle import ModelBundle, split_pin
-from model_bundle.bundle.manifest import Rows
 from model_bundle.bundle.resolve import NAMED_BUNDLES
+from model_bundle.bundle.specs import Rows
 from model_bundle.cli.command import print_allowed
 from model_bundle.errors import BundleFormatError, BundleIntegrityError
 from model_bundle.inference.encoder import Encoder

@@ -9,7 +9,8 @@ import numpy as np
 
 from model_bundle.builders.bert.build import BertSource, build_encoder_bundle
 from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
-from model_bundle.bundle.manifest import TOKENIZER_FILE, Pooling, SourceSpec
+from model_bundle.bundle.manifest import TOKENIZER_FILE
+from model_bundle.bundle.specs import Pooling, SourceSpec
 
 # Source: bert-base-uncased's config.json.
 BERT_BASE = BertConfig(

@@ -15,7 +15,8 @@ from model_bundle.builders.batch_probe import DIFFERENT, largest_difference
 from model_bundle.builders.deterministic import stabilize
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import bundle_digest, list_files
-from model_bundle.bundle.manifest import MANIFEST_NAME, SAVED_MODEL_DIR, BundleManifest, Precision
+from model_bundle.bundle.manifest import MANIFEST_NAME, SAVED_MODEL_DIR, BundleManifest
+from model_bundle.bundle.specs import Precision
 from model_bundle.errors import SourceError
 from model_bundle.runtime.golden import GOLDEN_TEXTS, Golden, ReferenceVectors
 from model_bundle.runtime.inputs import example_numbers, signature_inputs

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.bundle.manifest import OutputSpec
+from model_bundle.bundle.specs import OutputSpec
 from model_bundle.errors import SourceError
 from model_bundle.runtime.freeze.freeze import CannotFreezeError, freeze
 from model_bundle.text.prepared import TextInput

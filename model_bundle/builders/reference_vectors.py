@@ -10,7 +10,8 @@ from model_bundle.base.similarity import Tolerance
 from model_bundle.builders.assemble import record_golden
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import bundle_digest, list_files
-from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest, Rows
+from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest
+from model_bundle.bundle.specs import Rows
 from model_bundle.compare.compare import Comparison
 from model_bundle.runtime.golden import GOLDEN_TEXTS, ReferenceVectors
 

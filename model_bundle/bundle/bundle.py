@@ -11,7 +11,8 @@ from typing import Self
 
 from model_bundle.bundle.digest import check_files
 from model_bundle.bundle.graph_scan.scan import scan_folder
-from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest, OutputSpec
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest
+from model_bundle.bundle.specs import OutputSpec
 from model_bundle.errors import BundleFormatError, SettingsError
 
 _PIN = re.compile(r"^(?P<place>.+)@sha256:(?P<digest>[0-9a-fA-F]{64})$")

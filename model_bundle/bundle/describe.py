@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from model_bundle.base.untrusted.printable import one_line
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import BundleManifest, ClassQuality, Precision, PrecisionQuality
+from model_bundle.bundle.manifest import BundleManifest
+from model_bundle.bundle.specs import ClassQuality, Precision, PrecisionQuality
 
 if TYPE_CHECKING:
     from rich.console import Group

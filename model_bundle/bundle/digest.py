@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from model_bundle.base.untrusted.json_text import parse_json
-from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest, FileSpec, canonical_json
+from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest, canonical_json
+from model_bundle.bundle.specs import FileSpec
 from model_bundle.errors import BundleIntegrityError
 
 _CHUNK_BYTES = 1 << 20

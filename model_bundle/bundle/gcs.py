@@ -10,7 +10,8 @@ from typing import Any
 
 from model_bundle.base.cache import cache_dir, locked
 from model_bundle.bundle.digest import check_files, is_inside, sha256_of
-from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest, FileSpec
+from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest
+from model_bundle.bundle.specs import FileSpec
 from model_bundle.errors import BundleFormatError, BundleIntegrityError, SourceError
 
 _FOLDER = "gcs"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.base.untrusted.printable import show
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 from model_bundle.cli.command import Command, add_labels_of_bundle, add_output, positive, yes_no
 from model_bundle.cli.expected import add_expected_flags, build_held_to_old, build_to
 from model_bundle.cli.quantize import build_quantized

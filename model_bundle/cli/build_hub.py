@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_bundle.base.flags import add_flag, choices_of
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 from model_bundle.cli.command import (
     Command,
     add_allow_ops,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.builders.keras.input_roles import Role
 from model_bundle.builders.keras.options import expand_columns
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 from model_bundle.cli.command import (
     Command,
     add_allow_ops,

@@ -7,7 +7,7 @@ from functools import partial
 
 from model_bundle.base.flags import add_flag, choices_of
 from model_bundle.base.untrusted.printable import show
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 from model_bundle.cli.command import Command, add_allow_ops, add_bundle, positive, print_allowed, yes_no
 from model_bundle.cli.expected import add_expected_flags, read_pairs
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_bundle.bundle.manifest import BundleManifest, Rows
+from model_bundle.bundle.manifest import BundleManifest
+from model_bundle.bundle.specs import Rows
 from model_bundle.compare.expected import Expected
 from model_bundle.errors import SettingsError
 from model_bundle.inference.scores import (

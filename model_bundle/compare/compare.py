@@ -10,7 +10,7 @@ import numpy as np
 
 from model_bundle.base.similarity import Distances, Tolerance, distances, largest_element
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Pooling, Rows
+from model_bundle.bundle.specs import Pooling, Rows
 from model_bundle.compare.classes import (
     DEFAULT_MAX_SCORE_DIFFERENCE,
     ClassAgreement,

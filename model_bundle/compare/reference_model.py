@@ -11,7 +11,8 @@ import numpy as np
 
 from model_bundle.base.untrusted.json_text import parse_json
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import BOUNDARY_SIGNATURES, TOKENIZER_FILE, Rows
+from model_bundle.bundle.manifest import BOUNDARY_SIGNATURES, TOKENIZER_FILE
+from model_bundle.bundle.specs import Rows
 from model_bundle.compare.settings import Preparation, RawText
 from model_bundle.errors import ModelRunError, SettingsError
 from model_bundle.inference.numeric_inputs import NumericInputs

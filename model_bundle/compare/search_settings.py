@@ -9,7 +9,7 @@ import numpy as np
 
 from model_bundle.base.similarity import Tolerance, distances
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Rows
+from model_bundle.bundle.specs import Rows
 from model_bundle.compare.reference_model import RawModel
 from model_bundle.compare.settings import Preparation, RawText, Reading, Settings, preparations, readings
 from model_bundle.errors import ModelRunError, SettingsError

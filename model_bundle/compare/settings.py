@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Pooling, Rows
+from model_bundle.bundle.specs import Pooling, Rows
 from model_bundle.inference.results import word_states
 from model_bundle.inference.scores import class_logits, class_names, scores_of
 from model_bundle.runtime.pooling import normalize, pool

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Precision
+from model_bundle.bundle.specs import Precision
 from model_bundle.inference.encoder import DEFAULT_BUFFER_TEXTS, Encoder, Numeric
 from model_bundle.inference.results import WordRows
 from model_bundle.inference.scores import best_first, class_logits, class_names, scores_of

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Pooling, Precision, Rows, WordPieces
+from model_bundle.bundle.specs import Pooling, Precision, Rows, WordPieces
 from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
 from model_bundle.inference.numeric_inputs import NumericInputs
 from model_bundle.inference.results import EncodedTexts

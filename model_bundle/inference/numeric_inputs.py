@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.bundle.manifest import InputSpec
+from model_bundle.bundle.specs import InputSpec
 from model_bundle.errors import SettingsError
 from model_bundle.runtime.inputs import numeric_key
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from model_bundle.base.machine import has_fast_bfloat16, has_fast_int7, has_fast_int8
-from model_bundle.bundle.manifest import BundleManifest, ClassQuality, Precision
+from model_bundle.bundle.manifest import BundleManifest
+from model_bundle.bundle.specs import ClassQuality, Precision
 from model_bundle.errors import SettingsError
 
 AUTO = "auto"

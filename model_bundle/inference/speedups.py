@@ -16,7 +16,8 @@ import numpy as np
 from model_bundle.base.cache import cache_dir, staging
 from model_bundle.base.machine import cpu_name, num_cores
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Precision, canonical_json
+from model_bundle.bundle.manifest import canonical_json
+from model_bundle.bundle.specs import Precision
 from model_bundle.errors import ModelBundleError
 from model_bundle.inference.precision import fast_precisions
 from model_bundle.runtime.inputs import example_numbers

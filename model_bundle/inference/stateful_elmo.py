@@ -11,7 +11,8 @@ from typing import Any, cast
 import numpy as np
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import STATEFUL_SIGNATURE, Pooling, Precision, Rows
+from model_bundle.bundle.manifest import STATEFUL_SIGNATURE
+from model_bundle.bundle.specs import Pooling, Precision, Rows
 from model_bundle.errors import SettingsError
 from model_bundle.inference.results import DocumentRowCollector, EncodedTexts, TextFailure, WordRowCollector
 from model_bundle.runtime.long_texts import OnLong

@@ -10,7 +10,7 @@ import numpy as np
 
 from model_bundle.base.parallel import run_parallel
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Rows, WordPieces
+from model_bundle.bundle.specs import Rows, WordPieces
 from model_bundle.errors import ModelCrashError, ModelMemoryError, ModelRunError, TextTooLongError
 from model_bundle.inference.batching import balance_budget, bisect_batch, plan_batches
 from model_bundle.inference.numeric_inputs import OUT_OF_RANGE, NumericInputs

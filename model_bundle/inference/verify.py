@@ -10,7 +10,8 @@ import numpy as np
 
 from model_bundle.base.machine import has_fast_bfloat16
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest, InputSpec, OutputSpec, Precision
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest
+from model_bundle.bundle.specs import InputSpec, OutputSpec, Precision
 from model_bundle.errors import BundleFormatError, GoldenMismatchError
 from model_bundle.inference.precision import fast_precisions
 from model_bundle.runtime.golden import Golden

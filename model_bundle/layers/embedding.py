@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 from model_bundle.errors import BundleFormatError, SettingsError
 from model_bundle.layers.graph import ALL_LAYERS, BundleGraph, describe
 from model_bundle.layers.inputs import BundleInputs

@@ -13,8 +13,9 @@ from typing import Any
 
 from model_bundle.base.untrusted.json_text import parse_json
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import BundleManifest, Precision
+from model_bundle.bundle.manifest import BundleManifest
 from model_bundle.bundle.packed import pack_bundle, unpack_bundle
+from model_bundle.bundle.specs import Precision
 from model_bundle.errors import SettingsError
 from model_bundle.layers.keras_setup import tf
 from model_bundle.runtime.request import check_precision

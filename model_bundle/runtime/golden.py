@@ -14,7 +14,8 @@ from model_bundle.base.similarity import Tolerance, distances, largest_element
 from model_bundle.base.untrusted.json_text import parse_json
 from model_bundle.base.untrusted.zips import read_npz
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import GOLDEN_NAME, Pooling, Precision
+from model_bundle.bundle.manifest import GOLDEN_NAME
+from model_bundle.bundle.specs import Pooling, Precision
 from model_bundle.errors import BundleFormatError, GoldenMismatchError, SourceError
 from model_bundle.runtime.pooling import normalize, pool
 from model_bundle.runtime.request import EncodeRequest

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model_bundle.bundle.manifest import InputSpec
+from model_bundle.bundle.specs import InputSpec
 from model_bundle.errors import ModelRunError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.bundle.manifest import Precision
+from model_bundle.bundle.specs import Precision
 from model_bundle.errors import GoldenMismatchError
 
 OPERATION = "_QuantizedMatMul"

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Rows
+from model_bundle.bundle.specs import Rows
 from model_bundle.errors import SettingsError
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 from model_bundle.errors import ModelBundleError
 
 

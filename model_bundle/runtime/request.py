@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import BundleManifest, Pooling, Precision, Rows, WordPieces
+from model_bundle.bundle.manifest import BundleManifest
+from model_bundle.bundle.specs import Pooling, Precision, Rows, WordPieces
 from model_bundle.errors import SettingsError
 from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, TRUNCATE, LongTexts
 

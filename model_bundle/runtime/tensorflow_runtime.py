@@ -12,7 +12,7 @@ import numpy as np
 
 from model_bundle.base.machine import num_cores, release_free_memory
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import InputSpec, Precision
+from model_bundle.bundle.specs import InputSpec, Precision
 from model_bundle.errors import ModelBundleError, ModelMemoryError, ModelRunError
 from model_bundle.runtime.freeze.freeze import CannotFreezeError, freeze
 from model_bundle.runtime.freeze.optimize import Call

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model_bundle.bundle.manifest import TOKENIZER_FILE, BundleManifest, Rows
+from model_bundle.bundle.manifest import TOKENIZER_FILE, BundleManifest
+from model_bundle.bundle.specs import Rows
 from model_bundle.errors import SettingsError
 from model_bundle.text.prepared import NoTextInput, PlainTextInput, PreparedTexts, TextInput
 from model_bundle.text.subwords import SubwordInput

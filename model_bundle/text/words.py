@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_bundle.bundle.manifest import TokenizerSpec
+from model_bundle.bundle.specs import TokenizerSpec
 
 _NOT_SPACES = re.compile(r"[^ ]+")
 CharSpans = list[tuple[int, int]]

@@ -13,14 +13,8 @@ import numpy as np
 from model_bundle.builders.assemble import LICENCE_NAME, assemble, needed_parts, save_module
 from model_bundle.builders.deterministic import stabilize_loaded
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import (
-    SAVED_MODEL_DIR,
-    TOKENIZER_FILE,
-    BundleManifest,
-    InputSpec,
-    OutputSpec,
-    SourceSpec,
-)
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE, BundleManifest
+from model_bundle.bundle.specs import InputSpec, OutputSpec, SourceSpec
 from model_bundle.runtime.pooling import normalize_in_graph, pool_in_graph
 from model_bundle.runtime.saved_model import load_saved_model
 from model_bundle.runtime.tensorflow_setup import import_tensorflow

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 from model_bundle.errors import SettingsError
 from model_bundle.inference.text_encoder import TextEncoder
 from model_bundle.runtime.request import EncodeRequest

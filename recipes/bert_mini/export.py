@@ -9,9 +9,9 @@ import numpy as np
 
 from model_bundle.builders.bert.build import BertSource, build_encoder_bundle
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Pooling, SourceSpec
 from model_bundle.bundle.minilm import NAME as TEACHER
 from model_bundle.bundle.minilm import ORIGIN, WEIGHTS_SHA256
+from model_bundle.bundle.specs import Pooling, SourceSpec
 from recipes.bert_mini.sentences import TEXT_SHA256
 from recipes.bert_mini.start import CONFIG
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from model_bundle.bundle.manifest import TokenizerSpec
+from model_bundle.bundle.specs import TokenizerSpec
 from model_bundle.text.words import WordInput
 
 # The bundle splits text in the same way.

@@ -36,7 +36,8 @@ from beam_jobs.report.sections import length_bars
 from beam_jobs.store import filesystem
 from beam_jobs.store.filesystem import absolute_path
 from model_bundle.base.machine import cpu_name, instruction_set, num_cores
-from model_bundle.bundle.manifest import BundleManifest, Precision
+from model_bundle.bundle.manifest import BundleManifest
+from model_bundle.bundle.specs import Precision
 from model_bundle.inference.precision import quality_loss
 from model_bundle.inference.speedups import measure_speedups
 

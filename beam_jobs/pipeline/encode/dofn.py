@@ -25,7 +25,7 @@ from beam_jobs.pipeline.rows.cost import READY_KEY, WEIGHTS_KEY, encoded_counts,
 from beam_jobs.pipeline.rows.make import check_results, make_rows
 from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.base.machine import cpu_name, has_fast_bfloat16
-from model_bundle.bundle.manifest import Precision
+from model_bundle.bundle.specs import Precision
 from model_bundle.errors import TextTooLongError
 from model_bundle.inference.results import TextFailure
 from model_bundle.inference.text_encoder import TextEncoder

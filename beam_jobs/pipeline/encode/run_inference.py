@@ -10,7 +10,7 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.rows.make import check_results
 from beam_jobs.pipeline.settings import EncodeSettings
-from model_bundle.bundle.manifest import Rows
+from model_bundle.bundle.specs import Rows
 from model_bundle.errors import ModelRunError
 from model_bundle.inference.text_encoder import TextEncoder
 from model_bundle.runtime.shared import shared_runtime

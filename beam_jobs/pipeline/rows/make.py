@@ -18,7 +18,7 @@ from beam_jobs.pipeline.rows.schema import (
     vector_array,
 )
 from beam_jobs.pipeline.settings import EncodeSettings
-from model_bundle.bundle.manifest import Rows
+from model_bundle.bundle.specs import Rows
 from model_bundle.inference.results import EncodedTexts, TextFailure
 
 # Characters of context on each side of a word.

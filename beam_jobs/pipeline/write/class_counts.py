@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.store.manifest import GoldCounts, RunCounts
+from beam_jobs.store.manifest import GoldCounts
 from model_bundle.inference.scores import labels_by_spelling
 
 # Bins of the best score of a row, 5 % wide.
@@ -142,14 +142,3 @@ def _ranked(counts: Mapping[str, int]) -> dict[str, int]:
 def _percents(total: Mapping[str, int], prefix: str) -> dict[int, int]:
     found = {int(place) * 100 // _BINS: number for place, number in _part(total, prefix).items()}
     return dict(sorted(found.items()))
-
-
-def describe_labels(counts: RunCounts, most: int = 6) -> str:
-    """Returns the labels with their rows, the largest first, for one line."""
-    parts = [f"{name} {number:,}" for name, number in [*counts.rows_by_label.items()][:most]]
-    rest = len(counts.rows_by_label) - most
-    if rest > 0:
-        parts.append(f"{rest} more")
-    if counts.num_without_label:
-        parts.append(f"without any {counts.num_without_label:,}")
-    return ", ".join(parts)

@@ -12,16 +12,8 @@ from model_bundle.builders.assemble import LICENCE_NAME, assemble, save_module
 from model_bundle.builders.bert.heads import BertHead
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import (
-    SAVED_MODEL_DIR,
-    TOKENIZER_FILE,
-    BundleManifest,
-    InputSpec,
-    OutputSpec,
-    Pooling,
-    SourceSpec,
-    TokenizerSpec,
-)
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE, BundleManifest
+from model_bundle.bundle.specs import InputSpec, OutputSpec, Pooling, SourceSpec, TokenizerSpec
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from model_bundle.builders.known_settings import SENTENCE_LIMITS, SENTENCE_POOLING, SENTENCE_PROMPTS
 from model_bundle.builders.source_folder import SourceFolder, read_json
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 from model_bundle.errors import SourceError
 
 MODULES = "modules.json"

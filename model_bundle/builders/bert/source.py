@@ -21,7 +21,7 @@ from model_bundle.builders.licence import UNKNOWN, read_licence
 from model_bundle.builders.source_folder import SourceFolder, check_inside
 from model_bundle.builders.tokenizer import SubwordTokenizer, read_tokenizer, with_lowercase
 from model_bundle.builders.weights.read import find_weights
-from model_bundle.bundle.manifest import Pooling, SourceSpec
+from model_bundle.bundle.specs import Pooling, SourceSpec
 from model_bundle.errors import SourceError
 
 _TANH = (

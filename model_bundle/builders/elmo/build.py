@@ -17,16 +17,8 @@ from model_bundle.builders.licence import Licence, read_licence
 from model_bundle.builders.source_folder import SourceFolder
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import sha256_of
-from model_bundle.bundle.manifest import (
-    SAVED_MODEL_DIR,
-    BundleManifest,
-    ElmoSpec,
-    InputSpec,
-    OutputSpec,
-    Pooling,
-    SourceSpec,
-    TokenizerSpec,
-)
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest
+from model_bundle.bundle.specs import ElmoSpec, InputSpec, OutputSpec, Pooling, SourceSpec, TokenizerSpec
 from model_bundle.errors import SourceError
 
 _FREEZE_REASON = "the weights are used inside loops, where constants are no faster"

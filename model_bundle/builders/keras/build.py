@@ -32,7 +32,8 @@ from model_bundle.builders.tfhub.handle import HubModule
 from model_bundle.builders.tfhub.load import LoadedModule, load_module
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import sha256_of
-from model_bundle.bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE, BundleManifest, SourceSpec
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE, BundleManifest
+from model_bundle.bundle.specs import SourceSpec
 from model_bundle.errors import SourceError
 
 _TOKENIZER_PREFIX = "tokenizer/"

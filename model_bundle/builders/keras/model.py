@@ -12,7 +12,7 @@ import numpy as np
 from model_bundle.builders.keras.input_roles import Role
 from model_bundle.builders.tfhub.bert_preprocessing import LENGTHS
 from model_bundle.builders.tfhub.function import ModuleFunction
-from model_bundle.bundle.manifest import InputSpec, TokenizerSpec
+from model_bundle.bundle.specs import InputSpec, TokenizerSpec
 from model_bundle.errors import SourceError
 from model_bundle.runtime.inputs import example_numbers, signature_inputs
 from model_bundle.runtime.tensorflow_setup import import_tensorflow

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from model_bundle.builders.keras.input_roles import Role
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from model_bundle.builders.keras.sidecar_files import Sidecar, find_sidecar, rea
 from model_bundle.builders.tfhub.function import CALL, ModuleFunction, saved_functions
 from model_bundle.builders.tfhub.load import LoadedModule
 from model_bundle.builders.tokenizer import SubwordTokenizer
-from model_bundle.bundle.manifest import TokenizerSpec
+from model_bundle.bundle.specs import TokenizerSpec
 from model_bundle.errors import SourceError
 from model_bundle.runtime.golden import GOLDEN_TEXTS
 from model_bundle.runtime.tensorflow_setup import import_tensorflow

@@ -12,7 +12,7 @@ from model_bundle.builders.keras.options import KerasChoices
 from model_bundle.builders.keras.sidecar_files import Sidecar
 from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.builders.tokenizer import SubwordTokenizer
-from model_bundle.bundle.manifest import TokenizerSpec
+from model_bundle.bundle.specs import TokenizerSpec
 from model_bundle.errors import SourceError
 from model_bundle.text.prepared import NoTextInput, PlainTextInput, TextInput
 from model_bundle.text.subwords import SubwordInput

@@ -14,7 +14,7 @@ from model_bundle.builders.keras.sidecar_files import Sidecar, labels_in, read_l
 from model_bundle.builders.licence import front_matter
 from model_bundle.builders.tfhub.bert_preprocessing import LENGTHS
 from model_bundle.builders.tfhub.outputs import describe_outputs
-from model_bundle.bundle.manifest import OutputSpec, Pooling
+from model_bundle.bundle.specs import OutputSpec, Pooling
 from model_bundle.errors import SourceError
 from model_bundle.runtime.golden import GOLDEN_TEXTS
 

@@ -21,7 +21,8 @@ from model_bundle.builders.tfhub.handle import HubModule, fetched_module
 from model_bundle.builders.tfhub.load import LoadedModule, load_module
 from model_bundle.builders.tfhub.resolve import HubChoices, ResolvedModule, resolve_module
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest, SourceSpec
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest
+from model_bundle.bundle.specs import SourceSpec
 
 _PREPROCESS = "preprocess/"
 

@@ -11,7 +11,7 @@ import numpy as np
 from model_bundle.builders.tfhub.bert_preprocessing import LENGTHS
 from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.builders.tfhub.signature import Role
-from model_bundle.bundle.manifest import InputSpec, TokenizerSpec
+from model_bundle.bundle.specs import InputSpec, TokenizerSpec
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 from model_bundle.text.prepared import PlainTextInput, TextInput
 from model_bundle.text.words import WordInput

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from model_bundle.builders.tfhub.bert_preprocessing import LENGTHS
-from model_bundle.bundle.manifest import OutputSpec
+from model_bundle.bundle.specs import OutputSpec
 from model_bundle.errors import SourceError
 
 # The default output is the first of these; else any vector per text, then any vector per token.

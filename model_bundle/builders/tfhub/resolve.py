@@ -15,7 +15,7 @@ from model_bundle.builders.tfhub.load import LoadedModule
 from model_bundle.builders.tfhub.model import HubModel
 from model_bundle.builders.tfhub.outputs import default_output, describe_outputs
 from model_bundle.builders.tfhub.signature import Role, choose_function
-from model_bundle.bundle.manifest import OutputSpec, Pooling, TokenizerSpec
+from model_bundle.bundle.specs import OutputSpec, Pooling, TokenizerSpec
 from model_bundle.errors import SourceError
 from model_bundle.runtime.golden import GOLDEN_TEXTS
 from model_bundle.runtime.tensorflow_setup import import_tensorflow

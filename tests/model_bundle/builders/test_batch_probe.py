@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model_bundle.builders.batch_probe import BatchBehaviour, largest_difference, probe_batches
-from model_bundle.bundle.manifest import OutputSpec, TokenizerSpec
+from model_bundle.bundle.specs import OutputSpec, TokenizerSpec
 from model_bundle.errors import SourceError
 from model_bundle.text.prepared import PlainTextInput
 from model_bundle.text.words import WordInput

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Precision
+from model_bundle.bundle.specs import Precision
 from model_bundle.cli.main import main
 from model_bundle.errors import GoldenMismatchError
 from model_bundle.inference.classifier import Classifier

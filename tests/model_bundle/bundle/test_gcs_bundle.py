@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest, FileSpec
+from model_bundle.bundle.manifest import MANIFEST_NAME, BundleManifest
+from model_bundle.bundle.specs import FileSpec
 from model_bundle.errors import BundleFormatError, BundleIntegrityError, SourceError
 
 

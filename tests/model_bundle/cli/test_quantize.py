@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Precision
+from model_bundle.bundle.specs import Precision
 from model_bundle.cli.main import main
 from model_bundle.runtime.golden import Golden
 from model_bundle.text.sample_data import sample_texts

@@ -19,7 +19,7 @@ import pytest
 from model_bundle.builders.bert.build import build_encoder_bundle
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 from model_bundle.cli.compare import COMPARE
 from model_bundle.cli.main import main
 from model_bundle.compare.compare import RequestedSettings, compare

@@ -16,7 +16,8 @@ from model_bundle.builders.bert.build import build_encoder_bundle
 from model_bundle.builders.bert.heads import HeadOptions
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import BundleManifest, Rows
+from model_bundle.bundle.manifest import BundleManifest
+from model_bundle.bundle.specs import Rows
 from model_bundle.errors import BundleFormatError, SettingsError
 from model_bundle.inference.classifier import Classifier
 from model_bundle.inference.scores import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from model_bundle.base.machine import has_fast_bfloat16
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Pooling, Precision
+from model_bundle.bundle.specs import Pooling, Precision
 from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.text_encoder import TextEncoder
 from model_bundle.runtime.request import EncodeRequest

@@ -26,15 +26,8 @@ from beam_jobs.pipeline.read.column_types import number_converter
 from beam_jobs.pipeline.read.documents import RecordError
 from model_bundle.builders.assemble import LICENCE_NAME, assemble, save_module
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import (
-    SAVED_MODEL_DIR,
-    TOKENIZER_FILE,
-    BundleManifest,
-    InputSpec,
-    OutputSpec,
-    SourceSpec,
-    TokenizerSpec,
-)
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE, BundleManifest
+from model_bundle.bundle.specs import InputSpec, OutputSpec, SourceSpec, TokenizerSpec
 from model_bundle.cli.main import main as bundle_command
 from model_bundle.errors import ModelRunError, SettingsError
 from model_bundle.inference import speedups

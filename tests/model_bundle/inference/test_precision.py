@@ -8,8 +8,8 @@ import pytest
 
 from model_bundle.base.cache import CACHE_VARIABLE
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import (
-    BundleManifest,
+from model_bundle.bundle.manifest import BundleManifest
+from model_bundle.bundle.specs import (
     InputSpec,
     Int8Spec,
     OutputSpec,

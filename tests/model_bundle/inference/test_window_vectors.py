@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import TOKENIZER_FILE, Precision, Rows, WordPieces
+from model_bundle.bundle.manifest import TOKENIZER_FILE
+from model_bundle.bundle.specs import Precision, Rows, WordPieces
 from model_bundle.errors import ModelRunError, SettingsError, TextTooLongError
 from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.text_encoder import TextEncoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_bundle.bundle.manifest import InputSpec
+from model_bundle.bundle.specs import InputSpec
 from model_bundle.errors import ModelRunError
 from model_bundle.runtime.inputs import example_numbers, fixed_length, numeric_key, signature_inputs
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 from model_bundle.errors import SettingsError
 from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.results import word_states

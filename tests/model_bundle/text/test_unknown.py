@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from model_bundle import ModelBundle
-from model_bundle.bundle.manifest import TOKENIZER_FILE, Rows, TokenizerSpec
+from model_bundle.bundle.manifest import TOKENIZER_FILE
+from model_bundle.bundle.specs import Rows, TokenizerSpec
 from model_bundle.text import text_input, window_input
 from model_bundle.text.subwords import SubwordInput
 from model_bundle.text.unknown import unknown_tokens

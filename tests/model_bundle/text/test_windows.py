@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.bundle.manifest import TokenizerSpec
+from model_bundle.bundle.specs import TokenizerSpec
 from model_bundle.errors import SettingsError
 from model_bundle.text.subword_alignment import SubwordWordInput
 from model_bundle.text.subwords import SubwordInput

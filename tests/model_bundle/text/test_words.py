@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_bundle.bundle.manifest import TokenizerSpec
+from model_bundle.bundle.specs import TokenizerSpec
 from model_bundle.text.words import WordInput
 
 SPACES = TokenizerSpec(kind="words", word_split="spaces")

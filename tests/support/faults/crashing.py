@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Rows
+from model_bundle.bundle.specs import Rows
 from model_bundle.errors import ModelRunError
 from model_bundle.runtime.isolated.runtime import IsolatedRuntime
 from model_bundle.runtime.request import EncodeRequest

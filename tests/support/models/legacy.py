@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import InputSpec, Precision
+from model_bundle.bundle.specs import InputSpec, Precision
 from model_bundle.errors import ModelRunError
 from model_bundle.inference.classifier import Classifier
 from model_bundle.inference.encoder import Encoder

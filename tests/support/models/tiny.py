@@ -12,15 +12,8 @@ from model_bundle.builders.assemble import LICENCE_NAME, assemble, save_module
 from model_bundle.builders.bert.build import BertSource, build_encoder_bundle
 from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import (
-    SAVED_MODEL_DIR,
-    BundleManifest,
-    InputSpec,
-    OutputSpec,
-    Pooling,
-    SourceSpec,
-    TokenizerSpec,
-)
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, BundleManifest
+from model_bundle.bundle.specs import InputSpec, OutputSpec, Pooling, SourceSpec, TokenizerSpec
 
 DIM = 16
 # A text with this word makes the encoder fail, or give NaN: its id lies behind the table of word embeddings,

@@ -26,14 +26,8 @@ from model_bundle.builders.bert.int8.search import (
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.describe import describe_quality
-from model_bundle.bundle.manifest import (
-    SAVED_MODEL_DIR,
-    TOKENIZER_FILE,
-    ClassQuality,
-    Int8Spec,
-    Precision,
-    PrecisionQuality,
-)
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE
+from model_bundle.bundle.specs import ClassQuality, Int8Spec, Precision, PrecisionQuality
 from model_bundle.errors import SettingsError, SourceError
 from model_bundle.inference.scores import LabelMode, label_mode
 from model_bundle.runtime.golden import Golden

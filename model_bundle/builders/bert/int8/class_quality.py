@@ -9,7 +9,8 @@ import numpy as np
 
 from model_bundle.builders.bert.int8.calibrate import batches_of
 from model_bundle.builders.graphs.bert import BertEncoder
-from model_bundle.bundle.manifest import BundleManifest, ClassQuality
+from model_bundle.bundle.manifest import BundleManifest
+from model_bundle.bundle.specs import ClassQuality
 from model_bundle.inference.scores import DEFAULT_THRESHOLD, class_logits, class_names, scores_of
 from model_bundle.text.prepared import PreparedTexts
 

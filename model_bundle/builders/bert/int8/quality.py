@@ -9,7 +9,7 @@ import numpy as np
 
 from model_bundle.builders.bert.int8.calibrate import batches_of
 from model_bundle.builders.graphs.bert import BertEncoder
-from model_bundle.bundle.manifest import Pooling, PrecisionQuality
+from model_bundle.bundle.specs import Pooling, PrecisionQuality
 from model_bundle.runtime.pooling import normalize_in_graph, pool_in_graph
 from model_bundle.text.prepared import PreparedTexts
 

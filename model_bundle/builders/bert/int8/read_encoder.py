@@ -10,7 +10,7 @@ import numpy as np
 
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Precision
+from model_bundle.bundle.specs import Precision
 from model_bundle.errors import SettingsError
 from model_bundle.runtime.int8_products import LARGEST, scales_of
 from model_bundle.runtime.request import check_precision

@@ -11,7 +11,7 @@ import numpy as np
 from model_bundle.builders.graphs.int8_plan import Int8Product
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.describe import describe_quality
-from model_bundle.bundle.manifest import ClassQuality, Pooling, Precision, PrecisionQuality
+from model_bundle.bundle.specs import ClassQuality, Pooling, Precision, PrecisionQuality
 from model_bundle.errors import SettingsError
 from model_bundle.runtime.int8_products import NARROW
 from model_bundle.text import text_input

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 from model_bundle.errors import SourceError, WeightsMismatchError
 from tests.support.models import bert_formats
 from tests.support.models.bert_formats import TINY_BERT, copy_source, edit_json, stored_weights, write_weights

@@ -15,7 +15,7 @@ from model_bundle.builders.bert.build import BertSource
 from model_bundle.builders.bert.heads import HeadOptions
 from model_bundle.builders.bert.source import BertOptions, ReadBert, read_bert_source
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Pooling, Precision
+from model_bundle.bundle.specs import Pooling, Precision
 from model_bundle.cli.main import main
 from model_bundle.errors import GoldenMismatchError, SettingsError, SourceError, WeightsMismatchError
 from model_bundle.inference.encoder import Encoder

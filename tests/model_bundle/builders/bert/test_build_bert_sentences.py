@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
-from model_bundle.bundle.manifest import Pooling
+from model_bundle.bundle.specs import Pooling
 from model_bundle.errors import SourceError
 from tests.support.models.bert_formats import copy_source, edit_json
 

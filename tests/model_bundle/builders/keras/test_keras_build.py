@@ -21,7 +21,7 @@ from model_bundle.builders.keras.rewrite.unused_inputs import _Paths, inputs_of_
 from model_bundle.builders.tfhub.function import ModuleFunction
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.describe import _facts
-from model_bundle.bundle.manifest import InputSpec
+from model_bundle.bundle.specs import InputSpec
 from model_bundle.cli.main import main
 from model_bundle.errors import SourceError
 from model_bundle.inference.classifier import Classifier

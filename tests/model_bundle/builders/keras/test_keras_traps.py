@@ -22,7 +22,7 @@ from model_bundle.builders.keras.load.parent import Generation
 from model_bundle.builders.keras.options import KerasChoices, LoadChoices
 from model_bundle.builders.keras.source import find_source
 from model_bundle.builders.tfhub.handle import cache_folder
-from model_bundle.bundle.manifest import Pooling, Precision
+from model_bundle.bundle.specs import Pooling, Precision
 from model_bundle.errors import SourceError
 from model_bundle.inference.encoder import Encoder
 from model_bundle.runtime.inputs import numeric_key

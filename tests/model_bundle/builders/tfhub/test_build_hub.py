@@ -13,7 +13,8 @@ import tensorflow as tf
 from model_bundle.builders.tfhub.build import build_hub_bundle, golden_check
 from model_bundle.builders.tfhub.resolve import HubChoices
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import SAVED_MODEL_DIR, Pooling
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR
+from model_bundle.bundle.specs import Pooling
 from model_bundle.cli.main import main
 from model_bundle.errors import SourceError
 from model_bundle.inference.encoder import Encoder

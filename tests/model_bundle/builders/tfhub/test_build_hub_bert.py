@@ -12,7 +12,8 @@ import tensorflow as tf
 from model_bundle.builders.assemble import Built
 from model_bundle.builders.tfhub.build import build_hub_bundle
 from model_bundle.builders.tfhub.resolve import HubChoices
-from model_bundle.bundle.manifest import SAVED_MODEL_DIR, Pooling
+from model_bundle.bundle.manifest import SAVED_MODEL_DIR
+from model_bundle.bundle.specs import Pooling
 from model_bundle.errors import SourceError
 from model_bundle.inference.encoder import Encoder
 from tests.support.models.hub_modules import DIM, save_encoder, save_preprocess, save_sentence_encoder

@@ -15,7 +15,7 @@ from model_bundle.base.machine import has_fast_bfloat16
 from model_bundle.builders.bert.int8.build import quantize_bundle
 from model_bundle.builders.bert.int8.read_encoder import read_encoder
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.manifest import Precision
+from model_bundle.bundle.specs import Precision
 from model_bundle.errors import GoldenMismatchError, SettingsError
 from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.precision import choose_precision

@@ -13,7 +13,7 @@ from model_bundle.builders.bert.int8.class_quality import compare_classes
 from model_bundle.builders.bert.int8.search import Bounds
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.describe import describe_quality
-from model_bundle.bundle.manifest import ClassQuality, Precision
+from model_bundle.bundle.specs import ClassQuality, Precision
 from model_bundle.errors import SettingsError
 from model_bundle.inference.classifier import Classifier
 from model_bundle.inference.precision import quality_loss
