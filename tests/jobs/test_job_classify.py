@@ -18,6 +18,8 @@ from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.encode.run_inference import BundleModelHandler
 from beam_jobs.pipeline.rows.make import schema_of
 from beam_jobs.pipeline.settings import EncodeSettings
+from beam_jobs.runs.__main__ import main as runs_command
+from beam_jobs.store.finished_run import find_run
 from model_bundle.builders.bert.build import build_encoder_bundle
 from model_bundle.builders.bert.heads import HeadOptions
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
@@ -310,3 +312,26 @@ def test_true_labels_are_counted_against(tmp_path: Path, build_head: Build) -> N
 def test_true_labels_need_one_label_per_text(model: str, what: str, build_head: Build) -> None:
     with pytest.raises(UsageError, match=f"one label per text; {model} {what}"):
         EncodeSettings.resolve_classes(str(build_head(model).path), gold="truth")
+
+
+@pytest.mark.slow
+def test_a_copy_of_a_chain_counts_the_labels_of_all_rows(tmp_path: Path, build_head: Build) -> None:
+    """A run of changes counts its own rows; a copy of both has the counts of a whole run."""
+    bundle = build_head("tiny_distilbert_mood")
+    first = [{"id": str(i), "text": text, "truth": "good"} for i, text in enumerate(TEXTS)]
+    second = [*first, {"id": "new", "text": "three cats and two mats", "truth": "bad"}]
+    flags = ["--input", tmp_path / "in.jsonl", "--id_column", "id", "--gold_column", "truth"]
+    write_jsonl(tmp_path / "in.jsonl", first)
+    assert run_classify(tmp_path / "out", bundle.path, *flags, run_id="a").exit_code == 0
+    write_jsonl(tmp_path / "in.jsonl", second)
+    changes = ("--previous", "latest", "--emit", "changes")
+    part = run_classify(tmp_path / "out", bundle.path, *flags, *changes, run_id="b")
+    whole = run_classify(tmp_path / "whole", bundle.path, *flags, run_id="c")
+    assert sum(part.manifest.counts.rows_by_label.values()) == 1
+    code = runs_command([str(tmp_path / "out"), "compact", "--run_id", "d"])
+    assert code == 0
+    copied, expected = (find_run(str(root)).manifest.counts for root in (tmp_path / "out", Path(whole.root)))
+    for name in ("rows_by_label", "num_without_label", "rows_by_score", "gold"):
+        assert getattr(copied, name) == getattr(expected, name), name
+    assert copied.gold is not None
+    assert copied.gold.num_rows == len(second)

@@ -18,7 +18,7 @@ import apache_beam as beam
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.base.worker_log import name_run_in_logs
 from beam_jobs.errors import CountsError, JobError, TooManyDeadError
-from beam_jobs.pipeline.write.counts import check_counts, sum_receipts, worker_costs
+from beam_jobs.pipeline.write.counts import check_counts, recount_classes, sum_receipts, worker_costs
 from beam_jobs.pipeline.write.description import RunDescription, copied_manifest
 from beam_jobs.pipeline.write.moves import (
     CHANGED_MEANWHILE,
@@ -210,6 +210,7 @@ def build_manifest(plan: CommitPlan, options: WriteOptions, description: RunDesc
     if description.copied_from is not None:
         started_at, first = description.started_at, description.copied_from
         num_documents = sum(receipt.counts.get("num_documents", 0) for receipt in receipts)
+        first = first.model_copy(update={"counts": recount_classes(first.counts, receipts)})
         return copied_manifest(first, options.run_id, options.attempt_id, started_at, files, num_documents)
     num_dead_files = len({file.source for file in plan.dead_files})
     counts = sum_receipts(receipts, plan.num_read, num_dead_files, plan.num_unchanged, description.gold)

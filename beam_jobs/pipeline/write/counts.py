@@ -57,6 +57,18 @@ def sum_receipts(
     )
 
 
+def recount_classes(counts: RunCounts, receipts: Sequence[Receipt]) -> RunCounts:
+    """Returns the counts of a run with those of its labels from all the rows that were copied.
+
+    A run of changes has counted the labels of its own rows alone.
+    """
+    total: Counter[str] = Counter()
+    for receipt in receipts:
+        total.update(receipt.counts)
+    gold = None if counts.gold is None else (counts.gold.output_column, counts.gold.column)
+    return counts.model_copy(update=sum_classes(total, gold))
+
+
 def _part(total: Mapping[str, int], prefix: str) -> dict[str, int]:
     return {name.removeprefix(prefix): n for name, n in sorted(total.items()) if name.startswith(prefix)}
 
