@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -13,6 +14,7 @@ from model_bundle.text.prepared import PreparedTexts
 
 # Returns the start and end character of a token.
 Place = Callable[[int], tuple[int, int]]
+_DIGESTS_AT_ONCE = 512
 
 
 class WholeTexts(PreparedTexts, Protocol):
@@ -146,6 +148,18 @@ class WindowedTexts:
         tail = (self.num_tokens[texts, np.newaxis] - self._num_tail) + in_tail
         return self.whole.gather(texts, np.where(in_tail >= 0, tail, own), columns < lengths)
 
+    @cached_property
+    def digests(self) -> list[str]:
+        """The sha256 of what the model gets of each window, special tokens and the prompt included.
+
+        Windows of equal digests have the same vector, whichever text they are from.
+        """
+        found: list[str] = []
+        for rows in np.array_split(np.arange(len(self.texts)), -(-len(self.texts) // _DIGESTS_AT_ONCE) or 1):
+            arrays, lengths = self.batch(rows), self.lengths[rows].tolist()
+            found += [_digest(arrays, row, length) for row, length in enumerate(lengths)]
+        return found
+
     def shares(self) -> np.ndarray:
         """Returns float64[windows]: the tokens of each; one that is in n windows counts 1/n in each."""
         shares = np.zeros(len(self.texts))
@@ -172,6 +186,13 @@ class WindowedTexts:
             self._word_parts[text] = assign_words(pieces(text), tokens, int(self._num_fixed[text]))
         parts, bounds = self._word_parts[text]
         return parts.chosen(np.arange(bounds[window - begin], bounds[window - begin + 1]))
+
+
+def _digest(arrays: Mapping[str, np.ndarray], row: int, length: int) -> str:
+    """Returns the sha256 of one row of a batch: of its ids or its words, without padding."""
+    if "ids" in arrays:
+        return hashlib.sha256(arrays["ids"][row, :length].astype("<i4").tobytes()).hexdigest()
+    return hashlib.sha256(b"\0".join(arrays["words"][row, :length])).hexdigest()
 
 
 class WindowInput(Protocol):
