@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests.beam_jobs.pipeline.incremental.test_reuse_by_join import joined
+from tests.repository.test_docs_examples import examples
 from tests.support.models.tiny import FAILING_WORD
 from tests.support.runs.jobs import Run, run_job, vectors_of, write_jsonl
 
@@ -81,6 +83,18 @@ def assert_changes_lead_from(first: Run, second: Run, doc_id: str) -> None:
             assert before[row["previous_window_index"]][0] == after[row["window_index"]][0]
 
 
+def apply_example(first: Run, second: Run) -> None:
+    """Runs the example of the page on a table of the earlier rows, which then has the new ones."""
+    columns = "doc_id, window_index, char_start, char_end, embedding"
+    database = duckdb.connect()
+    database.execute(f"CREATE TABLE vectors AS SELECT {columns} FROM '{first.root}/embeddings/*.parquet'")
+    code = examples("how-to/incremental.md")["Windows of long documents"]
+    exec(code, {"RUN": str(second.root), "database": database})
+    new = f"SELECT {columns} FROM '{second.root}/embeddings/*.parquet'"
+    for one, other in (("FROM vectors", new), (new, "FROM vectors")):
+        assert database.execute(f"{one} EXCEPT ALL {other}").fetchall() == []
+
+
 @pytest.mark.parametrize("make", [run, pytest.param(by_join, id="by_join", marks=pytest.mark.slow)])
 def test_windows_that_stay_are_copied(make: Callable[..., Run], tmp_path: Path, tiny_bundle: Path) -> None:
     book, other = paragraphs(0, 120), paragraphs(1, 20)
@@ -108,6 +122,7 @@ def test_windows_that_stay_are_copied(make: Callable[..., Run], tmp_path: Path, 
     same = {row["window_sha256"]: row["embedding"] for row in first.rows.to_pylist()}
     again = [row for row in second.rows.to_pylist() if row["window_sha256"] in same]
     assert all(row["embedding"] == same[row["window_sha256"]] for row in again)
+    apply_example(first, second)
     if make is run:
         total = num_rows["new"] + num_rows["book"]
         embedded = (
