@@ -1,1 +1,1 @@
-"""The architectures that are built, one file each. Read ``family``, ``bert``, then ``registry``, which has all."""
+"""The architectures that are built, one file each. Read ``family``, ``bert``, then ``registry``."""
