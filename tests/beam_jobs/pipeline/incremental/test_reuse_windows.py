@@ -132,25 +132,28 @@ def test_windows_that_stay_are_copied(make: Callable[..., Run], tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_only_changes_of_chains_and_dead_letters(tmp_path: Path, tiny_bundle: Path) -> None:
+@pytest.mark.parametrize("make", [run, pytest.param(by_join, id="by_join")])
+def test_only_changes_of_chains_and_dead_letters(
+    make: Callable[..., Run], tmp_path: Path, tiny_bundle: Path
+) -> None:
     """Earlier rows are those of the newest run that wrote the document; one that fails changes no window."""
     book, bad = paragraphs(3, 30), paragraphs(4, 30)
     texts = [("bad", "\n\n".join(bad)), ("book", "\n\n".join(book))]
-    run(tmp_path, tiny_bundle, texts, "first")
+    make(tmp_path, tiny_bundle, texts, "first")
     book[3] = "A long mat."
     texts[1] = ("book", "\n\n".join(book))
     changes = ("--previous", "latest", "--emit", "changes", "--max_dead_fraction", 0.5)
-    second = run(tmp_path, tiny_bundle, texts, "second", *changes)
+    second = make(tmp_path, tiny_bundle, texts, "second", *changes)
     book[25] = "Home and home."
     texts = [("bad", "\n\n".join([*bad, FAILING_WORD])), ("book", "\n\n".join(book))]
-    third = run(tmp_path, tiny_bundle, texts, "third", *changes)
+    third = make(tmp_path, tiny_bundle, texts, "third", *changes)
     counts = third.manifest.counts
     assert third.reasons == {"bad": "model_error"}
     assert set(third.column("doc_id")) == {"book"}
     assert 1 <= counts.num_encoded_windows <= 6
     assert {row["doc_id"] for row in window_changes(third)} == {"book"}
     assert_changes_lead_from(second, third, "book")
-    whole = run(tmp_path, tiny_bundle, texts, "whole", "--max_dead_fraction", 0.5)
+    whole = make(tmp_path, tiny_bundle, texts, "whole", "--max_dead_fraction", 0.5)
     assert_equal_rows(third, whole)
 
 
