@@ -128,8 +128,8 @@ def test_an_edit_changes_only_windows_near_it(
     fresh = [
         n for n, window in enumerate(texts_of(new, cut(new, room, kind, overlap))) if window not in known
     ]
-    assert len(fresh) <= 9
-    assert not fresh or fresh[-1] - fresh[0] <= 12
+    assert len(fresh) <= 16  # of 1,200 drawn, the most were 7
+    assert not fresh or fresh[-1] - fresh[0] <= 20
 
 
 def edited(paragraphs: list[str], at: int, edit: str, text: str) -> list[str]:
@@ -145,11 +145,11 @@ def edited(paragraphs: list[str], at: int, edit: str, text: str) -> list[str]:
 
 def test_ten_edits_change_few_of_many_windows() -> None:
     """At the beginning, in the middle and at the end, with an overlap of a sentence."""
-    paragraphs = prose(5, 2400)
+    paragraphs = prose(5, 1600)
     text = "\n\n".join(paragraphs)
     known = cut(text, 250, overlap=1)
-    assert len(known) > 1000
-    places = [0, 1, 300, 600, 900, 1200, 1500, 1800, 2398, 2399]
+    assert len(known) > 600
+    places = [0, 1, 200, 400, 600, 800, 1000, 1200, 1598, 1599]
     kinds = [
         "insert",
         "letter",
