@@ -75,7 +75,7 @@ class Settings:
             SourceError: it is not supported.
         """
         name = self.content.get(key, default)
-        if name not in _ACTIVATIONS:
+        if not isinstance(name, str) or name not in _ACTIVATIONS:
             raise SourceError(
                 f"{self.where}: {key!r} is activation {name!r}; supported are {', '.join(_ACTIVATIONS)}."
             )
