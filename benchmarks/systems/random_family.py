@@ -51,8 +51,8 @@ def main() -> None:
         for i, kind in enumerate(modules)
     ]
     (target / "modules.json").write_text(json.dumps(listed))
-    for path in ("1_Pooling", "2_Normalize"):
-        (target / path).mkdir(exist_ok=True)
+    for folder in ("1_Pooling", "2_Normalize"):
+        (target / folder).mkdir(exist_ok=True)
     pooling = {"word_embedding_dimension": 768, "pooling_mode_mean_tokens": True}
     (target / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
 

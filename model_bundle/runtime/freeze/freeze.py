@@ -78,7 +78,7 @@ def _rebuild(weights: Weights, fed: list[Any]) -> Call:
     holder: dict[str, Any] = {}
 
     def build() -> None:
-        constants = {}
+        constants: dict[str, Any] = {}
         for variable, dtype, names in weights.shared:
             value = tf.constant(value_of(variable, dtype), dtype=dtype)
             constants |= {f"{name}:0": value for name in names}
