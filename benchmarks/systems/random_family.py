@@ -34,7 +34,9 @@ def main() -> None:
 
     family, tokenizer, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     torch.manual_seed(1)
-    model = AutoModel.from_config(AutoConfig.for_model(family, **_SIZES | _OWN[family]))
+    config: Any = AutoConfig.for_model(family, **_SIZES | _OWN[family])
+    make: Any = AutoModel.from_config
+    model = make(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             # Not ones: TensorFlow removes products with ones, and with them the kernel of trained models.
