@@ -11,7 +11,8 @@ import numpy as np
 from model_bundle.errors import ModelRunError
 from model_bundle.text.prepared import PreparedTexts, PreparedWords
 from model_bundle.text.unknown import UnknownTokens
-from model_bundle.text.windows import WindowedTexts, WordParts
+from model_bundle.text.window_words import WordParts
+from model_bundle.text.windows import WindowedTexts
 
 
 @dataclass(frozen=True)
