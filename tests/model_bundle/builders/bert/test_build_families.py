@@ -93,6 +93,15 @@ def test_ids_states_of_all_layers_and_pooler_equal_pytorch(model: str, tmp_path:
         assert ids.tolist() == golden["ids"][index][: mask.sum()].tolist()
 
 
+@pytest.mark.parametrize("model", ["xlm_roberta", "camembert", "bert_unigram", "albert"])
+def test_a_unigram_tokenizer_is_what_its_file_says(model: str) -> None:
+    # transformers builds all but the vocabulary from the tokenizer's class.
+    stated = json.loads((families.ROOT / model / "tokenizer.json").read_text())
+    found = json.loads(recorded(model).tokenizer_json)
+    for part in ("model", "normalizer", "pre_tokenizer", "post_processor", "added_tokens"):
+        assert found[part] == stated[part], part
+
+
 @pytest.mark.parametrize("model", ["mpnet", "electra", "albert_groups"])
 def test_a_text_does_not_depend_on_its_batch_and_bfloat16_is_near(model: str) -> None:
     golden = families.expected(model)
