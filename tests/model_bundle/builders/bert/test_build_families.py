@@ -17,7 +17,9 @@ from model_bundle.builders.bert.families.registry import FAMILIES, find_family
 from model_bundle.builders.bert.heads import HeadOptions
 from model_bundle.builders.bert.int8.read_encoder import read_encoder
 from model_bundle.builders.bert.match_weights import pair_names
+from model_bundle.builders.bert.sentence_transformers import read_sentence_model
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
+from model_bundle.builders.source_folder import SourceFolder
 from model_bundle.builders.weights.stored import StoredWeights
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.errors import SettingsError, SourceError, WeightsMismatchError
@@ -194,6 +196,18 @@ def test_a_bundle_encodes_as_pytorch_does_and_can_be_trained(model: str, tmp_pat
     shared = "relative_bias" if model == "mpnet" else "group_1"
     assert any(shared in variable.path for variable in variables)
     assert all(gradient is not None for gradient in tape.gradient(total, variables))
+
+
+def test_the_limit_of_a_sentence_model_of_albert_is_read(tmp_path: Path) -> None:
+    kinds = {"": "ALBERT", "1_Pooling": "Pooling"}
+    listed = [{"type": f"sentence_transformers.models.{kind}", "path": path} for path, kind in kinds.items()]
+    (tmp_path / "modules.json").write_text(json.dumps(listed))
+    (tmp_path / "1_Pooling").mkdir()
+    edit_json(tmp_path / "1_Pooling" / "config.json", pooling_mode_mean_tokens=True)
+    edit_json(tmp_path / "sentence_albert_config.json", max_seq_length=100, do_lower_case=False)
+    found = read_sentence_model(SourceFolder(tmp_path))
+    assert found is not None
+    assert found.max_tokens == 100
 
 
 def test_both_halves_of_pre_training_are_named_as_left_out() -> None:
