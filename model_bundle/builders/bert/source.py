@@ -182,8 +182,9 @@ def _config(folder: SourceFolder) -> tuple[str, dict[str, Any], str]:
         if (config := folder.json_object(name)) is not None:
             return "google", _by_tanh(config, kind), str(folder.root / name)
     raise SourceError(
-        f"{folder.root} has no config.json (Hugging Face) and no {' or '.join(_GOOGLE)} (Google): it is not "
-        "a folder of a BERT model. Name the folder with the configuration, the weights and the tokenizer."
+        f"{folder.root} has no config.json (Hugging Face) and no bert_config.json (Google) or "
+        "albert_config.json: it is not a folder of a BERT model. Name the folder with the configuration, the "
+        "weights and the tokenizer."
     )
 
 
