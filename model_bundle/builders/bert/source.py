@@ -158,7 +158,7 @@ def _with_head(config: BertConfig, head: BertHead, names: PairedNames, family: F
     return replace(
         config,
         has_pooler=names.has_pooler or not head.per_token,
-        pooler_activation=family.head_activation,
+        pooler_activation=family.head_activation or config.pooler_activation,
         num_labels=len(head.labels),
         labels_per_token=head.per_token,
     )
