@@ -58,8 +58,8 @@ def _read(settings: Settings) -> DebertaConfig:
         num_relative=(num_buckets or max_relative) if is_relative else 0,
         num_buckets=num_buckets,
         max_relative=max_relative,
-        content_to_position="c2p" in terms,
-        position_to_content="p2c" in terms,
+        content_to_position=is_relative and "c2p" in terms,
+        position_to_content=is_relative and "p2c" in terms,
         own_relative=not settings.flag("share_att_key", False),
         # Kinds of scores that are named count even without relative attention.
         score_terms=1 + len(terms),

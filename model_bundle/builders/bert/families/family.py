@@ -76,7 +76,7 @@ class Settings:
             SourceError: it is not supported.
         """
         name = self.content.get(key, default)
-        if name not in _ACTIVATIONS:
+        if not isinstance(name, str) or name not in _ACTIVATIONS:
             raise SourceError(
                 f"{self.where}: {key!r} is activation {name!r}; supported are {', '.join(_ACTIVATIONS)}."
             )
@@ -100,7 +100,7 @@ class Settings:
             SourceError: it is another word.
         """
         word = self.content.get(key) or default
-        if word not in values:
+        if not isinstance(word, str) or word not in values:
             raise SourceError(f"{self.where}: {key!r} is {word!r}; expected {' or '.join(values)}.")
         return values[word]
 

@@ -63,18 +63,34 @@ class DebertaEncoder(BertEncoder):
         qkv = tf.reshape(self._dense(f"{layer}/attention/qkv", flat, dtype), [texts, tokens, 3, heads, size])
         # Heads come before texts, so that one product per head computes the scores of all texts' positions.
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 3, 0, 1, 4]))
-        bias = scores_bias[tf.newaxis, :, 0]
-        if self._config.num_relative and self._config.position_to_content:
+        bias = self._position_scores(layer, query, key, scores_bias[tf.newaxis, :, 0], dtype)
+        # A bias is fused with the product before it only if its second axis is 1.
+        apart = tf.stack([heads * texts, 1, tokens, size])
+        query, key, value = (tf.reshape(part, apart) for part in (query, key, value))
+        scores = tf.matmul(query, key, transpose_b=True) * tf.constant(_scale(self._config), dtype)
+        scores += tf.reshape(bias, [heads * texts, 1, tokens, tokens])
+        context = tf.reshape(tf.matmul(tf.nn.softmax(scores), value), [heads, texts, tokens, size])
+        # Uses the shape of what it is added to, so that TensorFlow sees that both are equal.
+        return tf.reshape(tf.transpose(context, [1, 2, 0, 3]), tf.shape(flat))
+
+    def _position_scores(
+        self, layer: str, query: tf.Tensor, key: tf.Tensor, seen: tf.Tensor, dtype: tf.DType
+    ) -> tf.Tensor:
+        """Returns what is added to the scores of contents: [heads, texts, tokens, tokens].
+
+        ``query`` and ``key`` are [heads, texts, tokens, size], ``seen`` [1, texts, 1, tokens].
+        """
+        tokens, bias = tf.shape(query)[2], seen
+        if not self._config.position_to_content and not self._config.content_to_position:
+            return tf.tile(seen, [self._config.num_heads, 1, tokens, 1])
+        if self._config.position_to_content:
             columns = self._columns(f"{layer}/attention/position_query", tokens, dtype, ascending=True)
             # The rows are those of keys here.
             bias += tf.transpose(_shifted(key, columns), [0, 1, 3, 2])
-        if self._config.num_relative and self._config.content_to_position:
+        if self._config.content_to_position:
             columns = self._columns(f"{layer}/attention/position_key", tokens, dtype, ascending=False)
             bias += _shifted(query, columns)
-        scale = tf.constant(_scale(self._config), dtype)
-        scores = tf.matmul(query, key, transpose_b=True) * scale + bias
-        context = tf.matmul(tf.nn.softmax(scores), value)
-        return tf.reshape(tf.transpose(context, [1, 2, 0, 3]), tf.shape(flat))
+        return bias
 
     def _stored(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         weights = _separate(self._config, weights)

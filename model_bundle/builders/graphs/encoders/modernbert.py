@@ -117,6 +117,9 @@ class ModernBertEncoder(BertEncoder):
         attended = self._dense_onto(f"{layer}/attention/output", context, flat, dtype)
         normed = self._norm(f"{layer}/ffn/norm", attended, dtype)
         inner = self._activate(self._dense(f"{layer}/ffn/inner", normed, dtype))
+        # Without a step between them, TensorFlow would merge this product with those of the activation, and
+        # not recognise the activation any more.
+        inner = tf.reshape(inner, [-1, self._config.inner_dim])
         gated = inner * self._dense(f"{layer}/ffn/gate", normed, dtype)
         return self._dense_onto(f"{layer}/ffn/outer", gated, attended, dtype)
 
