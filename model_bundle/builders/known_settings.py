@@ -162,7 +162,7 @@ TOKENIZER = KnownSettings(
     without_effect="""
         backend chat_template clean_up_tokenization_spaces errors from_slow is_local legacy local_files_only
         max_length merges_file model_input_names name_or_path pad_to_multiple_of pad_token_type_id padding
-        padding_side processor_class return_token_type_ids spaces_between_special_tokens
+        padding_side processor_class remove_space return_token_type_ids spaces_between_special_tokens
         special_tokens_map_file stride tokenizer_file transformers_version trim_offsets truncation
         truncation_strategy use_fast verbose vocab_file
     """,

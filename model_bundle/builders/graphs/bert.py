@@ -178,12 +178,16 @@ class BertEncoder(tf.Module):
         qkv = self._dense(f"{layer}/attention/qkv", flat, dtype)
         qkv = tf.reshape(qkv, [shape[0], shape[1], 3, heads, size])
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
-        # Product, scaling by a constant, and bias, in this order, are fused to one oneDNN kernel.
-        scale = tf.constant(1.0 / np.sqrt(size), dtype)
-        scores = tf.matmul(query, key, transpose_b=True) * scale + scores_bias
+        scores = self._scores(query, key, scores_bias)
         context = tf.matmul(tf.nn.softmax(scores), value)
         # Uses the shape of what it is added to, so that TensorFlow sees that both are equal.
         return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), tf.shape(flat))
+
+    def _scores(self, query: tf.Tensor, key: tf.Tensor, scores_bias: tf.Tensor) -> tf.Tensor:
+        """Returns the biased scores of all heads, [texts, heads, tokens, tokens]."""
+        # Product, scaling by a constant, and bias, in this order, are fused to one oneDNN kernel.
+        scale = tf.constant(1.0 / np.sqrt(query.shape[-1]), query.dtype)
+        return tf.matmul(query, key, transpose_b=True) * scale + scores_bias
 
     def _feed_forward_onto(
         self, layer: str, flat: tf.Tensor, residual: tf.Tensor, dtype: tf.DType

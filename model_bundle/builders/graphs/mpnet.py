@@ -17,10 +17,7 @@ class MPNetEncoder(BertEncoder):
     """BERT whose scores depend on how far apart two tokens are: a table of buckets for all layers."""
 
     def _scores_bias(self, mask: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-        """Returns what is added to the scores of every layer: [texts, heads, tokens, tokens].
-
-        It is made once per batch and has the shape of the scores, so that one kernel adds it.
-        """
+        """Returns what is added to the scores of every layer: [texts * heads, 1, tokens, tokens]."""
         masked = super()._scores_bias(mask, dtype)
         reach = self._config.max_positions - 1
         buckets = position_buckets(np.arange(-reach, reach + 1), self._config.relative_buckets)
@@ -28,7 +25,19 @@ class MPNetEncoder(BertEncoder):
         by_distance = tf.transpose(tf.gather(table, buckets))
         places = tf.range(tf.shape(mask)[1])
         distances = places[tf.newaxis, :] - places[:, tf.newaxis] + reach
-        return tf.gather(by_distance, distances, axis=1)[tf.newaxis] + masked
+        bias = tf.gather(by_distance, distances, axis=1)[tf.newaxis] + masked
+        return _folded(bias)
+
+    def _scores(self, query: tf.Tensor, key: tf.Tensor, scores_bias: tf.Tensor) -> tf.Tensor:
+        scores = super()._scores(_folded(query), _folded(key), scores_bias)
+        return tf.reshape(scores, tf.concat([tf.shape(query)[:3], tf.shape(key)[2:3]], axis=0))
+
+
+def _folded(heads: tf.Tensor) -> tf.Tensor:
+    """Makes every head a text of its own: TensorFlow fuses a bias only if it is the same for all heads."""
+    shape = tf.shape(heads)
+    last = heads.shape[-1] or shape[3]
+    return tf.reshape(heads, tf.stack([shape[0] * shape[1], 1, shape[2], last]))
 
 
 def position_buckets(distances: np.ndarray, num_buckets: int) -> np.ndarray:
