@@ -175,6 +175,8 @@ TOKENIZER = KnownSettings(
         "split_special_tokens": (False,),
         "sp_model_kwargs": ({},),
         "init_inputs": ([],),
+        "split_by_punct": (False,),
+        "vocab_type": ("spm", "gpt2"),
         "auto_map": (),
     },
 )

@@ -8,7 +8,8 @@ Each file ``FAMILY_SWITCH.npz`` has ``config``, JSON in UTF-8; ``weights/NAME``,
 ``ids`` and ``mask`` int64[texts, tokens]; ``states`` float32[layers + 1, texts, tokens, dim], the last one as
 the model returns it; with a classifier ``logits``; and for long texts ``long_ids``, ``long_mask``,
 ``long_tokens``, the positions that are kept, and ``long_states`` float32[layers + 1, texts, positions, dim].
-``FAMILY`` folders are what ``save_pretrained`` writes, as ``record_torch`` does.
+``FAMILY`` folders are what ``save_pretrained`` writes, as ``record_torch`` does. ``deberta_spm`` is a model
+file of sentencepiece, which must be installed for it, and in ``expected.json`` texts with their ids.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from record_torch import record
+from record_torch import TEXTS, record
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     DebertaConfig,
@@ -84,6 +85,7 @@ def main(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
     modernbert(root)
     deberta(root)
+    sentencepiece_model(root / "deberta_spm")
 
 
 def modernbert(root: Path) -> None:
@@ -158,6 +160,40 @@ def deberta(root: Path) -> None:
     sizes = {"vocab_size": len(pieces), "max_position_embeddings": 128}
     model = DebertaV2ForMaskedLM(DebertaV2Config(**DEBERTA | V3 | sizes))
     record(root / "deberta", model, model.deberta, pieces)
+
+
+def sentencepiece_model(directory: Path) -> None:
+    """Trains a tiny tokenizer with a rule for characters, and keeps what transformers makes of texts."""
+    import sentencepiece
+
+    directory.mkdir(exist_ok=True)
+    rules = directory / "rules.tsv"
+    # Full-width letters and a ligature become plain ones, a line feed a space.
+    pairs = {"\uff21": "A", "\uff42": "b", "\ufb01": "fi", "\n": " ", "\t": " "}
+    codes = {" ".join(f"{ord(c):x}" for c in a): " ".join(f"{ord(c):x}" for c in b) for a, b in pairs.items()}
+    rules.write_text("".join(f"{a}\t{b}\n" for a, b in codes.items()))
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([*TEXTS, "A fine cab of five fish in a big bath"] * 20),
+        model_prefix=str(directory / "spm"),
+        vocab_size=76,
+        normalization_rule_tsv=str(rules),
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        pad_piece="[PAD]",
+        bos_piece="[CLS]",
+        eos_piece="[SEP]",
+        unk_piece="[UNK]",
+    )
+    rules.unlink()
+    (directory / "spm.vocab").unlink()
+    settings = {"do_lower_case": False, "vocab_type": "spm", "tokenizer_class": "DebertaV2Tokenizer"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = DebertaV2TokenizerFast.from_pretrained(directory)
+    texts = [*TEXTS, "\uff21 \ufb01ne \uff43a\uff42", "  two  spaces\nand lines ", "[MASK] [CLS]"]
+    expected = [[text, tokenizer(text)["input_ids"]] for text in texts]
+    (directory / "expected.json").write_text(json.dumps(expected))
 
 
 def keep(path: Path, model: Any, long: tuple[int, ...] = ()) -> None:

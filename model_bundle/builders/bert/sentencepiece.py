@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from model_bundle.builders.source_folder import SourceFolder
+from model_bundle.builders.tokenizer import SubwordTokenizer, finish, read_settings, token_content
 from model_bundle.errors import SourceError
 
 MODEL_FILE = "spm.model"
@@ -19,26 +21,35 @@ _SPECIAL = {
     "unk_token": "[UNK]",
     "mask_token": "[MASK]",
 }
-_SETTINGS = ("model_max_length", "bos_token", "eos_token")
 # Source: sentencepiece_model.proto.
 _UNIGRAM = 1
 _CONTROL, _USER_DEFINED = 3, 4
 
 
-def from_model_file(path: Path, settings: dict[str, Any]) -> Any:
-    """Builds the tokenizer of a sentencepiece model: a ``PreTrainedTokenizerFast``.
+def has_only_model_file(folder: SourceFolder) -> bool:
+    """Whether a folder's tokenizer is DeBERTa's model file and nothing else."""
+    return folder.has(MODEL_FILE) and not folder.has("tokenizer.json")
 
-    Args:
-        path: the model file.
-        settings: of ``tokenizer_config.json`` and ``special_tokens_map.json``.
+
+def read_model_file(folder: SourceFolder, lowercase: bool | None) -> SubwordTokenizer:
+    """Reads the tokenizer of a folder with DeBERTa's model file.
 
     Raises:
-        SourceError: it cannot be read, or is not a Unigram model with DeBERTa's special tokens.
+        SourceError: it cannot be read, is not a Unigram model with DeBERTa's special tokens, has a setting
+            that is not known, or ``lowercase`` contradicts it.
 
     Source: ``DebertaV2Converter`` of transformers 4.
     """
+    settings = read_settings(folder)
+    path = folder.find(MODEL_FILE)
+    assert path is not None
+    if lowercase is not None and lowercase != bool(settings.get("do_lower_case")):
+        raise SourceError(f"--lowercase: {folder.root} states another casing. Omit the option.")
+    return finish(_backend(path, settings), settings.get("model_max_length"), folder.root, None)
+
+
+def _backend(path: Path, settings: dict[str, Any]) -> Any:
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
 
     stored = _parse(path)
     pieces = [(piece.piece, piece.score) for piece in stored.pieces]
@@ -52,11 +63,8 @@ def from_model_file(path: Path, settings: dict[str, Any]) -> Any:
     if stored.normalizer_spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(stored.normalizer_spec.precompiled_charsmap))
     backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(Regex(" {2,}"), " ")])
-    split = [pre_tokenizers.Punctuation("isolated")] if settings.get("split_by_punct") else []
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [*split, pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
-    )
-    special = {name: _content(settings.get(name) or usual) for name, usual in _SPECIAL.items()}
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    special = {name: token_content(settings.get(name) or usual) for name, usual in _SPECIAL.items()}
     backend.add_special_tokens(list(special.values()))
     lacking = [token for name, token in special.items() if name != "mask_token" and token not in dict(pieces)]
     if lacking:
@@ -67,13 +75,7 @@ def from_model_file(path: Path, settings: dict[str, Any]) -> Any:
         pair=f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
         special_tokens=[(token, backend.token_to_id(token)) for token in (first, last)],
     )
-    kept = {name: settings[name] for name in _SETTINGS if settings.get(name) is not None}
-    made: Any = PreTrainedTokenizerFast
-    return made(tokenizer_object=backend, **special, **kept)
-
-
-def _content(token: Any) -> str:
-    return str(token["content"] if isinstance(token, dict) else token)
+    return backend
 
 
 def _parse(path: Path) -> Any:

@@ -30,10 +30,9 @@ def _read(settings: Settings) -> DebertaConfig:
         "attention_head_size": dim // num_heads,
         "conv_groups": 1,
     }.items():
-        if settings.content.get(key) not in (None, expected):
-            raise SourceError(
-                f"{settings.where} sets {key!r} to {settings.content[key]!r}; only {expected} can be built."
-            )
+        value = settings.content.get(key)
+        if value not in (None, expected) or isinstance(value, bool):
+            raise SourceError(f"{settings.where} sets {key!r} to {value!r}; only {expected} can be built.")
     terms, is_relative = _terms(settings), settings.flag("relative_attention", False)
     max_positions = settings.size("max_position_embeddings", 512)
     max_relative = _positive(settings, "max_relative_positions", max_positions)

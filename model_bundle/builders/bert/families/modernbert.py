@@ -72,7 +72,7 @@ def _global_layers(settings: Settings) -> tuple[bool, ...]:
     found = tuple(_KINDS[name] for name in named)
     if "global_attn_every_n_layers" in settings.content and found != by_number:
         raise SourceError(
-            f"{settings.where}: 'layer_types' and 'global_attn_every_n_layers' {every} name different "
+            f"{settings.where}: 'layer_types' {named!r} and 'global_attn_every_n_layers' {every} name other "
             "layers as global. Remove the one that is wrong."
         )
     return found
@@ -98,7 +98,8 @@ def _theta(settings: Settings, kind: str) -> float:
     theta = stated.get("rope_theta", _THETA_DEFAULTS[kind] if flat is None else flat)
     if isinstance(theta, bool) or not isinstance(theta, (int, float)) or not theta > 0:
         raise SourceError(
-            f"{settings.where}: the base of rotary positions is {theta!r}; expected a number over 0."
+            f"{settings.where}: {_THETAS[kind]!r}, or 'rope_theta' of {kind}, is {theta!r}; expected a "
+            "number over 0."
         )
     return float(theta)
 
