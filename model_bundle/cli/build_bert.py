@@ -42,6 +42,11 @@ def _add_flags(parser: ArgumentParser) -> None:
         choices=[p.value for p in Pooling],
     )
     add("--normalize yes|no", "scale vectors to length 1 (default: that of the source)", parse=yes_no)
+    add(
+        "--truncate_dim N",
+        "keep only the first N numbers of a vector, after all modules (default: that of the source)",
+        parse=positive,
+    )
     add("--lowercase yes|no", "lower-case texts, for a bare vocab.txt (default: detected)", parse=yes_no)
     add(
         "--labels F",

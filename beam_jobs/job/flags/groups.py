@@ -21,7 +21,7 @@ def add_vectors(group: argparse._ArgumentGroup) -> None:
     add(
         "--pooling",
         "how token states become one vector (default: that of the bundle)",
-        choices=["mean", "max", "first", "last", "pooler"],
+        choices=["mean", "max", "first", "last", "mean_sqrt_len", "weighted_mean", "pooler"],
     )
     add_rows(group)
 

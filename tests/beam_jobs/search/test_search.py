@@ -292,7 +292,7 @@ def test_nearest_equals_a_plain_search(
         for name, cosine in zip(ids, cosines, strict=True):
             best[name] = max(best.get(name, -2.0), float(cosine))
         expected = sorted(best.values(), reverse=True)[:top]
-        assert [neighbour.cosine for neighbour in own] == pytest.approx(expected, abs=1e-5)
+        assert [neighbour.similarity for neighbour in own] == pytest.approx(expected, abs=1e-5)
         assert len({neighbour.doc_id for neighbour in own}) == len(own)
         for neighbour in own:
-            assert best[neighbour.doc_id] == pytest.approx(neighbour.cosine, abs=1e-5)
+            assert best[neighbour.doc_id] == pytest.approx(neighbour.similarity, abs=1e-5)
