@@ -67,7 +67,8 @@ class QueryEncoder:
         rows = request.rows if request.rows is Rows.WORD else Rows.DOCUMENT
         # A query over the token limit is truncated, like the first window of a document.
         request = replace(request, outputs=(request.outputs[index],), rows=rows, long_texts=TRUNCATE)
-        prompt = prompt or own_prompt(opened.manifest, request.prompt)
+        if rows is not Rows.WORD:
+            prompt = prompt or own_prompt(opened.manifest, request.prompt)
         if prompt is not None:
             asked = EncodeRequest.resolve(opened, prompt=prompt.name, prompt_text=prompt.text)
             request = replace(request, prompt=asked.prompt)
@@ -94,8 +95,8 @@ class QueryEncoder:
 def own_prompt(manifest: BundleManifest, of_run: str) -> Prompt | None:
     """Returns a bundle's prompt for queries; None if queries get the run's prompt.
 
-    They do if the bundle has none for them, and if the run's was the caller's own text: the bundle's would
-    not match it.
+    They do if the bundle has none for them, and if the run's was the caller's own text, which the bundle's
+    would not match.
     """
     is_custom = of_run != "" and of_run not in manifest.prompts.values()
     return None if manifest.query_prompt is None or is_custom else Prompt(manifest.query_prompt)

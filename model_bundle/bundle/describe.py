@@ -61,12 +61,7 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     )
     yield "tokenizer", _tokenizer(manifest)
     yield "pooling", _pooling(manifest)
-    if manifest.similarity is not None:
-        yield "similarity", manifest.similarity
-    if manifest.prompts:
-        yield "prompts", "; ".join(f"{name}: {text!r}" for name, text in manifest.prompts.items())
-        yield "default prompt", manifest.default_prompt or "none"
-        yield "query prompt", manifest.query_prompt or "that of the documents"
+    yield from _use(manifest)
     if manifest.labels:
         yield "labels", f"{', '.join(manifest.labels)}{' (multi-label)' if manifest.multi_label else ''}"
     if manifest.task == "classify":
@@ -92,6 +87,16 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     if manifest.source.compared_with is not None:
         yield "compared with", manifest.source.compared_with
     yield "built with", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+
+
+def _use(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
+    """Yields what vectors are compared by, and the prompts of documents and queries."""
+    if manifest.similarity is not None:
+        yield "similarity", manifest.similarity
+    if manifest.prompts:
+        yield "prompts", "; ".join(f"{name}: {text!r}" for name, text in manifest.prompts.items())
+        yield "default prompt", manifest.default_prompt or "none"
+        yield "query prompt", manifest.query_prompt or "that of the documents"
 
 
 def _asks_for(operations: Iterable[str]) -> str:

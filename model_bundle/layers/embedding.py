@@ -178,8 +178,7 @@ class BundleEmbedding(keras.layers.Layer):
         """TensorSpecs of the graph's inputs, by name."""
         specs = self._bundle_graph.manifest.inputs
         return {
-            name: tf.TensorSpec([None] * spec.num_axes, spec.dtype, name=name)
-            for name, spec in specs.items()
+            name: tf.TensorSpec([None] * spec.num_axes, spec.dtype, name=name) for name, spec in specs.items()
         }
 
     @property
@@ -206,7 +205,8 @@ class BundleEmbedding(keras.layers.Layer):
         is_token = manifest.outputs[self._outputs[0]].kind == "token"
         if self.pooling is Pooling.POOLER or (self.pooling and not is_token):
             raise ValueError(
-                f"pooling={self.pooling}: expected mean, max, first, last, mean_sqrt_len or weighted_mean, for a token-level output."
+                f"pooling={self.pooling}: expected mean, max, first, last, mean_sqrt_len or "
+                "weighted_mean, for a token-level output."
             )
         if self.normalize and is_token and self.pooling is None:
             raise ValueError("normalize=True is for vectors of texts: also set pooling='mean' or another.")

@@ -1,4 +1,4 @@
-"""Records Keras files that hold transformers' TensorFlow models, and what they gave, for tests of today's Keras.
+"""Records Keras files that hold transformers' TensorFlow models, and what they gave.
 
 Run it where TensorFlow 2.15 and transformers 4.38 are installed (Python 3.11, without tf_keras, which would
 take their place); it writes ``tests/data/keras_transformers.tar.xz``::
@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 import transformers
 
+RANDOM = np.random.default_rng(20261130)
 VOCABULARY, DIM, TOKENS, LABELS = 60, 16, 12, 3
 _BERT = {
     "vocab_size": VOCABULARY,
@@ -64,7 +65,6 @@ SAVED_MODELS = ("DistilBert", "MPNet")
 
 def main(root: Path) -> None:
     """Writes the archive."""
-    np.random.seed(20261130)
     with TemporaryDirectory() as work:
         for family, (config, pad_id) in FAMILIES.items():
             tf.keras.backend.clear_session()
@@ -117,7 +117,7 @@ def examples(pad_id: int) -> tuple[np.ndarray, np.ndarray]:
     """Ids and mask of a few texts of different lengths."""
     lengths = np.array([TOKENS, 3, 7, 2])
     mask = (np.arange(TOKENS) < lengths[:, np.newaxis]).astype(np.int32)
-    ids = np.random.randint(5, VOCABULARY, mask.shape).astype(np.int32)
+    ids = RANDOM.integers(5, VOCABULARY, mask.shape).astype(np.int32)
     return np.where(mask > 0, ids, pad_id).astype(np.int32), mask
 
 
@@ -125,14 +125,12 @@ def randomize(model: Any) -> None:
     """Gives every weight random values, large enough that each shows."""
     for weight in model.weights:
         scale = weight.name.endswith("gamma:0")
-        weight.assign(np.random.normal(1.0 if scale else 0.0, 0.2, weight.shape))
+        weight.assign(RANDOM.normal(1.0 if scale else 0.0, 0.2, weight.shape))
 
 
 def keras_model(build: Any) -> Any:
     """A functional model of ids and mask."""
-    inputs = [
-        tf.keras.Input([TOKENS], dtype="int32", name=name) for name in ("input_ids", "attention_mask")
-    ]
+    inputs = [tf.keras.Input([TOKENS], dtype="int32", name=name) for name in ("input_ids", "attention_mask")]
     return tf.keras.Model(inputs, build(*inputs))
 
 

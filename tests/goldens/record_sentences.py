@@ -30,23 +30,42 @@ from sentence_transformers.sentence_transformer.modules import Dropout, LayerNor
 
 DIM = 32
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-ACTIVATIONS = "Identity Tanh ReLU GELU SiLU Sigmoid ELU LeakyReLU Softplus Mish".split()
+ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid", "ELU", "LeakyReLU", "Softplus", "Mish")
 PROMPTS = {"query": "the cat: ", "document": "a mat, ", "other": "one"}
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 
 class Recorder:
-    """Collects cases; ``root`` has the encoders."""
+    """Collects cases; ``root`` has the encoders, which are copied to ``work``."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, work: Path) -> None:
         self._root = root
+        self._work = work
         self.cases: dict[str, Any] = {}
         self.arrays: dict[str, np.ndarray] = {}
 
-    def add(self, name: str, modules: list[Any], encoder: str = "tiny_bert", **options: Any) -> None:
+    def encoder(self, name: str, **tokenizer: Any) -> Path:
+        """Copies an encoder, with the name of its tokenizer's class in transformers 4."""
+        place = self._work / f"{name}{len(list(self._work.iterdir()))}"
+        left_out = shutil.ignore_patterns("expected.npz", "vocab.txt")
+        shutil.copytree(self._root / name, place, ignore=left_out)
+        config = json.loads((place / "tokenizer_config.json").read_text())
+        config |= {"tokenizer_class": "PreTrainedTokenizerFast"} | tokenizer
+        config["model_input_names"] = ["input_ids", "attention_mask"]
+        (place / "tokenizer_config.json").write_text(json.dumps(config))
+        return place
+
+    def add(
+        self,
+        name: str,
+        modules: list[Any],
+        encoder: str = "tiny_bert",
+        tokenizer: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
         """Saves a model with these modules after the encoder, and records what it gives."""
         with TemporaryDirectory() as folder:
-            base = Transformer(str(self._root / encoder))
+            base = Transformer(str(self.encoder(encoder, **(tokenizer or {}))))
             model = SentenceTransformer(modules=[base, *modules], device="cpu", **options)
             for parameter in (p for module in modules for p in module.parameters()):
                 parameter.data.normal_(0.0, 0.5)
@@ -57,9 +76,7 @@ class Recorder:
         """Does the same for a folder as releases before 5.5 wrote it."""
         with TemporaryDirectory() as folder:
             place = Path(folder)
-            for path in (self._root / encoder).iterdir():
-                if path.name not in ("expected.npz", "vocab.txt"):
-                    shutil.copy(path, place)
+            shutil.copytree(self.encoder(encoder), place, dirs_exist_ok=True)
             paths = ["", *(f"{index}_{kind}" for index, kind in enumerate(kinds) if index)]
             modules = [
                 {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
@@ -69,6 +86,7 @@ class Recorder:
                 (place / file).parent.mkdir(exist_ok=True)
                 (place / file).write_text(json.dumps(content))
             if dense is not None:
+                (place / "2_Dense").mkdir()
                 dense.save(str(place / "2_Dense"))
                 # As the releases of that time, which did not know the last two.
                 config = json.loads((place / "2_Dense/config.json").read_text())
@@ -78,7 +96,7 @@ class Recorder:
 
     def record(self, name: str, folder: Path, encoder: str) -> None:
         """Records a saved model as it is loaded again."""
-        own = {path.name for path in (self._root / encoder).iterdir()} - {"tokenizer_config.json"}
+        own = {path.name for path in (self._root / encoder).iterdir()} | {"special_tokens_map.json"}
         files = {
             path.relative_to(folder).as_posix(): json.loads(path.read_text())
             for path in sorted(folder.rglob("*.json"))
@@ -107,8 +125,14 @@ def dense(inputs: int, outputs: int, activation: str, *, bias: bool = True) -> A
 
 def main(root: Path) -> None:
     """Writes the recordings."""
+    with TemporaryDirectory() as work:
+        record_all(root, Path(work))
+
+
+def record_all(root: Path, work: Path) -> None:
+    """Does so, with copies of encoders in ``work``."""
     torch.manual_seed(20261130)
-    made = Recorder(root)
+    made = Recorder(root, work)
     for mode in MODES:
         made.add(f"pooling_{mode}", [Pooling(DIM, mode)])
     made.add("joined", [Pooling(DIM, MODES[::-1]), Normalize()])
@@ -128,7 +152,8 @@ def main(root: Path) -> None:
         prompts=PROMPTS,
     )
     left = [Pooling(DIM, "lasttoken"), Normalize()]
-    made.add("left_padded", left, encoder="tiny_roberta", prompts=PROMPTS)
+    tokenizer = {"padding_side": "left"}
+    made.add("left_padded", left, encoder="tiny_roberta", tokenizer=tokenizer, prompts=PROMPTS)
     limits = {"max_seq_length": 12, "do_lower_case": False}
     pooling = {"word_embedding_dimension": DIM, "pooling_mode_cls_token": True}
     layer = dense(DIM, DIM, "Tanh")
@@ -144,11 +169,12 @@ def main(root: Path) -> None:
         "pooling_mode_max_tokens": True,
         "pooling_mode_mean_sqrt_len_tokens": False,
     }
-    files = {"sentence_distilbert_config.json": limits, "1_Pooling/config.json": switches}
-    made.add_old("old_switches", "tiny_distilbert", ["DistilBERT", "Pooling"], files, None)
+    files = {"sentence_bert_config.json": limits, "1_Pooling/config.json": switches}
+    made.add_old("old_switches", "tiny_distilbert", ["Transformer", "Pooling"], files, None)
     given = made.arrays["layer_norm/none"]
     for name in SIMILARITIES:
-        model = SentenceTransformer(modules=[Transformer(str(root / "tiny_bert"))], similarity_fn_name=name)
+        base = Transformer(str(made.encoder("tiny_bert")))
+        model = SentenceTransformer(modules=[base], similarity_fn_name=name)
         made.arrays[f"similarity/{name}"] = model.similarity(given[:2], given).numpy()
     target = root / "sentences"
     target.mkdir(exist_ok=True)

@@ -45,11 +45,11 @@ def combine_chain(
     weighted = [module.kind for module in stated.modules if module.kind != "normalize"]
     if pooling is not None and weighted:
         raise SourceError(
-            f"--pooling {pooling}: the model has modules after its own pooling ({', '.join(weighted)}), which "
-            "were trained with it. Omit the option, or build from the encoder's own folder."
+            f"--pooling {pooling}: the model has modules after its own pooling ({', '.join(weighted)}), "
+            "trained with it. Omit the option, or build from the encoder's own folder."
         )
     if pooling is Pooling.POOLER and truncate_dim is not None:
-        raise SourceError("--truncate_dim does not apply to --pooling pooler; use mean, max, first or last.")
+        raise SourceError("--truncate_dim does not apply to --pooling pooler; use another, such as mean.")
     if pooling is Pooling.POOLER:
         return Chain(pooling, stated.normalize if normalize is None else normalize, None, dim)
     poolings = stated.poolings if pooling is None else (pooling,)

@@ -1,4 +1,4 @@
-"""Reads the modules of a sentence-transformers folder that follow the encoder: pooling, dense layers, norms."""
+"""Reads the modules of a sentence-transformers folder after the encoder: pooling, dense layers, norms."""
 
 from __future__ import annotations
 

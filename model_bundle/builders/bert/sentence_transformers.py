@@ -60,20 +60,20 @@ def read_sentence_model(folder: SourceFolder) -> SentenceModel | None:
     path = folder.find(MODULES)
     if path is None:
         return None
-    found = _modules(read_json(path), str(path))
-    kinds = [kind for kind, _ in found]
+    chained = _modules(read_json(path), str(path))
+    kinds = [kind for kind, _ in chained]
     if kinds[:2] != ["Transformer", "Pooling"]:
         raise SourceError(
             f"{path} chains {', '.join(kinds)}. A bundle holds an encoder (Transformer), its Pooling, and "
             "what follows: Dense, LayerNorm, Dropout and Normalize."
         )
-    encoder_path, pooling_path = found[0][1], found[1][1]
+    encoder_path, pooling_path = chained[0][1], chained[1][1]
     limits = next((found for name in _LIMITS if (found := folder.json_object(_join(encoder_path, name)))), {})
     SENTENCE_LIMITS.check(limits, f"{folder.root / encoder_path}: the configuration of its encoder")
     if limits.get("transformer_task", "feature-extraction") != "feature-extraction":
         raise SourceError(f"{path}: the task {limits['transformer_task']!r} does not give embeddings.")
     poolings, include_prompt = read_pooling(folder, _join(pooling_path, "config.json"))
-    modules, weights = read_modules(folder, found[2:])
+    modules, weights = read_modules(folder, chained[2:])
     normalize = bool(modules) and modules[-1].kind == "normalize"
     return SentenceModel(
         encoder_path=encoder_path,

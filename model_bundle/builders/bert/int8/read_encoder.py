@@ -21,7 +21,7 @@ _PARTS = ("query", "key", "value")
 
 
 def read_encoder(bundle: ModelBundle) -> tuple[BertConfig, dict[str, np.ndarray], Any]:
-    """Returns an encoder's shape, its weights, named as in ``weight_shapes``, and its ``SentenceHead`` or None.
+    """Returns an encoder's shape, its weights, named as in ``weight_shapes``, and its ``SentenceHead``.
 
     The bundle does not store the shape. Whoever exports the encoder again must compare golden vectors.
 

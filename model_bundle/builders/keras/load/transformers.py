@@ -15,13 +15,20 @@ import numpy as np
 from model_bundle.builders.keras.load.stored_weights import LayerArrays
 from model_bundle.errors import SourceError
 
-CLASSIFIER = "TFBertForSequenceClassification"
+# What the names of classes have after ``TF``, with the ``model_type`` of their configuration.
+KINDS = {
+    "Bert": "bert",
+    "DistilBert": "distilbert",
+    "Roberta": "roberta",
+    "XLMRoberta": "xlm-roberta",
+    "Camembert": "camembert",
+}
+_MODELS = tuple(f"TF{name}Model" for name in KINDS)
+_CLASSIFIERS = tuple(f"TF{name}ForSequenceClassification" for name in KINDS)
 # The layer inside such a model, which people also put into their own; Keras registered it as ``Custom>…``.
-MAIN_LAYERS = tuple(
-    f"TF{name}MainLayer" for name in ("Bert", "DistilBert", "Roberta", "XLMRoberta", "Camembert")
-)
+MAIN_LAYERS = tuple(f"TF{name}MainLayer" for name in KINDS)
 CUSTOM = "Custom>"
-STAND_INS = ("TFBertModel", CLASSIFIER, *MAIN_LAYERS)
+STAND_INS = (*_MODELS, *_CLASSIFIERS, *MAIN_LAYERS)
 # Paths of weights in .keras files and checkpoints: the prefix of the model, and the path within it.
 _INSIDE = re.compile(r"^(?P<above>.*?)(?:layers/tf_bert_main_layer|(?<=/)bert)/(?P<rest>.+)$")
 
@@ -48,9 +55,12 @@ def stand_ins() -> dict[str, Any]:
     """Returns the stand-in classes by the names they replace, for the Keras of this process."""
     from model_bundle.builders.keras.load.bert_layers import Classifier, MainLayer, StandIn
 
-    main = {name: type(name, (MainLayer,), {"replaces": name}) for name in MAIN_LAYERS}
-    registered = {f"{CUSTOM}{name}": layer for name, layer in main.items()}
-    return {"TFBertModel": StandIn, CLASSIFIER: Classifier, **main, **registered}
+    made = {
+        name: type(name, (base,), {"replaces": name, "kind": kind})
+        for base, names in ((StandIn, _MODELS), (Classifier, _CLASSIFIERS), (MainLayer, MAIN_LAYERS))
+        for name, kind in zip(names, KINDS.values(), strict=True)
+    }
+    return made | {f"{CUSTOM}{name}": made[name] for name in MAIN_LAYERS}
 
 
 def install_stand_ins() -> None:

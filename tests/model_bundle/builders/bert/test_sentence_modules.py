@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from model_bundle.builders.bert.build import BertSource, build_encoder_bundle
+from model_bundle.builders.bert.int8.build import quantize_bundle
+from model_bundle.builders.bert.int8.search import Bounds
 from model_bundle.builders.bert.sentence_modules import ACTIVATIONS
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
 from model_bundle.bundle.bundle import ModelBundle
@@ -150,6 +152,9 @@ def test_options_meet_the_modules(tmp_path: Path) -> None:
     assert chain(truncate_dim=32) == (Pooling.MEAN, True)
     assert chain(pooling=Pooling.MAX) == ((Pooling.MAX,), ["normalize"], 10, False)
     assert chain(pooling=Pooling.POOLER) == (Pooling.POOLER, True)
+    source = read_bert_source(folder, BertOptions(normalize=True)).source
+    unit = vectors_of(source, texts_of("tiny_bert"), "", tmp_path)
+    np.testing.assert_allclose(unit, recorded()["truncated/unit"], atol=TOLERANCE)
     for options in ({"truncate_dim": 33}, {"truncate_dim": 4, "pooling": Pooling.POOLER}):
         with pytest.raises(SourceError, match="--truncate_dim"):
             chain(**options)
@@ -280,3 +285,19 @@ def test_a_layer_of_keras_takes_what_it_tokenized(bundle: ModelBundle) -> None:
     np.testing.assert_allclose(found, Encoder(bundle).encode(texts), atol=TOLERANCE)
     with pytest.raises(ValueError, match="does not pool the tokens of its prompt"):
         layer(layer.tokenize(texts)["input_ids"])
+
+
+@pytest.mark.slow
+def test_such_a_bundle_can_be_quantized(bundle: ModelBundle, tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    words = "the a an of and on in is it to cat sat mat one two three words sentence long many".split()
+    texts = [" ".join(random.choice(words, 8)) for _ in range(40)]
+    # That the float graph is what it was, sentence_embedding included, is checked on the way.
+    quantized = quantize_bundle(bundle, texts, tmp_path / "int8", bounds=Bounds(0.5, 0.5))
+    assert quantized.manifest.sentence == bundle.manifest.sentence
+    assert quantized.manifest.int8 is not None
+    precision = Precision.INT8 if quantized.manifest.int8.signature else Precision.INT7
+    found, expected = Encoder(quantized, precision=precision).encode(texts), Encoder(bundle).encode(texts)
+    assert found.shape == expected.shape == (40, 9)
+    cosines = (normalize(found) * normalize(expected)).sum(axis=1)
+    assert 0.9 < cosines.mean() < 1 - 1e-7
