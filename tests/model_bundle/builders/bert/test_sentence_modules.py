@@ -290,7 +290,28 @@ def test_a_layer_of_keras_takes_what_it_tokenized(bundle: ModelBundle) -> None:
 @pytest.mark.slow
 def test_such_a_bundle_can_be_quantized(bundle: ModelBundle, tmp_path: Path) -> None:
     random = np.random.default_rng(3)
-    words = "the a an of and on in is it to cat sat mat one two three words sentence long many".split()
+    words = [
+        "the",
+        "a",
+        "an",
+        "of",
+        "and",
+        "on",
+        "in",
+        "is",
+        "it",
+        "to",
+        "cat",
+        "sat",
+        "mat",
+        "one",
+        "two",
+        "three",
+        "words",
+        "sentence",
+        "long",
+        "many",
+    ]
     texts = [" ".join(random.choice(words, 8)) for _ in range(40)]
     # That the float graph is what it was, sentence_embedding included, is checked on the way.
     quantized = quantize_bundle(bundle, texts, tmp_path / "int8", bounds=Bounds(0.5, 0.5))
