@@ -43,6 +43,9 @@ _KINDS = {
     "roberta": "RoBERTa",
     "xlm-roberta": "XLM-RoBERTa",
     "camembert": "CamemBERT",
+    "electra": "ELECTRA",
+    "albert": "ALBERT",
+    "mpnet": "MPNet",
 }
 _WITHOUT_POOLER = ("distilbert", "electra")
 _WITHOUT_TYPES = ("distilbert", "mpnet")

@@ -22,6 +22,9 @@ KINDS = {
     "Roberta": "roberta",
     "XLMRoberta": "xlm-roberta",
     "Camembert": "camembert",
+    "Electra": "electra",
+    "Albert": "albert",
+    "MPNet": "mpnet",
 }
 _MODELS = tuple(f"TF{name}Model" for name in KINDS)
 _CLASSIFIERS = tuple(f"TF{name}ForSequenceClassification" for name in KINDS)
