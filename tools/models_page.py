@@ -66,8 +66,9 @@ of 0.999. A setting that is not supported is refused by its name, never ignored.
 
 ## The {count} models that people use most
 Chosen on {chosen}.
-*Builds* is what their family promises; of these files themselves only all-MiniLM-L6-v2 is part of the tests.
-A repository that has only pickled weights must be converted once: the error says how.
+*Builds* is what their family promises; of these files themselves only all-MiniLM-L6-v2 is part of the tests,
+and all-mpnet-base-v2 was [compared once](decisions/families.md). A repository that has only pickled weights
+must be converted once: the error says how.
 
 | model | for | family | builds |
 |---|---|---|---|
