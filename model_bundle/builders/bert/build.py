@@ -108,7 +108,7 @@ def trace(encoder: Any, config: BertConfig, dtype: Any, sentence: Any = None) ->
         states = encoder.encode(input_ids, attention_mask, dtype)
         outputs = {f"states_{index}": state for index, state in enumerate(states)}
         if config.has_pooler:
-            outputs["pooler"] = encoder.pool_first(states[-1], dtype)
+            outputs["pooler"] = encoder.pool_first(states[-1], dtype, attention_mask)
         if config.num_labels:
             outputs["logits"] = encoder.classify(states[-1] if config.labels_per_token else outputs["pooler"])
         if sentence is not None:

@@ -17,10 +17,11 @@ from model_bundle.errors import SourceError
 MODULES = "modules.json"
 _PROMPTS = "config_sentence_transformers.json"
 _LIMITS = tuple(
-    f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "camembert", "xlm-roberta")
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta")
 )
 _PACKAGE = "sentence_transformers."
-_ENCODERS = ("Transformer", "BERT", "RoBERTa", "DistilBERT", "CamemBERT", "XLMRoBERTa")
+_ENCODERS = ("Transformer", "BERT", "RoBERTa", "DistilBERT", "CamemBERT", "ALBERT", "XLMRoBERTa")
 # Source: encode_document of sentence-transformers; the first that a model has is the documents'.
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 _SIMILARITIES = {"dot_product": Similarity.DOT} | {str(each): each for each in Similarity}

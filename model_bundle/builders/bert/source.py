@@ -20,6 +20,7 @@ from model_bundle.builders.bert.sentence_transformers import (
     SentenceModel,
     read_sentence_model,
 )
+from model_bundle.builders.bert.sentencepiece import has_only_model_file, read_model_file
 from model_bundle.builders.bert.text_pairs import check_single_text
 from model_bundle.builders.bert.weight_names import enclosing_scope
 from model_bundle.builders.graphs.bert_config import BertConfig
@@ -161,7 +162,8 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowe
     if head is not None:
         config = _with_head(config, head, names, family)
     weights = read_weights(config, stored, names, str(folder.root))
-    tokenizer = read_tokenizer(folder, options.lowercase)
+    read = read_model_file if has_only_model_file(folder) else read_tokenizer
+    tokenizer = read(folder, options.lowercase)
     if lowercase:
         tokenizer = with_lowercase(tokenizer)
     if tokenizer.vocab_size > config.vocab_size:
@@ -182,7 +184,7 @@ def _with_head(config: BertConfig, head: BertHead, names: PairedNames, family: F
     return replace(
         config,
         has_pooler=names.has_pooler or not head.per_token,
-        pooler_activation=family.head_activation,
+        pooler_activation=family.head_activation or config.pooler_activation,
         num_labels=len(head.labels),
         labels_per_token=head.per_token,
     )
@@ -204,8 +206,9 @@ def _config(folder: SourceFolder) -> tuple[str, dict[str, Any], str]:
         if (config := folder.json_object(name)) is not None:
             return "google", _by_tanh(config, kind), str(folder.root / name)
     raise SourceError(
-        f"{folder.root} has no config.json (Hugging Face) and no {' or '.join(_GOOGLE)} (Google): it is not "
-        "a folder of a BERT model. Name the folder with the configuration, the weights and the tokenizer."
+        f"{folder.root} has no config.json (Hugging Face) and no bert_config.json (Google) or "
+        "albert_config.json: it is not a folder of a BERT model. Name the folder with the configuration, the "
+        "weights and the tokenizer."
     )
 
 
