@@ -52,7 +52,7 @@ _TITLES = {"roberta": "RoBERTa", "xlm-roberta": "XLM-RoBERTa", "camembert": "Cam
 # What a model needs beyond its family: whether that is there, and what it is.
 NEEDS = {
     "unigram": (True, "with the tokenizer of XLM-RoBERTa"),
-    "dense": (False, "a dense layer after pooling"),
+    "dense": (True, "with its dense layer"),
     "pairs": (False, "a score of two texts together; its encoder alone builds"),
     "code": (False, "attention with linear biases, in code of its own"),
 }
