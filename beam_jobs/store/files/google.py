@@ -50,8 +50,17 @@ def read(path: str) -> bytes | None:
 
 
 def open_file(path: str) -> Any:
-    """Opens an object for reading; the stream can seek."""
-    return FileSystems.open(path, compression_type=Compression.UNCOMPRESSED)
+    """Opens an object for reading; the stream can seek.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+    """
+    from google.api_core.exceptions import NotFound
+
+    try:
+        return FileSystems.open(path, compression_type=Compression.UNCOMPRESSED)
+    except NotFound as error:
+        raise FileNotFoundError(f"{path} does not exist") from error
 
 
 def open_new(path: str) -> Any:

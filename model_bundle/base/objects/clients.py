@@ -24,6 +24,11 @@ _REQUEST_SECONDS = 300
 _RETRY_SECONDS = 600
 # The client asks again five minutes before the end, and boto3 renews what expires within ten.
 _CREDENTIALS_SECONDS = 600
+# Without one of these, azure-identity looks for a role, a workload, a service principal or a login.
+_AZURE_SECRETS = (
+    *("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_SAS_TOKEN"),
+    *("AZURE_STORAGE_SAS_KEY", "AZURE_STORAGE_TOKEN", "AZURE_SKIP_SIGNATURE"),
+)
 _ABFS_HOST = re.compile(r"(?P<container>[^@/]+)@(?P<account>[^.@/]+)\.(?:dfs|blob)\.[a-z0-9.-]+")
 _ERROR = re.compile(r"<Code>([^<]*)</Code>.*?<Message>([^<\n]*)", re.DOTALL)
 # Queries may hold a signature.
@@ -126,9 +131,8 @@ def _s3(bucket: str, options: Any) -> Any:
 
     if "@" in bucket or ":" in bucket:
         raise UsageError("Credentials do not belong into an s3:// URL. Write s3://BUCKET/FOLDER.")
-    unsigned = S3Store(bucket, **options)
-    if unsigned.config.get("skip_signature"):
-        return unsigned
+    if os.environ.get("AWS_SKIP_SIGNATURE"):
+        return S3Store(bucket, **options)
     session = boto3.Session()
     if session.get_credentials() is None:
         raise UsageError(
@@ -147,10 +151,11 @@ def _azure(scheme: str, host: str, options: Any) -> Any:
         if named is None:
             raise UsageError(f"{scheme}:// needs {scheme}://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER.")
         host, options = named["container"], options | {"account_name": named["account"]}
-    store = AzureStore(host, **options)
-    known = ("account_key", "sas_key", "token", "client_secret", "federated_token_file", "skip_signature")
-    if any(name in store.config for name in known):
-        return store
+    # The names of Azure's command line; the client knows further ones.
+    own = {"account_name": "AZURE_STORAGE_ACCOUNT", "account_key": "AZURE_STORAGE_KEY"}
+    options = {key: os.environ[name] for key, name in own.items() if name in os.environ} | options
+    if "account_key" in options or any(name in os.environ for name in _AZURE_SECRETS):
+        return AzureStore(host, **options)
     from azure.identity import DefaultAzureCredential
     from obstore.auth.azure import AzureCredentialProvider
 
