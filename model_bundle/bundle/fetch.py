@@ -82,26 +82,26 @@ def fetch_bundle(url: str) -> Path:
     store = open_store(url)
     try:
         data = store.read(MANIFEST_NAME)
-        manifest = BundleManifest.from_bytes(data, f"{url}/{MANIFEST_NAME}")  # rejects what is not a manifest
+        BundleManifest.from_bytes(data, f"{url}/{MANIFEST_NAME}")  # rejects what is not a manifest
         digest = hashlib.sha256(data).hexdigest()
         place = cache_dir() / _FOLDER / digest
         if not place.is_dir():
             with locked(f"{_FOLDER}-{digest}") as cache:
                 if not place.is_dir():  # else another process was first
                     copy = cache / _FOLDER / f".partial-{digest}"
-                    _copy(url, store, manifest, copy)
-                    (copy / MANIFEST_NAME).write_bytes(data)
+                    _copy(url, store, data, copy)
                     copy.replace(place)
         return place
     finally:
         store.close()
 
 
-def _copy(url: str, store: BundleStore, manifest: BundleManifest, copy: Path) -> None:
-    """Copies a bundle's files and checks them; the caller holds the lock of ``copy``.
+def _copy(url: str, store: BundleStore, data: bytes, copy: Path) -> None:
+    """Copies a bundle's files and checks them; ``data`` is its ``bundle.json``.
 
-    Complete files of an interrupted earlier copy are kept.
+    Complete files of an interrupted earlier copy are kept. The caller holds the lock of ``copy``.
     """
+    manifest = BundleManifest.from_bytes(data, url)
     sizes = {}
     for file in manifest.files:
         if not is_inside(file.path):
@@ -120,6 +120,7 @@ def _copy(url: str, store: BundleStore, manifest: BundleManifest, copy: Path) ->
         sizes[file.path] = size
     try:
         _download(store, sizes, copy)
+        (copy / MANIFEST_NAME).write_bytes(data)
         check_files(copy, manifest)
     except BundleIntegrityError:
         shutil.rmtree(copy)
