@@ -97,9 +97,17 @@ def readable(path: str) -> Readable:
         from beam_jobs.store.files import vendors
 
         return vendors
+    if scheme == "hf":
+        from beam_jobs.store.files import hub
+
+        return hub
+    if scheme in ("http", "https"):
+        from beam_jobs.store.files import web
+
+        return web
     raise UsageError(
         f"{path}: expected a local path or a URL that begins with one of "
-        f"{', '.join(f'{known}://' for known in OUTPUT_SCHEMES)}."
+        f"{', '.join(f'{known}://' for known in (*OUTPUT_SCHEMES, 'hf', 'https'))}."
     )
 
 
