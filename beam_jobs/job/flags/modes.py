@@ -105,8 +105,8 @@ def add_schedule(group: argparse._ArgumentGroup) -> None:
         default="fail",
     )
     add(
-        "--bundle_store gs://DIR",
-        "folder that local bundles are uploaded to for remote workers, under their digest (default: "
+        "--bundle_store URL",
+        "folder in gs://, s3:// or az:// that local bundles are uploaded to for remote workers, under their digest (default: "
         "model_bundles below --temp_location)",
     )
     add(
