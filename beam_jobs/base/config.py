@@ -142,7 +142,7 @@ class WriteOptions:
     def __post_init__(self) -> None:
         """Rejects invalid option values."""
         scheme, is_url, _ = self.output.partition("://")
-        if is_url and scheme.lower() not in OUTPUT_SCHEMES:
+        if is_url and scheme not in OUTPUT_SCHEMES:
             known = ", ".join(f"{known}://" for known in OUTPUT_SCHEMES)
             raise UsageError(
                 f"--output {self.output}: a run is written to a local folder or to a URL with one of {known}."

@@ -96,11 +96,9 @@ class ObjectStore:
 
 def _fetch(path: str, target: Path, start: int, end: int) -> None:
     """Writes a range of an object to the same place of a local file."""
-    import obstore
-
     client, key = located(path)
     with translated(path):
-        data = obstore.get_range(client, key, start=start, end=end)
+        data = client.get_range(key, start=start, end=end)
     with target.open("r+b") as stream:
         stream.seek(start)
         stream.write(data)
@@ -108,8 +106,6 @@ def _fetch(path: str, target: Path, start: int, end: int) -> None:
 
 def _send(source: Path, path: str) -> None:
     """Uploads a file, a large one in parts."""
-    import obstore
-
     client, key = located(path)
     with translated(path):
-        obstore.put(client, key, source)
+        client.put(key, source)

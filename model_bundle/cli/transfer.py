@@ -15,7 +15,8 @@ def _add_push_flags(parser: ArgumentParser) -> None:
     add_flag(
         parser,
         "store URL",
-        "upload destination in gs://, s3:// or az://; the bundle is stored in a subfolder named after its digest",
+        "upload destination, gs://, s3:// or az://; the bundle is stored in a subfolder named after its "
+        "digest",
     )
 
 

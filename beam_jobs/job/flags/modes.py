@@ -106,7 +106,7 @@ def add_schedule(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--bundle_store URL",
-        "folder in gs://, s3:// or az:// that local bundles are uploaded to for remote workers, under their digest (default: "
+        "folder that local bundles are uploaded to for remote workers, under their digest (default: "
         "model_bundles below --temp_location)",
     )
     add(

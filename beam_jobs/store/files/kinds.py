@@ -72,9 +72,9 @@ class Writable(Readable, Protocol):
 
 
 def scheme_of(path: str) -> str | None:
-    """Returns the scheme of a URL in lower case; None for a local path."""
+    """Returns the scheme of a URL; None for a local path."""
     found = _SCHEME.match(path)
-    return None if found is None else found[1].lower()
+    return None if found is None else found[1]
 
 
 def readable(path: str) -> Readable:

@@ -89,7 +89,7 @@ def translated(path: str) -> Iterator[None]:
         raise ConditionError(path) from error
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
         raise PermissionError(f"{path}: {_summary(error)}") from None
-    except (exceptions.BaseError, OSError) as error:  # the latter from a stream
+    except (exceptions.BaseError, OSError, ValueError) as error:  # OSError of streams, ValueError of keys
         kind = UnsupportedError if "501 Not Implemented" in str(error) else OSError
         raise kind(f"{path}: {_summary(error)}") from None
 

@@ -27,24 +27,20 @@ class Entry(NamedTuple):
 
 def size_of(path: str) -> int | None:
     """Returns an object's size in bytes; None if it does not exist."""
-    import obstore
-
     store, key = located(path)
     try:
         with translated(path):
-            return int(obstore.head(store, key)["size"])
+            return int(store.head(key)["size"])
     except FileNotFoundError:
         return None
 
 
 def read(path: str) -> tuple[bytes, dict[str, str]] | None:
     """Reads an object and its version; None if it does not exist."""
-    import obstore
-
     store, key = located(path)
     try:
         with translated(path):
-            found = obstore.get(store, key)
+            found = store.get(key)
             return found.bytes().to_bytes(), _version(found.meta)
     except FileNotFoundError:
         return None
@@ -71,11 +67,9 @@ def update(path: str, change: Callable[[bytes | None], bytes | None]) -> bool:
 
 def copy(source: str, target: str) -> None:
     """Copies an object within its bucket, on the storage's side."""
-    import obstore
-
     store, key = located(source)
     with translated(source):
-        obstore.copy(store, key, located(target)[1])
+        store.copy(key, located(target)[1])
 
 
 def list_prefix(prefix: str) -> list[Entry]:
@@ -83,6 +77,8 @@ def list_prefix(prefix: str) -> list[Entry]:
 
     Empty objects that stand for folders are left out.
     """
+    if "/" not in prefix.partition("://")[2]:
+        raise UsageError(f"{prefix}: write the whole name of the bucket or container, without wildcards.")
     folder, _, stem = prefix.rpartition("/")
     if not stem:
         return _below(folder)
@@ -96,11 +92,9 @@ def list_prefix(prefix: str) -> list[Entry]:
 
 def list_folder(folder: str) -> tuple[list[Entry], list[str]]:
     """Returns the objects directly in a folder, and the paths of the folders in it."""
-    import obstore
-
     store, key = located(folder)
     with translated(folder):
-        found = obstore.list_with_delimiter(store, key or None)
+        found = store.list_with_delimiter(key or None)
     folders = found["common_prefixes"]
     root = root_of(folder)
     return _entries(root, found["objects"], {key, *folders}), [f"{root}/{name}" for name in folders]
@@ -108,23 +102,19 @@ def list_folder(folder: str) -> tuple[list[Entry], list[str]]:
 
 def delete(path: str) -> None:
     """Removes an object if it exists."""
-    import obstore
-
     store, key = located(path)
     with contextlib.suppress(FileNotFoundError), translated(path):
-        obstore.delete(store, key)
+        store.delete(key)
 
 
 def delete_folder(path: str) -> None:
     """Removes all objects below a folder."""
-    import obstore
-
     found = _below(path)
     for start in range(0, len(found), _KEYS_AT_ONCE):
         paths = [entry.path for entry in found[start : start + _KEYS_AT_ONCE]]
         try:
             with translated(path):
-                obstore.delete(located(path)[0], [located(name)[1] for name in paths])
+                located(path)[0].delete([located(name)[1] for name in paths])
         except FileNotFoundError:  # somebody else deletes them, too
             for name in paths:
                 delete(name)
@@ -161,12 +151,10 @@ def check_conditions(folder: str) -> None:
 
 
 def _put(path: str, data: bytes, mode: Any) -> bool:
-    import obstore
-
     store, key = located(path)
     try:
         with translated(path):
-            obstore.put(store, key, data, mode=mode, use_multipart=False)
+            store.put(key, data, mode=mode, use_multipart=False)
     except ConditionError:
         return False
     return True
@@ -177,11 +165,9 @@ def _version(meta: Any) -> dict[str, str]:
 
 
 def _below(folder: str) -> list[Entry]:
-    import obstore
-
     store, key = located(folder)
     with translated(folder):
-        found = [meta for page in obstore.list(store, key or None, chunk_size=_KEYS_AT_ONCE) for meta in page]
+        found = [meta for page in store.list(key or None, chunk_size=_KEYS_AT_ONCE) for meta in page]
     return _entries(root_of(folder), found, {key, *_folders(meta["path"] for meta in found)})
 
 

@@ -28,12 +28,10 @@ class _Reader(io.RawIOBase):
 
     def __init__(self, path: str) -> None:
         super().__init__()
-        import obstore
-
         self._path = path
         self._store, self._key = located(path)
         with translated(path):
-            meta = obstore.head(self._store, self._key)
+            meta = self._store.head(self._key)
         self._size, self._version = int(meta["size"]), meta["e_tag"]
         self._offset = self._ahead = self._start = 0
         self._block = memoryview(b"")
@@ -67,14 +65,12 @@ class _Reader(io.RawIOBase):
         return len(part)
 
     def _fetch(self, end: int) -> memoryview:
-        import obstore
-
         options: Any = {"range": (self._offset, min(end, self._size))}
         if self._version is not None:
             options["if_match"] = self._version
         try:
             with translated(self._path):
-                return memoryview(obstore.get(self._store, self._key, options=options).bytes())
+                return memoryview(self._store.get(self._key, options=options).bytes())
         except ConditionError as error:
             raise OSError(f"{self._path} was replaced while it was read. Start again.") from error
 
@@ -87,10 +83,10 @@ class ObjectWriter:
     """
 
     def __init__(self, path: str) -> None:
-        import obstore
-
         self._path, self.closed = path, False
         store, key = located(path)
+        import obstore
+
         self._inner = obstore.open_writer(store, key, buffer_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
 
     def write(self, data: Any) -> int:

@@ -24,7 +24,8 @@ from beam_jobs.store import filesystem
 from beam_jobs.store.dataset import open_run
 from beam_jobs.store.receipt import Receipt
 from beam_jobs.store.run_folder import check_output, claim
-from model_bundle.errors import ModelBundleError
+from model_bundle.base.objects import clients
+from model_bundle.errors import MissingExtraError, ModelBundleError
 from tests.support.cloud.fault_proxy import FaultProxy
 from tests.support.cloud.object_servers import Storage, in_use
 from tests.support.runs.descriptions import description
@@ -216,6 +217,47 @@ def test_credentials_that_do_not_suffice_are_said_in_one_message(storage: Storag
     assert filesystem.list_remote(f"{place}/") == []
 
 
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    storage: Storage, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isinstance(storage.server, FaultProxy):
+        pytest.skip("needs no further package")
+    clients._client.cache_clear()
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    for call in (filesystem.read_bytes, filesystem.list_remote, filesystem.open_new):
+        with pytest.raises(MissingExtraError, match=r"pip install 'beam-embedding-jobs\[(s3|azure)\]'"):
+            call(f"{place}/x")
+    with pytest.raises(MissingExtraError, match="pip install"):
+        check_output(options_of(place))
+
+
+def test_a_forked_process_is_told_so_and_does_not_hang(storage: Storage, place: str) -> None:
+    if not isinstance(storage.server, FaultProxy):
+        pytest.skip("has no threads of its own")
+    filesystem.read_bytes(f"{place}/x")
+    parent = clients._first_process()
+    clients._first_process.cache_clear()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: parent + 1)
+            clients._first_process()
+        with pytest.raises(OSError, match="forked process"):
+            filesystem.read_bytes(f"{place}/x")
+    finally:
+        clients._first_process.cache_clear()
+
+
+def test_a_url_of_the_lake_names_the_same_files(storage: Storage, place: str) -> None:
+    if storage.kind != "azure (Azurite)":
+        pytest.skip("abfss:// is Azure's")
+    filesystem.replace(f"{place}/a/x", b"1")
+    lake = place.replace("az://data", "abfss://data@devstoreaccount1.dfs.core.windows.net")
+    assert [entry.path for entry in filesystem.list_remote(f"{lake}/a/")] == [f"{lake}/a/x"]
+    assert filesystem.read_bytes(f"{lake}/a/x") == b"1"
+    with pytest.raises(ModelBundleError, match="CONTAINER@ACCOUNT"):
+        filesystem.read_bytes("abfss://data/x")
+
+
 @SLOW
 def test_an_uploader_that_is_killed_leaves_no_file(storage: Storage, place: str) -> None:
     """Nor does it keep another attempt from finishing."""
@@ -250,9 +292,7 @@ def test_an_uploader_that_is_killed_leaves_no_file(storage: Storage, place: str)
 def test_many_files_are_listed_whole_although_pages_are_slow(storage: Storage, place: str) -> None:
     if storage.kind != "s3 (SeaweedFS)":
         pytest.skip("too slow to fill, or without pages")
-    from model_bundle.base.objects.clients import located
-
-    store, _ = located(place)
+    store, _ = clients.located(place)
     data = memoryview(b"x")
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda n: store.put(f"{place.rpartition('/')[2]}/{n:06}", data), range(20_000)))

@@ -122,8 +122,8 @@ def azurite(folder: Path) -> Iterator[Storage]:
     with _running(command, port), proxied(f"127.0.0.1:{port}") as proxy:
         endpoint = f"{proxy.url}/devstoreaccount1"
         environment = {
-            "AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1",
-            "AZURE_STORAGE_ACCOUNT_KEY": _AZURITE_KEY,
+            "AZURE_STORAGE_ACCOUNT": "devstoreaccount1",
+            "AZURE_STORAGE_KEY": _AZURITE_KEY,
             "AZURE_STORAGE_ENDPOINT": endpoint,
         }
         _until(lambda: _make_container(endpoint))
