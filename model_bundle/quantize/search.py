@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import Protocol
 
 from model_bundle.builders.graphs.int8_plan import Int8Product
-from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.describe import describe_quality
-from model_bundle.bundle.specs import ClassQuality, Pooling, Precision, PrecisionQuality
+from model_bundle.bundle.specs import ClassQuality, Precision, PrecisionQuality
 from model_bundle.errors import SettingsError
-from model_bundle.runtime.int8_products import NARROW
-from model_bundle.text import text_input
 
 Notify = Callable[[str], None]
 
-# One text in this many is held out to measure with.
-HELD_OUT = 3
 # At most this share of an encoder's multiplications may stay float: with more, int8 is not worth its cost.
 _MAX_FLOAT_SHARE = 0.25
 # So many of the layers with the largest errors are tried in float.
@@ -31,13 +24,15 @@ class Bounds:
     """What int8 may cost at most, on held-out texts against float32.
 
     ``min_cosine``, ``mean_cosine``: of vectors. ``same_labels``, ``max_difference``: the share of equal
-    labels of a classifier, and how far a score may be off.
+    labels of a classifier, and how far a score may be off. ``min_gain``: how many times as fast it must be at
+    least; less is not worth a loss of quality and a bundle of one and a quarter of the size.
     """
 
     min_cosine: float = 0.99
     mean_cosine: float = 0.997
     same_labels: float = 0.99
     max_difference: float = 0.1
+    min_gain: float = 1.1
 
     def __str__(self) -> str:
         return (
@@ -55,74 +50,24 @@ class Bounds:
 DEFAULT_BOUNDS = Bounds()
 
 
-class Trial:
-    """An encoder, what entered its layers, and its vectors in float32.
+class Trial(Protocol):
+    """How each precision computes dense layers, by name, and what that costs."""
 
-    Args:
-        bundle: the encoder's.
-        encoder: the float encoder.
-        base: what integer products are put into: that, or one with word embeddings in 8 bits.
-        texts: to calibrate and to measure with.
-        notify: is told of progress.
-    """
+    @property
+    def plans(self) -> Mapping[Precision, Mapping[str, Int8Product]]:
+        """Plans by precision."""
 
-    def __init__(
-        self, bundle: ModelBundle, encoder: Any, base: Any, texts: Sequence[str], notify: Notify
-    ) -> None:
-        import tensorflow as tf
-
-        from model_bundle.builders.bert.int8.calibrate import RecordingEncoder
-        from model_bundle.builders.bert.int8.choose import choose_products
-        from model_bundle.builders.bert.int8.quality import MAX_COMPARED
-
-        manifest = bundle.manifest
-        self._encoder, self._base = encoder, base
-        self._manifest = manifest
-        prompt = manifest.prompts.get(manifest.default_prompt or "", "")
-        inputs = text_input(bundle.path, manifest, manifest.max_tokens, prompt)
-        held_out = [text for place, text in enumerate(texts) if place % HELD_OUT == 0]
-        calibration = [text for place, text in enumerate(texts) if place % HELD_OUT]
-        self._texts = [inputs.prepare(part[:MAX_COMPARED]) for part in (held_out, calibration)]
-        notify(f"calibrating with {len(calibration)} texts, measuring with {len(held_out)} others")
-        observed = RecordingEncoder(encoder).observe(inputs.prepare(calibration))
-        kernels = {f"{name}/kernel": encoder.kernel(name) for name in observed}
-        # Errors depend on how wide the steps of the weights are, so each precision has its own scales.
-        self.plans = {
-            Precision.INT8: choose_products(observed, kernels),
-            Precision.INT7: choose_products(observed, kernels, NARROW),
-        }
-        self._float = self._results(encoder, tf.float32)
-
-    def measure(self, precision: Precision, plan: dict[str, Int8Product]) -> PrecisionQuality | ClassQuality:
+    def measure(
+        self, precision: Precision, plan: Mapping[str, Int8Product]
+    ) -> PrecisionQuality | ClassQuality:
         """Measures a precision; ``plan`` is that of its integer products."""
-        from model_bundle.builders.bert.int8.class_quality import compare_classes
-        from model_bundle.builders.bert.int8.quality import compare
-
-        encoder = integer_encoder(self._base, precision, plan) if precision.is_integer else self._encoder
-        found = self._results(encoder, float_type(precision))
-        if self._manifest.task == "classify":
-            calibration = found[1], self._float[1]
-            multi_label = self._manifest.multi_label
-            return compare_classes(found[0], self._float[0], calibration, multi_label=multi_label)
-        return compare(found[0], self._float[0], found[1], self._float[1])
-
-    def _results(self, encoder: Any, dtype: Any) -> list[np.ndarray]:
-        """Returns vectors or scores of the held-out and the calibration texts."""
-        from model_bundle.builders.bert.int8.class_quality import scores_run
-        from model_bundle.builders.bert.int8.quality import vectors_of
-
-        if self._manifest.task == "classify":
-            run = scores_run(encoder, self._manifest, dtype)
-        else:
-            run = vectors_of(encoder, self._manifest.pooling or Pooling.MEAN, dtype)
-        return [run(part) for part in self._texts]
 
 
 @dataclass(frozen=True)
 class Found:
     """The integer products of a precision, what they cost, and the layers that stay float."""
 
-    plan: dict[str, Int8Product]
+    plan: Mapping[str, Int8Product]
     quality: PrecisionQuality | ClassQuality
     floats: tuple[str, ...]
 
@@ -181,28 +126,12 @@ def _loss(quality: PrecisionQuality | ClassQuality) -> float:
     return quality.max_difference if isinstance(quality, ClassQuality) else 1 - quality.mean_cosine
 
 
-def _with_outer(names: Sequence[str], plan: dict[str, Int8Product]) -> tuple[str, ...]:
+def _with_outer(names: Sequence[str], plan: Mapping[str, Int8Product]) -> tuple[str, ...]:
     """Adds the second product of a feed-forward layer whose first one stays float: it takes its output."""
-    outer = [f"{name.removesuffix('inner')}outer" for name in names if name.endswith("/ffn/inner")]
-    return tuple(dict.fromkeys([*names, *(name for name in outer if name in plan)]))
+    outer = [name for name, product in plan.items() if product.inner in names]
+    return tuple(dict.fromkeys([*names, *outer]))
 
 
-def _share(names: Sequence[str], plan: dict[str, Int8Product]) -> float:
+def _share(names: Sequence[str], plan: Mapping[str, Int8Product]) -> float:
     sizes = {name: product.kernel.size for name, product in plan.items()}
     return sum(sizes[name] for name in names) / sum(sizes.values())
-
-
-def float_type(precision: Precision) -> Any:
-    """Returns the dtype of a precision's products that are not of integers."""
-    import tensorflow as tf
-
-    is_wide = precision not in (Precision.BFLOAT16, Precision.INT8_BFLOAT16)
-    return tf.float32 if is_wide else tf.bfloat16
-
-
-def integer_encoder(encoder: Any, precision: Precision, plan: dict[str, Int8Product]) -> Any:
-    """Builds the encoder with the integer products of a plan, beside a float one."""
-    from model_bundle.builders.graphs.bert_int8 import Int8BertEncoder, NarrowBertEncoder
-
-    kind = NarrowBertEncoder if precision is Precision.INT7 else Int8BertEncoder
-    return kind(encoder, plan)
