@@ -84,7 +84,7 @@ def build_quantized(build: Callable[[Path], ModelBundle], texts: Path | None, ou
 
 QUANTIZE = Command(
     "quantize",
-    "build a bundle that also computes in int8 (BERT, SavedModels), and measure what that costs",
+    "build a bundle that also computes in int8 (BERT, ELMo, SavedModels), and measure what that costs",
     _add_flags,
     _run,
     ("bert-mini --texts news.txt --output bundles/mini-int8",),

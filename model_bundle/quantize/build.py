@@ -40,7 +40,8 @@ def quantize_bundle(
     """Builds the bundle; its float32 and bfloat16 graphs stay as they are, or are left out.
 
     Args:
-        bundle: of a BERT encoder or classifier that this package built, or of another maker's model.
+        bundle: of a BERT encoder or classifier or an ELMo that this package built, or of another maker's
+            model.
         texts: like those that it will be used for; every third is held out to measure with.
         output: the folder to create.
         notify: is told of progress.
@@ -66,7 +67,7 @@ def quantize_bundle(
     found = {main: search(trial, main, bounds, notify)}
     if gain := model.check_gain(main, found[main].plan, trial.texts[1], bounds.min_gain):
         notify(f"{main}: {gain}")
-    if main is Precision.INT8 and has_fast_bfloat16() and model.has_bfloat16:
+    if main is Precision.INT8 and has_fast_bfloat16() and model.has_mixed:
         found |= _mixed(trial, found[main], bounds, notify)
     if main is Precision.INT8 and not only_int8:
         try:
@@ -104,6 +105,10 @@ def _open(bundle: ModelBundle, *, only_int8: bool) -> Quantizable:
         from model_bundle.quantize.saved_model.model import QuantizableSavedModel
 
         return QuantizableSavedModel(bundle, only_int8=only_int8)
+    if bundle.manifest.family == "elmo":
+        from model_bundle.quantize.elmo.model import QuantizableElmo
+
+        return QuantizableElmo(bundle, only_int8=only_int8)
     from model_bundle.quantize.bert.encoder import QuantizableBert
 
     return QuantizableBert(bundle, only_int8=only_int8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 
@@ -36,6 +37,12 @@ class Observed:
         self.largest = np.maximum(self.largest, largest)
         self.num_rows += num_rows
         self._parts.append(rows)
+
+    def thinned(self, kept: int) -> Self:
+        """Keeps at most so many rows, evenly."""
+        rows = self.rows
+        self._parts = [rows[:: stride(len(rows), kept)][:kept]]
+        return self
 
     @property
     def rows(self) -> np.ndarray:

@@ -31,10 +31,12 @@ Run = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 class Quantizable(Protocol):
     """A float model whose dense layers can be computed in integers.
 
-    ``has_bfloat16``: whether it has a graph with float products in bfloat16, and can have one with both.
+    ``has_bfloat16``: whether it has a graph with float products in bfloat16. ``has_mixed``: whether there can
+    be one with integer products and others in bfloat16.
     """
 
     has_bfloat16: bool
+    has_mixed: bool
 
     def observe(self, prepared: PreparedTexts) -> dict[str, Observed]:
         """Runs texts through the float model and returns what entered each dense layer, by its name."""

@@ -34,6 +34,7 @@ class QuantizableBert:
     """
 
     has_bfloat16 = True
+    has_mixed = True
 
     def __init__(self, bundle: ModelBundle, *, only_int8: bool) -> None:
         from model_bundle.builders.graphs.bert import BertEncoder

@@ -17,8 +17,8 @@ from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.specs import Int8Spec, Precision
 from model_bundle.errors import SettingsError
 from model_bundle.quantize.choose import choose_product
+from model_bundle.quantize.gain import measure_gain
 from model_bundle.quantize.observed import KEPT_ROWS, Observed, batches_of
-from model_bundle.quantize.saved_model.gain import measure_gain
 from model_bundle.quantize.saved_model.graph import ModelGraph
 from model_bundle.quantize.saved_model.products import MIN_SIDE, Product, find_products
 from model_bundle.quantize.search import Found
@@ -50,6 +50,7 @@ class QuantizableSavedModel:
     """
 
     has_bfloat16 = False
+    has_mixed = False
 
     def __init__(self, bundle: ModelBundle, *, only_int8: bool) -> None:
         manifest = self._manifest = bundle.manifest

@@ -18,7 +18,7 @@ from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.precision import choose_precision
 from model_bundle.inference.verify import verify
 from model_bundle.quantize.build import quantize_bundle
-from model_bundle.quantize.saved_model.gain import measure_gain
+from model_bundle.quantize.gain import measure_gain
 from model_bundle.quantize.search import Bounds
 from model_bundle.runtime.golden import Golden
 from tests.model_bundle.quantize.test_quantize import some_texts
