@@ -25,7 +25,7 @@ def _add_flags(parser: ArgumentParser) -> None:
     add(
         "source SOURCE",
         "Hugging Face or sentence-transformers folder, Hub identifier (owner/name), or folder with "
-        "Google's bert_config.json, vocab.txt and bert_model.ckpt",
+        "Google's bert_config.json (or albert_config.json), vocab.txt and bert_model.ckpt",
     )
     add_output(parser)
     add(
@@ -37,11 +37,17 @@ def _add_flags(parser: ArgumentParser) -> None:
     add("--revision REV", "branch, tag or commit on the Hub")
     add("--max_tokens N", "maximum tokens, special ones included", parse=positive)
     add(
-        "--pooling",
-        "how token states become one vector (default: that of the source)",
+        "--pooling P",
+        "how token states become one vector: mean, max, first, last, mean_sqrt_len, weighted_mean or pooler "
+        "(default: that of the source)",
         choices=[p.value for p in Pooling],
     )
     add("--normalize yes|no", "scale vectors to length 1 (default: that of the source)", parse=yes_no)
+    add(
+        "--truncate_dim N",
+        "keep only the first N numbers of a vector, after all modules (default: that of the source)",
+        parse=positive,
+    )
     add("--lowercase yes|no", "lower-case texts, for a bare vocab.txt (default: detected)", parse=yes_no)
     add(
         "--labels F",
@@ -107,7 +113,7 @@ def _build(source: BertSource, output: Path) -> Built:
 
 BUILD_BERT = Command(
     "bert",
-    "BERT, DistilBERT and RoBERTa encoders and classifiers",
+    "BERT, DistilBERT, RoBERTa, MPNet, ELECTRA and ALBERT encoders and classifiers, see docs/models.md",
     _add_flags,
     _run,
     (

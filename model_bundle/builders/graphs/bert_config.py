@@ -17,7 +17,8 @@ class BertConfig:
     ``num_types`` is 0 if the model has no token types (DistilBERT).
     ``position_offset`` is the position id of the first token: 0 for BERT, ``pad_id + 1`` for RoBERTa, where
     padding ids inside a text do not advance the position.
-    ``activation`` is ``gelu`` (exact), ``gelu_tanh`` or ``relu``; ``pooler_activation`` ``tanh`` or ``relu``.
+    ``activation`` is ``gelu`` (exact), ``gelu_tanh`` or ``relu``; ``pooler_activation`` ``tanh`` or one of
+    these.
     ``num_labels`` is 0 without a classifier. It takes the pooler's output, or with ``labels_per_token`` each
     token's state.
     ``norm_first``: each half of a layer normalises its input, not its output, and the embeddings are not
@@ -26,6 +27,7 @@ class BertConfig:
     ``embedding_dim``: the width of the embeddings, which a dense layer brings to ``dim``; 0 if they have it.
     ``shared_layers``: for each layer the weights that it uses, by the beginning of their names, one after the
     other; empty if each layer has its own.
+    ``relative_buckets``: of the scores' bias by relative position; 0 for none.
     """
 
     num_layers: int
@@ -47,6 +49,7 @@ class BertConfig:
     quantized_words: bool = False
     embedding_dim: int = 0
     shared_layers: tuple[tuple[str, ...], ...] = ()
+    relative_buckets: int = 0
 
     @property
     def max_text_positions(self) -> int:
@@ -78,6 +81,8 @@ class BertConfig:
             shapes |= norm_shapes("embeddings/norm", dim)
         if self.embedding_dim:
             shapes |= dense_shapes("embeddings/projection", dim, self.dim)
+        if self.relative_buckets:
+            shapes["embeddings/relative_bias"] = (self.relative_buckets, self.num_heads)
         return shapes
 
     def layer_shapes(self, layer: str) -> dict[str, tuple[int, ...]]:
@@ -92,18 +97,18 @@ class BertConfig:
         shapes |= norm_shapes(f"{layer}/ffn/norm", dim)
         return shapes
 
+    def head_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Returns the shapes of the weights above the last layer."""
+        shapes = dense_shapes("pooler", self.dim, self.dim) if self.has_pooler else {}
+        return shapes | (dense_shapes("classifier", self.dim, self.num_labels) if self.num_labels else {})
+
 
 def weight_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every weight an encoder needs, by name. Kernels are [inputs, outputs]."""
-    dim = config.dim
     shapes = config.embedding_shapes()
     for layer in config.layer_names:
         shapes |= config.layer_shapes(layer)
-    if config.has_pooler:
-        shapes |= dense_shapes("pooler", dim, dim)
-    if config.num_labels:
-        shapes |= dense_shapes("classifier", dim, config.num_labels)
-    return shapes
+    return shapes | config.head_shapes()
 
 
 def dense_shapes(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:

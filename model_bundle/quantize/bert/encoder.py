@@ -40,7 +40,7 @@ class QuantizableBert:
         from model_bundle.builders.graphs.bert import BertEncoder
 
         self._manifest = bundle.manifest
-        self._config, weights = read_encoder(bundle)
+        self._config, weights, self._sentence = read_encoder(bundle)
         self._encoder = self._base = BertEncoder(self._config, weights, bundle.manifest.name)
         if only_int8:
             self._base = BertEncoder(*quantize_words(self._config, weights), bundle.manifest.name)
@@ -65,27 +65,29 @@ class QuantizableBert:
         import tensorflow as tf
 
         encoder = _integer_encoder(self._base, precision, plan) if precision.is_integer else self._encoder
-        spec = tf.TensorSpec([None, None], tf.int32)
+        spec, counts = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
 
-        @tf.function(autograph=False, input_signature=[spec, spec])  # type: ignore[untyped-decorator]
-        def run(ids: Any, mask: Any) -> Any:
-            return self._result(encoder, ids, mask, _float_type(precision))
+        @tf.function(autograph=False, input_signature=[spec, spec, counts])  # type: ignore[untyped-decorator]
+        def run(ids: Any, mask: Any, skipped: Any) -> Any:
+            return self._result(encoder, ids, mask, skipped, _float_type(precision))
 
         def call(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-            found: np.ndarray = run(
-                tf.constant(arrays["ids"], tf.int32), tf.constant(arrays["mask"], tf.int32)
-            ).numpy()
+            skipped = arrays.get("skipped", np.zeros(len(arrays["ids"])))
+            fed = (tf.constant(array, tf.int32) for array in (arrays["ids"], arrays["mask"], skipped))
+            found: np.ndarray = run(*fed).numpy()
             return found
 
         return call
 
-    def _result(self, encoder: Any, ids: Any, mask: Any, dtype: Any) -> Any:
+    def _result(self, encoder: Any, ids: Any, mask: Any, skipped: Any, dtype: Any) -> Any:
         import tensorflow as tf
 
         states = encoder.encode(ids, mask, dtype)[-1]
         if self._manifest.task == "classify":
             per_token = self._config.labels_per_token
             return encoder.classify(states if per_token else encoder.pool_first(states, dtype))
+        if self._sentence is not None:
+            return normalize_in_graph(self._sentence.embed(states, mask, skipped))
         pooling = self._manifest.pooling or Pooling.MEAN
         if pooling is Pooling.POOLER:
             return normalize_in_graph(encoder.pool_first(states, dtype))
@@ -101,10 +103,12 @@ class QuantizableBert:
         import tensorflow as tf
 
         module = tf.Module()
+        if self._sentence is not None:
+            module.sentence = self._sentence
         signatures: dict[str, Any] = {}
         if not spec.only:
             module.encoder = self._base
-            signatures = float_signatures(self._base, self._config)
+            signatures = float_signatures(self._base, self._config, self._sentence)
         for precision, each in found.items():
             if precision is Precision.INT8_BFLOAT16:
                 integer = module.int8  # the same weights
@@ -114,7 +118,7 @@ class QuantizableBert:
                 integer.drop_float_weights()
             setattr(module, precision, integer)
             signatures[str(spec.signature_of(precision))] = trace(
-                integer, self._config, _float_type(precision)
+                integer, self._config, _float_type(precision), self._sentence
             )
         save_module(module, directory, signatures)
 
