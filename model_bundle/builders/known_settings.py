@@ -184,6 +184,7 @@ SPECIAL_TOKENS_MAP = KnownSettings(used=_SPECIAL_TOKENS)
 
 SENTENCE_LIMITS = KnownSettings(
     used="max_seq_length do_lower_case transformer_task",
+    without_effect="unpad_inputs",
     only={
         "modality_config": ({"text": {"method": "forward", "method_output_name": "last_hidden_state"}},),
         "module_output_name": ("token_embeddings",),
@@ -196,9 +197,19 @@ SENTENCE_POOLING = KnownSettings(
     """,
     without_effect="word_embedding_dimension embedding_dimension",
 )
+SENTENCE_MODULE = KnownSettings(used="type path", without_effect="idx name", only={"kwargs": ([],)})
+SENTENCE_DENSE = KnownSettings(
+    used="in_features out_features bias activation_function",
+    only={
+        "module_input_name": ("sentence_embedding",),
+        "module_output_name": ("sentence_embedding",),
+    },
+)
+SENTENCE_LAYER_NORM = KnownSettings(used="dimension")
+SENTENCE_DROPOUT = KnownSettings(used="", without_effect="dropout")
 SENTENCE_PROMPTS = KnownSettings(
-    used="prompts default_prompt_name",
-    without_effect="__version__ similarity_fn_name",
+    used="prompts default_prompt_name similarity_fn_name truncate_dim",
+    without_effect="__version__",
     only={"model_type": ("SentenceTransformer",)},
 )
 

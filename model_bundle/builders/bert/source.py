@@ -14,7 +14,12 @@ from model_bundle.builders.bert.families.registry import encoder_config, find_fa
 from model_bundle.builders.bert.heads import BertHead, HeadOptions, read_head
 from model_bundle.builders.bert.huggingface_hub import fetch_source
 from model_bundle.builders.bert.match_weights import PairedNames, pair_names, read_weights
-from model_bundle.builders.bert.sentence_transformers import SentenceModel, read_sentence_model
+from model_bundle.builders.bert.sentence_chain import combine_chain
+from model_bundle.builders.bert.sentence_transformers import (
+    NO_SENTENCE_MODEL,
+    SentenceModel,
+    read_sentence_model,
+)
 from model_bundle.builders.bert.sentencepiece import has_only_model_file, read_model_file
 from model_bundle.builders.bert.text_pairs import check_single_text
 from model_bundle.builders.bert.weight_names import enclosing_scope
@@ -40,7 +45,8 @@ class BertOptions:
 
     ``revision``: of the Hub. ``max_tokens``: at most the model's own limit. ``lowercase``: for a bare
     ``vocab.txt``. ``origin``: the location to record for the model. ``licence``: its identifier. ``head``:
-    None builds the encoder alone, else with its classification head.
+    None builds the encoder alone, else with its classification head. ``truncate_dim``: keep only the first
+    numbers of a vector.
     """
 
     revision: str | None = None
@@ -52,6 +58,7 @@ class BertOptions:
     origin: str | None = None
     licence: str | None = None
     head: HeadOptions | None = None
+    truncate_dim: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,20 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
     sentence = read_sentence_model(top)
     if sentence is not None and options.head is not None:
         raise SourceError(f"{top.root} is a sentence-transformers model, which returns vectors: omit --task.")
+    if options.truncate_dim is not None and options.head is not None:
+        raise SourceError("--truncate_dim is for vectors: omit it with --task classify.")
     folder = top if sentence is None else SourceFolder(_inside(top, sentence.encoder_path))
     location = options.origin or fetched.location
     encoder = _read_encoder(folder, options, location, lowercase=bool(sentence and sentence.lowercase))
     licence = read_licence(top, location, options.licence)
-    stated = sentence or SentenceModel("", None, normalize=False)
+    stated = sentence or NO_SENTENCE_MODEL
+    chain = combine_chain(
+        stated,
+        encoder.config.dim,
+        pooling=_pooling(options, encoder),
+        normalize=options.normalize,
+        truncate_dim=options.truncate_dim,
+    )
     source = BertSource(
         name=options.name or location.rsplit("/", 1)[-1],
         config=encoder.config,
@@ -90,8 +106,8 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
         tokenizer_json=encoder.tokenizer.json_text,
         lowercase=encoder.tokenizer.lowercase,
         max_tokens=_max_tokens(options, encoder, stated),
-        pooling=_pooling(options, encoder, stated),
-        normalize=stated.normalize if options.normalize is None else options.normalize,
+        pooling=chain.pooling,
+        normalize=chain.normalize,
         source=SourceSpec(
             kind="sentence-transformers" if sentence else encoder.kind,
             location=location,
@@ -104,6 +120,10 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
         default_prompt=stated.default_prompt,
         head=encoder.head,
         family=encoder.family,
+        sentence=chain.sentence,
+        sentence_weights={} if chain.sentence is None else stated.weights,
+        sentence_dim=chain.dim,
+        similarity=stated.similarity,
     )
     notes = [f"read: {encoder.note} from {fetched.path}", *encoder.remarks]
     if licence.identifier == UNKNOWN:
@@ -184,8 +204,9 @@ def _config(folder: SourceFolder) -> tuple[str, dict[str, Any], str]:
         if (config := folder.json_object(name)) is not None:
             return "google", _by_tanh(config, kind), str(folder.root / name)
     raise SourceError(
-        f"{folder.root} has no config.json (Hugging Face) and no {' or '.join(_GOOGLE)} (Google): it is not "
-        "a folder of a BERT model. Name the folder with the configuration, the weights and the tokenizer."
+        f"{folder.root} has no config.json (Hugging Face) and no bert_config.json (Google) or "
+        "albert_config.json: it is not a folder of a BERT model. Name the folder with the configuration, the "
+        "weights and the tokenizer."
     )
 
 
@@ -213,12 +234,13 @@ def _max_tokens(options: BertOptions, encoder: _Encoder, stated: SentenceModel) 
     return options.max_tokens
 
 
-def _pooling(options: BertOptions, encoder: _Encoder, stated: SentenceModel) -> Pooling | None:
+def _pooling(options: BertOptions, encoder: _Encoder) -> Pooling | None:
+    """Returns the pooling that goes before the source's; None if there is none."""
     if options.pooling is Pooling.POOLER and not encoder.config.has_pooler:
         raise SourceError("--pooling pooler: this model has no pooler; use mean, max, first or last.")
     if encoder.head is not None and not encoder.head.per_token:
         return options.pooling or Pooling.POOLER
-    return options.pooling or stated.pooling
+    return options.pooling
 
 
 def _digests(top: SourceFolder, folder: SourceFolder) -> dict[str, str]:
