@@ -30,7 +30,8 @@ class SubwordTokenizer:
     """A tokenizer and its settings.
 
     ``json_text`` is the content of ``tokenizer.json``; ``max_tokens`` is None if it has no limit.
-    ``vocab_size`` is the highest id plus one. ``note`` names a setting that was detected, not read.
+    ``vocab_size`` is the highest id plus one. ``gives_types``: the model is fed the segments of two texts.
+    ``note`` names a setting that was detected, not read.
     """
 
     json_text: str
@@ -38,6 +39,7 @@ class SubwordTokenizer:
     lowercase: bool
     vocab_size: int
     note: str | None = None
+    gives_types: bool = False
 
 
 def read_tokenizer(folder: SourceFolder, lowercase: bool | None) -> SubwordTokenizer:
@@ -140,7 +142,8 @@ def _loaded(folder: SourceFolder, kind: Any, note: str | None, **options: Any) -
             "Save it again with transformers: AutoTokenizer.from_pretrained('OLD').save_pretrained('NEW')."
         ) from error
     _check_applied(read, backend, folder)
-    return _finish(backend, read.model_max_length, folder.root, note)
+    made = _finish(backend, read.model_max_length, folder.root, note)
+    return replace(made, gives_types="token_type_ids" in read.model_input_names)
 
 
 def _check_applied(read: Any, backend: Any, folder: SourceFolder) -> None:

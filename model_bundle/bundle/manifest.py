@@ -17,6 +17,7 @@ from model_bundle.bundle.specs import (
     InputSpec,
     Int8Spec,
     OutputSpec,
+    PairTruncation,
     Part,
     Pooling,
     Precision,
@@ -47,6 +48,7 @@ class BundleManifest(Part):
     ``freeze``: whether weights may become constants (see the runtime), with the reason if not.
     ``custom_ops`` are packages whose operations the graph uses, imported before it is loaded.
     ``scores``: the function that turns a ``class`` output into scores, if any.
+    ``task`` ``pairs``: scores of two texts together; ``pair_truncation``: which of them loses tokens.
     ``regression``: the scores are quantities, of which none is chosen.
     ``allowed_ops`` are operations with effects outside the graph, allowed by name at build time.
     ``zero_inputs`` are inputs of the model that the graph gives zeros, because no output depends on them.
@@ -54,7 +56,7 @@ class BundleManifest(Part):
 
     format_version: Literal[1] = 1
     name: str = Field(min_length=1)
-    task: Literal["embed", "classify"]
+    task: Literal["embed", "classify", "pairs"]
     family: str
     signature: str = "serving_default"
     bfloat16_signature: str | None = None
@@ -80,6 +82,7 @@ class BundleManifest(Part):
     custom_ops: tuple[Literal["tensorflow_text"], ...] = ()
     allowed_ops: tuple[str, ...] = ()
     zero_inputs: tuple[str, ...] = ()
+    pair_truncation: PairTruncation | None = None
     source: SourceSpec
     licence: str
     versions: dict[str, str] = Field(default_factory=dict)
@@ -91,6 +94,10 @@ class BundleManifest(Part):
             raise ValueError(f"default_output {self.default_output!r} is not one of {sorted(self.outputs)}")
         if self.default_prompt is not None and self.default_prompt not in self.prompts:
             raise ValueError(f"default_prompt {self.default_prompt!r} is not one of {sorted(self.prompts)}")
+        if (self.task == "pairs") != (self.pair_truncation is not None):
+            raise ValueError("pair_truncation belongs to the task pairs, and to no other")
+        if self.task == "pairs" and self.tokenizer.kind != "subwords":
+            raise ValueError(f"the task pairs needs a tokenizer of subwords, not {self.tokenizer.kind}")
         twice = [path for path, count in Counter(file.path for file in self.files).items() if count > 1]
         if twice:
             raise ValueError(f"files lists {', '.join(map(repr, twice))} more than once")
@@ -113,6 +120,8 @@ class BundleManifest(Part):
                 del data["int8"][name]
         if not self.zero_inputs:
             del data["zero_inputs"]
+        if self.pair_truncation is None:
+            del data["pair_truncation"]
         if self.source.compared_with is None:
             del data["source"]["compared_with"]
         return canonical_json(data)

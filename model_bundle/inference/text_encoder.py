@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from threading import Lock
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from model_bundle.runtime.long_texts import Combine, OnLong
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.tensorflow_runtime import Runtime
 from model_bundle.text import PreparedTexts, TextInput, text_input, window_input
+from model_bundle.text.pairs import PairTexts
 from model_bundle.text.prepared import PreparedWords
 from model_bundle.text.unknown import unknown_tokens
 from model_bundle.text.windows import WindowedTexts, WindowInput
@@ -29,6 +30,9 @@ from model_bundle.text.windows import WindowedTexts, WindowInput
 # A crash costs reloading the model: one bad text among 256 then crashes the process two more times; bisecting
 # would take eight.
 _CRASHED_PARTS = 16
+_NO_ROOM = "The first text leaves the second no room within {} tokens."
+# Strings, or pairs of strings.
+Texts = Sequence[Any]
 
 
 class TextEncoder:
@@ -56,11 +60,11 @@ class TextEncoder:
         """Padded cells computed in parallel; with less work, threads idle or batches are small."""
         return self.max_batch_tokens * self._runtime.parallelism
 
-    def encode_each(self, texts: Sequence[str], numbers: np.ndarray | None = None) -> EncodedTexts:
+    def encode_each(self, texts: Texts, numbers: np.ndarray | None = None) -> EncodedTexts:
         """Encodes texts; those that fail are listed in the result.
 
         Args:
-            texts: any strings.
+            texts: any strings; pairs of them where the bundle takes two texts.
             numbers: float64[texts, columns] where the model takes numbers, see ``NumericInputs``.
 
         Raises:
@@ -92,11 +96,17 @@ class TextEncoder:
     def _too_long(self, prepared: PreparedTexts | WindowedTexts, work: _BatchRun) -> np.ndarray:
         """Returns bool[texts]: which texts get no result because of their length."""
         request = self._runtime.request
-        nothing = np.zeros(len(prepared.num_tokens), dtype=bool)
+        is_long = np.zeros(len(prepared.num_tokens), dtype=bool)
         on_long, limit = request.long_texts.on_long, request.max_tokens
-        if limit is None or on_long not in (OnLong.DEAD_LETTER, OnLong.FAIL):
-            return nothing
-        is_long = prepared.num_tokens > limit
+        pairs = pairs_of(prepared)
+        if limit is None:
+            return is_long
+        if on_long in (OnLong.DEAD_LETTER, OnLong.FAIL):
+            is_long = prepared.num_tokens > limit
+        elif pairs is not None:
+            for text in np.flatnonzero(pairs.is_unfit):
+                work.fail(int(text), "too_long", _NO_ROOM.format(limit))
+            return pairs.is_unfit
         for text in np.flatnonzero(is_long):
             num_tokens = int(prepared.num_tokens[text])
             if on_long is OnLong.FAIL:
@@ -203,6 +213,8 @@ class _BatchRun:
         result = self._rows.finish()
         result.num_padded_tokens = self._num_padded_tokens
         result.unknown = unknown_tokens(self.prepared)
+        pairs = pairs_of(self.prepared)
+        result.num_cut = None if pairs is None else pairs.num_cut
         result.failures = [self._failures[text][1] for text in sorted(self._failures)]
         return result
 
@@ -219,6 +231,12 @@ def request_input(bundle: ModelBundle, request: EncodeRequest) -> TextInput | Wi
         overlap = long_texts.window_overlap or 0
         return window_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows, overlap)
     return text_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows)
+
+
+def pairs_of(prepared: PreparedTexts | WindowedTexts) -> PairTexts | None:
+    """Returns prepared pairs, whole ones where they are windows; None if texts are single."""
+    whole = prepared.whole if isinstance(prepared, WindowedTexts) else prepared
+    return whole if isinstance(whole, PairTexts) else None
 
 
 def _reason(error: ModelRunError) -> str:

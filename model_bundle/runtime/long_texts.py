@@ -22,10 +22,11 @@ class OnLong(StrEnum):
 
 
 class Combine(StrEnum):
-    """How the vectors of a text's windows become one."""
+    """How the vectors of a text's windows become one; ``best`` is the scores of the most confident window."""
 
     MEAN = "mean"
     MAX = "max"
+    BEST = "best"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,14 @@ class LongTexts:
         return self.on_long is OnLong.WINDOWS
 
     def resolve(
-        self, bundle: ModelBundle, rows: Rows, max_tokens: int | None, prompt: str, *, is_judged: bool = False
+        self,
+        bundle: ModelBundle,
+        rows: Rows,
+        max_tokens: int | None,
+        prompt: str,
+        *,
+        is_judged: bool = False,
+        best: Combine | None = None,
     ) -> LongTexts:
         """Fills in the defaults and rejects options that are impossible or without effect.
 
@@ -66,6 +74,7 @@ class LongTexts:
             max_tokens: the token limit, None if there is none.
             prompt: the prefix of every text.
             is_judged: results are scores of texts, which cannot be combined over windows.
+            best: how the best of a pair's windows is found; the caller cannot choose another combination.
 
         Raises:
             SettingsError: names the option and what to do.
@@ -85,9 +94,13 @@ class LongTexts:
             raise SettingsError(
                 f"--combine {self.combine} yields one vector per text; with --rows {rows} leave it out."
             )
+        if best is not None and self.combine is not None:
+            raise SettingsError(
+                f"--combine {self.combine}: of the windows of a pair, the best one counts. Leave it out."
+            )
         overlap = 0 if self.window_overlap is None else self.window_overlap
         _check_overlap(bundle, rows, max_tokens, prompt, overlap)
-        combine = Combine(self.combine or Combine.MEAN) if rows is Rows.DOCUMENT else None
+        combine = Combine(self.combine or best or Combine.MEAN) if rows is Rows.DOCUMENT else None
         return LongTexts(on_long, overlap, combine)
 
     def to_text(self, prefix: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -177,8 +177,8 @@ class WindowedTexts:
 class WindowInput(Protocol):
     """Converts text to windows. Thread-safe."""
 
-    def prepare(self, texts: Sequence[str]) -> WindowedTexts:
-        """Tokenizes texts and splits them into windows; nothing is padded yet."""
+    def prepare(self, texts: Sequence[Any]) -> WindowedTexts:
+        """Tokenizes strings or pairs and splits them into windows; nothing is padded yet."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ DEAD_LETTER_SCHEMA = pa.schema(
     ]
 )
 
+# Of pairs: tokens that truncation dropped from the first and from the second text.
+PAIR_COLUMNS = {"num_lost_tokens": pa.int32(), "num_lost_tokens_pair": pa.int32()}
 # Index and character span of a window or word in its document.
 WINDOW_COLUMNS = {
     "window_index": pa.int32(),
@@ -58,6 +60,7 @@ def row_schema(
     keep_text: bool,
     place_columns: Sequence[str] = (),
     class_fields: Sequence[pa.Field] = (),
+    takes_pairs: bool = False,
     metadata: Mapping[str, str],
 ) -> pa.Schema:
     """Returns the schema of a run's rows: one per document, window or word.
@@ -69,18 +72,21 @@ def row_schema(
         keep_text: adds ``text``.
         place_columns: the columns of ``WINDOW_COLUMNS`` or ``WORD_COLUMNS`` to add.
         class_fields: columns of labels and scores.
+        takes_pairs: adds ``PAIR_COLUMNS``, and ``text_pair`` to ``text``.
         metadata: file metadata.
 
     Raises:
         UsageError: a kept column has the name of an output column, apart from case.
     """
     fields = list(FIRST_COLUMNS)
+    if takes_pairs:
+        fields += [pa.field(name, kind, nullable=False) for name, kind in PAIR_COLUMNS.items()]
     places = WINDOW_COLUMNS | WORD_COLUMNS
     fields += [pa.field(name, places[name], nullable=False) for name in place_columns]
     fields += [pa.field(name, vector_type(vector_dtype), nullable=False) for name in vector_columns]
     fields += class_fields
-    if keep_text:
-        fields.append(pa.field("text", pa.string(), nullable=False))
+    texts = ("text", "text_pair") if takes_pairs else ("text",)
+    fields += [pa.field(name, pa.string(), nullable=False) for name in texts if keep_text]
     ours = {field.name.lower() for field in fields}
     clash = [name for name in kept.names if name.lower() in ours]
     if clash:

@@ -76,14 +76,11 @@ def trace(encoder: Any, config: BertConfig, dtype: Any) -> Any:
     """Traces one signature of a ``BertEncoder``."""
     import tensorflow as tf
 
-    spec = {
-        "input_ids": tf.TensorSpec([None, None], tf.int32, name="input_ids"),
-        "attention_mask": tf.TensorSpec([None, None], tf.int32, name="attention_mask"),
-    }
+    spec = {name: tf.TensorSpec([None, None], tf.int32, name=name) for name in _inputs(config)}
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
-    def serve(input_ids: Any, attention_mask: Any) -> dict[str, Any]:
-        states = encoder.encode(input_ids, attention_mask, dtype)
+    def serve(input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> dict[str, Any]:
+        states = encoder.encode(input_ids, attention_mask, dtype, token_type_ids)
         outputs = {f"states_{index}": state for index, state in enumerate(states)}
         if config.has_pooler:
             outputs["pooler"] = encoder.pool_first(states[-1], dtype)
@@ -92,6 +89,15 @@ def trace(encoder: Any, config: BertConfig, dtype: Any) -> Any:
         return outputs
 
     return serve.get_concrete_function(**spec)
+
+
+def _inputs(config: BertConfig) -> dict[str, InputSpec]:
+    inputs = {
+        "input_ids": InputSpec(role="ids", dtype="int32"),
+        "attention_mask": InputSpec(role="mask", dtype="int32"),
+    }
+    types = {"token_type_ids": InputSpec(role="types", dtype="int32")}
+    return inputs | (types if config.takes_types else {})
 
 
 def _manifest(source: BertSource) -> BundleManifest:
@@ -109,14 +115,11 @@ def _manifest(source: BertSource) -> BundleManifest:
         outputs["logits"] = OutputSpec(kind="class", dim=len(head.labels), per_token=head.per_token)
     return BundleManifest(
         name=source.name,
-        task="embed" if head is None else "classify",
+        task="embed" if head is None else "classify" if head.pair_truncation is None else "pairs",
         family="bert",
         signature="serving_default",
         bfloat16_signature="serving_bfloat16",
-        inputs={
-            "input_ids": InputSpec(role="ids", dtype="int32"),
-            "attention_mask": InputSpec(role="mask", dtype="int32"),
-        },
+        inputs=_inputs(config),
         outputs=outputs,
         default_output=default_output,
         tokenizer=TokenizerSpec(kind="subwords", lowercase=source.lowercase, pad_id=config.pad_id),
@@ -129,6 +132,7 @@ def _manifest(source: BertSource) -> BundleManifest:
         multi_label=head is not None and head.multi_label,
         regression=head is not None and head.regression,
         scores="as_is" if head is None else head.scores,
+        pair_truncation=None if head is None else head.pair_truncation,
         source=source.source,
         licence=source.licence,
     )

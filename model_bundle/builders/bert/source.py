@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from model_bundle.builders.bert.build import BertSource
+from model_bundle.builders.bert.cross_encoder import read_cross_encoder, stated_activation
 from model_bundle.builders.bert.heads import BertHead, HeadOptions, read_head
 from model_bundle.builders.bert.huggingface_hub import fetch_source
 from model_bundle.builders.bert.match_weights import PairedNames, pair_names, read_weights
@@ -71,14 +72,16 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
     """
     fetched = fetch_source(place, options.revision)
     top = SourceFolder(fetched.path)
-    sentence = read_sentence_model(top)
+    is_pairs = options.head is not None and options.head.pairs
+    limit = read_cross_encoder(top) if is_pairs else None
+    sentence = None if is_pairs else read_sentence_model(top)
     if sentence is not None and options.head is not None:
         raise SourceError(f"{top.root} is a sentence-transformers model, which returns vectors: omit --task.")
     folder = top if sentence is None else SourceFolder(_inside(top, sentence.encoder_path))
     location = options.origin or fetched.location
     encoder = _read_encoder(folder, options, location, lowercase=bool(sentence and sentence.lowercase))
     licence = read_licence(top, location, options.licence)
-    stated = sentence or SentenceModel("", None, normalize=False)
+    stated = sentence or SentenceModel("", None, normalize=False, max_tokens=limit)
     source = BertSource(
         name=options.name or location.rsplit("/", 1)[-1],
         config=encoder.config,
@@ -127,13 +130,20 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowe
     names = pair_names(stored, with_head=options.head is not None)
     head = overruled = None
     if options.head is not None:
-        overruled = check_single_text(raw, folder, name, where, single_text=options.head.single_text)
-        head = read_head(raw, stored, options.head, google=kind == "google", where=where)
+        activation = None
+        if options.head.pairs:
+            activation = None if options.head.scores else stated_activation(raw, folder, where)
+        else:
+            overruled = check_single_text(raw, folder, name, where, single_text=options.head.single_text)
+        is_google = kind == "google"
+        head = read_head(raw, stored, options.head, google=is_google, where=where, activation=activation)
     config = encoder_config(raw, has_pooler=names.has_pooler, where=where)
     if head is not None:
         config = _with_head(config, head, names, raw)
     weights = read_weights(config, stored, names, str(folder.root))
     tokenizer = read_tokenizer(folder, options.lowercase)
+    if head is not None and head.pair_truncation is not None:
+        config = replace(config, takes_types=tokenizer.gives_types and config.num_types > 1)
     if lowercase:
         tokenizer = with_lowercase(tokenizer)
     if tokenizer.vocab_size > config.vocab_size:
