@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from model_bundle.builders.assemble import LICENCE_NAME, assemble, save_module
+from model_bundle.builders.bert.families.bert import BERT
+from model_bundle.builders.bert.families.family import Family
 from model_bundle.builders.bert.heads import BertHead
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.bundle.bundle import ModelBundle
@@ -37,6 +39,7 @@ class BertSource:
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     head: BertHead | None = None
+    family: Family = BERT
 
 
 def build_encoder_bundle(source: BertSource, output: Path) -> ModelBundle:
@@ -56,9 +59,7 @@ def _export(source: BertSource, directory: Path) -> None:
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     import_tensorflow()
-    from model_bundle.builders.graphs.bert import BertEncoder
-
-    encoder = BertEncoder(source.config, source.weights, source.source.location)
+    encoder = source.family.graph()(source.config, source.weights, source.source.location)
     save_module(encoder, directory, float_signatures(encoder, source.config))
 
 
@@ -78,9 +79,8 @@ def trace(encoder: Any, config: BertConfig, dtype: Any) -> Any:
 
     spec = {name: tf.TensorSpec([None, None], tf.int32, name=name) for name in _inputs(config)}
 
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
-    def serve(input_ids: Any, attention_mask: Any, token_type_ids: Any = None) -> dict[str, Any]:
-        states = encoder.encode(input_ids, attention_mask, dtype, token_type_ids)
+    def compute(input_ids: Any, attention_mask: Any, *types: Any) -> dict[str, Any]:
+        states = encoder.encode(input_ids, attention_mask, dtype, *types)
         outputs = {f"states_{index}": state for index, state in enumerate(states)}
         if config.has_pooler:
             outputs["pooler"] = encoder.pool_first(states[-1], dtype)
@@ -88,7 +88,14 @@ def trace(encoder: Any, config: BertConfig, dtype: Any) -> Any:
             outputs["logits"] = encoder.classify(states[-1] if config.labels_per_token else outputs["pooler"])
         return outputs
 
-    return serve.get_concrete_function(**spec)
+    def serve(input_ids: Any, attention_mask: Any) -> dict[str, Any]:
+        return compute(input_ids, attention_mask)
+
+    def serve_types(input_ids: Any, attention_mask: Any, token_type_ids: Any) -> dict[str, Any]:
+        return compute(input_ids, attention_mask, token_type_ids)
+
+    traced = tf.function(serve_types if config.takes_types else serve, autograph=False)
+    return traced.get_concrete_function(**spec)
 
 
 def _inputs(config: BertConfig) -> dict[str, InputSpec]:
@@ -116,7 +123,7 @@ def _manifest(source: BertSource) -> BundleManifest:
     return BundleManifest(
         name=source.name,
         task="embed" if head is None else "classify" if head.pair_truncation is None else "pairs",
-        family="bert",
+        family=source.family.name,
         signature="serving_default",
         bfloat16_signature="serving_bfloat16",
         inputs=_inputs(config),

@@ -10,12 +10,13 @@ import numpy as np
 
 from model_bundle.builders.bert.build import BertSource
 from model_bundle.builders.bert.cross_encoder import read_cross_encoder, stated_activation
+from model_bundle.builders.bert.families.family import Family
+from model_bundle.builders.bert.families.registry import encoder_config, find_family
 from model_bundle.builders.bert.heads import BertHead, HeadOptions, read_head
 from model_bundle.builders.bert.huggingface_hub import fetch_source
 from model_bundle.builders.bert.match_weights import PairedNames, pair_names, read_weights
 from model_bundle.builders.bert.sentence_transformers import SentenceModel, read_sentence_model
 from model_bundle.builders.bert.text_pairs import check_single_text
-from model_bundle.builders.bert.transformers_config import encoder_config, max_text_positions
 from model_bundle.builders.bert.weight_names import enclosing_scope
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.builders.licence import UNKNOWN, read_licence
@@ -102,6 +103,7 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
         prompts=stated.prompts,
         default_prompt=stated.default_prompt,
         head=encoder.head,
+        family=encoder.family,
     )
     notes = [f"read: {encoder.note} from {fetched.path}", *encoder.remarks]
     if licence.identifier == UNKNOWN:
@@ -114,6 +116,7 @@ class _Encoder:
     """An encoder as read from one folder. ``kind`` is the format: ``huggingface`` or ``google``."""
 
     kind: str
+    family: Family
     config: BertConfig
     weights: dict[str, np.ndarray]
     tokenizer: SubwordTokenizer
@@ -124,10 +127,11 @@ class _Encoder:
 
 def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowercase: bool) -> _Encoder:
     kind, raw, where = _config(folder)
+    family = find_family(raw, where)
     stored = find_weights(folder)
     scope = enclosing_scope(stored.shapes)
     stored = stored.inside(scope)
-    names = pair_names(stored, with_head=options.head is not None)
+    names = pair_names(stored, family.names, with_head=options.head is not None)
     head = overruled = None
     if options.head is not None:
         activation = None
@@ -139,7 +143,7 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowe
         head = read_head(raw, stored, options.head, google=is_google, where=where, activation=activation)
     config = encoder_config(raw, has_pooler=names.has_pooler, where=where)
     if head is not None:
-        config = _with_head(config, head, names, raw)
+        config = _with_head(config, head, names, family)
     weights = read_weights(config, stored, names, str(folder.root))
     tokenizer = read_tokenizer(folder, options.lowercase)
     if head is not None and head.pair_truncation is not None:
@@ -156,15 +160,15 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowe
         left_out.append(_TANH)
     remarks = (*left_out, *filter(None, [tokenizer.note, head.note if head else None, overruled]))
     note = f"{len(weights)} weights ({stored.format}{f', below {scope}' if scope else ''})"
-    return _Encoder(kind, config, weights, tokenizer, note, remarks, head)
+    return _Encoder(kind, family, config, weights, tokenizer, note, remarks, head)
 
 
-def _with_head(config: BertConfig, head: BertHead, names: PairedNames, raw: dict[str, Any]) -> BertConfig:
+def _with_head(config: BertConfig, head: BertHead, names: PairedNames, family: Family) -> BertConfig:
     """Adds the head's layers; one that classifies texts needs a pooler, even if it is not stored."""
     return replace(
         config,
         has_pooler=names.has_pooler or not head.per_token,
-        pooler_activation="relu" if raw.get("model_type") == "distilbert" else "tanh",
+        pooler_activation=family.head_activation,
         num_labels=len(head.labels),
         labels_per_token=head.per_token,
     )
@@ -201,7 +205,7 @@ def _by_tanh(config: dict[str, Any]) -> dict[str, Any]:
 
 def _max_tokens(options: BertOptions, encoder: _Encoder, stated: SentenceModel) -> int:
     """Returns the limit of sentence-transformers, else of the tokenizer; at most the model's positions."""
-    positions = max_text_positions(encoder.config)
+    positions = encoder.config.max_text_positions
     limit = min(stated.max_tokens or encoder.tokenizer.max_tokens or positions, positions)
     if options.max_tokens is None:
         return limit

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from model_bundle.builders import known_settings as known
+from model_bundle.builders.bert.families.registry import encoder_config
 from model_bundle.builders.bert.heads import HeadOptions
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
 from model_bundle.builders.bert.text_pairs import pair_evidence
-from model_bundle.builders.bert.transformers_config import encoder_config
 from model_bundle.builders.elmo.bilm_files import read_options
 from model_bundle.builders.source_folder import SourceFolder
 from model_bundle.builders.tokenizer import read_tokenizer

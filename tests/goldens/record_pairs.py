@@ -1,0 +1,106 @@
+"""Records what PyTorch makes of pairs of texts with tiny cross-encoders, for tests that need no PyTorch.
+
+Run it where PyTorch, transformers and sentence-transformers are installed; it writes
+``tests/data/pairs.npz`` from the folders of ``record_heads.py`` and heads of its own::
+
+    python tests/goldens/record_pairs.py tests/data
+
+For each model of ``MODELS``: ``MODEL/logits`` float32[pairs, labels] of ``pair_texts.PAIRS``, of which the
+longer text is truncated; ``MODEL/only_second`` the same where the second is, NaN where that cannot be;
+``MODEL/digest`` and ``MODEL/only_second_digest``, the sha256 of all token ids and segments. For the model
+with two labels also its head, ``two/classifier.weight`` and ``.bias``. ``cross_encoder``: float32[pairs], the
+scores of sentence-transformers' CrossEncoder for the model with one label. The folder ``cross_encoder`` gets
+what CrossEncoder saved beside the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pair_texts import MAX_TOKENS, PAIRS
+from safetensors.torch import load_file, save_file
+from sentence_transformers import CrossEncoder
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+MODELS = ("tiny_bert_rating", "tiny_roberta_topics", "tiny_distilbert_mood", "two")
+
+
+def main(root: Path) -> None:
+    """Writes ``pairs.npz`` into ``root``."""
+    torch.manual_seed(20261130)
+    arrays: dict[str, np.ndarray] = {}
+    with tempfile.TemporaryDirectory() as work:
+        two = two_labels(root / "tiny_bert_rating", Path(work) / "two", arrays)
+        for name in MODELS:
+            record(two if name == "two" else root / name, name, arrays)
+    reranker = CrossEncoder(str(root / "tiny_bert_rating"), max_length=MAX_TOKENS, device="cpu")
+    arrays["cross_encoder"] = np.asarray(reranker.predict(PAIRS), dtype=np.float32)
+    keep_settings(reranker, root / "cross_encoder")
+    np.savez_compressed(root / "pairs.npz", allow_pickle=False, **arrays)
+
+
+def two_labels(source: Path, target: Path, arrays: dict[str, np.ndarray]) -> Path:
+    """A copy of a model whose head has two labels, with random weights."""
+    shutil.copytree(source, target)
+    weights = load_file(source / "model.safetensors")
+    weights["classifier.weight"] = torch.randn(2, weights["classifier.weight"].shape[1])
+    weights["classifier.bias"] = torch.randn(2)
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    for part in ("weight", "bias"):
+        arrays[f"two/classifier.{part}"] = weights[f"classifier.{part}"].numpy()
+    config = AutoConfig.from_pretrained(source)
+    config.problem_type, config.id2label = None, {0: "different", 1: "same"}
+    config.save_pretrained(target)
+    return target
+
+
+def record(folder: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
+    """Scores the pairs with both kinds of truncation."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    for truncation, key in (("longest_first", "logits"), ("only_second", "only_second")):
+        digest, rows = hashlib.sha256(), []
+        for first, second in PAIRS:
+            try:
+                fed = tokenizer(
+                    first, second, truncation=truncation, max_length=MAX_TOKENS, return_tensors="pt"
+                )
+            except Exception:  # the tokenizers library raises nothing more specific
+                rows.append(np.full(model.config.num_labels, np.nan, np.float32))
+                continue
+            if model.config.model_type == "distilbert":
+                fed.pop("token_type_ids", None)  # it has no segments
+            add_to(digest, fed)
+            with torch.no_grad():
+                rows.append(model(**fed).logits[0].numpy())
+        arrays[f"{name}/{key}"] = np.stack(rows)
+        suffix = "digest" if key == "logits" else f"{key}_digest"
+        arrays[f"{name}/{suffix}"] = np.frombuffer(digest.digest(), dtype=np.uint8)
+
+
+def add_to(digest: Any, fed: Any) -> None:
+    """Adds the ids of a pair, and its segments or zeros."""
+    ids = fed["input_ids"][0].numpy().astype("<i4")
+    types = fed["token_type_ids"][0].numpy() if "token_type_ids" in fed else np.zeros(len(ids))
+    digest.update(ids.tobytes() + np.asarray(types).astype("<i4").tobytes())
+
+
+def keep_settings(model: CrossEncoder, target: Path) -> None:
+    """Saves what a CrossEncoder writes apart from weights and tokenizer."""
+    with tempfile.TemporaryDirectory() as work:
+        model.save_pretrained(work, create_model_card=False)
+        target.mkdir(exist_ok=True)
+        for path in Path(work).iterdir():
+            if path.suffix == ".json" and not path.name.startswith("tokenizer"):
+                shutil.copy(path, target / path.name)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
