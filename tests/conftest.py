@@ -98,6 +98,16 @@ def build_head(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Mode
     return _built_from_data(tmp_path_factory, "head", BertOptions(head=HeadOptions()))
 
 
+@pytest.fixture(scope="session")
+def build_pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelBundle]:
+    """Builds the head of a folder of ``tests/data`` for two texts, once, with 40 tokens. Do not change it."""
+    from model_bundle.builders.bert.heads import HeadOptions
+    from model_bundle.builders.bert.source import BertOptions
+
+    options = BertOptions(head=HeadOptions(pairs=True), max_tokens=40)
+    return _built_from_data(tmp_path_factory, "pairs", options)
+
+
 def _built_from_data(
     factory: pytest.TempPathFactory, kind: str, options: BertOptions
 ) -> Callable[[str], ModelBundle]:

@@ -16,6 +16,7 @@ what CrossEncoder saved beside the weights.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import sys
 import tempfile
@@ -30,20 +31,31 @@ from sentence_transformers import CrossEncoder
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 MODELS = ("tiny_bert_rating", "tiny_roberta_topics", "tiny_distilbert_mood", "two")
+BATCH = 50
 
 
 def main(root: Path) -> None:
     """Writes ``pairs.npz`` into ``root``."""
     torch.manual_seed(20261130)
+    torch.set_num_threads(1)
     arrays: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as work:
-        two = two_labels(root / "tiny_bert_rating", Path(work) / "two", arrays)
+        folders = {name: readable_copy(root / name, Path(work) / name) for name in MODELS if name != "two"}
+        folders["two"] = two_labels(folders["tiny_bert_rating"], Path(work) / "two", arrays)
         for name in MODELS:
-            record(two if name == "two" else root / name, name, arrays)
-    reranker = CrossEncoder(str(root / "tiny_bert_rating"), max_length=MAX_TOKENS, device="cpu")
-    arrays["cross_encoder"] = np.asarray(reranker.predict(PAIRS), dtype=np.float32)
-    keep_settings(reranker, root / "cross_encoder")
+            record(folders[name], name, arrays)
+        reranker = CrossEncoder(str(folders["tiny_bert_rating"]), max_length=MAX_TOKENS, device="cpu")
+        arrays["cross_encoder"] = np.asarray(reranker.predict(PAIRS), dtype=np.float32)
+        keep_settings(reranker, root / "cross_encoder")
     np.savez_compressed(root / "pairs.npz", allow_pickle=False, **arrays)
+
+
+def readable_copy(source: Path, target: Path) -> Path:
+    """A copy whose tokenizer has a class that transformers 4 knows, too."""
+    shutil.copytree(source, target)
+    path = target / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}))
+    return target
 
 
 def two_labels(source: Path, target: Path, arrays: dict[str, np.ndarray]) -> Path:
@@ -66,30 +78,32 @@ def record(folder: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     for truncation, key in (("longest_first", "logits"), ("only_second", "only_second")):
-        digest, rows = hashlib.sha256(), []
-        for first, second in PAIRS:
+        digest, fed, places = hashlib.sha256(), [], []
+        for place, pair in enumerate(PAIRS):
             try:
-                fed = tokenizer(
-                    first, second, truncation=truncation, max_length=MAX_TOKENS, return_tensors="pt"
-                )
+                found = dict(tokenizer(*pair, truncation=truncation, max_length=MAX_TOKENS))
             except Exception:  # the tokenizers library raises nothing more specific
-                rows.append(np.full(model.config.num_labels, np.nan, np.float32))
                 continue
             if model.config.model_type == "distilbert":
-                fed.pop("token_type_ids", None)  # it has no segments
-            add_to(digest, fed)
+                found.pop("token_type_ids", None)  # it has no segments
+            add_to(digest, found)
+            fed.append(found)
+            places.append(place)
+        logits = np.full((len(PAIRS), model.config.num_labels), np.nan, np.float32)
+        for start in range(0, len(fed), BATCH):
+            batch = tokenizer.pad(fed[start : start + BATCH], return_tensors="pt")
             with torch.no_grad():
-                rows.append(model(**fed).logits[0].numpy())
-        arrays[f"{name}/{key}"] = np.stack(rows)
+                logits[places[start : start + BATCH]] = model(**batch).logits.numpy()
+        arrays[f"{name}/{key}"] = logits
         suffix = "digest" if key == "logits" else f"{key}_digest"
         arrays[f"{name}/{suffix}"] = np.frombuffer(digest.digest(), dtype=np.uint8)
 
 
 def add_to(digest: Any, fed: Any) -> None:
     """Adds the ids of a pair, and its segments or zeros."""
-    ids = fed["input_ids"][0].numpy().astype("<i4")
-    types = fed["token_type_ids"][0].numpy() if "token_type_ids" in fed else np.zeros(len(ids))
-    digest.update(ids.tobytes() + np.asarray(types).astype("<i4").tobytes())
+    ids = np.array(fed["input_ids"], dtype="<i4")
+    types = np.array(fed.get("token_type_ids", np.zeros(len(ids))), dtype="<i4")
+    digest.update(ids.tobytes() + types.tobytes())
 
 
 def keep_settings(model: CrossEncoder, target: Path) -> None:
