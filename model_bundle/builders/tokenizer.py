@@ -143,7 +143,20 @@ def _loaded(folder: SourceFolder, kind: Any, note: str | None, **options: Any) -
         ) from error
     _check_applied(read, backend, folder)
     made = _finish(backend, read.model_max_length, folder.root, note)
-    return replace(made, gives_types="token_type_ids" in read.model_input_names)
+    return replace(made, gives_types=_gives_types(read, folder))
+
+
+def _gives_types(read: Any, folder: SourceFolder) -> bool:
+    """Whether transformers feeds a model the segments of two texts: by the folder, else by the class.
+
+    The class for any ``tokenizer.json`` feeds them in transformers 4, with which most of these were trained
+    and published, and not in 5.
+    """
+    stated = (folder.json_object("tokenizer_config.json") or {}).get("model_input_names")
+    if stated is not None:
+        return "token_type_ids" in stated
+    is_generic = type(read).__name__ in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    return is_generic or "token_type_ids" in read.model_input_names
 
 
 def _check_applied(read: Any, backend: Any, folder: SourceFolder) -> None:

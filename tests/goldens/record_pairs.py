@@ -81,9 +81,11 @@ def record(folder: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
         digest, fed, places = hashlib.sha256(), [], []
         for place, pair in enumerate(PAIRS):
             try:
-                found = dict(tokenizer(*pair, truncation=truncation, max_length=MAX_TOKENS))
+                # As lists, like a CrossEncoder: alone, transformers takes an empty second text for none.
+                one = tokenizer([pair[0]], [pair[1]], truncation=truncation, max_length=MAX_TOKENS)
             except Exception:  # the tokenizers library raises nothing more specific
                 continue
+            found = {key: value[0] for key, value in one.items()}
             if model.config.model_type == "distilbert":
                 found.pop("token_type_ids", None)  # it has no segments
             add_to(digest, found)

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 
 from model_bundle.builders.bert.build import BertSource
-from model_bundle.builders.bert.cross_encoder import read_cross_encoder, stated_activation
+from model_bundle.builders.bert.cross_encoder import (
+    is_cross_encoder,
+    read_cross_encoder,
+    stated_activation,
+)
 from model_bundle.builders.bert.families.family import Family
 from model_bundle.builders.bert.families.registry import encoder_config, find_family
 from model_bundle.builders.bert.heads import BertHead, HeadOptions, read_head
@@ -73,9 +77,10 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
     """
     fetched = fetch_source(place, options.revision)
     top = SourceFolder(fetched.path)
-    is_pairs = options.head is not None and options.head.pairs
-    limit = read_cross_encoder(top) if is_pairs else None
-    sentence = None if is_pairs else read_sentence_model(top)
+    # The modules of a CrossEncoder are no sentence model; one built for single texts is refused below.
+    scores_pairs = options.head is not None and (options.head.pairs or is_cross_encoder(top))
+    limit = read_cross_encoder(top) if options.head is not None and options.head.pairs else None
+    sentence = None if scores_pairs else read_sentence_model(top)
     if sentence is not None and options.head is not None:
         raise SourceError(f"{top.root} is a sentence-transformers model, which returns vectors: omit --task.")
     folder = top if sentence is None else SourceFolder(_inside(top, sentence.encoder_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from model_bundle.text.pairs import PairInput
 from tests.conftest import DATA_DIR
 from tests.goldens.pair_texts import MAX_TOKENS, PAIRS
 from tests.support.models import pairs
+from tests.support.models.bert_formats import copy_source
 
 Build = Callable[[str], ModelBundle]
 
@@ -177,3 +179,12 @@ def test_a_damaged_golden_pair_is_an_error(build_pairs: Build) -> None:
         arrays = {name: stored[name] for name in stored.files}
     with pytest.raises((BundleFormatError, ValueError, TypeError)):
         Golden._of(arrays | {"texts": as_bytes(["a", "b", "c", "long"])}, bundle)
+
+
+@pytest.mark.slow
+def test_scores_of_a_cross_encoder_equal_those_of_sentence_transformers(tmp_path: Path) -> None:
+    source = copy_source(tmp_path / "source", DATA_DIR / pairs.RERANKER)
+    for path in (DATA_DIR / "cross_encoder").iterdir():
+        shutil.copy(path, source / path.name)
+    found = Classifier(built(tmp_path / "bundle", source), max_batch_tokens=4096).score(PAIRS)
+    np.testing.assert_allclose(found.scores[:, 0], pairs.recorded("cross_encoder"), atol=1e-5)
