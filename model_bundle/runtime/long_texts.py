@@ -119,6 +119,11 @@ class LongTexts:
             raise SettingsError(
                 f"--combine {self.combine}: of the windows of a pair, the best one counts. Leave it out."
             )
+        if best is not None and self.windows_at not in (None, WindowsAt.TOKENS):
+            raise SettingsError(
+                f"--windows_at {self.windows_at}: the second text of a pair is split after any token. Leave it "
+                "out."
+            )
         combine = Combine(self.combine or best or Combine.MEAN) if rows is Rows.DOCUMENT else None
         resolved = LongTexts(on_long, self.window_overlap or 0, combine, *self._resolve_boundaries(rows))
         assert max_tokens is not None, "checked by _check_limit"

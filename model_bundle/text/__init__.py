@@ -72,10 +72,6 @@ def window_input(
 
     whole = text_input(bundle_dir, manifest, None, prompt, rows)
     if isinstance(whole, PairInput):
-        if grouping is not None:
-            raise SettingsError(
-                "--windows_at: the second text of a pair is split after any token, not at sentences. Leave it out."
-            )
         return PairWindowInput(whole, max_tokens, overlap)
     if isinstance(whole, SubwordInput):
         return SubwordWindowInput(whole, max_tokens, overlap, prompt, grouping)
