@@ -121,8 +121,8 @@ class LongTexts:
             )
         if best is not None and self.windows_at not in (None, WindowsAt.TOKENS):
             raise SettingsError(
-                f"--windows_at {self.windows_at}: the second text of a pair is split after any token. Leave it "
-                "out."
+                f"--windows_at {self.windows_at}: the second text of a pair is split after any token. "
+                "Leave it out."
             )
         combine = Combine(self.combine or best or Combine.MEAN) if rows is Rows.DOCUMENT else None
         resolved = LongTexts(on_long, self.window_overlap or 0, combine, *self._resolve_boundaries(rows))

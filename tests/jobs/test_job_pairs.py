@@ -126,7 +126,6 @@ def test_no_text_is_written_where_none_may_be(tmp_path: Path, build_pairs: Build
         (False, COLUMNS, "takes one text at a time. Leave it out, join the columns with --text_column A,B"),
         (True, (*COLUMNS, "--prompt_text", "q: "), "scores two texts as they are"),
         (True, (*COLUMNS, "--on_long", "windows", "--window_overlap", "36"), "--window_overlap 36"),
-        (True, (*COLUMNS, "--rows", "window", "--windows_at", "sentence"), "split after any token"),
         (True, (*COLUMNS, "--rows", "window", "--on_long", "truncate"), "--rows window splits long texts"),
         (
             True,

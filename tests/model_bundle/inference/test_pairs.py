@@ -23,7 +23,7 @@ from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.scores import scores_of
 from model_bundle.inference.verify import verify
 from model_bundle.inference.window_results import combine_windows
-from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
+from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong, WindowsAt
 from model_bundle.text.pairs import PairInput
 from tests.conftest import DATA_DIR
 from tests.goldens.pair_texts import MAX_TOKENS, PAIRS
@@ -135,6 +135,8 @@ def test_one_text_is_refused_and_so_are_two_where_one_is_taken(
         Classifier(bundle, prompt_text="query: ")
     with pytest.raises(SettingsError, match="the best one counts"):
         Classifier(bundle, long_texts=LongTexts(OnLong.WINDOWS, combine=Combine.MEAN))
+    with pytest.raises(SettingsError, match="split after any token"):
+        Classifier(bundle, long_texts=LongTexts(OnLong.WINDOWS, windows_at=WindowsAt.SENTENCE))
     with pytest.raises(SettingsError, match="--rows window: a classifier has a row per text"):
         Classifier(build_head("tiny_distilbert_mood"), rows="window")
     with pytest.raises(SettingsError, match="not those of words"):
