@@ -1,4 +1,4 @@
-"""Builds model bundles from BERT encoders of Hugging Face, Google and sentence-transformers."""
+"""Builds model bundles from encoders of Hugging Face, Google and sentence-transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads and checks a saved BERT, DistilBERT or RoBERTa model before anything is built."""
+"""Reads and checks a saved model of BERT's kind before anything is built."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ from model_bundle.builders.weights.read import find_weights
 from model_bundle.bundle.specs import Pooling, SourceSpec
 from model_bundle.errors import SourceError
 
+# Google's configurations, by the family that each is of.
+_GOOGLE = {"bert_config.json": "bert", "albert_config.json": "albert"}
 _TANH = (
     "activation: gelu in the tanh form of Google's code (for the exact form that transformers computes, "
-    'set "hidden_act": "gelu_python" in bert_config.json)'
+    'set "hidden_act": "gelu_python" in {})'
 )
 
 
@@ -162,7 +164,7 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowe
         )
     left_out = [f"left out: {what}: {', '.join(found)}" for what, found in sorted(names.left_out.items())]
     if kind == "google" and config.activation == "gelu_tanh":
-        left_out.append(_TANH)
+        left_out.append(_TANH.format(Path(where).name))
     remarks = (*left_out, *filter(None, [tokenizer.note, head.note if head else None, overruled]))
     note = f"{len(weights)} weights ({stored.format}{f', below {scope}' if scope else ''})"
     return _Encoder(kind, family, config, weights, tokenizer, note, remarks, head)
@@ -188,24 +190,26 @@ def _inside(top: SourceFolder, path: str) -> Path:
 
 
 def _config(folder: SourceFolder) -> tuple[str, dict[str, Any], str]:
-    """Reads the configuration of Hugging Face, else of Google, which is always a BERT."""
+    """Reads the configuration of Hugging Face, else of Google, whose file says what it is of."""
     if (config := folder.json_object("config.json")) is not None:
         return "huggingface", config, str(folder.root / "config.json")
-    if (config := folder.json_object("bert_config.json")) is not None:
-        return "google", _by_tanh(config), str(folder.root / "bert_config.json")
+    for name, kind in _GOOGLE.items():
+        if (config := folder.json_object(name)) is not None:
+            return "google", _by_tanh(config, kind), str(folder.root / name)
     raise SourceError(
-        f"{folder.root} has no config.json (Hugging Face) and no bert_config.json (Google): it is not a "
-        "folder of a BERT model. Name the folder with the configuration, the weights and the tokenizer."
+        f"{folder.root} has no config.json (Hugging Face) and no {' or '.join(_GOOGLE)} (Google): it is not "
+        "a folder of a BERT model. Name the folder with the configuration, the weights and the tokenizer."
     )
 
 
-def _by_tanh(config: dict[str, Any]) -> dict[str, Any]:
+def _by_tanh(config: dict[str, Any], kind: str) -> dict[str, Any]:
     """Returns Google's configuration in Hugging Face's words, where ``gelu`` is the exact form.
 
-    Source: ``gelu`` in modeling.py of google-research/bert; see docs/decisions/google-gelu.md.
+    Source: ``gelu`` in modeling.py of google-research/bert and google-research/albert; see
+    docs/decisions/google-gelu.md.
     """
     act = config.get("hidden_act", "gelu")
-    return {"model_type": "bert", **config, "hidden_act": "gelu_new" if act == "gelu" else act}
+    return {"model_type": kind, **config, "hidden_act": "gelu_new" if act == "gelu" else act}
 
 
 def _max_tokens(options: BertOptions, encoder: _Encoder, stated: SentenceModel) -> int:

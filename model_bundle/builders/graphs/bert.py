@@ -7,6 +7,7 @@ Import this module inside functions only: it imports TensorFlow.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,12 @@ from model_bundle.builders.graphs.bert_config import BertConfig, check_weights
 
 # Added to the scores of padding. Large enough for a softmax of exactly 0, small enough for bfloat16.
 _MASKED = -1e9
+_ACTIVATIONS = {
+    "gelu": partial(tf.nn.gelu, approximate=False),
+    "gelu_tanh": partial(tf.nn.gelu, approximate=True),
+    "relu": tf.nn.relu,
+    "tanh": tf.tanh,
+}
 
 
 class BertEncoder(tf.Module):
@@ -80,8 +87,7 @@ class BertEncoder(tf.Module):
     def pool_first(self, states: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
         """Applies the pooler of BERT or of a head, a dense layer on the first token: float32[texts, dim]."""
         pooled = self._dense("pooler", tf.cast(states[:, 0], dtype), dtype)
-        activate = tf.nn.relu if self._config.pooler_activation == "relu" else tf.tanh
-        return tf.cast(activate(pooled), tf.float32)
+        return tf.cast(_ACTIVATIONS[self._config.pooler_activation](pooled), tf.float32)
 
     def classify(self, below: tf.Tensor) -> tf.Tensor:
         """Applies the classifier to the result of ``pool_first``, or to the states of the last layer.
@@ -160,12 +166,16 @@ class BertEncoder(tf.Module):
         qkv = self._dense(f"{layer}/attention/qkv", flat, dtype)
         qkv = tf.reshape(qkv, [shape[0], shape[1], 3, heads, size])
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
-        # Product, scaling by a constant, and bias, in this order, are fused to one oneDNN kernel.
-        scale = tf.constant(1.0 / np.sqrt(size), dtype)
-        scores = tf.matmul(query, key, transpose_b=True) * scale + scores_bias
+        scores = self._scores(query, key, scores_bias)
         context = tf.matmul(tf.nn.softmax(scores), value)
         # Uses the shape of what it is added to, so that TensorFlow sees that both are equal.
         return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), tf.shape(flat))
+
+    def _scores(self, query: tf.Tensor, key: tf.Tensor, scores_bias: tf.Tensor) -> tf.Tensor:
+        """Returns the biased scores of all heads, [texts, heads, tokens, tokens]."""
+        # Product, scaling by a constant, and bias, in this order, are fused to one oneDNN kernel.
+        scale = tf.constant(1.0 / np.sqrt(query.shape[-1]), query.dtype)
+        return tf.matmul(query, key, transpose_b=True) * scale + scores_bias
 
     def _feed_forward_onto(
         self, layer: str, flat: tf.Tensor, residual: tf.Tensor, dtype: tf.DType
@@ -183,9 +193,7 @@ class BertEncoder(tf.Module):
         return tf.nn.bias_add(tf.matmul(flat, kernel), bias)
 
     def _activate(self, flat: tf.Tensor) -> tf.Tensor:
-        if self._config.activation == "relu":
-            return tf.nn.relu(flat)
-        return tf.nn.gelu(flat, approximate=self._config.activation == "gelu_tanh")
+        return _ACTIVATIONS[self._config.activation](flat)
 
     def _norm(self, name: str, flat: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Layer normalisation in the form that TensorFlow's remapper recognises.

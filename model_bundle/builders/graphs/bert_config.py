@@ -17,7 +17,8 @@ class BertConfig:
     ``num_types`` is 0 if the model has no token types (DistilBERT).
     ``position_offset`` is the position id of the first token: 0 for BERT, ``pad_id + 1`` for RoBERTa, where
     padding ids inside a text do not advance the position.
-    ``activation`` is ``gelu`` (exact), ``gelu_tanh`` or ``relu``; ``pooler_activation`` ``tanh`` or ``relu``.
+    ``activation`` is ``gelu`` (exact), ``gelu_tanh`` or ``relu``; ``pooler_activation`` ``tanh`` or one of
+    these.
     ``num_labels`` is 0 without a classifier. It takes the pooler's output, or with ``labels_per_token`` each
     token's state.
     ``takes_types``: the graph has an input for the segment of each token; else all are of the first.
@@ -27,6 +28,7 @@ class BertConfig:
     ``embedding_dim``: the width of the embeddings, which a dense layer brings to ``dim``; 0 if they have it.
     ``shared_layers``: for each layer the weights that it uses, by the beginning of their names, one after the
     other; empty if each layer has its own.
+    ``relative_buckets``: of the scores' bias by relative position; 0 for none.
     """
 
     num_layers: int
@@ -49,6 +51,7 @@ class BertConfig:
     quantized_words: bool = False
     embedding_dim: int = 0
     shared_layers: tuple[tuple[str, ...], ...] = ()
+    relative_buckets: int = 0
 
     @property
     def max_text_positions(self) -> int:
@@ -80,6 +83,8 @@ class BertConfig:
             shapes |= norm_shapes("embeddings/norm", dim)
         if self.embedding_dim:
             shapes |= dense_shapes("embeddings/projection", dim, self.dim)
+        if self.relative_buckets:
+            shapes["embeddings/relative_bias"] = (self.relative_buckets, self.num_heads)
         return shapes
 
     def layer_shapes(self, layer: str) -> dict[str, tuple[int, ...]]:

@@ -100,6 +100,7 @@ BERT = Family(
     read=_bert,
     names=WeightNames((BERT_EMBEDDINGS, BERT_LAYERS)),
     graph=bert_graph,
+    has_int8=True,
 )
 ROBERTA = Family(
     name="bert",
@@ -110,6 +111,7 @@ ROBERTA = Family(
     read=_bert,
     names=BERT.names,
     graph=bert_graph,
+    has_int8=True,
 )
 DISTILBERT = Family(
     name="bert",
@@ -121,4 +123,5 @@ DISTILBERT = Family(
     names=WeightNames((BERT_EMBEDDINGS, _DISTILBERT_LAYERS)),
     graph=bert_graph,
     head_activation="relu",
+    has_int8=True,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -49,13 +50,23 @@ class Settings:
         return value
 
     def number(self, key: str, default: float) -> float:
-        """Returns a number; null, too, is an error."""
-        return float(self.content.get(key, default))
+        """Returns a number above 0.
+
+        Raises:
+            SourceError: it is none.
+        """
+        value = self.content.get(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+            raise SourceError(f"{self.where}: {key!r} is {value!r}; expected a number above 0.")
+        return float(value)
 
     def pad_id(self, default: int) -> int:
-        """Returns the id of padding."""
-        value = self.content.get("pad_token_id")
-        return default if value is None else int(value)
+        """Returns the id of padding; null means the default.
+
+        Raises:
+            SourceError: it is no whole number of at least 0.
+        """
+        return default if self.content.get("pad_token_id") is None else self.size("pad_token_id", least=0)
 
     def activation(self, key: str, default: str) -> str:
         """Returns an activation under the graph's name.
@@ -64,8 +75,10 @@ class Settings:
             SourceError: it is not supported.
         """
         name = self.content.get(key, default)
-        if name not in _ACTIVATIONS:
-            raise SourceError(f"{self.where}: activation {name!r}; supported are {', '.join(_ACTIVATIONS)}.")
+        if not isinstance(name, str) or name not in _ACTIVATIONS:
+            raise SourceError(
+                f"{self.where}: {key!r} is activation {name!r}; supported are {', '.join(_ACTIVATIONS)}."
+            )
         return _ACTIVATIONS[name]
 
 
@@ -77,7 +90,7 @@ class Family:
     ``config.json``; ``classes``, how names of transformers' classes begin, serves configurations older than
     that, each with its model type. ``known`` are the settings that ``read`` reads and those it may ignore.
     ``graph`` returns the class of the graph; only then TensorFlow is imported. ``head_activation`` is that
-    between the two layers of a head that classifies texts.
+    between the two layers of a head that classifies texts. ``has_int8``: whether ``quantize`` takes it.
     """
 
     name: str
@@ -89,3 +102,4 @@ class Family:
     names: WeightNames
     graph: Callable[[], Any]
     head_activation: str = "tanh"
+    has_int8: bool = False

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from model_bundle.builders.bert.families.albert import ALBERT
 from model_bundle.builders.bert.families.bert import BERT, DISTILBERT, ROBERTA
+from model_bundle.builders.bert.families.electra import ELECTRA
 from model_bundle.builders.bert.families.family import Family, Settings
+from model_bundle.builders.bert.families.mpnet import MPNET
+from model_bundle.builders.bert.families.nearest import nearest
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.errors import SourceError
 
-FAMILIES = (BERT, DISTILBERT, ROBERTA)
+FAMILIES = (BERT, DISTILBERT, ROBERTA, MPNET, ELECTRA, ALBERT)
 _BY_TYPE = {kind: family for family in FAMILIES for kind in family.model_types}
 _BY_CLASS = {begin: kind for family in FAMILIES for begin, kind in family.classes.items()}
 
@@ -39,7 +43,8 @@ def model_type(config: dict[str, Any], where: str) -> str:
     if kind not in _BY_TYPE:
         raise SourceError(
             f"{where} is a {kind!r} model; supported encoders are {', '.join(_BY_TYPE)}. "
-            "Export other architectures as a TensorFlow SavedModel and build a bundle from that."
+            f"{nearest(config, FAMILIES)} Export other architectures as a TensorFlow SavedModel and build a "
+            "bundle from that."
         )
     return str(kind)
 
