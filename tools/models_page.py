@@ -53,7 +53,7 @@ _TITLES = {"roberta": "RoBERTa", "xlm-roberta": "XLM-RoBERTa", "camembert": "Cam
 NEEDS = {
     "unigram": (True, "with the tokenizer of XLM-RoBERTa"),
     "dense": (False, "a dense layer after pooling"),
-    "pairs": (False, "a score of two texts together; its encoder alone builds"),
+    "pairs": (True, "with `--task pairs`"),
     "code": (False, "attention with linear biases, in code of its own"),
 }
 

@@ -1,7 +1,7 @@
 """Records what PyTorch makes of pairs of texts with tiny cross-encoders, for tests that need no PyTorch.
 
 Run it where PyTorch, transformers and sentence-transformers are installed; it writes
-``tests/data/pairs.npz`` from the folders of ``record_heads.py`` and heads of its own::
+``tests/data/pairs.npz`` from the folders of the other recorders and a head of its own::
 
     python tests/goldens/record_pairs.py tests/data
 
@@ -30,7 +30,10 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-MODELS = ("tiny_bert_rating", "tiny_roberta_topics", "tiny_distilbert_mood", "two")
+MODELS = (
+    *("tiny_bert_rating", "tiny_roberta_topics", "tiny_distilbert_mood", "two"),
+    *("families/electra_mood", "families/albert_mood", "families/mpnet_mood"),
+)
 BATCH = 50
 
 
@@ -54,7 +57,9 @@ def readable_copy(source: Path, target: Path) -> Path:
     """A copy whose tokenizer has a class that transformers 4 knows, too."""
     shutil.copytree(source, target)
     path = target / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}))
+    settings = json.loads(path.read_text())
+    if settings["tokenizer_class"] == "TokenizersBackend":
+        path.write_text(json.dumps(settings | {"tokenizer_class": "PreTrainedTokenizerFast"}))
     return target
 
 

@@ -65,7 +65,7 @@ def test_scores_of_a_thousand_pairs_equal_those_of_pytorch(reranker: Classifier)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", pairs.MODELS[1:])
+@pytest.mark.parametrize("model", [*pairs.MODELS[1:], *pairs.FAMILIES])
 def test_scores_of_other_heads_equal_those_of_pytorch(model: str, build_pairs: Build) -> None:
     found = Classifier(build_pairs(model), max_batch_tokens=4096).score(PAIRS)
     np.testing.assert_allclose(found.logits, pairs.recorded(f"{model}/logits"), atol=1e-5)

@@ -14,6 +14,7 @@ from tests.support.models.bert_formats import copy_source, edit_json
 
 RERANKER = "tiny_bert_rating"
 MODELS = (RERANKER, "tiny_roberta_topics", "tiny_distilbert_mood")
+FAMILIES = tuple(f"families/{name}_mood" for name in ("electra", "albert", "mpnet"))
 
 
 def recorded(name: str) -> np.ndarray:
