@@ -117,11 +117,13 @@ def _built_from_data(
 
     @cache
     def build(model: str) -> ModelBundle:
+        name = Path(model).name
+
         def write(folder: Path) -> None:
             read = read_bert_source(str(DATA_DIR / model), options)
-            build_encoder_bundle(read.source, folder / model)
+            build_encoder_bundle(read.source, folder / name)
 
-        return ModelBundle.open(build_once(factory, f"{kind}-{model}", write) / model)
+        return ModelBundle.open(build_once(factory, f"{kind}-{name}", write) / name)
 
     return build
 

@@ -21,6 +21,8 @@ _NORMALIZER = {
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
+# How the names of classes begin whose ``model_input_names`` in transformers 4 have no token types.
+_WITHOUT_TYPES = ("DistilBert", "Roberta", "XLMRoberta", "Camembert", "MPNet")
 # transformers writes 1e30 for a tokenizer without a limit.
 _NO_LIMIT = 10**6
 
@@ -150,16 +152,12 @@ def _loaded(folder: SourceFolder, kind: Any, note: str | None, **options: Any) -
 
 
 def _gives_types(read: Any, folder: SourceFolder) -> bool:
-    """Whether transformers feeds a model the segments of two texts: by the folder, else by the class.
+    """Whether transformers 4 feeds a model the segments of two texts: by the folder, else by the class.
 
-    The class for any ``tokenizer.json`` feeds them in transformers 4, with which most of these were trained
-    and published, and not in 5.
+    Models with two segments were trained with it; 5 gives them for fewer classes.
     """
     stated = (folder.json_object("tokenizer_config.json") or {}).get("model_input_names")
-    if stated is not None:
-        return "token_type_ids" in stated
-    is_generic = type(read).__name__ in ("TokenizersBackend", "PreTrainedTokenizerFast")
-    return is_generic or "token_type_ids" in read.model_input_names
+    return "token_type_ids" in stated if stated else not type(read).__name__.startswith(_WITHOUT_TYPES)
 
 
 def _as_filed(backend: Any, folder: SourceFolder) -> Any:

@@ -28,7 +28,7 @@ class PairTexts(SubwordTexts):
 
     ``types``: int32[ids], the segment of each token. ``num_cut``: int32[pairs, 2], tokens dropped from the
     first and the second text. ``is_unfit``: bool[pairs], pairs that the truncation cannot make short enough;
-    their ids are not truncated. ``num_separators``: special tokens between the texts.
+    their ids are truncated in the other way. ``num_separators``: special tokens between the texts.
     """
 
     types: np.ndarray
@@ -97,6 +97,8 @@ class PairInput:
             lengths = None if self._room is None else kept_tokens(*wanted, self._room, self._truncation)
             is_unfit.append(self._room is not None and lengths is None)
             short = lengths or wanted
+            if is_unfit[-1] and self._room is not None:  # no batch may exceed the model
+                short = kept_tokens(*wanted, self._room, "longest_first") or short
             num_cut.append((wanted[0] - short[0], wanted[1] - short[1]))
             kept.append(self._frame.ids_of(both[0][: short[0]], both[1][: short[1]]))
             types.append(self._frame.types_of(*short))
