@@ -19,6 +19,7 @@ from beam_jobs.search.where import Condition
 from beam_jobs.store.batches import take_rows
 from beam_jobs.store.chain import find_collection
 from beam_jobs.store.dataset import run_schema, vector_columns
+from model_bundle.bundle.specs import Similarity
 from model_bundle.errors import ModelRunError
 
 _SHOWN_CHARACTERS = 200
@@ -33,29 +34,33 @@ class Hit:
     ``score`` is the reranker's, if there is one.
     """
 
-    cosine: float
+    similarity: float
     columns: dict[str, Any]
     score: float | None = None
 
-    @property
-    def numbers(self) -> dict[str, float]:
-        """The score, if there is one, and the cosine."""
+    def numbers(self, similarity: str) -> dict[str, float]:
+        """Returns the score, if there is one, and the similarity under its name."""
         scored = {} if self.score is None else {"score": self.score}
-        return scored | {"cosine": self.cosine}
+        return scored | {similarity: self.similarity}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The documents found for a query; ``hint`` explains missing texts."""
+    """The documents found for a query; ``hint`` explains missing texts.
+
+    ``similarity`` names what hits are ranked by.
+    """
 
     query: str
     hits: list[Hit]
     hint: str | None
+    similarity: Similarity = Similarity.COSINE
 
     def as_json(self) -> str:
         """Returns one line of JSON; values without a JSON type are written as strings."""
         hits = [
-            {name: round(number, 6) for name, number in hit.numbers.items()} | {"row": hit.columns}
+            {name: round(number, 6) for name, number in hit.numbers(self.similarity).items()}
+            | {"row": hit.columns}
             for hit in self.hits
         ]
         return json.dumps({"query": self.query, "hits": hits}, ensure_ascii=False, default=str)
@@ -66,7 +71,7 @@ class Answer:
         width = min(max(map(len, names), default=0), 40)
         lines = [_one_line(self.query)]
         for rank, (hit, name) in enumerate(zip(self.hits, names, strict=True), 1):
-            numbers = "  ".join(f"{number:6.3f}" for number in hit.numbers.values())
+            numbers = "  ".join(f"{number:6.3f}" for number in hit.numbers(self.similarity).values())
             lines.append(f"{rank:>3}  {numbers}  {name:<{width}}  {_shown(hit.columns)}".rstrip())
         if not self.hits:
             lines.append("     nothing found")
@@ -122,27 +127,28 @@ class Searcher:
             self._top if self._reranker is None else self._rerank_top,
             column=self._encoder.column,
             condition=self._condition,
+            similarity=self._encoder.similarity,
         )
-        answers = []
+        answers, similarity = [], self._encoder.similarity
         for query, own in zip(good, self._fetch(found), strict=True):
             try:
-                answers.append(Answer(query, self._rerank(query, own), self._hint))
+                answers.append(Answer(query, self._rerank(query, own), self._hint, similarity))
             except ModelRunError as error:
                 errors.append(f"{query}: {error}")
         return answers, errors
 
     def _rerank(self, query: str, hits: list[Hit]) -> list[Hit]:
-        """Orders hits by the reranker's scores, if there is one; equal ones stay in the order of cosines."""
+        """Orders hits by the reranker's scores, if there is one; equal ones stay in the order of vectors."""
         if self._reranker is None or not hits:
             return hits
         scores = self._reranker.scores(query, [hit.columns["text"] for hit in hits])
         scored = [replace(hit, score=float(score)) for hit, score in zip(hits, scores, strict=True)]
-        return sorted(scored, key=lambda hit: -hit.numbers["score"])[: self._top]
+        return sorted(scored, key=lambda hit: -(hit.score or 0.0))[: self._top]
 
     def _fetch(self, found: list[list[Neighbour]]) -> list[list[Hit]]:
         places = sorted({neighbour.place for own in found for neighbour in own})
         columns = dict(zip(places, take_rows(self._run, places, self._shown), strict=True))
-        return [[Hit(n.cosine, columns[n.place]) for n in own] for own in found]
+        return [[Hit(n.similarity, columns[n.place]) for n in own] for own in found]
 
 
 def _check_texts(schema: pa.Schema, hint: str | None) -> None:

@@ -21,6 +21,8 @@ from model_bundle.bundle.specs import (
     Part,
     Pooling,
     Precision,
+    SentenceSpec,
+    Similarity,
     SourceSpec,
     TokenizerSpec,
 )
@@ -35,6 +37,7 @@ GOLDEN_NAME = "golden.npz"
 BOUNDARY_SIGNATURES = {True: "tokens_surrounded", False: "tokens_bare"}
 # The same with the LSTMs' state as input and output.
 STATEFUL_SIGNATURE = "tokens_stateful"
+QUERY_PROMPT = "query"
 # A manifest names files, not their content: a hundred thousand of them fit.
 MAX_MANIFEST_BYTES = 16_000_000
 
@@ -52,6 +55,8 @@ class BundleManifest(Part):
     ``regression``: the scores are quantities, of which none is chosen.
     ``allowed_ops`` are operations with effects outside the graph, allowed by name at build time.
     ``zero_inputs`` are inputs of the model that the graph gives zeros, because no output depends on them.
+    ``sentence``: how the graph makes ``sentence_embedding``, if it does. ``similarity``: how the model's
+    vectors are meant to be compared, if its source states it.
     """
 
     format_version: Literal[1] = 1
@@ -82,6 +87,8 @@ class BundleManifest(Part):
     custom_ops: tuple[Literal["tensorflow_text"], ...] = ()
     allowed_ops: tuple[str, ...] = ()
     zero_inputs: tuple[str, ...] = ()
+    sentence: SentenceSpec | None = None
+    similarity: Similarity | None = None
     pair_truncation: PairTruncation | None = None
     source: SourceSpec
     licence: str
@@ -118,10 +125,9 @@ class BundleManifest(Part):
             }
             for name in [name for name, default in later.items() if data["int8"][name] == default]:
                 del data["int8"][name]
-        if not self.zero_inputs:
-            del data["zero_inputs"]
-        if self.pair_truncation is None:
-            del data["pair_truncation"]
+        for name in ("zero_inputs", "pair_truncation", "sentence", "similarity"):
+            if not data[name]:
+                del data[name]
         if self.source.compared_with is None:
             del data["source"]["compared_with"]
         return canonical_json(data)
@@ -130,6 +136,14 @@ class BundleManifest(Part):
     def is_int8_only(self) -> bool:
         """Whether the bundle has int8 weights and no float ones."""
         return self.int8 is not None and self.int8.only
+
+    @property
+    def query_prompt(self) -> str | None:
+        """The name of the prompt meant for queries; None if queries get that of documents.
+
+        Source: ``encode_query`` of sentence-transformers.
+        """
+        return QUERY_PROMPT if QUERY_PROMPT in self.prompts else None
 
     def signature_of(self, precision: Precision) -> str | None:
         """Returns the name of the graph of a precision; None if the bundle has none."""

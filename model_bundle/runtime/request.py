@@ -80,6 +80,7 @@ class EncodeRequest:
         as_built = outputs == (bundle.vector_output,) and chosen in (None, manifest.pooling)
         as_built = as_built and rows is not Rows.WORD
         limit, before = _resolve_max_tokens(bundle, max_tokens), _resolve_prompt(bundle, prompt, prompt_text)
+        _check_pooled_prompt(bundle, limit, before)
         return cls(
             outputs=outputs,
             pooling=chosen,
@@ -295,6 +296,14 @@ def _best_window(manifest: BundleManifest) -> Combine:
     """Returns how scores of windows combine: by label, except where labels exclude each other."""
     one = manifest.outputs[manifest.default_output].dim == 1
     return Combine.MAX if one or manifest.multi_label or manifest.regression else Combine.BEST
+
+
+def _check_pooled_prompt(bundle: ModelBundle, limit: int | None, prompt: str) -> None:
+    """Builds the input of a model that pools what follows the prompt, which checks that something can."""
+    from model_bundle.text import text_input
+
+    if any(spec.role == "skipped" for spec in bundle.manifest.inputs.values()):
+        text_input(bundle.path, bundle.manifest, limit, prompt)
 
 
 def check_precision(manifest: BundleManifest, precision: Precision) -> None:

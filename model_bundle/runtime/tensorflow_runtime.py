@@ -226,12 +226,10 @@ class _Rewriting:
 _rewriting = _Rewriting()
 _TO_BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
 _MAX_CAUSE_CHARS = 500
-_RANKS = {"ids": 2, "mask": 2, "types": 2, "text": 1, "words": 2, "lengths": 1, "numeric": 2}
 
 
 def _tensor_spec(tf: Any, name: str, spec: InputSpec) -> Any:
-    rank = spec.rank or _RANKS[spec.role]
-    shape: list[int | None] = [None] * rank
+    shape: list[int | None] = [None] * spec.num_axes
     if spec.length is not None:
         shape[1] = spec.length
     return tf.TensorSpec(shape, spec.dtype, name=name)

@@ -37,11 +37,12 @@ def text_input(
     if manifest.pair_truncation is not None:
         return PairInput(bundle_dir / TOKENIZER_FILE, max_tokens, spec.pad_id, manifest.pair_truncation)
     if spec.kind == "subwords":
-        if rows is Rows.WORD:
-            from model_bundle.text.subword_alignment import SubwordWordInput
+        from model_bundle.text.subword_alignment import SubwordWordInput
 
-            return SubwordWordInput(bundle_dir / TOKENIZER_FILE, max_tokens, spec.pad_id, prompt)
-        return SubwordInput(bundle_dir / TOKENIZER_FILE, max_tokens, spec.pad_id, prompt)
+        kind = SubwordWordInput if rows is Rows.WORD else SubwordInput
+        pools_prompt = all(given.role != "skipped" for given in manifest.inputs.values())
+        tokenizer = bundle_dir / TOKENIZER_FILE
+        return kind(tokenizer, max_tokens, spec.pad_id, prompt, pools_prompt=pools_prompt)
     if spec.kind == "words":
         from model_bundle.text.words import WordInput
 

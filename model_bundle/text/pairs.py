@@ -112,6 +112,7 @@ class PairInput:
             unknown_id=self._unknown_id,
             num_fixed=len(self._frame.head),
             num_tail=len(self._frame.tail),
+            num_skipped=0,
             num_separators=len(self._frame.between),
             types=join_ids(types)[0],
             num_cut=cut_tokens,

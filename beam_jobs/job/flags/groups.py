@@ -19,9 +19,10 @@ def add_vectors(group: argparse._ArgumentGroup) -> None:
         repeat=True,
     )
     add(
-        "--pooling",
-        "how token states become one vector (default: that of the bundle)",
-        choices=["mean", "max", "first", "last", "pooler"],
+        "--pooling P",
+        "how token states become one vector: mean, max, first, last, mean_sqrt_len, weighted_mean or pooler "
+        "(default: that of the bundle)",
+        choices=["mean", "max", "first", "last", "mean_sqrt_len", "weighted_mean", "pooler"],
     )
     add_rows(group)
 

@@ -13,7 +13,6 @@ LACKING = {
     "canine": ("bert", "characters instead of tokens, hashed and down-sampled"),
     "convbert": ("electra", "convolutions beside attention"),
     "data2vec-text": ("roberta", "data2vec's names of weights"),
-    "deberta": ("bert", "disentangled attention of the first version"),
     "ernie": ("bert", "embeddings of tasks"),
     "ernie_m": ("roberta", "layers under other names"),
     "esm": ("roberta", "rotary positions and norms before each half of a layer"),

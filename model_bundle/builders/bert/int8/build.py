@@ -69,7 +69,7 @@ def quantize_bundle(
 
     import_tensorflow()
     main = _main_precision()
-    config, weights = read_encoder(bundle)
+    config, weights, sentence = read_encoder(bundle)
     from model_bundle.builders.graphs.bert import BertEncoder
 
     encoder = BertEncoder(config, weights, bundle.manifest.name)
@@ -77,7 +77,7 @@ def quantize_bundle(
     if only_int8:
         check_processor(Precision.INT8)
         base = BertEncoder(*quantize_words(config, weights), bundle.manifest.name)
-    trial = Trial(bundle, encoder, base, texts, notify)
+    trial = Trial(bundle, encoder, base, texts, notify, sentence)
     found = {main: search(trial, main, bounds, notify)}
     if main is Precision.INT8 and has_fast_bfloat16():
         found |= _mixed(trial, found[main], bounds, notify)
@@ -95,7 +95,7 @@ def quantize_bundle(
         for file in (LICENCE_NAME, TOKENIZER_FILE):
             (staging / file).parent.mkdir(exist_ok=True)
             shutil.copyfile(bundle.path / file, staging / file)
-        _export(base, config, found, spec, staging / SAVED_MODEL_DIR)
+        _export(base, config, found, spec, staging / SAVED_MODEL_DIR, sentence)
 
     before = Golden.read(bundle)
     return assemble(
@@ -163,15 +163,22 @@ def _main_precision() -> Precision:
 
 
 def _export(
-    encoder: Any, config: BertConfig, found: Mapping[Precision, Found], spec: Int8Spec, directory: Path
+    encoder: Any,
+    config: BertConfig,
+    found: Mapping[Precision, Found],
+    spec: Int8Spec,
+    directory: Path,
+    sentence: Any,
 ) -> None:
     import tensorflow as tf
 
     module = tf.Module()
+    if sentence is not None:
+        module.sentence = sentence
     signatures: dict[str, Any] = {}
     if not spec.only:
         module.encoder = encoder
-        signatures = float_signatures(encoder, config)
+        signatures = float_signatures(encoder, config, sentence)
     names = {
         Precision.INT8: spec.signature,
         Precision.INT8_BFLOAT16: spec.mixed_signature,
@@ -185,7 +192,7 @@ def _export(
         if spec.only:
             integer.drop_float_weights()
         setattr(module, precision, integer)
-        signatures[str(names[precision])] = trace(integer, config, float_type(precision))
+        signatures[str(names[precision])] = trace(integer, config, float_type(precision), sentence)
     save_module(module, directory, signatures)
 
 

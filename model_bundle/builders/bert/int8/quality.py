@@ -17,15 +17,22 @@ from model_bundle.text.prepared import PreparedTexts
 MAX_COMPARED = 2000
 
 
-def vectors_of(encoder: BertEncoder, pooling: Pooling, dtype: Any) -> Callable[[PreparedTexts], np.ndarray]:
-    """Builds a function that returns float32[texts, dim]: the vectors of texts at length 1."""
+def vectors_of(
+    encoder: BertEncoder, pooling: Pooling, dtype: Any, sentence: Any = None
+) -> Callable[[PreparedTexts], np.ndarray]:
+    """Builds a function that returns float32[texts, dim]: the vectors of texts at length 1.
+
+    ``sentence`` is the encoder's ``SentenceHead``, which then pools.
+    """
     import tensorflow as tf
 
-    spec = tf.TensorSpec([None, None], tf.int32)
+    spec, counts = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
 
-    @tf.function(autograph=False, input_signature=[spec, spec])  # type: ignore[untyped-decorator]
-    def run(ids: Any, mask: Any) -> Any:
+    @tf.function(autograph=False, input_signature=[spec, spec, counts])  # type: ignore[untyped-decorator]
+    def run(ids: Any, mask: Any, skipped: Any) -> Any:
         states = encoder.encode(ids, mask, dtype)[-1]
+        if sentence is not None:
+            return normalize_in_graph(sentence.embed(states, mask, skipped))
         if pooling is Pooling.POOLER:
             return normalize_in_graph(encoder.pool_first(states, dtype))
         return normalize_in_graph(pool_in_graph(states, tf.reduce_sum(mask, axis=1), pooling))
@@ -34,7 +41,9 @@ def vectors_of(encoder: BertEncoder, pooling: Pooling, dtype: Any) -> Callable[[
         found: np.ndarray | None = None
         for batch in batches_of(prepared):
             arrays = prepared.batch(batch)
-            part = run(tf.constant(arrays["ids"], tf.int32), tf.constant(arrays["mask"], tf.int32)).numpy()
+            skipped = arrays.get("skipped", np.zeros(len(batch)))
+            fed = (tf.constant(array, tf.int32) for array in (arrays["ids"], arrays["mask"], skipped))
+            part = run(*fed).numpy()
             if found is None:
                 found = np.zeros((len(prepared.lengths), part.shape[1]), np.float32)
             found[batch] = part

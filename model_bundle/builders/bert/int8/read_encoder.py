@@ -10,17 +10,18 @@ import numpy as np
 
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.specs import Precision
+from model_bundle.bundle.specs import Precision, SentenceSpec
 from model_bundle.errors import SettingsError
 from model_bundle.runtime.int8_products import LARGEST, scales_of
 from model_bundle.runtime.request import check_precision
 from model_bundle.runtime.saved_model import load_saved_model
 
+_HEAD_OPERATIONS = {"gelu": ("Erf",), "tanh": ("Tanh",), "mish": ("Tanh",)}
 _PARTS = ("query", "key", "value")
 
 
-def read_encoder(bundle: ModelBundle) -> tuple[BertConfig, dict[str, np.ndarray]]:
-    """Returns an encoder's shape and its weights, named as in ``weight_shapes``.
+def read_encoder(bundle: ModelBundle) -> tuple[BertConfig, dict[str, np.ndarray], Any]:
+    """Returns an encoder's shape, its weights, named as in ``weight_shapes``, and its ``SentenceHead``.
 
     The bundle does not store the shape. Whoever exports the encoder again must compare golden vectors.
 
@@ -42,14 +43,30 @@ def read_encoder(bundle: ModelBundle) -> tuple[BertConfig, dict[str, np.ndarray]
             f"{manifest.name} has a head that was trained on an encoder: quantize the encoder, then train."
         )
     try:
-        config = _config(_Nodes(signature), weights, manifest.tokenizer.pad_id)
+        weights, head = _without_head(manifest.sentence, weights)
+        nodes = _Nodes(signature)
+        # What the head's activations are computed with says nothing of the encoder's.
+        for module in () if manifest.sentence is None else manifest.sentence.modules:
+            nodes.counts.subtract(_HEAD_OPERATIONS.get(module.activation or "", ()))
+        config = _config(nodes, weights, manifest.tokenizer.pad_id)
         per_token = manifest.outputs[manifest.default_output].per_token
-        return replace(config, labels_per_token=per_token), _split(weights)
+        return replace(config, labels_per_token=per_token), _split(weights), head
     except (KeyError, IndexError, ValueError) as error:
         raise SettingsError(
             f"{manifest.name}: its graph is not one that this release knows ({error!r}). Build the bundle "
             "again from its source, then quantize it."
         ) from error
+
+
+def _without_head(
+    spec: SentenceSpec | None, weights: dict[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], Any]:
+    """Splits the weights of a ``SentenceHead`` off, and builds it; None if the bundle has none."""
+    from model_bundle.builders.graphs.sentence import PREFIX, SentenceHead
+
+    own = {name.removeprefix(PREFIX): w for name, w in weights.items() if name.startswith(PREFIX)}
+    rest = {name: weight for name, weight in weights.items() if not name.startswith(PREFIX)}
+    return rest, None if spec is None else SentenceHead(spec, own)
 
 
 def quantize_words(

@@ -64,10 +64,17 @@ class Trial:
         base: what integer products are put into: that, or one with word embeddings in 8 bits.
         texts: to calibrate and to measure with.
         notify: is told of progress.
+        sentence: the encoder's ``SentenceHead``, if it has one.
     """
 
     def __init__(
-        self, bundle: ModelBundle, encoder: Any, base: Any, texts: Sequence[str], notify: Notify
+        self,
+        bundle: ModelBundle,
+        encoder: Any,
+        base: Any,
+        texts: Sequence[str],
+        notify: Notify,
+        sentence: Any = None,
     ) -> None:
         import tensorflow as tf
 
@@ -77,7 +84,7 @@ class Trial:
 
         manifest = bundle.manifest
         self._encoder, self._base = encoder, base
-        self._manifest = manifest
+        self._manifest, self._sentence = manifest, sentence
         prompt = manifest.prompts.get(manifest.default_prompt or "", "")
         inputs = text_input(bundle.path, manifest, manifest.max_tokens, prompt)
         held_out = [text for place, text in enumerate(texts) if place % HELD_OUT == 0]
@@ -114,7 +121,7 @@ class Trial:
         if self._manifest.task == "classify":
             run = scores_run(encoder, self._manifest, dtype)
         else:
-            run = vectors_of(encoder, self._manifest.pooling or Pooling.MEAN, dtype)
+            run = vectors_of(encoder, self._manifest.pooling or Pooling.MEAN, dtype, self._sentence)
         return [run(part) for part in self._texts]
 
 

@@ -90,7 +90,7 @@ def test_attention_in_bfloat16_is_a_precision_of_its_own(quantized: ModelBundle)
 
 
 def test_the_shape_is_read_back(bundle: ModelBundle) -> None:
-    config, weights = read_encoder(bundle)
+    config, weights, _ = read_encoder(bundle)
     assert (config.num_layers, config.num_heads, config.dim, config.inner_dim) == (1, 2, 16, 32)
     assert (config.activation, config.pooler_activation, config.norm_epsilon) == (
         "gelu",
