@@ -17,6 +17,7 @@ from model_bundle.builders.bert.source import BertOptions, read_bert_source
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.describe import page
 from model_bundle.bundle.manifest import TOKENIZER_FILE, BundleManifest
+from model_bundle.cli.main import main
 from model_bundle.errors import BundleFormatError, ModelRunError, SettingsError
 from model_bundle.inference.classifier import Classifier
 from model_bundle.inference.encoder import Encoder
@@ -143,6 +144,20 @@ def test_one_text_is_refused_and_so_are_two_where_one_is_taken(
         Classifier(build_head("tiny_distilbert_mood"), rows="window")
     with pytest.raises(SettingsError, match="not those of words"):
         Classifier(bundle, rows="word")
+
+
+def test_what_is_not_offered_for_pairs_is_refused(
+    build_pairs: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = str(build_pairs(pairs.RERANKER).path)
+    (tmp_path / "t.txt").write_text("a\nb\n")
+    np.save(tmp_path / "old.npy", np.zeros((2, 1), np.float32))
+    texts = ["--texts", str(tmp_path / "t.txt")]
+    assert main(["compare", place, *texts, "--expected", str(tmp_path / "old.npy")]) == 2
+    assert "scores two texts together, and --texts has one per row" in capsys.readouterr().err
+    assert main(["quantize", place, *texts, "--output", str(tmp_path / "int8")]) == 2
+    assert "scores pairs of texts; int8 is offered for vectors" in capsys.readouterr().err
+    assert not (tmp_path / "int8").exists()
 
 
 def test_a_bundle_says_that_it_takes_two_texts(build_pairs: Build) -> None:
