@@ -6,9 +6,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Stage = Literal["read", "prepare", "encode"]
+
+
+class EarlierRows(NamedTuple):
+    """Where the rows of a document are in an earlier run: its file, a row group of it, and rows of that."""
+
+    path: str
+    group: int
+    start: int
+    num_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +25,8 @@ class Document:
     """One input text, or two that are scored together: then ``text_pair`` is the second.
 
     ``source`` is the file it came from, ``columns`` holds the values of the kept input columns in the
-    order of their schema, ``numbers`` the numeric model inputs.
+    order of their schema, ``numbers`` the numeric model inputs. ``earlier``: rows of an earlier text with
+    this id, some of whose windows it may still have.
     """
 
     doc_id: str
@@ -25,6 +35,7 @@ class Document:
     columns: tuple[Any, ...] = ()
     numbers: tuple[float, ...] = ()
     text_pair: str | None = None
+    earlier: EarlierRows | None = None
 
     @property
     def model_input(self) -> str | tuple[str, str]:

@@ -1,8 +1,9 @@
 """Text to model input: tokenizing and windows.
 
 Read ``prepared`` (the protocols), ``subwords`` and ``words`` (the tokenizers), ``subword_alignment`` (words
-of subwords), then ``windows`` and ``window_inputs`` (long texts), ``boundaries`` and ``grouping`` (windows
-that end after sentences), ``pairs`` (two texts at once), and ``unknown`` (unknown tokens).
+of subwords), then ``windows``, ``window_words`` and ``window_inputs`` (long texts), ``boundaries`` and
+``grouping`` (windows that end after sentences), ``pairs`` (two texts at once), and ``unknown`` (unknown
+tokens).
 """
 
 from __future__ import annotations

@@ -123,7 +123,8 @@ def whole_manifest(changes: RunManifest) -> RunManifest:
     """
     counts = changes.counts
     files = tuple(file for file in changes.files if file.kind == DEAD_LETTERS)
-    whole = {"num_reused": counts.num_reused + counts.num_unchanged, "num_unchanged": 0, "changes": {}}
+    whole: dict[str, Any] = {"num_reused": counts.num_reused + counts.num_unchanged, "num_unchanged": 0}
+    whole |= {"changes": {}, "window_changes": {}}
     update = {"emit": "all", "counts": counts.model_copy(update=whole), "files": files}
     return changes.model_copy(update=update)
 
