@@ -143,6 +143,8 @@ def _tokenizer(manifest: BundleManifest) -> str:
 
 
 def _pooling(manifest: BundleManifest) -> str:
+    if manifest.task == "pairs":
+        return "none: it gives scores, no vectors"
     kind = manifest.outputs[manifest.default_output].kind
     if kind == "class":
         return f"{manifest.pooling or 'mean (none stated)'}, for vectors of the layer below the classes"

@@ -14,7 +14,7 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _SMALL_FILES = (
     *("*.json", "*.txt", "*.model", "README.md", "LICEN[SC]E*", "COPYING"),
     # The layers that sentence-transformers puts after the encoder.
-    *(f"*_{module}/{weight_files.SAFETENSORS}" for module in ("Dense", "LayerNorm")),
+    *(f"*_{module}*/{weight_files.SAFETENSORS}" for module in ("Dense", "LayerNorm")),
 )
 _IGNORED = ("onnx/*", "openvino/*", "*/*/*")
 # In order of preference; the encoder of a sentence-transformers model may be in a subfolder.

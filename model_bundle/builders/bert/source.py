@@ -134,6 +134,8 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
         similarity=stated.similarity,
     )
     notes = [f"read: {encoder.note} from {fetched.path}", *encoder.remarks]
+    if prompt := stated.prompts.get(stated.default_prompt or ""):
+        notes.append(f"prompt of documents: {stated.default_prompt} ({prompt!r})")
     if licence.identifier == UNKNOWN:
         notes.append("warning: no licence found in the source; state it with --licence if known")
     return ReadBert(source, tuple(notes))
