@@ -12,6 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from beam_jobs.base.records import Document
+from beam_jobs.errors import UsageError
+from beam_jobs.pipeline.encode.dofn import EncodeDoFn
+from beam_jobs.pipeline.rows.make import schema_of
+from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.runs.__main__ import main as runs_command
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.inference.classifier import Classifier
@@ -169,6 +174,7 @@ def test_a_forecast_reads_both_texts(tmp_path: Path, build_pairs: Build) -> None
     assert f"{len(PAIRS) - 2:,} documents" in run.stdout
 
 
+@pytest.mark.slow
 def test_the_example_in_the_docs_runs(build_pairs: Build) -> None:
     page = (PROJECT / "docs" / "how-to" / "classify.md").read_text(encoding="utf-8")
     (code,) = re.findall(
@@ -179,10 +185,22 @@ def test_the_example_in_the_docs_runs(build_pairs: Build) -> None:
     assert scope["found"].scores.shape == (2, 1)
 
 
-def test_the_columns_are_documented(build_pairs: Build) -> None:
-    from beam_jobs.pipeline.rows.make import schema_of
-    from beam_jobs.pipeline.settings import EncodeSettings
+def test_documents_must_be_of_the_models_kind(build_pairs: Build, build_head: Build) -> None:
+    """In a pipeline of one's own, nobody has compared the input with the bundle."""
+    pair, single = Document("1", "f", "a", text_pair="b"), Document("1", "f", "a")
+    for bundle, document, message in (
+        (build_pairs(pairs.RERANKER), single, "takes two texts, but a document has one"),
+        (build_head("tiny_distilbert_mood"), pair, "has two texts, but the model takes one"),
+    ):
+        settings = EncodeSettings.resolve_classes(str(bundle.path))
+        dofn = EncodeDoFn(settings, schema_of(settings, pa.schema([])), 0, None)
+        dofn.setup()
+        dofn.start_bundle()
+        with pytest.raises(UsageError, match=message):
+            list(dofn.process(document))
 
+
+def test_the_columns_are_documented(build_pairs: Build) -> None:
     page = (PROJECT / "docs" / "how-to" / "classify.md").read_text(encoding="utf-8")
     table = page.partition("## Rows\n")[2].partition("\n\n")[0]
     place = str(build_pairs(pairs.RERANKER).path)
