@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from model_bundle.builders.graphs.encoders.long_attention import (
     band_bias,
     padding_bias,
 )
+from model_bundle.runtime.freeze.freeze import freeze
 
 
 def parts(num_texts: int, tokens: int, heads: int = 2, size: int = 4) -> tuple[tf.Tensor, ...]:
@@ -56,36 +58,55 @@ def test_blocks_of_near_tokens_give_the_same(lengths: tuple[int, ...], reach: in
 def largest_allocations(run: Any, ids: tf.Tensor) -> int:
     """Returns the most bytes that TensorFlow held while it ran, beyond what it held before."""
     memory = tf.config.experimental
-    run(ids)
+    run(ids, tf.ones_like(ids))
     try:
         memory.reset_memory_stats("CPU:0")
     except ValueError:
         pytest.skip("this TensorFlow does not count memory")
-    run(ids)
+    run(ids, tf.ones_like(ids))
     found = memory.get_memory_info("CPU:0")
     return int(found["peak"] - found["current"])
 
 
-def test_memory_of_long_texts_grows_with_their_length() -> None:
+@cache
+def long_encoder() -> Any:
+    """Returns a tiny BERT with many positions, as a function of ids and mask."""
     config = BertConfig(
-        num_layers=2, num_heads=4, dim=16, inner_dim=16, vocab_size=50, max_positions=8192, num_types=0,
+        num_layers=1, num_heads=4, dim=16, inner_dim=16, vocab_size=50, max_positions=8192, num_types=0,
         norm_epsilon=1e-6,
     )  # fmt: skip
     random = np.random.default_rng(0)
-    weights = {
-        name: random.standard_normal(shape).astype(np.float32)
-        for name, shape in weight_shapes(config).items()
-    }
+    shapes = weight_shapes(config).items()
+    weights = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes}
     encoder = BertEncoder(config, weights, "test")
+    spec = [tf.TensorSpec([None, None], tf.int32, name=name) for name in ("ids", "mask")]
 
     @tf.function(autograph=False)
-    def run(ids: tf.Tensor) -> tf.Tensor:
-        return encoder.encode(ids, tf.ones_like(ids))[-1]
+    def run(ids: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"states": encoder.encode(ids, mask)[-1]}
 
+    run.encoder = encoder  # keeps its variables
+    return run, run.get_concrete_function(ids=spec[0], mask=spec[1])
+
+
+def test_memory_of_long_texts_grows_with_their_length() -> None:
+    run, _ = long_encoder()
     tokens = 2 * MAX_AT_ONCE
     peaks = [largest_allocations(run, tf.ones([1, length], tf.int32)) for length in (tokens, 2 * tokens)]
-    all_scores = 4 * config.num_heads * (2 * tokens) ** 2
+    all_scores = 4 * 4 * (2 * tokens) ** 2
     # Twice: scores and their softmax.
-    blocks = 2 * 4 * config.num_heads * long_attention._QUERIES * 2 * tokens
+    blocks = 2 * 4 * 4 * long_attention._QUERIES * 2 * tokens
     assert peaks[1] < blocks * 1.5 < all_scores / 4
     assert peaks[1] < 2.5 * peaks[0]
+
+
+def test_both_branches_survive_freezing_and_two_frozen_graphs_do_not_meet() -> None:
+    run, concrete = long_encoder()
+    frozen = [freeze(concrete, optimize_first=True) for _ in range(2)]
+    for length in (5, MAX_AT_ONCE + 1):
+        ids = tf.constant(np.arange(length)[np.newaxis] % 50, tf.int32)
+        mask = tf.constant(np.arange(length)[np.newaxis] < length - 2, tf.int32)
+        expected = run(ids, mask)["states"].numpy()[:, : length - 2]
+        for each in frozen:
+            found = each.call({"ids": ids, "mask": mask})["states"].numpy()[:, : length - 2]
+            np.testing.assert_allclose(found, expected, atol=1e-5)
