@@ -232,6 +232,12 @@ def test_credentials_that_do_not_suffice_are_said_in_one_message(storage: Storag
     with pytest.raises(UsageError, match=r"cannot be written: .*AccessDenied") as caught:
         check_output(options_of(place))
     assert "\n" not in str(caught.value)
+    for code, kind in (("AccessDenied", True), ("AuthenticationFailed", False)):
+        storage.heal()
+        storage.fail(".", 403, code, times=99)
+        with pytest.raises(OSError, match=code) as refused:
+            filesystem.read_bytes(f"{place}/x")  # a dead file, or the end of the job
+        assert isinstance(refused.value, PermissionError) is kind
     storage.heal()
     assert filesystem.list_remote(f"{place}/") == []
 
