@@ -147,14 +147,11 @@ class BundleManifest(Part):
 
     def signature_of(self, precision: Precision) -> str | None:
         """Returns the name of the graph of a precision; None if the bundle has none."""
-        spec = self.int8
-        return {
-            Precision.FLOAT32: None if self.is_int8_only else self.signature,
-            Precision.BFLOAT16: self.bfloat16_signature,
-            Precision.INT8: None if spec is None else spec.signature,
-            Precision.INT8_BFLOAT16: None if spec is None else spec.mixed_signature,
-            Precision.INT7: None if spec is None else spec.narrow_signature,
-        }[precision]
+        if precision.is_integer:
+            return None if self.int8 is None else self.int8.signature_of(precision)
+        if precision is Precision.BFLOAT16:
+            return self.bfloat16_signature
+        return None if self.is_int8_only else self.signature
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Self:

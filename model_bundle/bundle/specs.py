@@ -201,6 +201,14 @@ class Int8Spec(Part):
     only: bool = False
     quality: dict[Precision, PrecisionQuality | ClassQuality]
 
+    def signature_of(self, precision: Precision) -> str | None:
+        """Returns the name of the graph of a precision with integer products; None if there is none."""
+        return {
+            Precision.INT8: self.signature,
+            Precision.INT8_BFLOAT16: self.mixed_signature,
+            Precision.INT7: self.narrow_signature,
+        }.get(precision)
+
     def layers_in_float(self) -> dict[Precision, tuple[str, ...]]:
         """Returns the dense layers that stayed float in each precision with integer products."""
         found = {} if self.signature is None else {Precision.INT8: self.float_layers}

@@ -157,7 +157,7 @@ def check_flags(flags: argparse.Namespace, encode: EncodeSettings) -> None:
 
 def _folder(write: WriteOptions) -> str:
     """Returns a folder for indexes: below the run if that is local, else a temporary one."""
-    if "://" in write.output:
+    if not filesystem.is_local(write.output):
         return tempfile.mkdtemp(prefix="beam_jobs-")
     return filesystem.join(write.output, write.run_id, STAGING_DIR, f"index-{write.attempt_id}")
 

@@ -64,7 +64,7 @@ def find_previous(value: str, output: str) -> PreviousRun | None:
     Args:
         value: the folder of a run, a root of runs (selects the latest one), or the id of a run below
             ``output``; ``latest`` selects the latest one there.
-        output: root of the runs, local or gs://.
+        output: root of the runs, local or remote.
 
     Returns:
         The run; None for ``latest`` if there is none yet.

@@ -30,7 +30,7 @@ def new_run(output: str, run_id: str | None = None, **options: Any) -> WriteOpti
     """Creates the options of a new run below ``output``.
 
     Args:
-        output: root of the runs, local or gs://.
+        output: root of the runs, local or remote.
         run_id: name of the run's folder; None generates one that sorts by time.
         options: further fields of ``WriteOptions``.
 

@@ -221,7 +221,7 @@ def test_a_mix_averages_real_tokens_alone() -> None:
         ({"layer": "9"}, "--layer 9: the bundle tiny has no such layer"),
         ({"max_tokens": 65}, "max_tokens=65: tiny takes 1 to 64 tokens"),
         ({"max_tokens": 0}, "max_tokens=0"),
-        ({"pooling": "pooler"}, "expected mean, max, first or last"),
+        ({"pooling": "pooler"}, "expected mean, max, first, last, mean_sqrt_len or weighted_mean"),
         ({"normalize": True}, "also set pooling="),
     ],
 )

@@ -15,7 +15,6 @@ from model_bundle.builders.bert.build import BertSource, build_encoder_bundle
 from model_bundle.builders.bert.families.electra import ELECTRA
 from model_bundle.builders.bert.families.registry import FAMILIES, find_family
 from model_bundle.builders.bert.heads import HeadOptions
-from model_bundle.builders.bert.int8.read_encoder import read_encoder
 from model_bundle.builders.bert.match_weights import pair_names
 from model_bundle.builders.bert.sentence_transformers import read_sentence_model
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
@@ -24,6 +23,7 @@ from model_bundle.builders.weights.stored import StoredWeights
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.errors import SettingsError, SourceError, WeightsMismatchError
 from model_bundle.inference.encoder import Encoder
+from model_bundle.quantize.bert.read_encoder import read_encoder
 from model_bundle.text.subwords import SubwordInput
 from tests.support.models import families
 from tests.support.models.bert_formats import copy_source, edit_json

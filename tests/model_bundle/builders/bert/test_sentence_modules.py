@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 
 from model_bundle.builders.bert.build import BertSource, build_encoder_bundle
-from model_bundle.builders.bert.int8.build import quantize_bundle
-from model_bundle.builders.bert.int8.search import Bounds
 from model_bundle.builders.bert.sentence_modules import ACTIVATIONS
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
 from model_bundle.bundle.bundle import ModelBundle
@@ -20,6 +18,8 @@ from model_bundle.bundle.describe import _pooling
 from model_bundle.bundle.specs import Pooling, Precision, Similarity
 from model_bundle.errors import SettingsError, SourceError
 from model_bundle.inference.encoder import Encoder
+from model_bundle.quantize.build import quantize_bundle
+from model_bundle.quantize.search import Bounds
 from model_bundle.runtime.long_texts import LongTexts, OnLong
 from model_bundle.runtime.pooling import normalize, pool, pool_in_graph
 from model_bundle.text.subwords import SubwordInput

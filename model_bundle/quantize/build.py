@@ -6,33 +6,24 @@ import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from model_bundle.base.machine import has_fast_bfloat16, has_fast_int8
-from model_bundle.builders.assemble import LICENCE_NAME, assemble, check_output, save_module
-from model_bundle.builders.bert.build import float_signatures, trace
-from model_bundle.builders.bert.int8.search import (
-    DEFAULT_BOUNDS,
-    Bounds,
-    Found,
-    Notify,
-    Trial,
-    float_type,
-    integer_encoder,
-    search,
-)
-from model_bundle.builders.graphs.bert_config import BertConfig
+from model_bundle.builders.assemble import LICENCE_NAME, assemble, check_output
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.describe import describe_quality
 from model_bundle.bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE
 from model_bundle.bundle.specs import ClassQuality, Int8Spec, Precision, PrecisionQuality
 from model_bundle.errors import SettingsError, SourceError
 from model_bundle.inference.scores import LabelMode, label_mode
+from model_bundle.quantize.search import DEFAULT_BOUNDS, Bounds, Found, Notify, search
+from model_bundle.quantize.trial import MeasuredTrial, Quantizable
 from model_bundle.runtime.golden import Golden
 from model_bundle.runtime.int8_products import check_processor
 
+# Families whose graphs were made by others.
+_SAVED_MODELS = ("keras", "hub")
 # Fewer texts leave ranges to chance: MiniLM's largest inputs were still growing at 300.
 MIN_TEXTS = 32
 
@@ -49,7 +40,8 @@ def quantize_bundle(
     """Builds the bundle; its float32 and bfloat16 graphs stay as they are, or are left out.
 
     Args:
-        bundle: of a BERT encoder or classifier that this package built.
+        bundle: of a BERT encoder or classifier or an ELMo that this package built, or of another maker's
+            model.
         texts: like those that it will be used for; every third is held out to measure with.
         output: the folder to create.
         notify: is told of progress.
@@ -58,44 +50,43 @@ def quantize_bundle(
             in 8 bits: less than a third of the size. int7 needs float weights and is left out, too.
 
     Raises:
-        SettingsError: the bundle is of another kind, there are too few texts, or int8 costs more than
-            ``bounds`` allow: the message has the figures and the layers to blame.
+        SettingsError: the bundle is of another kind, there are too few texts, int8 gains nothing, or it costs
+            more than ``bounds`` allow: the message has the figures and the layers to blame.
         SourceError: ``output`` exists, or the graph could not be built again as it was.
     """
     check_output(output)
     _check(bundle, texts)
-    from model_bundle.builders.bert.int8.read_encoder import quantize_words, read_encoder
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     import_tensorflow()
     main = _main_precision()
-    config, weights, sentence = read_encoder(bundle)
-    from model_bundle.builders.graphs.bert import BertEncoder
-
-    encoder = BertEncoder(config, weights, bundle.manifest.name)
-    base = encoder
     if only_int8:
         check_processor(Precision.INT8)
-        base = BertEncoder(*quantize_words(config, weights), bundle.manifest.name)
-    trial = Trial(bundle, encoder, base, texts, notify, sentence)
+    model = _open(bundle, only_int8=only_int8)
+    trial = MeasuredTrial(bundle, model, texts, notify)
     found = {main: search(trial, main, bounds, notify)}
-    if main is Precision.INT8 and has_fast_bfloat16():
+    if gain := model.check_gain(main, found[main].plan, trial.texts[1], bounds.min_gain):
+        notify(f"{main}: {gain}")
+    if main is Precision.INT8 and has_fast_bfloat16() and model.has_mixed:
         found |= _mixed(trial, found[main], bounds, notify)
     if main is Precision.INT8 and not only_int8:
         try:
             found[Precision.INT7] = search(trial, Precision.INT7, bounds, notify)
         except SettingsError as error:
             notify(f"left out: {error}")
-    spec = _describe(found, None if only_int8 else trial.measure(Precision.BFLOAT16, {}))
+    has_bfloat16 = model.has_bfloat16 and not only_int8
+    floats = {Precision.BFLOAT16: trial.measure(Precision.BFLOAT16, {})} if has_bfloat16 else {}
+    spec = _describe(found, floats, only=only_int8)
     manifest = bundle.manifest.model_copy(update={"int8": spec})
     if only_int8:
         manifest = manifest.model_copy(update={"signature": spec.signature, "bfloat16_signature": None})
 
     def write_files(staging: Path) -> None:
         for file in (LICENCE_NAME, TOKENIZER_FILE):
-            (staging / file).parent.mkdir(exist_ok=True)
-            shutil.copyfile(bundle.path / file, staging / file)
-        _export(base, config, found, spec, staging / SAVED_MODEL_DIR, sentence)
+            if (bundle.path / file).exists():  # graphs that tokenize have none
+                (staging / file).parent.mkdir(exist_ok=True)
+                shutil.copyfile(bundle.path / file, staging / file)
+        model.export(found, spec, staging / SAVED_MODEL_DIR)
 
     before = Golden.read(bundle)
     return assemble(
@@ -108,7 +99,22 @@ def quantize_bundle(
     )
 
 
-def _mixed(trial: Trial, int8: Found, bounds: Bounds, notify: Notify) -> dict[Precision, Found]:
+def _open(bundle: ModelBundle, *, only_int8: bool) -> Quantizable:
+    """Opens the float model of a bundle."""
+    if bundle.manifest.family in _SAVED_MODELS:
+        from model_bundle.quantize.saved_model.model import QuantizableSavedModel
+
+        return QuantizableSavedModel(bundle, only_int8=only_int8)
+    if bundle.manifest.family == "elmo":
+        from model_bundle.quantize.elmo.model import QuantizableElmo
+
+        return QuantizableElmo(bundle, only_int8=only_int8)
+    from model_bundle.quantize.bert.encoder import QuantizableBert
+
+    return QuantizableBert(bundle, only_int8=only_int8)
+
+
+def _mixed(trial: MeasuredTrial, int8: Found, bounds: Bounds, notify: Notify) -> dict[Precision, Found]:
     """Measures the int8 products with attention in bfloat16; empty if that costs too much."""
     quality = trial.measure(Precision.INT8_BFLOAT16, int8.plan)
     notify(f"{Precision.INT8_BFLOAT16}: {describe_quality(quality)}")
@@ -116,18 +122,23 @@ def _mixed(trial: Trial, int8: Found, bounds: Bounds, notify: Notify) -> dict[Pr
     return found if bounds.allow(quality) else {}
 
 
-def _describe(found: Mapping[Precision, Found], bfloat16: PrecisionQuality | ClassQuality | None) -> Int8Spec:
-    """Describes a bundle; without bfloat16, one of int8 alone."""
+def _describe(
+    found: Mapping[Precision, Found],
+    floats: Mapping[Precision, PrecisionQuality | ClassQuality],
+    *,
+    only: bool,
+) -> Int8Spec:
+    """Describes a bundle; ``floats`` is the quality of other precisions than those with integer products."""
     quality = {precision: each.quality for precision, each in found.items()}
-    floats = {precision: each.floats for precision, each in found.items()}
+    in_float = {precision: each.floats for precision, each in found.items()}
     return Int8Spec(
         signature="serving_int8" if Precision.INT8 in found else None,
         mixed_signature="serving_int8_bfloat16" if Precision.INT8_BFLOAT16 in found else None,
         narrow_signature="serving_int7" if Precision.INT7 in found else None,
-        float_layers=floats.get(Precision.INT8, ()),
-        narrow_float_layers=floats.get(Precision.INT7),
-        only=bfloat16 is None,
-        quality=quality | ({} if bfloat16 is None else {Precision.BFLOAT16: bfloat16}),
+        float_layers=in_float.get(Precision.INT8, ()),
+        narrow_float_layers=in_float.get(Precision.INT7),
+        only=only,
+        quality={**quality, **floats},
     )
 
 
@@ -160,40 +171,6 @@ def _main_precision() -> Precision:
         return Precision.INT8
     check_processor(Precision.INT7)
     return Precision.INT7
-
-
-def _export(
-    encoder: Any,
-    config: BertConfig,
-    found: Mapping[Precision, Found],
-    spec: Int8Spec,
-    directory: Path,
-    sentence: Any,
-) -> None:
-    import tensorflow as tf
-
-    module = tf.Module()
-    if sentence is not None:
-        module.sentence = sentence
-    signatures: dict[str, Any] = {}
-    if not spec.only:
-        module.encoder = encoder
-        signatures = float_signatures(encoder, config, sentence)
-    names = {
-        Precision.INT8: spec.signature,
-        Precision.INT8_BFLOAT16: spec.mixed_signature,
-        Precision.INT7: spec.narrow_signature,
-    }
-    for precision, each in found.items():
-        if precision is Precision.INT8_BFLOAT16:
-            integer = module.int8  # the same weights
-        else:
-            integer = integer_encoder(encoder, precision, each.plan)
-        if spec.only:
-            integer.drop_float_weights()
-        setattr(module, precision, integer)
-        signatures[str(names[precision])] = trace(integer, config, float_type(precision), sentence)
-    save_module(module, directory, signatures)
 
 
 def _check_same(golden: Golden, before: Golden) -> None:

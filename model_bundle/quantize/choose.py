@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from model_bundle.builders.bert.int8.calibrate import Observed
 from model_bundle.builders.graphs.int8_plan import ChannelGroup, Int8Product
+from model_bundle.quantize.observed import Observed
 from model_bundle.runtime.int8_products import LARGEST, scales_of
 
 # How much of a channel's range is moved from the inputs into the kernel; 0 leaves both alone.
@@ -23,22 +23,20 @@ _WORTH_A_GROUP = 0.9
 _TINY = 1e-3
 
 
-def choose_products(
-    observed: Mapping[str, Observed], weights: Mapping[str, np.ndarray], largest_weight: int = LARGEST
-) -> dict[str, Int8Product]:
-    """Plans every dense layer of the encoder's layers.
+def choose_product(
+    kernel: np.ndarray, inputs: Observed, largest_weight: int = LARGEST, inner: str | None = None
+) -> Int8Product:
+    """Plans a dense layer.
 
     Args:
-        observed: what entered each dense layer.
-        weights: ``NAME/kernel`` of each of them, float32[inputs, outputs].
+        kernel: float32[inputs, outputs].
+        inputs: what entered the layer.
         largest_weight: what the largest weight of a column is rounded to: 127, or 64 for 7 bits.
+        inner: the layer whose activation's output these inputs are, if it can quantise them.
     """
-    return {
-        name: (_outer if name.endswith("/ffn/outer") else _plain)(kernel, inputs, largest_weight)
-        for name, inputs in observed.items()
-        if name.startswith("layer_")
-        for kernel in [weights[f"{name}/kernel"]]
-    }
+    if inner is None:
+        return _plain(kernel, inputs, largest_weight)
+    return replace(_outer(kernel, inputs, largest_weight), inner=inner)
 
 
 def _plain(kernel: np.ndarray, inputs: Observed, largest_weight: int) -> Int8Product:
@@ -49,7 +47,7 @@ def _plain(kernel: np.ndarray, inputs: Observed, largest_weight: int) -> Int8Pro
     for exponent in _EXPONENTS:
         factors = _smoothing(inputs.largest, kernel, exponent)
         smoothed = kernel / factors[:, np.newaxis]
-        largest = float((inputs.largest * factors).max()) * _MARGIN
+        largest = max(float((inputs.largest * factors).max()), _TINY) * _MARGIN
         rounded = _round(rows * factors, largest) @ _rounded_kernel(smoothed, largest_weight)
         kept = None if exponent == 0.0 else factors
         found.append(Int8Product(smoothed, largest, _error(rounded, expected), kept))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_bundle.builders.bert.int8.calibrate import Observed
-from model_bundle.builders.bert.int8.choose import choose_products, split_channels
-from model_bundle.builders.bert.int8.quality import compare, nearest, rank_correlation
+from model_bundle.quantize.choose import choose_product, split_channels
+from model_bundle.quantize.observed import Observed
+from model_bundle.quantize.quality import compare, nearest, rank_correlation
 from model_bundle.runtime.int8_products import quantize_columns
 
 
@@ -61,9 +61,7 @@ def test_an_outlier_channel_is_smoothed_away() -> None:
     inputs = Observed(64)
     inputs.add(rows, 500)
     kernel = random.normal(size=(64, 32)).astype(np.float32) * 0.1
-    product = choose_products({"layer_0/ffn/inner": inputs}, {"layer_0/ffn/inner/kernel": kernel})[
-        "layer_0/ffn/inner"
-    ]
+    product = choose_product(kernel, inputs)
     assert product.smoothing is not None
     # What inputs are multiplied by, the kernel is divided by.
     np.testing.assert_allclose((rows * product.smoothing) @ product.kernel, rows @ kernel, atol=2e-3)

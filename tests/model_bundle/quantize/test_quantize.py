@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from model_bundle.base.machine import has_fast_bfloat16
-from model_bundle.builders.bert.int8.build import quantize_bundle
-from model_bundle.builders.bert.int8.read_encoder import read_encoder
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.specs import Precision
 from model_bundle.errors import GoldenMismatchError, SettingsError
 from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.precision import choose_precision
 from model_bundle.inference.verify import verify
+from model_bundle.quantize.bert.read_encoder import read_encoder
+from model_bundle.quantize.build import quantize_bundle
 from model_bundle.runtime import int8_products
 from model_bundle.runtime.golden import Golden
 from model_bundle.runtime.request import EncodeRequest

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_bundle.builders.bert.int8.build import quantize_bundle
-from model_bundle.builders.bert.int8.class_quality import compare_classes
-from model_bundle.builders.bert.int8.search import Bounds
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.describe import describe_quality
 from model_bundle.bundle.specs import ClassQuality, Precision
 from model_bundle.errors import SettingsError
 from model_bundle.inference.classifier import Classifier
 from model_bundle.inference.precision import quality_loss
+from model_bundle.quantize.build import quantize_bundle
+from model_bundle.quantize.class_quality import compare_classes
+from model_bundle.quantize.search import Bounds
 from model_bundle.text.sample_data import sample_texts
 
 # Random weights decide between labels by a hair.

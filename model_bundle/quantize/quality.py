@@ -1,56 +1,13 @@
-"""What a precision costs: its vectors compared with those of float32. Imports TensorFlow late."""
+"""What a precision costs: its vectors compared with those of float32."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from model_bundle.builders.bert.int8.calibrate import batches_of
-from model_bundle.builders.graphs.bert import BertEncoder
-from model_bundle.bundle.specs import Pooling, PrecisionQuality
-from model_bundle.runtime.pooling import normalize_in_graph, pool_in_graph
-from model_bundle.text.prepared import PreparedTexts
+from model_bundle.bundle.specs import PrecisionQuality
 
 # All pairs of texts are compared: at most this many texts, 2 million pairs.
 MAX_COMPARED = 2000
-
-
-def vectors_of(
-    encoder: BertEncoder, pooling: Pooling, dtype: Any, sentence: Any = None
-) -> Callable[[PreparedTexts], np.ndarray]:
-    """Builds a function that returns float32[texts, dim]: the vectors of texts at length 1.
-
-    ``sentence`` is the encoder's ``SentenceHead``, which then pools.
-    """
-    import tensorflow as tf
-
-    spec, counts = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)
-
-    @tf.function(autograph=False, input_signature=[spec, spec, counts])  # type: ignore[untyped-decorator]
-    def run(ids: Any, mask: Any, skipped: Any) -> Any:
-        states = encoder.encode(ids, mask, dtype)[-1]
-        if sentence is not None:
-            return normalize_in_graph(sentence.embed(states, mask, skipped))
-        if pooling is Pooling.POOLER:
-            return normalize_in_graph(encoder.pool_first(states, dtype))
-        return normalize_in_graph(pool_in_graph(states, tf.reduce_sum(mask, axis=1), pooling))
-
-    def encode(prepared: PreparedTexts) -> np.ndarray:
-        found: np.ndarray | None = None
-        for batch in batches_of(prepared):
-            arrays = prepared.batch(batch)
-            skipped = arrays.get("skipped", np.zeros(len(batch)))
-            fed = (tf.constant(array, tf.int32) for array in (arrays["ids"], arrays["mask"], skipped))
-            part = run(*fed).numpy()
-            if found is None:
-                found = np.zeros((len(prepared.lengths), part.shape[1]), np.float32)
-            found[batch] = part
-        assert found is not None
-        return found
-
-    return encode
 
 
 def compare(
