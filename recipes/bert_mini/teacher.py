@@ -18,25 +18,18 @@ from model_bundle.bundle.minilm import WEIGHTS_SHA256
 CHUNK_TEXTS = 2048
 
 
-class Teacher:
-    """all-MiniLM-L6-v2 with a folder of cached vectors.
+class CachedTeacher:
+    """A model whose vectors of texts are kept in a folder.
 
     Args:
         cache: where vectors are kept, by the digest of the texts and of the teacher's weights.
     """
 
-    def __init__(self, cache: Path) -> None:
-        from model_bundle import Encoder, ModelBundle
+    digest: str
 
-        self._bundle = ModelBundle.open(TEACHER)
-        self._encoder: Encoder | None = None
+    def __init__(self, cache: Path) -> None:
         self._cache = cache
         cache.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def tokenizer_file(self) -> Path:
-        """The WordPiece vocabulary, which the new model shares."""
-        return self._bundle.path / "tokenizer" / "tokenizer.json"
 
     def vectors(self, texts: Sequence[str], what: str) -> np.ndarray:
         """Returns float16[texts, 384], of length 1."""
@@ -49,7 +42,7 @@ class Teacher:
         return np.concatenate(parts)
 
     def _chunk(self, texts: Sequence[str]) -> np.ndarray:
-        key = hashlib.sha256(json.dumps([WEIGHTS_SHA256, *texts]).encode()).hexdigest()[:32]
+        key = hashlib.sha256(json.dumps([self.digest, *texts]).encode()).hexdigest()[:32]
         path = self._cache / f"{key}.npy"
         if not path.is_file():
             partial = path.with_name(f"{key}.{os.getpid()}.partial.npy")
@@ -59,7 +52,34 @@ class Teacher:
         return kept
 
     def _compute(self, texts: Sequence[str]) -> np.ndarray:
+        raise NotImplementedError
+
+
+class Teacher(CachedTeacher):
+    """all-MiniLM-L6-v2 with a folder of cached vectors.
+
+    Args:
+        cache: where vectors are kept.
+        precision: see ``model_bundle.Encoder``.
+    """
+
+    digest = WEIGHTS_SHA256
+
+    def __init__(self, cache: Path, precision: str = "float32") -> None:
+        from model_bundle import Encoder, ModelBundle
+
+        super().__init__(cache)
+        self._precision = precision
+        self._bundle = ModelBundle.open(TEACHER)
+        self._encoder: Encoder | None = None
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The WordPiece vocabulary, which the new model shares."""
+        return self._bundle.path / "tokenizer" / "tokenizer.json"
+
+    def _compute(self, texts: Sequence[str]) -> np.ndarray:
         from model_bundle import Encoder
 
-        self._encoder = self._encoder or Encoder(self._bundle)
+        self._encoder = self._encoder or Encoder(self._bundle, precision=self._precision)
         return self._encoder.encode(texts).astype(np.float16)
