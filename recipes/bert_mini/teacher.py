@@ -18,18 +18,35 @@ from model_bundle.bundle.minilm import WEIGHTS_SHA256
 CHUNK_TEXTS = 2048
 
 
-class CachedTeacher:
-    """A model whose vectors of texts are kept in a folder.
+class Teacher:
+    """A teacher with a folder of cached vectors.
 
     Args:
         cache: where vectors are kept, by the digest of the texts and of the teacher's weights.
+        bundle: the teacher, all-MiniLM-L6-v2 unless another is given.
+        weights_sha256: the digest of its weights.
+        precision: as ``model_bundle.Encoder`` takes it.
     """
 
-    digest: str
+    def __init__(
+        self,
+        cache: Path,
+        bundle: Path | str = TEACHER,
+        weights_sha256: str = WEIGHTS_SHA256,
+        precision: str = "float32",
+    ) -> None:
+        from model_bundle import Encoder, ModelBundle
 
-    def __init__(self, cache: Path) -> None:
+        self._bundle = ModelBundle.open(bundle)
+        self._weights_sha256, self._precision = weights_sha256, precision
+        self._encoder: Encoder | None = None
         self._cache = cache
         cache.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The WordPiece vocabulary, which the new model shares."""
+        return self._bundle.path / "tokenizer" / "tokenizer.json"
 
     def vectors(self, texts: Sequence[str], what: str) -> np.ndarray:
         """Returns float16[texts, 384], of length 1."""
@@ -42,7 +59,7 @@ class CachedTeacher:
         return np.concatenate(parts)
 
     def _chunk(self, texts: Sequence[str]) -> np.ndarray:
-        key = hashlib.sha256(json.dumps([self.digest, *texts]).encode()).hexdigest()[:32]
+        key = hashlib.sha256(json.dumps([self._weights_sha256, *texts]).encode()).hexdigest()[:32]
         path = self._cache / f"{key}.npy"
         if not path.is_file():
             partial = path.with_name(f"{key}.{os.getpid()}.partial.npy")
@@ -50,33 +67,6 @@ class CachedTeacher:
             partial.replace(path)
         kept: np.ndarray = np.load(path)
         return kept
-
-    def _compute(self, texts: Sequence[str]) -> np.ndarray:
-        raise NotImplementedError
-
-
-class Teacher(CachedTeacher):
-    """all-MiniLM-L6-v2 with a folder of cached vectors.
-
-    Args:
-        cache: where vectors are kept.
-        precision: see ``model_bundle.Encoder``.
-    """
-
-    digest = WEIGHTS_SHA256
-
-    def __init__(self, cache: Path, precision: str = "float32") -> None:
-        from model_bundle import Encoder, ModelBundle
-
-        super().__init__(cache)
-        self._precision = precision
-        self._bundle = ModelBundle.open(TEACHER)
-        self._encoder: Encoder | None = None
-
-    @property
-    def tokenizer_file(self) -> Path:
-        """The WordPiece vocabulary, which the new model shares."""
-        return self._bundle.path / "tokenizer" / "tokenizer.json"
 
     def _compute(self, texts: Sequence[str]) -> np.ndarray:
         from model_bundle import Encoder

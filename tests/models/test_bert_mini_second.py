@@ -11,7 +11,7 @@ import pytest
 
 from recipes import held_out
 from recipes.bert_mini.lessons import Lessons
-from recipes.bert_mini.paraphraser import Paraphraser
+from recipes.bert_mini.paraphraser import check_paraphraser
 from recipes.bert_mini.reviews import reviews
 from recipes.bert_mini.scenes import scenes
 from recipes.bert_mini.second import (
@@ -86,7 +86,7 @@ def test_another_file_makes_another_model(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"wrong has sha256 .*--wordnet"):
         list(read_wordnet(wrong))
     with pytest.raises(ValueError, match=r"wrong has sha256 .*--paraphraser"):
-        Paraphraser(wrong, tmp_path / "tokenizer.json", tmp_path / "cache")
+        check_paraphraser(wrong)
 
 
 def test_meanings_come_with_their_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
