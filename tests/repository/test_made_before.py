@@ -10,6 +10,7 @@ import numpy as np
 
 import beam_jobs
 from beam_jobs.runs.__main__ import main as runs_main
+from beam_jobs.store.manifest import RunManifest
 from beam_jobs.store.row_columns import without_added
 from model_bundle import Encoder, ModelBundle
 from tests.conftest import DATA_DIR
@@ -56,7 +57,7 @@ def test_a_run_is_valid_and_its_rows_are_those_of_today(tmp_path: Path) -> None:
     today = after.rows.select(before.schema.names)
     assert today.drop(elsewhere).to_pydict() == before.drop(elsewhere).to_pydict()
     # The run names the bert-mini of its day, whose vectors are those of another model now.
-    manifest = beam_jobs.open_run(str(MADE / "run")).manifest
+    manifest = RunManifest.from_bytes((MADE / "run" / "manifest.json").read_bytes(), "the run")
     assert manifest.bundle.digest.startswith("2d2d0b7e417d")
     assert after.manifest.bundle.digest == ModelBundle.open("bert-mini").digest != manifest.bundle.digest
     assert vectors_of(before).shape == vectors_of(after.rows).shape
