@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import bert_base, peers, scale, startup
+from benchmarks import bert_base, families, peers, scale, startup
 from benchmarks.errors import BenchmarkError
 from benchmarks.flags import check_quiet, run_parser
 
@@ -17,6 +17,7 @@ _PARTS: dict[str, Callable[[argparse.Namespace, Path], None]] = {
     "peers": peers.run,
     "startup": startup.run,
     "bert_base": bert_base.run,
+    "families": families.run,
     "scale": scale.run,
 }
 

@@ -25,6 +25,7 @@ from beam_jobs.store.run_folder import check_output, find_manifest, record_needs
 from model_bundle.base.flags import choices_of
 from model_bundle.bundle.resolve import DEFAULT_BUNDLE
 from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
+from model_bundle.text.boundaries import WindowsAt
 
 # With the bundle and the model's settings, what tells two runs of one name apart.
 _IDENTITY_FLAGS = (
@@ -140,11 +141,14 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
 
 def long_texts(flags: argparse.Namespace) -> LongTexts:
     """Returns how to handle long texts; None for flags that were not given."""
-    combine = getattr(flags, "combine", None)  # classify has no --combine
+    # classify has none of these: the scores of windows are not combined
+    combine, at, language = (getattr(flags, n, None) for n in ("combine", "windows_at", "window_language"))
     return LongTexts(
         None if flags.on_long is None else OnLong(flags.on_long),
         flags.window_overlap,
         None if combine is None else Combine(combine),
+        None if at is None else WindowsAt(at),
+        language,
     )
 
 

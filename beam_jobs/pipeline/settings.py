@@ -201,8 +201,11 @@ class EncodeSettings:
             return min(self.buffer_bytes, num_rows * _BYTES_PER_WORD)
         if not self.request.long_texts.are_windows:
             return self.buffer_bytes
+        long_texts, limit = self.request.long_texts, self.request.max_tokens or 0
         # A window advances by all its tokens except the overlap and special tokens, and by at least one.
-        step = max((self.request.max_tokens or 0) - (self.request.long_texts.window_overlap or 0) - 2, 1)
+        # One that ends after a sentence or paragraph may be half full, and share half of that.
+        step = limit - (long_texts.window_overlap or 0) if long_texts.windows_at is None else limit // 4
+        step = max(step - 2, 1)
         return min(self.buffer_bytes, num_rows * step * _BYTES_PER_TOKEN)
 
     @property

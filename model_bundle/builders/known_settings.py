@@ -26,6 +26,11 @@ class KnownSettings:
     without_effect: str = ""
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
+    @property
+    def names(self) -> set[str]:
+        """All settings that are known, whether supported or not."""
+        return {*self.used.split(), *self.without_effect.split(), *self.only}
+
     def check(self, content: Mapping[str, Any], where: str) -> None:
         """Checks that every setting of a file is known.
 
@@ -72,7 +77,7 @@ HEAD = """
     problem_type id2label num_labels finetuning_task sbert_ce_default_activation_function
     sentence_transformers
 """
-_EVERY_ENCODER: dict[str, tuple[Any, ...]] = {
+_NO_ENCODER: dict[str, tuple[Any, ...]] = {
     "is_decoder": (False,),
     "add_cross_attention": (False,),
     "is_encoder_decoder": (False,),
@@ -83,30 +88,37 @@ _EVERY_ENCODER: dict[str, tuple[Any, ...]] = {
     "function_to_apply": (),
 }
 
-BERT = KnownSettings(
-    used=f"""
-        model_type architectures tokenizer_class vocab_size pad_token_id max_position_embeddings
-        num_hidden_layers num_attention_heads hidden_size intermediate_size type_vocab_size layer_norm_eps
-        hidden_act {HEAD}
-    """,
+
+def encoder_settings(
+    used: str, without_effect: str = "", only: Mapping[str, tuple[Any, ...]] | None = None
+) -> KnownSettings:
+    """Returns the settings of an encoder: its own, and those that every ``config.json`` may have."""
+    return KnownSettings(
+        used=f"model_type architectures tokenizer_class vocab_size max_position_embeddings {used} {HEAD}",
+        without_effect=f"{_TRAINING} {_GENERATION} {without_effect}",
+        only={**_NO_ENCODER, **(only or {})},
+    )
+
+
+ABSOLUTE: dict[str, tuple[Any, ...]] = {"position_embedding_type": ("absolute",)}
+# The sizes of BERT and of what was made after it, in the same words.
+SIZES = """
+    num_hidden_layers num_attention_heads hidden_size intermediate_size layer_norm_eps hidden_act
+"""
+DROPOUT = "hidden_dropout_prob attention_probs_dropout_prob classifier_dropout"
+BERT = encoder_settings(
+    f"{SIZES} pad_token_id type_vocab_size",
     # The sizes of a pooler are those that the multilingual models of Google carry; nothing ever read them.
-    without_effect=f"""
-        {_TRAINING} {_GENERATION} hidden_dropout_prob attention_probs_dropout_prob classifier_dropout
-        pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type
+    f"""
+        {DROPOUT} pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head
+        pooler_type
     """,
-    only={**_EVERY_ENCODER, "position_embedding_type": ("absolute",)},
+    ABSOLUTE,
 )
-DISTILBERT = KnownSettings(
-    used=f"""
-        model_type architectures tokenizer_class vocab_size pad_token_id max_position_embeddings n_layers
-        n_heads dim hidden_dim activation {HEAD}
-    """,
+DISTILBERT = encoder_settings(
+    "pad_token_id n_layers n_heads dim hidden_dim activation",
     # The table of sinusoids is stored among the weights.
-    without_effect=f"""
-        {_TRAINING} {_GENERATION} dropout attention_dropout qa_dropout seq_classif_dropout
-        sinusoidal_pos_embds
-    """,
-    only=_EVERY_ENCODER,
+    "dropout attention_dropout qa_dropout seq_classif_dropout sinusoidal_pos_embds",
 )
 
 _SPECIAL_TOKENS = """
@@ -116,12 +128,12 @@ _SPECIAL_TOKENS = """
 TOKENIZER = KnownSettings(
     used=f"""
         {_SPECIAL_TOKENS} tokenizer_class do_lower_case strip_accents tokenize_chinese_chars model_max_length
-        max_len added_tokens_decoder truncation_side add_prefix_space add_bos_token add_eos_token
+        max_len added_tokens_decoder truncation_side add_prefix_space add_bos_token add_eos_token keep_accents
     """,
     without_effect="""
         backend chat_template clean_up_tokenization_spaces errors from_slow is_local legacy local_files_only
         max_length merges_file model_input_names name_or_path pad_to_multiple_of pad_token_type_id padding
-        padding_side processor_class return_token_type_ids spaces_between_special_tokens
+        padding_side processor_class remove_space return_token_type_ids spaces_between_special_tokens
         special_tokens_map_file stride tokenizer_file transformers_version trim_offsets truncation
         truncation_strategy use_fast verbose vocab_file
     """,

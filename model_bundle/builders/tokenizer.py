@@ -13,7 +13,7 @@ from model_bundle.builders.source_folder import SourceFolder, check_inside
 from model_bundle.errors import SourceError
 
 # Files that transformers reads a tokenizer from: one of the first group is required, the second is optional.
-_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
 # Settings of BERT's tokenizers, and what ``tokenizer.json`` calls them.
 _NORMALIZER = {
@@ -137,10 +137,28 @@ def _loaded(folder: SourceFolder, kind: Any, note: str | None, **options: Any) -
     except Exception as error:
         raise SourceError(
             f"The tokenizer in {folder.root} cannot be read: {error}\n"
-            "Save it again with transformers: AutoTokenizer.from_pretrained('OLD').save_pretrained('NEW')."
+            "Save it again with transformers: AutoTokenizer.from_pretrained('OLD').save_pretrained('NEW'). A "
+            "SentencePiece model without a tokenizer.json needs the packages sentencepiece and protobuf for "
+            "that."
         ) from error
+    backend = _as_filed(backend, folder)
     _check_applied(read, backend, folder)
     return _finish(backend, read.model_max_length, folder.root, note)
+
+
+def _as_filed(backend: Any, folder: SourceFolder) -> Any:
+    """Returns the tokenizer of a SentencePiece model as ``tokenizer.json`` has it, if there is one.
+
+    transformers 5 takes only its vocabulary from there, and what comes before from the class that
+    ``tokenizer_config.json`` names: how spaces and characters are treated may then differ from what the model
+    was trained with.
+    """
+    from tokenizers import Tokenizer
+
+    path = folder.find("tokenizer.json")
+    if path is None or json.loads(backend.to_str())["model"]["type"] != "Unigram":
+        return backend
+    return Tokenizer.from_file(str(path))
 
 
 def _check_applied(read: Any, backend: Any, folder: SourceFolder) -> None:

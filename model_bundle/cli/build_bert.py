@@ -25,7 +25,7 @@ def _add_flags(parser: ArgumentParser) -> None:
     add(
         "source SOURCE",
         "Hugging Face or sentence-transformers folder, Hub identifier (owner/name), or folder with "
-        "Google's bert_config.json, vocab.txt and bert_model.ckpt",
+        "Google's bert_config.json (or albert_config.json), vocab.txt and bert_model.ckpt",
     )
     add_output(parser)
     add(
@@ -107,7 +107,7 @@ def _build(source: BertSource, output: Path) -> Built:
 
 BUILD_BERT = Command(
     "bert",
-    "BERT, DistilBERT and RoBERTa encoders and classifiers",
+    "BERT, DistilBERT, RoBERTa, MPNet, ELECTRA and ALBERT encoders and classifiers, see docs/models.md",
     _add_flags,
     _run,
     (

@@ -21,7 +21,7 @@ from model_bundle.runtime.inputs import fixed_length
 from model_bundle.runtime.long_texts import Combine, OnLong
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.tensorflow_runtime import Runtime
-from model_bundle.text import PreparedTexts, TextInput, text_input, window_input
+from model_bundle.text import PreparedTexts, TextInput, text_input
 from model_bundle.text.prepared import PreparedWords
 from model_bundle.text.unknown import unknown_tokens
 from model_bundle.text.windows import WindowedTexts, WindowInput
@@ -216,8 +216,7 @@ def request_input(bundle: ModelBundle, request: EncodeRequest) -> TextInput | Wi
     """Builds the text preparation of a request; TensorFlow is not needed."""
     long_texts, limit = request.long_texts, request.max_tokens
     if long_texts.are_windows and limit is not None:
-        overlap = long_texts.window_overlap or 0
-        return window_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows, overlap)
+        return long_texts.input_of(bundle, limit, request.prompt, request.rows)
     return text_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows)
 
 

@@ -133,7 +133,7 @@ class EncodeRequest:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the settings as plain JSON data, for digests and manifests."""
-        return asdict(self)
+        return asdict(self) | {"long_texts": self.long_texts.to_json()}
 
     @classmethod
     def from_json(cls, settings: Mapping[str, Any]) -> Self:

@@ -1,7 +1,8 @@
 """Text to model input: tokenizing and windows.
 
 Read ``prepared`` (the protocols), ``subwords`` and ``words`` (the tokenizers), ``subword_alignment`` (words
-of subwords), then ``windows`` and ``window_inputs`` (long texts), and ``unknown`` (unknown tokens).
+of subwords), then ``windows`` and ``window_inputs`` (long texts), ``boundaries`` and ``grouping`` (windows
+that end after sentences), and ``unknown`` (unknown tokens).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from model_bundle.bundle.manifest import TOKENIZER_FILE, BundleManifest
 from model_bundle.bundle.specs import Rows
 from model_bundle.errors import SettingsError
+from model_bundle.text.grouping import Grouping
 from model_bundle.text.prepared import NoTextInput, PlainTextInput, PreparedTexts, TextInput
 from model_bundle.text.subwords import SubwordInput
 from model_bundle.text.windows import WindowInput
@@ -46,9 +48,17 @@ def text_input(
 
 
 def window_input(
-    bundle_dir: Path, manifest: BundleManifest, max_tokens: int, prompt: str, rows: Rows, overlap: int
+    bundle_dir: Path,
+    manifest: BundleManifest,
+    max_tokens: int,
+    prompt: str,
+    rows: Rows,
+    overlap: int,
+    grouping: Grouping | None = None,
 ) -> WindowInput:
     """Does the same where long texts become windows: prepared texts are ``WindowedTexts``.
+
+    Windows share ``overlap`` tokens, or what ``grouping`` says.
 
     Raises:
         SettingsError: the overlap is too large, or the graph tokenizes.
@@ -58,9 +68,9 @@ def window_input(
 
     whole = text_input(bundle_dir, manifest, None, prompt, rows)
     if isinstance(whole, SubwordInput):
-        return SubwordWindowInput(whole, max_tokens, overlap, prompt)
+        return SubwordWindowInput(whole, max_tokens, overlap, prompt, grouping)
     if isinstance(whole, WordInput):
-        return WordWindowInput(whole, max_tokens, overlap, prompt)
+        return WordWindowInput(whole, max_tokens, overlap, prompt, grouping)
     raise SettingsError(
         f"--on_long windows: {manifest.name} tokenizes inside its graph, so its texts cannot be split."
     )

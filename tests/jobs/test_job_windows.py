@@ -15,8 +15,11 @@ from beam_jobs.job.plan import long_texts
 from beam_jobs.pipeline.rows.make import word_in
 from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.bundle.bundle import ModelBundle
+from model_bundle.errors import SettingsError
 from model_bundle.inference.encoder import Encoder
+from model_bundle.inference.text_encoder import request_input
 from model_bundle.runtime.long_texts import Combine, LongTexts, OnLong
+from model_bundle.text.boundaries import WindowsAt
 from tests.support.models.tiny import FAILING_WORD
 from tests.support.runs.jobs import run_classify, run_job, vectors_of, write_jsonl, write_texts
 
@@ -110,6 +113,10 @@ def test_settings_digests_tell_ways_with_long_texts_apart(tiny_bundle: Path) -> 
         ["--rows", "word"],
         ["--rows", "word", "--word_pieces", "first"],
         ["--rows", "word", "--on_long", "windows"],
+        ["--rows", "window", "--windows_at", "sentence"],
+        ["--rows", "window", "--windows_at", "paragraph"],
+        ["--rows", "window", "--windows_at", "sentence", "--window_language", "de"],
+        ["--rows", "window", "--windows_at", "sentence", "--window_overlap", "1"],
     ]
     digests = set()
     for way in ways:
@@ -119,6 +126,58 @@ def test_settings_digests_tell_ways_with_long_texts_apart(tiny_bundle: Path) -> 
         )
         digests.add(settings.digest)
     assert len(digests) == len(ways)
+    as_before = EncodeSettings.resolve(
+        str(tiny_bundle), rows="window", long_texts=LongTexts(windows_at=WindowsAt.TOKENS)
+    )
+    assert as_before.digest in digests
+    assert "windows_at" not in as_before.request.to_json()["long_texts"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted", "message"),
+    [
+        (
+            "document",
+            LongTexts(windows_at=WindowsAt.SENTENCE),
+            "--windows_at is for --on_long windows, not truncate",
+        ),
+        ("word", LongTexts(OnLong.WINDOWS, windows_at=WindowsAt.SENTENCE), "With --rows word leave it out"),
+        ("window", LongTexts(window_language="de"), "--window_language is for --windows_at"),
+        ("window", LongTexts(windows_at=WindowsAt.SENTENCE, window_language="Deutsch"), "such as de or zh"),
+        ("window", LongTexts(None, -1, windows_at=WindowsAt.SENTENCE), "a number of sentences, 0 or more"),
+    ],
+)
+def test_ends_of_windows_that_cannot_be_meant(
+    tiny_bundle: Path, rows: str, wanted: LongTexts, message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        EncodeSettings.resolve(str(tiny_bundle), rows=rows, long_texts=wanted)
+
+
+def test_another_version_of_the_boundaries_is_refused(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = LongTexts(windows_at=WindowsAt.SENTENCE)
+    settings = EncodeSettings.resolve(str(tiny_bundle), rows="window", long_texts=wanted)
+    monkeypatch.setattr("model_bundle.text.boundaries.version", lambda _: "0.1")
+    later = EncodeSettings.resolve(str(tiny_bundle), rows="window", long_texts=wanted)
+    assert later.digest != settings.digest
+    with pytest.raises(SettingsError, match=r"planned with sentencex 1.* this machine has sentencex 0\.1"):
+        request_input(settings.open_bundle(), settings.request)
+
+
+def test_windows_of_sentences_have_the_vectors_of_their_texts(tiny_bundle: Path) -> None:
+    text = "the cat sat on a mat. the dog ran home. " * 40 + "\n\n" + "a cat and a dog. " * 30
+    ends = LongTexts(OnLong.WINDOWS, 1, windows_at=WindowsAt.SENTENCE)
+    (encoded,) = Encoder(tiny_bundle, rows="window", long_texts=ends).encode_buffers([text])
+    assert encoded.windows is not None
+    spans = [text[start:stop] for start, stop in zip(encoded.windows.start, encoded.windows.end, strict=True)]
+    assert len(spans) > 8
+    assert all(span.rstrip().endswith(".") for span in spans)
+    (vectors,) = encoded.vectors.values()
+    np.testing.assert_allclose(vectors, Encoder(tiny_bundle).encode(spans), atol=1e-5)
+    combined = Encoder(tiny_bundle, long_texts=ends).encode([text])
+    assert np.isfinite(combined).all()
 
 
 def test_every_word_of_a_long_document_has_a_row(tiny_bundle: Path, source: Path, tmp_path: Path) -> None:

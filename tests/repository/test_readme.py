@@ -363,3 +363,14 @@ def test_no_page_holds_both_sides_of_a_merge() -> None:
     assert not [
         str(page.relative_to(ROOT)) for page in PAGES if marker.search(page.read_text(encoding="utf-8"))
     ]
+
+
+def test_the_page_of_models_is_what_its_tool_writes() -> None:
+    from tools import models_page
+
+    assert models_page.PAGE.read_text(encoding="utf-8") == models_page.page()
+    kinds = {kind for family in models_page.FAMILIES for kind in family.model_types}
+    assert not kinds & models_page.LACKING.keys(), "a family that is built lacks nothing"
+    assert {near for near, _ in models_page.LACKING.values()} <= kinds
+    for tested in models_page.TESTED.values():
+        assert all((ROOT / "tests" / "data" / folder / "expected.npz").is_file() for folder in tested.folders)

@@ -19,7 +19,12 @@ def add_long_texts(group: argparse._ArgumentGroup) -> None:
         "fail the run",
         choices=["truncate", "windows", "dead_letter", "fail"],
     )
-    add("--window_overlap N", "tokens shared by neighbouring windows (default: 0)", parse=int)
+    add(
+        "--window_overlap N",
+        "tokens shared by neighbouring windows; with --windows_at sentence or paragraph, sentences "
+        "(default: 0)",
+        parse=int,
+    )
 
 
 def add_rows(group: argparse._ArgumentGroup) -> None:
@@ -37,6 +42,16 @@ def add_rows(group: argparse._ArgumentGroup) -> None:
         "how windows become one vector per document: mean, weighted by tokens, or max of each element "
         "(default: mean)",
         choices=["mean", "max"],
+    )
+    add(
+        "--windows_at",
+        "where windows of long texts end: at any token (default), or after a sentence or paragraph, with "
+        "code and tables left whole where they fit",
+        choices=["tokens", "sentence", "paragraph"],
+    )
+    add(
+        "--window_language CODE",
+        "language of the texts, for abbreviations at the ends of sentences (default: en)",
     )
     add(
         "--word_pieces",

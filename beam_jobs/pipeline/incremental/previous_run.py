@@ -29,7 +29,7 @@ LATEST = "latest"
 _DECIDING_FLAGS = (
     *("bundle", "layer", "pooling", "rows", "max_tokens", "prompt", "prompt_text", "precision"),
     *("vector_dtype", "top_k", "threshold", "keep_logits", "on_long", "window_overlap", "combine"),
-    "max_unknown_fraction",
+    *("max_unknown_fraction", "windows_at", "window_language"),
 )
 
 

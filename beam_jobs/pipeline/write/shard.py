@@ -134,6 +134,8 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
         # These are for columns whose values repeat: the source and the kept input columns.
         "use_dictionary": [f.name for f in schema if pa.types.is_string(f.type) and f.name not in own],
         "write_statistics": [f.name for f in schema if not pa.types.is_nested(f.type) and f.name != "text"],
+        # Says where each page begins, so that a few rows of a large group can be fetched: 500 bytes a file.
+        "write_page_index": True,
     }
 
 

@@ -1,4 +1,4 @@
-"""Builds model bundles from BERT encoders of Hugging Face, Google and sentence-transformers."""
+"""Builds model bundles from encoders of Hugging Face, Google and sentence-transformers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from model_bundle.builders.assemble import LICENCE_NAME, assemble, save_module
+from model_bundle.builders.bert.families.bert import BERT
+from model_bundle.builders.bert.families.family import Family
 from model_bundle.builders.bert.heads import BertHead
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.bundle.bundle import ModelBundle
@@ -37,6 +39,7 @@ class BertSource:
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     head: BertHead | None = None
+    family: Family = BERT
 
 
 def build_encoder_bundle(source: BertSource, output: Path) -> ModelBundle:
@@ -56,9 +59,7 @@ def _export(source: BertSource, directory: Path) -> None:
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     import_tensorflow()
-    from model_bundle.builders.graphs.bert import BertEncoder
-
-    encoder = BertEncoder(source.config, source.weights, source.source.location)
+    encoder = source.family.graph()(source.config, source.weights, source.source.location)
     save_module(encoder, directory, float_signatures(encoder, source.config))
 
 
@@ -110,7 +111,7 @@ def _manifest(source: BertSource) -> BundleManifest:
     return BundleManifest(
         name=source.name,
         task="embed" if head is None else "classify",
-        family="bert",
+        family=source.family.name,
         signature="serving_default",
         bfloat16_signature="serving_bfloat16",
         inputs={

@@ -11,8 +11,7 @@ from model_bundle.builders.bert.heads import head_weight
 from model_bundle.builders.bert.weight_names import (
     CLASSIFICATION_HEAD,
     GraphWeight,
-    graph_weight,
-    ignored_kind,
+    WeightNames,
 )
 from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
 from model_bundle.builders.weights.stored import StoredWeights
@@ -37,15 +36,15 @@ class PairedNames:
         return any(name.startswith("pooler/") for name in self.wanted)
 
 
-def pair_names(stored: StoredWeights, *, with_head: bool = False) -> PairedNames:
-    """Classifies stored weights by name; those of a classification head are wanted only ``with_head``."""
+def pair_names(stored: StoredWeights, names: WeightNames, *, with_head: bool = False) -> PairedNames:
+    """Classifies stored weights by the names of a family; those of a head are wanted only ``with_head``."""
     wanted = _head_names(stored) if with_head else {}
     own_pooler = any(name.startswith("pooler/") for name in wanted)
     in_head = {name for name, _ in wanted.values()}
     left_out: dict[str, list[str]] = defaultdict(list)
     unknown: list[str] = []
     for name in sorted(stored.shapes.keys() - in_head):
-        what, weight = ignored_kind(name), graph_weight(name)
+        what, weight = names.ignored_kind(name), names.graph_weight(name)
         if own_pooler and weight is not None and weight.name.startswith("pooler/"):
             left_out["pooler that the head does not use"].append(name)
         elif with_head and (twice := head_weight(name)) is not None:
@@ -58,7 +57,7 @@ def pair_names(stored: StoredWeights, *, with_head: bool = False) -> PairedNames
             unknown.append(f"{name} (the same as {wanted[weight.name][0]})")
         else:
             wanted[weight.name] = (name, weight)
-    return PairedNames(wanted, {what: tuple(names) for what, names in left_out.items()}, tuple(unknown))
+    return PairedNames(wanted, {what: tuple(some) for what, some in left_out.items()}, tuple(unknown))
 
 
 def _head_names(stored: StoredWeights) -> dict[str, tuple[str, GraphWeight]]:

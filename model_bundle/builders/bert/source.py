@@ -1,4 +1,4 @@
-"""Reads and checks a saved BERT, DistilBERT or RoBERTa model before anything is built."""
+"""Reads and checks a saved model of BERT's kind before anything is built."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from model_bundle.builders.bert.build import BertSource
+from model_bundle.builders.bert.families.family import Family
+from model_bundle.builders.bert.families.registry import encoder_config, find_family
 from model_bundle.builders.bert.heads import BertHead, HeadOptions, read_head
 from model_bundle.builders.bert.huggingface_hub import fetch_source
 from model_bundle.builders.bert.match_weights import PairedNames, pair_names, read_weights
 from model_bundle.builders.bert.sentence_transformers import SentenceModel, read_sentence_model
 from model_bundle.builders.bert.text_pairs import check_single_text
-from model_bundle.builders.bert.transformers_config import encoder_config, max_text_positions
 from model_bundle.builders.bert.weight_names import enclosing_scope
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.builders.licence import UNKNOWN, read_licence
@@ -24,9 +25,11 @@ from model_bundle.builders.weights.read import find_weights
 from model_bundle.bundle.specs import Pooling, SourceSpec
 from model_bundle.errors import SourceError
 
+# Google's configurations, by the family that each is of.
+_GOOGLE = {"bert_config.json": "bert", "albert_config.json": "albert"}
 _TANH = (
     "activation: gelu in the tanh form of Google's code (for the exact form that transformers computes, "
-    'set "hidden_act": "gelu_python" in bert_config.json)'
+    'set "hidden_act": "gelu_python" in {})'
 )
 
 
@@ -99,6 +102,7 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
         prompts=stated.prompts,
         default_prompt=stated.default_prompt,
         head=encoder.head,
+        family=encoder.family,
     )
     notes = [f"read: {encoder.note} from {fetched.path}", *encoder.remarks]
     if licence.identifier == UNKNOWN:
@@ -111,6 +115,7 @@ class _Encoder:
     """An encoder as read from one folder. ``kind`` is the format: ``huggingface`` or ``google``."""
 
     kind: str
+    family: Family
     config: BertConfig
     weights: dict[str, np.ndarray]
     tokenizer: SubwordTokenizer
@@ -121,17 +126,18 @@ class _Encoder:
 
 def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowercase: bool) -> _Encoder:
     kind, raw, where = _config(folder)
+    family = find_family(raw, where)
     stored = find_weights(folder)
     scope = enclosing_scope(stored.shapes)
     stored = stored.inside(scope)
-    names = pair_names(stored, with_head=options.head is not None)
+    names = pair_names(stored, family.names, with_head=options.head is not None)
     head = overruled = None
     if options.head is not None:
         overruled = check_single_text(raw, folder, name, where, single_text=options.head.single_text)
         head = read_head(raw, stored, options.head, google=kind == "google", where=where)
     config = encoder_config(raw, has_pooler=names.has_pooler, where=where)
     if head is not None:
-        config = _with_head(config, head, names, raw)
+        config = _with_head(config, head, names, family)
     weights = read_weights(config, stored, names, str(folder.root))
     tokenizer = read_tokenizer(folder, options.lowercase)
     if lowercase:
@@ -143,18 +149,18 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowe
         )
     left_out = [f"left out: {what}: {', '.join(found)}" for what, found in sorted(names.left_out.items())]
     if kind == "google" and config.activation == "gelu_tanh":
-        left_out.append(_TANH)
+        left_out.append(_TANH.format(Path(where).name))
     remarks = (*left_out, *filter(None, [tokenizer.note, head.note if head else None, overruled]))
     note = f"{len(weights)} weights ({stored.format}{f', below {scope}' if scope else ''})"
-    return _Encoder(kind, config, weights, tokenizer, note, remarks, head)
+    return _Encoder(kind, family, config, weights, tokenizer, note, remarks, head)
 
 
-def _with_head(config: BertConfig, head: BertHead, names: PairedNames, raw: dict[str, Any]) -> BertConfig:
+def _with_head(config: BertConfig, head: BertHead, names: PairedNames, family: Family) -> BertConfig:
     """Adds the head's layers; one that classifies texts needs a pooler, even if it is not stored."""
     return replace(
         config,
         has_pooler=names.has_pooler or not head.per_token,
-        pooler_activation="relu" if raw.get("model_type") == "distilbert" else "tanh",
+        pooler_activation=family.head_activation,
         num_labels=len(head.labels),
         labels_per_token=head.per_token,
     )
@@ -169,29 +175,31 @@ def _inside(top: SourceFolder, path: str) -> Path:
 
 
 def _config(folder: SourceFolder) -> tuple[str, dict[str, Any], str]:
-    """Reads the configuration of Hugging Face, else of Google, which is always a BERT."""
+    """Reads the configuration of Hugging Face, else of Google, whose file says what it is of."""
     if (config := folder.json_object("config.json")) is not None:
         return "huggingface", config, str(folder.root / "config.json")
-    if (config := folder.json_object("bert_config.json")) is not None:
-        return "google", _by_tanh(config), str(folder.root / "bert_config.json")
+    for name, kind in _GOOGLE.items():
+        if (config := folder.json_object(name)) is not None:
+            return "google", _by_tanh(config, kind), str(folder.root / name)
     raise SourceError(
-        f"{folder.root} has no config.json (Hugging Face) and no bert_config.json (Google): it is not a "
-        "folder of a BERT model. Name the folder with the configuration, the weights and the tokenizer."
+        f"{folder.root} has no config.json (Hugging Face) and no {' or '.join(_GOOGLE)} (Google): it is not "
+        "a folder of a BERT model. Name the folder with the configuration, the weights and the tokenizer."
     )
 
 
-def _by_tanh(config: dict[str, Any]) -> dict[str, Any]:
+def _by_tanh(config: dict[str, Any], kind: str) -> dict[str, Any]:
     """Returns Google's configuration in Hugging Face's words, where ``gelu`` is the exact form.
 
-    Source: ``gelu`` in modeling.py of google-research/bert; see docs/decisions/google-gelu.md.
+    Source: ``gelu`` in modeling.py of google-research/bert and google-research/albert; see
+    docs/decisions/google-gelu.md.
     """
     act = config.get("hidden_act", "gelu")
-    return {"model_type": "bert", **config, "hidden_act": "gelu_new" if act == "gelu" else act}
+    return {"model_type": kind, **config, "hidden_act": "gelu_new" if act == "gelu" else act}
 
 
 def _max_tokens(options: BertOptions, encoder: _Encoder, stated: SentenceModel) -> int:
     """Returns the limit of sentence-transformers, else of the tokenizer; at most the model's positions."""
-    positions = max_text_positions(encoder.config)
+    positions = encoder.config.max_text_positions
     limit = min(stated.max_tokens or encoder.tokenizer.max_tokens or positions, positions)
     if options.max_tokens is None:
         return limit

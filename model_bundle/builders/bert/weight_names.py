@@ -1,7 +1,7 @@
-"""Maps the names under which BERT weights are stored to the names of our graph.
+"""Maps the names under which weights are stored to the names of our graph.
 
-PyTorch writes ``bert.encoder.layer.0.output.dense.weight``, transformers' TensorFlow models
-``tf_bert_model/bert/encoder/layer_._0/output/dense/kernel:0``, Google
+Each family has its own table, in ``families``. PyTorch writes ``bert.encoder.layer.0.output.dense.weight``,
+transformers' TensorFlow models ``tf_bert_model/bert/encoder/layer_._0/output/dense/kernel:0``, Google
 ``bert/encoder/layer_0/output/dense/kernel``. All three are our ``layer_0/ffn/outer/kernel``; only the first
 is stored transposed.
 """
@@ -9,60 +9,29 @@ is stored transposed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-_TABLES = {
-    "embeddings/word_embeddings": "embeddings/word",
-    "embeddings/position_embeddings": "embeddings/position",
-    "embeddings/token_type_embeddings": "embeddings/type",
-}
-_NORMS = {"embeddings/LayerNorm": "embeddings/norm"}
-_DENSE = {"pooler/dense": "pooler"}
-# Within a layer: BERT and RoBERTa under encoder/layer, DistilBERT under transformer/layer.
-_LAYER_DENSE = {
-    "encoder": {
-        "attention/self/query": "attention/query",
-        "attention/self/key": "attention/key",
-        "attention/self/value": "attention/value",
-        "attention/output/dense": "attention/output",
-        "intermediate/dense": "ffn/inner",
-        "output/dense": "ffn/outer",
-    },
-    "transformer": {
-        "attention/q_lin": "attention/query",
-        "attention/k_lin": "attention/key",
-        "attention/v_lin": "attention/value",
-        "attention/out_lin": "attention/output",
-        "ffn/lin1": "ffn/inner",
-        "ffn/lin2": "ffn/outer",
-    },
-}
-_LAYER_NORMS = {
-    "encoder": {"attention/output/LayerNorm": "attention/norm", "output/LayerNorm": "ffn/norm"},
-    "transformer": {"sa_layer_norm": "attention/norm", "output_layer_norm": "ffn/norm"},
-}
 # Prefixes of an encoder inside a larger model; a Keras file repeats some of them. TFXLMRobertaModel is
 # ``tfxlm_roberta_model``, since Keras begins a word only where a capital letter meets a small one.
-_PREFIXES = r"(?:(?:bert|distilbert|roberta|tf(?:xlm)?_\w+)/)"
+_PREFIXES = r"(?:(?:bert|distilbert|roberta|mpnet|electra|albert|tf(?:xlm)?_\w+)/)"
 _PREFIX = re.compile(rf"^{_PREFIXES}+")
 # Whatever encloses the encoder: a variable scope, or another module.
 _SCOPE = re.compile(
     rf"^(?P<scope>(?:[^/]+/)*?){_PREFIXES}*embeddings/word_embeddings(?:/(?:weight|embeddings))?$"
 )
-_LAYER = re.compile(r"^(encoder|transformer)/layer(?:/|_\._|_)(\d+)/(.+)$")
 # The part and the last word of a name. Google's tables have no last word.
 _LAST = re.compile(r"^(.+)/(weight|kernel|bias|gamma|beta|embeddings)$")
 
 CLASSIFICATION_HEAD = "classification head"
 # Weights that an encoder does not need, by kind. Any other unexpected weight is an error.
 _LEFT_OUT = (
-    (re.compile(r"(.*/)?(adam_[mv]|global_step|beta[12]_power)(_\d+)?"), "optimizer state"),
-    (re.compile(r"(embeddings/)?(position_ids|token_type_ids)"), "index buffers"),
-    (re.compile(r"(cls|mlm___cls|nsp___cls)/.+"), "pre-training heads"),
-    (re.compile(r"(lm_head|vocab_transform|vocab_layer_norm|vocab_projector)/.+"), "language model head"),
-    (re.compile(r"(pre_classifier|classifier)/.+|output_(weights|bias)"), CLASSIFICATION_HEAD),
-    (re.compile(r"qa_outputs/.+"), "question answering head"),
+    (r"(.*/)?(adam_[mv]|global_step|beta[12]_power)(_\d+)?", "optimizer state"),
+    (r"(embeddings/)?(position_ids|token_type_ids)", "index buffers"),
+    (r"(cls|mlm___cls|nsp___cls)/.+", "pre-training heads"),
+    (r"(lm_head|vocab_transform|vocab_layer_norm|vocab_projector)/.+", "language model head"),
+    (r"(pre_classifier|classifier)/.+|output_(weights|bias)", CLASSIFICATION_HEAD),
+    (r"qa_outputs/.+", "question answering head"),
 )
 
 
@@ -74,34 +43,60 @@ class GraphWeight:
     transposed: bool = False
 
 
-def graph_weight(stored: str) -> GraphWeight | None:
-    """Returns the graph's weight for a stored weight; None if it is not part of an encoder.
+@dataclass(frozen=True)
+class NamedPart:
+    """Weights of one part of an encoder, by how their names go on.
 
-    >>> graph_weight("bert.encoder.layer.3.attention.self.key.weight")
-    GraphWeight(name='layer_3/attention/key/kernel', transposed=True)
-    >>> graph_weight("bert/encoder/layer_3/attention/self/key/kernel")
-    GraphWeight(name='layer_3/attention/key/kernel', transposed=False)
+    ``begins`` is a pattern that the stored names begin with, and ``ours`` what our names begin with instead,
+    where ``{}`` stands for what a group of the pattern matched. ``tables`` are arrays as they are, ``dense``
+    layers with kernel and bias, ``norms`` with gamma and beta.
     """
-    name = _PREFIX.sub("", slashed(stored))
-    match = _LAST.match(name)
-    part, last = (match[1], match[2]) if match else (name, "")
-    if part in _TABLES and last in ("", "weight", "embeddings"):
-        return GraphWeight(_TABLES[part])
-    layer = _LAYER.match(part)
-    if layer is None:
-        return _weight_of(part, last, _DENSE, _NORMS, "")
-    tower = layer[1]
-    return _weight_of(layer[3], last, _LAYER_DENSE[tower], _LAYER_NORMS[tower], f"layer_{layer[2]}/")
+
+    begins: str = ""
+    ours: str = ""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    dense: Mapping[str, str] = field(default_factory=dict)
+    norms: Mapping[str, str] = field(default_factory=dict)
+
+    def weight(self, part: str, last: str) -> GraphWeight | None:
+        """Returns the graph's weight for a name without its last word; None if it is not of this part."""
+        begin = re.match(self.begins, part)
+        if begin is None:
+            return None
+        part, ours = part[begin.end() :], self.ours.format(*begin.groups())
+        if part in self.tables and last in ("", "weight", "embeddings"):
+            return GraphWeight(f"{ours}{self.tables[part]}")
+        if part in self.dense and last in ("weight", "kernel", "bias"):
+            kind = "bias" if last == "bias" else "kernel"
+            return GraphWeight(f"{ours}{self.dense[part]}/{kind}", transposed=last == "weight")
+        if part in self.norms and last in ("weight", "gamma", "bias", "beta"):
+            kind = "gamma" if last in ("weight", "gamma") else "beta"
+            return GraphWeight(f"{ours}{self.norms[part]}/{kind}")
+        return None
 
 
-def ignored_kind(stored: str) -> str | None:
-    """Returns the kind of a stored weight that an encoder does not need; None if unknown.
+@dataclass(frozen=True)
+class WeightNames:
+    """The names of a family's weights.
 
-    >>> ignored_kind("cls.predictions.bias")
-    'pre-training heads'
+    ``left_out``: patterns of weights that an encoder does not need, with their kind, beyond those of BERT.
     """
-    name = _PREFIX.sub("", slashed(stored))
-    return next((what for pattern, what in _LEFT_OUT if pattern.fullmatch(name)), None)
+
+    parts: tuple[NamedPart, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    def graph_weight(self, stored: str) -> GraphWeight | None:
+        """Returns the graph's weight for a stored weight; None if it is not part of an encoder."""
+        name = _PREFIX.sub("", slashed(stored))
+        match = _LAST.match(name)
+        part, last = (match[1], match[2]) if match else (name, "")
+        return next((found for each in self.parts if (found := each.weight(part, last))), None)
+
+    def ignored_kind(self, stored: str) -> str | None:
+        """Returns the kind of a stored weight that an encoder does not need; None if unknown."""
+        name = _PREFIX.sub("", slashed(stored))
+        patterns = (*_LEFT_OUT, *self.left_out)
+        return next((what for pattern, what in patterns if re.fullmatch(pattern, name)), None)
 
 
 def enclosing_scope(names: Iterable[str]) -> str:
@@ -119,15 +114,3 @@ def slashed(stored: str) -> str:
     if "/" in stored:
         return stored.removesuffix(":0")
     return stored.removesuffix(":0").replace(".", "/")
-
-
-def _weight_of(
-    part: str, last: str, dense: dict[str, str], norms: dict[str, str], prefix: str
-) -> GraphWeight | None:
-    if part in dense and last in ("weight", "kernel", "bias"):
-        kind = "bias" if last == "bias" else "kernel"
-        return GraphWeight(f"{prefix}{dense[part]}/{kind}", transposed=last == "weight")
-    if part in norms and last in ("weight", "gamma", "bias", "beta"):
-        kind = "gamma" if last in ("weight", "gamma") else "beta"
-        return GraphWeight(f"{prefix}{norms[part]}/{kind}")
-    return None

@@ -1,4 +1,4 @@
-"""BERT, DistilBERT and RoBERTa encoders as one TensorFlow graph, written for speed on CPUs.
+"""BERT and encoders of its kind as one TensorFlow graph, written for speed on CPUs.
 
 ``docs/decisions`` has measurements of which formulations TensorFlow fuses, and what each gains.
 Import this module inside functions only: it imports TensorFlow.
@@ -7,6 +7,7 @@ Import this module inside functions only: it imports TensorFlow.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,12 @@ from model_bundle.builders.graphs.bert_config import BertConfig, check_weights
 
 # Added to the scores of padding. Large enough for a softmax of exactly 0, small enough for bfloat16.
 _MASKED = -1e9
+_ACTIVATIONS = {
+    "gelu": partial(tf.nn.gelu, approximate=False),
+    "gelu_tanh": partial(tf.nn.gelu, approximate=True),
+    "relu": tf.nn.relu,
+    "tanh": tf.tanh,
+}
 
 
 class BertEncoder(tf.Module):
@@ -67,14 +74,12 @@ class BertEncoder(tf.Module):
         Source: Devlin et al., arXiv:1810.04805, after Vaswani et al., arXiv:1706.03762.
         """
         shape = tf.shape(ids)
-        # Gets its axes last: if the bias is itself a product, TensorFlow takes it for the scaled scores and
-        # fuses neither.
-        bias = tf.cast(1 - mask, dtype) * tf.constant(_MASKED, dtype)
-        scores_bias = bias[:, tf.newaxis, tf.newaxis, :]
+        scores_bias = self._scores_bias(mask, dtype)
         flat = self._embed(ids, dtype, types)
         states = [flat]
-        for index in range(self._config.num_layers):
-            flat = self._layer(f"layer_{index}", flat, shape, scores_bias, dtype)
+        for layers in self._config.layers:
+            for layer in layers:
+                flat = self._layer(layer, flat, shape, scores_bias, dtype)
             states.append(flat)
         full = tf.concat([shape, [self._config.dim]], axis=0)
         return [tf.reshape(tf.cast(state, tf.float32), full) for state in states]
@@ -82,8 +87,7 @@ class BertEncoder(tf.Module):
     def pool_first(self, states: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
         """Applies the pooler of BERT or of a head, a dense layer on the first token: float32[texts, dim]."""
         pooled = self._dense("pooler", tf.cast(states[:, 0], dtype), dtype)
-        activate = tf.nn.relu if self._config.pooler_activation == "relu" else tf.tanh
-        return tf.cast(activate(pooled), tf.float32)
+        return tf.cast(_ACTIVATIONS[self._config.pooler_activation](pooled), tf.float32)
 
     def classify(self, below: tf.Tensor) -> tf.Tensor:
         """Applies the classifier to the result of ``pool_first``, or to the states of the last layer.
@@ -100,6 +104,13 @@ class BertEncoder(tf.Module):
         logits = self._dense("classifier", flat, tf.float32)
         return tf.reshape(logits, tf.concat([tf.shape(below)[:-1], [self._config.num_labels]], axis=0))
 
+    def _scores_bias(self, mask: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Returns what is added to the scores of every layer, for the mask: [texts, 1, 1, tokens]."""
+        # Gets its axes last: if the bias is itself a product, TensorFlow takes it for the scaled scores and
+        # fuses neither.
+        bias = tf.cast(1 - mask, dtype) * tf.constant(_MASKED, dtype)
+        return bias[:, tf.newaxis, tf.newaxis, :]
+
     def _embed(self, ids: tf.Tensor, dtype: tf.DType, types: tf.Tensor | None) -> tf.Tensor:
         words = self._words(ids)
         table = self._variables["embeddings/position"]
@@ -114,8 +125,10 @@ class BertEncoder(tf.Module):
         if self._config.num_types:
             table = self._variables["embeddings/type"]
             total += table[0] if types is None else tf.gather(table, types)
-        flat = tf.cast(tf.reshape(total, [-1, self._config.dim]), dtype)
-        return flat if self._config.norm_first else self._norm("embeddings/norm", flat, dtype)
+        width = self._config.embedding_dim
+        flat = tf.cast(tf.reshape(total, [-1, width or self._config.dim]), dtype)
+        flat = flat if self._config.norm_first else self._norm("embeddings/norm", flat, dtype)
+        return self._dense("embeddings/projection", flat, dtype) if width else flat
 
     def _words(self, ids: tf.Tensor) -> tf.Tensor:
         """Looks up the vectors of tokens; only these are converted from int8 to float32."""
@@ -153,12 +166,16 @@ class BertEncoder(tf.Module):
         qkv = self._dense(f"{layer}/attention/qkv", flat, dtype)
         qkv = tf.reshape(qkv, [shape[0], shape[1], 3, heads, size])
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
-        # Product, scaling by a constant, and bias, in this order, are fused to one oneDNN kernel.
-        scale = tf.constant(1.0 / np.sqrt(size), dtype)
-        scores = tf.matmul(query, key, transpose_b=True) * scale + scores_bias
+        scores = self._scores(query, key, scores_bias)
         context = tf.matmul(tf.nn.softmax(scores), value)
         # Uses the shape of what it is added to, so that TensorFlow sees that both are equal.
         return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), tf.shape(flat))
+
+    def _scores(self, query: tf.Tensor, key: tf.Tensor, scores_bias: tf.Tensor) -> tf.Tensor:
+        """Returns the biased scores of all heads, [texts, heads, tokens, tokens]."""
+        # Product, scaling by a constant, and bias, in this order, are fused to one oneDNN kernel.
+        scale = tf.constant(1.0 / np.sqrt(query.shape[-1]), query.dtype)
+        return tf.matmul(query, key, transpose_b=True) * scale + scores_bias
 
     def _feed_forward_onto(
         self, layer: str, flat: tf.Tensor, residual: tf.Tensor, dtype: tf.DType
@@ -176,9 +193,7 @@ class BertEncoder(tf.Module):
         return tf.nn.bias_add(tf.matmul(flat, kernel), bias)
 
     def _activate(self, flat: tf.Tensor) -> tf.Tensor:
-        if self._config.activation == "relu":
-            return tf.nn.relu(flat)
-        return tf.nn.gelu(flat, approximate=self._config.activation == "gelu_tanh")
+        return _ACTIVATIONS[self._config.activation](flat)
 
     def _norm(self, name: str, flat: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Layer normalisation in the form that TensorFlow's remapper recognises.
@@ -191,7 +206,8 @@ class BertEncoder(tf.Module):
         """
         rows = tf.shape(flat)[0]
         none = tf.constant([], tf.float32)
-        image = tf.reshape(flat, tf.stack([1, rows, self._config.dim, 1]))
+        width = self._variables[f"{name}/gamma"].shape[0]
+        image = tf.reshape(flat, tf.stack([1, rows, width, 1]))
         normed = tf.raw_ops.FusedBatchNormV3(
             x=image,
             scale=tf.fill([rows], 1.0),
@@ -211,8 +227,8 @@ def _fuse(config: BertConfig, weights: Mapping[str, np.ndarray]) -> dict[str, np
     """Concatenates query, key and value, so that one product computes all three."""
     names = ("query", "key", "value")
     fused = {name: value for name, value in weights.items() if name.split("/")[-2] not in names}
-    for index in range(config.num_layers):
-        prefix = f"layer_{index}/attention"
+    for layer in config.layer_names:
+        prefix = f"{layer}/attention"
         for part in ("kernel", "bias"):
             parts = [weights[f"{prefix}/{name}/{part}"] for name in names]
             fused[f"{prefix}/qkv/{part}"] = np.concatenate(parts, axis=-1)

@@ -1,4 +1,4 @@
-"""The shape of a BERT, DistilBERT or RoBERTa encoder, and the weights it needs. Without TensorFlow."""
+"""The shape of a BERT or of an encoder of its kind, and the weights it needs. Without TensorFlow."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ class BertConfig:
     ``num_types`` is 0 if the model has no token types (DistilBERT).
     ``position_offset`` is the position id of the first token: 0 for BERT, ``pad_id + 1`` for RoBERTa, where
     padding ids inside a text do not advance the position.
-    ``activation`` is ``gelu`` (exact), ``gelu_tanh`` or ``relu``; ``pooler_activation`` ``tanh`` or ``relu``.
+    ``activation`` is ``gelu`` (exact), ``gelu_tanh`` or ``relu``; ``pooler_activation`` ``tanh`` or one of
+    these.
     ``num_labels`` is 0 without a classifier. It takes the pooler's output, or with ``labels_per_token`` each
     token's state.
     ``norm_first``: each half of a layer normalises its input, not its output, and the embeddings are not
     normalised, so that a token's own vector passes to the end (Xiong et al., arXiv:2002.04745).
     ``quantized_words``: the table of word embeddings is stored in 8 bits, with one scale per row.
+    ``embedding_dim``: the width of the embeddings, which a dense layer brings to ``dim``; 0 if they have it.
+    ``shared_layers``: for each layer the weights that it uses, by the beginning of their names, one after the
+    other; empty if each layer has its own.
+    ``relative_buckets``: of the scores' bias by relative position; 0 for none.
     """
 
     num_layers: int
@@ -42,41 +47,77 @@ class BertConfig:
     labels_per_token: bool = False
     norm_first: bool = False
     quantized_words: bool = False
+    embedding_dim: int = 0
+    shared_layers: tuple[tuple[str, ...], ...] = ()
+    relative_buckets: int = 0
+
+    @property
+    def max_text_positions(self) -> int:
+        """How many tokens the position table has room for; RoBERTa's begin after the padding's."""
+        return self.max_positions - self.position_offset
+
+    @property
+    def layers(self) -> tuple[tuple[str, ...], ...]:
+        """What the names of the weights begin with that each layer uses, one after the other."""
+        return self.shared_layers or tuple((f"layer_{index}",) for index in range(self.num_layers))
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """What the names of the weights of layers begin with, each once."""
+        return tuple(dict.fromkeys(name for names in self.layers for name in names))
+
+    def embedding_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Returns the shapes of the weights below the first layer."""
+        dim = self.embedding_dim or self.dim
+        shapes: dict[str, tuple[int, ...]] = {
+            "embeddings/word": (self.vocab_size, dim),
+            "embeddings/position": (self.max_positions, dim),
+        }
+        if self.num_types:
+            shapes["embeddings/type"] = (self.num_types, dim)
+        if self.quantized_words:
+            shapes["embeddings/word_scale"] = (self.vocab_size,)
+        if not self.norm_first:
+            shapes |= norm_shapes("embeddings/norm", dim)
+        if self.embedding_dim:
+            shapes |= dense_shapes("embeddings/projection", dim, self.dim)
+        if self.relative_buckets:
+            shapes["embeddings/relative_bias"] = (self.relative_buckets, self.num_heads)
+        return shapes
+
+    def layer_shapes(self, layer: str) -> dict[str, tuple[int, ...]]:
+        """Returns the shapes of the weights of a layer, whose names begin with ``layer``."""
+        dim, inner = self.dim, self.inner_dim
+        shapes: dict[str, tuple[int, ...]] = {}
+        for part in ("query", "key", "value", "output"):
+            shapes |= dense_shapes(f"{layer}/attention/{part}", dim, dim)
+        shapes |= norm_shapes(f"{layer}/attention/norm", dim)
+        shapes |= dense_shapes(f"{layer}/ffn/inner", dim, inner)
+        shapes |= dense_shapes(f"{layer}/ffn/outer", inner, dim)
+        shapes |= norm_shapes(f"{layer}/ffn/norm", dim)
+        return shapes
 
 
 def weight_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every weight an encoder needs, by name. Kernels are [inputs, outputs]."""
-    dim, inner = config.dim, config.inner_dim
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings/word": (config.vocab_size, dim),
-        "embeddings/position": (config.max_positions, dim),
-    }
-    if config.num_types:
-        shapes["embeddings/type"] = (config.num_types, dim)
-    if config.quantized_words:
-        shapes["embeddings/word_scale"] = (config.vocab_size,)
-    if not config.norm_first:
-        shapes |= _norm_shapes("embeddings/norm", dim)
-    for index in range(config.num_layers):
-        layer = f"layer_{index}"
-        for part in ("query", "key", "value", "output"):
-            shapes |= _dense_shapes(f"{layer}/attention/{part}", dim, dim)
-        shapes |= _norm_shapes(f"{layer}/attention/norm", dim)
-        shapes |= _dense_shapes(f"{layer}/ffn/inner", dim, inner)
-        shapes |= _dense_shapes(f"{layer}/ffn/outer", inner, dim)
-        shapes |= _norm_shapes(f"{layer}/ffn/norm", dim)
+    dim = config.dim
+    shapes = config.embedding_shapes()
+    for layer in config.layer_names:
+        shapes |= config.layer_shapes(layer)
     if config.has_pooler:
-        shapes |= _dense_shapes("pooler", dim, dim)
+        shapes |= dense_shapes("pooler", dim, dim)
     if config.num_labels:
-        shapes |= _dense_shapes("classifier", dim, config.num_labels)
+        shapes |= dense_shapes("classifier", dim, config.num_labels)
     return shapes
 
 
-def _dense_shapes(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+def dense_shapes(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a dense layer's weights."""
     return {f"{name}/kernel": (inputs, outputs), f"{name}/bias": (outputs,)}
 
 
-def _norm_shapes(name: str, dim: int) -> dict[str, tuple[int, ...]]:
+def norm_shapes(name: str, dim: int) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a layer normalisation's weights."""
     return {f"{name}/gamma": (dim,), f"{name}/beta": (dim,)}
 
 

@@ -78,10 +78,10 @@ def _rebuild(weights: Weights, fed: list[Any]) -> Call:
     holder: dict[str, Any] = {}
 
     def build() -> None:
-        constants = {
-            f"{name}:0": tf.constant(value_of(variable, dtype), dtype=dtype)
-            for name, (variable, dtype) in weights.constants.items()
-        }
+        constants: dict[str, Any] = {}
+        for variable, dtype, names in weights.shared:
+            value = tf.constant(value_of(variable, dtype), dtype=dtype)
+            constants |= {f"{name}:0": value for name in names}
         inputs = {t.name: tf.compat.v1.placeholder(t.dtype, t.shape, name=t.op.name) for t in fed}
         bound = {
             f"{name}:0": tf.compat.v1.placeholder(t.dtype, t.shape) for name, t in weights.captured.items()

@@ -88,23 +88,21 @@ class _Skeleton:
     def __init__(self, weights: Weights, fed: list[Any]) -> None:
         import tensorflow as tf
 
-        small, large = {}, {}
-        for name, (variable, dtype) in weights.constants.items():
-            if _is_large(variable, dtype):
-                large[name] = (variable, dtype)
-            else:
-                small[name] = value_of(variable, dtype)
+        # Read before there is a graph, in which variables have no value.
+        small = [None if _is_large(v, dtype) else value_of(v, dtype) for v, dtype, _ in weights.shared]
         self._graph = tf.Graph()
         self.inputs: dict[str, Any] = {}
         with self._graph.as_default():
             replaced = {tensor.name: self._input(tensor) for tensor in fed}
             replaced |= {f"{name}:0": self._input(outer) for name, outer in weights.captured.items()}
-            replaced |= {f"{n}:0": tf.constant(v, dtype=weights.constants[n][1]) for n, v in small.items()}
             self.large = {}
-            for name, (variable, dtype) in large.items():
-                placeholder = tf.compat.v1.placeholder(dtype, variable.shape, name="weight")
-                self.large[placeholder.op.name] = (variable, dtype)
-                replaced[f"{name}:0"] = placeholder
+            for known, (variable, dtype, names) in zip(small, weights.shared, strict=True):
+                if known is None:
+                    value = tf.compat.v1.placeholder(dtype, variable.shape, name="weight")
+                    self.large[value.op.name] = (variable, dtype)
+                else:
+                    value = tf.constant(known, dtype=dtype)
+                replaced |= {f"{name}:0": value for name in names}
             found = tf.graph_util.import_graph_def(
                 weights.graph_def, replaced, list(weights.targets.values()), name="frozen"
             )

@@ -32,10 +32,17 @@ class Weights:
         self._drop_control_inputs()
 
     @property
+    def shared(self) -> list[tuple[Any, Any, list[str]]]:
+        """Each variable with a type it is read in, and all nodes that read it so; ALBERT's layers share."""
+        found: dict[tuple[int, Any], tuple[Any, Any, list[str]]] = {}
+        for name, (variable, dtype) in self.constants.items():
+            found.setdefault((id(variable), dtype), (variable, dtype, []))[2].append(name)
+        return list(found.values())
+
+    @property
     def num_bytes(self) -> int:
         """The size of the constants."""
-        sizes = ((v.shape.num_elements() or 0, dtype.size) for v, dtype in self.constants.values())
-        return sum(elements * size for elements, size in sizes)
+        return sum((variable.shape.num_elements() or 0) * dtype.size for variable, dtype, _ in self.shared)
 
     @property
     def replaced(self) -> tuple[Any, ...]:

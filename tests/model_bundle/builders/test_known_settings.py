@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from model_bundle.builders import known_settings as known
+from model_bundle.builders.bert.families.registry import FAMILIES, encoder_config
 from model_bundle.builders.bert.heads import HeadOptions
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
 from model_bundle.builders.bert.text_pairs import pair_evidence
-from model_bundle.builders.bert.transformers_config import encoder_config
 from model_bundle.builders.elmo.bilm_files import read_options
 from model_bundle.builders.source_folder import SourceFolder
 from model_bundle.builders.tokenizer import read_tokenizer
@@ -26,7 +26,7 @@ CASES = "cases/models"
 TEXTS = ("The <b> cat", "Über CAFÉ", "北京 good", "[CLS] <pad> <s>", "sentence </s> [MASK]", "a\u0000b")
 # A value of each used setting that differs from what the folders below have.
 FLIPS: dict[str, Any] = {
-    "model_type": "albert",
+    "model_type": "xlnet",
     "architectures": ["RobertaForSequenceClassification"],
     "vocab_size": 999,
     "pad_token_id": 7,
@@ -35,6 +35,9 @@ FLIPS: dict[str, Any] = {
     "num_attention_heads": 1,
     "hidden_size": 8,
     "intermediate_size": 5,
+    "embedding_size": 5,
+    "num_hidden_groups": 3,
+    "inner_group_num": 3,
     "type_vocab_size": 7,
     "layer_norm_eps": 0.25,
     "hidden_act": "relu",
@@ -82,6 +85,17 @@ def flipped(kind: known.KnownSettings) -> Iterator[tuple[str, Any]]:
 
 
 TABLES = {name: table for name, table in vars(known).items() if isinstance(table, known.KnownSettings)}
+TABLES |= {family.name: family.known for family in FAMILIES}
+BY_TYPE = {kind: family.known for family in FAMILIES for kind in family.model_types}
+# Folders of models, by their model type.
+FOLDERS = {
+    "bert": "tiny_bert",
+    "distilbert": "tiny_distilbert",
+    "roberta": "tiny_roberta",
+    "mpnet": "families/mpnet",
+    "electra": "families/electra",
+    "albert": "families/albert_groups",
+}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -96,12 +110,11 @@ def test_a_table_knows_each_setting_once_and_refuses_what_it_does_not_know(name:
             table.check({key: value}, "file")
 
 
-@pytest.mark.parametrize("name", ["Bert", "Roberta", "XLMRoberta", "Camembert", "DistilBert"])
-def test_what_transformers_writes_today_is_known(name: str) -> None:
-    import transformers
+@pytest.mark.parametrize("kind", BY_TYPE)
+def test_what_transformers_writes_today_is_known(kind: str) -> None:
+    from transformers import AutoConfig
 
-    content = getattr(transformers, f"{name}Config")().to_dict()
-    (known.DISTILBERT if name == "DistilBert" else known.BERT).check(content, name)
+    BY_TYPE[kind].check(AutoConfig.for_model(kind).to_dict(), kind)
 
 
 def model_state(config: Mapping[str, Any]) -> Any:
@@ -110,10 +123,14 @@ def model_state(config: Mapping[str, Any]) -> Any:
     return encoder_config(dict(config), has_pooler=True, where="file"), kept
 
 
-@pytest.mark.parametrize("model", ["tiny_bert", "tiny_distilbert", "tiny_roberta"])
-def test_each_setting_of_a_model_counts_or_means_nothing(model: str) -> None:
-    config = json.loads((DATA_DIR / model / "config.json").read_text())
-    table = known.DISTILBERT if model == "tiny_distilbert" else known.BERT
+def config_of(kind: str) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((DATA_DIR / FOLDERS[kind] / "config.json").read_text())
+    return config
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_each_setting_of_a_model_counts_or_means_nothing(kind: str) -> None:
+    config, table = config_of(kind), BY_TYPE[kind]
     before = model_state(config)
     of_head = set(known.HEAD.split())
     for key in table.used.split():
@@ -125,6 +142,19 @@ def test_each_setting_of_a_model_counts_or_means_nothing(model: str) -> None:
             assert str(FLIPS[key]) in str(error), key  # noqa: PT017
     for key in table.without_effect.split():
         assert model_state(config | {key: 3}) == before, key
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_each_setting_with_an_unsupported_value_is_refused_by_its_name(kind: str) -> None:
+    config, table = config_of(kind), BY_TYPE[kind]
+    # Names of classes, for other readers, and what is read with a head; see test_build_bert_heads.py.
+    elsewhere = {"architectures", "tokenizer_class", "model_type", *known.HEAD.split()}
+    for key in {*table.used.split(), *table.only} - elsewhere:
+        for value in (-1, "surprise", 0.5, [7], True):
+            if value in table.only.get(key, ()) or (key == "layer_norm_eps" and value == 0.5):
+                continue
+            with pytest.raises(SourceError, match=f"'{key}'"):
+                model_state(config | {key: value})
 
 
 def tokenizer_folder(target: Path, family: str) -> Path:
@@ -149,7 +179,15 @@ def tokenizer_state(folder: Path) -> Any:
 
 
 # Settings that this class of transformers does not have, or that its file decides.
-NOWHERE = {"tokenizer_class", "add_prefix_space", "add_bos_token", "add_eos_token", "bos_token", "eos_token"}
+NOWHERE = {
+    "keep_accents",
+    "tokenizer_class",
+    "add_prefix_space",
+    "add_bos_token",
+    "add_eos_token",
+    "bos_token",
+    "eos_token",
+}
 UNREAD = {
     "slow": NOWHERE,
     "tiny_bert": NOWHERE | {"mask_token", "pad_token"},

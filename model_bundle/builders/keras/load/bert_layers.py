@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from model_bundle.builders.bert.families.registry import encoder_config, find_family
 from model_bundle.builders.bert.match_weights import pair_names, read_weights
-from model_bundle.builders.bert.transformers_config import encoder_config
 from model_bundle.builders.bert.weight_names import enclosing_scope
 from model_bundle.builders.graphs.bert import BertEncoder
 from model_bundle.builders.graphs.bert_config import BertConfig
@@ -265,8 +265,9 @@ def match_weights(
     stored = StoredWeights(shapes, lambda name: as_float32(name, arrays[name], Path(where)), (), "Keras")
     # The layer, whatever it is called.
     stored = stored.inside(enclosing_scope(shapes))
-    names = pair_names(stored, with_head=is_classifier)
-    config = encoder_config({"model_type": "bert", **settings}, has_pooler=names.has_pooler, where=where)
+    stated = {"model_type": "bert", **settings}
+    names = pair_names(stored, find_family(stated, where).names, with_head=is_classifier)
+    config = encoder_config(stated, has_pooler=names.has_pooler, where=where)
     if is_classifier:
         config = replace(config, has_pooler=True, num_labels=num_labels(settings))
     weights = read_weights(config, stored, names, where)

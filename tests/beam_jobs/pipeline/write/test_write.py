@@ -120,8 +120,17 @@ def test_a_writer_holds_a_row_group_and_no_more(options: WriteOptions) -> None:
         held.append(shard._pending_bytes)
     receipt = shard.close("float32")
     assert max(held) < 32_000_000 + batch.nbytes
-    assert pq.read_metadata(receipt.path).num_row_groups == 4
     assert receipt.num_rows == 30_000
+    metadata = pq.read_metadata(receipt.path)
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    assert len(groups) == 4
+    assert max(group.total_byte_size for group in groups) < 32_000_000 + batch.nbytes
+    # A viewer fetches the pages of a few rows, and the hub's takes no group above 300 MB.
+    columns = [group.column(index) for group in groups for index in range(metadata.num_columns)]
+    assert all(column.has_offset_index for column in columns)
+    assert {column.path_in_schema for column in columns if not column.has_column_index} == {
+        "embedding.list.element"
+    }
 
 
 def test_a_bundle_that_runs_twice_counts_once(options: WriteOptions) -> None:

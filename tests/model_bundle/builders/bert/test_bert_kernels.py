@@ -12,16 +12,15 @@ import pytest
 import tensorflow as tf
 
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
-from model_bundle.builders.graphs.bert import BertEncoder
 from tests.conftest import DATA_DIR
 
 
-def kernels(dtype: tf.DType) -> tuple[Counter[str], int]:
+def kernels(model: str, dtype: tf.DType) -> tuple[Counter[str], int]:
     """Counts the operations that run for the last layer's states; gives the number of layers, too."""
-    source = read_bert_source(str(DATA_DIR / "tiny_bert"), BertOptions()).source
+    source = read_bert_source(str(DATA_DIR / model), BertOptions()).source
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
-        encoder = BertEncoder(source.config, source.weights, "test")
+        encoder = source.family.graph()(source.config, source.weights, "test")
         ids, mask = (v1.placeholder(tf.int32, [None, None]) for _ in range(2))
         states = encoder.encode(ids, mask, dtype)[-1]
         session.run(v1.global_variables_initializer())
@@ -34,13 +33,16 @@ def kernels(dtype: tf.DType) -> tuple[Counter[str], int]:
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
-def test_what_can_be_fused_is_fused(dtype: tf.DType) -> None:
-    found, num_layers = kernels(dtype)
+@pytest.mark.parametrize("model", ["tiny_bert", "families/mpnet", "families/electra", "families/albert"])
+def test_what_can_be_fused_is_fused(model: str, dtype: tf.DType) -> None:
+    found, num_layers = kernels(model, dtype)
     if not any(name.startswith("_Mkl") for name in found):
         pytest.skip("this TensorFlow runs without oneDNN")
+    is_mpnet, is_projected = "mpnet" in model, "electra" in model or "albert" in model
     assert found["_MklFusedBatchMatMulV2"] == num_layers  # scores, scaled and masked
     assert found["_MklLayerNorm"] == 2 * num_layers + 1
-    assert found["_MklNativeFusedMatMul"] == 4 * num_layers  # bias, GELU and residual included
+    assert found["_MklNativeFusedMatMul"] == 4 * num_layers + is_projected  # bias, GELU and residual included
     assert found["_MklSoftmax"] == num_layers
-    assert found["AddV2"] == 2  # the embeddings; none on states
-    assert found["Mul"] <= 1  # the mask
+    # The embeddings and, of MPNet, ids of positions, distances and the bias of all layers; none on states.
+    assert found["AddV2"] == (4 if is_mpnet else 2)
+    assert is_mpnet or found["Mul"] <= 1  # the mask

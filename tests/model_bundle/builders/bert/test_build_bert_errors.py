@@ -78,7 +78,7 @@ def test_no_weights_at_all_names_what_was_looked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "albert"}, "is a 'albert' model"),
+        ({"model_type": "xlnet"}, "is a 'xlnet' model"),
         ({"model_type": None, "architectures": None}, "does not state its architecture"),
         ({"hidden_act": "swish"}, "activation 'swish'"),
         ({"position_embedding_type": "relative_key"}, "expected .absolute."),

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from model_bundle.builders.bert.weight_names import enclosing_scope, graph_weight, ignored_kind
+from model_bundle.builders.bert.families.bert import BERT, DISTILBERT
+from model_bundle.builders.bert.weight_names import GraphWeight, enclosing_scope
 from model_bundle.builders.graphs.bert_config import BertConfig, weight_shapes
 from tests.conftest import DATA_DIR
 from tests.support.models.bert_formats import stored_weights, tensorflow_weights
+
+
+def graph_weight(stored: str) -> GraphWeight | None:
+    return BERT.names.graph_weight(stored) or DISTILBERT.names.graph_weight(stored)
+
+
+def ignored_kind(stored: str) -> str | None:
+    found = {family.names.ignored_kind(stored) for family in (BERT, DISTILBERT)}
+    assert len(found) == 1
+    return found.pop()
 
 
 def graph_names(stored: dict[str, object]) -> list[str]:

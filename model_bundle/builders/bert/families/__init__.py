@@ -1,0 +1,1 @@
+"""The architectures that are built, one file each. Read ``family``, ``bert``, then ``registry``."""

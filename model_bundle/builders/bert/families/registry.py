@@ -1,0 +1,69 @@
+"""All families, and which of them a ``config.json`` is of. A new architecture is one line here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from model_bundle.builders.bert.families.albert import ALBERT
+from model_bundle.builders.bert.families.bert import BERT, DISTILBERT, ROBERTA
+from model_bundle.builders.bert.families.electra import ELECTRA
+from model_bundle.builders.bert.families.family import Family, Settings
+from model_bundle.builders.bert.families.mpnet import MPNET
+from model_bundle.builders.bert.families.nearest import nearest
+from model_bundle.builders.graphs.bert_config import BertConfig
+from model_bundle.errors import SourceError
+
+FAMILIES = (BERT, DISTILBERT, ROBERTA, MPNET, ELECTRA, ALBERT)
+_BY_TYPE = {kind: family for family in FAMILIES for kind in family.model_types}
+_BY_CLASS = {begin: kind for family in FAMILIES for begin, kind in family.classes.items()}
+
+
+def find_family(config: dict[str, Any], where: str) -> Family:
+    """Returns the family of a ``config.json``.
+
+    Raises:
+        SourceError: it is not supported, or not stated.
+    """
+    return _BY_TYPE[model_type(config, where)]
+
+
+def model_type(config: dict[str, Any], where: str) -> str:
+    """Returns the model type; configurations older than that have it in their class name.
+
+    Raises:
+        SourceError: it is not supported, or not stated.
+    """
+    architecture = str((config.get("architectures") or [""])[0])
+    guesses = (kind for begin, kind in _BY_CLASS.items() if architecture.startswith(begin))
+    kind = config.get("model_type") or next(guesses, None)
+    if kind is None:
+        raise SourceError(
+            f'{where} does not state its architecture; add "model_type": one of {", ".join(_BY_TYPE)}.'
+        )
+    if kind not in _BY_TYPE:
+        raise SourceError(
+            f"{where} is a {kind!r} model; supported encoders are {', '.join(_BY_TYPE)}. "
+            f"{nearest(config, FAMILIES)} Export other architectures as a TensorFlow SavedModel and build a "
+            "bundle from that."
+        )
+    return str(kind)
+
+
+def encoder_config(config: dict[str, Any], *, has_pooler: bool, where: str) -> BertConfig:
+    """Reads the shape of an encoder.
+
+    Args:
+        config: the content of ``config.json``.
+        has_pooler: whether the weights include a pooler, which is not in the configuration.
+        where: the file, for errors.
+
+    Raises:
+        SourceError: the architecture or a setting is not supported or not known, or a size is missing.
+    """
+    kind = model_type(config, where)
+    family = _BY_TYPE[kind]
+    family.known.check(config, where)
+    built = family.read(Settings(config, kind, has_pooler, where))
+    if built.dim % built.num_heads:
+        raise SourceError(f"{where}: {built.num_heads} heads do not divide a hidden size of {built.dim}.")
+    return built
