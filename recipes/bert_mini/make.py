@@ -93,11 +93,7 @@ def _second_weights(sources: Sources, work: Path) -> Weights:
     bundle = paraphraser_bundle(sources.paraphraser, vocabulary, work / "paraphraser")
     other = Teacher(work / "paraphrases", bundle, PARAPHRASER_SHA256, second.PRECISION)
     lessons = second.further_lessons(texts, teacher, other)
-    start = second.aligned_start(first, lessons, CONFIG)
-    folder = work / "checkpoints-second"
-    return second.SecondTrainer(
-        CONFIG, start, lessons, folder, second.SEED, second.EPOCHS, second.RATES
-    ).run()
+    return second.train_further(first, lessons, CONFIG, work / "checkpoints-second")
 
 
 def _kept(path: Path, make: Callable[[], Weights]) -> Weights:

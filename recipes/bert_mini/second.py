@@ -30,9 +30,8 @@ NUM_PAIRS = 2_048
 _SPLIT_LINES = 3
 # Texts that are near each other and come in one batch: about 16 of 256.
 LEAF_TEXTS = 24
-EPOCHS = 4
-# Of the layers and of the token embeddings.
-RATES = (1.2e-3, 3.0e-3)
+# Epochs, and peak learning rates of the layers and of the token embeddings: a second round starts warm.
+ROUNDS = ((4, (1.2e-3, 3.0e-3)), (2, (0.6e-3, 1.5e-3)))
 # Share of the squared length that each teacher has in a target.
 SHARES = (0.5, 0.5)
 _ALIGNED_TEXTS = 8_192
@@ -125,3 +124,21 @@ class SecondTrainer(Trainer):
 
     def _groups_in(self, epoch: int) -> list[list[int]]:
         return neighbours(self._lessons.vectors, (self._seed, epoch))
+
+
+def train_further(
+    weights: dict[str, np.ndarray], lessons: Lessons, config: BertConfig, folder: Path
+) -> dict[str, np.ndarray]:
+    """Trains the weights of the first stage in rounds, each with its own axes and order, and returns them.
+
+    Args:
+        weights: float32 by the names of ``weight_shapes``.
+        lessons: what to learn.
+        config: the encoder's shape.
+        folder: where checkpoints are kept, those of each round in a folder of its own.
+    """
+    for number, (epochs, rates) in enumerate(ROUNDS):
+        start = aligned_start(weights, lessons, config)
+        place = folder / f"round-{number}"
+        weights = SecondTrainer(config, start, lessons, place, SEED + number, epochs, rates).run()
+    return weights

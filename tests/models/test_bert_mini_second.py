@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from recipes import held_out
+from recipes.bert_mini import second
 from recipes.bert_mini.lessons import Lessons
 from recipes.bert_mini.paraphraser import check_paraphraser
 from recipes.bert_mini.reviews import reviews
@@ -29,7 +30,9 @@ from recipes.bert_mini.train import TrainableEncoder
 from recipes.bert_mini.wordnet import WORDNET_SHA256, explained, read_wordnet
 from recipes.held_out import without_held_out
 from tests.conftest import shared_path
-from tests.models.test_bert_mini import SMALL, measured_texts
+from tests.models.test_bert_mini import SMALL, lessons, measured_texts, quick
+
+__all__ = ["lessons", "quick"]  # fixtures
 
 
 def units(count: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -53,9 +56,9 @@ def test_equal_texts_are_grouped_too() -> None:
 
 
 def test_a_cosine_of_joined_vectors_is_the_mean_of_both() -> None:
-    first, second = units(9, 12), units(9, 10, seed=1)
-    both = joined(first, second, (0.25, 0.75)).astype(np.float32)
-    np.testing.assert_allclose(both @ both.T, 0.25 * first @ first.T + 0.75 * second @ second.T, atol=2e-3)
+    one, other = units(9, 12), units(9, 10, seed=1)
+    both = joined(one, other, (0.25, 0.75)).astype(np.float32)
+    np.testing.assert_allclose(both @ both.T, 0.25 * one @ one.T + 0.75 * other @ other.T, atol=2e-3)
 
 
 def test_axes_turn_towards_what_the_model_gives() -> None:
@@ -78,6 +81,23 @@ def test_a_second_epoch_has_other_groups(tmp_path: Path) -> None:
         places = np.concatenate(list(trainer._batches(epoch)))
         assert sorted(places.tolist()) == list(range(512))
     assert trainer._groups_in(0) != trainer._groups_in(1)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_each_round_nears_the_teachers(
+    lessons: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(second, "ROUNDS", ((3, (0.01, 0.05)), (3, (0.005, 0.02))))
+    weights = first_weights(np.random.default_rng(0).normal(size=(SMALL.vocab_size, SMALL.dim)), 0, SMALL)
+    trained = second.train_further(weights, lessons, SMALL, tmp_path)
+    errors = []
+    for some in (weights, trained):
+        found = encoded(TrainableEncoder(SMALL, some, "test"), lessons.tokens)
+        wanted = lessons.vectors.astype(np.float32)
+        errors.append(np.abs(found @ found.T - wanted @ wanted.T).mean())
+    assert errors[1] < 0.7 * errors[0]
+    assert {path.name for path in tmp_path.iterdir()} == {"round-0", "round-1"}
 
 
 def test_another_file_makes_another_model(tmp_path: Path) -> None:
