@@ -30,8 +30,9 @@ NUM_PAIRS = 2_048
 _SPLIT_LINES = 3
 # Texts that are near each other and come in one batch: about 16 of 256.
 LEAF_TEXTS = 24
-# Epochs, and peak learning rates of the layers and of the token embeddings: a second round starts warm.
-ROUNDS = ((4, (1.2e-3, 3.0e-3)), (2, (0.6e-3, 1.5e-3)))
+EPOCHS = 4
+# Peak learning rates of the layers and of the token embeddings.
+RATES = (1.2e-3, 3.0e-3)
 # Share of the squared length that each teacher has in a target.
 SHARES = (0.5, 0.5)
 _ALIGNED_TEXTS = 8_192
@@ -129,16 +130,13 @@ class SecondTrainer(Trainer):
 def train_further(
     weights: dict[str, np.ndarray], lessons: Lessons, config: BertConfig, folder: Path
 ) -> dict[str, np.ndarray]:
-    """Trains the weights of the first stage in rounds, each with its own axes and order, and returns them.
+    """Trains the weights of the first stage further and returns the new ones.
 
     Args:
         weights: float32 by the names of ``weight_shapes``.
         lessons: what to learn.
         config: the encoder's shape.
-        folder: where checkpoints are kept, those of each round in a folder of its own.
+        folder: where checkpoints are kept.
     """
-    for number, (epochs, rates) in enumerate(ROUNDS):
-        start = aligned_start(weights, lessons, config)
-        place = folder / f"round-{number}"
-        weights = SecondTrainer(config, start, lessons, place, SEED + number, epochs, rates).run()
-    return weights
+    start = aligned_start(weights, lessons, config)
+    return SecondTrainer(config, start, lessons, folder, SEED, EPOCHS, RATES).run()

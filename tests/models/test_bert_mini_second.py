@@ -85,10 +85,11 @@ def test_a_second_epoch_has_other_groups(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-def test_each_round_nears_the_teachers(
+def test_training_nears_the_teachers(
     lessons: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(second, "ROUNDS", ((3, (0.01, 0.05)), (3, (0.005, 0.02))))
+    monkeypatch.setattr(second, "EPOCHS", 6)
+    monkeypatch.setattr(second, "RATES", (0.01, 0.05))
     weights = first_weights(np.random.default_rng(0).normal(size=(SMALL.vocab_size, SMALL.dim)), 0, SMALL)
     trained = second.train_further(weights, lessons, SMALL, tmp_path)
     errors = []
@@ -96,8 +97,7 @@ def test_each_round_nears_the_teachers(
         found = encoded(TrainableEncoder(SMALL, some, "test"), lessons.tokens)
         wanted = lessons.vectors.astype(np.float32)
         errors.append(np.abs(found @ found.T - wanted @ wanted.T).mean())
-    assert errors[1] < 0.7 * errors[0]
-    assert {path.name for path in tmp_path.iterdir()} == {"round-0", "round-1"}
+    assert errors[1] < 0.8 * errors[0]
 
 
 def test_another_file_makes_another_model(tmp_path: Path) -> None:
