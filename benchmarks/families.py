@@ -43,8 +43,11 @@ def run(flags: argparse.Namespace, work: Path) -> None:
     with started(systems, work) as workers:
         run_rounds(workers, 1)
         rounds = run_rounds(workers, flags.rounds)
+        ready = {name: worker.ready for name, worker in workers.items()}
     results = new_results(
-        corpus=corpus.describe(), systems={s.name: {"label": s.label} for s in systems}, rounds=rounds
+        corpus=corpus.describe(),
+        systems={s.name: {"label": s.label, "ready": ready[s.name]} for s in systems},
+        rounds=rounds,
     )
     publish(results, NAME, render(results), flags.output)
 

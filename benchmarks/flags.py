@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.machine import BusySeconds
 from benchmarks.registry import DEFAULT_PEERS_PYTHON, JOB_NAMES, LOOP_NAMES
 from benchmarks.results import DEFAULT_OUTPUT
+from benchmarks.worker import HELD_TO
 
 _QUIET_SHARE = 0.05
 _LISTEN_SECONDS = 2.0
@@ -32,6 +33,11 @@ def run_parser(parts: Sequence[str]) -> argparse.ArgumentParser:
         "--cores",
         type=int,
         help="run everything on so many cores: with 1, processor time compares systems on a busy machine",
+    )
+    parser.add_argument(
+        "--held_to",
+        choices=HELD_TO,
+        help="the best instructions that model loops may use, to measure older processors on newer ones",
     )
     parser.add_argument(
         "--quality_data", type=Path, help="folder of the STS benchmark and AG News, for the table of quality"

@@ -36,7 +36,7 @@ def run(flags: argparse.Namespace, work: Path) -> None:
     """
     check_can_plot()
     systems = tuple(flags.systems.split(","))
-    check_names(systems, flags.peers_python)
+    check_names(systems, flags.peers_python, flags.held_to)
     if min(flags.rounds, flags.job_rounds) < 1:
         raise BenchmarkError("--rounds and --job_rounds must be at least 1.")
     # Absolute but not resolved: a virtual environment's interpreter is a link, and its location matters.
@@ -44,24 +44,28 @@ def run(flags: argparse.Namespace, work: Path) -> None:
     calibration = sample(texts.texts, _CALIBRATION_TEXTS)
     (work / CALIBRATION_NAME).write_text(json.dumps(calibration), encoding="utf-8")
     model = unpack_minilm(work)
-    if any(is_ours(name) and precision_of(name).startswith("int8") for name in systems):
+    if any(is_ours(name) and precision_of(name).startswith("int") for name in systems):
         model = with_int8(model, calibration, work)
     quality = QualityTexts(flags.quality_data, flags.quality_documents)
-    setup = Setup(systems, model, work, flags.peers_python.absolute(), quality)
+    setup = Setup(systems, model, work, flags.peers_python.absolute(), quality, flags.held_to)
     corpus = texts.repeated(flags.documents)
-    results = new_results(corpus=corpus.describe())
+    name = NAME if flags.held_to is None else f"{NAME}-{flags.held_to.lower()}"
+    results = new_results(corpus=corpus.describe(), held_to=flags.held_to)
     try_jobs(setup, corpus)
     if setup.loops:
         loops = compare_loops(setup, corpus, flags.rounds)
         results |= {"loops": loops, "systems": loops["systems"]}
-        write_results(results, NAME, flags.output)
+        write_results(results, name, flags.output)
     if setup.jobs:
         jobs = corpus.repeated(flags.job_documents)
         size = best_batch_size(results.get("loops"))
         results["jobs"] = compare_jobs(setup, corpus, jobs, flags.job_rounds, size)
-    path = write_results(results, NAME, flags.output).with_suffix(".png")
+    if flags.held_to is not None:  # no table of the README: those are of whole processors
+        print(f"\n{render(results)}\n\nresults: {write_results(results, name, flags.output)}", flush=True)
+        return
+    path = write_results(results, name, flags.output).with_suffix(".png")
     plot_speeds(panels(results), path)
-    publish(results, NAME, f"{render(results)}\n\n![documents per second](results/{path.name})", flags.output)
+    publish(results, name, f"{render(results)}\n\n![documents per second](results/{path.name})", flags.output)
 
 
 def render(results: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from benchmarks.worker import ROOT, System
 DEFAULT_PEERS_PYTHON = ROOT / "benchmarks" / ".peers" / "bin" / "python"
 PEAK = "matrix_peak"
 REFERENCE = "sentence_transformers_float32"
-PRECISIONS = ("float32", "bfloat16", "int8", "int8_bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8", "int8_bfloat16", "int7")
 _SENTENCES = "sentence_transformers_loop"
 # Name: label, module, precision, more flags. The name ends with the precision.
 _LOOPS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
@@ -22,6 +22,7 @@ _LOOPS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "ours_bfloat16": ("this project, bfloat16", "ours", "bfloat16", ()),
     "ours_int8": ("this project, int8", "ours", "int8", ()),
     "ours_int8_bfloat16": ("this project, int8_bfloat16", "ours", "int8_bfloat16", ()),
+    "ours_int7": ("this project, int7", "ours", "int7", ()),
     REFERENCE: ("sentence-transformers, float32", _SENTENCES, "float32", ()),
     "sentence_transformers_bfloat16": ("sentence-transformers, bfloat16", _SENTENCES, "bfloat16", ()),
     "sentence_transformers_onnx_int8": (
@@ -71,8 +72,8 @@ class Job:
     command: Callable[[Path, Path], list[str]]
 
 
-def check_names(names: Sequence[str], peers_python: Path) -> None:
-    """Rejects unknown names, and peers without their environment.
+def check_names(names: Sequence[str], peers_python: Path, held_to: str | None = None) -> None:
+    """Rejects unknown names, peers without their environment, and what cannot be held to instructions.
 
     Raises:
         BenchmarkError: lists the known names, or how to create the environment.
@@ -81,6 +82,18 @@ def check_names(names: Sequence[str], peers_python: Path) -> None:
     if unknown:
         known = ", ".join([*LOOP_NAMES, *JOB_NAMES])
         raise BenchmarkError(f"--systems: unknown: {', '.join(unknown)}. The systems are: {known}.")
+    free = [name for name in names if name in JOB_NAMES or "onnx" in name]
+    if held_to is not None and free:
+        raise BenchmarkError(
+            f"--held_to {held_to}: {', '.join(free)} cannot be held: ONNX Runtime takes no notice, "
+            "and jobs are measured as they are. Name others with --systems."
+        )
+    saturated = [name for name in names if is_ours(name) and "_int8" in name]
+    if held_to is not None and saturated:
+        raise BenchmarkError(
+            f"--held_to {held_to}: {', '.join(saturated)} refuses processors without VNNI. "
+            "Name ours_int7 instead."
+        )
     if not all(is_ours(name) for name in names) and not peers_python.is_file():
         raise BenchmarkError(
             f"{peers_python} is not there. Peers have an environment of their own:\n"

@@ -37,7 +37,8 @@ _DEFAULT_BATCH_SIZE = 32
 class Setup:
     """Settings of a comparison.
 
-    ``work`` is a folder for intermediate files. ``quality`` says how much of it is measured.
+    ``work`` is a folder for intermediate files. ``quality`` says how much of it is measured. ``held_to``: the
+    best instructions that loops may use.
     """
 
     systems: tuple[str, ...]
@@ -45,6 +46,7 @@ class Setup:
     work: Path
     peers_python: Path
     quality: QualityTexts
+    held_to: str | None = None
 
     @property
     def loops(self) -> list[str]:
@@ -67,7 +69,7 @@ def compare_loops(setup: Setup, corpus: Corpus, num_rounds: int) -> dict[str, An
     texts = corpus.write_json(setup.work / "texts.json")
     lengths = token_lengths(setup.model.bundle, corpus.texts)
     systems = [loop_system(name, setup.model, texts, setup.work, setup.peers_python) for name in setup.loops]
-    with started([*systems, peak_system()], setup.work) as workers:
+    with started([*systems, peak_system()], setup.work, setup.held_to) as workers:
         print("warming up", flush=True)
         warm_up = run_rounds(workers, 1)
         vectors = _save_vectors(workers, setup.work)

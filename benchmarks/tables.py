@@ -44,10 +44,11 @@ def machine_lines(results: Mapping[str, Any]) -> str:
     machine, versions = results["machine"], dict(results["versions"])
     for system in results.get("systems", {}).values():
         versions |= system["ready"].get("versions", {})
+    held = f", **held to {results['held_to']}**" if results.get("held_to") else ""
     return (
         f"{results['started_at'][:10]}; {machine['cpu']}, {machine['num_cores']} cores "
-        f"({', '.join(machine['flags'])}), {machine['memory_bytes'] / 1e9:.0f} GB; {machine['system']}, "
-        f"Python {machine['python']}; "
+        f"({', '.join(machine['flags'])}){held}, {machine['memory_bytes'] / 1e9:.0f} GB; "
+        f"{machine['system']}, Python {machine['python']}; "
         + ", ".join(f"{name} {value}" for name, value in sorted(versions.items()))
         + "."
     )

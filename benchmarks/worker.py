@@ -17,6 +17,9 @@ from benchmarks.machine import BusySeconds
 
 ROOT = Path(__file__).parents[1]
 _STOP_SECONDS = 20
+# What PyTorch calls the instructions that oneDNN calls so.
+_TORCH = {"AVX2": "avx2", "AVX512_CORE": "avx512"}
+HELD_TO = tuple(_TORCH)
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,19 @@ class System:
     command: tuple[str, ...]
 
 
-def environment() -> dict[str, str]:
-    """Returns the environment of measured processes: quiet, offline, with this checkout on the path."""
+def environment(held_to: str | None = None) -> dict[str, str]:
+    """Returns the environment of measured processes: quiet, offline, with this checkout on the path.
+
+    Args:
+        held_to: the best instructions that oneDNN and PyTorch may use, as oneDNN names them; None for all. In
+            wheels of OpenVINO, kernels that are not oneDNN's take no notice.
+    """
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     # transformers looks for Keras 2 where TensorFlow is installed, too.
     quiet["USE_TF"] = "0"
+    if held_to is not None:
+        quiet |= {"ONEDNN_MAX_CPU_ISA": held_to, "OV_CPU_MAX_ISA": held_to}
+        quiet["ATEN_CPU_CAPABILITY"] = _TORCH[held_to]
     return {**os.environ, **quiet, "PYTHONPATH": str(ROOT)}
 
 
@@ -42,12 +53,13 @@ class Worker:
     Args:
         system: what to start; it must speak ``benchmarks.systems.protocol``.
         log: where its standard error goes.
+        held_to: see ``environment``.
 
     Raises:
         BenchmarkError: it ended or reported an error; the message has the end of its log.
     """
 
-    def __init__(self, system: System, log: Path) -> None:
+    def __init__(self, system: System, log: Path, held_to: str | None = None) -> None:
         self.system = system
         self._log = log
         with log.open("wb") as errors:
@@ -58,7 +70,7 @@ class Worker:
                 stderr=errors,
                 text=True,
                 cwd=ROOT,
-                env=environment(),
+                env=environment(held_to),
             )
         try:
             self.ready = self._read()
@@ -106,13 +118,13 @@ class Worker:
 
 
 @contextmanager
-def started(systems: Sequence[System], logs: Path) -> Iterator[dict[str, Worker]]:
+def started(systems: Sequence[System], logs: Path, held_to: str | None = None) -> Iterator[dict[str, Worker]]:
     """Starts systems one after another, to not slow each other's set-up; returns them by name."""
     with ExitStack() as stack:
         workers: dict[str, Worker] = {}
         for system in systems:
             print(f"starting {system.label} …", flush=True)
-            worker = Worker(system, logs / f"{system.name}.log")
+            worker = Worker(system, logs / f"{system.name}.log", held_to)
             stack.callback(worker.close)
             workers[system.name] = worker
             print(f"  {worker.ready.get('details', {}).get('setting', 'ready')}", flush=True)

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from model_bundle.runtime.long_texts import Combine as Combine
     from model_bundle.runtime.long_texts import LongTexts as LongTexts
     from model_bundle.runtime.long_texts import OnLong as OnLong
+    from model_bundle.text.boundaries import WindowsAt as WindowsAt
 
 # The one place that says it; pyproject.toml and beam_jobs read it here.
 __version__ = "0.1.0"
@@ -80,6 +81,7 @@ _MODULES = {
     "SourceError": "errors",
     "TextTooLongError": "errors",
     "WeightsMismatchError": "errors",
+    "WindowsAt": "text.boundaries",
 }
 __all__ = sorted(_MODULES)
 

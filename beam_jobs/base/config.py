@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from beam_jobs.errors import UsageError
+from model_bundle.base.objects.clients import SCHEMES
 
 OnMissingText = Literal["blank", "dead_letter", "fail"]
 InputFormat = Literal["text", "jsonl", "json", "csv", "tsv", "parquet", "avro", "orc"]
 # What --column_types can state.
 STATED_TYPES = ("string", "int64", "float64", "bool")
+# Where a run can be written, besides local folders.
+OUTPUT_SCHEMES = ("gs", *SCHEMES)
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -138,8 +141,12 @@ class WriteOptions:
 
     def __post_init__(self) -> None:
         """Rejects invalid option values."""
-        if "://" in self.output and not self.output.startswith("gs://"):
-            raise UsageError(f"--output {self.output}: a run is written to a local folder or to gs://.")
+        scheme, is_url, _ = self.output.partition("://")
+        if is_url and scheme not in OUTPUT_SCHEMES:
+            known = ", ".join(f"{known}://" for known in OUTPUT_SCHEMES)
+            raise UsageError(
+                f"--output {self.output}: a run is written to a local folder or to a URL with one of {known}."
+            )
         if self.max_shard_bytes < 1:
             raise UsageError(f"--max_shard_bytes must be at least 1, not {self.max_shard_bytes}.")
         if not self.checkpoint_seconds > 0:

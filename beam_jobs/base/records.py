@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Stage = Literal["read", "prepare", "encode"]
+
+
+class EarlierRows(NamedTuple):
+    """Where the rows of a document are in an earlier run: its file, a row group of it, and rows of that."""
+
+    path: str
+    group: int
+    start: int
+    num_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +23,8 @@ class Document:
     """One input text.
 
     ``source`` is the file it came from, ``columns`` holds the values of the kept input columns in the
-    order of their schema, ``numbers`` the numeric model inputs.
+    order of their schema, ``numbers`` the numeric model inputs. ``earlier``: rows of an earlier text with
+    this id, some of whose windows it may still have.
     """
 
     doc_id: str
@@ -22,6 +32,7 @@ class Document:
     text: str
     columns: tuple[Any, ...] = ()
     numbers: tuple[float, ...] = ()
+    earlier: EarlierRows | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,13 +114,22 @@ def _count_lines(manifest: RunManifest) -> list[str]:
             f"({100 * counts.unknown_token_fraction:.2f} %); mostly unknown: "
             f"{count(counts.num_mostly_unknown, 'document')}"
         )
-    if counts.num_windowed:
-        lines.append(
-            f"  windows    {counts.num_windows:,} of {count(counts.num_windowed, 'document')} past the limit"
-        )
+    lines += _window_lines(counts)
     if counts.num_dead_files:
         lines.append(f"  dead files {counts.num_dead_files:,} could not be read to the end")
     return lines
+
+
+def _window_lines(counts: RunCounts) -> list[str]:
+    """Returns how many windows there were, and how many of them were copied."""
+    if counts.num_reused_windows:
+        embedded, reused = counts.num_encoded_windows, counts.num_reused_windows
+        parts = f"{embedded + reused:,} = {embedded:,} embedded + {reused:,} reused"
+        return [f"  windows    {parts}, of documents whose text is new"]
+    if counts.num_windowed:
+        past = count(counts.num_windowed, "document")
+        return [f"  windows    {counts.num_windows:,} of {past} past the limit"]
+    return []
 
 
 def _label_line(counts: RunCounts) -> str:

@@ -11,6 +11,7 @@ from beam_jobs.base.config import ReadOptions, WriteOptions
 from beam_jobs.base.progress import ProgressSink
 from beam_jobs.pipeline.encode.transform import EncodeDocuments
 from beam_jobs.pipeline.incremental.changes_by_join import CompareRows
+from beam_jobs.pipeline.incremental.earlier_windows import EarlierWindows
 from beam_jobs.pipeline.incremental.plan import ReusePlan
 from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments, ReuseRows
 from beam_jobs.pipeline.incremental.reuse_by_join import JoinRows
@@ -57,7 +58,10 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
         documents |= "CountRead" >> CountRead(plan.write)  # PCollection[Document]
     if plan.write.claim_in_job:  # such engines may run all of it again
         documents |= "Stop" >> StopWhenEnded(plan.write)  # PCollection[Document]
-    encode = EncodeDocuments(plan.encode, plan.summary.kept_schema, progress)
+    earlier = None
+    if plan.reuse is not None and plan.reuse.by_window:
+        earlier = EarlierWindows(plan.encode, plan.reuse.paths)
+    encode = EncodeDocuments(plan.encode, plan.summary.kept_schema, progress, earlier)
     reused: ReusedDocuments | None = None
     if plan.reuse is not None:
         num_kept = len(plan.summary.kept_schema)
@@ -75,7 +79,9 @@ def build(pipeline: Any, plan: JobPlan) -> Any:
     ) | "DeadLetters" >> beam.Flatten()  # PCollection[DeadLetter]
     if limits.stop_after_dead is not None:
         dead_letters |= "StopAfterDead" >> StopAfterDead(plan.write, limits)  # PCollection[DeadLetter]
-    run = RunInputs(encoded.rows, dead_letters, num_read, inputs.dead_files)
+    run = RunInputs(
+        encoded.rows, dead_letters, num_read, inputs.dead_files, window_changes=encoded.window_changes
+    )
     documents_folder = None
     if plan.reuse is not None and reused is not None:
         run, documents_folder = _with_reused(run, reused, plan.reuse), plan.reuse.documents_folder

@@ -58,7 +58,7 @@ def _report(argv: Sequence[str]) -> int:
             f"A file of {run.folder} cannot be read: {error}. Check it: python -m beam_jobs.runs RUN validate"
         ) from error
     output = flags.output or filesystem.join(run.folder, REPORT_NAME)
-    if output.startswith("gs://"):
+    if not filesystem.is_local(output):
         from beam_jobs.store import filesystem
 
         filesystem.replace(output, page)

@@ -52,7 +52,12 @@ def changes(manifest: RunManifest) -> str:
     rows += [("unchanged, rows in the previous run", f"{counts.num_unchanged:,}")] * bool(
         counts.num_unchanged
     )
-    return section(f"Changes since {previous.run_id}", table(("change", "documents"), rows, numbers=(1,)))
+    tables = table(("change", "documents"), rows, numbers=(1,))
+    if counts.window_changes:
+        windows = [(change, f"{number:,}") for change, number in counts.window_changes.items()]
+        windows += [("copied from the previous run", f"{counts.num_reused_windows:,}")]
+        tables += table(("change", "windows of changed documents"), windows, numbers=(1,))
+    return section(f"Changes since {previous.run_id}", tables)
 
 
 def length_histogram(manifest: RunManifest) -> str:

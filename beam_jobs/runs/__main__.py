@@ -37,7 +37,7 @@ def runs_parser() -> Parser:
         has_version=True,
     )
     add = partial(add_flag, parser)
-    add("place ROOT|RUN", "folder, local or gs://")
+    add("place ROOT|RUN", "folder, local, gs://, s3:// or az://")
     add("verb " + "|".join(_VERBS), "what to do", choices=_VERBS)
     add("--keep N", "delete: number of finished runs to keep, at least 1", parse=int)
     add(

@@ -31,7 +31,15 @@ from beam_jobs.store.digest import check_digest
 from beam_jobs.store.filesystem import absolute_path
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.latest import read_latest
-from beam_jobs.store.manifest import CHANGES, CLASSES, DEAD_LETTERS, EMBEDDINGS, RunFile, RunManifest
+from beam_jobs.store.manifest import (
+    CHANGES,
+    CLASSES,
+    DEAD_LETTERS,
+    EMBEDDINGS,
+    WINDOW_CHANGES,
+    RunFile,
+    RunManifest,
+)
 from beam_jobs.store.row_columns import column_of
 from beam_jobs.store.run_folder import check_output, find_manifest
 from model_bundle.base.untrusted.printable import show
@@ -40,6 +48,7 @@ DEFAULT_SHARD_BYTES = 512_000_000
 # Files are split only by size, since no computed work could be lost in a crash.
 _NO_CHECKPOINT = 1e9
 _ROWS = (EMBEDDINGS, CLASSES)
+_CHANGES = (CHANGES, WINDOW_CHANGES)
 
 
 # Files that one worker copies, each with the place of its run in the chain.
@@ -115,7 +124,7 @@ def files_to_copy(run: FinishedRun) -> dict[str, list[tuple[int, RunFile]]]:
     newest = len(run.before)
     for place, part in enumerate(run.chain):
         for file in part.manifest.files:
-            if file.kind in _ROWS or (place == newest and not (run.before and file.kind == CHANGES)):
+            if file.kind in _ROWS or (place == newest and not (run.before and file.kind in _CHANGES)):
                 found.setdefault(file.kind, []).append((place, file))
     return found
 

@@ -85,7 +85,7 @@ def needed_run(manifest: RunManifest) -> str | None:
 def delete_run(run: RunEntry) -> None:
     """Deletes a run, its manifest first, so that no reader finds a run with missing files."""
     names = (MANIFEST_NAME, FAILED_NAME)
-    if not run.folder.startswith("gs://"):
+    if filesystem.is_local(run.folder):
         for name in names:
             Path(run.folder, name).unlink(missing_ok=True)
         shutil.rmtree(run.folder)

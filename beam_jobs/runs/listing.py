@@ -65,7 +65,7 @@ def list_runs(root: str) -> list[RunEntry]:
     """Lists the runs below a root, the oldest first.
 
     Args:
-        root: local or gs://. Folders that no job has written to are skipped.
+        root: local or remote. Folders that no job has written to are skipped.
 
     Raises:
         UsageError: the folder does not exist, or is itself a run.
@@ -82,13 +82,11 @@ def list_runs(root: str) -> list[RunEntry]:
 def _tree(root: str) -> dict[str, dict[str, _File]]:
     """Returns the files of each folder in a root, keyed by relative path."""
     found: dict[str, dict[str, _File]] = defaultdict(dict)
-    if root.startswith("gs://"):
-        from apache_beam.io.filesystems import FileSystems
-
-        for item in FileSystems.match([f"{root}/**"])[0].metadata_list:
+    if not filesystem.is_local(root):
+        for item in filesystem.list_remote(f"{root}/"):
             name, _, path = item.path.removeprefix(f"{root}/").partition("/")
             if path:
-                found[name][path] = _File(int(item.size_in_bytes), item.last_updated_in_seconds or 0.0)
+                found[name][path] = _File(item.num_bytes, item.written_at)
         return found
     if not Path(root).is_dir():
         raise UsageError(f"The folder {root} does not exist. Name the --output of your jobs.")

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 # Queries that share one pass over the run; each costs memory for its scores.
 _MAX_LINES = 256
 _ABOUT = """\
-Embeds queries with the model and settings of a run, and prints the documents nearest to each by cosine
-similarity: one line per document, ranked by its best window or word. Without --query, queries are read
-from standard input, one per line; the model is loaded once."""
+Embeds queries with the model and settings of a run, and prints the documents nearest to each by the model's
+similarity (cosine unless it names another): one line per document, ranked by its best window or word.
+Without --query, queries are read from standard input, one per line; the model is loaded once."""
 _EXAMPLES = ('out --query "planets of other suns" --top 2', "out --format json < queries.txt")
 
 
@@ -46,8 +46,8 @@ def search_parser() -> Parser:
         "current place of the run's model bundle (default: as in the run); its digest is checked",
     )
     add_allow_ops(parser)
-    add("--prompt NAME", "prompt of the bundle to use instead of that of the run")
-    add("--prompt_text S", "text to use as prompt instead of that of the run")
+    add("--prompt NAME", "prompt of the bundle (default: query if it has that, else the run's)")
+    add("--prompt_text S", "text to use as prompt instead")
     add(
         "--format",
         "output format; json prints one object per query and line (default: text)",

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from beam_jobs.search.where import Condition
 from beam_jobs.store.batches import matrix, read_batches
 from beam_jobs.store.finished_run import FinishedRun
+from model_bundle.bundle.specs import Similarity
 
 # Lower bound on norms, so that a zero vector has the cosine 0 with everything.
 _TINY = 1e-30
@@ -19,10 +20,10 @@ _TINY = 1e-30
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A document with the cosine and ``place`` (file index, row index) of its best row."""
+    """A document with the similarity and ``place`` (file index, row index) of its best row."""
 
     doc_id: str
-    cosine: float
+    similarity: float
     place: tuple[int, int]
 
 
@@ -33,8 +34,9 @@ def nearest(
     *,
     column: str,
     condition: Condition | None = None,
+    similarity: Similarity = Similarity.COSINE,
 ) -> list[list[Neighbour]]:
-    """Finds the documents nearest to each query by cosine, reading the run once.
+    """Finds the documents nearest to each query, reading the run once.
 
     Memory is bounded by a few batches of rows, whatever the size of the run.
 
@@ -44,6 +46,7 @@ def nearest(
         top: number of documents per query, each ranked by its best window or word.
         column: the vector column.
         condition: only rows that satisfy it are considered.
+        similarity: how vectors are compared.
 
     Returns:
         For each query, its neighbours, the nearest first; fewer than ``top`` if there are fewer documents.
@@ -51,8 +54,7 @@ def nearest(
     Raises:
         JobError: a file of the run is missing or damaged.
     """
-    units = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), _TINY)
-    best = [_Best(top) for _ in units]
+    best = [_Best(top) for _ in queries]
     columns = ("doc_id", column, *(() if condition is None else condition.columns))
     for part in read_batches(run, tuple(dict.fromkeys(columns))):
         rows = np.arange(part.rows.num_rows)
@@ -64,19 +66,40 @@ def nearest(
         ids = part.rows.column("doc_id")
         if len(rows) < part.rows.num_rows:
             vectors, ids = vectors[rows], ids.take(pa.array(rows))
-        cosines = _cosines(vectors, units)
         starts = _documents(ids)
-        for found, scores in zip(best, cosines, strict=True):
+        for found, scores in zip(best, similarities(vectors, queries, similarity), strict=True):
             for row in found.candidates(scores, starts):
                 place = (part.file_index, int(part.row_numbers[rows[row]]))
                 found.add(Neighbour(ids[int(row)].as_py(), float(scores[row]), place))
     return [found.sorted() for found in best]
 
 
-def _cosines(vectors: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Returns the cosines as float32[queries, rows]."""
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    return np.asarray((units.astype(np.float32) @ vectors.T) / np.maximum(norms, _TINY))
+def similarities(vectors: np.ndarray, queries: np.ndarray, similarity: Similarity) -> np.ndarray:
+    """Compares rows with queries; more is nearer.
+
+    Args:
+        vectors: float32[rows, dim].
+        queries: float32[queries, dim].
+        similarity: the cosine, the dot product, or the negative distance.
+
+    Returns:
+        float32[queries, rows].
+    """
+    if similarity is Similarity.DOT:
+        return np.asarray(queries @ vectors.T)
+    if similarity is Similarity.COSINE:
+        units = queries / np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), _TINY)
+        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        return np.asarray((units.astype(np.float32) @ vectors.T) / np.maximum(norms, _TINY))
+    found = np.empty((len(queries), len(vectors)), np.float32)
+    for row, query in zip(found, queries, strict=True):
+        # Not from norms and products: the distance of near vectors would be a rounding error.
+        difference = vectors - query
+        if similarity is Similarity.MANHATTAN:
+            row[:] = -np.abs(difference).sum(axis=1)
+        else:
+            row[:] = -np.sqrt(np.einsum("ij,ij->i", difference, difference))
+    return found
 
 
 def _documents(ids: pa.Array) -> np.ndarray:
@@ -87,7 +110,7 @@ def _documents(ids: pa.Array) -> np.ndarray:
 
 def _order(neighbour: Neighbour) -> tuple[float, tuple[int, int]]:
     """Sort key: the nearest first, ties by position in the run."""
-    return -neighbour.cosine, neighbour.place
+    return -neighbour.similarity, neighbour.place
 
 
 class _Best:
@@ -112,13 +135,13 @@ class _Best:
     def add(self, neighbour: Neighbour) -> None:
         """Adds a document, or replaces its row by a better one."""
         known = self._found.get(neighbour.doc_id)
-        if known is not None and known.cosine >= neighbour.cosine:
+        if known is not None and known.similarity >= neighbour.similarity:
             return
         self._found[neighbour.doc_id] = neighbour
         if len(self._found) > self._top:
             del self._found[max(self._found.values(), key=_order).doc_id]
         if len(self._found) == self._top:
-            self._worst = min(neighbour.cosine for neighbour in self._found.values())
+            self._worst = min(neighbour.similarity for neighbour in self._found.values())
 
     def sorted(self) -> list[Neighbour]:
         """Returns the documents, the nearest first."""

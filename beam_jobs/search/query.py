@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +11,11 @@ from beam_jobs.errors import UsageError
 from beam_jobs.store.dataset import row_files, run_schema, vector_columns
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.manifest import CLASSES, RunManifest
+from model_bundle.base.untrusted.printable import show
 from model_bundle.bundle.bundle import ModelBundle, split_pin
+from model_bundle.bundle.manifest import BundleManifest
 from model_bundle.bundle.resolve import NAMED_BUNDLES
-from model_bundle.bundle.specs import Rows
+from model_bundle.bundle.specs import Rows, Similarity
 from model_bundle.cli.command import print_allowed
 from model_bundle.errors import BundleFormatError, BundleIntegrityError
 from model_bundle.inference.encoder import Encoder
@@ -22,20 +25,22 @@ from model_bundle.runtime.request import EncodeRequest
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt for queries that replaces the run's own: one of the bundle's by name, or a text."""
+    """A prompt for queries that replaces the model's: one of the bundle's by name, or a text."""
 
     name: str | None = None
     text: str | None = None
 
 
 class QueryEncoder:
-    """Embeds queries as the run's documents were embedded.
+    """Embeds queries as the run's documents were embedded, with the prompt for queries.
+
+    ``similarity`` is how the model's vectors are compared.
 
     Args:
         run: a finished run of vectors.
         bundle: location of its bundle; None means the location stored in the manifest.
         column: the vector column to search in; None means the only one.
-        prompt: replaces the run's prompt.
+        prompt: replaces the bundle's prompt for queries, or the run's prompt if there is none.
         allow_ops: operations that the bundle's graph may use although they reach beyond it.
 
     Raises:
@@ -62,9 +67,15 @@ class QueryEncoder:
         rows = request.rows if request.rows is Rows.WORD else Rows.DOCUMENT
         # A query over the token limit is truncated, like the first window of a document.
         request = replace(request, outputs=(request.outputs[index],), rows=rows, long_texts=TRUNCATE)
+        if rows is not Rows.WORD:
+            prompt = prompt or own_prompt(opened.manifest, request.prompt)
         if prompt is not None:
             asked = EncodeRequest.resolve(opened, prompt=prompt.name, prompt_text=prompt.text)
             request = replace(request, prompt=asked.prompt)
+        if request.prompt:
+            name = "" if prompt is None or prompt.name is None else f"{prompt.name}: "
+            show(f"query prompt: {name}{request.prompt!r}", sys.stderr)
+        self.similarity = opened.manifest.similarity or Similarity.COSINE
         # One query at a time needs no measured token budget.
         self._encoder = Encoder.of_request(opened, request, max_batch_tokens=4096)
 
@@ -79,6 +90,16 @@ class QueryEncoder:
         if not len(found):
             raise UsageError(f"The query {query!r} contains no word, so there is nothing to search for.")
         return np.asarray(found.mean(axis=0))
+
+
+def own_prompt(manifest: BundleManifest, of_run: str) -> Prompt | None:
+    """Returns a bundle's prompt for queries; None if queries get the run's prompt.
+
+    They do if the bundle has none for them, and if the run's was the caller's own text, which the bundle's
+    would not match.
+    """
+    is_custom = of_run != "" and of_run not in manifest.prompts.values()
+    return None if manifest.query_prompt is None or is_custom else Prompt(manifest.query_prompt)
 
 
 def choose_column(run: FinishedRun, column: str | None) -> tuple[str, int]:

@@ -17,6 +17,7 @@ from beam_jobs.search.where import Condition
 from beam_jobs.store.batches import take_rows
 from beam_jobs.store.chain import find_collection
 from beam_jobs.store.dataset import run_schema, vector_columns
+from model_bundle.bundle.specs import Similarity
 from model_bundle.errors import ModelRunError
 
 _SHOWN_CHARACTERS = 200
@@ -28,21 +29,25 @@ _CONTEXT_CHARACTERS = 80
 class Hit:
     """A document that was found; ``columns`` are those of its best row, without vectors."""
 
-    cosine: float
+    similarity: float
     columns: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The documents found for a query; ``hint`` explains missing texts."""
+    """The documents found for a query; ``hint`` explains missing texts.
+
+    ``similarity`` names what hits are ranked by.
+    """
 
     query: str
     hits: list[Hit]
     hint: str | None
+    similarity: Similarity = Similarity.COSINE
 
     def as_json(self) -> str:
         """Returns one line of JSON; values without a JSON type are written as strings."""
-        hits = [{"cosine": round(hit.cosine, 6), "row": hit.columns} for hit in self.hits]
+        hits = [{self.similarity: round(hit.similarity, 6), "row": hit.columns} for hit in self.hits]
         return json.dumps({"query": self.query, "hits": hits}, ensure_ascii=False, default=str)
 
     def as_text(self) -> str:
@@ -51,7 +56,7 @@ class Answer:
         width = min(max(map(len, names), default=0), 40)
         lines = [_one_line(self.query)]
         for rank, (hit, name) in enumerate(zip(self.hits, names, strict=True), 1):
-            lines.append(f"{rank:>3}  {hit.cosine:6.3f}  {name:<{width}}  {_shown(hit.columns)}".rstrip())
+            lines.append(f"{rank:>3}  {hit.similarity:6.3f}  {name:<{width}}  {_shown(hit.columns)}".rstrip())
         if not self.hits:
             lines.append("     nothing found")
         return "\n".join(lines + ([f"     {self.hint}"] if self.hint and self.hits else []))
@@ -103,14 +108,18 @@ class Searcher:
             self._top,
             column=self._encoder.column,
             condition=self._condition,
+            similarity=self._encoder.similarity,
         )
-        hits = self._fetch(found)
-        return [Answer(query, own, self._hint) for query, own in zip(good, hits, strict=True)], errors
+        answers = [
+            Answer(query, own, self._hint, self._encoder.similarity)
+            for query, own in zip(good, self._fetch(found), strict=True)
+        ]
+        return answers, errors
 
     def _fetch(self, found: list[list[Neighbour]]) -> list[list[Hit]]:
         places = sorted({neighbour.place for own in found for neighbour in own})
         columns = dict(zip(places, take_rows(self._run, places, self._shown), strict=True))
-        return [[Hit(n.cosine, columns[n.place]) for n in own] for own in found]
+        return [[Hit(n.similarity, columns[n.place]) for n in own] for own in found]
 
 
 def _text_hint(config: dict[str, Any]) -> str:

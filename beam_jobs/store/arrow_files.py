@@ -1,4 +1,4 @@
-"""The Arrow file system of a run's files: local without Beam, gs:// through Beam, as the jobs do."""
+"""The Arrow file system of a run's files: local by Arrow itself, remote ones as the jobs read them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from beam_jobs.store.filesystem import open_file, size_of
+from beam_jobs.store.filesystem import is_local, open_file, size_of
 
 
 def arrow_filesystem(folder: str) -> fs.FileSystem:
     """Returns the Arrow file system for the files of a run."""
-    return fs.PyFileSystem(_BeamFiles()) if folder.startswith("gs://") else fs.LocalFileSystem()
+    return fs.LocalFileSystem() if is_local(folder) else fs.PyFileSystem(_RemoteFiles())
 
 
-class _BeamFiles(fs.FileSystemHandler):  # type: ignore[misc]  # pyarrow is not typed
-    """Read-only Arrow file system on top of Beam's, with the same credentials as the jobs."""
+class _RemoteFiles(fs.FileSystemHandler):  # type: ignore[misc]  # pyarrow is not typed
+    """Read-only Arrow file system on top of that of jobs, with the same credentials."""
 
     def get_type_name(self) -> str:
-        return "beam"
+        return "beam_jobs"
 
     def normalize_path(self, path: str) -> str:
         return path

@@ -27,7 +27,7 @@ def open_run(
     changes; ``to_table``, ``to_batches`` and ``scanner`` read rows.
 
     Args:
-        path: a run's folder, local or gs://, or the root of runs, which selects the latest finished one.
+        path: a run's folder, local or remote, or the root of runs, which selects the latest finished one.
         fixed_size: vectors as ``fixed_size_list[dim]``, which Parquet does not have; else as ``list``.
         only_this_run: of a run that holds only changes, open these rows alone.
 

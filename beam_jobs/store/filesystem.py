@@ -1,27 +1,18 @@
-"""File operations for a safe commit that Beam's file systems lack, local and on gs://.
-
-Local paths are taken literally; Beam would treat ``*``, ``?`` and ``[`` in them as wildcards.
-"""
+"""The file system of jobs: one set of functions for local and remote files, see ``files``."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from beam_jobs.store.objects import create_object_if_absent, update_object
+from beam_jobs.store.files.kinds import listed, readable, scheme_of, writable
+from model_bundle.base.objects.store import Entry
 
-_GS = "gs://"
 _BLOCK_BYTES = 1 << 22
-# CompressionTypes.UNCOMPRESSED of Beam.
-_UNCOMPRESSED = "uncompressed"
 
 
 def join(root: str, *parts: str) -> str:
@@ -34,20 +25,24 @@ def base_name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
+def is_local(path: str) -> bool:
+    """Whether a path is one on this machine."""
+    return scheme_of(path) is None
+
+
+def absolute_path(path: str) -> str:
+    """Returns a local path made absolute, so that it does not depend on the working directory of a worker."""
+    return str(Path(path).absolute()) if is_local(path) else path
+
+
 def exists(path: str) -> bool:
-    """Whether a file (or local folder) exists."""
-    return bool(_beam().exists(path)) if path.startswith(_GS) else os.path.exists(path)
+    """Whether a file exists; a local folder counts as one."""
+    return size_of(path) is not None
 
 
 def size_of(path: str) -> int | None:
     """Returns a file's size in bytes; None if it does not exist."""
-    if path.startswith(_GS):
-        matches = _beam().match([_literal(path)])[0].metadata_list
-        return int(matches[0].size_in_bytes) if matches else None
-    try:
-        return os.path.getsize(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    return readable(path).size_of(path)
 
 
 def list_files(folder: str) -> dict[str, int]:
@@ -55,42 +50,27 @@ def list_files(folder: str) -> dict[str, int]:
 
     Needs one listing; thousands of requests for single files take minutes on remote storage.
     """
-    if folder.startswith(_GS):
-        found = _beam().match([join(_literal(folder), "*")])[0].metadata_list
-        return {metadata.path: int(metadata.size_in_bytes) for metadata in found}
-    if not os.path.isdir(folder):
-        return {}
-    return {entry.path: entry.stat().st_size for entry in os.scandir(folder) if not entry.is_dir()}
+    return writable(folder).list_files(folder)
 
 
 def list_below(root: str, *parts: str) -> list[str]:
-    """Returns the names of the folders directly in ``root`` that contain the file ``parts``."""
-    if root.startswith(_GS):
-        found = _beam().match([join(_literal(root), "*", *parts)])[0].metadata_list
-        return sorted(metadata.path.removeprefix(f"{root.rstrip('/')}/").split("/")[0] for metadata in found)
-    if not os.path.isdir(root):
-        return []
-    return sorted(e.name for e in os.scandir(root) if os.path.exists(os.path.join(e.path, *parts)))
+    """Returns the sorted names of the folders directly in ``root`` that contain the file ``parts``."""
+    return sorted(writable(root).list_below(root, *parts))
+
+
+def list_remote(prefix: str) -> list[Entry]:
+    """Lists all remote files whose path begins with a prefix, in no order."""
+    return listed(prefix).list_prefix(prefix)
 
 
 def read_bytes(path: str) -> bytes | None:
     """Reads a small file; None if it does not exist."""
-    if path.startswith(_GS):
-        if not exists(path):
-            return None
-        with open_file(path) as stream:
-            return bytes(stream.read())
-    try:
-        return Path(path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    return readable(path).read(path)
 
 
 def open_file(path: str) -> Any:
     """Opens a file for reading its stored bytes; the stream is seekable."""
-    return (
-        _beam().open(path, compression_type=_UNCOMPRESSED) if path.startswith(_GS) else Path(path).open("rb")
-    )
+    return readable(path).open_file(path)
 
 
 def sha256_of(path: str) -> str:
@@ -108,73 +88,51 @@ def sha256_of(path: str) -> str:
 
 def open_new(path: str) -> Any:
     """Opens a file for writing uncompressed bytes and creates its folders."""
-    make_folder(os.path.dirname(path))
-    return _beam().create(path, compression_type=_UNCOMPRESSED)
+    return writable(path).open_new(path)
 
 
 def close_safely(stream: Any, path: str) -> None:
     """Closes a stream from ``open_new`` durably: a local file survives a crash of the machine."""
-    if not path.startswith(_GS):
+    if is_local(path):
         stream.flush()
         os.fsync(stream.fileno())
     stream.close()
 
 
-def make_folder(path: str) -> None:
-    """Creates a local folder; does nothing on gs://."""
-    if not path.startswith(_GS):
-        os.makedirs(path, exist_ok=True)
+def check_conditions(folder: str) -> None:
+    """Rejects storage on which two callers of ``create_if_absent`` could both succeed.
+
+    Raises:
+        UsageError: with what it did.
+    """
+    writable(folder).check_conditions(folder)
 
 
 def create_if_absent(path: str, data: bytes) -> bool:
-    """Creates a file atomically; False if it exists already. One of several callers wins."""
-    if path.startswith(_GS):
-        return create_object_if_absent(path, data)
-    staged = _staged(path, data)
-    try:
-        os.link(staged, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK):
-            raise
-        return _create_exclusively(path, data)  # a file system without hard links
-    finally:
-        os.unlink(staged)
-    return True
+    """Creates a file atomically; False if it exists already. One of several callers wins.
+
+    Remote storage may say so of a file that this call created, if the first answer was lost.
+    """
+    return writable(path).create(path, data)
 
 
 def replace(path: str, data: bytes) -> None:
     """Replaces a small file atomically: readers see the old or the new content, never a part."""
-    if path.startswith(_GS):
-        with open_new(path) as stream:  # an object appears when its upload is complete
-            stream.write(data)
-        return
-    staged = _staged(path, data)
-    with _removed_on_error(staged):
-        os.replace(staged, path)
+    writable(path).replace(path, data)
 
 
 def update(path: str, change: Callable[[bytes | None], bytes | None]) -> None:
     """Replaces a small file by what is made of its content, with no other update in between.
 
-    On gs:// the object's generation is the condition, and the change is made again if it was replaced. Local
-    files are changed under a lock of their folder; a file system without locks leaves a small window.
+    A remote file's version is the condition, and the change is made again if it was replaced. Local files are
+    changed under a lock of their folder; a file system without locks leaves a small window.
 
     Args:
         path: the file.
         change: receives its content, None if there is none, and returns the new one; None changes nothing.
     """
-    if path.startswith(_GS):
-        while not update_object(path, change):
-            pass
-        return
-    folder = os.path.dirname(path)
-    make_folder(folder)
-    with _locked(folder):
-        new = change(read_bytes(path))
-        if new is not None:
-            replace(path, new)
+    while not writable(path).update(path, change):
+        pass
 
 
 def move(source: str, target: str, size: int) -> None:
@@ -187,7 +145,6 @@ def move(source: str, target: str, size: int) -> None:
     """
     found = size_of(source)
     if found == size:
-        make_folder(os.path.dirname(target))
         with contextlib.suppress(FileNotFoundError):  # a parallel attempt was faster
             _rename(source, target)
     elif found is not None or size_of(target) != size:
@@ -199,86 +156,13 @@ def move(source: str, target: str, size: int) -> None:
 
 def delete(path: str) -> None:
     """Removes a file if it exists."""
-    if path.startswith(_GS):
-        _beam().delete([_literal(path)])
-    else:
-        Path(path).unlink(missing_ok=True)
+    writable(path).delete(path)
 
 
 def delete_folder(path: str) -> None:
     """Removes a folder and its contents if it exists."""
-    if path.startswith(_GS):
-        _beam().delete([f"{path}/"])
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
-
-
-def _beam() -> Any:
-    """Imports Beam's file systems on first use: local runs can be read without them."""
-    from apache_beam.io.filesystems import FileSystems
-
-    return FileSystems
+    writable(path).delete_folder(path)
 
 
 def _rename(source: str, target: str) -> None:
-    if not source.startswith(_GS):
-        os.replace(source, target)
-        return
-    from apache_beam.io.filesystem import BeamIOError
-
-    try:
-        _beam().rename([source], [target])
-    except BeamIOError:
-        if size_of(source) is not None:
-            raise
-
-
-def _staged(path: str, data: bytes) -> str:
-    make_folder(os.path.dirname(path))
-    staged = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}-{uuid.uuid4().hex}")
-    with open(staged, "xb") as stream, _removed_on_error(staged):
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return staged
-
-
-@contextlib.contextmanager
-def _removed_on_error(path: str) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        os.unlink(path)
-        raise
-
-
-def _create_exclusively(path: str, data: bytes) -> bool:
-    try:
-        with open(path, "xb") as stream, _removed_on_error(path):
-            stream.write(data)
-    except FileExistsError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _locked(folder: str) -> Iterator[None]:
-    """Holds a lock of a local folder, which ends with the process; leaves no file behind."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a network file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _literal(path: str) -> str:
-    """Escapes the wildcards of Beam's patterns: ``*``, ``?`` and ``[``."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in path)
-
-
-def absolute_path(path: str) -> str:
-    """Returns a local path made absolute, so that it does not depend on the working directory of a worker."""
-    return path if "://" in path else str(Path(path).absolute())
+    writable(source).move(source, target)

@@ -21,7 +21,7 @@ from beam_jobs.store.manifest import (
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run with its manifest; ``folder`` holds its files, local or gs://.
+    """A run with its manifest; ``folder`` holds its files, local or remote.
 
     ``before`` are the runs that complete one that holds only changes, the newest first and the last one
     complete; empty if the run is complete, or if its own rows alone are wanted.

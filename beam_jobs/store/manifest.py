@@ -24,6 +24,7 @@ EMBEDDINGS = "embeddings"
 CLASSES = "classes"
 DEAD_LETTERS = "dead_letters"
 CHANGES = "changes"
+WINDOW_CHANGES = "window_changes"
 
 
 class _Part(BaseModel):
@@ -34,7 +35,7 @@ class RunFile(_Part):
     """One file of a run, by its path relative to the run's folder."""
 
     path: str
-    kind: Literal["embeddings", "classes", "dead_letters", "changes"]
+    kind: Literal["embeddings", "classes", "dead_letters", "changes", "window_changes"]
     num_rows: int = Field(ge=0)
     num_bytes: int = Field(ge=0)
     sha256: str
@@ -91,7 +92,9 @@ class RunCounts(_Part):
     of those of ``num_mostly_unknown`` documents do. ``num_windowed`` documents were split into
     ``num_windows``. ``model_seconds`` is the sum over workers. ``num_repeated`` of the written documents have
     the text of another one, which was computed once. ``num_unchanged`` documents have their rows in the
-    previous run, if only changes are written. ``changes`` counts ids by their change since then.
+    previous run, if only changes are written. ``changes`` counts ids by their change since then,
+    ``window_changes`` the windows of changed documents. Where rows are windows, ``num_encoded_windows`` of
+    the written documents were computed and ``num_reused_windows`` copied from the previous run.
     ``documents_by_tokens`` is a histogram of lengths, keyed by the upper bound of each bin.
     ``rows_by_weights`` counts rows by how the model held its weights: ``constants``, or the reason why not.
     For classifiers, ``rows_by_label`` counts rows by their label or labels, ``num_without_label`` those that
@@ -117,10 +120,13 @@ class RunCounts(_Part):
     num_mostly_unknown: int = 0
     num_windowed: int = 0
     num_windows: int = 0
+    num_encoded_windows: int = 0
+    num_reused_windows: int = 0
     model_seconds: float
     rows_by_weights: dict[str, int] = Field(default_factory=dict)
     documents_by_tokens: dict[int, int] = Field(default_factory=dict)
     changes: dict[str, int] = Field(default_factory=dict)
+    window_changes: dict[str, int] = Field(default_factory=dict)
     rows_by_label: dict[str, int] = Field(default_factory=dict)
     num_without_label: int = 0
     rows_by_score: dict[int, int] = Field(default_factory=dict)

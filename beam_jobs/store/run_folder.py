@@ -6,8 +6,6 @@ import json
 import logging
 from collections.abc import Sequence
 
-from apache_beam.io.filesystem import BeamIOError
-
 from beam_jobs.base.config import WriteOptions
 from beam_jobs.errors import FinishedError, JobError, UsageError
 from beam_jobs.store import filesystem
@@ -19,6 +17,7 @@ from beam_jobs.store.manifest import (
     STAGING_DIR,
     RunManifest,
 )
+from model_bundle.errors import ModelBundleError
 
 # Holds the id of the job that owns the run's folder: the one started last.
 _CLAIM = "attempt"
@@ -126,7 +125,7 @@ def finish(options: WriteOptions, manifest: RunManifest) -> RunManifest:
         _logger.info("Run finished: %s", root)  # launch/terraform/alerts.tf counts this line
     try:
         filesystem.delete_folder(filesystem.join(root, STAGING_DIR))
-    except (OSError, BeamIOError) as error:
+    except OSError as error:
         _logger.warning("%s/%s could not be removed and can be deleted by hand: %s", root, STAGING_DIR, error)
     return manifest
 
@@ -136,19 +135,20 @@ def check_output(write: WriteOptions) -> None:
 
     Raises:
         FinishedError: it holds a finished run.
-        UsageError: it is not writable.
+        UsageError: it is not writable, or its storage cannot create only if absent.
     """
     root = filesystem.join(write.output, write.run_id)
     try:
         earlier = find_manifest(root)
         if earlier is None or earlier.failure is not None:
+            filesystem.check_conditions(filesystem.join(root, STAGING_DIR))
             if write.claim_in_job:
                 announce(write)
                 return
             claim(write)
             filesystem.delete(filesystem.join(root, FAILED_NAME))
             return
-    except JobError:
+    except (JobError, ModelBundleError):
         raise
     except Exception as error:  # every storage has errors of its own
         raise UsageError(

@@ -19,6 +19,7 @@ from model_bundle.base.machine import num_cores
 BATCH_SIZES = (16, 32, 64)
 # Texts for choosing settings: enough for several batches of the largest size.
 _SAMPLE_TEXTS = 512
+_PRECISIONS = ["float32", "bfloat16", "int8", "int8_bfloat16", "int7"]
 
 
 @dataclass
@@ -68,9 +69,7 @@ def loop_parser() -> argparse.ArgumentParser:
     parser.add_argument("--texts", type=Path, required=True, help="a JSON list of strings")
     parser.add_argument("--model", type=Path, required=True, help="a sentence-transformers folder")
     parser.add_argument("--work", type=Path, required=True, help="folder for intermediate files")
-    parser.add_argument(
-        "--precision", choices=["float32", "bfloat16", "int8", "int8_bfloat16"], required=True
-    )
+    parser.add_argument("--precision", choices=_PRECISIONS, required=True)
     return parser
 
 

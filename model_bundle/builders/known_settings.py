@@ -120,6 +120,35 @@ DISTILBERT = encoder_settings(
     # The table of sinusoids is stored among the weights.
     "dropout attention_dropout qa_dropout seq_classif_dropout sinusoidal_pos_embds",
 )
+MODERNBERT = encoder_settings(
+    """
+        num_hidden_layers num_attention_heads hidden_size intermediate_size hidden_activation norm_eps
+        norm_bias attention_bias mlp_bias pad_token_id local_attention global_attn_every_n_layers layer_types
+        global_rope_theta local_rope_theta rope_parameters classifier_pooling classifier_bias
+        classifier_activation
+    """,
+    # Its published configurations have layer_norm_eps, which nothing reads: the norms have norm_eps.
+    """
+        cls_token_id initializer_cutoff_factor attention_dropout embedding_dropout mlp_dropout
+        classifier_dropout decoder_bias deterministic_flash_attn sparse_prediction sparse_pred_ignore_index
+        reference_compile repad_logits_with_grad layer_norm_eps
+    """,
+    ABSOLUTE,
+)
+_DEBERTA = f"""
+    {SIZES} pad_token_id type_vocab_size relative_attention max_relative_positions position_biased_input
+    pos_att_type embedding_size pooler_hidden_act pooler_hidden_size
+"""
+# legacy chooses between two heads of a language model.
+_DEBERTA_WITHOUT_EFFECT = f"{DROPOUT} pooler_dropout cls_dropout cls_token_id legacy padding_idx"
+DEBERTA = encoder_settings(_DEBERTA, _DEBERTA_WITHOUT_EFFECT, {"talking_head": (False,)})
+DEBERTA_V2 = encoder_settings(
+    f"""
+        {_DEBERTA} position_buckets share_att_key norm_rel_ebd conv_kernel_size conv_act conv_groups
+        attention_head_size
+    """,
+    _DEBERTA_WITHOUT_EFFECT,
+)
 
 _SPECIAL_TOKENS = """
     unk_token cls_token sep_token pad_token mask_token bos_token eos_token additional_special_tokens
@@ -146,6 +175,8 @@ TOKENIZER = KnownSettings(
         "split_special_tokens": (False,),
         "sp_model_kwargs": ({},),
         "init_inputs": ([],),
+        "split_by_punct": (False,),
+        "vocab_type": ("spm", "gpt2"),
         "auto_map": (),
     },
 )
@@ -153,6 +184,7 @@ SPECIAL_TOKENS_MAP = KnownSettings(used=_SPECIAL_TOKENS)
 
 SENTENCE_LIMITS = KnownSettings(
     used="max_seq_length do_lower_case transformer_task",
+    without_effect="unpad_inputs",
     only={
         "modality_config": ({"text": {"method": "forward", "method_output_name": "last_hidden_state"}},),
         "module_output_name": ("token_embeddings",),
@@ -165,9 +197,19 @@ SENTENCE_POOLING = KnownSettings(
     """,
     without_effect="word_embedding_dimension embedding_dimension",
 )
+SENTENCE_MODULE = KnownSettings(used="type path", without_effect="idx name", only={"kwargs": ([],)})
+SENTENCE_DENSE = KnownSettings(
+    used="in_features out_features bias activation_function",
+    only={
+        "module_input_name": ("sentence_embedding",),
+        "module_output_name": ("sentence_embedding",),
+    },
+)
+SENTENCE_LAYER_NORM = KnownSettings(used="dimension")
+SENTENCE_DROPOUT = KnownSettings(used="", without_effect="dropout")
 SENTENCE_PROMPTS = KnownSettings(
-    used="prompts default_prompt_name",
-    without_effect="__version__ similarity_fn_name",
+    used="prompts default_prompt_name similarity_fn_name truncate_dim",
+    without_effect="__version__",
     only={"model_type": ("SentenceTransformer",)},
 )
 

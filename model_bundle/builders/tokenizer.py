@@ -50,18 +50,11 @@ def read_tokenizer(folder: SourceFolder, lowercase: bool | None) -> SubwordToken
     Raises:
         SourceError: there is no tokenizer, it cannot be read, or ``lowercase`` contradicts it.
     """
-    settings = folder.json_object("tokenizer_config.json") or {}
-    TOKENIZER.check(settings, str(folder.root / "tokenizer_config.json"))
-    named = folder.json_object("special_tokens_map.json") or {}
-    SPECIAL_TOKENS_MAP.check(named, str(folder.root / "special_tokens_map.json"))
+    settings = read_settings(folder)
     if not folder.has(*_TOKENIZERS):
         raise SourceError(
             f"{folder.root} has no tokenizer. Looked for {', '.join(_TOKENIZERS)}. "
             "Copy the tokenizer files of this model next to its weights."
-        )
-    if settings.get("truncation_side", "right") != "right":
-        raise SourceError(
-            f"{folder.root}: the tokenizer truncates texts at the start; only the end is supported."
         )
     # Otherwise importing transformers advises to install PyTorch, which is not used here.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -72,6 +65,23 @@ def read_tokenizer(folder: SourceFolder, lowercase: bool | None) -> SubwordToken
         known = "lower-cases" if read.lowercase else "keeps capitals"
         raise SourceError(f"--lowercase: the tokenizer in {folder.root} {known}. Omit the option.")
     return read
+
+
+def read_settings(folder: SourceFolder) -> dict[str, Any]:
+    """Reads ``tokenizer_config.json``.
+
+    Raises:
+        SourceError: a setting there, or in ``special_tokens_map.json``, is not known or not supported.
+    """
+    settings = folder.json_object("tokenizer_config.json") or {}
+    TOKENIZER.check(settings, str(folder.root / "tokenizer_config.json"))
+    named = folder.json_object("special_tokens_map.json") or {}
+    SPECIAL_TOKENS_MAP.check(named, str(folder.root / "special_tokens_map.json"))
+    if settings.get("truncation_side", "right") != "right":
+        raise SourceError(
+            f"{folder.root}: the tokenizer truncates texts at the start; only the end is supported."
+        )
+    return settings
 
 
 def with_lowercase(tokenizer: SubwordTokenizer) -> SubwordTokenizer:
@@ -108,14 +118,14 @@ def _from_vocab(folder: SourceFolder, settings: dict[str, Any], lowercase: bool 
     chosen, note = _casing(path, vocab, settings.get("do_lower_case"), lowercase)
     names = {**settings, **(folder.json_object("special_tokens_map.json") or {})}
     needed = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
-    tokens = [_content(names.get(name) or usual) for name, usual in needed.items()]
+    tokens = [token_content(names.get(name) or usual) for name, usual in needed.items()]
     lacking = [token for token in tokens if token not in vocab]
     if lacking:
         raise SourceError(f"{path} lacks {', '.join(lacking)}: it is not a BERT vocabulary.")
     return _loaded(folder, BertTokenizer, note, vocab=vocab, do_lower_case=chosen)
 
 
-def _content(token: Any) -> str:
+def token_content(token: Any) -> str:
     """Returns a special token, which may be stored with its flags."""
     return str(token["content"] if isinstance(token, dict) else token)
 
@@ -143,7 +153,7 @@ def _loaded(folder: SourceFolder, kind: Any, note: str | None, **options: Any) -
         ) from error
     backend = _as_filed(backend, folder)
     _check_applied(read, backend, folder)
-    return _finish(backend, read.model_max_length, folder.root, note)
+    return finish(backend, read.model_max_length, folder.root, note)
 
 
 def _as_filed(backend: Any, folder: SourceFolder) -> Any:
@@ -175,7 +185,9 @@ def _check_applied(read: Any, backend: Any, folder: SourceFolder) -> None:
     stated = folder.json_object("tokenizer_config.json") or {}
     stated |= folder.json_object("special_tokens_map.json") or {}
     ids = dict(folder.json_object("added_tokens.json") or {})
-    ids |= {_content(token): int(key) for key, token in (stated.get("added_tokens_decoder") or {}).items()}
+    ids |= {
+        token_content(token): int(key) for key, token in (stated.get("added_tokens_decoder") or {}).items()
+    }
     does: dict[str, tuple[Any, Any]] = {
         f"the id of {token!r}": (number, backend.token_to_id(token)) for token, number in ids.items()
     }
@@ -194,7 +206,7 @@ def _check_applied(read: Any, backend: Any, folder: SourceFolder) -> None:
         ("sep_token", special[-1] if special else None),
     ):
         if stated.get(key) is not None and found is not None:
-            does[key] = _content(stated[key]), found
+            does[key] = token_content(stated[key]), found
     for key, (wanted, found) in does.items():
         if wanted != found:
             raise SourceError(
@@ -236,7 +248,8 @@ def _casing(
     return True, "casing: text is lower-cased, because the vocabulary has no capital letters"
 
 
-def _finish(backend: Any, limit: float | None, root: Path, note: str | None) -> SubwordTokenizer:
+def finish(backend: Any, limit: float | None, root: Path, note: str | None) -> SubwordTokenizer:
+    """Returns a ``tokenizers.Tokenizer`` without padding and truncation, and what is known of it."""
     max_tokens = int(limit) if limit is not None and 0 < limit < _NO_LIMIT else None
     backend.no_truncation()
     backend.no_padding()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from model_bundle.base.untrusted.printable import one_line
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import BundleManifest
-from model_bundle.bundle.specs import ClassQuality, Precision, PrecisionQuality
+from model_bundle.bundle.specs import ClassQuality, Precision, PrecisionQuality, SentenceSpec
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -61,9 +61,7 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     )
     yield "tokenizer", _tokenizer(manifest)
     yield "pooling", _pooling(manifest)
-    if manifest.prompts:
-        yield "prompts", "; ".join(f"{name}: {text!r}" for name, text in manifest.prompts.items())
-        yield "default prompt", manifest.default_prompt or "none"
+    yield from _use(manifest)
     if manifest.labels:
         yield "labels", f"{', '.join(manifest.labels)}{' (multi-label)' if manifest.multi_label else ''}"
     if manifest.task == "classify":
@@ -89,6 +87,16 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     if manifest.source.compared_with is not None:
         yield "compared with", manifest.source.compared_with
     yield "built with", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+
+
+def _use(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
+    """Yields what vectors are compared by, and the prompts of documents and queries."""
+    if manifest.similarity is not None:
+        yield "similarity", manifest.similarity
+    if manifest.prompts:
+        yield "prompts", "; ".join(f"{name}: {text!r}" for name, text in manifest.prompts.items())
+        yield "default prompt", manifest.default_prompt or "none"
+        yield "query prompt", manifest.query_prompt or "that of the documents"
 
 
 def _asks_for(operations: Iterable[str]) -> str:
@@ -128,7 +136,17 @@ def _pooling(manifest: BundleManifest) -> str:
     pooling = (
         str(manifest.pooling or "mean (none stated)") if kind == "token" else "none: one vector per text"
     )
+    if manifest.sentence is not None:
+        pooling = _sentence(manifest.sentence)
     return f"{pooling}, {'normalised to length 1' if manifest.normalize else 'not normalised'}"
+
+
+def _sentence(spec: SentenceSpec) -> str:
+    """Lists the steps of the graph, such as: mean and max, dense (tanh), first 64 numbers."""
+    what = " and ".join(spec.poolings) + ("" if spec.include_prompt else " of what follows the prompt")
+    steps = [f"{m.kind} ({m.activation})" if m.activation else m.kind for m in spec.modules]
+    cut = [] if spec.truncate_dim is None else [f"first {spec.truncate_dim} numbers"]
+    return ", ".join([what, *steps, *cut])
 
 
 def _source(manifest: BundleManifest) -> str:

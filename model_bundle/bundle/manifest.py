@@ -20,6 +20,8 @@ from model_bundle.bundle.specs import (
     Part,
     Pooling,
     Precision,
+    SentenceSpec,
+    Similarity,
     SourceSpec,
     TokenizerSpec,
 )
@@ -34,6 +36,7 @@ GOLDEN_NAME = "golden.npz"
 BOUNDARY_SIGNATURES = {True: "tokens_surrounded", False: "tokens_bare"}
 # The same with the LSTMs' state as input and output.
 STATEFUL_SIGNATURE = "tokens_stateful"
+QUERY_PROMPT = "query"
 # A manifest names files, not their content: a hundred thousand of them fit.
 MAX_MANIFEST_BYTES = 16_000_000
 
@@ -50,6 +53,8 @@ class BundleManifest(Part):
     ``regression``: the scores are quantities, of which none is chosen.
     ``allowed_ops`` are operations with effects outside the graph, allowed by name at build time.
     ``zero_inputs`` are inputs of the model that the graph gives zeros, because no output depends on them.
+    ``sentence``: how the graph makes ``sentence_embedding``, if it does. ``similarity``: how the model's
+    vectors are meant to be compared, if its source states it.
     """
 
     format_version: Literal[1] = 1
@@ -80,6 +85,8 @@ class BundleManifest(Part):
     custom_ops: tuple[Literal["tensorflow_text"], ...] = ()
     allowed_ops: tuple[str, ...] = ()
     zero_inputs: tuple[str, ...] = ()
+    sentence: SentenceSpec | None = None
+    similarity: Similarity | None = None
     source: SourceSpec
     licence: str
     versions: dict[str, str] = Field(default_factory=dict)
@@ -111,8 +118,9 @@ class BundleManifest(Part):
             }
             for name in [name for name, default in later.items() if data["int8"][name] == default]:
                 del data["int8"][name]
-        if not self.zero_inputs:
-            del data["zero_inputs"]
+        for name in ("zero_inputs", "sentence", "similarity"):
+            if not data[name]:
+                del data[name]
         if self.source.compared_with is None:
             del data["source"]["compared_with"]
         return canonical_json(data)
@@ -122,16 +130,21 @@ class BundleManifest(Part):
         """Whether the bundle has int8 weights and no float ones."""
         return self.int8 is not None and self.int8.only
 
+    @property
+    def query_prompt(self) -> str | None:
+        """The name of the prompt meant for queries; None if queries get that of documents.
+
+        Source: ``encode_query`` of sentence-transformers.
+        """
+        return QUERY_PROMPT if QUERY_PROMPT in self.prompts else None
+
     def signature_of(self, precision: Precision) -> str | None:
         """Returns the name of the graph of a precision; None if the bundle has none."""
-        spec = self.int8
-        return {
-            Precision.FLOAT32: None if self.is_int8_only else self.signature,
-            Precision.BFLOAT16: self.bfloat16_signature,
-            Precision.INT8: None if spec is None else spec.signature,
-            Precision.INT8_BFLOAT16: None if spec is None else spec.mixed_signature,
-            Precision.INT7: None if spec is None else spec.narrow_signature,
-        }[precision]
+        if precision.is_integer:
+            return None if self.int8 is None else self.int8.signature_of(precision)
+        if precision is Precision.BFLOAT16:
+            return self.bfloat16_signature
+        return None if self.is_int8_only else self.signature
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Self:

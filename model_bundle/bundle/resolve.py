@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from model_bundle.bundle.embedded import DIGESTS, find_embedded
+from model_bundle.bundle.fetch import fetch_bundle, is_remote
 from model_bundle.bundle.manifest import MANIFEST_NAME
 from model_bundle.bundle.minilm import NAME as MINILM
 from model_bundle.bundle.minilm import find_minilm
@@ -26,17 +27,15 @@ def find_bundle(place: str) -> Path:
     """Returns the local folder of a bundle, fetching it if it is remote. Its files are not checked here.
 
     Args:
-        place: a folder, a ``file://`` or ``gs://`` URL of one, or a known name. A folder that contains a
+        place: a folder, a ``file://`` URL or one of remote storage, or a known name. A folder that contains a
             bundle takes precedence over a name.
 
     Raises:
         BundleFormatError: there is no such folder and no such name.
         SourceError: it cannot be fetched.
     """
-    if place.startswith("gs://"):
-        from model_bundle.bundle.gcs import fetch_gcs_bundle
-
-        return fetch_gcs_bundle(place)
+    if is_remote(place):
+        return fetch_bundle(place)
     path = _local(place)
     if place in NAMED_BUNDLES and not (path / MANIFEST_NAME).is_file():
         return NAMED_BUNDLES[place]()

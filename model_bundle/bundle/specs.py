@@ -9,13 +9,28 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Pooling(StrEnum):
-    """How the token states of a text become one vector."""
+    """How the token states of a text become one vector.
+
+    ``mean_sqrt_len`` divides the sum by the square root of the number of tokens; ``weighted_mean`` gives the
+    first token the weight 1, the next 2, and so on.
+    """
 
     MEAN = "mean"
     MAX = "max"
     FIRST = "first"
     LAST = "last"
+    MEAN_SQRT_LEN = "mean_sqrt_len"
+    WEIGHTED_MEAN = "weighted_mean"
     POOLER = "pooler"
+
+
+class Similarity(StrEnum):
+    """How vectors are compared: more is nearer, so distances are negative."""
+
+    COSINE = "cosine"
+    DOT = "dot"
+    EUCLIDEAN = "euclidean"
+    MANHATTAN = "manhattan"
 
 
 class Precision(StrEnum):
@@ -62,11 +77,12 @@ class InputSpec(Part):
     """One input of the signature.
 
     ``role``: what it is fed: ``ids``, ``mask``, ``types`` int[texts, tokens]; ``text`` string[texts];
-    ``words`` string[texts, words]; ``lengths`` int[texts]; ``numeric`` float[texts, columns].
+    ``words`` string[texts, words]; ``lengths`` int[texts]; ``skipped`` int[texts], how many tokens at the
+    start (the prompt) are not pooled; ``numeric`` float[texts, columns].
     ``length`` is set where the graph accepts only one number of tokens. ``rank`` is the number of axes.
     """
 
-    role: Literal["ids", "mask", "types", "text", "words", "lengths", "numeric"]
+    role: Literal["ids", "mask", "types", "text", "words", "lengths", "skipped", "numeric"]
     dtype: Literal["int32", "int64", "float32", "string"]
     length: int | None = Field(default=None, gt=0)
     columns: tuple[str, ...] = ()
@@ -75,7 +91,7 @@ class InputSpec(Part):
     @property
     def num_axes(self) -> int:
         """``rank``, or what it is by role where a manifest does not give it."""
-        return self.rank or {"text": 1, "lengths": 1}.get(self.role, 2)
+        return self.rank or {"text": 1, "lengths": 1, "skipped": 1}.get(self.role, 2)
 
 
 class OutputSpec(Part):
@@ -113,6 +129,26 @@ class ElmoSpec(Part):
     boundaries: bool
     layer_weights: tuple[float, ...]
     gamma: float
+
+
+class ModuleSpec(Part):
+    """One step from pooled states to a text's vector; ``activation`` is that of a ``dense`` one."""
+
+    kind: Literal["dense", "layer_norm", "normalize"]
+    activation: str | None = None
+
+
+class SentenceSpec(Part):
+    """How the graph itself computes the output ``sentence_embedding`` from the states of the last layer.
+
+    ``poolings`` are joined in this order. ``include_prompt``: whether tokens of the prompt are pooled, too.
+    ``truncate_dim``: only the first so many numbers are kept, after all modules.
+    """
+
+    poolings: tuple[Pooling, ...] = Field(min_length=1)
+    include_prompt: bool = True
+    modules: tuple[ModuleSpec, ...] = ()
+    truncate_dim: int | None = Field(default=None, gt=0)
 
 
 class PrecisionQuality(Part):
@@ -160,6 +196,14 @@ class Int8Spec(Part):
     narrow_float_layers: tuple[str, ...] | None = None
     only: bool = False
     quality: dict[Precision, PrecisionQuality | ClassQuality]
+
+    def signature_of(self, precision: Precision) -> str | None:
+        """Returns the name of the graph of a precision with integer products; None if there is none."""
+        return {
+            Precision.INT8: self.signature,
+            Precision.INT8_BFLOAT16: self.mixed_signature,
+            Precision.INT7: self.narrow_signature,
+        }.get(precision)
 
     def layers_in_float(self) -> dict[Precision, tuple[str, ...]]:
         """Returns the dense layers that stayed float in each precision with integer products."""

@@ -1,14 +1,13 @@
-"""Uploads a bundle to Google Cloud Storage under its digest, and copies a bundle into a new folder."""
+"""Uploads a bundle to remote storage under its digest, and copies a bundle into a new folder."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from model_bundle.base.cache import staging
 from model_bundle.bundle.bundle import ModelBundle
-from model_bundle.bundle.gcs import call_storage, split_url
+from model_bundle.bundle.fetch import STORE_SCHEMES, is_remote, open_store
 from model_bundle.bundle.manifest import MANIFEST_NAME
 from model_bundle.errors import SourceError
 
@@ -20,7 +19,7 @@ def push_bundle(place: str, store: str) -> tuple[str, int]:
 
     Args:
         place: a folder, URL or name, as for ``ModelBundle.open``.
-        store: ``gs://bucket/folder``.
+        store: the URL of a folder, such as ``gs://bucket/folder``.
 
     Returns:
         The bundle's URL, without a pin, and the number of files sent.
@@ -28,38 +27,23 @@ def push_bundle(place: str, store: str) -> tuple[str, int]:
     Raises:
         ModelBundleError: the bundle is damaged, or the upload fails.
     """
-    if not store.startswith("gs://"):
-        raise SourceError(f"{store} is not storage that workers share; write gs://BUCKET/FOLDER.")
+    if not is_remote(store):
+        known = ", ".join(f"{scheme}://" for scheme in STORE_SCHEMES)
+        raise SourceError(f"{store} is not storage that workers share; write a URL with one of {known}.")
     bundle = ModelBundle.open(place, allow_recorded=True)  # nothing is loaded
     url = f"{store.rstrip('/')}/{bundle.digest}"
-    bucket, prefix = split_url(url)
-    blobs = call_storage(url, lambda: list(bucket.list_blobs(prefix=prefix)), "read")
-    there = {blob.name.removeprefix(prefix): int(blob.size) for blob in blobs}
-    files = [file.path for file in bundle.manifest.files if there.get(file.path) != file.size]
-    _send(url, bucket, prefix, bundle.path, files)
-    is_new = MANIFEST_NAME not in there
-    if is_new or files:
-        _send(url, bucket, prefix, bundle.path, [MANIFEST_NAME])
-    return url, len(files) + (1 if is_new or files else 0)
-
-
-def _send(url: str, bucket: Any, prefix: str, folder: Path, files: list[str]) -> None:
-    """Uploads files in parallel; the storage checks each by its md5."""
-    from google.cloud.storage import transfer_manager
-
-    if not files:
-        return
-    pairs = [(str(folder / path), bucket.blob(f"{prefix}{path}")) for path in files]
-    call_storage(
-        url,
-        lambda: transfer_manager.upload_many(
-            pairs,
-            worker_type=transfer_manager.THREAD,
-            raise_exception=True,
-            upload_kwargs={"checksum": "md5"},
-        ),
-        "written",
-    )
+    target = open_store(url)
+    try:
+        there = target.sizes()
+        names = [file.path for file in bundle.manifest.files if there.get(file.path) != file.size]
+        if names:
+            target.upload(bundle.path, names)
+        if names or MANIFEST_NAME not in there:
+            target.upload(bundle.path, [MANIFEST_NAME])
+            names.append(MANIFEST_NAME)
+        return url, len(names)
+    finally:
+        target.close()
 
 
 def pull_bundle(place: str, folder: Path) -> ModelBundle:

@@ -37,11 +37,17 @@ def _add_flags(parser: ArgumentParser) -> None:
     add("--revision REV", "branch, tag or commit on the Hub")
     add("--max_tokens N", "maximum tokens, special ones included", parse=positive)
     add(
-        "--pooling",
-        "how token states become one vector (default: that of the source)",
+        "--pooling P",
+        "how token states become one vector: mean, max, first, last, mean_sqrt_len, weighted_mean or pooler "
+        "(default: that of the source)",
         choices=[p.value for p in Pooling],
     )
     add("--normalize yes|no", "scale vectors to length 1 (default: that of the source)", parse=yes_no)
+    add(
+        "--truncate_dim N",
+        "keep only the first N numbers of a vector, after all modules (default: that of the source)",
+        parse=positive,
+    )
     add("--lowercase yes|no", "lower-case texts, for a bare vocab.txt (default: detected)", parse=yes_no)
     add(
         "--labels F",

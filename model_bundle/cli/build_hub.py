@@ -44,8 +44,9 @@ def _add_flags(parser: ArgumentParser) -> None:
     )
     add("--max_tokens N", "for modules that take words: maximum words per text", parse=positive)
     add(
-        "--pooling",
-        "how token states become one vector (default: mean)",
+        "--pooling P",
+        "how token states become one vector: mean, max, first, last, mean_sqrt_len or weighted_mean "
+        "(default: mean)",
         choices=[p.value for p in Pooling if p is not Pooling.POOLER],
     )
     add("--normalize yes|no", "scale vectors to length 1 (default: no)", parse=yes_no, default=False)

@@ -109,8 +109,9 @@ def _add_meaning(parser: ArgumentParser) -> None:
     )
     add("--single_text", "the classes are of single texts, although their names suggest two (entailment)")
     add(
-        "--pooling",
-        "how token states become one vector (default: mean)",
+        "--pooling P",
+        "how token states become one vector: mean, max, first, last, mean_sqrt_len or weighted_mean "
+        "(default: mean)",
         choices=[p.value for p in Pooling if p is not Pooling.POOLER],
     )
     add("--normalize yes|no", "scale vectors to length 1 (default: no)", parse=yes_no, default=False)

@@ -63,7 +63,7 @@ def names(text: str) -> tuple[str, ...]:
 
 def add_bundle(parser: ArgumentParser) -> None:
     """Adds the bundle that a command reads."""
-    add_flag(parser, "bundle BUNDLE", "folder, gs:// URL or known name; @sha256:… pins its digest")
+    add_flag(parser, "bundle BUNDLE", "folder, its URL or known name; @sha256:… pins its digest")
 
 
 def add_output(parser: ArgumentParser) -> None:

@@ -18,7 +18,11 @@ def _add_flags(parser: ArgumentParser) -> None:
     add_allow_ops(parser)
     add = partial(add_flag, parser)
     add("--layer L", "layer of the reference vectors (default: that of the bundle)")
-    add("--pooling", "their pooling (default: that of the bundle)", choices=[p.value for p in Pooling])
+    add(
+        "--pooling P",
+        "their pooling, such as mean or first (default: that of the bundle)",
+        choices=[p.value for p in Pooling],
+    )
     add("--normalize yes|no", "whether they have length 1 (default: that of the bundle)", parse=yes_no)
     add("--max_tokens N", "their token limit (default: that of the bundle)", parse=positive)
 

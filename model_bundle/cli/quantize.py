@@ -49,10 +49,10 @@ def quantize(bundle: ModelBundle, texts: Path | None, output: Path, *, only_int8
         output: the folder to create.
         only_int8: without float weights.
     """
-    from model_bundle.builders.bert.int8.build import quantize_bundle
-    from model_bundle.builders.bert.int8.search import HELD_OUT
     from model_bundle.bundle.describe import describe_quality
     from model_bundle.compare.read_files import read_texts
+    from model_bundle.quantize.build import quantize_bundle
+    from model_bundle.quantize.trial import HELD_OUT
     from model_bundle.text.sample_data import sample_texts
 
     found = sample_texts(HELD_OUT) if texts is None else read_texts(texts).texts
@@ -84,7 +84,7 @@ def build_quantized(build: Callable[[Path], ModelBundle], texts: Path | None, ou
 
 QUANTIZE = Command(
     "quantize",
-    "build a bundle that also computes in int8 (BERT), and measure what that costs",
+    "build a bundle that also computes in int8 (BERT, ELMo, SavedModels), and measure what that costs",
     _add_flags,
     _run,
     ("bert-mini --texts news.txt --output bundles/mini-int8",),

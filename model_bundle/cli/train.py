@@ -19,7 +19,7 @@ def _add_flags(parser: ArgumentParser) -> None:
     add = partial(add_flag, parser)
     add(
         "--bundle DIR|NAME",
-        "model bundle to compute vectors with: a folder, gs:// URL or known name",
+        "model bundle to compute vectors with: a folder, its URL or known name",
         required=True,
     )
     add_output(parser)

@@ -14,8 +14,9 @@ def _add_push_flags(parser: ArgumentParser) -> None:
     add_bundle(parser)
     add_flag(
         parser,
-        "store gs://DIR",
-        "upload destination; the bundle is stored in a subfolder named after its digest",
+        "store URL",
+        "upload destination, gs://, s3:// or az://; the bundle is stored in a subfolder named after its "
+        "digest",
     )
 
 

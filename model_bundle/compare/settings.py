@@ -13,7 +13,7 @@ from model_bundle.inference.results import word_states
 from model_bundle.inference.scores import class_logits, class_names, scores_of
 from model_bundle.runtime.pooling import normalize, pool
 from model_bundle.runtime.request import EncodeRequest
-from model_bundle.text.windows import WordParts
+from model_bundle.text.window_words import WordParts
 
 _POOLINGS = (Pooling.MEAN, Pooling.FIRST, Pooling.MAX, Pooling.LAST)
 

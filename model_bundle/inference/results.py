@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -11,7 +11,8 @@ import numpy as np
 from model_bundle.errors import ModelRunError
 from model_bundle.text.prepared import PreparedTexts, PreparedWords
 from model_bundle.text.unknown import UnknownTokens
-from model_bundle.text.windows import WindowedTexts, WordParts
+from model_bundle.text.window_words import WordParts
+from model_bundle.text.windows import WindowedTexts
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,15 @@ class WindowSpans:
     """The windows that rows stand for: all int32[rows].
 
     ``index`` counts from 0 in each text. ``start``, ``end`` are character offsets in the text. ``num_tokens``
-    counts the window's tokens, including special tokens and the prompt.
+    counts the window's tokens, including special tokens and the prompt. ``digests``: see
+    ``WindowedTexts.digests``; empty where windows end at any token.
     """
 
     index: np.ndarray
     start: np.ndarray
     end: np.ndarray
     num_tokens: np.ndarray
+    digests: Sequence[str] = ()
 
 
 @dataclass
@@ -61,6 +64,7 @@ class EncodedTexts:
     ``num_words_untruncated``: int32[texts], where rows are words. ``num_padded_tokens``: computed cells,
     padding included. ``num_windows``: int64[texts], where long texts became windows. ``window_tokens``:
     int64[texts], tokens in all windows of a text. ``unknown``: None where such tokens cannot be counted.
+    ``known_windows``: int64[…], rows whose vectors were known before; counts of fed tokens leave them out.
     """
 
     vectors: dict[str, np.ndarray]
@@ -75,6 +79,7 @@ class EncodedTexts:
     num_windows: np.ndarray | None = None
     window_tokens: np.ndarray | None = None
     unknown: UnknownTokens | None = None
+    known_windows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def num_fed_tokens(self) -> np.ndarray:

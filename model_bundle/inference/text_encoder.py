@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import cast
 
@@ -29,6 +30,8 @@ from model_bundle.text.windows import WindowedTexts, WindowInput
 # A crash costs reloading the model: one bad text among 256 then crashes the process two more times; bisecting
 # would take eight.
 _CRASHED_PARTS = 16
+# Returns the windows whose vectors are known, int64[known], and these, float32[known, dim] by output name.
+KnownWindows = Callable[[WindowedTexts], tuple[np.ndarray, Mapping[str, np.ndarray]]]
 
 
 class TextEncoder:
@@ -56,12 +59,15 @@ class TextEncoder:
         """Padded cells computed in parallel; with less work, threads idle or batches are small."""
         return self.max_batch_tokens * self._runtime.parallelism
 
-    def encode_each(self, texts: Sequence[str], numbers: np.ndarray | None = None) -> EncodedTexts:
+    def encode_each(
+        self, texts: Sequence[str], numbers: np.ndarray | None = None, known: KnownWindows | None = None
+    ) -> EncodedTexts:
         """Encodes texts; those that fail are listed in the result.
 
         Args:
             texts: any strings.
             numbers: float64[texts, columns] where the model takes numbers, see ``NumericInputs``.
+            known: where rows are windows, finds those whose vectors need not be computed.
 
         Raises:
             SettingsError: the table does not have the columns that the model takes.
@@ -73,7 +79,12 @@ class TextEncoder:
         for text in np.flatnonzero(is_unfit):
             work.fail(int(text), "number_range", OUT_OF_RANGE)
         is_unfit = is_unfit | self._too_long(prepared, work)
-        batches = self._batches(self._computed(prepared.lengths), is_unfit[work.texts])
+        left_out = is_unfit[work.texts]
+        if known is not None and isinstance(prepared, WindowedTexts):
+            rows, vectors = known(prepared)
+            left_out[rows] = True
+            work.keep_known(vectors, rows)
+        batches = self._batches(self._computed(prepared.lengths), left_out)
         run_parallel(self._runtime.parallelism, batches, lambda batch: self._run(batch, work))
         return work.finish()
 
@@ -85,7 +96,8 @@ class TextEncoder:
         if not isinstance(prepared, WindowedTexts):
             return DocumentRowCollector(prepared, self._dims)
         if request.rows is Rows.WINDOW:
-            return WindowRowCollector(prepared, self._dims)
+            with_digests = request.long_texts.windows_at is not None
+            return WindowRowCollector(prepared, self._dims, with_digests=with_digests)
         combine = request.long_texts.combine or Combine.MEAN
         return CombinedRowCollector(prepared, self._dims, combine, normalize=request.normalize)
 
@@ -170,6 +182,7 @@ class _BatchRun:
         self._numbers = numbers
         self._failures: dict[int, tuple[int, TextFailure]] = {}
         self._num_padded_tokens = 0
+        self._known = np.zeros(0, dtype=np.int64)
         self._lock = Lock()
 
     def keep(self, outputs: Mapping[str, np.ndarray], batch: np.ndarray, num_cells: int) -> None:
@@ -179,6 +192,11 @@ class _BatchRun:
             self._num_padded_tokens += num_cells
         for row in batch[~finite]:
             self.fail_row(int(row), "non_finite", "The model returned NaN or infinity for this text.")
+
+    def keep_known(self, vectors: Mapping[str, np.ndarray], windows: np.ndarray) -> None:
+        """Stores vectors that were computed earlier."""
+        self.keep(vectors, windows, num_cells=0)
+        self._known = windows
 
     def fail_row(self, row: int, reason: str, message: str) -> None:
         """Records that a text gets no result because of one of its rows."""
@@ -204,7 +222,22 @@ class _BatchRun:
         result.num_padded_tokens = self._num_padded_tokens
         result.unknown = unknown_tokens(self.prepared)
         result.failures = [self._failures[text][1] for text in sorted(self._failures)]
+        if self._windows is not None and len(self._known):
+            self._leave_out_known(result, self._windows)
         return result
+
+    def _leave_out_known(self, result: EncodedTexts, windows: WindowedTexts) -> None:
+        """Subtracts the windows that were known before from the counts of what the model was fed."""
+
+        def sums(of_rows: np.ndarray) -> np.ndarray:
+            own = self._known
+            return np.bincount(windows.texts[own], of_rows[own], len(windows.num_tokens)).astype(np.int64)
+
+        result.known_windows = self._known
+        result.window_tokens = windows.num_fed_tokens - sums(windows.lengths)
+        if result.unknown is not None:
+            num_fed = result.unknown.num_fed - sums(result.unknown.of_rows)
+            result.unknown = replace(result.unknown, num_fed=num_fed)
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the model inputs of some rows."""

@@ -18,17 +18,22 @@ class WindowRowCollector(DocumentRowCollector):
     Args:
         windows: the texts.
         dims: dimension by output name.
+        with_digests: whether results have the digests of windows.
     """
 
-    def __init__(self, windows: WindowedTexts, dims: Mapping[str, int]) -> None:
+    def __init__(
+        self, windows: WindowedTexts, dims: Mapping[str, int], *, with_digests: bool = False
+    ) -> None:
         super().__init__(windows, dims)
         self._windows = windows
+        self._with_digests = with_digests
 
     def finish(self) -> EncodedTexts:
         """Returns the stored rows, window by window."""
         windows = self._windows
         start, end = windows.spans.T
-        spans = WindowSpans(windows.index, start, end, windows.lengths)
+        digests = windows.digests if self._with_digests else ()
+        spans = WindowSpans(windows.index, start, end, windows.lengths, digests)
         return _encoded(windows, self._vectors, windows.texts, spans)
 
 

@@ -18,7 +18,6 @@ from model_bundle.runtime.inputs import signature_inputs
 from model_bundle.runtime.pooling import normalize_in_graph, pool_in_graph
 from model_bundle.text import text_input
 
-_RANKS = {"text": 1, "lengths": 1}
 _PACKED = "packed"
 
 
@@ -38,7 +37,7 @@ class BundleEmbedding(keras.layers.Layer):
         bundle: a folder, a known name, or an opened bundle of the task ``embed``.
         max_tokens: truncate or pad every text to this many tokens; None keeps the given length.
         layer: one of the bundle's layer names; None is its default, ``all`` returns every layer.
-        pooling: None, or how states become one vector: ``mean``, ``max``, ``first``, ``last``.
+        pooling: None, or how states become one vector: see ``Pooling``; all but ``pooler``.
         normalize: scale pooled vectors to length 1.
         labels: class names of the model built on top, in the order of its outputs; they are kept for the
             bundle that is built from the model.
@@ -179,8 +178,7 @@ class BundleEmbedding(keras.layers.Layer):
         """TensorSpecs of the graph's inputs, by name."""
         specs = self._bundle_graph.manifest.inputs
         return {
-            name: tf.TensorSpec([None] * _RANKS.get(spec.role, 2), spec.dtype, name=name)
-            for name, spec in specs.items()
+            name: tf.TensorSpec([None] * spec.num_axes, spec.dtype, name=name) for name, spec in specs.items()
         }
 
     @property
@@ -207,7 +205,8 @@ class BundleEmbedding(keras.layers.Layer):
         is_token = manifest.outputs[self._outputs[0]].kind == "token"
         if self.pooling is Pooling.POOLER or (self.pooling and not is_token):
             raise ValueError(
-                f"pooling={self.pooling}: expected mean, max, first or last, for a token-level output."
+                f"pooling={self.pooling}: expected mean, max, first, last, mean_sqrt_len or "
+                "weighted_mean, for a token-level output."
             )
         if self.normalize and is_token and self.pooling is None:
             raise ValueError("normalize=True is for vectors of texts: also set pooling='mean' or another.")

@@ -23,7 +23,8 @@ from model_bundle.runtime.saved_model import load_saved_model
 from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
 ALL_LAYERS = "all"
-_OWN = ("bert", "elmo")
+# Families whose graphs are ours: their weights can be trained.
+OWN_FAMILIES = ("bert", "mpnet", "electra", "albert", "elmo")
 _KEY = "model_bundle"
 _BERT_LAYER = re.compile(r"layer_(\d+)/")
 
@@ -79,7 +80,7 @@ class BundleGraph:
         For BERT those on the path to the outputs, for ELMo only the mix, as in the TF-Hub modules.
         """
         name = variable.name
-        if self.manifest.family not in _OWN or not variable.trainable:
+        if self.manifest.family not in OWN_FAMILIES or not variable.trainable:
             return False
         if self.manifest.family == "elmo":
             return outputs in (["elmo"], ["default"])
@@ -92,7 +93,7 @@ class BundleGraph:
     @property
     def is_trainable(self) -> bool:
         """Whether this package built the graph."""
-        return self.manifest.family in _OWN
+        return self.manifest.family in OWN_FAMILIES
 
     def call(self, tensors: dict[str, Any]) -> dict[str, Any]:
         """Returns all outputs by name."""

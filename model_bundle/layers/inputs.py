@@ -57,7 +57,18 @@ class BundleInputs:
             return self._cast({"words": words, "lengths": lengths}), real
         ids, mask = self._ids(given)
         types = self._fit(given["types"], 0) if "types" in given else tf.zeros_like(ids)
-        return self._cast({"ids": ids, "mask": mask, "types": types}), mask > 0
+        roles = {"ids": ids, "mask": mask, "types": types}
+        if "skipped" in self.names:
+            roles["skipped"] = self._skipped(given)
+        return self._cast(roles), mask > 0
+
+    def _skipped(self, given: Mapping[str, Any]) -> Any:
+        if "skipped" not in given:
+            raise ValueError(
+                f"{self._manifest.name} does not pool the tokens of its prompt, which only its tokenizer can "
+                "count: pass the result of layer.tokenize(texts)."
+            )
+        return given["skipped"]
 
     def _by_role(self, inputs: Any) -> dict[str, Any]:
         """Returns the inputs by role, whether given by input name or as one tensor."""

@@ -18,7 +18,8 @@ def signature_inputs(
 
     Args:
         arrays: by role; those of ``numeric`` inputs by ``numeric_key``, since there can be several. If the
-            model takes ``types`` and they are missing, they are 0: a text is one segment.
+            model takes ``types`` and they are missing, they are 0: a text is one segment; ``skipped``
+            likewise: all tokens are pooled.
         specs: the signature's inputs.
         pad_id: pads ids to a fixed length.
 
@@ -69,6 +70,8 @@ def _find(arrays: Mapping[str, np.ndarray], name: str, spec: InputSpec) -> np.nd
         return arrays[spec.role]
     if spec.role == "types" and "ids" in arrays:
         return np.zeros_like(arrays["ids"])
+    if spec.role == "skipped" and "ids" in arrays:
+        return np.zeros(len(arrays["ids"]), dtype=np.int32)
     raise ModelRunError(
         f"The model's input {name} needs {spec.role}; the batch only has {', '.join(arrays)}."
     )

@@ -134,7 +134,8 @@ class LongTexts:
 
     def _resolve_boundaries(self, rows: Rows) -> tuple[WindowsAt | None, str | None, str | None]:
         """Returns where windows end, the language and the rules; None three times for any token."""
-        if self.windows_at is None or self.windows_at is WindowsAt.TOKENS:
+        windows_at = WindowsAt(self.windows_at or WindowsAt.TOKENS)
+        if windows_at is WindowsAt.TOKENS:
             if self.window_language is not None:
                 raise SettingsError(
                     "--window_language is for --windows_at sentence or paragraph. Leave it out, or add one."
@@ -142,7 +143,7 @@ class LongTexts:
             return None, None, None
         if rows is Rows.WORD:
             raise SettingsError(
-                f"--windows_at {self.windows_at}: words are taken from the window with the most context on "
+                f"--windows_at {windows_at}: words are taken from the window with the most context on "
                 "both sides, which needs windows of equal size. With --rows word leave it out."
             )
         language = self.window_language or DEFAULT_LANGUAGE
@@ -154,7 +155,7 @@ class LongTexts:
             raise SettingsError(
                 f"--window_overlap {self.window_overlap}: expected a number of sentences, 0 or more."
             )
-        return self.windows_at, language, boundary_rules()
+        return windows_at, language, boundary_rules()
 
     def to_text(self, prefix: str) -> dict[str, str]:
         """Returns the options by prefixed name; ``none`` where one does not apply."""

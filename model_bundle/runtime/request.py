@@ -75,6 +75,7 @@ class EncodeRequest:
         as_built = outputs == (bundle.vector_output,) and chosen in (None, manifest.pooling)
         as_built = as_built and rows is not Rows.WORD
         limit, before = _resolve_max_tokens(bundle, max_tokens), _resolve_prompt(bundle, prompt, prompt_text)
+        _check_pooled_prompt(bundle, limit, before)
         return cls(
             outputs=outputs,
             pooling=chosen,
@@ -256,6 +257,14 @@ def _resolve_prompt(bundle: ModelBundle, prompt: str | None, prompt_text: str | 
             "Use --prompt_text for a prompt of your own."
         )
     return prompts[prompt]
+
+
+def _check_pooled_prompt(bundle: ModelBundle, limit: int | None, prompt: str) -> None:
+    """Builds the input of a model that pools what follows the prompt, which checks that something can."""
+    from model_bundle.text import text_input
+
+    if any(spec.role == "skipped" for spec in bundle.manifest.inputs.values()):
+        text_input(bundle.path, bundle.manifest, limit, prompt)
 
 
 def check_precision(manifest: BundleManifest, precision: Precision) -> None:

@@ -160,12 +160,12 @@ class TensorFlowRuntime:
         """Builds the function that calls the signature and pools its outputs."""
         tf = self._tf
         signature = self._loaded.signatures[self._signature_name(bundle)]
-        specs = {name: _tensor_spec(tf, name, spec) for name, spec in self._inputs.items()}
+        specs = tensor_specs(self._inputs)
 
         @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
         def call(**inputs: Any) -> dict[str, Any]:
             outputs = signature(**inputs)
-            lengths = self._lengths(inputs, outputs)
+            lengths = real_lengths(self._inputs, inputs, outputs)
             return {name: self._finish(outputs[name], lengths) for name in self.request.outputs}
 
         return call.get_concrete_function(**specs)
@@ -181,14 +181,6 @@ class TensorFlowRuntime:
         if precision is Precision.BFLOAT16 and manifest.bfloat16_signature is None:
             self._around_calls = lambda: _rewritten_to_bfloat16(self._tf)
         return manifest.signature_of(precision) or manifest.signature
-
-    def _lengths(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-        by_role = {self._inputs[name].role: tensor for name, tensor in inputs.items()}
-        if "lengths" in by_role:
-            return self._tf.cast(by_role["lengths"], self._tf.int32)
-        if "mask" in by_role:
-            return self._tf.reduce_sum(self._tf.cast(by_role["mask"], self._tf.int32), axis=1)
-        return outputs.get("sequence_len")
 
     def _finish(self, output: Any, lengths: Any) -> Any:
         output = self._tf.cast(output, self._tf.float32)
@@ -226,15 +218,31 @@ class _Rewriting:
 _rewriting = _Rewriting()
 _TO_BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
 _MAX_CAUSE_CHARS = 500
-_RANKS = {"ids": 2, "mask": 2, "types": 2, "text": 1, "words": 2, "lengths": 1, "numeric": 2}
 
 
-def _tensor_spec(tf: Any, name: str, spec: InputSpec) -> Any:
-    rank = spec.rank or _RANKS[spec.role]
-    shape: list[int | None] = [None] * rank
-    if spec.length is not None:
-        shape[1] = spec.length
-    return tf.TensorSpec(shape, spec.dtype, name=name)
+def tensor_specs(inputs: Mapping[str, InputSpec]) -> dict[str, Any]:
+    """Returns TensorSpecs of a signature's inputs, by name."""
+    tf = import_tensorflow()
+    found = {}
+    for name, spec in inputs.items():
+        shape: list[int | None] = [None] * spec.num_axes
+        if spec.length is not None:
+            shape[1] = spec.length
+        found[name] = tf.TensorSpec(shape, spec.dtype, name=name)
+    return found
+
+
+def real_lengths(
+    specs: Mapping[str, InputSpec], inputs: Mapping[str, Any], outputs: Mapping[str, Any]
+) -> Any:
+    """Returns how many tokens each text has: int32[texts], in the graph; None if nothing tells."""
+    tf = import_tensorflow()
+    by_role = {specs[name].role: tensor for name, tensor in inputs.items()}
+    if "lengths" in by_role:
+        return tf.cast(by_role["lengths"], tf.int32)
+    if "mask" in by_role:
+        return tf.reduce_sum(tf.cast(by_role["mask"], tf.int32), axis=1)
+    return outputs.get("sequence_len")
 
 
 def _shape(inputs: Mapping[str, np.ndarray]) -> str:

@@ -1,8 +1,8 @@
 """Text to model input: tokenizing and windows.
 
 Read ``prepared`` (the protocols), ``subwords`` and ``words`` (the tokenizers), ``subword_alignment`` (words
-of subwords), then ``windows`` and ``window_inputs`` (long texts), ``boundaries`` and ``grouping`` (windows
-that end after sentences), and ``unknown`` (unknown tokens).
+of subwords), then ``windows``, ``window_words`` and ``window_inputs`` (long texts), ``boundaries`` and
+``grouping`` (windows that end after sentences), and ``unknown`` (unknown tokens).
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ def text_input(
     """
     spec = manifest.tokenizer
     if spec.kind == "subwords":
-        if rows is Rows.WORD:
-            from model_bundle.text.subword_alignment import SubwordWordInput
+        from model_bundle.text.subword_alignment import SubwordWordInput
 
-            return SubwordWordInput(bundle_dir / TOKENIZER_FILE, max_tokens, spec.pad_id, prompt)
-        return SubwordInput(bundle_dir / TOKENIZER_FILE, max_tokens, spec.pad_id, prompt)
+        kind = SubwordWordInput if rows is Rows.WORD else SubwordInput
+        pools_prompt = all(given.role != "skipped" for given in manifest.inputs.values())
+        tokenizer = bundle_dir / TOKENIZER_FILE
+        return kind(tokenizer, max_tokens, spec.pad_id, prompt, pools_prompt=pools_prompt)
     if spec.kind == "words":
         from model_bundle.text.words import WordInput
 

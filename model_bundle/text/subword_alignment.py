@@ -82,6 +82,7 @@ class SubwordWordInput(SubwordInput):
             unknown_id=self.unknown_id,
             num_fixed=self.num_fixed,
             num_tail=self.num_tail,
+            num_skipped=self.num_skipped,
             texts=full,
             text_words=words,
             num_words=np.array(num_words, dtype=np.int32),

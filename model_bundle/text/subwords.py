@@ -23,6 +23,7 @@ class SubwordTexts:
 
     The first ``num_fixed`` ids of a text are special tokens and the prompt, the last ``num_tail`` special
     tokens. ``unknown_id`` stands for what is not in the vocabulary; None if there is no such token.
+    ``num_skipped`` ids at the start are not pooled.
     """
 
     ids: np.ndarray
@@ -32,6 +33,7 @@ class SubwordTexts:
     unknown_id: int | None
     num_fixed: int
     num_tail: int
+    num_skipped: int
 
     @property
     def lengths(self) -> np.ndarray:
@@ -39,7 +41,7 @@ class SubwordTexts:
         return np.diff(self.starts).astype(np.int32)
 
     def batch(self, texts: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns ``ids`` and ``mask``, int32[batch, longest]."""
+        """Returns ``ids`` and ``mask``, int32[batch, longest]; ``skipped``, int32[batch], unless it is 0."""
         lengths = self.starts[texts + 1] - self.starts[texts]
         columns = np.arange(int(lengths.max(initial=1)))
         return self.gather(texts, columns[np.newaxis], columns < lengths[:, np.newaxis])
@@ -48,7 +50,10 @@ class SubwordTexts:
         """See ``WholeTexts.gather``; returns the same arrays as ``batch``."""
         ids = np.full(is_real.shape, self.pad_id, dtype=np.int32)
         ids[is_real] = self.ids[(self.starts[texts][:, np.newaxis] + tokens)[is_real]]
-        return {"ids": ids, "mask": is_real.astype(np.int32)}
+        arrays = {"ids": ids, "mask": is_real.astype(np.int32)}
+        if self.num_skipped:
+            arrays["skipped"] = np.full(len(texts), self.num_skipped, dtype=np.int32)
+        return arrays
 
 
 class SubwordInput:
@@ -59,12 +64,21 @@ class SubwordInput:
         max_tokens: ids kept per text, special ones included; None keeps all.
         pad_id: the id of padding.
         prompt: prefix of every text.
+        pools_prompt: False if its tokens, and special ones before it, are not pooled.
     """
 
     # Without offsets, tokenizing takes two thirds of the time.
     _needs_offsets = False
 
-    def __init__(self, tokenizer_file: Path, max_tokens: int | None, pad_id: int, prompt: str = "") -> None:
+    def __init__(
+        self,
+        tokenizer_file: Path,
+        max_tokens: int | None,
+        pad_id: int,
+        prompt: str = "",
+        *,
+        pools_prompt: bool = True,
+    ) -> None:
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
@@ -83,6 +97,21 @@ class SubwordInput:
                 "set a limit that leaves room for text."
             )
         self._max_tokens = max_tokens
+        self.num_skipped = 0 if pools_prompt or not prompt else self._count_skipped()
+
+    def _count_skipped(self) -> int:
+        """Counts the tokens of the prompt on its own, with special ones before it, as the reference does.
+
+        Source: ``_get_prompt_length`` of sentence-transformers.
+        """
+        encoding = self._tokenizer.encode(self._prompt)
+        count = len(encoding.ids) - encoding.special_tokens_mask[-1]
+        if self._max_tokens is not None and count >= self._max_tokens - self.num_tail:
+            raise SettingsError(
+                f"The prompt has {count} tokens, of at most {self._max_tokens} of an input, and this model "
+                "pools only those after it: nothing would be left. Use a shorter prompt."
+            )
+        return int(count)
 
     def prepare(self, texts: Sequence[str]) -> SubwordTexts:
         """Tokenizes texts in large groups."""
@@ -113,6 +142,7 @@ class SubwordInput:
             unknown_id=self.unknown_id,
             num_fixed=self.num_fixed,
             num_tail=self.num_tail,
+            num_skipped=self.num_skipped,
         )
 
     def num_own(self, encoding: Any) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -10,9 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from model_bundle.text.prepared import PreparedTexts
+from model_bundle.text.window_words import WordParts, assign_words
 
 # Returns the start and end character of a token.
 Place = Callable[[int], tuple[int, int]]
+_DIGESTS_AT_ONCE = 512
 
 
 class WholeTexts(PreparedTexts, Protocol):
@@ -146,6 +149,18 @@ class WindowedTexts:
         tail = (self.num_tokens[texts, np.newaxis] - self._num_tail) + in_tail
         return self.whole.gather(texts, np.where(in_tail >= 0, tail, own), columns < lengths)
 
+    @cached_property
+    def digests(self) -> list[str]:
+        """The sha256 of what the model gets of each window, special tokens and the prompt included.
+
+        Windows of equal digests have the same vector, whichever text they are from.
+        """
+        found: list[str] = []
+        for rows in np.array_split(np.arange(len(self.texts)), -(-len(self.texts) // _DIGESTS_AT_ONCE) or 1):
+            arrays, lengths = self.batch(rows), self.lengths[rows].tolist()
+            found += [_digest(arrays, row, length) for row, length in enumerate(lengths)]
+        return found
+
     def shares(self) -> np.ndarray:
         """Returns float64[windows]: the tokens of each; one that is in n windows counts 1/n in each."""
         shares = np.zeros(len(self.texts))
@@ -174,91 +189,15 @@ class WindowedTexts:
         return parts.chosen(np.arange(bounds[window - begin], bounds[window - begin + 1]))
 
 
+def _digest(arrays: Mapping[str, np.ndarray], row: int, length: int) -> str:
+    """Returns the sha256 of one row of a batch: of its ids or its words, without padding."""
+    if "ids" in arrays:
+        return hashlib.sha256(arrays["ids"][row, :length].astype("<i4").tobytes()).hexdigest()
+    return hashlib.sha256(b"\0".join(arrays["words"][row, :length])).hexdigest()
+
+
 class WindowInput(Protocol):
     """Converts text to windows. Thread-safe."""
 
     def prepare(self, texts: Sequence[str]) -> WindowedTexts:
         """Tokenizes texts and splits them into windows; nothing is padded yet."""
-
-
-@dataclass(frozen=True)
-class WordParts:
-    """Words, or parts of words, whose vectors are taken from one batch row.
-
-    ``words``: int64[parts], indices of words in the text. ``pieces``: int[parts, 2], start and end token in
-    that row. ``num_pieces``: int[parts], tokens of the whole word. ``is_first``: bool[parts], whether a part
-    contains its word's first token.
-    """
-
-    words: np.ndarray
-    pieces: np.ndarray
-    num_pieces: np.ndarray
-    is_first: np.ndarray
-
-    @classmethod
-    def whole(cls, pieces: np.ndarray) -> WordParts:
-        """Returns all words of a text that has a single row."""
-        num_words = len(pieces)
-        counts = pieces[:, 1] - pieces[:, 0]
-        return cls(np.arange(num_words), pieces, counts, np.ones(num_words, dtype=bool))
-
-    def first_pieces(self) -> WordParts:
-        """Returns only the first token of each word."""
-        first = self.pieces[self.is_first, 0]
-        ones = np.ones(len(first), dtype=np.int64)
-        return WordParts(self.words[self.is_first], np.stack([first, first + 1], axis=1), ones, ones > 0)
-
-    def chosen(self, kept: np.ndarray) -> WordParts:
-        """Returns the parts at these positions."""
-        return WordParts(self.words[kept], self.pieces[kept], self.num_pieces[kept], self.is_first[kept])
-
-
-def assign_words(pieces: np.ndarray, tokens: np.ndarray, num_fixed: int) -> tuple[WordParts, np.ndarray]:
-    """Assigns each word to the window whose middle is nearest, of those that contain the whole word.
-
-    If no window contains the whole word, each of its tokens is assigned in the same way. Words of the prompt,
-    which is in every window, are taken from the first.
-
-    Args:
-        pieces: int[words, 2], start and end token of each word.
-        tokens: int64[windows, 2], start and end of the windows, counted after ``num_fixed`` tokens.
-        num_fixed: special tokens and those of the prompt.
-
-    Returns:
-        The parts in the order of their windows, and int64[windows + 1] where those of each window begin.
-    """
-    owner = _nearest(pieces.astype(np.int64) - num_fixed, tokens)
-    counts = pieces[:, 1] - pieces[:, 0]
-    word = np.repeat(np.arange(len(pieces)), counts)
-    within = np.arange(len(word)) - np.repeat(np.cumsum(counts) - counts, counts)
-    token = pieces[word, 0] + within
-    of_token = owner[word]
-    split = np.flatnonzero(of_token < 0)
-    behind = token[split] - num_fixed
-    of_token[split] = _nearest(np.stack([behind, behind + 1], axis=1), tokens)
-    begins = np.flatnonzero((np.diff(word, prepend=-1) != 0) | (np.diff(of_token, prepend=-1) != 0))
-    stops = np.append(begins[1:], len(word))
-    windows = of_token[begins]
-    shift = np.where(token[begins] < num_fixed, 0, tokens[windows, 0])
-    order = np.argsort(windows, kind="stable")
-    parts = WordParts(
-        words=word[begins],
-        pieces=np.stack([token[begins] - shift, token[begins] - shift + stops - begins], axis=1),
-        num_pieces=counts[word[begins]],
-        is_first=within[begins] == 0,
-    )
-    return parts.chosen(order), np.searchsorted(windows[order], np.arange(len(tokens) + 1))
-
-
-def _nearest(spans: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """Returns int64[spans]: of the windows containing a span, the one with the nearest middle; -1 for none.
-
-    The last window counts as if it were full: the end of a text does not reduce context.
-    """
-    room = int(tokens[0, 1] - tokens[0, 0])
-    step = int(tokens[1, 0]) if len(tokens) > 1 else max(room, 1)
-    first, stop = np.maximum(spans[:, 0], 0), spans[:, 1]
-    lowest = np.maximum(-((room - stop) // step), 0)
-    highest = np.minimum(first // step, len(tokens) - 1)
-    wanted = (first + stop - room + step) // (2 * step)
-    return np.where(lowest <= highest, np.clip(wanted, lowest, np.maximum(highest, lowest)), -1)

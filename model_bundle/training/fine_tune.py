@@ -10,6 +10,7 @@ import numpy as np
 
 from model_bundle.errors import SettingsError
 from model_bundle.layers import BundleEmbedding
+from model_bundle.layers.graph import OWN_FAMILIES
 from model_bundle.layers.keras_setup import keras, tf
 from model_bundle.runtime.inputs import signature_inputs
 from model_bundle.text import PreparedTexts, text_input
@@ -60,13 +61,13 @@ def check_family(plan: VectorPlan) -> None:
     """Rejects bundles that cannot be fine-tuned, before any work.
 
     Raises:
-        SettingsError: the bundle is not a BERT built by this package.
+        SettingsError: the bundle is no encoder of BERT's kind built by this package.
     """
     manifest = plan.bundle.manifest
-    if manifest.family != "bert":
+    if manifest.family == "elmo" or manifest.family not in OWN_FAMILIES:
         raise SettingsError(
-            f"--fine_tune: {manifest.name} is of the family {manifest.family}; only BERT encoders built by "
-            "this package can be fine-tuned. For ELMo, --mix learns the weight of each layer."
+            f"--fine_tune: {manifest.name} is of the family {manifest.family}; only encoders of BERT's "
+            "kind built by this package can be fine-tuned. For ELMo, --mix learns the weight of each layer."
         )
 
 

@@ -12,9 +12,9 @@ from beam_jobs.embed import main
 from beam_jobs.job.forecast.estimate import Forecast
 from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.base.machine import has_fast_int8
-from model_bundle.builders.bert.int8.build import quantize_bundle
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.errors import SettingsError
+from model_bundle.quantize.build import quantize_bundle
 from tests.support.runs.jobs import capture, run_job, vectors_of, write_texts
 
 TEXTS = [f"the {('cat', 'dog', 'quick brown time')[at % 3]} sat on {'a ' * (at % 7)}mat" for at in range(60)]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import tables
+from benchmarks import families, tables
 from benchmarks.corpus import Corpus, read_corpus
 from benchmarks.errors import BenchmarkError
 from benchmarks.fidelity import Fidelity, compare, read_vectors
@@ -196,9 +196,30 @@ def test_only_what_stands_between_the_markers_is_replaced() -> None:
             replace_section(broken, "a", "new")
 
 
+def test_families_are_compared_with_bert_in_the_same_precision_by_processor_time() -> None:
+    rounds = {
+        name: [{"cpu_seconds": seconds, "num_tokens": 100, "peak_memory_bytes": 5_000_000}] * 3
+        for name, seconds in {
+            "bert/ours_float32": 2.0,
+            "bert/ours_bfloat16": 1.0,
+            "mpnet/ours_bfloat16": 1.25,
+            "mpnet/onnxruntime_float32": 4.0,
+        }.items()
+    }
+    systems = {name: {"label": name, "ready": {"versions": {"x": "1"}}} for name in rounds}
+    page = families.render(
+        new_results(corpus={"num_documents": 16}, systems=systems, rounds=rounds)
+    ).splitlines()
+    cells = {
+        row.split(" | ")[0].strip("| "): row.split(" | ")[2] for row in page if "ours" in row or "onnx" in row
+    }
+    assert cells["mpnet/ours_bfloat16"].startswith("0.80")
+    assert cells["mpnet/onnxruntime_float32"].startswith("0.50")
+
+
 def test_the_readme_has_every_section() -> None:
     readme = (Path(__file__).parents[2] / "benchmarks" / "README.md").read_text(encoding="utf-8")
-    for name in ("peers", "startup", "bert_base", "scale"):
+    for name in ("peers", "startup", "bert_base", "families", "scale"):
         assert replace_section(readme, name, "x") != readme
 
 

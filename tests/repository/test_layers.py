@@ -25,7 +25,7 @@ LAYERS = {
         "inference layers",
         "compare",
         "builders",
-        "training",
+        "training quantize",
         "cli",
         "__main__",
     ],

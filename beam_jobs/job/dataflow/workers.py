@@ -21,6 +21,7 @@ from beam_jobs.job.dataflow.prices import default_machines, describe_default, re
 from beam_jobs.job.flags.beam import is_in_process
 from beam_jobs.pipeline.build import JobPlan
 from beam_jobs.pipeline.settings import EncodeSettings
+from model_bundle.bundle.fetch import is_remote
 
 _GB_PER_VCPU = {"standard": 4, "highmem": 8, "highcpu": 2}
 _MACHINE = re.compile(r"^[a-z0-9]+-(?P<kind>standard|highmem|highcpu)-(?P<vcpus>\d+)$")
@@ -34,7 +35,6 @@ _LANE_BYTES = 200_000_000
 _USABLE = 0.75
 # Container image, logs and files being written; the bundle's own share is added to it.
 _DISK_BYTES = 30_000_000_000
-_GS = "gs://"
 # Subfolder of --temp_location that is used without --bundle_store.
 _BUNDLE_FOLDER = "model_bundles"
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
@@ -234,14 +234,14 @@ def bundle_store(flags: argparse.Namespace, options: Any) -> str:
     """Returns the folder in shared storage that bundles are uploaded to.
 
     Raises:
-        UsageError: none was named, or it is not in ``gs://``.
+        UsageError: none was named, or it is no URL of remote storage.
     """
     temp = options.view_as(GoogleCloudOptions).temp_location
     store: str | None = flags.bundle_store or (f"{temp.rstrip('/')}/{_BUNDLE_FOLDER}" if temp else None)
-    if store is None or not store.startswith(_GS):
+    if store is None or not is_remote(store):
         raise UsageError(
             f"The bundle ({flags.bundle or 'the default one'}) is on this machine, where remote workers "
-            f"cannot read it: expected a location in gs://, got {store or 'none'}. Give "
+            f"cannot read it: expected a location in gs://, s3:// or az://, got {store or 'none'}. Give "
             "--temp_location gs://… or --bundle_store gs://…, name a bundle in gs://, or build it into the "
             "workers' image (--bundle_in_image)."
         )

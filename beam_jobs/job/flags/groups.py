@@ -19,9 +19,10 @@ def add_vectors(group: argparse._ArgumentGroup) -> None:
         repeat=True,
     )
     add(
-        "--pooling",
-        "how token states become one vector (default: that of the bundle)",
-        choices=["mean", "max", "first", "last", "pooler"],
+        "--pooling P",
+        "how token states become one vector: mean, max, first, last, mean_sqrt_len, weighted_mean or pooler "
+        "(default: that of the bundle)",
+        choices=["mean", "max", "first", "last", "mean_sqrt_len", "weighted_mean", "pooler"],
     )
     add_rows(group)
 
@@ -31,9 +32,9 @@ def add_input(group: argparse._ArgumentGroup) -> None:
     add = partial(add_flag, group)
     add(
         "--input PATTERN",
-        "files, patterns or folders, local or gs://: .txt .jsonl .json .csv .tsv .parquet .avro .orc, the "
-        "text formats also as .gz .bz2 .zst; quote patterns (default: the sample text that ships with the "
-        "package)",
+        "files, patterns or folders, local, gs://, s3://, az:// or hf://, and https:// files: .txt .jsonl "
+        ".json .csv .tsv .parquet .avro .orc, the text formats also as .gz .bz2 .zst; quote patterns "
+        "(default: the sample text that ships with the package)",
         nargs="+",
         default=[],
     )
@@ -116,7 +117,11 @@ def add_model(group: argparse._ArgumentGroup) -> None:
 def add_output(group: argparse._ArgumentGroup, folder: str) -> None:
     """Adds the flags for the run and its files; ``folder`` is the default root."""
     add = partial(add_flag, group)
-    add("--output DIR", "root folder of runs, local or gs:// (default: %(default)s)", default=folder)
+    add(
+        "--output DIR",
+        "root folder of runs, local, gs://, s3:// or az:// (default: %(default)s)",
+        default=folder,
+    )
     add(
         "--run_id ID",
         "name of the run folder; an unfinished run of this name is resumed (default: generated)",

@@ -105,7 +105,7 @@ def add_schedule(group: argparse._ArgumentGroup) -> None:
         default="fail",
     )
     add(
-        "--bundle_store gs://DIR",
+        "--bundle_store URL",
         "folder that local bundles are uploaded to for remote workers, under their digest (default: "
         "model_bundles below --temp_location)",
     )

@@ -83,7 +83,7 @@ def _add_embed_model(group: argparse._ArgumentGroup) -> None:
     add_flag(
         group,
         "--bundle DIR|NAME",
-        "model bundle: a folder, gs:// URL or known name (bert-mini, the default, ships with the "
+        "model bundle: a folder, its URL or known name (bert-mini, the default, ships with the "
         "package; minilm is downloaded once); @sha256:... pins it",
     )
     add_vectors(group)
@@ -105,7 +105,7 @@ def _add_classify_model(group: argparse._ArgumentGroup) -> None:
     add_flag(
         group,
         "--bundle DIR|NAME",
-        "model bundle of a classifier: a folder, gs:// URL or known name; @sha256:... pins it",
+        "model bundle of a classifier: a folder, its URL or known name; @sha256:... pins it",
         required=True,
     )
     add_model(group)

@@ -63,9 +63,9 @@ class DedupingEncodeDoFn(EncodeDoFn):
         self._in_buffer = set()
         dead: dict[str, DeadLetter] = {}
         for output in super()._flush():
-            if isinstance(output, TaggedOutput):
+            if isinstance(output, TaggedOutput) and output.tag == DEAD_LETTERS:
                 dead[output.value.text_sha256] = output.value
-            else:
+            elif not isinstance(output, TaggedOutput):
                 self._rows.add(output)
             yield output
         for document, digest in repeats:

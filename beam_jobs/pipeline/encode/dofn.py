@@ -6,8 +6,9 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
 
 import apache_beam as beam
 import numpy as np
@@ -27,13 +28,28 @@ from beam_jobs.pipeline.settings import EncodeSettings
 from model_bundle.base.machine import cpu_name, has_fast_bfloat16
 from model_bundle.bundle.specs import Precision
 from model_bundle.errors import TextTooLongError
-from model_bundle.inference.results import TextFailure
-from model_bundle.inference.text_encoder import TextEncoder
+from model_bundle.inference.results import EncodedTexts, TextFailure, WindowSpans
+from model_bundle.inference.text_encoder import KnownWindows, TextEncoder
 from model_bundle.runtime.isolated.runtime import IsolatedRuntime
 from model_bundle.runtime.shared import shared_runtime
+from model_bundle.text.windows import WindowedTexts
 
 _logger = logging.getLogger(__name__)
-DEAD_LETTERS = "dead_letters"
+DEAD_LETTERS, WINDOW_CHANGES = "dead_letters", "window_changes"
+
+
+class EarlierWindows(Protocol):
+    """Windows of documents that an earlier run computed; see ``incremental.earlier_windows``."""
+
+    def find(
+        self, documents: Sequence[Document], prepared: WindowedTexts
+    ) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        """Returns the windows that are known, int64[known], and their vectors by output name."""
+
+    def changes(
+        self, documents: Sequence[Document], windows: WindowSpans, bounds: np.ndarray
+    ) -> Iterator[pa.RecordBatch]:
+        """Yields which windows changed; ``bounds``, int64[documents + 1], are the first ones of documents."""
 
 
 @contextlib.contextmanager
@@ -58,9 +74,15 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
     """Buffers documents and runs the model of the process on them; part of ``EncodeDocuments``."""
 
     def __init__(
-        self, settings: EncodeSettings, schema: pa.Schema, num_kept: int, progress: ProgressSink | None
+        self,
+        settings: EncodeSettings,
+        schema: pa.Schema,
+        num_kept: int,
+        progress: ProgressSink | None,
+        earlier: EarlierWindows | None = None,
     ) -> None:
         self._settings = settings
+        self._earlier = earlier
         self._schema = schema
         self._progress = progress
         self._num_kept = num_kept
@@ -144,7 +166,7 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         started = time.monotonic()
         texts, table = [document.text for document in documents], self._table(documents)
         with naming_long_document(documents):
-            encoded = self._encoder.encode_each(texts, table)
+            encoded = self._encoder.encode_each(texts, table, self._known(documents))
         check_results(encoded, self._settings)
         seconds = time.monotonic() - started
         tokens_each = max(int(encoded.num_tokens.sum()), 1) / len(documents)
@@ -161,6 +183,25 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         if alive.any():
             rows = make_rows(documents, encoded, alive, self._schema, self._settings)
             yield with_cost(rows, encoded, alive, milliseconds, self._model)
+        for changes in self._window_changes(documents, encoded, alive):
+            yield beam.pvalue.TaggedOutput(WINDOW_CHANGES, changes)
+
+    def _known(self, documents: list[Document]) -> KnownWindows | None:
+        """Returns what finds windows that need not be computed; None if no document has earlier rows."""
+        earlier = self._earlier
+        if earlier is None or all(document.earlier is None for document in documents):
+            return None
+        return lambda prepared: earlier.find(documents, prepared)
+
+    def _window_changes(
+        self, documents: list[Document], encoded: EncodedTexts, alive: np.ndarray
+    ) -> Iterator[pa.RecordBatch]:
+        """Yields the changes of windows in the documents that got rows."""
+        if self._earlier is None or encoded.windows is None:
+            return
+        bounds = np.searchsorted(encoded.row_texts, np.arange(len(documents) + 1))
+        some = [replace(d, earlier=d.earlier if alive[at] else None) for at, d in enumerate(documents)]
+        yield from self._earlier.changes(some, encoded.windows, bounds)
 
     def _table(self, documents: list[Document]) -> np.ndarray | None:
         """Returns the numeric model inputs as float64[documents, columns]."""

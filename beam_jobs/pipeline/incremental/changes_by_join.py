@@ -127,20 +127,21 @@ class _ReadPrevious(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         return (
             pipeline
             | "Files"
-            >> beam.Create(_files_of(self._plan.previous_files or ()))  # PCollection[tuple[str, int, bool]]
+            >> beam.Create(files_of(self._plan.previous_files or ()))  # PCollection[tuple[str, int, bool]]
             | "Spread" >> beam.Reshuffle()  # PCollection[tuple[str, int, bool]]
-            | "Trusted" >> beam.Filter(_is_trusted, self._plan.digests)  # PCollection[tuple[str, int, bool]]
+            | "Trusted" >> beam.Filter(is_trusted, self._plan.digests)  # PCollection[tuple[str, int, bool]]
             | "Read" >> beam.FlatMap(_entries_of, self._plan.same_settings)  # PCollection[tuple[str, _Entry]]
         )
 
 
-def _files_of(runs: Sequence[PreviousFiles]) -> list[tuple[str, int, bool]]:
+def files_of(runs: Sequence[PreviousFiles]) -> list[tuple[str, int, bool]]:
     """Returns paths with their age in runs, and whether they hold rows."""
     found = [(path, age, True) for age, run in enumerate(runs) for path in run.row_files]
     return found + [(path, age, False) for age, run in enumerate(runs) for path in run.change_files]
 
 
-def _is_trusted(file: tuple[str, int, bool], digests: KnownDigests) -> bool:
+def is_trusted(file: tuple[str, int, bool], digests: KnownDigests) -> bool:
+    """Whether a file of ``files_of`` may be read, see ``KnownDigests.check``."""
     return digests.check(file[0])
 
 

@@ -32,6 +32,7 @@ from beam_jobs.pipeline.incremental.previous_run import (
     find_previous,
     kind_of,
 )
+from beam_jobs.pipeline.rows.schema import WINDOW_DIGEST
 from beam_jobs.pipeline.settings import EncodeSettings
 from beam_jobs.store import filesystem
 from beam_jobs.store.manifest import CLASSES, EMBEDDINGS, STAGING_DIR, PreviousEntry
@@ -48,7 +49,8 @@ class ReusePlan:
     are those of the runs to compare with, the newest first; None without a comparison. ``same_settings`` is
     False if no earlier row can be kept. ``by_join``: workers share no disk, so there are no indexes.
     ``notes`` are shown to the user. ``needs`` are the folders of the earlier runs,
-    ``digests`` are those that their files must have.
+    ``digests`` are those that their files must have. ``by_window``: windows of documents whose text changed
+    are reused, too.
     """
 
     folder: str
@@ -61,6 +63,7 @@ class ReusePlan:
     notes: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     digests: KnownDigests = field(default_factory=KnownDigests)
+    by_window: bool = False
 
     @property
     def rows_folder(self) -> str:
@@ -133,6 +136,7 @@ def plan_reuse(
         notes=(*notes, f"nothing can be reused from {run.root}: {why}" if why else run.root),
         needs=tuple(part.root for part in chain),
         digests=KnownDigests(digests_of_runs(chain), left),
+        by_window=not why and WINDOW_DIGEST in columns,
     )
 
 
@@ -153,7 +157,7 @@ def check_flags(flags: argparse.Namespace, encode: EncodeSettings) -> None:
 
 def _folder(write: WriteOptions) -> str:
     """Returns a folder for indexes: below the run if that is local, else a temporary one."""
-    if "://" in write.output:
+    if not filesystem.is_local(write.output):
         return tempfile.mkdtemp(prefix="beam_jobs-")
     return filesystem.join(write.output, write.run_id, STAGING_DIR, f"index-{write.attempt_id}")
 
@@ -233,7 +237,10 @@ def indexed(plan: ReusePlan | None) -> Iterator[None]:
         index_rows([path for path in plan.paths if trusted[path]], plan.rows_folder)
         if plan.documents_folder is not None:
             repeated = index_documents(
-                plan.previous_files or (), plan.documents_folder, same_settings=plan.same_settings
+                plan.previous_files or (),
+                plan.documents_folder,
+                same_settings=plan.same_settings,
+                with_places=plan.by_window,
             )
             _check_repeated(plan, repeated)
         yield

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from beam_jobs.base.records import Document, EarlierRows
 from beam_jobs.pipeline.incremental.digest_index import DIGEST_BYTES, DigestIndex, IndexWriter
 from beam_jobs.pipeline.incremental.previous_rows import GroupDocuments, group_documents, open_parquet
+from beam_jobs.pipeline.rows.copied import PLACE_WIDTH
 
 _PAIRS, _IDS, _SKIPPED_PAIRS, _SKIPPED_IDS = "pairs", "ids", "skipped_pairs.u1", "skipped_ids.u1"
 # The location of a document: file, row group, first row in it.
@@ -34,7 +36,7 @@ class PreviousDocuments:
 
     Attributes:
         pairs: index by ``pair_digests``, with locations.
-        ids: index by ``id_digests``.
+        ids: index by ``id_digests``; with the locations of rows, if it was made so.
         skipped_pairs, skipped_ids: uint8[entries], shared by all processes that opened the folder: 1 if a
             document of the new input is unchanged and not written again.
     """
@@ -45,6 +47,17 @@ class PreviousDocuments:
         self.ids = DigestIndex(str(root / _IDS))
         self.skipped_pairs = np.memmap(root / _SKIPPED_PAIRS, np.uint8, mode="r+")
         self.skipped_ids = np.memmap(root / _SKIPPED_IDS, np.uint8, mode="r+")
+
+    def earlier(self, documents: Sequence[Document]) -> list[Document]:
+        """Returns documents with the locations of the earlier rows of their ids; see ``with_places``."""
+        found = self.ids.find(id_digests([document.doc_id for document in documents]))
+        return [
+            document if at < 0 else replace(document, earlier=self._rows_at(self.ids.places[at].tolist()))
+            for document, at in zip(documents, found.tolist(), strict=True)
+        ]
+
+    def _rows_at(self, place: list[int]) -> EarlierRows:
+        return EarlierRows(self.ids.files[place[0]], *place[1:])
 
     def skip(self, ids: Sequence[str], text_digests: np.ndarray) -> np.ndarray:
         """Marks unchanged documents as skipped.
@@ -63,13 +76,16 @@ class PreviousDocuments:
         return np.asarray(same)
 
 
-def index_documents(runs: Sequence[PreviousFiles], folder: str, *, same_settings: bool) -> int:
+def index_documents(
+    runs: Sequence[PreviousFiles], folder: str, *, same_settings: bool, with_places: bool = False
+) -> int:
     """Indexes the documents that are valid after a chain of runs.
 
     Args:
         runs: the newest first; all but the last one hold only changes.
         folder: output folder, which is created.
         same_settings: False if every text must be computed again, so that no document is unchanged.
+        with_places: whether rows are found by id, too.
 
     Returns:
         The number of documents whose id repeats that of another one.
@@ -81,16 +97,17 @@ def index_documents(runs: Sequence[PreviousFiles], folder: str, *, same_settings
     paths = [path for run in runs for path in run.row_files]
     with (
         IndexWriter(str(root / _PAIRS), _PLACE_WIDTH) as pairs,
-        IndexWriter(str(root / _IDS), 0) as ids,
+        IndexWriter(str(root / _IDS), PLACE_WIDTH if with_places else 0) as ids,
     ):
         for file, group, documents in _valid(runs):
             texts = documents.text_digests if same_settings else np.zeros_like(documents.text_digests)
-            places = np.empty((len(documents.starts), _PLACE_WIDTH), np.int32)
-            places[:, 0], places[:, 1], places[:, 2] = file, group, documents.starts
-            pairs.add(pair_digests(documents.ids, texts), places)
-            ids.add(id_digests(documents.ids), places[:, :0])
+            places = np.empty((len(documents.starts), PLACE_WIDTH), np.int32)
+            places[:, 0], places[:, 1] = file, group
+            places[:, 2], places[:, 3] = documents.starts, documents.counts
+            pairs.add(pair_digests(documents.ids, texts), places[:, :_PLACE_WIDTH])
+            ids.add(id_digests(documents.ids), places if with_places else places[:, :0])
             number += len(places)
-        num_pairs, num_ids = len(pairs.finish(paths)), len(ids.finish())
+        num_pairs, num_ids = len(pairs.finish(paths)), len(ids.finish(paths))
     for name, size in ((_SKIPPED_PAIRS, num_pairs), (_SKIPPED_IDS, num_ids)):
         (root / name).write_bytes(bytes(max(size, 1)))  # an empty file cannot be mapped
     return number - num_ids

@@ -34,13 +34,13 @@ def copied_columns(schema: pa.Schema, num_kept: int) -> list[str]:
 
 @contextmanager
 def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
-    """Opens a Parquet file, local or gs://.
+    """Opens a Parquet file, local or remote.
 
     Raises:
         JobError: it cannot be read.
     """
     try:
-        if "://" not in path:
+        if filesystem.is_local(path):
             with pq.ParquetFile(path) as parquet:
                 yield parquet
             return

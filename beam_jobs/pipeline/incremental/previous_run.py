@@ -23,6 +23,7 @@ from beam_jobs.store.manifest import (
     STAGING_DIR,
     RunManifest,
 )
+from model_bundle.text.boundaries import boundary_rules
 
 LATEST = "latest"
 # The flags that determine a vector; the manifest of a run holds their values.
@@ -63,7 +64,7 @@ def find_previous(value: str, output: str) -> PreviousRun | None:
     Args:
         value: the folder of a run, a root of runs (selects the latest one), or the id of a run below
             ``output``; ``latest`` selects the latest one there.
-        output: root of the runs, local or gs://.
+        output: root of the runs, local or remote.
 
     Returns:
         The run; None for ``latest`` if there is none yet.
@@ -144,7 +145,15 @@ def difference(
         for name in _DECIDING_FLAGS
         if manifest.config.get(name) != flags.get(name)
     ]
-    return "; ".join(differ) or "it was written with other settings"
+    return "; ".join(differ) or _other_boundaries(manifest) or "it was written with other settings"
+
+
+def _other_boundaries(manifest: RunManifest) -> str:
+    """Returns which rules found the ends of a run's windows, if they are not those of today; else nothing."""
+    rules = manifest.settings.get("long_texts", {}).get("boundary_rules")
+    if rules is None or rules == boundary_rules():
+        return ""
+    return f"its windows end where {rules} put the ends of sentences, now it is {boundary_rules()}"
 
 
 def check_whole(run: PreviousRun) -> None:

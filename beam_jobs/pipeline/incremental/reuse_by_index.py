@@ -82,7 +82,8 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         self._index = DigestIndex(self._plan.rows_folder)
         self._rows = PreviousRows(self._index.files, self._columns)
         self._previous: PreviousDocuments | None = None
-        if self._plan.emit == "changes" and self._plan.documents_folder is not None:
+        needed = self._plan.emit == "changes" or self._plan.by_window
+        if needed and self._plan.documents_folder is not None:
             self._previous = PreviousDocuments(self._plan.documents_folder)
 
     def start_bundle(self) -> None:
@@ -104,7 +105,7 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         if not documents:
             return
         digests = digests_of(documents)
-        if self._previous is not None:
+        if self._previous is not None and self._plan.emit == "changes":
             same = self._previous.skip([document.doc_id for document in documents], digests)
             yield beam.pvalue.TaggedOutput(UNCHANGED, UnchangedDocuments(int(same.sum())))
             documents = [documents[at] for at in np.flatnonzero(~same)]
@@ -113,8 +114,8 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         hits = np.flatnonzero(found >= 0)
         for batch in self._reused([documents[at] for at in hits], self._index.places[found[hits]]):
             yield beam.pvalue.TaggedOutput(ROWS, batch)
-        for at in np.flatnonzero(found < 0):
-            yield documents[at]
+        rest = [documents[at] for at in np.flatnonzero(found < 0)]
+        yield from self._previous.earlier(rest) if self._previous and self._plan.by_window else rest
 
     def _reused(self, documents: list[Document], places: np.ndarray) -> Iterator[pa.RecordBatch]:
         """Yields the rows of earlier documents, one row group at a time."""

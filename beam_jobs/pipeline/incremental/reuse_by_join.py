@@ -19,6 +19,7 @@ from apache_beam.pvalue import TaggedOutput
 from beam_jobs.base import metrics
 from beam_jobs.base.records import Document
 from beam_jobs.pipeline.incremental.changes_by_join import DropUnchanged
+from beam_jobs.pipeline.incremental.earlier_rows_by_join import WithEarlierRows
 from beam_jobs.pipeline.incremental.previous_documents import documents_of
 from beam_jobs.pipeline.incremental.previous_rows import PreviousRows, copied_columns
 from beam_jobs.pipeline.incremental.reuse_by_index import ReusedDocuments, reused_rows, text_digest
@@ -74,7 +75,10 @@ class JoinRows(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
             | "MeetByRowGroup" >> beam.GroupByKey()  # PCollection[tuple[tuple[str, int], Iterable[…]]]
             | "Copy" >> beam.ParDo(_CopyDoFn(self._schema, copied_columns(self._schema, self._num_kept)))
         )  # PCollection[pa.RecordBatch]
-        return ReusedDocuments(rows, split.documents, unchanged, unchanged_pairs)
+        rest = split.documents
+        if self._plan.by_window:
+            rest |= "EarlierRows" >> WithEarlierRows(self._plan)  # PCollection[Document]
+        return ReusedDocuments(rows, rest, unchanged, unchanged_pairs)
 
 
 def places_in(path: str) -> Iterator[tuple[bytes, Place]]:

@@ -25,6 +25,9 @@ READY_KEY = "ready_milliseconds"
 REUSED_KEY = "num_reused"
 # Documents whose text was computed for another document.
 REPEATED_KEY = "num_repeated"
+# Where rows are windows: those of documents whose text is new that were computed, and that were copied.
+ENCODED_WINDOWS_KEY = "num_encoded_windows"
+REUSED_WINDOWS_KEY = "num_reused_windows"
 COST_KEYS = (
     "num_documents",
     REUSED_KEY,
@@ -38,6 +41,8 @@ COST_KEYS = (
     "num_mostly_unknown",
     "num_windowed",
     "num_windows",
+    ENCODED_WINDOWS_KEY,
+    REUSED_WINDOWS_KEY,
     "model_milliseconds",
 )
 
@@ -53,6 +58,8 @@ def encoded_counts(encoded: EncodedTexts, milliseconds: int) -> dict[str, int]:
     alive[[failure.text_index for failure in encoded.failures]] = False
     lost = (encoded.num_tokens_untruncated - encoded.num_tokens)[alive]
     windows = 0 if encoded.num_windows is None else int(encoded.num_windows[alive].sum())
+    if encoded.windows is not None:
+        windows -= int(alive[encoded.row_texts[encoded.known_windows]].sum())
     return {
         metrics.DOCUMENTS_ENCODED: int(alive.sum()),
         metrics.TOKENS: int(encoded.num_fed_tokens[alive].sum()),
@@ -77,6 +84,8 @@ def with_cost(
     lost_words = 0  # words past the token limit have no row
     if encoded.num_words_untruncated is not None:
         lost_words = int((encoded.num_words_untruncated - encoded.num_words)[alive].sum())
+    is_kept = alive[encoded.row_texts]
+    reused = 0 if encoded.windows is None else int(is_kept[encoded.known_windows].sum())
     unknown = encoded.unknown
     mostly = np.zeros(0) if unknown is None else unknown.fractions[alive]
     cost = {
@@ -90,6 +99,8 @@ def with_cost(
         "num_mostly_unknown": int((mostly > MOSTLY).sum()),
         "num_windowed": int((windows > 1).sum()),
         "num_windows": int(windows[windows > 1].sum()),
+        ENCODED_WINDOWS_KEY: 0 if encoded.windows is None else int(is_kept.sum()) - reused,
+        REUSED_WINDOWS_KEY: reused,
         "model_milliseconds": milliseconds,
     }
     return with_counts(rows, {**cost, **model})

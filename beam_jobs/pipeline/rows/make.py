@@ -11,6 +11,7 @@ from beam_jobs.base.records import Document, text_sha256
 from beam_jobs.base.units import count
 from beam_jobs.pipeline.rows.schema import (
     WINDOW_COLUMNS,
+    WINDOW_DIGEST,
     WORD_COLUMNS,
     class_arrays,
     class_fields,
@@ -44,7 +45,10 @@ def schema_of(settings: EncodeSettings, kept: pa.Schema) -> pa.Schema:
 
 def place_columns(settings: EncodeSettings) -> tuple[str, ...]:
     """Returns the columns that locate a window or word; ``--no_text`` excludes the word itself."""
-    columns = {Rows.DOCUMENT: {}, Rows.WINDOW: WINDOW_COLUMNS, Rows.WORD: WORD_COLUMNS}[settings.request.rows]
+    request = settings.request
+    columns = [*{Rows.DOCUMENT: {}, Rows.WINDOW: WINDOW_COLUMNS, Rows.WORD: WORD_COLUMNS}[request.rows]]
+    if request.rows is Rows.WINDOW and request.long_texts.windows_at is not None:
+        columns.append(WINDOW_DIGEST)
     return tuple(name for name in columns if not (settings.no_text and name == "word"))
 
 
@@ -125,6 +129,8 @@ def make_rows(
         windows = encoded.windows
         columns["num_tokens"] = pa.array(windows.num_tokens[kept], pa.int32())
         columns["window_index"] = pa.array(windows.index[kept], pa.int32())
+        if windows.digests:
+            columns[WINDOW_DIGEST] = pa.array([windows.digests[i] for i in kept.tolist()], pa.string())
     if places is not None:
         columns["char_start"], columns["char_end"] = (pa.array(column, pa.int32()) for column in places.T)
     if settings.classes is not None:

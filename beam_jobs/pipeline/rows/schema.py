@@ -30,12 +30,24 @@ DEAD_LETTER_SCHEMA = pa.schema(
     ]
 )
 
+# Windows of documents whose text changed: which rows are new, gone, or the same at another place.
+WINDOW_CHANGES_SCHEMA = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("change", pa.string(), nullable=False),
+        pa.field("window_index", pa.int32()),
+        pa.field("previous_window_index", pa.int32()),
+    ]
+)
+
 # Index and character span of a window or word in its document.
 WINDOW_COLUMNS = {
     "window_index": pa.int32(),
     "char_start": pa.int32(),
     "char_end": pa.int32(),
 }
+# The digest of what the model got of a window, if windows end where their content decides.
+WINDOW_DIGEST = "window_sha256"
 WORD_COLUMNS = {
     "word_index": pa.int32(),
     "word": pa.string(),
@@ -67,7 +79,7 @@ def row_schema(
         vector_dtype: ``float32`` or ``float16``.
         kept: schema of the kept input columns.
         keep_text: adds ``text``.
-        place_columns: the columns of ``WINDOW_COLUMNS`` or ``WORD_COLUMNS`` to add.
+        place_columns: the columns of ``WINDOW_COLUMNS`` or ``WORD_COLUMNS`` to add, or ``WINDOW_DIGEST``.
         class_fields: columns of labels and scores.
         metadata: file metadata.
 
@@ -75,7 +87,7 @@ def row_schema(
         UsageError: a kept column has the name of an output column, apart from case.
     """
     fields = list(FIRST_COLUMNS)
-    places = WINDOW_COLUMNS | WORD_COLUMNS
+    places = WINDOW_COLUMNS | WORD_COLUMNS | {WINDOW_DIGEST: pa.string()}
     fields += [pa.field(name, places[name], nullable=False) for name in place_columns]
     fields += [pa.field(name, vector_type(vector_dtype), nullable=False) for name in vector_columns]
     fields += class_fields

@@ -41,6 +41,7 @@ from beam_jobs.store.manifest import (
     FAILED_NAME,
     MANIFEST_NAME,
     REPORT_NAME,
+    WINDOW_CHANGES,
     DeadFileEntry,
     RunFile,
     RunManifest,
@@ -50,7 +51,7 @@ from beam_jobs.store.run_folder import check_claim, claim, finish, has_ended
 
 # Keeps the manifest readable; further dead files are only counted.
 _DEAD_FILES_LISTED = 1000
-_FOLDERS = (EMBEDDINGS, CLASSES, DEAD_LETTERS, CHANGES)
+_FOLDERS = (EMBEDDINGS, CLASSES, DEAD_LETTERS, CHANGES, WINDOW_CHANGES)
 
 
 class CommitRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed

@@ -9,7 +9,12 @@ from typing import Literal
 
 from beam_jobs.base.config import FailureLimits
 from beam_jobs.base.units import count
-from beam_jobs.pipeline.rows.cost import REPEATED_KEY, REUSED_KEY
+from beam_jobs.pipeline.rows.cost import (
+    ENCODED_WINDOWS_KEY,
+    REPEATED_KEY,
+    REUSED_KEY,
+    REUSED_WINDOWS_KEY,
+)
 from beam_jobs.pipeline.write.class_counts import sum_classes
 from beam_jobs.pipeline.write.timeline import sum_lengths
 from beam_jobs.store.manifest import DEAD_LETTERS, RunCounts, WorkerCosts
@@ -29,7 +34,9 @@ def sum_receipts(
     total: Counter[str] = Counter()
     for receipt in receipts:
         total.update(receipt.counts)
-    weights, reasons, changes = (_part(total, name) for name in ("weights/", "reason/", "change/"))
+    weights, reasons, changes, window_changes = (
+        _part(total, name) for name in ("weights/", "reason/", "change/", "window_change/")
+    )
     return RunCounts(
         num_read=num_read,
         num_written=total["num_documents"],
@@ -49,10 +56,13 @@ def sum_receipts(
         num_mostly_unknown=total["num_mostly_unknown"],
         num_windowed=total["num_windowed"],
         num_windows=total["num_windows"],
+        num_encoded_windows=total[ENCODED_WINDOWS_KEY],
+        num_reused_windows=total[REUSED_WINDOWS_KEY],
         model_seconds=total["model_milliseconds"] / 1000,
         rows_by_weights=weights,
         documents_by_tokens=sum_lengths(total),
         changes=changes,
+        window_changes=window_changes,
         **sum_classes(total, gold),  # type: ignore[arg-type]  # fields of several types
     )
 

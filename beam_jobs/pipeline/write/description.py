@@ -30,7 +30,7 @@ def new_run(output: str, run_id: str | None = None, **options: Any) -> WriteOpti
     """Creates the options of a new run below ``output``.
 
     Args:
-        output: root of the runs, local or gs://.
+        output: root of the runs, local or remote.
         run_id: name of the run's folder; None generates one that sorts by time.
         options: further fields of ``WriteOptions``.
 
@@ -123,7 +123,8 @@ def whole_manifest(changes: RunManifest) -> RunManifest:
     """
     counts = changes.counts
     files = tuple(file for file in changes.files if file.kind == DEAD_LETTERS)
-    whole = {"num_reused": counts.num_reused + counts.num_unchanged, "num_unchanged": 0, "changes": {}}
+    whole: dict[str, Any] = {"num_reused": counts.num_reused + counts.num_unchanged, "num_unchanged": 0}
+    whole |= {"changes": {}, "window_changes": {}}
     update = {"emit": "all", "counts": counts.model_copy(update=whole), "files": files}
     return changes.model_copy(update=update)
 

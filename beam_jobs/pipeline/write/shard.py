@@ -17,14 +17,18 @@ from beam_jobs.pipeline.rows.cost import COST_KEYS, READY_KEY, REUSED_KEY, WEIGH
 from beam_jobs.pipeline.write.class_counts import count_classes
 from beam_jobs.pipeline.write.timeline import WorkLog, count_lengths
 from beam_jobs.store import filesystem
-from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS
+from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS, WINDOW_CHANGES
 from beam_jobs.store.receipt import CLOSED_PREFIX, Receipt
 from model_bundle.base.machine import cpu_name, num_cores, peak_memory_bytes
 
 # Keeps the writer's memory small and is large enough for efficient scans.
 _ROW_GROUP_BYTES = 32_000_000
-# Rows that are not documents are counted by the values of one of their columns.
-_COUNTED_COLUMNS = {DEAD_LETTERS: "reason", CHANGES: "change"}
+# Rows that are not documents are counted by the values of one of their columns, under a name.
+_COUNTED_COLUMNS = {
+    DEAD_LETTERS: ("reason", "reason"),
+    CHANGES: ("change", "change"),
+    WINDOW_CHANGES: ("change", "window_change"),
+}
 
 
 class Shard:
@@ -32,7 +36,7 @@ class Shard:
 
     Args:
         folder: folder for staged files.
-        kind: ``embeddings``, ``classes``, ``dead_letters`` or ``changes``.
+        kind: ``embeddings``, ``classes``, ``dead_letters``, ``changes`` or ``window_changes``.
         schema: schema of every batch.
     """
 
@@ -114,10 +118,10 @@ def _counts(batch: pa.RecordBatch, kind: str) -> dict[str, int]:
     """Returns the counts of a batch: its cost from the metadata, dead letters by reason, changes by kind."""
     metadata = batch.schema.metadata or {}
     counts = {key: int(metadata.get(key.encode(), b"0")) for key in COST_KEYS}
-    counted_column = _COUNTED_COLUMNS.get(kind)
-    if counted_column is not None:
-        for entry in batch.column(counted_column).value_counts().to_pylist():
-            counts[f"{counted_column}/{entry['values']}"] = entry["counts"]
+    counted = _COUNTED_COLUMNS.get(kind)
+    if counted is not None:
+        for entry in batch.column(counted[0]).value_counts().to_pylist():
+            counts[f"{counted[1]}/{entry['values']}"] = entry["counts"]
     elif b"num_documents" not in metadata:
         counts["num_documents"] = batch.num_rows  # rows of another step: one per document
     if WEIGHTS_KEY.encode() in metadata:

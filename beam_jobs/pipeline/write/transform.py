@@ -15,12 +15,12 @@ from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.checkpoint import Checkpoint
 from beam_jobs.pipeline.global_window import in_global_window, require_batch
 from beam_jobs.pipeline.incremental.changes_by_index import CHANGES_SCHEMA, FindChanges
-from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, dead_letter_batch
+from beam_jobs.pipeline.rows.schema import DEAD_LETTER_SCHEMA, WINDOW_CHANGES_SCHEMA, dead_letter_batch
 from beam_jobs.pipeline.write.commit import CommitRun
 from beam_jobs.pipeline.write.description import RunDescription
 from beam_jobs.pipeline.write.shard import Shard
 from beam_jobs.store import filesystem
-from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS, STAGING_DIR
+from beam_jobs.store.manifest import CHANGES, DEAD_LETTERS, STAGING_DIR, WINDOW_CHANGES
 from beam_jobs.store.run_folder import has_ended
 
 _BATCH_LETTERS = 1000
@@ -41,6 +41,7 @@ class RunInputs(NamedTuple):
     unchanged: Any = None  # PCollection[UnchangedDocuments]
     reused: Any = None  # PCollection[pa.RecordBatch]
     changes: Any = None  # PCollection[pa.RecordBatch]
+    window_changes: Any = None  # PCollection[pa.RecordBatch]
 
 
 class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
@@ -108,6 +109,10 @@ class WriteRun(beam.PTransform):  # type: ignore[misc]  # Beam is not typed
         if changes is not None:
             writer = _WriteShardsDoFn(CHANGES, CHANGES_SCHEMA, options, None)
             entries.append(changes | "WriteChanges" >> beam.ParDo(writer))  # PCollection[Receipt]
+        if inputs.window_changes is not None:
+            writer = _WriteShardsDoFn(WINDOW_CHANGES, WINDOW_CHANGES_SCHEMA, options, None)
+            written = inputs.window_changes | "WriteWindowChanges" >> beam.ParDo(writer)
+            entries.append(written)  # PCollection[Receipt]
         return (
             tuple(entries)
             | "Entries" >> beam.Flatten()  # PCollection[Receipt | int | DeadFile | UnchangedDocuments]

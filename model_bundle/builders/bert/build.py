@@ -15,7 +15,18 @@ from model_bundle.builders.bert.heads import BertHead
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import SAVED_MODEL_DIR, TOKENIZER_FILE, BundleManifest
-from model_bundle.bundle.specs import InputSpec, OutputSpec, Pooling, SourceSpec, TokenizerSpec
+from model_bundle.bundle.specs import (
+    InputSpec,
+    OutputSpec,
+    Pooling,
+    SentenceSpec,
+    Similarity,
+    SourceSpec,
+    TokenizerSpec,
+)
+
+# What a graph calls the vector that it computes itself; as in sentence-transformers.
+SENTENCE_OUTPUT = "sentence_embedding"
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,8 @@ class BertSource:
     """Everything that was read from a source, checked before anything is built.
 
     ``weights`` are float32 arrays, named as in ``weight_shapes``. ``head`` is None for the encoder alone.
+    ``sentence``: what the graph makes of the states itself, ``sentence_dim`` numbers; ``sentence_weights``
+    are those of its modules, see ``SentenceHead``.
     """
 
     name: str
@@ -40,6 +53,10 @@ class BertSource:
     default_prompt: str | None = None
     head: BertHead | None = None
     family: Family = BERT
+    sentence: SentenceSpec | None = None
+    sentence_weights: dict[str, np.ndarray] = field(default_factory=dict)
+    sentence_dim: int = 0
+    similarity: Similarity | None = None
 
 
 def build_encoder_bundle(source: BertSource, output: Path) -> ModelBundle:
@@ -60,21 +77,26 @@ def _export(source: BertSource, directory: Path) -> None:
 
     import_tensorflow()
     encoder = source.family.graph()(source.config, source.weights, source.source.location)
-    save_module(encoder, directory, float_signatures(encoder, source.config))
+    sentence = None
+    if source.sentence is not None:
+        from model_bundle.builders.graphs.sentence import SentenceHead
+
+        sentence = encoder.sentence = SentenceHead(source.sentence, source.sentence_weights)
+    save_module(encoder, directory, float_signatures(encoder, source.config, sentence))
 
 
-def float_signatures(encoder: Any, config: BertConfig) -> dict[str, Any]:
+def float_signatures(encoder: Any, config: BertConfig, sentence: Any = None) -> dict[str, Any]:
     """Traces the float signatures of an encoder, with its pooler and classifier if it has them."""
     import tensorflow as tf
 
     return {
-        "serving_default": trace(encoder, config, tf.float32),
-        "serving_bfloat16": trace(encoder, config, tf.bfloat16),
+        "serving_default": trace(encoder, config, tf.float32, sentence),
+        "serving_bfloat16": trace(encoder, config, tf.bfloat16, sentence),
     }
 
 
-def trace(encoder: Any, config: BertConfig, dtype: Any) -> Any:
-    """Traces one signature of a ``BertEncoder``."""
+def trace(encoder: Any, config: BertConfig, dtype: Any, sentence: Any = None) -> Any:
+    """Traces one signature of a ``BertEncoder``, with a ``SentenceHead`` if it has one."""
     import tensorflow as tf
 
     spec = {
@@ -82,17 +104,29 @@ def trace(encoder: Any, config: BertConfig, dtype: Any) -> Any:
         "attention_mask": tf.TensorSpec([None, None], tf.int32, name="attention_mask"),
     }
 
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
-    def serve(input_ids: Any, attention_mask: Any) -> dict[str, Any]:
+    def compute(input_ids: Any, attention_mask: Any, skipped: Any = None) -> dict[str, Any]:
         states = encoder.encode(input_ids, attention_mask, dtype)
         outputs = {f"states_{index}": state for index, state in enumerate(states)}
         if config.has_pooler:
-            outputs["pooler"] = encoder.pool_first(states[-1], dtype)
+            outputs["pooler"] = encoder.pool_first(states[-1], dtype, attention_mask)
         if config.num_labels:
             outputs["logits"] = encoder.classify(states[-1] if config.labels_per_token else outputs["pooler"])
+        if sentence is not None:
+            outputs[SENTENCE_OUTPUT] = sentence.embed(states[-1], attention_mask, skipped)
         return outputs
 
-    return serve.get_concrete_function(**spec)
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
+    def serve(input_ids: Any, attention_mask: Any) -> dict[str, Any]:
+        return compute(input_ids, attention_mask)
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def serve_after_prompt(input_ids: Any, attention_mask: Any, skipped: Any) -> dict[str, Any]:
+        return compute(input_ids, attention_mask, skipped)
+
+    if sentence is None or sentence.spec.include_prompt:
+        return serve.get_concrete_function(**spec)
+    counts = tf.TensorSpec([None], tf.int32, name="skipped")
+    return serve_after_prompt.get_concrete_function(**spec, skipped=counts)
 
 
 def _manifest(source: BertSource) -> BundleManifest:
@@ -104,6 +138,15 @@ def _manifest(source: BertSource) -> BundleManifest:
     if config.has_pooler:
         outputs["pooler"] = OutputSpec(kind="text", dim=config.dim)
     default_output = f"states_{config.num_layers}"
+    inputs = {
+        "input_ids": InputSpec(role="ids", dtype="int32"),
+        "attention_mask": InputSpec(role="mask", dtype="int32"),
+    }
+    if source.sentence is not None:
+        default_output = SENTENCE_OUTPUT
+        outputs[default_output] = OutputSpec(kind="text", dim=source.sentence_dim)
+        if not source.sentence.include_prompt:
+            inputs["skipped"] = InputSpec(role="skipped", dtype="int32")
     head = source.head
     if head is not None:
         default_output = "logits"
@@ -114,10 +157,7 @@ def _manifest(source: BertSource) -> BundleManifest:
         family=source.family.name,
         signature="serving_default",
         bfloat16_signature="serving_bfloat16",
-        inputs={
-            "input_ids": InputSpec(role="ids", dtype="int32"),
-            "attention_mask": InputSpec(role="mask", dtype="int32"),
-        },
+        inputs=inputs,
         outputs=outputs,
         default_output=default_output,
         tokenizer=TokenizerSpec(kind="subwords", lowercase=source.lowercase, pad_id=config.pad_id),
@@ -130,6 +170,8 @@ def _manifest(source: BertSource) -> BundleManifest:
         multi_label=head is not None and head.multi_label,
         regression=head is not None and head.regression,
         scores="as_is" if head is None else head.scores,
+        sentence=source.sentence,
+        similarity=source.similarity,
         source=source.source,
         licence=source.licence,
     )

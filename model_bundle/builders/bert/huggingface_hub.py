@@ -11,7 +11,11 @@ from model_bundle.errors import SourceError
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # In the top folder and one below: configuration, tokenizer, modules, licence. No pickles, no other formats.
-_SMALL_FILES = ("*.json", "*.txt", "*.model", "README.md", "LICEN[SC]E*", "COPYING")
+_SMALL_FILES = (
+    *("*.json", "*.txt", "*.model", "README.md", "LICEN[SC]E*", "COPYING"),
+    # The layers that sentence-transformers puts after the encoder.
+    *(f"*_{module}*/{weight_files.SAFETENSORS}" for module in ("Dense", "LayerNorm")),
+)
 _IGNORED = ("onnx/*", "openvino/*", "*/*/*")
 # In order of preference; the encoder of a sentence-transformers model may be in a subfolder.
 _WEIGHTS = (

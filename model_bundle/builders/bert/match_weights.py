@@ -10,6 +10,7 @@ import numpy as np
 from model_bundle.builders.bert.heads import head_weight
 from model_bundle.builders.bert.weight_names import (
     CLASSIFICATION_HEAD,
+    PREDICTION_HEAD,
     GraphWeight,
     WeightNames,
 )
@@ -49,7 +50,7 @@ def pair_names(stored: StoredWeights, names: WeightNames, *, with_head: bool = F
             left_out["pooler that the head does not use"].append(name)
         elif with_head and (twice := head_weight(name)) is not None:
             unknown.append(f"{name} (the same as {wanted[twice.name][0]})")
-        elif what is not None and not (with_head and what == CLASSIFICATION_HEAD):
+        elif what is not None and not (with_head and what in (CLASSIFICATION_HEAD, PREDICTION_HEAD)):
             left_out[what].append(name)
         elif weight is None:
             unknown.append(name)

@@ -14,7 +14,13 @@ from model_bundle.builders.bert.families.registry import encoder_config, find_fa
 from model_bundle.builders.bert.heads import BertHead, HeadOptions, read_head
 from model_bundle.builders.bert.huggingface_hub import fetch_source
 from model_bundle.builders.bert.match_weights import PairedNames, pair_names, read_weights
-from model_bundle.builders.bert.sentence_transformers import SentenceModel, read_sentence_model
+from model_bundle.builders.bert.sentence_chain import combine_chain
+from model_bundle.builders.bert.sentence_transformers import (
+    NO_SENTENCE_MODEL,
+    SentenceModel,
+    read_sentence_model,
+)
+from model_bundle.builders.bert.sentencepiece import has_only_model_file, read_model_file
 from model_bundle.builders.bert.text_pairs import check_single_text
 from model_bundle.builders.bert.weight_names import enclosing_scope
 from model_bundle.builders.graphs.bert_config import BertConfig
@@ -39,7 +45,8 @@ class BertOptions:
 
     ``revision``: of the Hub. ``max_tokens``: at most the model's own limit. ``lowercase``: for a bare
     ``vocab.txt``. ``origin``: the location to record for the model. ``licence``: its identifier. ``head``:
-    None builds the encoder alone, else with its classification head.
+    None builds the encoder alone, else with its classification head. ``truncate_dim``: keep only the first
+    numbers of a vector.
     """
 
     revision: str | None = None
@@ -51,6 +58,7 @@ class BertOptions:
     origin: str | None = None
     licence: str | None = None
     head: HeadOptions | None = None
+    truncate_dim: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +85,20 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
     sentence = read_sentence_model(top)
     if sentence is not None and options.head is not None:
         raise SourceError(f"{top.root} is a sentence-transformers model, which returns vectors: omit --task.")
+    if options.truncate_dim is not None and options.head is not None:
+        raise SourceError("--truncate_dim is for vectors: omit it with --task classify.")
     folder = top if sentence is None else SourceFolder(_inside(top, sentence.encoder_path))
     location = options.origin or fetched.location
     encoder = _read_encoder(folder, options, location, lowercase=bool(sentence and sentence.lowercase))
     licence = read_licence(top, location, options.licence)
-    stated = sentence or SentenceModel("", None, normalize=False)
+    stated = sentence or NO_SENTENCE_MODEL
+    chain = combine_chain(
+        stated,
+        encoder.config.dim,
+        pooling=_pooling(options, encoder),
+        normalize=options.normalize,
+        truncate_dim=options.truncate_dim,
+    )
     source = BertSource(
         name=options.name or location.rsplit("/", 1)[-1],
         config=encoder.config,
@@ -89,8 +106,8 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
         tokenizer_json=encoder.tokenizer.json_text,
         lowercase=encoder.tokenizer.lowercase,
         max_tokens=_max_tokens(options, encoder, stated),
-        pooling=_pooling(options, encoder, stated),
-        normalize=stated.normalize if options.normalize is None else options.normalize,
+        pooling=chain.pooling,
+        normalize=chain.normalize,
         source=SourceSpec(
             kind="sentence-transformers" if sentence else encoder.kind,
             location=location,
@@ -103,8 +120,14 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
         default_prompt=stated.default_prompt,
         head=encoder.head,
         family=encoder.family,
+        sentence=chain.sentence,
+        sentence_weights={} if chain.sentence is None else stated.weights,
+        sentence_dim=chain.dim,
+        similarity=stated.similarity,
     )
     notes = [f"read: {encoder.note} from {fetched.path}", *encoder.remarks]
+    if prompt := stated.prompts.get(stated.default_prompt or ""):
+        notes.append(f"prompt of documents: {stated.default_prompt} ({prompt!r})")
     if licence.identifier == UNKNOWN:
         notes.append("warning: no licence found in the source; state it with --licence if known")
     return ReadBert(source, tuple(notes))
@@ -139,7 +162,8 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowe
     if head is not None:
         config = _with_head(config, head, names, family)
     weights = read_weights(config, stored, names, str(folder.root))
-    tokenizer = read_tokenizer(folder, options.lowercase)
+    read = read_model_file if has_only_model_file(folder) else read_tokenizer
+    tokenizer = read(folder, options.lowercase)
     if lowercase:
         tokenizer = with_lowercase(tokenizer)
     if tokenizer.vocab_size > config.vocab_size:
@@ -160,7 +184,7 @@ def _with_head(config: BertConfig, head: BertHead, names: PairedNames, family: F
     return replace(
         config,
         has_pooler=names.has_pooler or not head.per_token,
-        pooler_activation=family.head_activation,
+        pooler_activation=family.head_activation or config.pooler_activation,
         num_labels=len(head.labels),
         labels_per_token=head.per_token,
     )
@@ -182,8 +206,9 @@ def _config(folder: SourceFolder) -> tuple[str, dict[str, Any], str]:
         if (config := folder.json_object(name)) is not None:
             return "google", _by_tanh(config, kind), str(folder.root / name)
     raise SourceError(
-        f"{folder.root} has no config.json (Hugging Face) and no {' or '.join(_GOOGLE)} (Google): it is not "
-        "a folder of a BERT model. Name the folder with the configuration, the weights and the tokenizer."
+        f"{folder.root} has no config.json (Hugging Face) and no bert_config.json (Google) or "
+        "albert_config.json: it is not a folder of a BERT model. Name the folder with the configuration, the "
+        "weights and the tokenizer."
     )
 
 
@@ -211,12 +236,13 @@ def _max_tokens(options: BertOptions, encoder: _Encoder, stated: SentenceModel) 
     return options.max_tokens
 
 
-def _pooling(options: BertOptions, encoder: _Encoder, stated: SentenceModel) -> Pooling | None:
+def _pooling(options: BertOptions, encoder: _Encoder) -> Pooling | None:
+    """Returns the pooling that goes before the source's; None if there is none."""
     if options.pooling is Pooling.POOLER and not encoder.config.has_pooler:
         raise SourceError("--pooling pooler: this model has no pooler; use mean, max, first or last.")
     if encoder.head is not None and not encoder.head.per_token:
         return options.pooling or Pooling.POOLER
-    return options.pooling or stated.pooling
+    return options.pooling
 
 
 def _digests(top: SourceFolder, folder: SourceFolder) -> dict[str, str]:

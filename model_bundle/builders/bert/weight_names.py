@@ -24,6 +24,8 @@ _SCOPE = re.compile(
 _LAST = re.compile(r"^(.+)/(weight|kernel|bias|gamma|beta|embeddings)$")
 
 CLASSIFICATION_HEAD = "classification head"
+# A dense layer that both a classifier and a language model may follow.
+PREDICTION_HEAD = "prediction head"
 # Weights that an encoder does not need, by kind. Any other unexpected weight is an error.
 _LEFT_OUT = (
     (r"(.*/)?(adam_[mv]|global_step|beta[12]_power)(_\d+)?", "optimizer state"),

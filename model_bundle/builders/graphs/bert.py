@@ -16,7 +16,7 @@ from model_bundle.builders.graphs.bert_config import BertConfig, check_weights
 
 # Added to the scores of padding. Large enough for a softmax of exactly 0, small enough for bfloat16.
 _MASKED = -1e9
-_ACTIVATIONS = {
+ACTIVATIONS = {
     "gelu": partial(tf.nn.gelu, approximate=False),
     "gelu_tanh": partial(tf.nn.gelu, approximate=True),
     "relu": tf.nn.relu,
@@ -39,7 +39,7 @@ class BertEncoder(tf.Module):
         self._config = config
         self._variables = {
             name: tf.Variable(value, name=name, dtype=tf.int8 if value.dtype == np.int8 else tf.float32)
-            for name, value in _fuse(config, weights).items()
+            for name, value in self._stored(weights).items()
         }
 
     @property
@@ -84,10 +84,18 @@ class BertEncoder(tf.Module):
         full = tf.concat([shape, [self._config.dim]], axis=0)
         return [tf.reshape(tf.cast(state, tf.float32), full) for state in states]
 
-    def pool_first(self, states: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-        """Applies the pooler of BERT or of a head, a dense layer on the first token: float32[texts, dim]."""
+    def pool_first(
+        self,
+        states: tf.Tensor,
+        dtype: tf.DType = tf.float32,
+        mask: tf.Tensor | None = None,  # noqa: ARG002
+    ) -> tf.Tensor:
+        """Applies the pooler of BERT or of a head, a dense layer on the first token: float32[texts, dim].
+
+        ``mask`` is that of ``encode``, for heads that take all tokens.
+        """
         pooled = self._dense("pooler", tf.cast(states[:, 0], dtype), dtype)
-        return tf.cast(_ACTIVATIONS[self._config.pooler_activation](pooled), tf.float32)
+        return tf.cast(ACTIVATIONS[self._config.pooler_activation](pooled), tf.float32)
 
     def classify(self, below: tf.Tensor) -> tf.Tensor:
         """Applies the classifier to the result of ``pool_first``, or to the states of the last layer.
@@ -103,6 +111,10 @@ class BertEncoder(tf.Module):
         flat = tf.reshape(below, [-1, self._config.dim])
         logits = self._dense("classifier", flat, tf.float32)
         return tf.reshape(logits, tf.concat([tf.shape(below)[:-1], [self._config.num_labels]], axis=0))
+
+    def _stored(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the weights as the graph computes with them."""
+        return _fuse(self._config, weights)
 
     def _scores_bias(self, mask: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Returns what is added to the scores of every layer, for the mask: [texts, 1, 1, tokens]."""
@@ -193,7 +205,7 @@ class BertEncoder(tf.Module):
         return tf.nn.bias_add(tf.matmul(flat, kernel), bias)
 
     def _activate(self, flat: tf.Tensor) -> tf.Tensor:
-        return _ACTIVATIONS[self._config.activation](flat)
+        return ACTIVATIONS[self._config.activation](flat)
 
     def _norm(self, name: str, flat: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Layer normalisation in the form that TensorFlow's remapper recognises.

@@ -97,18 +97,18 @@ class BertConfig:
         shapes |= norm_shapes(f"{layer}/ffn/norm", dim)
         return shapes
 
+    def head_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Returns the shapes of the weights above the last layer."""
+        shapes = dense_shapes("pooler", self.dim, self.dim) if self.has_pooler else {}
+        return shapes | (dense_shapes("classifier", self.dim, self.num_labels) if self.num_labels else {})
+
 
 def weight_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
     """Returns the shape of every weight an encoder needs, by name. Kernels are [inputs, outputs]."""
-    dim = config.dim
     shapes = config.embedding_shapes()
     for layer in config.layer_names:
         shapes |= config.layer_shapes(layer)
-    if config.has_pooler:
-        shapes |= dense_shapes("pooler", dim, dim)
-    if config.num_labels:
-        shapes |= dense_shapes("classifier", dim, config.num_labels)
-    return shapes
+    return shapes | config.head_shapes()
 
 
 def dense_shapes(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:

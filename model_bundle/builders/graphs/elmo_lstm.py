@@ -12,7 +12,7 @@ import tensorflow as tf
 from model_bundle.builders.graphs.elmo_options import DIRECTIONS, BilmOptions, cell_prefix
 
 # The order in which gates are stored. Source: LSTMCell of TensorFlow 1.
-_GATES = ("input", "candidate", "forget", "output")
+GATES = ("input", "candidate", "forget", "output")
 # Added to the forget gate, and not part of the stored bias. Source: the same.
 _FORGET_BIAS = 1.0
 Weights = Mapping[str, tf.Tensor]
@@ -76,17 +76,16 @@ class BidirectionalLstm(tf.Module):
         Returns:
             dtype[words, texts, projection_dim] per direction, in the same order, and the final state.
         """
-        weights = [
-            {name: tf.cast(v, dtype) if v.shape.rank == 2 else tf.identity(v) for name, v in d.items()}
-            for d in self._directions
-        ]
+        weights = [self._read(direction, dtype) for direction in range(len(DIRECTIONS))]
         num_steps, num_texts = tf.shape(inputs[0])[0], tf.shape(inputs[0])[1]
         arrays = tuple(tf.TensorArray(dtype, num_steps, element_shape=self._shape(True)) for _ in DIRECTIONS)
 
         def run_step(step: tf.Tensor, cells: Any, outputs: Any, arrays: Any) -> tuple[Any, ...]:
             results = [
-                self._step(compute_gates(x[step], output, w), cell, w)
-                for x, output, cell, w in zip(inputs, outputs, cells, weights, strict=True)
+                self._step(direction, self._gates(direction, x[step], output, w), cell, w)
+                for direction, (x, output, cell, w) in enumerate(
+                    zip(inputs, outputs, cells, weights, strict=True)
+                )
             ]
             new_cells, new_outputs = zip(*results, strict=True)
             arrays = tuple(a.write(step, out) for a, out in zip(arrays, new_outputs, strict=True))
@@ -104,15 +103,34 @@ class BidirectionalLstm(tf.Module):
         final = LayerState(tf.stack(cells), tf.cast(tf.stack(outputs), tf.float32))
         return (stacked[0], stacked[1]), final
 
+    def _read(self, direction: int, dtype: tf.DType) -> dict[str, tf.Tensor]:
+        """Reads a direction's weights before the loop: kernels in ``dtype``, biases in float32."""
+        return {
+            name: tf.cast(variable, dtype) if variable.shape.rank == 2 else tf.identity(variable)
+            for name, variable in self._directions[direction].items()
+        }
+
+    def _gates(
+        self, direction: int, inputs: tf.Tensor, output: tf.Tensor, weights: Weights
+    ) -> list[tf.Tensor]:
+        """See ``compute_gates``."""
+        del direction
+        return compute_gates(inputs, output, weights)
+
+    def _project(self, direction: int, output: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """Projects the cell's output: [texts, lstm_dim] to [texts, projection_dim]."""
+        del direction
+        return tf.matmul(output, weights["projection_kernel"])
+
     def _step(
-        self, gates: Sequence[tf.Tensor], cell: tf.Tensor, weights: Weights
+        self, direction: int, gates: Sequence[tf.Tensor], cell: tf.Tensor, weights: Weights
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Computes the new cell and the output of one time step and direction."""
         enter, candidate, forget, leave = gates
         cell = _clip(forget * cell + enter * candidate, self._options.cell_clip)
         output = tf.cast(leave * tf.tanh(cell), weights["input/kernel"].dtype)
         if self._options.projects_cells:
-            output = tf.matmul(output, weights["projection_kernel"])
+            output = self._project(direction, output, weights)
             output = _clip(output, self._options.projection_clip)
         return cell, output
 
@@ -154,9 +172,9 @@ def gate_arrays(kernel: np.ndarray, bias: np.ndarray) -> dict[str, np.ndarray]:
         kernel: float32[2 * projection_dim, 4 * lstm_dim]; rows for the input, then for the previous output.
         bias: float32[4 * lstm_dim], without the forget bias.
     """
-    kernels = zip(_GATES, np.split(kernel, 4, axis=1), strict=True)
+    kernels = zip(GATES, np.split(kernel, 4, axis=1), strict=True)
     arrays = {f"{gate}/kernel": np.ascontiguousarray(part) for gate, part in kernels}
-    arrays |= {f"{gate}/bias": part for gate, part in zip(_GATES, np.split(bias, 4), strict=True)}
+    arrays |= {f"{gate}/bias": part for gate, part in zip(GATES, np.split(bias, 4), strict=True)}
     arrays["forget/bias"] = arrays["forget/bias"] + np.float32(_FORGET_BIAS)
     return arrays
 
@@ -174,7 +192,7 @@ def compute_gates(inputs: tf.Tensor, output: tf.Tensor, weights: Weights) -> lis
     """
     both = tf.concat([inputs, output], axis=-1)
     gates = []
-    for gate in _GATES:
+    for gate in GATES:
         total = tf.cast(tf.matmul(both, weights[f"{gate}/kernel"]), tf.float32) + weights[f"{gate}/bias"]
         gates.append(tf.tanh(total) if gate == "candidate" else tf.sigmoid(total))
     return gates

@@ -22,8 +22,8 @@ class Int8Product:
     ``kernel``: float32[inputs, outputs], smoothing included, not yet rounded. ``largest``: inputs are
     rounded to 255 steps between -largest and largest. ``smoothing``: float32[inputs], what inputs are
     multiplied by before; None for nothing. ``groups``: for the second product of a feed-forward layer, whose
-    input is quantised by the first, a group of channels at a time. ``error``: square of the difference that
-    rounding makes to the output, relative to that of the output.
+    input is quantised by the first, named ``inner``, a group of channels at a time. ``error``: square of the
+    difference that rounding makes to the output, relative to that of the output.
     """
 
     kernel: np.ndarray
@@ -31,3 +31,4 @@ class Int8Product:
     error: float
     smoothing: np.ndarray | None = None
     groups: tuple[ChannelGroup, ...] = ()
+    inner: str | None = None

@@ -41,8 +41,9 @@ class Weights:
 
     @property
     def num_bytes(self) -> int:
-        """The size of the constants."""
-        return sum((variable.shape.num_elements() or 0) * dtype.size for variable, dtype, _ in self.shared)
+        """The size of the constants as oneDNN packs them: once for each product, however many share one."""
+        sizes = ((v.shape.num_elements() or 0, dtype.size) for v, dtype in self.constants.values())
+        return sum(elements * size for elements, size in sizes)
 
     @property
     def replaced(self) -> tuple[Any, ...]:

@@ -297,6 +297,10 @@ def test_changes_are_no_rows_and_short_times_differ(tmp_path: Path) -> None:
     assert "87" not in sections.tiles(manifest)
     table = Tags(sections.changes(manifest)).text
     assert table == "Changes since night-1changedocumentsadded4removed3unchanged, rows in the previous run5"
+    windows = {"window_changes": {"added": 2, "moved": 9}, "num_reused_windows": 50}
+    manifest = manifest.model_copy(update={"counts": counts.model_copy(update=windows)})
+    table += "changewindows of changed documentsadded2moved9copied from the previous run50"
+    assert Tags(sections.changes(manifest)).text == table
     times = Timeline(
         started_at="2026-11-20T09:00:00+00:00",
         bucket_seconds=0.5,

@@ -98,7 +98,7 @@ def test_open_run_follows_the_chain(changes: Path) -> None:
 
 def test_search_finds_the_newest_rows_alone(changes: Path) -> None:
     found = nearest(find_collection(str(changes)), VECTORS[[2, 3, 4]], 2, column="embedding")
-    names = [{n.doc_id for n in own if n.cosine > 0.5} for own in found]
+    names = [{n.doc_id for n in own if n.similarity > 0.5} for own in found]
     assert names == [set(), {"c", "d"}, {"b"}]  # what c was once is gone
 
 
@@ -258,7 +258,7 @@ def test_any_chain_has_the_rows_of_its_last_night(nights: Sequence[Night]) -> No
         run = find_collection(str(last))
         assert vectors_of(beam_jobs.open_run(last).to_table()) == known
         found = nearest(run, VECTORS, 9, column="embedding")
-        assert {n.doc_id: at for at, own in enumerate(found) for n in own if n.cosine > 0.5} == known
+        assert {n.doc_id: at for at, own in enumerate(found) for n in own if n.similarity > 0.5} == known
         sample = sample_rows(run, with_text=False)
         assert sorted([] if sample is None else sample.names) == sorted(known)
 

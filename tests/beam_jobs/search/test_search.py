@@ -18,13 +18,18 @@ from hypothesis import strategies as st
 
 from beam_jobs.errors import UsageError
 from beam_jobs.search.__main__ import main, waiting_lines
-from beam_jobs.search.nearest import nearest
+from beam_jobs.search.nearest import nearest, similarities
+from beam_jobs.search.query import Prompt, own_prompt
+from beam_jobs.search.searcher import Answer, Hit
 from beam_jobs.search.where import Condition
 from beam_jobs.store.batches import read_batches
 from beam_jobs.store.dataset import run_schema
 from beam_jobs.store.finished_run import find_run
+from model_bundle.bundle.manifest import BundleManifest
+from model_bundle.bundle.specs import Similarity
 from model_bundle.inference.encoder import Encoder
 from tests.support.examples import examples
+from tests.support.models.sentences import recorded
 from tests.support.runs.jobs import Run, capture, run_job, write_jsonl
 from tests.support.runs.made_runs import make_run
 
@@ -81,6 +86,49 @@ def test_a_text_finds_itself_with_the_prompt_of_the_run(run: Run) -> None:
         assert len(others) == 2
     other = answers(run.root, "--query", "the cat sat on the mat", "--prompt_text", "", "--top", "1")
     assert other[0]["hits"][0]["cosine"] < 0.9999
+
+
+def test_a_question_gets_the_prompt_for_questions(tiny_bundle: Path, tmp_path: Path, words: Run) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", DOCUMENTS)
+    texts = [document["text"] for document in DOCUMENTS]
+    plain = run_job(tmp_path / "out", tiny_bundle, "--input", source, "--id_column", "id")
+    encoder = Encoder(tiny_bundle, prompt="query")
+    expected = encoder.encode(["a dog"]) @ Encoder(tiny_bundle).encode(texts).T
+    code, stdout, stderr = search(plain.root, "--query", "a dog", "--format", "json")
+    assert (code, stderr) == (0, "query prompt: query: 'time of '\n")
+    hits = json.loads(stdout)["hits"]
+    assert [hit["cosine"] for hit in hits] == pytest.approx(sorted(expected[0], reverse=True), abs=1e-5)
+    # The caller's own text goes before the bundle's, here and in the run. Words have no prompt.
+    assert search(plain.root, "--query", "a dog", "--prompt_text", "cat ")[2] == "query prompt: 'cat '\n"
+    assert search(plain.root, "--query", "a dog", "--prompt_text", "")[2] == ""
+    assert search(words.root, "--query", "a dog")[2] == ""
+    prompts = {"query": "time of ", "passage": "home "}
+    assert own_prompt(_with_prompts(tiny_bundle, prompts), "home ") == Prompt("query")
+    assert own_prompt(_with_prompts(tiny_bundle, prompts), "") == Prompt("query")
+    assert own_prompt(_with_prompts(tiny_bundle, prompts), "my own ") is None
+    assert own_prompt(_with_prompts(tiny_bundle, {"passage": "home "}), "home ") is None
+
+
+def _with_prompts(bundle: Path, prompts: dict[str, str]) -> BundleManifest:
+    return BundleManifest.read(bundle).model_copy(update={"prompts": prompts})
+
+
+@pytest.mark.parametrize("similarity", list(Similarity))
+def test_similarities_are_those_of_sentence_transformers(similarity: Similarity) -> None:
+    vectors = recorded()["layer_norm/none"]
+    found = similarities(vectors, vectors[:2], similarity)
+    np.testing.assert_allclose(found, recorded()[f"similarity/{similarity}"], atol=1e-5)
+
+
+def test_hits_are_ranked_by_the_similarity_of_the_model(run: Run) -> None:
+    finished = find_run(str(run.root))
+    query = 3 * run.vectors["cat"] - run.vectors["dog"]
+    for similarity in Similarity:
+        expected = similarities(np.stack(list(run.vectors.values())), query[np.newaxis], similarity)[0]
+        (own,) = nearest(finished, query[np.newaxis], 3, column="embedding", similarity=similarity)
+        assert [hit.similarity for hit in own] == pytest.approx(sorted(expected, reverse=True), abs=1e-5)
+        answer = Answer("q", [Hit(hit.similarity, {"doc_id": hit.doc_id}) for hit in own], None, similarity)
+        assert list(json.loads(answer.as_json())["hits"][0]) == [similarity, "row"]
 
 
 def test_what_a_person_sees(run: Run) -> None:
@@ -292,7 +340,7 @@ def test_nearest_equals_a_plain_search(
         for name, cosine in zip(ids, cosines, strict=True):
             best[name] = max(best.get(name, -2.0), float(cosine))
         expected = sorted(best.values(), reverse=True)[:top]
-        assert [neighbour.cosine for neighbour in own] == pytest.approx(expected, abs=1e-5)
+        assert [neighbour.similarity for neighbour in own] == pytest.approx(expected, abs=1e-5)
         assert len({neighbour.doc_id for neighbour in own}) == len(own)
         for neighbour in own:
-            assert best[neighbour.doc_id] == pytest.approx(neighbour.cosine, abs=1e-5)
+            assert best[neighbour.doc_id] == pytest.approx(neighbour.similarity, abs=1e-5)

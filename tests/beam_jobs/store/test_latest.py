@@ -18,6 +18,7 @@ from beam_jobs.pipeline.incremental.previous_run import find_previous
 from beam_jobs.runs.__main__ import main as runs
 from beam_jobs.store import filesystem
 from beam_jobs.store.dataset import open_run
+from beam_jobs.store.files import local
 from beam_jobs.store.latest import next_sequence, point_to, read_latest
 from beam_jobs.store.manifest import RunManifest
 from tests.support.cloud.fake_google import serving
@@ -67,7 +68,7 @@ def test_a_run_that_reads_the_pointer_too_early_cannot_put_itself_over_a_newer_o
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writers that look and write at the same time: only an update that nobody can come between is right."""
-    started, read = threading.Barrier(4), filesystem.read_bytes
+    started, read = threading.Barrier(4), local.read
 
     def slow(path: str) -> bytes | None:
         data = read(path)
@@ -78,7 +79,7 @@ def test_a_run_that_reads_the_pointer_too_early_cannot_put_itself_over_a_newer_o
         started.wait()
         point_to(str(tmp_path), entry(sequence, -sequence))
 
-    monkeypatch.setattr(filesystem, "read_bytes", slow)
+    monkeypatch.setattr(local, "read", slow)
     for _ in range(5):
         (tmp_path / "latest.json").unlink(missing_ok=True)
         threads = [threading.Thread(target=work, args=(number,)) for number in (1, 2, 3, 4)]

@@ -41,6 +41,33 @@ FLIPS: dict[str, Any] = {
     "type_vocab_size": 7,
     "layer_norm_eps": 0.25,
     "hidden_act": "relu",
+    "hidden_activation": "relu",
+    "norm_eps": 0.25,
+    "norm_bias": True,
+    "attention_bias": True,
+    "mlp_bias": True,
+    "local_attention": 40,
+    "global_attn_every_n_layers": 2,
+    "layer_types": ["full_attention"] * 4,
+    "global_rope_theta": 77.0,
+    "local_rope_theta": 77.0,
+    "rope_parameters": {"full_attention": {"rope_theta": 77.0}},
+    "classifier_pooling": "mean",
+    "classifier_bias": True,
+    "classifier_activation": "relu",
+    "relative_attention": False,
+    "max_relative_positions": 77,
+    "position_buckets": 6,
+    "position_biased_input": True,
+    "pos_att_type": ["c2p"],
+    "share_att_key": False,
+    "norm_rel_ebd": "none",
+    "conv_kernel_size": 3,
+    "conv_act": "relu",
+    "conv_groups": 77,
+    "attention_head_size": 77,
+    "pooler_hidden_act": "relu",
+    "pooler_hidden_size": 77,
     "n_layers": 9,
     "n_heads": 1,
     "dim": 8,
@@ -66,6 +93,13 @@ FLIPS: dict[str, Any] = {
 }
 
 
+# Values out of those below that a setting can have.
+POSSIBLE: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("layer_norm_eps", "norm_eps", "global_rope_theta", "local_rope_theta"), (0.5,)),
+    **dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), (True,)),
+    **dict.fromkeys(("relative_attention", "share_att_key", "position_biased_input"), (True,)),
+    **dict.fromkeys(("position_buckets", "max_relative_positions", "conv_kernel_size"), (-1,)),
+}
 # Where 3 is no possible value.
 WITHOUT_EFFECT: dict[str, Any] = {
     "padding_side": "left",
@@ -95,6 +129,8 @@ FOLDERS = {
     "mpnet": "families/mpnet",
     "electra": "families/electra",
     "albert": "families/albert_groups",
+    "modernbert": "encoders/modernbert",
+    "deberta-v2": "encoders/deberta",
 }
 
 
@@ -151,7 +187,7 @@ def test_each_setting_with_an_unsupported_value_is_refused_by_its_name(kind: str
     elsewhere = {"architectures", "tokenizer_class", "model_type", *known.HEAD.split()}
     for key in {*table.used.split(), *table.only} - elsewhere:
         for value in (-1, "surprise", 0.5, [7], True):
-            if value in table.only.get(key, ()) or (key == "layer_norm_eps" and value == 0.5):
+            if value in table.only.get(key, ()) or value in POSSIBLE.get(key, ()):
                 continue
             with pytest.raises(SourceError, match=f"'{key}'"):
                 model_state(config | {key: value})

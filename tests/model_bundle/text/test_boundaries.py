@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib.metadata import PackageNotFoundError
 from itertools import pairwise
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_bundle.errors import SettingsError
 from model_bundle.text.boundaries import (
     LINE,
     PARAGRAPH,
     SENTENCE,
     boundary_keys,
+    boundary_rules,
     find_boundaries,
     lone_minima,
 )
@@ -110,6 +113,15 @@ def test_keys_are_the_same_everywhere_and_know_only_their_surroundings() -> None
     text = "a" * 40 + "b" * 40
     assert boundary_keys(text, [40]).tolist() == [5631331391402076140]
     assert boundary_keys("c" * 40 + text + "d", [80]).tolist() == boundary_keys(text, [40]).tolist()
+
+
+def test_without_the_library_the_flag_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("model_bundle.text.boundaries.version", missing)
+    with pytest.raises(SettingsError, match=r"--windows_at .* need the package sentencex: pip install"):
+        boundary_rules()
 
 
 def test_a_quotation_mark_turns_nothing_around_far_from_it() -> None:

@@ -21,7 +21,12 @@ from model_bundle.text.words import WordInput
 from tests.conftest import DATA_DIR
 from tests.support.examples import examples
 
-ODD = st.text(st.sampled_from('ab é日。\u200b .?"|`#-\n'), max_size=400)
+# Sentences of several lengths, and what has rules of its own.
+PARTS = [
+    *("A b. ", "Cd, ef gh ij kl mn. ", "Op. ", "日。", "é\u200b", "\n\n", "# H\n", "```\n", "| a | b |\n"),
+    *("- x\n", '"', "w" * 9),
+]
+ODD = st.lists(st.sampled_from(PARTS), max_size=60).map("".join)
 KINDS = st.sampled_from([WindowsAt.SENTENCE, WindowsAt.PARAGRAPH])
 
 
@@ -65,19 +70,20 @@ def test_windows_cover_every_token_and_fit(text: str, room: int, kind: WindowsAt
 def test_windows_end_with_sentences(kind: WindowsAt, overlap: int) -> None:
     paragraphs = prose(0, 200)
     text = "\n\n".join(paragraphs)
-    windows = cut(text, 250, kind, overlap)
+    sizes = [len(re.findall(r"\w+|[^\w\s]", paragraph)) for paragraph in paragraphs]
+    room = max(sizes)
+    windows = cut(text, room, kind, overlap)
     found = texts_of(text, windows)
     assert all(window.endswith(" .") for window in found)
     assert all(window[0].isupper() for window in found)
-    sizes = windows[:, 1] - windows[:, 0]
+    filled = windows[:, 1] - windows[:, 0]
     if kind is WindowsAt.SENTENCE:
-        assert sizes.min() > 250 // 3
-        assert sizes.mean() > 0.7 * 250
+        assert filled.min() > room // 3
+        assert filled.mean() > 0.7 * room
     else:
-        ends = set(np.cumsum([len(re.findall(r"\w+|[^\w\s]", one)) for one in paragraphs]).tolist())
-        assert set(windows[:, 1].tolist()) <= ends  # each of these paragraphs fits into a window
+        assert set(windows[:, 1].tolist()) <= set(np.cumsum(sizes).tolist())  # each fits into a window
     shared = windows[:-1, 1] - windows[1:, 0]
-    assert (shared > 0).mean() == (0 if not overlap else 1)
+    assert (shared > 0).mean() == 0 if not overlap else (shared > 0).mean() > 0.9
 
 
 def test_overlap_is_counted_in_sentences() -> None:
@@ -114,16 +120,16 @@ def test_an_edit_changes_only_windows_near_it(
     seed: int, where: float, edit: str, overlap: int, kind: WindowsAt
 ) -> None:
     """Windows before and after the sections around it are the same, wherever it is."""
-    room = 60
-    before = prose(seed, 120)
-    after = edited(before, int(where * 119), edit, prose(seed + 1, 1)[0])
+    room = 250
+    before = prose(seed, 150)
+    after = edited(before, int(where * 149), edit, prose(seed + 1, 1)[0])
     old, new = ("\n\n".join(paragraphs) for paragraphs in (before, after))
     known = set(texts_of(old, cut(old, room, kind, overlap)))
     fresh = [
         n for n, window in enumerate(texts_of(new, cut(new, room, kind, overlap))) if window not in known
     ]
-    assert len(fresh) <= 24  # a long paragraph may itself be eight windows
-    assert not fresh or fresh[-1] - fresh[0] <= 32
+    assert len(fresh) <= 16  # of 1,200 drawn, the most were 7
+    assert not fresh or fresh[-1] - fresh[0] <= 20
 
 
 def edited(paragraphs: list[str], at: int, edit: str, text: str) -> list[str]:
@@ -139,11 +145,11 @@ def edited(paragraphs: list[str], at: int, edit: str, text: str) -> list[str]:
 
 def test_ten_edits_change_few_of_many_windows() -> None:
     """At the beginning, in the middle and at the end, with an overlap of a sentence."""
-    paragraphs = prose(5, 2400)
+    paragraphs = prose(5, 1600)
     text = "\n\n".join(paragraphs)
-    known = cut(text, 60, overlap=1)
-    assert len(known) > 3000
-    places = [0, 1, 300, 600, 900, 1200, 1500, 1800, 2398, 2399]
+    known = cut(text, 250, overlap=1)
+    assert len(known) > 600
+    places = [0, 1, 200, 400, 600, 800, 1000, 1200, 1598, 1599]
     kinds = [
         "insert",
         "letter",
@@ -159,7 +165,7 @@ def test_ten_edits_change_few_of_many_windows() -> None:
     for at, kind, new in sorted(zip(places, kinds, prose(6, 10), strict=True), reverse=True):
         paragraphs = edited(paragraphs, at, kind, new)
     changed = "\n\n".join(paragraphs)
-    fresh = set(texts_of(changed, cut(changed, 60, overlap=1))) - set(texts_of(text, known))
+    fresh = set(texts_of(changed, cut(changed, 250, overlap=1))) - set(texts_of(text, known))
     assert 10 <= len(fresh) <= 40
 
 

@@ -17,7 +17,7 @@ from model_bundle.inference.encoder import Encoder
 from model_bundle.inference.results import word_states
 from model_bundle.text.subword_alignment import SubwordWordInput
 from model_bundle.text.subwords import SubwordInput
-from model_bundle.text.windows import WordParts
+from model_bundle.text.window_words import WordParts
 from tests.conftest import DATA_DIR
 from tests.support.examples import examples
 from tests.support.models import heads

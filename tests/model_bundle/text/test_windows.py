@@ -15,7 +15,8 @@ from model_bundle.errors import SettingsError
 from model_bundle.text.subword_alignment import SubwordWordInput
 from model_bundle.text.subwords import SubwordInput
 from model_bundle.text.window_inputs import SubwordWindowInput, WordWindowInput
-from model_bundle.text.windows import assign_words, cut
+from model_bundle.text.window_words import assign_words
+from model_bundle.text.windows import cut
 from model_bundle.text.words import WordInput
 from tests.conftest import DATA_DIR
 from tests.support.examples import examples

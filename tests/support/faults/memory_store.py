@@ -37,7 +37,7 @@ class MemoryStore:
             *("update", "open_new", "close_safely", "delete", "delete_folder"),
         )
         calls = {name: getattr(self, name) for name in names}
-        with mock.patch.multiple(filesystem, _rename=self.rename, make_folder=lambda _: None, **calls):
+        with mock.patch.multiple(filesystem, _rename=self.rename, **calls):
             yield
 
     def _call(self, name: str, path: str, effect: Effect) -> Any:

@@ -49,9 +49,8 @@ def write_h5(target: Path, model: str) -> Path:
 
     _copy_without_weights(target, model)
     with h5py.File(target / "tf_model.h5", "w") as file:
-        for name, value in _tensorflow_weights(model).items():
-            layer = name.split("/")[0]
-            file[f"{layer}/tf_{layer}_model/{name}:0"] = value
+        for name, value in tensorflow_weights(model).items():
+            file[name] = value
     return target
 
 
@@ -61,7 +60,7 @@ def write_google(target: Path, model: str) -> Path:
 
     tf = import_tensorflow()
     _copy_without_weights(target, model)
-    weights = {_google_name(name): value for name, value in _tensorflow_weights(model).items()}
+    weights = google_weights(model)
     if "albert" in model:
         config = json.loads((target / "config.json").read_text())
         (target / "config.json").unlink()
@@ -98,10 +97,28 @@ def _copy_without_weights(target: Path, model: str) -> None:
             shutil.copy(path, target / path.name)
 
 
+def stored_weights(model: str) -> dict[str, np.ndarray]:
+    """The weights as PyTorch named them."""
+    return load_file(ROOT / model / "model.safetensors")
+
+
+def tensorflow_weights(model: str) -> dict[str, np.ndarray]:
+    """The weights as ``tf_model.h5`` of transformers named and laid them out: layer, model, name."""
+    layers = {name: name.split("/")[0] for name in _tensorflow_weights(model)}
+    return {
+        f"{layers[name]}/tf_{layers[name]}_model/{name}:0": value
+        for name, value in _tensorflow_weights(model).items()
+    }
+
+
+def google_weights(model: str) -> dict[str, np.ndarray]:
+    """The weights as Google's own code named and laid them out."""
+    return {_google_name(name): value for name, value in _tensorflow_weights(model).items()}
+
+
 def _tensorflow_weights(model: str) -> dict[str, np.ndarray]:
-    """The weights as transformers' TensorFlow models named and laid them out."""
     made: dict[str, np.ndarray] = {}
-    for name, value in load_file(ROOT / model / "model.safetensors").items():
+    for name, value in stored_weights(model).items():
         path = re.sub(
             r"/(layer|albert_layer_groups|albert_layers)/(\d+)", r"/\1_._\2", name.replace(".", "/")
         )

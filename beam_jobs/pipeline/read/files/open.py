@@ -1,4 +1,4 @@
-"""Opens local and gs:// files: as stored and counted, decompressed, or transcoded for lines."""
+"""Opens files, local and remote: as stored and counted, decompressed, or transcoded for lines."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
 from beam_jobs.pipeline.read.files.compression import DecompressedFile
 from beam_jobs.pipeline.read.files.encoding import TranscodedFile, is_line_safe
 from beam_jobs.pipeline.read.types import DamagedFileError, FileInfo
+from beam_jobs.store import filesystem
 
 BUFFER_BYTES = 1 << 18
 OnBytes = Callable[[int], None]
@@ -57,7 +55,7 @@ class StoredFile(io.RawIOBase):
         self._info, self._meter, self._offset = file, meter, 0
         self.failure: Exception | None = None
         try:
-            self._file: Any = FileSystems.open(file.path, compression_type=CompressionTypes.UNCOMPRESSED)
+            self._file: Any = filesystem.open_file(file.path)
         except Exception as error:
             self._raise_if_final("cannot_open", error)
             raise
@@ -111,7 +109,7 @@ class StoredFile(io.RawIOBase):
         )
 
     def _raise_if_final(self, reason: str, error: Exception) -> None:
-        is_local_failure = isinstance(error, OSError) and FileSystems.get_scheme(self._info.path) is None
+        is_local_failure = isinstance(error, OSError) and filesystem.is_local(self._info.path)
         # Google's client raises its own errors, which carry the HTTP status.
         is_refused = getattr(error, "code", None) in (403, 404)
         if is_local_failure or is_refused or isinstance(error, FileNotFoundError | PermissionError):

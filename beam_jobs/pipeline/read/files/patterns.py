@@ -7,14 +7,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
-
 from beam_jobs.base.units import count
 from beam_jobs.errors import NoInputError, UsageError
 from beam_jobs.pipeline.read.files.local import local_matches, unlisted
 from beam_jobs.pipeline.read.files.wildcards import WILDCARD, fixed_part, pattern_regex
 from beam_jobs.pipeline.read.types import SUPPORTED, FileInfo, detect_format
+from beam_jobs.store import filesystem
 
 _HOME_HINT = " In quotes, the shell does not expand ~ either: write $HOME in double quotes."
 
@@ -76,7 +74,7 @@ def match_pattern(
     """
     if pattern.startswith("file:"):
         raise UsageError(f"{pattern}: write a local path without file://.")
-    if FileSystems.get_scheme(pattern) is None:
+    if filesystem.is_local(pattern):
         # Workers may have another working directory.
         pattern = os.path.normpath(Path(pattern).absolute())
         found, prefix, is_folder = _local_files(pattern)
@@ -132,18 +130,20 @@ def check_ids(files: Iterable[FileInfo]) -> None:
 
 
 def _remote_matches(pattern: str) -> list[tuple[str, int]]:
-    """Lists everything after the fixed part and matches it here: Beam's wildcards have another meaning."""
+    """Lists everything after the fixed part and matches it here: services' wildcards have other meanings."""
     fixed, *others = WILDCARD.split(pattern, maxsplit=1)
     try:
-        (match,) = FileSystems.match([f"{fixed}**" if others else pattern])
-    except (BeamIOError, ValueError) as error:
+        if not others:
+            size = filesystem.size_of(pattern)
+            return [] if size is None else [(pattern, size)]
+        listed = filesystem.list_remote(fixed)
+    except (OSError, ValueError) as error:
         raise UsageError(
             f"The files of {pattern} cannot be listed: {error}. Check the path and your permissions."
         ) from error
     prefix = fixed_part(pattern)
     regex = pattern_regex(pattern[len(prefix) :])
-    listed = [(metadata.path, metadata.size_in_bytes) for metadata in match.metadata_list]
-    return [(path, size) for path, size in listed if regex.fullmatch(path[len(prefix) :])]
+    return [(path, size) for path, size, _ in listed if regex.fullmatch(path[len(prefix) :])]
 
 
 def _file(path: str, relative: str, size: int, input_format: str | None) -> FileInfo:

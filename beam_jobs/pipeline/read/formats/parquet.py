@@ -12,15 +12,15 @@ from itertools import accumulate, pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 
 from beam_jobs.pipeline.read.documents import Outcomes
 from beam_jobs.pipeline.read.files.open import Meter, OnBytes, StoredFile
 from beam_jobs.pipeline.read.formats.columnar import BATCH_BYTES, MAX_BATCH_ROWS, RowReader
 from beam_jobs.pipeline.read.types import DamagedFileError, FileColumns, FileInfo, FileSplit, ReadPlan
+from beam_jobs.store.filesystem import is_local
 
 LOCAL_BUFFER_BYTES = 1 << 20
-# Beam's gs:// reader fetches at least this much at a time; a smaller buffer would fetch it repeatedly.
+# The reader of gs:// fetches at least this much at a time; a smaller buffer would fetch it repeatedly.
 REMOTE_BUFFER_BYTES = 1 << 24
 
 
@@ -78,7 +78,7 @@ def row_group_ranges(file: FileInfo, range_bytes: int) -> list[tuple[int, int]]:
 @contextmanager
 def _opened(file: FileInfo) -> Iterator[tuple[StoredFile, pq.ParquetFile]]:
     """Opens a file; errors of Arrow, also while reading, become a DamagedFileError."""
-    buffer_bytes = LOCAL_BUFFER_BYTES if FileSystems.get_scheme(file.path) is None else REMOTE_BUFFER_BYTES
+    buffer_bytes = LOCAL_BUFFER_BYTES if is_local(file.path) else REMOTE_BUFFER_BYTES
     with StoredFile(file) as stored:
         try:
             # pre_buffer would read whole columns of the row group.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ _ACTIVATIONS = {
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
+    "tanh": "tanh",
 }
 
 
@@ -81,6 +82,28 @@ class Settings:
             )
         return _ACTIVATIONS[name]
 
+    def flag(self, key: str, default: bool) -> bool:
+        """Returns a switch.
+
+        Raises:
+            SourceError: it is neither true nor false.
+        """
+        value = self.content.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise SourceError(f"{self.where}: {key!r} is {value!r}; expected true or false.")
+        return default if value is None else value
+
+    def one_of(self, key: str, default: str, values: Mapping[str, bool]) -> bool:
+        """Returns what one of two words stands for.
+
+        Raises:
+            SourceError: it is another word.
+        """
+        word = self.content.get(key) or default
+        if not isinstance(word, str) or word not in values:
+            raise SourceError(f"{self.where}: {key!r} is {word!r}; expected {' or '.join(values)}.")
+        return values[word]
+
 
 @dataclass(frozen=True)
 class Family:
@@ -90,7 +113,8 @@ class Family:
     ``config.json``; ``classes``, how names of transformers' classes begin, serves configurations older than
     that, each with its model type. ``known`` are the settings that ``read`` reads and those it may ignore.
     ``graph`` returns the class of the graph; only then TensorFlow is imported. ``head_activation`` is that
-    between the two layers of a head that classifies texts. ``has_int8``: whether ``quantize`` takes it.
+    between the two layers of a head that classifies texts; empty if ``read`` reads it. ``has_int8``: whether
+    ``quantize`` takes it.
     """
 
     name: str

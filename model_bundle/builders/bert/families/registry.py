@@ -6,14 +6,16 @@ from typing import Any
 
 from model_bundle.builders.bert.families.albert import ALBERT
 from model_bundle.builders.bert.families.bert import BERT, DISTILBERT, ROBERTA
+from model_bundle.builders.bert.families.deberta import DEBERTA, DEBERTA_V2
 from model_bundle.builders.bert.families.electra import ELECTRA
 from model_bundle.builders.bert.families.family import Family, Settings
+from model_bundle.builders.bert.families.modernbert import MODERNBERT
 from model_bundle.builders.bert.families.mpnet import MPNET
 from model_bundle.builders.bert.families.nearest import nearest
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.errors import SourceError
 
-FAMILIES = (BERT, DISTILBERT, ROBERTA, MPNET, ELECTRA, ALBERT)
+FAMILIES = (BERT, DISTILBERT, ROBERTA, MPNET, ELECTRA, ALBERT, MODERNBERT, DEBERTA_V2, DEBERTA)
 _BY_TYPE = {kind: family for family in FAMILIES for kind in family.model_types}
 _BY_CLASS = {begin: kind for family in FAMILIES for begin, kind in family.classes.items()}
 

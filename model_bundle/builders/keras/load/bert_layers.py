@@ -17,9 +17,7 @@ import tensorflow as tf
 from model_bundle.builders.bert.families.registry import encoder_config, find_family
 from model_bundle.builders.bert.match_weights import pair_names, read_weights
 from model_bundle.builders.bert.weight_names import enclosing_scope
-from model_bundle.builders.graphs.bert import BertEncoder
 from model_bundle.builders.graphs.bert_config import BertConfig
-from model_bundle.builders.known_settings import BERT
 from model_bundle.builders.source_folder import SourceFolder
 from model_bundle.builders.weights.stored import StoredWeights, as_float32
 from model_bundle.errors import SourceError
@@ -45,7 +43,12 @@ _KINDS = {
     "roberta": "RoBERTa",
     "xlm-roberta": "XLM-RoBERTa",
     "camembert": "CamemBERT",
+    "electra": "ELECTRA",
+    "albert": "ALBERT",
+    "mpnet": "MPNet",
 }
+_WITHOUT_POOLER = ("distilbert", "electra")
+_WITHOUT_TYPES = ("distilbert", "mpnet")
 _WAY_OUT = (
     "Build from a SavedModel of the same model, which contains the whole graph: model.save(DIR) made one."
 )
@@ -86,6 +89,7 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
 
     is_classifier = False
     replaces = "TFBertModel"
+    kind = "bert"
 
     def __init__(
         self, settings: Any, name: str | None = None, trainable: bool = True, **options: Any
@@ -94,7 +98,8 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
         # Nothing is trained here; it is an option of every layer.
         del trainable
         reject_arguments(options, type(self).__name__)
-        self.settings = dict(settings if isinstance(settings, Mapping) else settings.to_dict())
+        stated = settings if isinstance(settings, Mapping) else settings.to_dict()
+        self.settings = {"model_type": self.kind, **stated}
         self.encoder: Any = None
 
     @classmethod
@@ -112,7 +117,8 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
         settings = SourceFolder(Path(place)).json_object("config.json")
         if settings is None:
             raise SourceError(f"{place} has no config.json. Name the folder of the model's configuration.")
-        known = {*BERT.used.split(), *BERT.without_effect.split(), *BERT.only}
+        family = find_family({"model_type": cls.kind, **settings}, place).known
+        known = {*family.used.split(), *family.without_effect.split(), *family.only}
         settings |= {name: options.pop(name) for name in list(options) if name in known}
         options = {name: value for name, value in options.items() if name not in _FETCHING}
         return cls(settings, options.pop("name", None), **options)
@@ -120,7 +126,7 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
     def assign_stored(self, arrays: Mapping[str, np.ndarray], where: str) -> tuple[str, ...]:
         """Builds our graph with the stored weights; returns notes. See ``read_weights`` for errors."""
         config, weights, notes = match_weights(self.settings, arrays, where, self.is_classifier)
-        self.encoder = BertEncoder(config, weights, where)
+        self.encoder = find_family(self.settings, where).graph()(config, weights, where)
         return notes
 
     def call(
@@ -149,6 +155,9 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
                 f"{self.name} returns attention probabilities, which are not supported. {_WAY_OUT}"
             )
         ids, mask, types = split_inputs(inputs, attention_mask, token_type_ids)
+        if types is not None and self.settings["model_type"] in _WITHOUT_TYPES:
+            # What these models call by this place in a list is something else.
+            reject_arguments({"token_type_ids": types}, self.name)
         ids = tf.cast(ids, tf.int32)
         mask = tf.ones_like(ids) if mask is None else tf.cast(mask, tf.int32)
         types = None if types is None else tf.cast(types, tf.int32)
@@ -178,26 +187,25 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
 
     def shapes_only(self, ids: Any) -> dict[str, Any]:
         """Returns all outputs as zeros of the right shapes, used before weights are assigned."""
-        size = self.settings["dim" if self.is_distilbert else "hidden_size"]
-        states = tf.zeros([tf.shape(ids)[0], tf.shape(ids)[1], size])
-        states = tf.ensure_shape(states, [None, ids.shape[1], size])
+        config = encoder_config(self.settings, has_pooler=False, where=self.name)
+        states = tf.zeros([tf.shape(ids)[0], tf.shape(ids)[1], config.dim])
+        states = tf.ensure_shape(states, [None, ids.shape[1], config.dim])
         # A tensor each: Keras tells outputs apart by their identity.
-        num_layers = self.settings["n_layers" if self.is_distilbert else "num_hidden_layers"]
-        layers = [tf.identity(states) for _ in range(num_layers + 1)]
+        layers = [tf.identity(states) for _ in range(config.num_layers + 1)]
         return {"hidden_states": tuple(layers), **self.zeros(states)}
 
     @property
-    def is_distilbert(self) -> bool:
-        """Whether the model is a DistilBERT, which names its sizes otherwise and has no pooler."""
-        return bool(self.settings.get("model_type") == "distilbert")
+    def may_pool(self) -> bool:
+        """Whether models of this kind have a pooler."""
+        return self.settings["model_type"] not in _WITHOUT_POOLER
 
     def zeros(self, states: Any) -> dict[str, Any]:
         """Returns what ``finish`` does, as zeros."""
-        return {"last_hidden_state": states} | ({} if self.is_distilbert else {"pooler_output": states[:, 0]})
+        return {"last_hidden_state": states} | ({"pooler_output": states[:, 0]} if self.may_pool else {})
 
     def finish(self, states: Any) -> dict[str, Any]:
         """Computes the model's outputs from the last layer's states."""
-        if self.is_distilbert:
+        if not self.may_pool:
             return {"last_hidden_state": tf.identity(states)}
         if self.encoder.has_pooler:
             pooled = self.encoder.pool_first(states)
@@ -217,7 +225,7 @@ class MainLayer(StandIn):
 
 
 class Classifier(StandIn):
-    """A BERT with a classification head for whole texts."""
+    """An encoder with a classification head for whole texts."""
 
     is_classifier = True
     replaces = "TFBertForSequenceClassification"
@@ -254,7 +262,7 @@ def num_labels(settings: Mapping[str, Any]) -> int:
 
 
 def match_weights(
-    settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: str, is_classifier: bool
+    settings: dict[str, Any], arrays: Mapping[str, np.ndarray], where: str, is_classifier: bool
 ) -> tuple[BertConfig, dict[str, np.ndarray], tuple[str, ...]]:
     """Pairs the stored weights of a model with those of our graph; returns its shape, weights and notes.
 
@@ -265,15 +273,20 @@ def match_weights(
     stored = StoredWeights(shapes, lambda name: as_float32(name, arrays[name], Path(where)), (), "Keras")
     # The layer, whatever it is called.
     stored = stored.inside(enclosing_scope(shapes))
-    stated = {"model_type": "bert", **settings}
-    names = pair_names(stored, find_family(stated, where).names, with_head=is_classifier)
-    config = encoder_config(stated, has_pooler=names.has_pooler, where=where)
+    family = find_family(settings, where)
+    names = pair_names(stored, family.names, with_head=is_classifier)
+    config = encoder_config(settings, has_pooler=names.has_pooler, where=where)
     if is_classifier:
-        config = replace(config, has_pooler=True, num_labels=num_labels(settings))
+        config = replace(
+            config,
+            has_pooler=True,
+            pooler_activation=family.head_activation,
+            num_labels=num_labels(settings),
+        )
     weights = read_weights(config, stored, names, where)
     left_out = [f"left out: {what}: {', '.join(some)}" for what, some in sorted(names.left_out.items())]
-    kind = str(settings.get("model_type") or "bert")
-    return config, weights, (f"{len(weights)} weights of a {_KINDS[kind]} were found by name", *left_out)
+    kind = _KINDS[settings["model_type"]]
+    return config, weights, (f"{len(weights)} weights of a {kind} were found by name", *left_out)
 
 
 def split_inputs(inputs: Any, mask: Any, types: Any) -> tuple[Any, Any, Any]:

@@ -26,7 +26,7 @@ from model_bundle.builders.keras.load.config import (
     transformers_layers,
 )
 from model_bundle.builders.keras.load.custom_objects import object_names
-from model_bundle.builders.keras.load.transformers import CUSTOM, MAIN_LAYERS, STAND_INS
+from model_bundle.builders.keras.load.transformers import CUSTOM, KINDS, MAIN_LAYERS, STAND_INS
 from model_bundle.builders.keras.options import LoadChoices
 from model_bundle.builders.keras.packed_bundle import OWN_LAYERS
 from model_bundle.builders.keras.source import KerasSource, check_parts, kind_of
@@ -193,10 +193,12 @@ def _check_transformers(config: ModelConfig, source: KerasSource) -> bool:
     layers = transformers_layers(config)
     unknown = [name for name in layers if name not in STAND_INS]
     if unknown:
+        models = ", ".join(f"TF{name}Model" for name in KINDS)
         raise SourceError(
             f"{source.path} contains {', '.join(unknown)} of transformers, whose version 5 has no TensorFlow "
-            f"models. Supported in Keras files are {', '.join(STAND_INS)}. Build from a SavedModel of the "
-            "same model, which contains the whole graph: model.save(DIR) made one."
+            f"models. Supported in Keras files are {models}, and …ForSequenceClassification and …MainLayer "
+            "of the same names. Build from a SavedModel of the same model, which contains the whole graph: "
+            "model.save(DIR) made one."
         )
     return bool(layers)
 

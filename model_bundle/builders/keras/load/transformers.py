@@ -15,22 +15,35 @@ import numpy as np
 from model_bundle.builders.keras.load.stored_weights import LayerArrays
 from model_bundle.errors import SourceError
 
-CLASSIFIER = "TFBertForSequenceClassification"
+# What the names of classes have after ``TF``, with the ``model_type`` of their configuration.
+KINDS = {
+    "Bert": "bert",
+    "DistilBert": "distilbert",
+    "Roberta": "roberta",
+    "XLMRoberta": "xlm-roberta",
+    "Camembert": "camembert",
+    "Electra": "electra",
+    "Albert": "albert",
+    "MPNet": "mpnet",
+}
+_MODELS = tuple(f"TF{name}Model" for name in KINDS)
+_CLASSIFIERS = tuple(f"TF{name}ForSequenceClassification" for name in KINDS)
 # The layer inside such a model, which people also put into their own; Keras registered it as ``Custom>…``.
-MAIN_LAYERS = tuple(
-    f"TF{name}MainLayer" for name in ("Bert", "DistilBert", "Roberta", "XLMRoberta", "Camembert")
-)
+MAIN_LAYERS = tuple(f"TF{name}MainLayer" for name in KINDS)
 CUSTOM = "Custom>"
-STAND_INS = ("TFBertModel", CLASSIFIER, *MAIN_LAYERS)
+STAND_INS = (*_MODELS, *_CLASSIFIERS, *MAIN_LAYERS)
 # Paths of weights in .keras files and checkpoints: the prefix of the model, and the path within it.
-_INSIDE = re.compile(r"^(?P<above>.*?)(?:layers/tf_bert_main_layer|(?<=/)bert)/(?P<rest>.+)$")
-
-
-_LAYER = re.compile(r"^encoder/layer/(?:tf_bert_layer(?:_(?P<zip>\d+))?|(?P<list>\d+))/")
+_MAIN = r"(?:layers/tf[a-z_]*_main_layer|(?:bert|distilbert|roberta|electra|albert|mpnet))/"
+_INSIDE = re.compile(rf"^(?P<above>(?:.*?/)?){_MAIN}(?P<rest>.+)$")
+# A list of layers: numbered by their class in .keras files, by their place in checkpoints.
+_NUMBERED = re.compile(
+    r"(?<=/)(layer|albert_layer_groups|albert_layers)/(?:tf[a-z_]+?(?:_(?P<zip>\d+))?|(?P<list>\d+))/"
+)
 _PARTS = (
     ("attention/self_attention/", "attention/self/"),
     ("attention/dense_output/", "attention/output/"),
-    ("bert_output/", "output/"),
+    ("/bert_output/", "/output/"),
+    ("/out/", "/output/"),
 )
 _TABLES = {
     "embeddings/vars/0": "embeddings/word_embeddings/weight",
@@ -41,16 +54,27 @@ _TABLES = {
     # Both tables were created under this name; the second one kept it.
     "embeddings/embeddings": "embeddings/position_embeddings/embeddings",
     "embeddings/position_embeddings": "embeddings/position_embeddings/embeddings",
+    "encoder/vars/0": "encoder/relative_attention_bias/embeddings",
 }
+# Of models without types of tokens.
+_POSITIONS_SECOND = {"embeddings/vars/1": "embeddings/position_embeddings/embeddings"}
+# What is above the encoder: a layer for classes, or two of them in one.
+_HEADS = (
+    (re.compile(r"^layers/dense/"), "classifier/"),
+    (re.compile(r"^layers/tf[a-z_]*_classification_head/"), "classifier/"),
+)
 
 
 def stand_ins() -> dict[str, Any]:
     """Returns the stand-in classes by the names they replace, for the Keras of this process."""
     from model_bundle.builders.keras.load.bert_layers import Classifier, MainLayer, StandIn
 
-    main = {name: type(name, (MainLayer,), {"replaces": name}) for name in MAIN_LAYERS}
-    registered = {f"{CUSTOM}{name}": layer for name, layer in main.items()}
-    return {"TFBertModel": StandIn, CLASSIFIER: Classifier, **main, **registered}
+    made = {
+        name: type(name, (base,), {"replaces": name, "kind": kind})
+        for base, names in ((StandIn, _MODELS), (Classifier, _CLASSIFIERS), (MainLayer, MAIN_LAYERS))
+        for name, kind in zip(names, KINDS.values(), strict=True)
+    }
+    return made | {f"{CUSTOM}{name}": made[name] for name in MAIN_LAYERS}
 
 
 def install_stand_ins() -> None:
@@ -100,29 +124,39 @@ def assign_stand_in_values(
     rest = dict(values)
     for layer, prefix in zip(standing, prefixes, strict=True):
         inside = {name: rest.pop(name) for name in list(rest) if name.startswith(prefix)}
-        named = {transformers_name(name.removeprefix(prefix)): array for name, array in inside.items()}
+        places = {name.removeprefix(prefix): array for name, array in inside.items()}
+        # Words, types and positions; or words and positions.
+        has_types = not any(name.endswith("embeddings/vars/1") for name in places) or any(
+            name.endswith("embeddings/vars/2") for name in places
+        )
+        named = {transformers_name(name, has_types=has_types): array for name, array in places.items()}
         notes += layer.assign_stored(named, where)
     return rest, tuple(notes)
 
 
-def transformers_name(place: str) -> str:
-    """Converts the path of a weight to transformers' name.
+def transformers_name(place: str, *, has_types: bool = True) -> str:
+    """Converts the path of a weight to transformers' name; ``has_types``: whether tokens have types.
 
     >>> transformers_name("layers/tf_bert_main_layer/encoder/layer/tf_bert_layer_1/bert_output/dense/vars/0")
     'bert/encoder/layer_._1/output/dense/kernel'
+    >>> transformers_name("layers/tf_roberta_classification_head/out_proj/vars/1")
+    'classifier/out_proj/bias'
     """
-    name = re.sub(r"^(layers/tf_bert_main_layer|bert)/", "", place)
-    if name in _TABLES:
-        return f"bert/{_TABLES[name]}"
+    name = re.sub(f"^{_MAIN}", "", place)
+    tables = _TABLES if has_types else _TABLES | _POSITIONS_SECOND
+    if name in tables:
+        return f"bert/{tables[name]}"
     is_head = name == place
-    match = _LAYER.match(name)
-    if match:
-        name = f"encoder/layer_._{match['zip'] or match['list'] or 0}/{name[match.end() :]}"
+    name = _NUMBERED.sub(lambda found: f"{found[1]}_._{found['zip'] or found['list'] or 0}/", name)
     for old, new in _PARTS:
         name = name.replace(old, new)
-    last = ("gamma", "beta") if "LayerNorm/" in name else ("kernel", "bias")
+    last = ("gamma", "beta") if re.search(r"(LayerNorm|layer_norm)/vars", name) else ("kernel", "bias")
     name = re.sub(r"/vars/([01])$", lambda found: f"/{last[int(found[1])]}", name)
-    return name.removeprefix("layers/") if is_head else f"bert/{name}"
+    if not is_head:
+        return f"bert/{name}"
+    for pattern, head in _HEADS:
+        name = pattern.sub(head, name)
+    return name.removeprefix("layers/")
 
 
 def _check_number(standing: list[Any], found: list[str], where: str) -> None:

@@ -130,7 +130,7 @@ def test_the_way_to_apply_changes_that_is_documented(tmp_path: Path, tiny_bundle
         f"CREATE TABLE vectors AS SELECT doc_id, embedding FROM '{first.root}/embeddings/*.parquet'"
     )
     second = run(tmp_path, tiny_bundle, NEXT, "second", "--previous", "latest", "--emit", "changes")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
     exec(compile(code, "incremental.md", "exec"), {"RUN": str(second.root), "database": database})
     whole = run(tmp_path, tiny_bundle, NEXT, "whole")
     found = dict(database.execute("SELECT doc_id, embedding FROM vectors").fetchall())

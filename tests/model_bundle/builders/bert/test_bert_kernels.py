@@ -32,13 +32,21 @@ def kernels(model: str, dtype: tf.DType) -> tuple[Counter[str], int]:
     return found, source.config.num_layers
 
 
-@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
-@pytest.mark.parametrize("model", ["tiny_bert", "families/mpnet", "families/electra", "families/albert"])
+@pytest.mark.parametrize(
+    ("model", "dtype"),
+    [
+        ("tiny_bert", tf.float32),
+        ("tiny_bert", tf.bfloat16),
+        ("families/mpnet", tf.float32),
+        ("families/mpnet", tf.bfloat16),
+        ("families/albert", tf.float32),
+    ],
+)
 def test_what_can_be_fused_is_fused(model: str, dtype: tf.DType) -> None:
     found, num_layers = kernels(model, dtype)
     if not any(name.startswith("_Mkl") for name in found):
         pytest.skip("this TensorFlow runs without oneDNN")
-    is_mpnet, is_projected = "mpnet" in model, "electra" in model or "albert" in model
+    is_mpnet, is_projected = "mpnet" in model, "albert" in model
     assert found["_MklFusedBatchMatMulV2"] == num_layers  # scores, scaled and masked
     assert found["_MklLayerNorm"] == 2 * num_layers + 1
     assert found["_MklNativeFusedMatMul"] == 4 * num_layers + is_projected  # bias, GELU and residual included
@@ -46,3 +54,30 @@ def test_what_can_be_fused_is_fused(model: str, dtype: tf.DType) -> None:
     # The embeddings and, of MPNet, ids of positions, distances and the bias of all layers; none on states.
     assert found["AddV2"] == (4 if is_mpnet else 2)
     assert is_mpnet or found["Mul"] <= 1  # the mask
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize(
+    ("model", "norms", "products", "batched", "multiplied"),
+    [
+        # Queries and keys apart from values, and two products before the third of the dense layers. A layer
+        # multiplies what is turned and what is gated.
+        ("encoders/modernbert", 2, 6, 1, 2),
+        # Scores of contents with positions, and of positions with contents.
+        ("encoders/deberta", 2, 4, 3, 0),
+    ],
+)
+def test_rotary_and_relative_positions_leave_the_rest_fused(
+    model: str, norms: int, products: int, batched: int, multiplied: int, dtype: tf.DType
+) -> None:
+    found, num_layers = kernels(model, dtype)
+    if not any(name.startswith("_Mkl") for name in found):
+        pytest.skip("this TensorFlow runs without oneDNN")
+    assert found["_MklFusedBatchMatMulV2"] == found["_MklSoftmax"] == num_layers
+    assert found["_MklBatchMatMulV2"] == batched * num_layers
+    assert found["_MklLayerNorm"] == norms * num_layers + 1
+    assert found["_MklNativeFusedMatMul"] == products * num_layers
+    assert not found["Erfc"]  # GELU is in its product
+    assert (
+        not multiplied or found["Mul"] <= multiplied * num_layers + 3
+    )  # angles, of either kind of layer, and the mask

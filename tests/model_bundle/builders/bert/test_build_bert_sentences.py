@@ -117,13 +117,11 @@ def test_a_stated_limit_goes_before_the_tokenizers_but_not_beyond_the_positions(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kinds": ("Transformer", "Pooling", "Dense")}, "chains Transformer, Pooling, Dense"),
+        ({"kinds": ("Transformer", "Pooling", "Dense")}, r"2_Dense/config\.json is missing"),
+        ({"kinds": ("Transformer", "Pooling", "CNN")}, "has the module CNN"),
         ({"kinds": ("BoW",)}, "chains BoW"),
         ({"kinds": ("Transformer", "Normalize", "Pooling")}, "chains Transformer, Normalize, Pooling"),
-        ({"pooling": {"pooling_mode_weightedmean_tokens": True}}, "pools by weightedmean"),
-        ({"pooling": {"pooling_mode": "mean_sqrt_len_tokens"}}, "pools by mean_sqrt_len_tokens"),
-        ({"pooling": {"pooling_mode": ["cls", "mean"]}}, "pools by cls and mean"),
-        ({"pooling": {"include_prompt": False}}, "excludes prompt tokens"),
+        ({"pooling": {"pooling_mode": ["cls", "median"]}}, "pooling_mode is \\['cls', 'median'\\]"),
         ({"limits": {"transformer_task": "fill-mask"}}, "'fill-mask' does not give embeddings"),
         ({"prompts": {"prompts": {}, "default_prompt_name": "query"}}, "default prompt 'query'"),
         ({"prompts": {"prompts": {"query": 3}}}, "map names to texts"),

@@ -1,0 +1,128 @@
+"""Finds windows of changed documents in the earlier run, by the digest of what the model gets of them.
+
+A window is looked for among the earlier ones of the same document: so only documents are indexed, and one row
+group is read for each that changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from beam_jobs.base.records import Document, EarlierRows
+from beam_jobs.errors import JobError
+from beam_jobs.pipeline.incremental.previous_rows import PreviousRows
+from beam_jobs.pipeline.rows.schema import WINDOW_CHANGES_SCHEMA, WINDOW_COLUMNS, WINDOW_DIGEST
+from beam_jobs.pipeline.settings import EncodeSettings
+from beam_jobs.store.batches import matrix
+from model_bundle.inference.results import WindowSpans
+from model_bundle.text.windows import WindowedTexts
+
+ADDED, MOVED, REMOVED = "added", "moved", "removed"
+
+
+class EarlierWindows:
+    """Reads windows of an earlier run.
+
+    Args:
+        settings: of the encoding step, those of the earlier run.
+        paths: files that documents may have their earlier rows in.
+    """
+
+    def __init__(self, settings: EncodeSettings, paths: Sequence[str]) -> None:
+        self._vectors = dict(zip(settings.request.outputs, settings.vector_columns, strict=True))
+        self._dims = dict(zip(settings.request.outputs, settings.dims, strict=True))
+        self._files = {path: number for number, path in enumerate(paths)}
+        columns = ("doc_id", *WINDOW_COLUMNS, WINDOW_DIGEST, *settings.vector_columns)
+        self._rows = PreviousRows(paths, columns)
+
+    def find(
+        self, documents: Sequence[Document], prepared: WindowedTexts
+    ) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        """Finds the vectors of windows, as ``TextEncoder.encode_each`` takes them.
+
+        Args:
+            documents: of a buffer.
+            prepared: the windows of their texts.
+
+        Raises:
+            JobError: the earlier file changed since it was indexed.
+        """
+        found: list[np.ndarray] = []
+        vectors: dict[str, list[np.ndarray]] = {
+            name: [np.zeros((0, dim), np.float32)] for name, dim in self._dims.items()
+        }
+        for number, old in self._changed(documents):
+            first, stop = prepared.starts[number : number + 2].tolist()
+            rows = _rows_by_digest(old.column(WINDOW_DIGEST).to_pylist())
+            pairs = [
+                (at, rows[d][0]) for at, d in enumerate(prepared.digests[first:stop], first) if d in rows
+            ]
+            new, earlier = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+            found.append(new)
+            for name, dim in self._dims.items():
+                vectors[name].append(matrix(old.column(self._vectors[name]).take(pa.array(earlier)), dim))
+        windows = np.concatenate([np.zeros(0, dtype=np.int64), *found])
+        return windows, {name: np.concatenate(parts) for name, parts in vectors.items()}
+
+    def changes(
+        self, documents: Sequence[Document], windows: WindowSpans, bounds: np.ndarray
+    ) -> Iterator[pa.RecordBatch]:
+        """Yields the changes of windows, of each document whose text changed.
+
+        Args:
+            documents: those of a buffer that got rows.
+            windows: of all of them.
+            bounds: int64[documents + 1], the first window of each.
+        """
+        for number, old in self._changed(documents):
+            own = slice(*bounds[number : number + 2].tolist())
+            before = list(zip(*(old.column(name).to_pylist() for name in WINDOW_COLUMNS), strict=True))
+            after = list(zip(windows.index[own], windows.start[own], windows.end[own], strict=True))
+            rows = _rows_by_digest(old.column(WINDOW_DIGEST).to_pylist())
+            found: list[tuple[str, int | None, int | None]] = []
+            for place, digest in zip(after, windows.digests[own], strict=True):
+                same = rows[digest].pop(0) if rows.get(digest) else None
+                if same is None:
+                    found.append((ADDED, int(place[0]), None))
+                elif before[same] != place:
+                    found.append((MOVED, int(place[0]), before[same][0]))
+            found += [
+                (REMOVED, None, before[at][0]) for at in sorted(n for left in rows.values() for n in left)
+            ]
+            if found:
+                doc_id = [documents[number].doc_id] * len(found)
+                columns = [doc_id, *map(list, zip(*found, strict=True))]
+                arrays = [
+                    pa.array(c, field.type) for c, field in zip(columns, WINDOW_CHANGES_SCHEMA, strict=True)
+                ]
+                yield pa.RecordBatch.from_arrays(arrays, schema=WINDOW_CHANGES_SCHEMA)
+
+    def _changed(self, documents: Sequence[Document]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yields position and earlier rows of the documents that have some, in the order of row groups."""
+        places = {
+            at: document.earlier for at, document in enumerate(documents) if document.earlier is not None
+        }
+        for at, earlier in sorted(places.items(), key=lambda item: item[1]):
+            yield at, self._read(documents[at].doc_id, earlier)
+
+    def _read(self, doc_id: str, earlier: EarlierRows) -> pa.RecordBatch:
+        rows = self._rows.group(self._files[earlier.path], earlier.group)
+        rows = rows.slice(earlier.start, earlier.num_rows)
+        index = rows.column("window_index").to_pylist()
+        if index != list(range(earlier.num_rows)) or set(rows.column("doc_id").to_pylist()) != {doc_id}:
+            raise JobError(
+                f"{earlier.path}, a file of an earlier run, changed while this job was running; start it "
+                "again, with another --previous or without it."
+            )
+        return rows
+
+
+def _rows_by_digest(digests: Sequence[str]) -> dict[str, list[int]]:
+    """Returns the positions of each digest, ascending."""
+    found: dict[str, list[int]] = {}
+    for row, digest in enumerate(digests):
+        found.setdefault(digest, []).append(row)
+    return found
