@@ -98,6 +98,16 @@ def build_head(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Mode
     return _built_from_data(tmp_path_factory, "head", BertOptions(head=HeadOptions()))
 
 
+@pytest.fixture(scope="session")
+def build_pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ModelBundle]:
+    """Builds the head of a folder of ``tests/data`` for two texts, once, with 40 tokens. Do not change it."""
+    from model_bundle.builders.bert.heads import HeadOptions
+    from model_bundle.builders.bert.source import BertOptions
+
+    options = BertOptions(head=HeadOptions(pairs=True), max_tokens=40)
+    return _built_from_data(tmp_path_factory, "pairs", options)
+
+
 def _built_from_data(
     factory: pytest.TempPathFactory, kind: str, options: BertOptions
 ) -> Callable[[str], ModelBundle]:
@@ -107,11 +117,13 @@ def _built_from_data(
 
     @cache
     def build(model: str) -> ModelBundle:
+        name = Path(model).name
+
         def write(folder: Path) -> None:
             read = read_bert_source(str(DATA_DIR / model), options)
-            build_encoder_bundle(read.source, folder / model)
+            build_encoder_bundle(read.source, folder / name)
 
-        return ModelBundle.open(build_once(factory, f"{kind}-{model}", write) / model)
+        return ModelBundle.open(build_once(factory, f"{kind}-{name}", write) / name)
 
     return build
 

@@ -44,7 +44,7 @@ _TITLES = {"roberta": "RoBERTa", "xlm-roberta": "XLM-RoBERTa", "camembert": "Cam
 NEEDS = {
     "unigram": (True, "with the tokenizer of XLM-RoBERTa"),
     "dense": (True, "with its dense layer"),
-    "pairs": (False, "a score of two texts together; its encoder alone builds"),
+    "pairs": (True, "with `--task pairs`"),
     "code": (False, "attention with linear biases, in code of its own"),
 }
 

@@ -24,7 +24,8 @@ class ReadOptions:
     """Where documents come from and how they are read.
 
     ``input_format`` None means that the files' names tell their format. ``text_columns`` are joined by
-    ``text_separator``; empty means ``text``, or the only column.
+    ``text_separator``; empty means ``text``, or the only column. ``text_pair_columns`` are joined to the
+    second text of each document, where two are scored together.
     ``numeric_columns`` are numeric model inputs, in the order of ``EncodeSettings.numeric_columns``.
     ``column_names`` names the columns of CSV files without a header row. ``csv_quotes`` False treats quotes
     as ordinary characters, for files that do not quote fields; lines that begin with ``comment_prefix``
@@ -35,6 +36,7 @@ class ReadOptions:
 
     patterns: tuple[str, ...]
     text_columns: tuple[str, ...] = ()
+    text_pair_columns: tuple[str, ...] = ()
     text_separator: str = "\n"
     id_column: str | None = None
     keep_columns: tuple[str, ...] = ()
@@ -81,13 +83,18 @@ class ReadOptions:
         self._check_columns()
 
     def _check_columns(self) -> None:
-        for flag in ("keep_columns", "text_columns", "column_names"):
+        for flag in ("keep_columns", "text_columns", "text_pair_columns", "column_names"):
             names = getattr(self, flag)
             repeated = sorted(name for name, number in Counter(names).items() if number > 1)
             if repeated:
-                raise UsageError(
-                    f"--{flag.replace('text_columns', 'text_column')} names {repeated} more than once."
-                )
+                shown = flag.removesuffix("s") if flag.startswith("text") else flag
+                raise UsageError(f"--{shown} names {repeated} more than once.")
+        twice = sorted({*self.text_columns} & {*self.text_pair_columns})
+        if twice:
+            raise UsageError(
+                f"--text_column and --text_pair_column both name {twice}: the two texts of a pair are "
+                "different columns."
+            )
         self._check_kept("rename_columns", self.rename_columns)
         self._check_kept("column_types", self.column_types)
         for name, kind in self.column_types:

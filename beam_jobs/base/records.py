@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +22,7 @@ class EarlierRows(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One input text.
+    """One input text, or two that are scored together: then ``text_pair`` is the second.
 
     ``source`` is the file it came from, ``columns`` holds the values of the kept input columns in the
     order of their schema, ``numbers`` the numeric model inputs. ``earlier``: rows of an earlier text with
@@ -32,7 +34,26 @@ class Document:
     text: str
     columns: tuple[Any, ...] = ()
     numbers: tuple[float, ...] = ()
+    text_pair: str | None = None
     earlier: EarlierRows | None = None
+
+    @property
+    def model_input(self) -> str | tuple[str, str]:
+        """The text, or both texts of a pair."""
+        return self.text if self.text_pair is None else (self.text, self.text_pair)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The text, or both texts of a pair."""
+        return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
+
+    @property
+    def text_sha256(self) -> str:
+        """The key for reusing results: the sha256 of the text's UTF-8 bytes.
+
+        Of a pair, it is the sha256 of the two texts' digests in hexadecimal, one after the other.
+        """
+        return text_sha256(*self.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +91,29 @@ class UnchangedDocuments:
     number: int
 
 
-def text_sha256(text: str) -> str:
-    """Returns the sha256 of a text's UTF-8 bytes, the key for reusing vectors."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+def text_sha256(*texts: str) -> str:
+    """Returns the digest of a text or of a pair, see ``Document``; a lone surrogate matches nothing."""
+    first, *others = (hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts)
+    return hashlib.sha256("".join([first, *others]).encode()).hexdigest() if others else first
+
+
+def shown_text(texts: Sequence[str]) -> str:
+    """Returns the text of a dead letter; that of a pair is a JSON list of both."""
+    readable = [text.encode("utf-8", errors="replace").decode("utf-8") for text in texts]
+    return readable[0] if len(readable) == 1 else json.dumps(readable, ensure_ascii=False)
 
 
 def dead_letter(
     document: Document, stage: Stage, reason: str, message: str, *, no_text: bool = False
 ) -> DeadLetter:
     """Builds the dead letter of a completely read document; ``no_text`` omits its text."""
-    data = document.text.encode("utf-8", errors="surrogatepass")
     return DeadLetter(
         doc_id=document.doc_id,
         source=document.source,
         stage=stage,
         reason=reason,
         message=message,
-        text=None if no_text else document.text.encode("utf-8", errors="replace").decode("utf-8"),
-        text_sha256=hashlib.sha256(data).hexdigest(),
-        num_bytes=len(data),
+        text=None if no_text else shown_text(document.texts),
+        text_sha256=document.text_sha256,
+        num_bytes=sum(len(text.encode("utf-8", errors="surrogatepass")) for text in document.texts),
     )

@@ -88,8 +88,24 @@ def plan_input(
         summary = inspect_input(read, check_path)
         return read, summary, encode_settings(flags, keep_text=keep_text)
     encode = encode_settings(flags, keep_text=keep_text)
+    _check_pairs(encode, read)
     read = replace(read, numeric_columns=encode.numeric_columns)
     return read, inspect_input(read, check_path), encode
+
+
+def _check_pairs(encode: EncodeSettings, read: ReadOptions) -> None:
+    """Rejects one text for a bundle that takes two, and two for one that takes one."""
+    if encode.takes_pairs and not read.text_pair_columns:
+        raise UsageError(
+            f"The bundle {encode.bundle_name} scores two texts together, but the input names one: give "
+            "--input, and the columns of both texts with --text_column and --text_pair_column."
+        )
+    if read.text_pair_columns and not encode.takes_pairs:
+        raise UsageError(
+            f"--text_pair_column {','.join(read.text_pair_columns)}: the bundle {encode.bundle_name} takes "
+            "one text at a time. Leave it out, join the columns with --text_column A,B, or use a bundle that "
+            "was built with --task pairs."
+        )
 
 
 def read_options(flags: argparse.Namespace) -> tuple[ReadOptions, bool]:
@@ -126,6 +142,7 @@ def encode_settings(flags: argparse.Namespace, *, keep_text: bool) -> EncodeSett
             threshold=flags.threshold,
             keep_logits=flags.keep_logits,
             gold=gold_name(flags),
+            rows=flags.rows,
             **common,
         )
     return EncodeSettings.resolve(

@@ -41,7 +41,7 @@ def print_plan(plan: JobPlan, console: Console) -> None:
     console.print(
         "plan",
         f"{count(len(files), 'input file')}, {format_bytes(plan.summary.total_bytes)}, text from "
-        f"{'+'.join(plan.summary.text_columns) or 'lines'}; bundle {encode.bundle_name} "
+        f"{_columns(plan)}; bundle {encode.bundle_name} "
         f"({encode.bundle_digest[:12]}), {what}, {encode.request.precision}; run {plan.write.run_id}",
     )
 
@@ -74,6 +74,13 @@ def print_summary(manifest: RunManifest, plan: JobPlan, console: Console) -> Non
         console.print("warning", warning, "WARNING")
 
 
+def _columns(plan: JobPlan) -> str:
+    names, num_pair = plan.summary.text_columns, len(plan.read.text_pair_columns)
+    if not num_pair:
+        return "+".join(names) or "lines"
+    return f"{'+'.join(names[:-num_pair])} with {'+'.join(names[-num_pair:])}"
+
+
 def _count_lines(manifest: RunManifest) -> list[str]:
     counts = manifest.counts
     rate = counts.num_tokens / counts.model_seconds if counts.model_seconds else 0
@@ -103,6 +110,12 @@ def _count_lines(manifest: RunManifest) -> list[str]:
         lines.append(f"  changes    {changes}")
     if manifest.workers.peak_memory_bytes:
         lines.append(f"  memory     {format_bytes(manifest.workers.peak_memory_bytes)} peak of one worker")
+    return [*lines, *_text_lines(counts)]
+
+
+def _text_lines(counts: RunCounts) -> list[str]:
+    """Returns the lines on texts that the model saw in part or did not know, and on dead files."""
+    lines: list[str] = []
     if counts.num_truncated:
         lines.append(
             f"  truncated  {count(counts.num_truncated, 'document')} "
@@ -113,6 +126,10 @@ def _count_lines(manifest: RunManifest) -> list[str]:
             f"  unknown    {count(counts.num_unknown_tokens, 'token')} "
             f"({100 * counts.unknown_token_fraction:.2f} %); mostly unknown: "
             f"{count(counts.num_mostly_unknown, 'document')}"
+        )
+    if counts.num_half_blank:
+        lines.append(
+            f"  half blank {count(counts.num_half_blank, 'pair')} with one blank text, scored as it is"
         )
     lines += _window_lines(counts)
     if counts.num_dead_files:

@@ -18,6 +18,7 @@ from model_bundle.inference.speedups import known_seconds
 from model_bundle.inference.text_encoder import request_input
 from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, LongTexts
 from model_bundle.runtime.request import EncodeRequest
+from model_bundle.text import as_taken
 from model_bundle.text.unknown import unknown_tokens
 
 VECTOR_DTYPES = ("float32", "float16")
@@ -40,7 +41,8 @@ class EncodeSettings:
     ``classes``: rows hold labels and scores instead of vectors. ``numeric_columns`` are the input columns
     that are numeric model inputs: ``ReadOptions`` must name them, too. ``allowed_ops`` are operations of the
     graph that reach beyond it, allowed by whoever submits. Texts with a larger fraction of unknown tokens
-    than ``max_unknown_fraction`` become dead letters; None allows all.
+    than ``max_unknown_fraction`` become dead letters; None allows all. ``takes_pairs``: the model scores two
+    texts together: ``ReadOptions`` must name the columns of both.
     """
 
     bundle: str
@@ -63,6 +65,7 @@ class EncodeSettings:
     numeric_columns: tuple[str, ...] = ()
     allowed_ops: tuple[str, ...] = ()
     max_unknown_fraction: float | None = None
+    takes_pairs: bool = False
 
     def __post_init__(self) -> None:
         """Rejects invalid option values and combinations."""
@@ -137,6 +140,7 @@ class EncodeSettings:
         prompt_text: str | None = None,
         precision: str = "float32",
         max_quality_loss: float = DEFAULT_MAX_LOSS,
+        rows: str = "document",
         long_texts: LongTexts = DEFAULT_LONG_TEXTS,
         allow_ops: tuple[str, ...] = (),
         **rest: Any,
@@ -154,6 +158,7 @@ class EncodeSettings:
             prompt=prompt,
             prompt_text=prompt_text,
             precision=_precision(opened, precision, max_quality_loss),
+            rows=Rows(rows),
             long_texts=long_texts,
         )
         classes = ClassSettings.resolve(
@@ -177,6 +182,7 @@ class EncodeSettings:
             layers=tuple(spec.layer or name for spec, name in zip(specs, request.outputs, strict=True)),
             numeric_columns=NumericInputs(opened.manifest.inputs).columns,
             allowed_ops=opened.allowed_ops,
+            takes_pairs=opened.manifest.task == "pairs",
             **rest,
         )
 
@@ -252,7 +258,7 @@ def _check_counts_unknown(opened: ModelBundle, request: EncodeRequest) -> None:
     Raises:
         UsageError: it is one.
     """
-    if unknown_tokens(request_input(opened, request).prepare(["a"])) is None:
+    if unknown_tokens(request_input(opened, request).prepare(as_taken(opened.manifest, ["a"]))) is None:
         raise UsageError(
             f"--max_unknown_fraction: the bundle {opened.manifest.name} has no unknown tokens that could "
             "be counted: its vocabulary is of characters or bytes, or its graph tokenizes. Leave it out."

@@ -102,7 +102,7 @@ def class_examples(run: FinishedRun, *, with_text: bool, num_rows: int = SAMPLE_
         if "label" not in schema.names:
             return []
         wanted = ["doc_id", "word_index", "label", "scores", "top_scores"]
-        wanted += ["text", "word", *([gold] if gold else [])] if with_text else []
+        wanted += ["text", "text_pair", "word", *([gold] if gold else [])] if with_text else []
         return [name for name in wanted if name in schema.names]
 
     found: list[ClassExample] = []
@@ -215,7 +215,11 @@ def row_texts(table: pa.Table) -> list[str] | None:
         return [str(word) for word in table.column("word").to_pylist()]
     if "text" not in columns:
         return None
-    return [shorten(text) for text in table.column("text").to_pylist()]
+    texts = [shorten(text) for text in table.column("text").to_pylist()]
+    if "text_pair" in columns:
+        seconds = map(shorten, table.column("text_pair").to_pylist())
+        return [f"{first} / {second}" for first, second in zip(texts, seconds, strict=True)]
+    return texts
 
 
 def _group_column(table: pa.Table, vector: str) -> str | None:

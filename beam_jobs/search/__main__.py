@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Queries that share one pass over the run; each costs memory for its scores.
 _MAX_LINES = 256
+_RERANK_TOP = 50
 _ABOUT = """\
 Embeds queries with the model and settings of a run, and prints the documents nearest to each by the model's
 similarity (cosine unless it names another): one line per document, ranked by its best window or word.
@@ -38,6 +39,12 @@ def search_parser() -> Parser:
     add("run RUN", "folder of a run, or root of runs (means its latest run)")
     add("--query TEXT", "a query; repeat the flag for several", repeat=True)
     add("--top N", "documents per query (default: 5)", default=5)
+    add(
+        "--rerank BUNDLE",
+        "bundle of a reranker (build bert --task pairs), which scores the query together with the texts of "
+        "the nearest documents; orders them by it. Needs a run with --keep_text",
+    )
+    add("--rerank_top N", "with --rerank: documents to score per query (default: 50)", parse=int)
     add("--where SQL", "search only rows that satisfy a condition, such as: topic = 'birds'")
     add("--only_this_run", "of a run of changes (--emit changes), search these rows alone")
     add("--column NAME", "vector column, if the run has several")
@@ -66,6 +73,14 @@ def _search(argv: Sequence[str]) -> int:
     flags = search_parser().parse_args(list(argv))
     if flags.top < 1:
         raise UsageError(f"--top must be at least 1, not {flags.top}.")
+    if flags.rerank_top is not None and flags.rerank is None:
+        raise UsageError("--rerank_top needs --rerank, the bundle that scores the documents.")
+    flags.rerank_top = _RERANK_TOP if flags.rerank_top is None else flags.rerank_top
+    if flags.rerank is not None and flags.rerank_top < flags.top:
+        raise UsageError(
+            f"--rerank_top must be at least --top {flags.top}, not {flags.rerank_top}: the best are chosen "
+            "from so many documents."
+        )
     if not all(query.strip() for query in flags.query):
         raise UsageError("--query is empty. Pass the text to search for.")
     # Reads the run, then loads TensorFlow, which takes seconds: only now, when the flags are understood.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from beam_jobs.errors import UsageError
 from beam_jobs.pipeline.rows.make import word_in
 from beam_jobs.search.nearest import Neighbour, nearest
 from beam_jobs.search.query import Prompt, QueryEncoder, choose_column
+from beam_jobs.search.rerank import Reranker
 from beam_jobs.search.where import Condition
 from beam_jobs.store.batches import take_rows
 from beam_jobs.store.chain import find_collection
@@ -27,10 +29,19 @@ _CONTEXT_CHARACTERS = 80
 
 @dataclass(frozen=True)
 class Hit:
-    """A document that was found; ``columns`` are those of its best row, without vectors."""
+    """A document that was found; ``columns`` are those of its best row, without vectors.
+
+    ``score`` is the reranker's, if there is one.
+    """
 
     similarity: float
     columns: dict[str, Any]
+    score: float | None = None
+
+    def numbers(self, similarity: str) -> dict[str, float]:
+        """Returns the score, if there is one, and the similarity under its name."""
+        scored = {} if self.score is None else {"score": self.score}
+        return scored | {similarity: self.similarity}
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,11 @@ class Answer:
 
     def as_json(self) -> str:
         """Returns one line of JSON; values without a JSON type are written as strings."""
-        hits = [{self.similarity: round(hit.similarity, 6), "row": hit.columns} for hit in self.hits]
+        hits = [
+            {name: round(number, 6) for name, number in hit.numbers(self.similarity).items()}
+            | {"row": hit.columns}
+            for hit in self.hits
+        ]
         return json.dumps({"query": self.query, "hits": hits}, ensure_ascii=False, default=str)
 
     def as_text(self) -> str:
@@ -56,7 +71,8 @@ class Answer:
         width = min(max(map(len, names), default=0), 40)
         lines = [_one_line(self.query)]
         for rank, (hit, name) in enumerate(zip(self.hits, names, strict=True), 1):
-            lines.append(f"{rank:>3}  {hit.similarity:6.3f}  {name:<{width}}  {_shown(hit.columns)}".rstrip())
+            numbers = "  ".join(f"{number:6.3f}" for number in hit.numbers(self.similarity).values())
+            lines.append(f"{rank:>3}  {numbers}  {name:<{width}}  {_shown(hit.columns)}".rstrip())
         if not self.hits:
             lines.append("     nothing found")
         return "\n".join(lines + ([f"     {self.hint}"] if self.hint and self.hits else []))
@@ -79,7 +95,10 @@ class Searcher:
         self._condition = Condition(flags.where, schema) if flags.where is not None else None
         self._shown = [name for name in schema.names if name not in vector_columns(schema)]
         self._hint = None if "text" in schema.names else _text_hint(self._run.manifest.config)
-        self._top = flags.top
+        self._top, self._rerank_top = flags.top, flags.rerank_top
+        if flags.rerank is not None:
+            _check_texts(schema, self._hint)
+        self._reranker = None if flags.rerank is None else Reranker(flags.rerank)
         asked = flags.prompt is not None or flags.prompt_text is not None
         prompt = Prompt(flags.prompt, flags.prompt_text) if asked else None
         self._encoder = QueryEncoder(self._run, flags.bundle, flags.column, prompt, flags.allow_ops)
@@ -105,21 +124,39 @@ class Searcher:
         found = nearest(
             self._run,
             np.stack(vectors),
-            self._top,
+            self._top if self._reranker is None else self._rerank_top,
             column=self._encoder.column,
             condition=self._condition,
             similarity=self._encoder.similarity,
         )
-        answers = [
-            Answer(query, own, self._hint, self._encoder.similarity)
-            for query, own in zip(good, self._fetch(found), strict=True)
-        ]
+        answers, similarity = [], self._encoder.similarity
+        for query, own in zip(good, self._fetch(found), strict=True):
+            try:
+                answers.append(Answer(query, self._rerank(query, own), self._hint, similarity))
+            except ModelRunError as error:
+                errors.append(f"{query}: {error}")
         return answers, errors
+
+    def _rerank(self, query: str, hits: list[Hit]) -> list[Hit]:
+        """Orders hits by the reranker's scores, if there is one; equal ones stay in the order of vectors."""
+        if self._reranker is None or not hits:
+            return hits
+        scores = self._reranker.scores(query, [hit.columns["text"] for hit in hits])
+        scored = [replace(hit, score=float(score)) for hit, score in zip(hits, scores, strict=True)]
+        return sorted(scored, key=lambda hit: -(hit.score or 0.0))[: self._top]
 
     def _fetch(self, found: list[list[Neighbour]]) -> list[list[Hit]]:
         places = sorted({neighbour.place for own in found for neighbour in own})
         columns = dict(zip(places, take_rows(self._run, places, self._shown), strict=True))
         return [[Hit(n.similarity, columns[n.place]) for n in own] for own in found]
+
+
+def _check_texts(schema: pa.Schema, hint: str | None) -> None:
+    """Rejects reranking of runs whose rows have no text, or only words in their context."""
+    if hint is not None:
+        raise UsageError(f"--rerank scores the query with the texts that were found. {hint}")
+    if "word_index" in schema.names:
+        raise UsageError("--rerank: the rows of this run are words; it needs documents or windows.")
 
 
 def _text_hint(config: dict[str, Any]) -> str:

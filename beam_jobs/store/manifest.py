@@ -89,7 +89,8 @@ class RunCounts(_Part):
     ``num_dead`` includes ``num_blank``. Token counts include special tokens; ``num_padded_tokens`` is what
     the model computed, ``num_lost_tokens`` what truncation dropped, ``num_lost_words`` the same if rows are
     words. ``num_unknown_tokens`` of the tokens stand for text that the vocabulary lacks, and more than half
-    of those of ``num_mostly_unknown`` documents do. ``num_windowed`` documents were split into
+    of those of ``num_mostly_unknown`` documents do. ``num_half_blank`` computed documents are pairs of which
+    one text is blank. ``num_windowed`` documents were split into
     ``num_windows``. ``model_seconds`` is the sum over workers. ``num_repeated`` of the written documents have
     the text of another one, which was computed once. ``num_unchanged`` documents have their rows in the
     previous run, if only changes are written. ``changes`` counts ids by their change since then,
@@ -118,6 +119,7 @@ class RunCounts(_Part):
     num_lost_words: int = 0
     num_unknown_tokens: int = 0
     num_mostly_unknown: int = 0
+    num_half_blank: int = 0
     num_windowed: int = 0
     num_windows: int = 0
     num_encoded_windows: int = 0

@@ -22,6 +22,17 @@ _OWN: dict[str, dict[str, Any]] = {
     "mpnet": {"vocab_size": 30527, "max_position_embeddings": 514},
     "electra": {"embedding_size": 768},
     "albert": {"embedding_size": 128, "hidden_act": "gelu"},
+    # Of ModernBERT-base and deberta-v3-base, but with the layers and the tokenizer of the others.
+    "modernbert": {"intermediate_size": 1152, "max_position_embeddings": 8192, "pad_token_id": 0},
+    "deberta-v2": {
+        "relative_attention": True,
+        "position_buckets": 256,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": "p2c|c2p",
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
 }
 
 _PACKAGE = "sentence_transformers.models"

@@ -20,7 +20,7 @@ from model_bundle.bundle.specs import Precision
 from model_bundle.errors import SourceError
 from model_bundle.runtime.golden import GOLDEN_TEXTS, Golden, ReferenceVectors
 from model_bundle.runtime.inputs import example_numbers, signature_inputs
-from model_bundle.text import text_input
+from model_bundle.text import as_taken, text_input
 
 LICENCE_NAME = "LICENSE"
 
@@ -96,7 +96,8 @@ def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[st
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     tf = import_tensorflow()
-    prepared = text_input(bundle_dir, manifest, manifest.max_tokens, prompt="").prepare(texts)
+    taken = as_taken(manifest, texts)
+    prepared = text_input(bundle_dir, manifest, manifest.max_tokens, prompt="").prepare(taken)
     numbers = np.arange(len(texts))
     inputs = prepared.batch(numbers) | example_numbers(manifest.inputs, numbers)
     # Whoever builds has allowed what the manifest records.
@@ -117,7 +118,7 @@ def record_golden(bundle_dir: Path, manifest: BundleManifest, texts: Sequence[st
         mask = (np.arange(longest) < np.asarray(lengths)[:, np.newaxis]).astype(np.int32)
     kept = {name: outputs[name] for name, spec in manifest.outputs.items() if spec.kind != "length"}
     integer |= {Precision.INT8: kept} if manifest.is_int8_only else {}
-    golden = Golden(tuple(texts), inputs, kept, mask, integer=integer)
+    golden = Golden(tuple(taken), inputs, kept, mask, integer=integer)
     golden.write(bundle_dir)
     return golden
 

@@ -213,6 +213,22 @@ SENTENCE_PROMPTS = KnownSettings(
     only={"model_type": ("SentenceTransformer",)},
 )
 
+CROSS_ENCODER = KnownSettings(
+    used="model_type prompts default_prompt_name activation_fn",
+    without_effect="__version__",
+)
+CROSS_ENCODER_LIMITS = KnownSettings(
+    used="max_seq_length",
+    without_effect="unpad_inputs",
+    only={
+        "processing_kwargs": ({},),
+        "transformer_task": ("sequence-classification",),
+        "modality_config": ({"text": {"method": "forward", "method_output_name": "logits"}},),
+        "module_output_name": ("scores",),
+        "do_lower_case": (False,),
+    },
+)
+
 ELMO = KnownSettings(
     used="char_cnn lstm bidirectional",
     without_effect="""

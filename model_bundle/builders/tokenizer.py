@@ -21,6 +21,8 @@ _NORMALIZER = {
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
+# How the names of classes begin whose ``model_input_names`` in transformers 4 have no token types.
+_WITHOUT_TYPES = ("DistilBert", "Roberta", "XLMRoberta", "Camembert", "MPNet")
 # transformers writes 1e30 for a tokenizer without a limit.
 _NO_LIMIT = 10**6
 
@@ -30,7 +32,8 @@ class SubwordTokenizer:
     """A tokenizer and its settings.
 
     ``json_text`` is the content of ``tokenizer.json``; ``max_tokens`` is None if it has no limit.
-    ``vocab_size`` is the highest id plus one. ``note`` names a setting that was detected, not read.
+    ``vocab_size`` is the highest id plus one. ``gives_types``: the model is fed the segments of two texts.
+    ``note`` names a setting that was detected, not read.
     """
 
     json_text: str
@@ -38,6 +41,7 @@ class SubwordTokenizer:
     lowercase: bool
     vocab_size: int
     note: str | None = None
+    gives_types: bool = False
 
 
 def read_tokenizer(folder: SourceFolder, lowercase: bool | None) -> SubwordTokenizer:
@@ -153,7 +157,17 @@ def _loaded(folder: SourceFolder, kind: Any, note: str | None, **options: Any) -
         ) from error
     backend = _as_filed(backend, folder)
     _check_applied(read, backend, folder)
-    return finish(backend, read.model_max_length, folder.root, note)
+    made = finish(backend, read.model_max_length, folder.root, note)
+    return replace(made, gives_types=_gives_types(read, folder))
+
+
+def _gives_types(read: Any, folder: SourceFolder) -> bool:
+    """Whether transformers 4 feeds a model the segments of two texts: by the folder, else by the class.
+
+    Models with two segments were trained with it; 5 gives them for fewer classes.
+    """
+    stated = (folder.json_object("tokenizer_config.json") or {}).get("model_input_names")
+    return "token_type_ids" in stated if stated else not type(read).__name__.startswith(_WITHOUT_TYPES)
 
 
 def _as_filed(backend: Any, folder: SourceFolder) -> Any:

@@ -51,7 +51,7 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     manifest = bundle.manifest
     yield "name", manifest.name
     yield "task", f"{manifest.task} ({manifest.family})"
-    yield "takes", "numbers" if manifest.tokenizer.kind == "none" else "one text at a time"
+    yield "takes", _takes(manifest)
     yield "digest", f"sha256:{bundle.digest}"
     yield "place", str(bundle.path)
     yield "size", f"{sum(file.size for file in manifest.files) / 1e6:.1f} MB"
@@ -64,9 +64,8 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     yield from _use(manifest)
     if manifest.labels:
         yield "labels", f"{', '.join(manifest.labels)}{' (multi-label)' if manifest.multi_label else ''}"
-    if manifest.task == "classify":
-        kind = "quantities, not classes" if manifest.regression else f"{manifest.scores} of the output"
-        yield "scores", kind
+    if manifest.task != "embed":
+        yield "scores", _scores(manifest)
     if manifest.elmo:
         yield "elmo", f"layer weights {manifest.elmo.layer_weights}, gamma {manifest.elmo.gamma}"
     yield from _precisions(manifest)
@@ -87,6 +86,20 @@ def _facts(bundle: ModelBundle) -> Iterator[tuple[str, str]]:
     if manifest.source.compared_with is not None:
         yield "compared with", manifest.source.compared_with
     yield "built with", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+
+
+def _scores(manifest: BundleManifest) -> str:
+    kind = f"{manifest.scores} of the output"
+    if manifest.regression:
+        return f"quantities, not classes{'' if manifest.scores == 'as_is' else f': {kind}'}"
+    return kind
+
+
+def _takes(manifest: BundleManifest) -> str:
+    if manifest.task == "pairs":
+        loses = "the longer one" if manifest.pair_truncation == "longest_first" else "the second"
+        return f"two texts at a time; of pairs that are too long, {loses} loses tokens"
+    return "numbers" if manifest.tokenizer.kind == "none" else "one text at a time"
 
 
 def _use(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
@@ -130,6 +143,8 @@ def _tokenizer(manifest: BundleManifest) -> str:
 
 
 def _pooling(manifest: BundleManifest) -> str:
+    if manifest.task == "pairs":
+        return "none: it gives scores, no vectors"
     kind = manifest.outputs[manifest.default_output].kind
     if kind == "class":
         return f"{manifest.pooling or 'mean (none stated)'}, for vectors of the layer below the classes"

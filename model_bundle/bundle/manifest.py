@@ -17,6 +17,7 @@ from model_bundle.bundle.specs import (
     InputSpec,
     Int8Spec,
     OutputSpec,
+    PairTruncation,
     Part,
     Pooling,
     Precision,
@@ -50,6 +51,7 @@ class BundleManifest(Part):
     ``freeze``: whether weights may become constants (see the runtime), with the reason if not.
     ``custom_ops`` are packages whose operations the graph uses, imported before it is loaded.
     ``scores``: the function that turns a ``class`` output into scores, if any.
+    ``task`` ``pairs``: scores of two texts together; ``pair_truncation``: which of them loses tokens.
     ``regression``: the scores are quantities, of which none is chosen.
     ``allowed_ops`` are operations with effects outside the graph, allowed by name at build time.
     ``zero_inputs`` are inputs of the model that the graph gives zeros, because no output depends on them.
@@ -59,7 +61,7 @@ class BundleManifest(Part):
 
     format_version: Literal[1] = 1
     name: str = Field(min_length=1)
-    task: Literal["embed", "classify"]
+    task: Literal["embed", "classify", "pairs"]
     family: str
     signature: str = "serving_default"
     bfloat16_signature: str | None = None
@@ -87,6 +89,7 @@ class BundleManifest(Part):
     zero_inputs: tuple[str, ...] = ()
     sentence: SentenceSpec | None = None
     similarity: Similarity | None = None
+    pair_truncation: PairTruncation | None = None
     source: SourceSpec
     licence: str
     versions: dict[str, str] = Field(default_factory=dict)
@@ -98,6 +101,10 @@ class BundleManifest(Part):
             raise ValueError(f"default_output {self.default_output!r} is not one of {sorted(self.outputs)}")
         if self.default_prompt is not None and self.default_prompt not in self.prompts:
             raise ValueError(f"default_prompt {self.default_prompt!r} is not one of {sorted(self.prompts)}")
+        if (self.task == "pairs") != (self.pair_truncation is not None):
+            raise ValueError("pair_truncation belongs to the task pairs, and to no other")
+        if self.task == "pairs" and self.tokenizer.kind != "subwords":
+            raise ValueError(f"the task pairs needs a tokenizer of subwords, not {self.tokenizer.kind}")
         twice = [path for path, count in Counter(file.path for file in self.files).items() if count > 1]
         if twice:
             raise ValueError(f"files lists {', '.join(map(repr, twice))} more than once")
@@ -118,7 +125,7 @@ class BundleManifest(Part):
             }
             for name in [name for name, default in later.items() if data["int8"][name] == default]:
                 del data["int8"][name]
-        for name in ("zero_inputs", "sentence", "similarity"):
+        for name in ("zero_inputs", "pair_truncation", "sentence", "similarity"):
             if not data[name]:
                 del data[name]
         if self.source.compared_with is None:

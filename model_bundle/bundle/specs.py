@@ -67,6 +67,10 @@ class Rows(StrEnum):
     WORD = "word"
 
 
+# Which of two texts loses tokens if both together are too long: the longer one, or the second.
+PairTruncation = Literal["longest_first", "only_second"]
+
+
 class Part(BaseModel):
     """A frozen piece of the manifest; unknown fields are errors."""
 

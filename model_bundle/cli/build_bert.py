@@ -30,8 +30,9 @@ def _add_flags(parser: ArgumentParser) -> None:
     add_output(parser)
     add(
         "--task",
-        "embed: the encoder alone, for vectors (default); classify: with its trained head",
-        choices=["embed", "classify"],
+        "embed: the encoder alone, for vectors (default); classify: with its trained head; pairs: with one "
+        "that scores two texts together (reranker, entailment, paraphrase)",
+        choices=["embed", "classify", "pairs"],
         default="embed",
     )
     add("--revision REV", "branch, tag or commit on the Hub")
@@ -51,19 +52,30 @@ def _add_flags(parser: ArgumentParser) -> None:
     add("--lowercase yes|no", "lower-case texts, for a bare vocab.txt (default: detected)", parse=yes_no)
     add(
         "--labels F",
-        "with --task classify: file of label names, one per line (default: id2label of the source)",
+        "with --task classify or pairs: file of label names, one per line (default: id2label of the source)",
         parse=Path,
     )
     add(
         "--multi_label yes|no",
-        "with --task classify: whether several labels may apply at once (default: problem_type of the "
-        "source)",
+        "with --task classify or pairs: whether several labels may apply at once (default: problem_type of "
+        "the source)",
         parse=yes_no,
     )
     add(
         "--single_text",
         "with --task classify: the head was trained on single texts, although its files suggest two "
         "(reranker, entailment)",
+    )
+    add(
+        "--scores",
+        "with --task pairs: activation applied to the output (default: that of a CrossEncoder, else by "
+        "problem_type and number of labels)",
+        choices=["as_is", "sigmoid", "softmax"],
+    )
+    add(
+        "--pair_truncation",
+        "with --task pairs: which text of a pair that is too long loses tokens (default: longest_first)",
+        choices=["longest_first", "only_second"],
     )
     add_labels_of_bundle(parser)
     add_expected_flags(parser)
@@ -80,17 +92,21 @@ def _run(flags: Namespace) -> None:
     from model_bundle.builders.bert.source import BertOptions, read_bert_source
 
     check_output(flags.output)
-    classifies = flags.task == "classify"
-    if not classifies and (flags.labels is not None or flags.multi_label is not None or flags.single_text):
-        raise SettingsError(
-            "--labels, --multi_label and --single_text have no effect without --task classify. Add it, or "
-            "omit them."
-        )
+    _check(flags)
     options = choices_of(
         BertOptions,
         flags,
         pooling=None if flags.pooling is None else Pooling(flags.pooling),
-        head=HeadOptions(flags.labels, flags.multi_label, flags.single_text) if classifies else None,
+        head=None
+        if flags.task == "embed"
+        else HeadOptions(
+            flags.labels,
+            flags.multi_label,
+            flags.single_text,
+            flags.task == "pairs",
+            flags.pair_truncation or "longest_first",
+            flags.scores,
+        ),
     )
     read = read_bert_source(flags.source, options)
     for note in read.notes:
@@ -102,6 +118,28 @@ def _run(flags: Namespace) -> None:
     texts = flags.texts if flags.expected is not None else None  # else they are for int8 alone
     held = Namespace(**vars(flags) | {"texts": texts})
     build_quantized(lambda folder: build_to(folder, held, build), flags.texts, flags.output)
+
+
+def _check(flags: Namespace) -> None:
+    """Rejects flags that have no effect with ``--task``, or are not offered with it."""
+    given = {
+        "classify or pairs": {"labels": flags.labels, "multi_label": flags.multi_label},
+        "classify": {"single_text": flags.single_text or None},
+        "pairs": {"scores": flags.scores, "pair_truncation": flags.pair_truncation},
+    }
+    for tasks, values in given.items():
+        names = [f"--{name}" for name, value in values.items() if value is not None]
+        if names and flags.task not in tasks.split():
+            raise SettingsError(
+                f"{', '.join(names)} {'have' if len(names) > 1 else 'has'} no effect without --task {tasks}. "
+                "Add it, or omit the flag."
+            )
+    for name in ("expected", "texts", "score_column", "label_column", "int8", "pooling"):
+        if flags.task == "pairs" and getattr(flags, name):
+            raise SettingsError(
+                f"--{name} is not offered with --task pairs, which takes two texts and gives no vectors. "
+                "Omit it; compare scores with Classifier.score."
+            )
 
 
 def _build(source: BertSource, output: Path) -> Built:
@@ -120,5 +158,6 @@ BUILD_BERT = Command(
         "sentence-transformers/all-MiniLM-L12-v2 --output bundles/l12",
         "sentence-transformers/all-MiniLM-L12-v2 --int8 --texts news.txt --output bundles/l12-int8",
         "checkpoints/mood --task classify --output bundles/mood",
+        "cross-encoder/ms-marco-MiniLM-L6-v2 --task pairs --output bundles/reranker",
     ),
 )

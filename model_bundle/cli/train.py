@@ -50,7 +50,7 @@ def _add_data(parser: ArgumentParser) -> None:
 def _add_learning(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("learning")
     add = partial(add_flag, group)
-    add("--fine_tune", "also train the encoder (BERT)")
+    add("--fine_tune", "also train the encoder (bundles of build bert)")
     add("--mix", "learn the weight of each layer (ELMo)")
     add("--hidden N", "units of a hidden layer (default: no hidden layer)", parse=positive)
     add("--epochs N", "maximum epochs (default: 60; 2 with --fine_tune)", parse=positive)

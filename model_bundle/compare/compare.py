@@ -154,6 +154,11 @@ def _has_classes(bundle: ModelBundle, asked: RequestedSettings, old: Expected) -
         SettingsError: it is neither.
     """
     manifest = bundle.manifest
+    if manifest.task == "pairs":
+        raise SettingsError(
+            f"The bundle {manifest.name} scores two texts together, and --texts has one per row. Compare its "
+            "scores in Python: Classifier(BUNDLE).score(pairs)."
+        )
     dim = old.vectors[0].shape[-1] if old.vectors else None
     vector_dims = {spec.dim for spec in manifest.outputs.values() if spec.kind in ("token", "text")}
     if manifest.task != "classify":

@@ -14,7 +14,7 @@ from model_bundle.errors import ModelMemoryError, ModelRunError, NonFiniteError
 from model_bundle.inference.numeric_inputs import NumericInputs
 from model_bundle.inference.results import EncodedTexts
 from model_bundle.inference.stateful_elmo import DEFAULT_STATEFUL_BATCH, StatefulTextEncoder
-from model_bundle.inference.text_encoder import TextEncoder
+from model_bundle.inference.text_encoder import TextEncoder, Texts
 from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, LongTexts
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.tensorflow_runtime import TensorFlowRuntime
@@ -145,8 +145,8 @@ class Encoder:
         parts = [part.vectors for part in self.encode_buffers(texts, numeric)]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.request.outputs}
 
-    def encode_buffers(self, texts: Sequence[str], numeric: Numeric = None) -> Iterator[EncodedTexts]:
-        """Encodes a buffer of texts at a time, so that results need not all fit in memory.
+    def encode_buffers(self, texts: Texts, numeric: Numeric = None) -> Iterator[EncodedTexts]:
+        """Encodes a buffer of texts, or pairs, at a time, so that results need not all fit in memory.
 
         Yields:
             Results of at most ``buffer_texts`` texts; one empty result for no texts.

@@ -64,6 +64,7 @@ class EncodedTexts:
     ``num_words_untruncated``: int32[texts], where rows are words. ``num_padded_tokens``: computed cells,
     padding included. ``num_windows``: int64[texts], where long texts became windows. ``window_tokens``:
     int64[texts], tokens in all windows of a text. ``unknown``: None where such tokens cannot be counted.
+    ``num_cut``: int32[texts, 2], where texts are pairs: tokens that each of the two lost.
     ``known_windows``: int64[…], rows whose vectors were known before; counts of fed tokens leave them out.
     """
 
@@ -79,6 +80,7 @@ class EncodedTexts:
     num_windows: np.ndarray | None = None
     window_tokens: np.ndarray | None = None
     unknown: UnknownTokens | None = None
+    num_cut: np.ndarray | None = None
     known_windows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property

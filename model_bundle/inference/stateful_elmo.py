@@ -56,7 +56,7 @@ class StatefulTextEncoder:
             for name in ("cells", "states")
         }
 
-    def encode_each(self, texts: Sequence[str], _numbers: np.ndarray | None = None, /) -> EncodedTexts:
+    def encode_each(self, texts: Sequence[Any], _numbers: np.ndarray | None = None, /) -> EncodedTexts:
         """See ``TextEncoder.encode_each``; nothing is sorted or retried, and ELMo takes no numbers."""
         prepared = self._input.prepare(texts)
         by_word = self._request.rows is Rows.WORD

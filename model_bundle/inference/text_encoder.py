@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from model_bundle.runtime.long_texts import Combine, OnLong
 from model_bundle.runtime.request import EncodeRequest
 from model_bundle.runtime.tensorflow_runtime import Runtime
 from model_bundle.text import PreparedTexts, TextInput, text_input
+from model_bundle.text.pairs import PairTexts
 from model_bundle.text.prepared import PreparedWords
 from model_bundle.text.unknown import unknown_tokens
 from model_bundle.text.windows import WindowedTexts, WindowInput
@@ -30,6 +31,9 @@ from model_bundle.text.windows import WindowedTexts, WindowInput
 # A crash costs reloading the model: one bad text among 256 then crashes the process two more times; bisecting
 # would take eight.
 _CRASHED_PARTS = 16
+_NO_ROOM = "The first text leaves the second no room within {} tokens."
+# Strings, or pairs of strings.
+Texts = Sequence[Any]
 # Returns the windows whose vectors are known, int64[known], and these, float32[known, dim] by output name.
 KnownWindows = Callable[[WindowedTexts], tuple[np.ndarray, Mapping[str, np.ndarray]]]
 
@@ -60,12 +64,12 @@ class TextEncoder:
         return self.max_batch_tokens * self._runtime.parallelism
 
     def encode_each(
-        self, texts: Sequence[str], numbers: np.ndarray | None = None, known: KnownWindows | None = None
+        self, texts: Texts, numbers: np.ndarray | None = None, known: KnownWindows | None = None
     ) -> EncodedTexts:
         """Encodes texts; those that fail are listed in the result.
 
         Args:
-            texts: any strings.
+            texts: any strings; pairs of them where the bundle takes two texts.
             numbers: float64[texts, columns] where the model takes numbers, see ``NumericInputs``.
             known: where rows are windows, finds those whose vectors need not be computed.
 
@@ -104,11 +108,17 @@ class TextEncoder:
     def _too_long(self, prepared: PreparedTexts | WindowedTexts, work: _BatchRun) -> np.ndarray:
         """Returns bool[texts]: which texts get no result because of their length."""
         request = self._runtime.request
-        nothing = np.zeros(len(prepared.num_tokens), dtype=bool)
+        is_long = np.zeros(len(prepared.num_tokens), dtype=bool)
         on_long, limit = request.long_texts.on_long, request.max_tokens
-        if limit is None or on_long not in (OnLong.DEAD_LETTER, OnLong.FAIL):
-            return nothing
-        is_long = prepared.num_tokens > limit
+        pairs = pairs_of(prepared)
+        if limit is None:
+            return is_long
+        if on_long in (OnLong.DEAD_LETTER, OnLong.FAIL):
+            is_long = prepared.num_tokens > limit
+        elif pairs is not None:
+            for text in np.flatnonzero(pairs.is_unfit):
+                work.fail(int(text), "too_long", _NO_ROOM.format(limit))
+            return pairs.is_unfit
         for text in np.flatnonzero(is_long):
             num_tokens = int(prepared.num_tokens[text])
             if on_long is OnLong.FAIL:
@@ -221,6 +231,8 @@ class _BatchRun:
         result = self._rows.finish()
         result.num_padded_tokens = self._num_padded_tokens
         result.unknown = unknown_tokens(self.prepared)
+        pairs = pairs_of(self.prepared)
+        result.num_cut = None if pairs is None else pairs.num_cut
         result.failures = [self._failures[text][1] for text in sorted(self._failures)]
         if self._windows is not None and len(self._known):
             self._leave_out_known(result, self._windows)
@@ -251,6 +263,12 @@ def request_input(bundle: ModelBundle, request: EncodeRequest) -> TextInput | Wi
     if long_texts.are_windows and limit is not None:
         return long_texts.input_of(bundle, limit, request.prompt, request.rows)
     return text_input(bundle.path, bundle.manifest, limit, request.prompt, request.rows)
+
+
+def pairs_of(prepared: PreparedTexts | WindowedTexts) -> PairTexts | None:
+    """Returns prepared pairs, whole ones where they are windows; None if texts are single."""
+    whole = prepared.whole if isinstance(prepared, WindowedTexts) else prepared
+    return whole if isinstance(whole, PairTexts) else None
 
 
 def _reason(error: ModelRunError) -> str:

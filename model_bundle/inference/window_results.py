@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from model_bundle.inference.results import DocumentRowCollector, EncodedTexts, WindowSpans
+from model_bundle.inference.scores import scores_of
 from model_bundle.runtime.long_texts import Combine
 from model_bundle.runtime.pooling import normalize as to_length_one
 from model_bundle.text.windows import WindowedTexts
@@ -75,7 +76,7 @@ def combine_windows(
         vectors: float32[windows, dim], those of a text in succession.
         starts: int[texts + 1], first window of each text.
         shares: float64[windows], the weights of the mean, see ``WindowedTexts.shares``.
-        combine: the mean, or the element-wise maximum.
+        combine: the mean, the element-wise maximum, or as logits the window whose label is most certain.
         normalize: scale vectors combined from several windows to length 1.
 
     Returns:
@@ -86,6 +87,8 @@ def combine_windows(
         own = slice(starts[text], starts[text + 1])
         if combine is Combine.MAX:
             vector = vectors[own].max(axis=0)
+        elif combine is Combine.BEST:
+            vector = vectors[own][int(scores_of(vectors[own], "softmax").max(axis=1).argmax())]
         else:
             vector = np.average(vectors[own].astype(np.float64), axis=0, weights=shares[own])
         combined[text] = to_length_one(vector[np.newaxis])[0] if normalize else vector

@@ -11,7 +11,7 @@ import numpy as np
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.specs import Pooling
 from model_bundle.errors import BundleFormatError, SettingsError
-from model_bundle.layers.graph import ALL_LAYERS, BundleGraph, describe
+from model_bundle.layers.graph import ALL_LAYERS, OWN_FAMILIES, BundleGraph, describe
 from model_bundle.layers.inputs import BundleInputs
 from model_bundle.layers.keras_setup import keras, tf
 from model_bundle.runtime.inputs import signature_inputs
@@ -76,7 +76,8 @@ class BundleEmbedding(keras.layers.Layer):
             )
         if trainable and not graph.is_trainable:
             raise ValueError(
-                f"trainable: {manifest.name} is an imported graph ({manifest.family}), which stays frozen."
+                f"trainable: {manifest.name} is of the family {manifest.family}, which stays frozen; "
+                f"trained are {', '.join(OWN_FAMILIES)}."
             )
         try:
             self._outputs = tuple(graph.outputs(layer))

@@ -144,6 +144,11 @@ def _describe(
 
 def _check(bundle: ModelBundle, texts: Sequence[str]) -> None:
     manifest = bundle.manifest
+    if manifest.task == "pairs":
+        raise SettingsError(
+            f"{manifest.name} scores pairs of texts; int8 is offered for vectors and for classes of single "
+            "texts. Use --precision bfloat16 where the processor is fast at it."
+        )
     if manifest.task == "classify" and label_mode(manifest) is LabelMode.REGRESSION:
         raise SettingsError(
             f"{manifest.name} computes quantities, for which no loss is defined. int8 is offered for vectors "

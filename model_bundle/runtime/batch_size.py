@@ -20,7 +20,7 @@ from model_bundle.bundle.manifest import canonical_json
 from model_bundle.errors import ModelRunError, SourceError
 from model_bundle.runtime.inputs import example_numbers, fixed_length
 from model_bundle.runtime.tensorflow_runtime import Runtime
-from model_bundle.text import text_input
+from model_bundle.text import as_taken, text_input
 
 # Padded cells of a batch where nothing is measured, for models whose batches take long. See
 # docs/decisions/lanes.md.
@@ -97,10 +97,13 @@ class _Trial:
         request, specs = runtime.request, bundle.manifest.inputs
         inputs = text_input(bundle.path, bundle.manifest, request.max_tokens, request.prompt, request.rows)
         text = " ".join((_WORDS.split() * _NUM_WORDS)[:_NUM_WORDS])
-        length = max(int(inputs.prepare([text]).lengths[0]), fixed_length(specs), 1)
+        length = max(
+            int(inputs.prepare(as_taken(bundle.manifest, [text])).lengths[0]), fixed_length(specs), 1
+        )
         num_texts = max(size // length, bundle.manifest.min_batch, 1)
         texts = np.arange(num_texts)
-        self._batch = inputs.prepare([text] * num_texts).batch(texts) | example_numbers(specs, texts)
+        taken = as_taken(bundle.manifest, [text] * num_texts)
+        self._batch = inputs.prepare(taken).batch(texts) | example_numbers(specs, texts)
         self.num_cells = num_texts * length * runtime.parallelism
 
     @property

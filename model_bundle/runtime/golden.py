@@ -58,7 +58,7 @@ _REDUCED = {
 
 @dataclass(frozen=True)
 class Golden:
-    """Inputs by role and the raw outputs recorded for them.
+    """Inputs by role and the raw outputs recorded for them. ``texts`` are strings, or pairs of them.
 
     ``outputs``: float32[texts, tokens, dim] or float32[texts, dim] by output name. ``mask``: int32[texts,
     tokens], real tokens of the former. ``classes``: the outputs that are scores. ``reference``: vectors of
@@ -66,7 +66,7 @@ class Golden:
     products, by precision.
     """
 
-    texts: tuple[str, ...]
+    texts: tuple[Any, ...]
     inputs: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]
     mask: np.ndarray
@@ -113,7 +113,7 @@ class Golden:
             if p.is_integer
         }
         return cls(
-            texts=tuple(parse_json(arrays["texts"].tobytes())),
+            texts=_texts(parse_json(arrays["texts"].tobytes()), bundle),
             inputs={n.removeprefix("input/"): a for n, a in arrays.items() if n.startswith("input/")},
             outputs=outputs,
             mask=arrays["mask"],
@@ -183,6 +183,14 @@ def _compare(found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
     norms, wanted = np.linalg.norm(found, axis=-1), np.linalg.norm(expected, axis=-1)
     cosine = (found * expected).sum(axis=-1) / np.maximum(norms * wanted, 1e-30)
     return float(cosine.min()), float((np.abs(norms - wanted) / np.maximum(wanted, 1e-30)).max())
+
+
+def _texts(stored: Any, bundle: ModelBundle) -> Any:
+    return (
+        tuple((first, second) for first, second in stored)
+        if bundle.manifest.task == "pairs"
+        else tuple(stored)
+    )
 
 
 def _storable(array: np.ndarray) -> np.ndarray:

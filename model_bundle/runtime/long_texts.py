@@ -29,10 +29,11 @@ class OnLong(StrEnum):
 
 
 class Combine(StrEnum):
-    """How the vectors of a text's windows become one."""
+    """How the vectors of a text's windows become one; ``best`` is the scores of the most confident window."""
 
     MEAN = "mean"
     MAX = "max"
+    BEST = "best"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,14 @@ class LongTexts:
         return self.on_long is OnLong.WINDOWS
 
     def resolve(
-        self, bundle: ModelBundle, rows: Rows, max_tokens: int | None, prompt: str, *, is_judged: bool = False
+        self,
+        bundle: ModelBundle,
+        rows: Rows,
+        max_tokens: int | None,
+        prompt: str,
+        *,
+        is_judged: bool = False,
+        best: Combine | None = None,
     ) -> LongTexts:
         """Fills in the defaults and rejects options that are impossible or without effect.
 
@@ -87,6 +95,7 @@ class LongTexts:
             max_tokens: the token limit, None if there is none.
             prompt: the prefix of every text.
             is_judged: results are scores of texts, which cannot be combined over windows.
+            best: how the best of a pair's windows is found; the caller cannot choose another combination.
 
         Raises:
             SettingsError: names the option and what to do.
@@ -106,7 +115,16 @@ class LongTexts:
             raise SettingsError(
                 f"--combine {self.combine} yields one vector per text; with --rows {rows} leave it out."
             )
-        combine = Combine(self.combine or Combine.MEAN) if rows is Rows.DOCUMENT else None
+        if best is not None and self.combine is not None:
+            raise SettingsError(
+                f"--combine {self.combine}: of the windows of a pair, the best one counts. Leave it out."
+            )
+        if best is not None and self.windows_at not in (None, WindowsAt.TOKENS):
+            raise SettingsError(
+                f"--windows_at {self.windows_at}: the second text of a pair is split after any token. "
+                "Leave it out."
+            )
+        combine = Combine(self.combine or best or Combine.MEAN) if rows is Rows.DOCUMENT else None
         resolved = LongTexts(on_long, self.window_overlap or 0, combine, *self._resolve_boundaries(rows))
         assert max_tokens is not None, "checked by _check_limit"
         resolved.input_of(bundle, max_tokens, prompt, rows)  # checks the overlap

@@ -10,7 +10,7 @@ from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.manifest import BundleManifest
 from model_bundle.bundle.specs import Pooling, Precision, Rows, WordPieces
 from model_bundle.errors import SettingsError
-from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, TRUNCATE, LongTexts
+from model_bundle.runtime.long_texts import DEFAULT_LONG_TEXTS, TRUNCATE, Combine, LongTexts
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class EncodeRequest:
             SettingsError: names the option, what the bundle offers and what to do.
         """
         manifest = bundle.manifest
+        if manifest.task == "pairs":
+            raise SettingsError(
+                f"The bundle {manifest.name} scores two texts together and gives no vectors. For scores use "
+                "python -m beam_jobs.classify with --text_pair_column, or Classifier.score."
+            )
         check_precision(manifest, precision)
         outputs = tuple(dict.fromkeys(bundle.output_for(layer) for layer in layers or (None,)))
         if rows is Rows.WORD:
@@ -97,9 +102,13 @@ class EncodeRequest:
         prompt: str | None = None,
         prompt_text: str | None = None,
         precision: Precision = Precision.FLOAT32,
+        rows: Rows = Rows.DOCUMENT,
         long_texts: LongTexts = DEFAULT_LONG_TEXTS,
     ) -> Self:
         """Does the same for a classifier: its raw scores, one row per document or per word.
+
+        Args:
+            rows: with a bundle for pairs also windows of the second text; others determine it themselves.
 
         Raises:
             SettingsError: the bundle is not a classifier, or an option does not fit it.
@@ -107,12 +116,21 @@ class EncodeRequest:
         manifest = bundle.manifest
         check_precision(manifest, Precision(precision))
         spec = bundle.spec(manifest.default_output)
-        if manifest.task != "classify" or spec.kind != "class":
+        if manifest.task == "embed" or spec.kind != "class":
             raise SettingsError(
                 f"The bundle {manifest.name} gives vectors, not classes. For vectors use python -m "
                 "beam_jobs.embed; a classifier is built with --task classify."
             )
-        rows = Rows.WORD if spec.per_token else Rows.DOCUMENT
+        if manifest.task == "pairs":
+            _check_no_prompt(manifest, prompt, prompt_text)
+        elif rows is not Rows.DOCUMENT:
+            raise SettingsError(
+                f"--rows {rows}: a classifier has a row per text, or per word if it classifies tokens; "
+                "windows need a bundle for pairs. Leave it out."
+            )
+        rows = Rows.WORD if spec.per_token else rows
+        if manifest.task == "pairs" and rows is Rows.WORD:
+            raise SettingsError("--rows word: the scores of a pair are not those of words. Leave it out.")
         if rows is Rows.WORD and manifest.tokenizer.kind not in ("words", "subwords"):
             raise SettingsError(
                 f"The bundle {manifest.name} classifies tokens produced inside its graph, so scores cannot "
@@ -127,7 +145,14 @@ class EncodeRequest:
             prompt=before,
             precision=Precision(precision),
             rows=rows,
-            long_texts=long_texts.resolve(bundle, rows, limit, before, is_judged=rows is Rows.DOCUMENT),
+            long_texts=long_texts.resolve(
+                bundle,
+                rows,
+                limit,
+                before,
+                is_judged=rows is Rows.DOCUMENT and manifest.task != "pairs",
+                best=_best_window(manifest) if manifest.task == "pairs" else None,
+            ),
             # Such models are trained to label a word at its first token.
             word_pieces=WordPieces.FIRST if rows is Rows.WORD else None,
         )
@@ -257,6 +282,20 @@ def _resolve_prompt(bundle: ModelBundle, prompt: str | None, prompt_text: str | 
             "Use --prompt_text for a prompt of your own."
         )
     return prompts[prompt]
+
+
+def _check_no_prompt(manifest: BundleManifest, prompt: str | None, prompt_text: str | None) -> None:
+    if prompt is not None or prompt_text is not None:
+        raise SettingsError(
+            f"--prompt, --prompt_text: the bundle {manifest.name} scores two texts as they are. Leave it "
+            "out, or put the words into the texts."
+        )
+
+
+def _best_window(manifest: BundleManifest) -> Combine:
+    """Returns how scores of windows combine: by label, except where labels exclude each other."""
+    one = manifest.outputs[manifest.default_output].dim == 1
+    return Combine.MAX if one or manifest.multi_label or manifest.regression else Combine.BEST
 
 
 def _check_pooled_prompt(bundle: ModelBundle, limit: int | None, prompt: str) -> None:

@@ -2,22 +2,25 @@
 
 Read ``prepared`` (the protocols), ``subwords`` and ``words`` (the tokenizers), ``subword_alignment`` (words
 of subwords), then ``windows``, ``window_words`` and ``window_inputs`` (long texts), ``boundaries`` and
-``grouping`` (windows that end after sentences), and ``unknown`` (unknown tokens).
+``grouping`` (windows that end after sentences), ``pairs`` (two texts at once), and ``unknown`` (unknown
+tokens).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from model_bundle.bundle.manifest import TOKENIZER_FILE, BundleManifest
 from model_bundle.bundle.specs import Rows
 from model_bundle.errors import SettingsError
 from model_bundle.text.grouping import Grouping
+from model_bundle.text.pairs import PairInput, PairWindowInput, TextPair
 from model_bundle.text.prepared import NoTextInput, PlainTextInput, PreparedTexts, TextInput
 from model_bundle.text.subwords import SubwordInput
 from model_bundle.text.windows import WindowInput
 
-__all__ = ["PreparedTexts", "TextInput", "text_input", "window_input"]
+__all__ = ["PreparedTexts", "TextInput", "TextPair", "as_taken", "text_input", "window_input"]
 
 
 def text_input(
@@ -32,6 +35,8 @@ def text_input(
     With rows of words, prepared texts are ``PreparedWords``, if the bundle's tokens are words or subwords.
     """
     spec = manifest.tokenizer
+    if manifest.pair_truncation is not None:
+        return PairInput(bundle_dir / TOKENIZER_FILE, max_tokens, spec.pad_id, manifest.pair_truncation)
     if spec.kind == "subwords":
         from model_bundle.text.subword_alignment import SubwordWordInput
 
@@ -68,6 +73,8 @@ def window_input(
     from model_bundle.text.words import WordInput
 
     whole = text_input(bundle_dir, manifest, None, prompt, rows)
+    if isinstance(whole, PairInput):
+        return PairWindowInput(whole, max_tokens, overlap)
     if isinstance(whole, SubwordInput):
         return SubwordWindowInput(whole, max_tokens, overlap, prompt, grouping)
     if isinstance(whole, WordInput):
@@ -75,3 +82,10 @@ def window_input(
     raise SettingsError(
         f"--on_long windows: {manifest.name} tokenizes inside its graph, so its texts cannot be split."
     )
+
+
+def as_taken(manifest: BundleManifest, texts: Sequence[str]) -> Sequence[str] | Sequence[TextPair]:
+    """Returns sample texts as a bundle takes them: where it takes two, each with the one after it."""
+    if manifest.task != "pairs":
+        return texts
+    return [(text, texts[(at + 1) % len(texts)]) for at, text in enumerate(texts)]

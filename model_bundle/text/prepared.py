@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -46,8 +46,8 @@ class PreparedWords(PreparedTexts, Protocol):
 class TextInput(Protocol):
     """Converts text to model input. Thread-safe."""
 
-    def prepare(self, texts: Sequence[str]) -> PreparedTexts:
-        """Tokenizes texts; nothing is padded yet."""
+    def prepare(self, texts: Sequence[Any]) -> PreparedTexts:
+        """Tokenizes strings, or pairs of them where the model takes two texts; nothing is padded yet."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ class SubwordTexts:
     num_skipped: int
 
     @property
+    def num_between(self) -> int:
+        """Special tokens between two texts, where texts are pairs."""
+        return 0
+
+    @property
     def lengths(self) -> np.ndarray:
         """int32[texts], ids of each text."""
         return np.diff(self.starts).astype(np.int32)
@@ -79,18 +84,13 @@ class SubwordInput:
         *,
         pools_prompt: bool = True,
     ) -> None:
-        from tokenizers import Tokenizer
-
-        self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        # The library can truncate and pad, but then the full number of tokens is lost.
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = load_tokenizer(tokenizer_file)
         self._pad_id = pad_id
         self._prompt = prompt
         self.num_head, self.num_tail = _special_tokens(self._tokenizer)
         ((_, probe),) = self.encodings(["a"], offsets=True)
         self.num_fixed = self.num_head + self.num_prompt(probe)
-        self.unknown_id = _unknown_id(self._tokenizer)
+        self.unknown_id = unknown_id(self._tokenizer)
         if max_tokens is not None and max_tokens <= self.num_head + self.num_tail:
             raise SettingsError(
                 f"--max_tokens {max_tokens}: {self.num_head + self.num_tail} of them are special tokens; "
@@ -171,6 +171,17 @@ class SubwordInput:
         return np.concatenate([ids[: self._max_tokens - self.num_tail], tail])
 
 
+def load_tokenizer(tokenizer_file: Path) -> Any:
+    """Loads ``tokenizer.json``, without truncation and padding."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(tokenizer_file))
+    # The library can do both, but then the full number of tokens is lost.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
 def _special_tokens(tokenizer: Any) -> tuple[int, int]:
     """Counts the special tokens put before and after a text."""
     mask = tokenizer.encode("a").special_tokens_mask
@@ -178,7 +189,7 @@ def _special_tokens(tokenizer: Any) -> tuple[int, int]:
     return num_head, mask[::-1].index(0) if 0 in mask else 0
 
 
-def _unknown_id(tokenizer: Any) -> int | None:
+def unknown_id(tokenizer: Any) -> int | None:
     """Returns the id of text outside the vocabulary; None if the tokenizer can spell every byte."""
     from tokenizers.models import Unigram
     from tokenizers.pre_tokenizers import ByteLevel

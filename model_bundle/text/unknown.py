@@ -32,7 +32,10 @@ class UnknownTokens:
 
 
 def unknown_tokens(prepared: PreparedTexts | WindowedTexts) -> UnknownTokens | None:
-    """Counts the unknown tokens of texts; None if their tokenizer has no such token or is in the graph."""
+    """Counts the unknown tokens of texts; None if their tokenizer has no such token or is in the graph.
+
+    Those of a pair are of both texts, and in windows of the second alone.
+    """
     windows = prepared if isinstance(prepared, WindowedTexts) else None
     texts = prepared if windows is None else windows.whole
     if not isinstance(texts, SubwordTexts) or texts.unknown_id is None:
@@ -43,7 +46,8 @@ def unknown_tokens(prepared: PreparedTexts | WindowedTexts) -> UnknownTokens | N
         stop = texts.starts[1:] - texts.num_tail
         first = np.minimum(begins + texts.num_fixed, stop)
         found = _count(places, first, stop)
-        return UnknownTokens(found, found, found.astype(np.int64), (stop - first).astype(np.int32))
+        num_own = (stop - first - texts.num_between).astype(np.int32)
+        return UnknownTokens(found, found, found.astype(np.int64), num_own)
     own = windows.own_tokens + begins[windows.texts, np.newaxis]
     of_rows = _count(places, own[:, 0], own[:, 1])
     first, stop = own[windows.starts[:-1], 0], own[windows.starts[1:] - 1, 1]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -199,5 +199,5 @@ def _digest(arrays: Mapping[str, np.ndarray], row: int, length: int) -> str:
 class WindowInput(Protocol):
     """Converts text to windows. Thread-safe."""
 
-    def prepare(self, texts: Sequence[str]) -> WindowedTexts:
-        """Tokenizes texts and splits them into windows; nothing is padded yet."""
+    def prepare(self, texts: Sequence[Any]) -> WindowedTexts:
+        """Tokenizes strings or pairs and splits them into windows; nothing is padded yet."""

@@ -238,7 +238,7 @@ def test_every_import_of_the_packages_is_declared() -> None:
 def test_every_import_of_the_tests_is_declared() -> None:
     # Those in goldens/ run where the systems are installed that they record.
     paths = [path for path in (ROOT / "tests").rglob("*.py") if path.parent.name != "goldens"]
-    own = {"tests", "benchmarks", "recipes", *PACKAGES, *(path.stem for path in paths)}
+    own = {"tests", "benchmarks", "recipes", "tools", *PACKAGES, *(path.stem for path in paths)}
     assert not undeclared(paths, requirements("test", "text"), own)
 
 

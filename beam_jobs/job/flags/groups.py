@@ -27,8 +27,8 @@ def add_vectors(group: argparse._ArgumentGroup) -> None:
     add_rows(group)
 
 
-def add_input(group: argparse._ArgumentGroup) -> None:
-    """Adds the flags for files and columns."""
+def add_input(group: argparse._ArgumentGroup, *, has_pairs: bool = False) -> None:
+    """Adds the flags for files and columns; ``has_pairs``: also those of two texts together."""
     add = partial(add_flag, group)
     add(
         "--input PATTERN",
@@ -49,6 +49,12 @@ def add_input(group: argparse._ArgumentGroup) -> None:
         "column)",
         default="",
     )
+    if has_pairs:
+        add(
+            "--text_pair_column A[,B]",
+            "column(s) with the second text of each pair, for bundles that score two texts together",
+            default="",
+        )
     add("--text_separator S", "separator between joined columns (default: a line break)", default="\n")
     add("--id_column A", "column with the document id (default: built from file name and position)")
     add(

@@ -14,6 +14,7 @@ from model_bundle.base.flags import choices_of
 # Rejected without --input: the sample's format is known.
 FLAGS_OF_FILES = (
     "text_column",
+    "text_pair_column",
     "id_column",
     "keep_columns",
     "gold_column",
@@ -70,6 +71,7 @@ def read_choices(flags: argparse.Namespace, patterns: tuple[str, ...]) -> ReadOp
         flags,
         patterns=patterns,
         text_columns=split(flags.text_column),
+        text_pair_columns=split(getattr(flags, "text_pair_column", "")),
         keep_columns=_with_gold(split(flags.keep_columns), getattr(flags, "gold_column", None)),
         rename_columns=pairs(flags.rename_columns, "--rename_columns OLD=NEW"),
         column_types=pairs(flags.column_types, "--column_types NAME=TYPE"),

@@ -26,6 +26,7 @@ _EMBED_EXAMPLES = (
 _CLASSIFY_EXAMPLES = (
     "--bundle bundles/mood --input 'reviews/*.jsonl' --output moods",
     "--bundle bundles/topics --input 'news/*.csv' --text_column body --top_k 3",
+    "--bundle bundles/reranker --input 'pairs/*.jsonl' --text_column question --text_pair_column passage",
 )
 
 
@@ -56,7 +57,7 @@ def _parser(
         has_version=True,
     )
     parser.set_defaults(task=task)
-    add_input(parser.add_argument_group("input"))
+    add_input(parser.add_argument_group("input"), has_pairs=task == "classify")
     add_task_model(parser.add_argument_group("model"))
     add_task_output(parser.add_argument_group("output"))
     add_limits(parser.add_argument_group("failure limits"))
@@ -107,6 +108,13 @@ def _add_classify_model(group: argparse._ArgumentGroup) -> None:
         "--bundle DIR|NAME",
         "model bundle of a classifier: a folder, its URL or known name; @sha256:... pins it",
         required=True,
+    )
+    add_flag(
+        group,
+        "--rows",
+        "with a bundle for pairs: one row per pair (default), or per window of a long second text",
+        choices=["document", "window"],
+        default="document",
     )
     add_model(group)
 

@@ -100,7 +100,7 @@ class LengthCounter:
         """Counts documents, one buffer at a time, in bounded memory."""
         found, waiting = LengthCounts(), iter(documents)
         while buffer := list(islice(waiting, self._pace.documents)):
-            texts = [document.text for document in buffer if document.text.strip()]
+            texts = [document.texts for document in buffer if any(text.strip() for text in document.texts)]
             found.num_documents += len(texts)
             found.num_blank += len(buffer) - len(texts)
             if texts:
@@ -108,9 +108,10 @@ class LengthCounter:
         found.documents_by_tokens = dict(sorted(found.documents_by_tokens.items()))
         return found
 
-    def _add(self, texts: Sequence[str], found: LengthCounts) -> None:
+    def _add(self, texts: Sequence[tuple[str, ...]], found: LengthCounts) -> None:
         # A lone surrogate is a dead letter in a job; here it must only not stop the count.
-        prepared = self._input.prepare([text.encode("utf-8", "replace").decode() for text in texts])
+        sound = [tuple(text.encode("utf-8", "replace").decode() for text in own) for own in texts]
+        prepared = self._input.prepare([own if len(own) > 1 else own[0] for own in sound])
         whole, lengths = np.asarray(prepared.num_tokens), np.asarray(prepared.lengths)
         found.num_tokens += int(lengths.sum())
         if self._limit is not None:

@@ -59,7 +59,11 @@ def measure(settings: EncodeSettings, documents: Sequence[Document], kept: pa.Sc
         UsageError: no document has text.
         ModelBundleError: the model cannot be loaded.
     """
-    usable = [document for document in documents if document.text.strip() and _is_unicode(document.text)]
+    usable = [
+        document
+        for document in documents
+        if any(text.strip() for text in document.texts) and all(map(_is_unicode, document.texts))
+    ]
     if not usable:
         raise UsageError("The sample of the input has no text, so nothing can be measured.")
     started = time.monotonic()
@@ -105,7 +109,7 @@ class _Probe:
         numbers = None
         if self._settings.numeric_columns:
             numbers = np.array([document.numbers for document in documents], dtype=np.float64)
-        encoded = self._encoder.encode_each([document.text for document in documents], numbers)
+        encoded = self._encoder.encode_each([document.model_input for document in documents], numbers)
         check_results(encoded, self._settings)
         alive = np.ones(len(documents), dtype=bool)
         alive[[failure.text_index for failure in encoded.failures]] = False

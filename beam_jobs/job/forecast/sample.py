@@ -114,7 +114,7 @@ def _read(split: FileSplit, plan: ReadPlan, sample: InputSample, max_bytes: floa
         sample.num_dead += isinstance(outcome, DeadLetter)
         if isinstance(outcome, Document) and text_bytes < max_text_bytes:
             sample.documents.append(outcome)
-            text_bytes += len(outcome.text)
+            text_bytes += sum(map(len, outcome.texts))
         is_counted = split.file.format in _COUNTED_FORMATS and max_bytes != float("inf")
         if meter.used_bytes >= max_bytes or (is_counted and records >= _GROUP_DOCUMENTS):
             sample.num_records += records

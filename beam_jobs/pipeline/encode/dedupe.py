@@ -12,7 +12,7 @@ import pyarrow as pa
 from apache_beam.pvalue import TaggedOutput
 
 from beam_jobs.base import metrics
-from beam_jobs.base.records import DeadLetter, Document, text_sha256
+from beam_jobs.base.records import DeadLetter, Document
 from beam_jobs.pipeline.encode.dofn import DEAD_LETTERS, EncodeDoFn, rejection_reason
 from beam_jobs.pipeline.rows.copied import PLACE_WIDTH, copy_rows, document_rows, split_by_size
 from beam_jobs.pipeline.rows.cost import REPEATED_KEY, with_counts
@@ -47,14 +47,14 @@ class DedupingEncodeDoFn(EncodeDoFn):
         if rejection_reason(document) is not None:
             yield from super().process(document)
             return
-        digest = text_sha256(document.text)
+        digest = document.text_sha256
         if digest not in self._in_buffer and digest not in self._rows:
             self._in_buffer.add(digest)
             yield from super().process(document)
             return
         self._check(document)
         self._repeats.append((document, digest))
-        self._repeats_bytes += len(document.text)
+        self._repeats_bytes += sum(map(len, document.texts))
         if len(self._repeats) >= _MAX_WAITING or self._repeats_bytes >= _MAX_WAITING_BYTES:
             yield from self._flush()
 

@@ -145,6 +145,13 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
                 f"{self._num_kept}: "
                 "pass the schema of ReadDocuments to EncodeDocuments (kept=read.summary.kept_schema)."
             )
+        if (document.text_pair is not None) != self._settings.takes_pairs:
+            raise UsageError(
+                "The model takes two texts, but a document has one: pass their columns to ReadDocuments "
+                "(ReadOptions(…, text_pair_columns=…))."
+                if self._settings.takes_pairs
+                else "A document has two texts, but the model takes one: read it without text_pair_columns."
+            )
         if len(document.numbers) != len(self._settings.numeric_columns):
             raise UsageError(
                 f"A document has {count(len(document.numbers), 'number')}, but the model takes "
@@ -164,7 +171,7 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         if self._encoder is None:
             self._encoder = self._load()
         started = time.monotonic()
-        texts, table = [document.text for document in documents], self._table(documents)
+        texts, table = [document.model_input for document in documents], self._table(documents)
         with naming_long_document(documents):
             encoded = self._encoder.encode_each(texts, table, self._known(documents))
         check_results(encoded, self._settings)
@@ -182,7 +189,10 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
         alive[list(failures)] = False
         if alive.any():
             rows = make_rows(documents, encoded, alive, self._schema, self._settings)
-            yield with_cost(rows, encoded, alive, milliseconds, self._model)
+            blank = sum(
+                _has_blank(document) for document, lives in zip(documents, alive, strict=True) if lives
+            )
+            yield with_cost(rows, encoded, alive, milliseconds, self._model, num_half_blank=blank)
         for changes in self._window_changes(documents, encoded, alive):
             yield beam.pvalue.TaggedOutput(WINDOW_CHANGES, changes)
 
@@ -225,18 +235,24 @@ class EncodeDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
             self._progress.add(name, count)
 
 
+def _has_blank(document: Document) -> bool:
+    """Whether a document is a pair with one blank text."""
+    return document.text_pair is not None and not all(text.strip() for text in document.texts)
+
+
 def _size(document: Document) -> int:
     """Estimates the memory of a document in bytes: its text, columns and numbers."""
-    values = [document.text, *document.columns, *document.numbers]
+    values = [*document.texts, *document.columns, *document.numbers]
     return sum(len(value) if isinstance(value, str | bytes) else sys.getsizeof(value) for value in values)
 
 
 def rejection_reason(document: Document) -> tuple[str, str] | None:
     """Returns reason and message if a text cannot be passed to the model, otherwise None."""
-    if not document.text.strip():
+    if not any(text.strip() for text in document.texts):
         return "blank_text", "The text is empty or only white space; there is nothing to embed."
     try:
-        document.text.encode("utf-8")
+        for text in document.texts:
+            text.encode("utf-8")
     except UnicodeEncodeError as error:
         return "invalid_unicode", f"The text contains a lone surrogate at character {error.start}."
     return None

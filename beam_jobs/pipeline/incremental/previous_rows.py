@@ -21,7 +21,7 @@ from beam_jobs.store.manifest import STAGING_DIR
 from beam_jobs.store.row_columns import lacking
 
 # Columns that come from the new input; all others are copied.
-_OF_INPUT = ("doc_id", "source", "text_sha256", "text")
+_OF_INPUT = ("doc_id", "source", "text_sha256", "text", "text_pair")
 # Decoded row groups in memory; input in the old order reads each group once.
 _KEPT_GROUPS = 2
 

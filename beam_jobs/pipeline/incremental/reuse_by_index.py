@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,7 +91,7 @@ class _ReuseDoFn(beam.DoFn):  # type: ignore[misc]  # Beam is not typed
 
     def process(self, document: Document) -> Iterator[Any]:
         self._buffer.append(document)
-        self._num_bytes += len(document.text)
+        self._num_bytes += sum(map(len, document.texts))
         if len(self._buffer) >= _BUFFER_DOCUMENTS or self._num_bytes >= _BUFFER_BYTES:
             yield from self._flush()
 
@@ -139,7 +138,7 @@ def digests_of(documents: list[Document]) -> np.ndarray:
 
 def text_digest(document: Document) -> bytes:
     """Returns the sha256 of a document's text; a lone surrogate matches nothing."""
-    return hashlib.sha256(document.text.encode("utf-8", errors="surrogatepass")).digest()
+    return bytes.fromhex(document.text_sha256)
 
 
 def reused_rows(

@@ -90,26 +90,38 @@ def choose_text(found: Sequence[FileColumns], options: ReadOptions) -> tuple[str
 
     Raises:
         UsageError: there is no such column, it is not text, or the choice is ambiguous.
+
+    Returns:
+        The columns of the text, then those of the second one where documents are pairs.
     """
     names = options.text_columns or _obvious_text(found, options)
-    _check_not_null(names, found)
+    chosen = {"--text_column": names, "--text_pair_column": options.text_pair_columns}
+    if set(names) & set(options.text_pair_columns):
+        raise UsageError("--text_pair_column names the column of the first text, too; add --text_column.")
+    for flag, own in chosen.items():
+        _check_text(flag, own, found, options)
+    return (*names, *options.text_pair_columns)
+
+
+def _check_text(flag: str, names: Sequence[str], found: Sequence[FileColumns], options: ReadOptions) -> None:
+    if names:
+        _check_not_null(flag, names, found)
     for columns in found:
         for name in names:
-            kind = _type_of(name, columns, "--text_column", options)
+            kind = _type_of(name, columns, flag, options)
             if not is_text(kind):
                 raise UsageError(
-                    f"--text_column {name!r} is {kind} in {columns.file.path}, but text is expected."
+                    f"{flag} {name!r} is {kind} in {columns.file.path}, but text is expected."
                     f"{_cast_hint(kind)}"
                 )
-    return names
 
 
-def _check_not_null(names: Sequence[str], found: Sequence[FileColumns]) -> None:
+def _check_not_null(flag: str, names: Sequence[str], found: Sequence[FileColumns]) -> None:
     """Rejects files whose text columns all have the null type by their schema: there is no text in them."""
     kinds = [columns.find(name) for columns in found for name in names]
     if found and found[0].file.format in BINARY_FORMATS and all(kind == pa.null() for kind in kinds):
         raise UsageError(
-            f"--text_column {', '.join(names)}: the type is null in {found[0].file.path}, so there is no "
+            f"{flag} {', '.join(names)}: the type is null in {found[0].file.path}, so there is no "
             "text in it. Choose another column, or write the file again with the texts."
         )
 
@@ -218,7 +230,12 @@ def _obvious_in(columns: FileColumns, options: ReadOptions) -> str:
     if "text" in columns.repeated:
         raise _repeated("text", columns, "The text column")
     _check_header(columns, options)
-    taken = {options.id_column, *options.keep_columns, *options.numeric_columns}
+    taken = {
+        options.id_column,
+        *options.keep_columns,
+        *options.numeric_columns,
+        *options.text_pair_columns,
+    }
     others = [name for name in (*columns.types, *columns.repeated) if name not in taken]
     if len(others) != 1:
         raise UsageError(

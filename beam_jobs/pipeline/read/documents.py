@@ -9,6 +9,7 @@ Reasons of stage ``read``:
 ``broken_json``       a line that is not one JSON object
 ``bad_csv_row``       wrong quotes or a wrong number of fields
 ``missing_text``      every text column is absent, null or empty, with ``--on_missing_text dead_letter``
+``blank_text``        of a pair, all columns of one of the two texts are absent or null
 ``text_not_string``   a text column holds a number, a list …
 ``missing_id``        the id column is absent, null, empty, or neither a string nor an integer
 ``column_type``       a kept column holds a value that does not fit its type
@@ -24,7 +25,7 @@ import json
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from beam_jobs.base.records import DeadLetter, Document
+from beam_jobs.base.records import DeadLetter, Document, shown_text, text_sha256
 from beam_jobs.errors import JobError
 from beam_jobs.pipeline.read.files.partitions import partition_values
 from beam_jobs.pipeline.read.record_error import RecordError, checked_unicode
@@ -55,6 +56,7 @@ class RowBuilder:
         self._separator, self._max_bytes = options.text_separator, options.max_document_bytes
         self._on_missing = options.on_missing_text
         self._has_id, self._no_text = options.id_column is not None, options.no_text
+        self._num_pair = len(options.text_pair_columns)
         self._converters, self._num_kept = tuple(converters), len(plan.kept_schema)
         self._partitions = _partitions(file, plan)
 
@@ -77,20 +79,21 @@ class RowBuilder:
         try:
             if self._has_id:
                 doc_id = checked_id(id_value)
-            text = joined_text(texts, self._separator) or self._missing(doc_id)
-            if len(text) * 4 > self._max_bytes and (size := len(text.encode())) > self._max_bytes:
-                digest = hashlib.sha256(text.encode()).hexdigest()
-                return self.oversized(doc_id, text[:MAX_HEAD_CHARS], digest, size)
+            text, second = self._texts(texts, doc_id)
+            own = (text,) if second is None else (text, second)
+            num_chars = sum(map(len, own))
+            if num_chars * 4 > self._max_bytes and (size := sum(map(_num_bytes, own))) > self._max_bytes:
+                head = shown_text([part[: MAX_HEAD_CHARS // len(own)] for part in own])
+                return self.oversized(doc_id, head, text_sha256(*own), size)
             columns = tuple([convert(value) for convert, value in zip(self._converters, kept, strict=True)])
         except RecordError as error:
-            readable = _readable_text(texts, self._separator)
+            readable = self._readable(texts)
             data = None if readable is None else readable.encode()
             return self.dead(doc_id, error.reason, str(error), readable, data)
         if self._partitions:
             columns = self._with_partitions(columns)
-        if len(columns) > self._num_kept:
-            return Document(doc_id, self._source, text, columns[: self._num_kept], columns[self._num_kept :])
-        return Document(doc_id, self._source, text, columns)
+        kept, numbers = columns[: self._num_kept], columns[self._num_kept :]
+        return Document(doc_id, self._source, text, kept, numbers, second)
 
     def document(self, doc_id: str, text: str) -> Document | DeadLetter:
         """Builds a document without columns; ``text`` must be valid Unicode."""
@@ -105,7 +108,27 @@ class RowBuilder:
             values.insert(index, value)
         return tuple(values)
 
-    def _missing(self, doc_id: str) -> str:
+    def _texts(self, texts: Sequence[Any], doc_id: str) -> tuple[str, str | None]:
+        """Returns the text, and the second one where documents are pairs.
+
+        An empty text of a pair is a text unless ``--on_missing_text`` says otherwise; an absent one is not.
+
+        Raises:
+            RecordError, JobError: see ``_missing`` and ``joined_text``; also ``blank_text`` for a pair.
+        """
+        if not self._num_pair:
+            return joined_text(texts, self._separator) or self._missing(doc_id), None
+        both = texts[: -self._num_pair], texts[-self._num_pair :]
+        first, second = (joined_text(part, self._separator) for part in both)
+        for which, text, part in zip(("first", "second"), (first, second), both, strict=True):
+            text or self._missing(doc_id, f"{which} text")
+            if all(value is None for value in part):
+                raise RecordError(
+                    "blank_text", f"Expected two texts, but the columns of the {which} are absent or null."
+                )
+        return first, second
+
+    def _missing(self, doc_id: str, what: str = "text") -> str:
         """Returns the text of a document without text, which becomes a blank one, by ``--on_missing_text``.
 
         Raises:
@@ -114,14 +137,22 @@ class RowBuilder:
         """
         if self._on_missing == "dead_letter":
             raise RecordError(
-                "missing_text", "Expected text, but every text column is absent, null or empty."
+                "missing_text", f"Expected {what}, but every column of it is absent, null or empty."
             )
         if self._on_missing == "fail":
             raise JobError(
-                f"Document {doc_id} of {self._source} has no text, and --on_missing_text fail ends the run. "
-                "Use blank or dead_letter, or leave such documents out."
+                f"Document {doc_id} of {self._source} has no {what}, and --on_missing_text fail ends the "
+                "run. Use blank or dead_letter, or leave such documents out."
             )
         return ""
+
+    def _readable(self, texts: Sequence[Any]) -> str | None:
+        """Returns what can be shown of the texts of a dead letter; None if nothing can."""
+        if not self._num_pair:
+            return _readable_text(texts, self._separator)
+        both = texts[: -self._num_pair], texts[-self._num_pair :]
+        readable = [_readable_text(part, self._separator) for part in both]
+        return None if readable == [None, None] else shown_text([part or "" for part in readable])
 
     def dead(
         self, doc_id: str, reason: str, message: str, text: str | None, data: bytes | None
@@ -168,6 +199,10 @@ def _partitions(file: FileInfo, plan: ReadPlan) -> list[tuple[int, Any]]:
         except RecordError as error:
             raise DamagedFileError(error.reason, str(error)) from error
     return values
+
+
+def _num_bytes(text: str) -> int:
+    return len(text.encode())
 
 
 def joined_text(texts: Sequence[Any], separator: str) -> str:

@@ -134,6 +134,7 @@ def _check_flags(files: Sequence[FileInfo], options: ReadOptions) -> None:
     formats = set(first)
     column_flags = {
         "--text_column": options.text_columns,
+        "--text_pair_column": options.text_pair_columns,
         "--id_column": options.id_column,
         "--keep_columns": [
             name for name in options.keep_columns if name not in partition_values(files[0].path)

@@ -73,6 +73,7 @@ class FileSplit:
 class ReadPlan:
     """What a worker needs to read a split: the options and the results of ``inspect_input``.
 
+    ``text_columns`` are those of the text, then those of the second text where documents are pairs.
     ``kept_schema`` has the columns' names in the input. ``partition_columns`` are those of them that are
     taken from the folders' names.
     """

@@ -39,6 +39,7 @@ COST_KEYS = (
     "num_lost_words",
     "num_unknown_tokens",
     "num_mostly_unknown",
+    "num_half_blank",
     "num_windowed",
     "num_windows",
     ENCODED_WINDOWS_KEY,
@@ -77,8 +78,12 @@ def with_cost(
     alive: np.ndarray,
     milliseconds: int,
     model: dict[str, str],
+    num_half_blank: int = 0,
 ) -> pa.RecordBatch:
-    """Adds to a batch its cost and the model's ``WEIGHTS_KEY`` (kind of its weights) and ``READY_KEY``."""
+    """Adds to a batch its cost and the model's ``WEIGHTS_KEY`` (kind of its weights) and ``READY_KEY``.
+
+    ``num_half_blank``: pairs of which one text is blank.
+    """
     lost = (encoded.num_tokens_untruncated - encoded.num_tokens)[alive]
     windows = np.zeros(0, np.int64) if encoded.num_windows is None else encoded.num_windows[alive]
     lost_words = 0  # words past the token limit have no row
@@ -97,6 +102,7 @@ def with_cost(
         "num_lost_words": lost_words,
         "num_unknown_tokens": 0 if unknown is None else int(unknown.num_fed[alive].sum()),
         "num_mostly_unknown": int((mostly > MOSTLY).sum()),
+        "num_half_blank": num_half_blank,
         "num_windowed": int((windows > 1).sum()),
         "num_windows": int(windows[windows > 1].sum()),
         ENCODED_WINDOWS_KEY: 0 if encoded.windows is None else int(is_kept.sum()) - reused,

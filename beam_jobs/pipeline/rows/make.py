@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from beam_jobs.base.records import Document, text_sha256
+from beam_jobs.base.records import Document
 from beam_jobs.base.units import count
 from beam_jobs.pipeline.rows.schema import (
+    PAIR_COLUMNS,
     WINDOW_COLUMNS,
     WINDOW_DIGEST,
     WORD_COLUMNS,
@@ -38,6 +39,7 @@ def schema_of(settings: EncodeSettings, kept: pa.Schema) -> pa.Schema:
         kept,
         keep_text=settings.keep_text,
         place_columns=place_columns(settings),
+        takes_pairs=settings.takes_pairs,
         class_fields=() if settings.classes is None else class_fields(settings.classes),
         metadata=settings.file_metadata(),
     )
@@ -121,6 +123,9 @@ def make_rows(
     columns["num_tokens"] = pa.array(encoded.num_tokens[texts], pa.int32())
     columns["was_truncated"] = pa.array(encoded.was_truncated[texts])
     columns["num_unknown_tokens"] = _num_unknown(encoded, kept, texts)
+    if encoded.num_cut is not None:
+        for name, lost in zip(PAIR_COLUMNS, encoded.num_cut[texts].T, strict=True):
+            columns[name] = pa.array(lost, pa.int32())
     if encoded.words is not None:
         words = encoded.words
         columns["word_index"] = pa.array(words.index[kept], pa.int32())
@@ -159,19 +164,22 @@ def input_columns(
         documents: at least one.
         texts: int64[rows], the position of each row's document.
         schema: schema of the rows.
-        places: int[rows, 2], character span of each row in its document; None for whole documents.
+        places: int[rows, 2], character span of each row in its document, of a pair in the second text; None
+            for whole documents.
     """
     columns = {
         "doc_id": _spread([document.doc_id for document in documents], texts, pa.string()),
         "source": _spread([document.source for document in documents], texts, pa.string()),
-        "text_sha256": _spread([text_sha256(document.text) for document in documents], texts, pa.string()),
+        "text_sha256": _spread([document.text_sha256 for document in documents], texts, pa.string()),
     }
     if "text" in schema.names:
-        columns["text"] = (
-            _spread([document.text for document in documents], texts, pa.string())
-            if places is None
-            else part_texts(documents, texts, places, schema)
-        )
+        names = ("text", "text_pair")[: len(documents[0].texts)]
+        for at, name in enumerate(names):
+            own = [document.texts[at] for document in documents]
+            if places is None or name != names[-1]:
+                columns[name] = _spread(own, texts, pa.string())
+            else:
+                columns[name] = part_texts(own, texts, places, schema)
     num_kept = len(documents[0].columns)
     for index, field in enumerate(list(schema)[len(schema) - num_kept :]):
         columns[field.name] = _spread([document.columns[index] for document in documents], texts, field.type)
@@ -185,15 +193,13 @@ def _spread(values: list[Any], texts: np.ndarray, kind: pa.DataType) -> pa.Array
     return array if whole else array.take(pa.array(texts))
 
 
-def part_texts(
-    documents: list[Document], texts: np.ndarray, places: np.ndarray, schema: pa.Schema
-) -> pa.Array:
+def part_texts(own: list[str], texts: np.ndarray, places: np.ndarray, schema: pa.Schema) -> pa.Array:
     """Returns the text of each row: the window, or the word with its context.
 
     A document of 100,000 words has as many rows, so each has only a part of its text.
 
     Args:
-        documents: the documents of the rows.
+        own: the texts of the documents.
         texts: int64[rows], the position of each row's document.
         places: int[rows, 2], character span of each row, its end exclusive.
         schema: schema of the rows.
@@ -201,7 +207,7 @@ def part_texts(
     around = CONTEXT_CHARACTERS if "word_index" in schema.names else 0
     return pa.array(
         [
-            documents[text].text[max(start - around, 0) : end + around]
+            own[text][max(start - around, 0) : end + around]
             for text, (start, end) in zip(texts.tolist(), places.tolist(), strict=True)
         ],
         pa.string(),

@@ -30,6 +30,8 @@ DEAD_LETTER_SCHEMA = pa.schema(
     ]
 )
 
+# Of pairs: tokens that truncation dropped from the first and from the second text.
+PAIR_COLUMNS = {"num_lost_tokens": pa.int32(), "num_lost_tokens_pair": pa.int32()}
 # Windows of documents whose text changed: which rows are new, gone, or the same at another place.
 WINDOW_CHANGES_SCHEMA = pa.schema(
     [
@@ -70,6 +72,7 @@ def row_schema(
     keep_text: bool,
     place_columns: Sequence[str] = (),
     class_fields: Sequence[pa.Field] = (),
+    takes_pairs: bool = False,
     metadata: Mapping[str, str],
 ) -> pa.Schema:
     """Returns the schema of a run's rows: one per document, window or word.
@@ -81,18 +84,21 @@ def row_schema(
         keep_text: adds ``text``.
         place_columns: the columns of ``WINDOW_COLUMNS`` or ``WORD_COLUMNS`` to add, or ``WINDOW_DIGEST``.
         class_fields: columns of labels and scores.
+        takes_pairs: adds ``PAIR_COLUMNS``, and ``text_pair`` to ``text``.
         metadata: file metadata.
 
     Raises:
         UsageError: a kept column has the name of an output column, apart from case.
     """
     fields = list(FIRST_COLUMNS)
+    if takes_pairs:
+        fields += [pa.field(name, kind, nullable=False) for name, kind in PAIR_COLUMNS.items()]
     places = WINDOW_COLUMNS | WORD_COLUMNS | {WINDOW_DIGEST: pa.string()}
     fields += [pa.field(name, places[name], nullable=False) for name in place_columns]
     fields += [pa.field(name, vector_type(vector_dtype), nullable=False) for name in vector_columns]
     fields += class_fields
-    if keep_text:
-        fields.append(pa.field("text", pa.string(), nullable=False))
+    texts = ("text", "text_pair") if takes_pairs else ("text",)
+    fields += [pa.field(name, pa.string(), nullable=False) for name in texts if keep_text]
     ours = {field.name.lower() for field in fields}
     clash = [name for name in kept.names if name.lower() in ours]
     if clash:

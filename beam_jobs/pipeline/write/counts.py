@@ -54,6 +54,7 @@ def sum_receipts(
         num_lost_words=total["num_lost_words"],
         num_unknown_tokens=total["num_unknown_tokens"],
         num_mostly_unknown=total["num_mostly_unknown"],
+        num_half_blank=total["num_half_blank"],
         num_windowed=total["num_windowed"],
         num_windows=total["num_windows"],
         num_encoded_windows=total[ENCODED_WINDOWS_KEY],

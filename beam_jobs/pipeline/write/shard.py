@@ -131,13 +131,16 @@ def _counts(batch: pa.RecordBatch, kind: str) -> dict[str, int]:
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     """Returns the options of the Parquet writer for a schema."""
-    own = {"doc_id", "text_sha256", "text", "message"}
+    texts = {"text", "text_pair"}
+    own = {"doc_id", "text_sha256", "message"} | texts
     return {
         "compression": "zstd",
         # Dictionaries of float vectors or unique ids cost time and save no space.
         # These are for columns whose values repeat: the source and the kept input columns.
         "use_dictionary": [f.name for f in schema if pa.types.is_string(f.type) and f.name not in own],
-        "write_statistics": [f.name for f in schema if not pa.types.is_nested(f.type) and f.name != "text"],
+        "write_statistics": [
+            f.name for f in schema if not pa.types.is_nested(f.type) and f.name not in texts
+        ],
         # Says where each page begins, so that a few rows of a large group can be fetched: 500 bytes a file.
         "write_page_index": True,
     }

@@ -31,6 +31,10 @@ _AZURE_SECRETS = (
 )
 _ABFS_HOST = re.compile(r"(?P<container>[^@/]+)@(?P<account>[^.@/]+)\.(?:dfs|blob)\.[a-z0-9.-]+")
 _ERROR = re.compile(r"<Code>([^<]*)</Code>.*?<Message>([^<\n]*)", re.DOTALL)
+_OF_CREDENTIALS = (
+    *("AuthenticationFailed", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken"),
+    *("SignatureDoesNotMatch", "TokenRefreshRequired"),
+)
 # Queries may hold a signature.
 _QUERY = re.compile(r"\?\S*")
 
@@ -74,7 +78,7 @@ def translated(path: str) -> Iterator[None]:
 
     Raises:
         FileNotFoundError: there is no such object or bucket.
-        PermissionError: the credentials do not suffice.
+        PermissionError: the credentials do not suffice for this object.
         ConditionError: the object is not in the expected state.
         UnsupportedError: the storage cannot do this.
         OSError: any other failure.
@@ -87,8 +91,10 @@ def translated(path: str) -> Iterator[None]:
         raise FileNotFoundError(f"{path} does not exist ({_summary(error)})") from None
     except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
         raise ConditionError(path) from error
-    except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-        raise PermissionError(f"{path}: {_summary(error)}") from None
+    except exceptions.PermissionDeniedError as error:
+        # Of this object, unless it is of the credentials: they may have ended, and no object is better then.
+        kind = OSError if any(code in str(error) for code in _OF_CREDENTIALS) else PermissionError
+        raise kind(f"{path}: {_summary(error)}") from None
     except (exceptions.BaseError, OSError, ValueError) as error:  # OSError of streams, ValueError of keys
         kind = UnsupportedError if "501 Not Implemented" in str(error) else OSError
         raise kind(f"{path}: {_summary(error)}") from None
@@ -122,6 +128,10 @@ def _client(root: str) -> Any:
             f"{root} needs a package that is not installed here ({error.name}). Install it: "
             f"pip install 'beam-embedding-jobs[{_EXTRAS[scheme]}]'"
         ) from error
+    except UsageError:
+        raise
+    except Exception as error:  # each vendor has errors of its own for settings that do not fit
+        raise UsageError(f"{root} cannot be used: {_summary(error)}. Check its settings.") from error
 
 
 def _s3(bucket: str, options: Any) -> Any:

@@ -104,8 +104,11 @@ def trace(encoder: Any, config: BertConfig, dtype: Any, sentence: Any = None) ->
         "attention_mask": tf.TensorSpec([None, None], tf.int32, name="attention_mask"),
     }
 
-    def compute(input_ids: Any, attention_mask: Any, skipped: Any = None) -> dict[str, Any]:
-        states = encoder.encode(input_ids, attention_mask, dtype)
+    def compute(
+        input_ids: Any, attention_mask: Any, types: Any = None, skipped: Any = None
+    ) -> dict[str, Any]:
+        given = () if types is None else (types,)
+        states = encoder.encode(input_ids, attention_mask, dtype, *given)
         outputs = {f"states_{index}": state for index, state in enumerate(states)}
         if config.has_pooler:
             outputs["pooler"] = encoder.pool_first(states[-1], dtype, attention_mask)
@@ -121,8 +124,15 @@ def trace(encoder: Any, config: BertConfig, dtype: Any, sentence: Any = None) ->
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def serve_after_prompt(input_ids: Any, attention_mask: Any, skipped: Any) -> dict[str, Any]:
-        return compute(input_ids, attention_mask, skipped)
+        return compute(input_ids, attention_mask, None, skipped)
 
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    def serve_pairs(input_ids: Any, attention_mask: Any, token_type_ids: Any) -> dict[str, Any]:
+        return compute(input_ids, attention_mask, token_type_ids)
+
+    if config.takes_types:
+        types = tf.TensorSpec([None, None], tf.int32, name="token_type_ids")
+        return serve_pairs.get_concrete_function(**spec, token_type_ids=types)
     if sentence is None or sentence.spec.include_prompt:
         return serve.get_concrete_function(**spec)
     counts = tf.TensorSpec([None], tf.int32, name="skipped")
@@ -142,6 +152,8 @@ def _manifest(source: BertSource) -> BundleManifest:
         "input_ids": InputSpec(role="ids", dtype="int32"),
         "attention_mask": InputSpec(role="mask", dtype="int32"),
     }
+    if config.takes_types:
+        inputs["token_type_ids"] = InputSpec(role="types", dtype="int32")
     if source.sentence is not None:
         default_output = SENTENCE_OUTPUT
         outputs[default_output] = OutputSpec(kind="text", dim=source.sentence_dim)
@@ -153,7 +165,7 @@ def _manifest(source: BertSource) -> BundleManifest:
         outputs["logits"] = OutputSpec(kind="class", dim=len(head.labels), per_token=head.per_token)
     return BundleManifest(
         name=source.name,
-        task="embed" if head is None else "classify",
+        task="embed" if head is None else "classify" if head.pair_truncation is None else "pairs",
         family=source.family.name,
         signature="serving_default",
         bfloat16_signature="serving_bfloat16",
@@ -170,6 +182,7 @@ def _manifest(source: BertSource) -> BundleManifest:
         multi_label=head is not None and head.multi_label,
         regression=head is not None and head.regression,
         scores="as_is" if head is None else head.scores,
+        pair_truncation=None if head is None else head.pair_truncation,
         sentence=source.sentence,
         similarity=source.similarity,
         source=source.source,

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from model_bundle.builders.bert.weight_names import GraphWeight, slashed
 from model_bundle.builders.weights.stored import StoredWeights
+from model_bundle.bundle.specs import PairTruncation
 from model_bundle.errors import SourceError
 
 _TASKS = {"ForSequenceClassification": False, "ForTokenClassification": True}
@@ -26,6 +27,7 @@ _GOOGLE = {
     "output_weights": GraphWeight("classifier/kernel", transposed=True),
     "output_bias": GraphWeight("classifier/bias"),
 }
+ScoreFunction = Literal["as_is", "softmax", "sigmoid"]
 _GENERIC = "LABEL_{}"
 
 
@@ -34,28 +36,37 @@ class HeadOptions:
     """The caller's settings of a head; None means as in the configuration.
 
     ``labels``: a file with one name per line. ``multi_label``: whether several labels may apply at once.
-    ``single_text``: it was trained on single texts, whatever its files suggest.
+    ``single_text``: it was trained on single texts, whatever its files suggest. ``pairs``: it scores two
+    texts together, of which those that are too long lose tokens as ``pair_truncation`` says. ``scores``: the
+    activation applied to the logits of pairs.
     """
 
     labels: Path | None = None
     multi_label: bool | None = None
     single_text: bool = False
+    pairs: bool = False
+    pair_truncation: PairTruncation = "longest_first"
+    scores: ScoreFunction | None = None
 
 
 @dataclass(frozen=True)
 class BertHead:
-    """The task of a head. ``scores`` is the activation applied to its logits; see ``BundleManifest``."""
+    """The task of a head; see ``BundleManifest``.
+
+    ``scores`` is the activation applied to its logits; ``pair_truncation`` is set if it scores two texts.
+    """
 
     labels: tuple[str, ...]
     per_token: bool
     multi_label: bool
     regression: bool
-    scores: Literal["as_is", "softmax", "sigmoid"]
+    scores: ScoreFunction
+    pair_truncation: PairTruncation | None = None
 
     @property
     def note(self) -> str:
         """A line for the user on what was found."""
-        what = "tokens" if self.per_token else "texts"
+        what = "tokens" if self.per_token else "texts" if self.pair_truncation is None else "pairs of texts"
         kind = "regression" if self.regression else "multi-label" if self.multi_label else "single label"
         return f"head: classifies {what}, {kind} (scores: {self.scores}); labels: {', '.join(self.labels)}"
 
@@ -80,7 +91,13 @@ def head_weight(stored: str) -> GraphWeight | None:
 
 
 def read_head(
-    config: dict[str, Any], stored: StoredWeights, options: HeadOptions, *, google: bool, where: str
+    config: dict[str, Any],
+    stored: StoredWeights,
+    options: HeadOptions,
+    *,
+    google: bool,
+    where: str,
+    activation: ScoreFunction | None = None,
 ) -> BertHead:
     """Reads the task of a head from configuration and weights.
 
@@ -90,6 +107,7 @@ def read_head(
         options: the caller's settings.
         google: the files are from Google's ``run_classifier.py``, whose configuration has no head.
         where: the configuration's file, for errors.
+        activation: that of a CrossEncoder, see ``stated_activation``.
 
     Raises:
         SourceError: there is no head, it is of an unsupported kind, or its labels do not fit.
@@ -98,6 +116,8 @@ def read_head(
     num_stored = _num_stored(stored, where)
     labels = _labels(config, num_stored, options.labels, where)
     problem = config.get("problem_type")
+    if per_token and options.pairs:
+        raise SourceError(f"{where}: this head classifies tokens; --task pairs needs one that scores texts.")
     if per_token and (options.multi_label or problem in ("regression", "multi_label_classification")):
         raise SourceError(f"{where}: a head that classifies tokens gives each exactly one label.")
     if options.multi_label is not None:
@@ -106,10 +126,12 @@ def read_head(
         # Source: transformers, which treats one label without a problem_type as a regression.
         regression = problem == "regression" or (problem is None and len(labels) == 1 and not per_token)
         multi_label = problem == "multi_label_classification"
-    scores: Literal["as_is", "softmax", "sigmoid"] = (
-        "as_is" if regression else "sigmoid" if multi_label else "softmax"
-    )
-    return BertHead(labels, per_token, multi_label, regression, scores)
+    scores: ScoreFunction = "as_is" if regression else "sigmoid" if multi_label else "softmax"
+    if not options.pairs:
+        return BertHead(labels, per_token, multi_label, regression, scores)
+    if len(labels) == 1:
+        scores = activation or scores
+    return BertHead(labels, False, multi_label, regression, options.scores or scores, options.pair_truncation)
 
 
 def _per_token(config: dict[str, Any], stored: StoredWeights, where: str) -> bool:

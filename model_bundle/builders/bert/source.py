@@ -9,6 +9,11 @@ from typing import Any
 import numpy as np
 
 from model_bundle.builders.bert.build import BertSource
+from model_bundle.builders.bert.cross_encoder import (
+    is_cross_encoder,
+    read_cross_encoder,
+    stated_activation,
+)
 from model_bundle.builders.bert.families.family import Family
 from model_bundle.builders.bert.families.registry import encoder_config, find_family
 from model_bundle.builders.bert.heads import BertHead, HeadOptions, read_head
@@ -82,7 +87,10 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
     """
     fetched = fetch_source(place, options.revision)
     top = SourceFolder(fetched.path)
-    sentence = read_sentence_model(top)
+    # The modules of a CrossEncoder are no sentence model; one built for single texts is refused below.
+    scores_pairs = options.head is not None and (options.head.pairs or is_cross_encoder(top))
+    limit = read_cross_encoder(top) if options.head is not None and options.head.pairs else None
+    sentence = None if scores_pairs else read_sentence_model(top)
     if sentence is not None and options.head is not None:
         raise SourceError(f"{top.root} is a sentence-transformers model, which returns vectors: omit --task.")
     if options.truncate_dim is not None and options.head is not None:
@@ -91,7 +99,7 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
     location = options.origin or fetched.location
     encoder = _read_encoder(folder, options, location, lowercase=bool(sentence and sentence.lowercase))
     licence = read_licence(top, location, options.licence)
-    stated = sentence or NO_SENTENCE_MODEL
+    stated = sentence or replace(NO_SENTENCE_MODEL, max_tokens=limit)
     chain = combine_chain(
         stated,
         encoder.config.dim,
@@ -156,14 +164,21 @@ def _read_encoder(folder: SourceFolder, options: BertOptions, name: str, *, lowe
     names = pair_names(stored, family.names, with_head=options.head is not None)
     head = overruled = None
     if options.head is not None:
-        overruled = check_single_text(raw, folder, name, where, single_text=options.head.single_text)
-        head = read_head(raw, stored, options.head, google=kind == "google", where=where)
+        activation = None
+        if options.head.pairs:
+            activation = None if options.head.scores else stated_activation(raw, folder, where)
+        else:
+            overruled = check_single_text(raw, folder, name, where, single_text=options.head.single_text)
+        is_google = kind == "google"
+        head = read_head(raw, stored, options.head, google=is_google, where=where, activation=activation)
     config = encoder_config(raw, has_pooler=names.has_pooler, where=where)
     if head is not None:
         config = _with_head(config, head, names, family)
     weights = read_weights(config, stored, names, str(folder.root))
     read = read_model_file if has_only_model_file(folder) else read_tokenizer
     tokenizer = read(folder, options.lowercase)
+    if head is not None and head.pair_truncation is not None:
+        config = replace(config, takes_types=tokenizer.gives_types and config.num_types > 1)
     if lowercase:
         tokenizer = with_lowercase(tokenizer)
     if tokenizer.vocab_size > config.vocab_size:

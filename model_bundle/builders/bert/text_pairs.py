@@ -1,6 +1,6 @@
 """Recognises heads that score two texts together: rerankers, inference between sentences, paraphrase.
 
-A bundle gives a model one text at a time, and such a head would answer to half of its question.
+Given one text, such a head would answer to half of its question.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from model_bundle.builders.bert.cross_encoder import is_cross_encoder
 from model_bundle.builders.licence import front_matter
 from model_bundle.builders.source_folder import SourceFolder
 from model_bundle.errors import SourceError
@@ -26,6 +27,7 @@ _PAIR_TAG = re.compile(
     r"[\"']?\s*$",
     re.MULTILINE,
 )
+_BUILD_PAIRS = "Build it with --task pairs."
 _PAIR_NAME = re.compile(r"cross-?_?encoder|re-?_?rank", re.IGNORECASE)
 
 
@@ -82,16 +84,22 @@ def check_single_text(
     Raises:
         SourceError: something says that it scores two, and ``single_text`` is not set.
     """
-    stated = folder.json_object("config_sentence_transformers.json") or {}
-    is_cross_encoder = stated.get("model_type") == "CrossEncoder"
     evidence = pair_evidence(config, front_matter(folder), name)
-    if is_cross_encoder:
+    if is_cross_encoder(folder):
         evidence = "config_sentence_transformers.json: a CrossEncoder"
-    return None if evidence is None else overruled(evidence, where, single_text=single_text)
+    if evidence is None:
+        return None
+    return overruled(evidence, where, single_text=single_text, advice=_BUILD_PAIRS)
 
 
-def overruled(evidence: str, where: str, *, single_text: bool) -> str:
+def overruled(evidence: str, where: str, *, single_text: bool, advice: str) -> str:
     """Returns the note that ``single_text`` overrules evidence of a head for two texts.
+
+    Args:
+        evidence: see ``pair_evidence``.
+        where: what says so, for errors.
+        single_text: the caller knows that it scores one text.
+        advice: what to do if it scores two.
 
     Raises:
         SourceError: ``single_text`` is not set.
@@ -100,6 +108,6 @@ def overruled(evidence: str, where: str, *, single_text: bool) -> str:
         return f"head: taken to score one text, as --single_text says, in spite of {evidence}"
     raise SourceError(
         f"{where}: this head scores two texts together ({evidence}): a question and a document, or two "
-        "sentences. A bundle passes one text at a time, so its scores would mean nothing. Use an embedding "
-        "model and compare vectors instead. If the head was trained on single texts, add --single_text."
+        f"sentences. Given one text, its scores would mean nothing. {advice} If the head was trained on "
+        "single texts, add --single_text."
     )

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from model_bundle.builders.graphs.bert_config import BertConfig, check_weights
+from model_bundle.builders.graphs.encoders.long_attention import MAX_AT_ONCE, attend_any
 
 # Added to the scores of padding. Large enough for a softmax of exactly 0, small enough for bfloat16.
 _MASKED = -1e9
@@ -178,8 +179,11 @@ class BertEncoder(tf.Module):
         qkv = self._dense(f"{layer}/attention/qkv", flat, dtype)
         qkv = tf.reshape(qkv, [shape[0], shape[1], 3, heads, size])
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
-        scores = self._scores(query, key, scores_bias)
-        context = tf.matmul(tf.nn.softmax(scores), value)
+        if self._config.max_positions <= MAX_AT_ONCE or self._config.relative_buckets:
+            scores = self._scores(query, key, scores_bias)
+            context = tf.matmul(tf.nn.softmax(scores), value)
+        else:
+            context = attend_any(query, key, value, scores_bias)
         # Uses the shape of what it is added to, so that TensorFlow sees that both are equal.
         return tf.reshape(tf.transpose(context, [0, 2, 1, 3]), tf.shape(flat))
 

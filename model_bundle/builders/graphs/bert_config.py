@@ -21,6 +21,7 @@ class BertConfig:
     these.
     ``num_labels`` is 0 without a classifier. It takes the pooler's output, or with ``labels_per_token`` each
     token's state.
+    ``takes_types``: the graph has an input for the segment of each token; else all are of the first.
     ``norm_first``: each half of a layer normalises its input, not its output, and the embeddings are not
     normalised, so that a token's own vector passes to the end (Xiong et al., arXiv:2002.04745).
     ``quantized_words``: the table of word embeddings is stored in 8 bits, with one scale per row.
@@ -45,6 +46,7 @@ class BertConfig:
     pooler_activation: str = "tanh"
     num_labels: int = 0
     labels_per_token: bool = False
+    takes_types: bool = False
     norm_first: bool = False
     quantized_words: bool = False
     embedding_dim: int = 0

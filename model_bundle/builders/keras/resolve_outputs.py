@@ -20,6 +20,10 @@ from model_bundle.runtime.golden import GOLDEN_TEXTS
 
 # The sum of a softmax in float32 differs from 1 by less.
 _SUM_TOLERANCE = 1e-4
+_USE_FILES = (
+    "If there are files of Hugging Face's, build those with: build bert --task pairs. Or use an embedding "
+    "model and compare vectors."
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def resolve_outputs(
         return _vectors(specs, default, choices, notes)
     evidence = _pair_evidence(labels, sidecar, settings, where)
     if evidence is not None:
-        notes.append(overruled(evidence, where, single_text=choices.single_text))
+        notes.append(overruled(evidence, where, single_text=choices.single_text, advice=_USE_FILES))
     specs[default] = specs[default].model_copy(
         update={"kind": "class", "per_token": specs[default].kind == "token"}
     )

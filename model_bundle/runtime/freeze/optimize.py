@@ -46,6 +46,7 @@ def build_optimized(weights: Weights, fed: list[Any]) -> Call:
     optimized = skeleton.optimized()
     _check(optimized, set(skeleton.large))
     _drop_waiting_for_inputs(optimized)
+    _register_functions(optimized)
 
     def build(*inputs: Any) -> Any:
         values = {
@@ -164,6 +165,26 @@ def _check(graph_def: Any, large: set[str]) -> None:
         sources = {base_name(source) for source in node.input}
         if sources & large and node.op not in _PASSING and is_constant(node.name):
             raise CannotOptimizeError(f"{node.name} ({node.op}) is computed from weights alone")
+
+
+def _register_functions(graph_def: Any) -> None:
+    """Makes the branches and loop bodies that the optimiser wrote known to TensorFlow, by names of their own.
+
+    The optimiser keeps names where it changes functions, and the unchanged ones are known.
+    """
+    from tensorflow.python.eager import context
+    from tensorflow.python.framework import ops
+
+    functions = graph_def.library.function
+    own = {f.signature.name: f"{f.signature.name}_optimized_{ops.uid()}" for f in functions}
+    for node in [*graph_def.node, *(node for function in functions for node in function.node_def)]:
+        node.op = own.get(node.op, node.op)
+        for value in node.attr.values():
+            for called in [value.func] if value.HasField("func") else value.list.func:
+                called.name = own.get(called.name, called.name)
+    for function in functions:
+        function.signature.name = own[function.signature.name]
+        context.context().add_function_def(function)
 
 
 def _drop_waiting_for_inputs(graph_def: Any) -> None:

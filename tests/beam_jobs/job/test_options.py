@@ -82,7 +82,7 @@ def test_a_negative_layer_is_a_value() -> None:
     [(FailureLimits, {"max_dead_fraction": -0.1}), (FailureLimits, {"max_dead_fraction": float("nan")}),
      (FailureLimits, {"max_dead_files": -1}), (WriteOptions, {"max_shard_bytes": 0}),
      (WriteOptions, {"checkpoint_seconds": 0}), (WriteOptions, {"checkpoint_seconds": float("nan")}),
-     (WriteOptions, {"run_id": "a/b"}), (WriteOptions, {"run_id": ".."}), (WriteOptions, {"output": "s3://b"})],
+     (WriteOptions, {"run_id": "a/b"}), (WriteOptions, {"run_id": ".."}), (WriteOptions, {"output": "ftp://b"})],
 )  # fmt: skip
 def test_values_that_cannot_be_meant(kind: type[Any], options: dict[str, Any]) -> None:
     needed = {"output": "out", "run_id": "run", "attempt_id": "a"} if kind is WriteOptions else {}

@@ -99,6 +99,23 @@ def test_files_are_written_read_listed_and_removed(storage: Storage, place: str)
     assert list(filesystem.list_files(place)) == [f"{place}/b ü.txt"]
 
 
+def test_an_object_that_stands_for_a_folder_is_no_file(storage: Storage, place: str) -> None:
+    """Consoles and Hadoop make such objects: empty, with a slash at the end of the key."""
+    if storage.kind != "s3 (Moto)":
+        pytest.skip("others make a folder of it")
+    import boto3
+
+    folder = place.removeprefix("s3://data/")
+    client = boto3.client("s3")
+    for name in ("", "x/", "x/y/"):
+        client.put_object(Bucket="data", Key=f"{folder}/{name}", Body=b"")
+    client.close()
+    for name in ("x/a", "x/y/b"):
+        filesystem.replace(f"{place}/{name}", b"1")
+    assert sorted(e.path for e in filesystem.list_remote(f"{place}/")) == [f"{place}/x/a", f"{place}/x/y/b"]
+    assert list(filesystem.list_files(f"{place}/x")) == [f"{place}/x/a"]
+
+
 def test_a_stream_can_seek_and_ends_where_the_file_ends(place: str) -> None:
     data = os.urandom(3_000_000)
     with contextlib.closing(filesystem.open_new(f"{place}/file")) as stream:
@@ -167,6 +184,8 @@ def test_a_busy_storage_is_asked_again(storage: Storage, place: str, code: int, 
     options = options_of(f"{place}{code}")
     for method in ("GET", "PUT", "HEAD", "POST", "DELETE"):
         storage.fail(f"^{method} ", code, name, times=2)
+    if storage.kind.startswith("s3"):  # which answers a copy at once, and may say later that it failed
+        storage.fail("^PUT .*/embeddings/", 200, "InternalError")
     claim(options)
     finish(options, ("a",), ("b", "c"))
     assert rows(f"{place}{code}") == ["a", "b", "c"]
@@ -213,6 +232,12 @@ def test_credentials_that_do_not_suffice_are_said_in_one_message(storage: Storag
     with pytest.raises(UsageError, match=r"cannot be written: .*AccessDenied") as caught:
         check_output(options_of(place))
     assert "\n" not in str(caught.value)
+    for code, kind in (("AccessDenied", True), ("AuthenticationFailed", False)):
+        storage.heal()
+        storage.fail(".", 403, code, times=99)
+        with pytest.raises(OSError, match=code) as refused:
+            filesystem.read_bytes(f"{place}/x")  # a dead file, or the end of the job
+        assert isinstance(refused.value, PermissionError) is kind
     storage.heal()
     assert filesystem.list_remote(f"{place}/") == []
 

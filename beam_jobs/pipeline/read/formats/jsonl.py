@@ -127,7 +127,8 @@ def record_columns(records: Iterator[JsonRecord], file: FileInfo, options: ReadO
 
 def _named_columns(options: ReadOptions) -> tuple[str, ...]:
     ids = () if options.id_column is None else (options.id_column,)
-    return (*options.text_columns, *ids, *options.keep_columns, *options.numeric_columns)
+    texts = (*options.text_columns, *options.text_pair_columns)
+    return (*texts, *ids, *options.keep_columns, *options.numeric_columns)
 
 
 def _first_objects(records: Iterator[JsonRecord], encoding: str) -> Iterator[dict[str, Any] | None]:

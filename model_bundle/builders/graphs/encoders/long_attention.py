@@ -59,6 +59,15 @@ def attend(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, bias: tf.Tensor) 
     return tf.matmul(tf.nn.softmax(scores), value)
 
 
+def attend_any(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Computes attention at once, or in blocks if texts are long: by their length alone, not their number."""
+    return tf.cond(
+        tf.shape(query)[2] > MAX_AT_ONCE,
+        lambda: attend_by_queries(query, key, value, bias),
+        lambda: attend(query, key, value, bias),
+    )
+
+
 def attend_by_queries(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Computes the same as ``attend``, some queries at a time, so that memory grows linearly.
 

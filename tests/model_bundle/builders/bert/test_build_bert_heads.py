@@ -196,7 +196,8 @@ def test_what_is_no_classifier_is_told(tmp_path: Path) -> None:
 def test_a_sentence_transformers_folder_is_no_classifier(tmp_path: Path) -> None:
     folder = copy_source(tmp_path / "s")
     (folder / "modules.json").write_text(
-        '[{"type": "models.Transformer", "path": ""}, {"type": "models.Pooling", "path": "1_Pooling"}]'
+        '[{"type": "sentence_transformers.models.Transformer", "path": ""},'
+        '{"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}]'
     )
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')

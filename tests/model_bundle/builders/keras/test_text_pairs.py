@@ -84,5 +84,5 @@ def test_the_configuration_inside_the_file(tmp_path: Path) -> None:
 def test_the_flag_needs_a_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["build", "bert", str(DATA_DIR / "tiny_bert"), "--output", str(tmp_path / "bundle")]
     assert main([*command, "--single_text"]) == 2
-    assert "--single_text have no effect without --task classify" in capsys.readouterr().err
+    assert "--single_text has no effect without --task classify" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
