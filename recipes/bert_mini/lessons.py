@@ -45,11 +45,15 @@ class Start:
 def make_lessons(texts: Mapping[str, list[str]], teacher: Teacher) -> Lessons:
     """Builds the lessons from the teacher's vectors, cached ones where they exist."""
     vectors = [teacher.vectors(some, kind) for kind, some in texts.items()]
-    tokenizer = _tokenizer(teacher.tokenizer_file)
-    tokenizer.enable_truncation(MAX_TRAIN_TOKENS)
     flat = [text for some in texts.values() for text in some]
-    tokens = [encoding.ids for encoding in tokenizer.encode_batch(flat)]
-    return Lessons(tokens, np.concatenate(vectors), _groups(texts))
+    return Lessons(tokenized(flat, teacher.tokenizer_file), np.concatenate(vectors), _groups(texts))
+
+
+def tokenized(texts: Sequence[str], tokenizer_file: Path) -> list[list[int]]:
+    """Returns the token ids of each text, up to ``MAX_TRAIN_TOKENS``."""
+    tokenizer = _tokenizer(tokenizer_file)
+    tokenizer.enable_truncation(MAX_TRAIN_TOKENS)
+    return [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
 
 
 def make_start(texts: Mapping[str, list[str]], lessons: Lessons, teacher: Teacher, dim: int) -> Start:

@@ -19,16 +19,26 @@ CHUNK_TEXTS = 2048
 
 
 class Teacher:
-    """all-MiniLM-L6-v2 with a folder of cached vectors.
+    """A teacher with a folder of cached vectors.
 
     Args:
         cache: where vectors are kept, by the digest of the texts and of the teacher's weights.
+        bundle: the teacher, all-MiniLM-L6-v2 unless another is given.
+        weights_sha256: the digest of its weights.
+        precision: as ``model_bundle.Encoder`` takes it.
     """
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        bundle: Path | str = TEACHER,
+        weights_sha256: str = WEIGHTS_SHA256,
+        precision: str = "float32",
+    ) -> None:
         from model_bundle import Encoder, ModelBundle
 
-        self._bundle = ModelBundle.open(TEACHER)
+        self._bundle = ModelBundle.open(bundle)
+        self._weights_sha256, self._precision = weights_sha256, precision
         self._encoder: Encoder | None = None
         self._cache = cache
         cache.mkdir(parents=True, exist_ok=True)
@@ -49,7 +59,7 @@ class Teacher:
         return np.concatenate(parts)
 
     def _chunk(self, texts: Sequence[str]) -> np.ndarray:
-        key = hashlib.sha256(json.dumps([WEIGHTS_SHA256, *texts]).encode()).hexdigest()[:32]
+        key = hashlib.sha256(json.dumps([self._weights_sha256, *texts]).encode()).hexdigest()[:32]
         path = self._cache / f"{key}.npy"
         if not path.is_file():
             partial = path.with_name(f"{key}.{os.getpid()}.partial.npy")
@@ -61,5 +71,5 @@ class Teacher:
     def _compute(self, texts: Sequence[str]) -> np.ndarray:
         from model_bundle import Encoder
 
-        self._encoder = self._encoder or Encoder(self._bundle)
+        self._encoder = self._encoder or Encoder(self._bundle, precision=self._precision)
         return self._encoder.encode(texts).astype(np.float16)

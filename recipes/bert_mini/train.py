@@ -61,6 +61,7 @@ class Trainer:
         folder: where checkpoints are kept.
         seed: decides the order of the lessons.
         epochs: how often.
+        rates: peak learning rates of the layers and of the token embeddings.
     """
 
     def __init__(
@@ -71,15 +72,17 @@ class Trainer:
         folder: Path,
         seed: int,
         epochs: int = EPOCHS,
+        rates: tuple[float, float] | None = None,
     ) -> None:
         import keras
 
         self.encoder = TrainableEncoder(config, start.weights, "the recipe")
         self._lessons, self._seed, self._epochs = lessons, seed, epochs
         self._axes = tf.constant(start.axes)
+        self._rates = rates or (RATE, TABLE_RATE)
         self._optimizers = [
-            keras.optimizers.Adam(RATE, beta_2=0.98, global_clipnorm=1.0),
-            keras.optimizers.Adam(TABLE_RATE, beta_2=0.98),
+            keras.optimizers.Adam(self._rates[0], beta_2=0.98, global_clipnorm=1.0),
+            keras.optimizers.Adam(self._rates[1], beta_2=0.98),
         ]
         self._groups = self._variables()
         for optimizer, variables in zip(self._optimizers, self._groups, strict=True):
@@ -114,7 +117,7 @@ class Trainer:
         losses = []
         for number, places in enumerate(batches):
             share = _share((epoch + number / len(batches)) / self._epochs)
-            for optimizer, rate in zip(self._optimizers, (RATE, TABLE_RATE), strict=True):
+            for optimizer, rate in zip(self._optimizers, self._rates, strict=True):
                 optimizer.learning_rate.assign(rate * share)
             slices, vectors = self._fed(places)
             losses.append([float(loss) for loss in self._step(slices, vectors)])
@@ -129,13 +132,16 @@ class Trainer:
 
     def _batches(self, epoch: int) -> Iterator[np.ndarray]:
         """Returns groups in random order, in batches that are sorted by length."""
-        groups = self._lessons.groups
+        groups = self._groups_in(epoch)
         order = np.random.default_rng((self._seed, epoch)).permutation(len(groups))
         places = np.array([place for index in order for place in groups[index]])
         lengths = np.array([len(tokens) for tokens in self._lessons.tokens])
         for start in range(0, len(places) - BATCH_TEXTS + 1, BATCH_TEXTS):
             batch = places[start : start + BATCH_TEXTS]
             yield batch[np.argsort(lengths[batch], kind="stable")]
+
+    def _groups_in(self, epoch: int) -> list[list[int]]:  # noqa: ARG002  # for those whose groups change
+        return self._lessons.groups
 
     def _fed(self, places: np.ndarray) -> tuple[list[tuple[Any, Any]], Any]:
         slices = []

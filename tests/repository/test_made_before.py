@@ -10,6 +10,7 @@ import numpy as np
 
 import beam_jobs
 from beam_jobs.runs.__main__ import main as runs_main
+from beam_jobs.store.manifest import RunManifest
 from beam_jobs.store.row_columns import without_added
 from model_bundle import Encoder, ModelBundle
 from tests.conftest import DATA_DIR
@@ -50,9 +51,16 @@ def test_a_run_is_valid_and_its_rows_are_those_of_today(tmp_path: Path) -> None:
     before = beam_jobs.open_run(str(MADE / "run")).to_table()
     texts = tmp_path / "two.txt"
     texts.write_text("A cat sat on the mat.\nDogs run home, quickly.\n", encoding="utf-8")
-    after = run_job(tmp_path / "out", Path("bert-mini"), "--input", texts).rows
-    assert without_added(after.schema).remove_metadata() == before.schema.remove_metadata()
+    after = run_job(tmp_path / "out", Path("bert-mini"), "--input", texts)
+    assert without_added(after.rows.schema).remove_metadata() == before.schema.remove_metadata()
     elsewhere = ["embedding", "source"]
-    today = after.select(before.schema.names)
+    today = after.rows.select(before.schema.names)
     assert today.drop(elsewhere).to_pydict() == before.drop(elsewhere).to_pydict()
-    np.testing.assert_allclose(vectors_of(after), vectors_of(before), atol=1e-6)
+    # The run names the bert-mini of its day, whose vectors are those of another model now.
+    manifest = RunManifest.from_bytes((MADE / "run" / "manifest.json").read_bytes(), "the run")
+    assert manifest.bundle["digest"].startswith("2d2d0b7e417d")
+    assert (
+        after.manifest.bundle["digest"] == ModelBundle.open("bert-mini").digest != manifest.bundle["digest"]
+    )
+    assert vectors_of(before).shape == vectors_of(after.rows).shape
+    np.testing.assert_allclose(np.linalg.norm(vectors_of(before), axis=1), 1.0, atol=1e-5)

@@ -250,7 +250,7 @@ def test_every_import_of_the_benchmarks_is_declared() -> None:
 
 def test_every_import_of_the_recipes_is_declared() -> None:
     paths = list((ROOT / "recipes").rglob("*.py"))
-    assert not undeclared(paths, requirements(), {"recipes", *PACKAGES})
+    assert not undeclared(paths, requirements("recipes"), {"recipes", *PACKAGES})
 
 
 def test_an_undeclared_import_is_noticed(tmp_path: Path) -> None:

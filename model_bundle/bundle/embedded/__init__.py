@@ -14,7 +14,7 @@ from model_bundle.errors import BundleIntegrityError, SourceError
 
 # The digest of each bundle, which is that of its ``bundle.json``. Each was built by a recipe in ``recipes/``.
 DIGESTS: dict[str, str] = {
-    "bert-mini": "2d2d0b7e417d96c642037dc55a28b53ee53a80f6acae3cf6290d338ae7ed9461",
+    "bert-mini": "4459df6c0581e6d2d8e8756a4d2b34a248a7d4a7bb9dd1045f009b43855ccc93",
     "elmo-mini": "6fa121ac867a18629ae67f11d9a87b5b709fb77bd1b6085e93a75c072046d640",
 }
 _FOLDER = Path(__file__).parent

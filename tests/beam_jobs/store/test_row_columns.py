@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from beam_jobs.store.batches import read_batches
 from beam_jobs.store.chain import find_collection
 from beam_jobs.store.dataset import open_run
 from beam_jobs.store.row_columns import ADDED, FIRST_COLUMNS, has_added, lacking, with_added, without_added
+from model_bundle import ModelBundle
 from tests.beam_jobs.runs.test_runs import runs
 from tests.conftest import DATA_DIR
 from tests.support.runs.jobs import run_job
@@ -56,6 +58,11 @@ def test_it_is_copied_into_one_run(mixed: Path) -> None:
 @pytest.mark.parametrize("emit", ["all", "changes"])
 def test_rows_of_an_older_run_are_reused(tmp_path: Path, emit: str) -> None:
     shutil.copytree(OLD, tmp_path / "out" / "run")
+    # As if made with the bert-mini of today: rows of another bundle are not reused.
+    manifest = tmp_path / "out" / "run" / "manifest.json"
+    stored = json.loads(manifest.read_text(encoding="utf-8"))
+    stored["bundle"]["digest"] = ModelBundle.open("bert-mini").digest
+    manifest.write_text(json.dumps(stored), encoding="utf-8")
     texts = tmp_path / "two.txt"
     texts.write_text("A cat sat on the mat.\nข้าว run home.\n", encoding="utf-8")
     flags = ("--input", texts, "--previous", "run", "--emit", emit)
