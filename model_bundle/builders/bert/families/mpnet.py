@@ -17,7 +17,7 @@ _BUCKETS = 32
 
 
 def _graph() -> Any:
-    from model_bundle.builders.graphs.mpnet import MPNetEncoder
+    from model_bundle.builders.graphs.encoders.mpnet import MPNetEncoder
 
     return MPNetEncoder
 

@@ -1,5 +1,5 @@
 """Graphs of encoders that differ from BERT, one architecture per file.
 
-``modernbert.py`` has rotary positions and local attention; ``long_attention.py`` bounds the memory of long
-texts.
+``mpnet.py`` adds a bias to BERT's scores; ``modernbert.py`` has rotary positions and local attention;
+``deberta.py`` has relative positions in each layer; ``long_attention.py`` bounds the memory of long texts.
 """

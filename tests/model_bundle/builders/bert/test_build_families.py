@@ -231,7 +231,7 @@ def test_the_projection_of_electra_is_there_exactly_if_the_widths_differ(tmp_pat
 
 
 def test_buckets_of_distances_are_those_of_pytorch() -> None:
-    from model_bundle.builders.graphs.mpnet import position_buckets
+    from model_bundle.builders.graphs.encoders.mpnet import position_buckets
 
     near = position_buckets(np.arange(-9, 10), 32)
     assert near.tolist() == [8, 8, 7, 6, 5, 4, 3, 2, 1, 0, 17, 18, 19, 20, 21, 22, 23, 24, 24]
