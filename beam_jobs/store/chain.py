@@ -129,7 +129,7 @@ class HiddenIds:
         found: dict[str, int] = {}
         for place, part in enumerate(self._chain[1:], 1):  # the oldest first
             for file in part.change_files:
-                found.update(dict.fromkeys(_changed(part, file), place))
+                found.update(dict.fromkeys(replaced_ids(part, file), place))
         return found
 
     def live(self, place: int, ids: Sequence[str] | pa.Array) -> np.ndarray:
@@ -146,7 +146,7 @@ class HiddenIds:
         return ~pc.field("doc_id").isin(pa.array(hidden, pa.string())) if hidden else None
 
 
-def _changed(run: FinishedRun, file: RunFile) -> Iterator[str]:
+def replaced_ids(run: FinishedRun, file: RunFile) -> Iterator[str]:
     """Yields the ids that a file lists as changed or removed.
 
     Raises:

@@ -1,0 +1,1 @@
+"""The stores, one file each; ``beam_jobs.sync.store`` is what they have in common."""
