@@ -127,8 +127,8 @@ def check_columns(mark: Mark, names: Collection[str], where: str) -> None:
     lost = [name for name, _ in mark.columns if name not in names]
     if lost:
         raise UsageError(
-            f"{where} lacks columns that a sync gave it: {', '.join(lost)}. Drop it, or name another --table. "
-            "Nothing was written."
+            f"{where} lacks columns that a sync gave it: {', '.join(lost)}. Drop it, or name another "
+            "--table. Nothing was written."
         )
 
 

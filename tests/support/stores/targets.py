@@ -1,0 +1,138 @@
+"""Databases that a sync writes to, as tests see them: an address, and all that a table holds."""
+
+from __future__ import annotations
+
+import io
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from beam_jobs.store.chain import find_collection
+from beam_jobs.sync.__main__ import open_store, sync_parser
+from beam_jobs.sync.apply import Layout, layout_of
+from beam_jobs.sync.progress import Progress
+from beam_jobs.sync.store import Store
+
+Rows = list[dict[str, Any]]
+
+
+class Target(Protocol):
+    """A database of its own for a test."""
+
+    url: str
+
+    def rows(self, table: str = "embeddings") -> Rows:
+        """Returns all rows by id and place."""
+
+    def state(self) -> object:
+        """Returns something that changes with each write."""
+
+    def run(self, statement: str) -> None:
+        """Changes the table ``embeddings`` as somebody else might: ``delete ID`` or ``drop``."""
+
+    def make_foreign(self) -> None:
+        """Creates a table ``embeddings`` that no sync made."""
+
+
+@dataclass
+class LanceTarget:
+    """A folder of LanceDB."""
+
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """The address."""
+        return f"lancedb:{self.folder}"
+
+    def _tables(self) -> list[Path]:
+        return sorted(self.folder.glob("*.lance"))
+
+    def _open(self, table: str) -> Any:
+        import lancedb
+
+        return lancedb.connect(str(self.folder)).open_table(table)
+
+    def rows(self, table: str = "embeddings") -> Rows:
+        """Returns all rows."""
+        return in_order(self._open(table).to_arrow().to_pylist())
+
+    def state(self) -> object:
+        """Returns the files of the tables."""
+        return sorted(str(path) for table in self._tables() for path in table.rglob("*") if path.is_file())
+
+    def run(self, statement: str) -> None:
+        """Changes the table."""
+        import lancedb
+
+        verb, _, name = statement.partition(" ")
+        if verb == "drop":
+            lancedb.connect(str(self.folder)).drop_table("embeddings")
+        else:
+            self._open("embeddings").delete(f"doc_id = '{name}'")
+
+    def make_foreign(self) -> None:
+        """Creates the table."""
+        import lancedb
+
+        lancedb.connect(str(self.folder)).create_table("embeddings", data=[{"mine": 1}])
+
+
+@dataclass
+class PostgresTarget:
+    """A database of a server."""
+
+    url: str
+
+    def query(self, query: str) -> list[Any]:
+        """Runs a statement."""
+        import psycopg
+
+        with closing(psycopg.connect(self.url, autocommit=True)) as connection:
+            cursor = connection.cursor(binary=True)  # else a 32-bit float comes as the shortest decimal
+            cursor.execute(query.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def rows(self, table: str = "embeddings") -> Rows:
+        """Returns all rows."""
+        columns = (
+            "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute "
+            f"WHERE attrelid = '{table}'::regclass AND attnum > 0"
+        )
+        kinds = dict(self.query(columns))
+        as_list = {"vector": "::real[]", "halfvec": "::real[]"}
+        wanted = ", ".join(f'"{name}"{as_list.get(kind, "")}' for name, kind in kinds.items())
+        found = self.query(f"SELECT {wanted} FROM {table}")
+        return in_order([dict(zip(kinds, row, strict=True)) for row in found])
+
+    def state(self) -> object:
+        """Returns the places of all rows and the transactions that wrote them."""
+        tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+        names = [name for (name,) in self.query(tables)]
+        return [
+            (name, self.query(f'SELECT ctid::text, xmin::text FROM "{name}" ORDER BY 1')) for name in names
+        ]
+
+    def run(self, statement: str) -> None:
+        """Changes the table."""
+        verb, _, name = statement.partition(" ")
+        delete = f"DELETE FROM embeddings WHERE doc_id = '{name}'"
+        self.query("DROP TABLE embeddings" if verb == "drop" else delete)
+
+    def make_foreign(self) -> None:
+        """Creates the table."""
+        self.query("CREATE TABLE embeddings (mine integer)")
+
+
+def in_order(rows: Rows) -> Rows:
+    """Returns rows by id and place."""
+    return sorted(rows, key=lambda row: (row["doc_id"], row.get("window_index", 0)))
+
+
+def opened(run: Path, url: str, *more: str) -> tuple[Any, Layout, Store, Progress]:
+    """Opens a run and a store as the command does; the store is to be closed."""
+    progress = Progress(io.StringIO())
+    flags = sync_parser().parse_args([str(run), "--to", url, *more])
+    found = find_collection(str(run))
+    return found, layout_of(found), open_store(flags, progress), progress
