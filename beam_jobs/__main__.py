@@ -15,6 +15,7 @@ Batch embedding on Apache Beam. The commands, each with --help:
   python -m beam_jobs.classify      computes labels and scores of texts (beam-classify)
   python -m beam_jobs.search        finds the documents of a run nearest to a query (beam-search)
   python -m beam_jobs.runs          lists, deletes, validates and compacts runs (beam-runs)
+  python -m beam_jobs.sync          brings a database to the rows of a run (beam-sync)
   python -m beam_jobs.report        writes the report of a run again
   python -m beam_jobs.worker_pool   starts worker processes for remote runners
   python -m model_bundle            builds, checks and describes model bundles (model-bundle)"""

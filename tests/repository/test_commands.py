@@ -21,6 +21,7 @@ from beam_jobs.job.flags.parsers import classify_parser, embed_parser
 from beam_jobs.report.__main__ import report_parser
 from beam_jobs.runs.__main__ import runs_parser
 from beam_jobs.search.__main__ import search_parser
+from beam_jobs.sync.__main__ import sync_parser
 from beam_jobs.worker_pool import worker_pool_parser
 from model_bundle.base.command import Parser
 from model_bundle.cli.main import COMMANDS, bundle_parser
@@ -33,6 +34,7 @@ MODULES = {
     "beam_jobs.classify": classify_parser,
     "beam_jobs.search": search_parser,
     "beam_jobs.runs": runs_parser,
+    "beam_jobs.sync": sync_parser,
     "beam_jobs.report": report_parser,
     "beam_jobs.worker_pool": worker_pool_parser,
 }

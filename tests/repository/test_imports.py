@@ -96,6 +96,7 @@ def _loaded_by(code: str) -> set[str]:
         ),
         "import beam_jobs.runs.__main__; beam_jobs.runs.__main__.runs_parser().format_help()",
         "import beam_jobs.search.__main__; beam_jobs.search.__main__.search_parser().format_help()",
+        "import beam_jobs.sync.__main__; beam_jobs.sync.__main__.sync_parser().format_help()",
     ],
 )
 def test_help_and_names_are_there_without_beam_and_tensorflow(code: str) -> None:

@@ -44,7 +44,7 @@ LAYERS = {
         "report",
         "pipeline",
         "job search",
-        "runs embed classify worker_pool __main__",
+        "runs sync embed classify worker_pool __main__",
     ],
     "beam_jobs.pipeline": [
         "global_window checkpoint class_settings read",
@@ -54,6 +54,7 @@ LAYERS = {
         "write",
         "build",
     ],
+    "beam_jobs.sync": ["documents mark progress", "store", "stores plan check", "apply", "__main__"],
     "beam_jobs.job": [
         "console own_output worker_processes",
         "flags",

@@ -33,6 +33,7 @@ from beam_jobs.report.__main__ import report_parser
 from beam_jobs.runs.__main__ import runs_parser
 from beam_jobs.search.__main__ import search_parser
 from beam_jobs.store.manifest import DeadFileEntry, RunCounts, RunFile, RunManifest
+from beam_jobs.sync.__main__ import sync_parser
 from beam_jobs.worker_pool import worker_pool_parser
 from model_bundle.cli.main import BUILD_KINDS, COMMANDS, bundle_parser
 from tests.support.cloud.launch import modules
@@ -60,8 +61,14 @@ FLAG_PAGES = {
     "beam_jobs.report": "reference/report.md",
     "beam_jobs.runs": "how-to/runs.md",
     "beam_jobs.search": "how-to/search.md",
+    "beam_jobs.sync": "how-to/sync.md",
 }
-TOOLS = {"beam_jobs.report": report_parser, "beam_jobs.runs": runs_parser, "beam_jobs.search": search_parser}
+TOOLS = {
+    "beam_jobs.report": report_parser,
+    "beam_jobs.runs": runs_parser,
+    "beam_jobs.search": search_parser,
+    "beam_jobs.sync": sync_parser,
+}
 SCHEMA = row_schema(["embedding"], "float32", pa.schema([]), keep_text=True, metadata={})
 
 
