@@ -101,15 +101,18 @@ def open_store(flags: Namespace, progress: Progress) -> Store:
         UsageError: the address is of no known kind, its package is missing, or see ``Store``.
     """
     table = flags.table or "embeddings"
+    store: Store
     if flags.to.startswith(("postgresql://", "postgres://")):
-        store = _module("postgres", "psycopg").PostgresStore
-        return store(flags.to, table, flags.distance, progress.say, writes=not flags.check)
-    kind, _, folder = flags.to.partition(":")
-    if kind == "lancedb" and folder:
-        store = _module("lance", "lancedb").LanceStore
-        return store(folder.removeprefix("//"), table, writes=not flags.check)
+        kind = _module("postgres", "psycopg").PostgresStore
+        store = kind(flags.to, table, flags.distance, progress.say, writes=not flags.check)
+        return store
+    scheme, _, folder = flags.to.partition(":")
+    if scheme == "lancedb" and folder:
+        kind = _module("lance", "lancedb").LanceStore
+        store = kind(folder.removeprefix("//"), table, writes=not flags.check)
+        return store
     raise UsageError(
-        f"--to {kind}:…: expected postgresql://USER@HOST/DATABASE or lancedb:FOLDER. Nothing was written."
+        f"--to {scheme}:…: expected postgresql://USER@HOST/DATABASE or lancedb:FOLDER. Nothing was written."
     )
 
 

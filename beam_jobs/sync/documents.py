@@ -130,7 +130,7 @@ def differing_documents(one: FinishedRun, other: FinishedRun) -> np.ndarray:
 
 
 def _row_digests(run: FinishedRun) -> np.ndarray:
-    """Returns bytes24[rows]: the digest of the id, and a hash of all columns but ``source``'s order."""
+    """Returns bytes24[rows]: the digest of the id, and a hash of all columns."""
     connection = duckdb.connect(config={"enable_external_access": "false"})
     found = [np.empty(0, f"S{_ID_BYTES + _ROW_BYTES}")]
     try:
@@ -138,9 +138,13 @@ def _row_digests(run: FinishedRun) -> np.ndarray:
             digests = np.empty((batch.rows.num_rows, _ID_BYTES + _ROW_BYTES), np.uint8)
             ids = id_digests(batch.rows.column("doc_id").to_pylist())
             digests[:, :_ID_BYTES] = ids.view(np.uint8).reshape(-1, _ID_BYTES)
-            relation = connection.from_arrow(_hashable(batch.rows))
-            hashes = relation.query("rows", "SELECT hash(rows) AS h FROM rows").fetchnumpy()["h"]
-            digests[:, _ID_BYTES:] = np.asarray(hashes, np.uint64).view(np.uint8).reshape(-1, _ROW_BYTES)
+            columns = map(duckdb.ColumnExpression, batch.rows.schema.names)
+            hashes = connection.from_arrow(_hashable(batch.rows)).select(
+                duckdb.FunctionExpression("hash", *columns).alias("hash")
+            )
+            digests[:, _ID_BYTES:] = (
+                np.asarray(hashes.fetchnumpy()["hash"], np.uint64).view(np.uint8).reshape(-1, _ROW_BYTES)
+            )
             found.append(digests.reshape(-1).view(f"S{_ID_BYTES + _ROW_BYTES}"))
     finally:
         connection.close()

@@ -22,12 +22,13 @@ class Progress:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._is_live = stream.isatty()
-        self._rows, self._total = 0, None
+        self._rows = 0
+        self._total: int | None = None
         self._started = self._shown = clock()
 
     def start(self, what: str, total: int | None) -> None:
         """Begins to count, towards a number of rows if it is known."""
-        self._total: int | None = total
+        self._total = total
         self._started = self._shown = self._clock()
         self.say(f"Writing {what}")
 

