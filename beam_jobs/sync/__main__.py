@@ -100,7 +100,11 @@ def open_store(flags: Namespace, progress: Progress) -> Store:
     Raises:
         UsageError: the address is of no known kind, its package is missing, or see ``Store``.
     """
+    from beam_jobs.sync.mark import MARKS
+
     table = flags.table or "embeddings"
+    if table.rpartition(".")[2] == MARKS:
+        raise UsageError(f"--table {table}: the marks of all tables are there. Give another name.")
     store: Store
     if flags.to.startswith(("postgresql://", "postgres://")):
         kind = _module("postgres", "psycopg").PostgresStore

@@ -14,6 +14,9 @@ from beam_jobs.store import filesystem
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.store.manifest import MANIFEST_NAME
 
+# The table of all marks of a database.
+MARKS = "beam_jobs_sync"
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -14,10 +14,9 @@ import pyarrow as pa
 
 from beam_jobs.errors import JobError, UsageError
 from beam_jobs.store.batches import matrix
-from beam_jobs.sync.mark import Mark, check_columns
+from beam_jobs.sync.mark import MARKS, Mark, check_columns
 from beam_jobs.sync.store import Layout, RowKey
 
-MARKS = "beam_jobs_sync"
 _LOCK = ".beam_jobs_sync.lock"
 # Ids in one condition; its text is parsed for every fragment of the table.
 _MOST_IDS = 1_000

@@ -12,11 +12,10 @@ import pyarrow as pa
 from psycopg import sql
 
 from beam_jobs.errors import JobError, UsageError
-from beam_jobs.sync.mark import Mark, check_columns
+from beam_jobs.sync.mark import MARKS, Mark, check_columns
 from beam_jobs.sync.store import Layout, RowKey
 from beam_jobs.sync.stores.postgres_rows import INDEXED_NUMBERS, copy_data, sql_types
 
-MARKS = "beam_jobs_sync"
 _OPERATORS = {
     "cosine": "cosine_ops",
     "dot": "ip_ops",
