@@ -26,7 +26,8 @@ added, changed or removed. The table keeps a mark of the run that it holds, in t
 it. A sync that was interrupted is continued by the same command; a second call writes nothing.
 
   postgresql://USER@HOST/DATABASE   PostgreSQL with pgvector (pip install 'beam-embedding-jobs[postgres]')
-  lancedb:FOLDER                    LanceDB, a local folder (pip install 'beam-embedding-jobs[lancedb]')"""
+  lancedb:FOLDER                    LanceDB, a local folder (pip install 'beam-embedding-jobs[lancedb]')
+  qdrant:FOLDER, qdrant+https://KEY@HOST:PORT   Qdrant (pip install 'beam-embedding-jobs[qdrant]')"""
 _EXAMPLES = (
     "out --to lancedb:vectors.lance",
     "out --to postgresql://writer@db.example.com/search --table news",
@@ -48,7 +49,7 @@ def sync_parser() -> Parser:
     add("--table NAME", "table to write, in PostgreSQL also SCHEMA.NAME (default: embeddings)")
     add(
         "--distance",
-        "what the index of PostgreSQL is for (default: cosine)",
+        "how PostgreSQL's index or Qdrant compares vectors (default: cosine)",
         choices=DISTANCES,
         default="cosine",
     )
@@ -102,21 +103,25 @@ def open_store(flags: Namespace, progress: Progress) -> Store:
     """
     from beam_jobs.sync.mark import MARKS
 
-    table = flags.table or "embeddings"
+    table, writes = flags.table or "embeddings", not flags.check
     if table.rpartition(".")[2] == MARKS:
         raise UsageError(f"--table {table}: the marks of all tables are there. Give another name.")
     store: Store
-    if flags.to.startswith(("postgresql://", "postgres://")):
+    scheme, _, rest = flags.to.partition(":")
+    if scheme in ("postgresql", "postgres") and rest.startswith("//"):
         kind = _module("postgres", "psycopg").PostgresStore
-        store = kind(flags.to, table, flags.distance, progress.say, writes=not flags.check)
+        store = kind(flags.to, table, flags.distance, progress.say, writes=writes)
         return store
-    scheme, _, folder = flags.to.partition(":")
-    if scheme == "lancedb" and folder:
-        kind = _module("lance", "lancedb").LanceStore
-        store = kind(folder.removeprefix("//"), table, writes=not flags.check)
+    if scheme == "lancedb" and rest:
+        store = _module("lance", "lancedb").LanceStore(rest, table, writes=writes)
+        return store
+    if scheme in ("qdrant", "qdrant+http", "qdrant+https") and rest:
+        place = rest if scheme == "qdrant" else f"{scheme.removeprefix('qdrant+')}:{rest}"
+        store = _module("qdrant", "qdrant_client").QdrantStore(place, table, flags.distance, writes=writes)
         return store
     raise UsageError(
-        f"--to {scheme}:…: expected postgresql://USER@HOST/DATABASE or lancedb:FOLDER. Nothing was written."
+        f"--to {scheme}:…: expected postgresql://USER@HOST/DATABASE, lancedb:FOLDER, qdrant:FOLDER or "
+        "qdrant+https://HOST:PORT. Nothing was written."
     )
 
 
@@ -126,7 +131,7 @@ def _module(name: str, package: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        extra = {"psycopg": "postgres"}.get(package, package)
+        extra = {"psycopg": "postgres", "qdrant_client": "qdrant"}.get(package, package)
         raise UsageError(
             f"The package {package} is not installed. Install it: pip install 'beam-embedding-jobs[{extra}]'"
         ) from error

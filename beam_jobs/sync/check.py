@@ -12,6 +12,8 @@ from beam_jobs.sync.mark import marked
 from beam_jobs.sync.store import Layout, RowKey, Store
 
 _SAMPLE = 200
+# Of a number of a vector of length 1, in a store that normalises vectors.
+_ROUNDING = 1e-6
 
 
 def check(run: FinishedRun, layout: Layout, store: Store) -> list[str]:
@@ -36,7 +38,9 @@ def check(run: FinishedRun, layout: Layout, store: Store) -> list[str]:
         found.append(f"it has {count(num_rows, 'row')}, expected {ids.num_rows:,}")
     expected = _vectors(run, layout, ids)
     there = store.vectors_of(sorted({name for name, _ in expected}), layout)
-    wrong = sorted({key[0] for key in expected.keys() | there.keys() if not _same(expected, there, key)})
+    wrong = sorted(
+        {key[0] for key in expected.keys() | there.keys() if not _same(expected, there, key, store.is_exact)}
+    )
     if wrong:
         found.append(
             f"of {count(len({name for name, _ in expected}), 'document')} compared, {len(wrong)} have other "
@@ -55,7 +59,17 @@ def _vectors(run: FinishedRun, layout: Layout, ids: DocumentIds) -> dict[RowKey,
     return found
 
 
-def _same(one: dict[RowKey, list[np.ndarray]], other: dict[RowKey, list[np.ndarray]], key: RowKey) -> bool:
+def _same(
+    one: dict[RowKey, list[np.ndarray]], other: dict[RowKey, list[np.ndarray]], key: RowKey, is_exact: bool
+) -> bool:
     if key not in one or key not in other:
         return False
-    return all(np.array_equal(a, b) for a, b in zip(one[key], other[key], strict=True))
+    pairs = list(zip(one[key], other[key], strict=True))
+    if is_exact:
+        return all(np.array_equal(a, b) for a, b in pairs)
+    return all(np.allclose(_unit(a), _unit(b), rtol=0, atol=_ROUNDING) for a, b in pairs)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    wide = vector.astype(np.float64)
+    return np.asarray(wide / max(float(np.linalg.norm(wide)), np.finfo(np.float64).tiny))

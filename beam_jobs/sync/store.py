@@ -42,7 +42,9 @@ class Store(Protocol):
     sync made, or one that another sync has open; it writes nothing.
     """
 
+    # What the table is called in messages, and whether it keeps vectors bit by bit or only their directions.
     where: str
+    is_exact: bool
 
     def read_mark(self) -> Mark | None:
         """Returns the mark; None if there is no table yet."""

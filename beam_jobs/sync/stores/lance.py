@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,8 +15,8 @@ from beam_jobs.errors import JobError, UsageError
 from beam_jobs.store.batches import matrix
 from beam_jobs.sync.mark import MARKS, Mark, check_columns
 from beam_jobs.sync.store import Layout, RowKey
+from beam_jobs.sync.stores.folder_lock import locked
 
-_LOCK = ".beam_jobs_sync.lock"
 # Ids in one condition; its text is parsed for every fragment of the table.
 _MOST_IDS = 1_000
 _NO_LIMIT = 2**31 - 1
@@ -35,12 +34,14 @@ class LanceStore:
         UsageError: no folder or no rights, another sync has it open, or the table is not a sync's.
     """
 
+    is_exact = True
+
     def __init__(self, folder: str, table: str, *, writes: bool) -> None:
         self.where = f"the table {table} in {folder}"
         self._name = table
         if not writes and not Path(folder).is_dir():
             raise UsageError(f"There is no folder {folder}.")
-        self._lock = _locked(Path(folder), self.where) if writes else None
+        self._lock = locked(Path(folder), self.where) if writes else None
         try:
             self._database = lancedb.connect(folder)
             self._table, self._marks = self._open(table), self._open(MARKS)
@@ -124,21 +125,6 @@ class LanceStore:
         """Gives up the lock."""
         if self._lock is not None:
             os.close(self._lock)
-
-
-def _locked(folder: Path, where: str) -> int:
-    """Creates the folder and locks it until the process ends or closes the file."""
-    try:
-        folder.mkdir(exist_ok=True)
-        lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise UsageError(f"{where} cannot be written: {error}. Nothing was written.") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise UsageError(f"Another sync is writing to {folder}. Wait for it. Nothing was written.") from error
-    return lock
 
 
 def _fixed_size(field: pa.Field, layout: Layout) -> pa.Field:

@@ -39,6 +39,8 @@ class PostgresStore:
         UsageError: no connection, no rights, another sync has the table open, or it is not a sync's.
     """
 
+    is_exact = True
+
     def __init__(
         self, url: str, table: str, distance: str, say: Callable[[str], None], *, writes: bool
     ) -> None:

@@ -19,6 +19,7 @@ from tests.support.stores.targets import (
     DIM,
     LanceTarget,
     PostgresTarget,
+    QdrantTarget,
     State,
     Target,
     bring,
@@ -29,12 +30,17 @@ from tests.support.stores.targets import (
     shards,
 )
 
+_SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("postgresql", "qdrant")]
 
-@pytest.fixture(params=["lancedb", pytest.param("postgresql", marks=pytest.mark.slow)])
+
+@pytest.fixture(params=["lancedb", *_SLOW])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
     """An empty database of each kind."""
     if request.param == "lancedb":
         return LanceTarget(tmp_path / "store")
+    if request.param == "qdrant":
+        pytest.importorskip("qdrant_client")
+        return QdrantTarget(tmp_path / "store")
     url = request.getfixturevalue("postgres_url")
     name = f"test{abs(hash(request.node.name)) % 10**12}"
     PostgresTarget(url).query(f"DROP DATABASE IF EXISTS {name}")
@@ -75,7 +81,7 @@ def test_a_month_of_nights(target: Target, tmp_path: Path) -> None:
     assert "the changes since r3" in said[5]
     assert "what differs from r5" in said[6]
     assert [line for line in said if "everything" in line] == []
-    assert call(runs[10], "--to", target.url, "--check")[:1] == (0,)
+    assert call(runs[10], *target.to, "--check")[:1] == (0,)
 
 
 def test_a_second_call_writes_nothing(target: Target, tmp_path: Path) -> None:
@@ -83,7 +89,7 @@ def test_a_second_call_writes_nothing(target: Target, tmp_path: Path) -> None:
     bring(target, run)
     before = target.state()
     assert "nothing was written" in bring(target, run)
-    assert call(run, "--to", target.url, "--check")[0] == 0
+    assert call(run, *target.to, "--check")[0] == 0
     assert target.state() == before
 
 
@@ -105,10 +111,10 @@ def test_lancedb_ends_inside_a_batch(tmp_path: Path, verb: str, monkeypatch: pyt
                 raise OSError("No space left on device")
 
         patch.setattr(LanceTable, verb, done_and_over)
-        code, _, err = call(two, "--to", target.url)
+        code, _, err = call(two, *target.to)
         assert code == 1
         assert "No space left on device" in err
-    assert call(two, "--to", target.url, "--check")[0] == 1
+    assert call(two, *target.to, "--check")[0] == 1
     bring(target, two)
 
 
@@ -140,7 +146,7 @@ class CrashingStore:
 
 def crash(target: Target, run: Path, at: int, *, after: bool) -> bool:
     """Begins a sync that ends in the middle; returns whether it did."""
-    found, layout, store, progress = opened(run, target.url)
+    found, layout, store, progress = opened(run, target)
     with closing(store):
         try:
             sync(found, layout, CrashingStore(store, at, after=after), progress)
@@ -170,17 +176,17 @@ def test_ends_anywhere_and_is_called_again(target: Target, tmp_path: Path, way: 
     else:
         two = make_run(tmp_path, "b", shards(new))
     for at in range(40):
-        if not isinstance(target, LanceTarget):
+        if isinstance(target, PostgresTarget):
             target.query("DROP TABLE IF EXISTS embeddings, beam_jobs_sync")
         else:
-            shutil.rmtree(target.folder, ignore_errors=True)
+            shutil.rmtree(tmp_path / "store", ignore_errors=True)
         if way != "first":
             bring(target, one)
         if way == "everything":
             shutil.move(one, tmp_path / "elsewhere")
         ended = crash(target, two, at, after=after)
         if ended and not after:
-            assert call(two, "--to", target.url, "--check")[0] == 1
+            assert call(two, *target.to, "--check")[0] == 1
         bring(target, two)
         if way == "everything":
             shutil.move(tmp_path / "elsewhere", one)
@@ -233,27 +239,27 @@ def test_windows_go_with_their_document(target: Target, tmp_path: Path) -> None:
     two = make_run(tmp_path, "b", windows({"a": 3, "c": 6, "d": 2}, 0))
     for run in (one, two, one):
         bring(target, run)
-        assert call(run, "--to", target.url, "--check")[0] == 0
+        assert call(run, *target.to, "--check")[0] == 0
 
 
 def test_check_finds_what_others_did(target: Target, tmp_path: Path) -> None:
     run = make_run(tmp_path, "a", shards(letters("abcdef")))
-    if isinstance(target, LanceTarget):
-        assert call(run, "--to", target.url, "--check")[0] == 2  # no folder
+    if not isinstance(target, PostgresTarget):
+        assert call(run, *target.to, "--check")[0] == 2  # no folder
     else:
-        assert "does not exist" in call(run, "--to", target.url, "--check")[1]
+        assert "does not exist" in call(run, *target.to, "--check")[1]
     bring(target, run)
     other = make_run(tmp_path, "b", shards(letters("abcdeg") | letters("b", seed=1)))
-    code, out, _ = call(other, "--to", target.url, "--check")
+    code, out, _ = call(other, *target.to, "--check")
     assert code == 1
     assert "it holds the run a, expected b" in out
     assert "of 7 documents compared" not in out
     assert "of 6 documents compared, 2 have other vectors or rows, such as 'b'" in out
     target.run("delete c")
-    out = call(run, "--to", target.url, "--check")[1]
+    out = call(run, *target.to, "--check")[1]
     assert "it has 5 rows, expected 6" in out
     assert "as asked by --everything" in bring(target, run, "--everything")
-    assert call(run, "--to", target.url, "--check")[0] == 0
+    assert call(run, *target.to, "--check")[0] == 0
 
 
 def test_a_dropped_table_is_made_anew(target: Target, tmp_path: Path) -> None:
@@ -281,14 +287,14 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(target: Target,
     bring(target, make_run(tmp_path, "a", shards(letters("abc"))))
     before = target.state()
     for said, run in other_runs(tmp_path).items():
-        code, out, err = call(run, "--to", target.url)
+        code, out, err = call(run, *target.to)
         assert (code, out) == (2, "")
         assert said in err
         assert "Nothing was written" in err
         assert len(err.strip().splitlines()) == 1
         assert target.state() == before
         if "several" not in said:
-            assert call(run, "--to", target.url, "--table", said.rpartition(" ")[2])[0] == 0
+            assert call(run, *target.to, "--table", said.rpartition(" ")[2])[0] == 0
             before = target.state()
 
 
@@ -296,19 +302,19 @@ def test_a_table_of_others_is_refused(target: Target, tmp_path: Path) -> None:
     target.make_foreign()
     before = target.state()
     run = make_run(tmp_path, "a", shards(letters("abc")))
-    code, _, err = call(run, "--to", target.url)
+    code, _, err = call(run, *target.to)
     assert code == 2
     assert "exists, and no sync made it. Name another --table. Nothing was written." in err
     assert target.state() == before
-    assert call(run, "--to", target.url, "--table", "ours")[0] == 0
+    assert call(run, *target.to, "--table", "ours")[0] == 0
     assert target.rows("ours") == rows_of(run)
 
 
 def test_two_at_once_are_refused(target: Target, tmp_path: Path) -> None:
     run = make_run(tmp_path, "a", shards(letters("abc")))
-    *_, store, _ = opened(run, target.url)
+    *_, store, _ = opened(run, target)
     with closing(store):
-        code, _, err = call(run, "--to", target.url)
+        code, _, err = call(run, *target.to)
         assert code == 2
         assert "Another sync is writing to" in err
     bring(target, run)
@@ -341,13 +347,16 @@ def test_kept_columns_alone_are_noticed_whatever_their_names(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("mysql://host/db", "expected postgresql://USER@HOST/DATABASE or lancedb:FOLDER"),
+        ("mysql://host/db", "expected postgresql://USER@HOST/DATABASE, lancedb:FOLDER, qdrant:FOLDER or"),
         ("lancedb:", "expected postgresql://"),
         ("lancedb:store --table beam_jobs_sync", "the marks of all tables are there"),
+        ("qdrant+http://127.0.0.1:1", "Connection refused"),
         ("lancedb:nowhere/at/all", "No such file or directory"),
     ],
 )
 def test_a_wrong_address(url: str, said: str, tmp_path: Path) -> None:
+    if "qdrant" in url:
+        pytest.importorskip("qdrant_client")
     run = make_run(tmp_path, "a", shards(letters("abc")))
     code, _, err = call(run, "--to", *url.split())
     assert code == 2

@@ -58,7 +58,7 @@ def test_a_batch_is_all_or_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(postgres, "copy_data", cut_off)
-        code, _, err = call(two, "--to", target.url)
+        code, _, err = call(two, *target.to)
     assert code == 1
     assert "The batch was rolled back; the same command continues" in err
     assert target.rows() == rows_of(one)
@@ -81,11 +81,11 @@ def test_an_index_of_the_distance_is_built_once_and_used(target: PostgresTarget,
 def test_long_vectors(target: PostgresTarget, tmp_path: Path, dim: int, dtype: str, has_index: bool) -> None:
     vectors = np.random.default_rng(0).normal(size=(3, dim))
     run = make_run(tmp_path, "a", [{"ids": ["a", "b", "c"], "vectors": vectors}], vector_dtype=dtype)
-    code, _, err = call(run, "--to", target.url)
+    code, _, err = call(run, *target.to)
     assert code == 0
     assert ("No index of embedding: pgvector's takes at most 2,000 numbers" in err) is not has_index
     assert target.rows() == rows_of(run)
-    assert call(run, "--to", target.url, "--check")[0] == 0
+    assert call(run, *target.to, "--check")[0] == 0
 
 
 def test_every_type_of_a_kept_column(target: PostgresTarget, tmp_path: Path) -> None:
@@ -113,14 +113,14 @@ def test_every_type_of_a_kept_column(target: PostgresTarget, tmp_path: Path) -> 
     }
     shard = {"ids": ["a", "b", "c"], "vectors": np.ones((3, 4)), **kept, **as_json}
     run = make_run(tmp_path, "a", [shard])
-    assert call(run, "--to", target.url)[0] == 0
+    assert call(run, *target.to)[0] == 0
     expected = rows_of(run)
     for row in expected:
         if row["dec"] is not None:
             row["dec"] = str(row["dec"])
     found = target.rows()
     assert json.loads(json.dumps(found, default=str)) == json.loads(json.dumps(expected, default=str))
-    assert call(make_run(tmp_path, "b", [shard]), "--to", target.url)[1].count(" 0 rows written") == 1
+    assert call(make_run(tmp_path, "b", [shard]), *target.to)[1].count(" 0 rows written") == 1
     assert open_run(run).schema.names == list(found[0])
 
 
@@ -175,16 +175,16 @@ def test_a_wrong_address(target: PostgresTarget, tmp_path: Path, change: tuple[s
 def test_other_columns_and_indexes_stay(target: PostgresTarget, tmp_path: Path) -> None:
     bring(target, make_run(tmp_path, "a", shards(letters("abc"))))
     target.query("ALTER TABLE embeddings ADD COLUMN seen integer DEFAULT 7")
-    assert call(make_run(tmp_path, "b", shards(letters("abd"))), "--to", target.url)[0] == 0
+    assert call(make_run(tmp_path, "b", shards(letters("abd"))), *target.to)[0] == 0
     assert [row["seen"] for row in target.rows()] == [7, 7, 7]
     target.query("ALTER TABLE embeddings DROP COLUMN topic")
-    code, _, err = call(make_run(tmp_path, "c", shards(letters("abe"))), "--to", target.url)
+    code, _, err = call(make_run(tmp_path, "c", shards(letters("abe"))), *target.to)
     assert code == 2
     assert "lacks columns that a sync gave it: topic" in err
 
 
 def test_a_text_that_it_cannot_store(target: PostgresTarget, tmp_path: Path) -> None:
     run = make_run(tmp_path, "a", shards({"a": (1, "x\0y")}))
-    code, _, err = call(run, "--to", target.url)
+    code, _, err = call(run, *target.to)
     assert code == 1
     assert "invalid byte sequence" in err

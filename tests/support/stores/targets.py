@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +31,10 @@ class Target(Protocol):
 
     url: str
 
+    @property
+    def to(self) -> tuple[str, ...]:
+        """The flags that name it."""
+
     def rows(self, table: str = "embeddings") -> Rows:
         """Returns all rows by id and place."""
 
@@ -52,6 +58,11 @@ class LanceTarget:
     def url(self) -> str:
         """The address."""
         return f"lancedb:{self.folder}"
+
+    @property
+    def to(self) -> tuple[str, ...]:
+        """The flags."""
+        return ("--to", self.url)
 
     def _tables(self) -> list[Path]:
         return sorted(self.folder.glob("*.lance"))
@@ -91,6 +102,11 @@ class PostgresTarget:
     """A database of a server."""
 
     url: str
+
+    @property
+    def to(self) -> tuple[str, ...]:
+        """The flags."""
+        return ("--to", self.url)
 
     def query(self, query: str) -> list[Any]:
         """Runs a statement."""
@@ -133,15 +149,67 @@ class PostgresTarget:
         self.query("CREATE TABLE embeddings (mine integer)")
 
 
+@dataclass
+class QdrantTarget:
+    """A folder of Qdrant's client; by the dot product, which leaves vectors as they are."""
+
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        """The address."""
+        return f"qdrant:{self.folder}"
+
+    @property
+    def to(self) -> tuple[str, ...]:
+        """The flags."""
+        return ("--to", self.url, "--distance", "dot")
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        from qdrant_client import QdrantClient
+
+        with closing(QdrantClient(path=str(self.folder))) as client:
+            yield client
+
+    def rows(self, table: str = "embeddings") -> Rows:
+        """Returns all rows."""
+        with self._client() as client:
+            points, _ = client.scroll(table, limit=10_000, with_vectors=True)
+        return in_order([{**point.payload, **point.vector} for point in points])
+
+    def state(self) -> object:
+        """Returns the digests of its files but for the lock."""
+        files = [path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        return sorted((str(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files)
+
+    def run(self, statement: str) -> None:
+        """Changes the collection."""
+        from qdrant_client import models
+
+        verb, _, name = statement.partition(" ")
+        match = models.FieldCondition(key="doc_id", match=models.MatchValue(value=name))
+        with self._client() as client:
+            if verb == "drop":
+                client.delete_collection("embeddings")
+            else:
+                client.delete("embeddings", models.FilterSelector(filter=models.Filter(must=[match])))
+
+    def make_foreign(self) -> None:
+        """Creates the collection."""
+        with self._client() as client:
+            client.create_collection("embeddings", vectors_config={})
+
+
 def in_order(rows: Rows) -> Rows:
     """Returns rows by id and place."""
     return sorted(rows, key=lambda row: (row["doc_id"], row.get("window_index", 0)))
 
 
-def opened(run: Path, url: str, *more: str) -> tuple[Any, Layout, Store, Progress]:
+def opened(run: Path, target: Target) -> tuple[Any, Layout, Store, Progress]:
     """Opens a run and a store as the command does; the store is to be closed."""
     progress = Progress(io.StringIO())
-    flags = sync_parser().parse_args([str(run), "--to", url, *more])
+    flags = sync_parser().parse_args([str(run), *target.to])
     found = find_collection(str(run))
     return found, layout_of(found), open_store(flags, progress), progress
 
@@ -178,7 +246,7 @@ def call(*arguments: Any) -> tuple[int, str, str]:
 
 def bring(target: Target, run: Path, *more: str) -> str:
     """Runs the command, checks the table row by row, and returns what was said."""
-    code, out, err = call(run, "--to", target.url, *more)
+    code, out, err = call(run, *target.to, *more)
     assert (code, err.count("error")) == (0, 0), err
     assert target.rows() == rows_of(run)
     return out
