@@ -35,8 +35,7 @@ def environment(held_to: str | None = None) -> dict[str, str]:
     """Returns the environment of measured processes: quiet, offline, with this checkout on the path.
 
     Args:
-        held_to: the best instructions that oneDNN and PyTorch may use, as oneDNN names them; None for all. In
-            wheels of OpenVINO, kernels that are not oneDNN's take no notice.
+        held_to: the best instructions that oneDNN and PyTorch may use, as oneDNN names them; None for all.
     """
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
     # transformers looks for Keras 2 where TensorFlow is installed, too.

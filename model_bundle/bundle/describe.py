@@ -122,7 +122,8 @@ def _asks_for(operations: Iterable[str]) -> str:
 
 
 def _precisions(manifest: BundleManifest) -> Iterator[tuple[str, str]]:
-    yield "precision", ", ".join(p for p in Precision if manifest.signature_of(p) is not None)
+    offered = ", ".join(p for p in Precision if manifest.signature_of(p) is not None)
+    yield "precision", f"{offered} (no float weights)" if manifest.is_int8_only else offered
     if manifest.int8 is not None:
         for precision, quality in manifest.int8.quality.items():
             yield f"{precision} quality", describe_quality(quality)

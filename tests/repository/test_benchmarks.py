@@ -28,7 +28,7 @@ from benchmarks.spread import Spread, ratios
 from benchmarks.summary import job_overheads, job_rows, loop_rows, ratio_rows
 from benchmarks.systems.loops import choose, sample
 from benchmarks.systems.stopwatch import Stopwatch
-from benchmarks.worker import System, Worker, run_rounds, started
+from benchmarks.worker import System, Worker, environment, run_rounds, started
 
 MINILM = EncoderShape(num_layers=6, dim=384, inner_dim=1536)
 
@@ -282,6 +282,20 @@ def test_names_and_environment_are_checked_before_work(tmp_path: Path) -> None:
         check_names([*LOOP_NAMES, *JOB_NAMES], tmp_path / "none")
     with pytest.raises(BenchmarkError, match="ours_float16"):
         check_names(["ours_float16"], Path(sys.executable))
+
+
+def test_what_cannot_be_held_to_older_instructions_is_refused(tmp_path: Path) -> None:
+    for name, said in (
+        ("onnxruntime_float32", "ONNX Runtime takes no notice"),
+        ("job_float32", "jobs are measured as they are"),
+        ("ours_int8", "Name ours_int7 instead"),
+    ):
+        with pytest.raises(BenchmarkError, match=said):
+            check_names([name], tmp_path, "AVX2")
+    check_names(["ours_float32", "ours_int7"], tmp_path, "AVX2")
+    held = environment("AVX2")
+    names = ("ONEDNN_MAX_CPU_ISA", "OV_CPU_MAX_ISA", "ATEN_CPU_CAPABILITY")
+    assert [held[name] for name in names] == ["AVX2", "AVX2", "avx2"]
 
 
 def test_a_stopwatch_counts_calls_on_objects_and_classes() -> None:

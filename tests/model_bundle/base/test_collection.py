@@ -78,3 +78,15 @@ def test_a_program_that_runs_a_command_is_left_as_it_was() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("imports", ["duckdb", "beam_jobs.search.searcher"])
+def test_a_command_that_used_duckdb_ends_without_a_word(imports: str) -> None:
+    # Its bindings print a page if objects are left when the interpreter ends.
+    code = (
+        f"import {imports}\n"
+        "from model_bundle.base.collection import skip_collection_at_exit\n"
+        "skip_collection_at_exit()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
