@@ -22,6 +22,7 @@ from tests.conftest import DATA_DIR
 from tests.support.models.bert_formats import copy_source, edit_json
 
 TOLERANCE = 1e-5
+HUGE = 10**7
 GOLDENS = sorted((DATA_DIR / "encoders").glob("*.npz"))
 
 
@@ -114,6 +115,14 @@ def test_long_texts_equal_pytorch(name: str) -> None:
     kept = arrays["long_tokens"]
     states = run(encoder_of(arrays), arrays["long_ids"], arrays["long_mask"])[:, :, kept]
     assert_near(states, arrays["long_states"], arrays["long_mask"][:, kept])
+
+
+def test_a_window_as_wide_as_the_texts_costs_no_more_than_they_do() -> None:
+    arrays = golden(DATA_DIR / "encoders" / "modernbert_long.npz")
+    ids, mask = arrays["long_ids"][2:, :385], arrays["long_mask"][2:, :385]
+    at_once = run(encoder_of(arrays, local_attention=2 * 400), ids, mask)
+    # Blocks of this width would be of five million tokens.
+    assert_near(run(encoder_of(arrays, local_attention=HUGE), ids, mask), at_once, mask)
 
 
 @pytest.mark.parametrize("name", ["modernbert", "deberta"])
