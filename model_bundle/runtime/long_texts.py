@@ -115,6 +115,8 @@ class LongTexts:
             raise SettingsError(
                 f"--combine {self.combine} yields one vector per text; with --rows {rows} leave it out."
             )
+        if best is None and self.combine is Combine.BEST:
+            raise SettingsError("--combine best is for scores of pairs of texts: use mean or max.")
         if best is not None and self.combine is not None:
             raise SettingsError(
                 f"--combine {self.combine}: of the windows of a pair, the best one counts. Leave it out."

@@ -198,8 +198,10 @@ _TEXTS = {
     "run_id": ["a/b", "-a", "night-{date:%Y-%m}", "night-{dat"],
     "stop_after_dead": ["many", "-1", "0", "1.5", "nan"],
     "text_column": ["a,a"],
+    "text_pair_column": ["a,a"],
     "text_separator": ["\\n", "\\t"],
     "timezone": ["Berlin", "UTC+1"],
+    "window_language": [],
 }
 
 
@@ -249,7 +251,7 @@ def test_each_parameter_wrong_in_each_way_is_refused(template: tuple[Any, Any], 
     [
         ("embed", {"tex_column": "body"}, "no such parameter. Did you mean text_column?"),
         ("embed", {"top_k": "3"}, "no such parameter"),
-        ("classify", {"rows": "word"}, "no such parameter"),
+        ("classify", {"layer": "-1"}, "no such parameter"),
         ("embed", {"keep_text": "true", "no_text": "true"}, "leave one of them out"),
         ("embed", {"emit": "changes"}, "--emit changes needs --previous"),
         ("embed", {"bundle_store": "gs://b/x", "bundle_in_image": "true"}, "give only one"),

@@ -115,7 +115,8 @@ def test_an_output_that_cannot_be_written(source: Path, tmp_path: Path, tiny_bun
         run = run_job(output, tiny_bundle, "--input", source)
         _refused(run, f"--output {output} cannot be written", "Choose a writable folder")
     assert in_the_way.read_bytes() == b""
-    _refused(run_job("s3://bucket", tiny_bundle, "--input", source), "a local folder or to gs://")
+    for url in ("ftp://host/out", "https://host/out"):
+        _refused(run_job(url, tiny_bundle, "--input", source), f"{url}: a run is written to a local folder")
 
 
 @pytest.mark.parametrize("run_id", ["", "a/b", "../up", ".hidden", "a b", "x" * 129])

@@ -9,34 +9,23 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystem import CompressionTypes as Compression
 from apache_beam.io.filesystems import FileSystems
 
-from model_bundle.base.objects.store import Entry
+from beam_jobs.store.files import beam
+from beam_jobs.store.files.beam import literal
 
 _GS = "gs://"
 
-
-def size_of(path: str) -> int | None:
-    """Returns an object's size in bytes; None if it does not exist."""
-    found = FileSystems.match([_literal(path)])[0].metadata_list
-    return int(found[0].size_in_bytes) if found else None
-
-
-def list_prefix(prefix: str) -> list[Entry]:
-    """Lists the objects whose path begins with a prefix."""
-    found = FileSystems.match([f"{_literal(prefix)}**"])[0].metadata_list
-    return [
-        Entry(item.path, int(item.size_in_bytes), float(item.last_updated_in_seconds or 0)) for item in found
-    ]
+size_of, list_prefix = beam.size_of, beam.list_prefix
 
 
 def list_files(folder: str) -> dict[str, int]:
     """Returns the objects directly in a folder and their sizes in bytes."""
-    found = FileSystems.match([f"{_literal(folder)}/*"])[0].metadata_list
+    found = FileSystems.match([f"{literal(folder)}/*"])[0].metadata_list
     return {item.path: int(item.size_in_bytes) for item in found}
 
 
 def list_below(root: str, *parts: str) -> list[str]:
     """Returns the names of the folders directly in ``root`` that contain the object ``parts``."""
-    pattern = "/".join([_literal(root.rstrip("/")), "*", *parts])
+    pattern = "/".join([literal(root.rstrip("/")), "*", *parts])
     found = FileSystems.match([pattern])[0].metadata_list
     return [item.path.removeprefix(f"{root.rstrip('/')}/").split("/")[0] for item in found]
 
@@ -58,7 +47,7 @@ def open_file(path: str) -> Any:
     from google.api_core.exceptions import NotFound
 
     try:
-        return FileSystems.open(path, compression_type=Compression.UNCOMPRESSED)
+        return beam.open_file(path)
     except NotFound as error:
         raise FileNotFoundError(f"{path} does not exist") from error
 
@@ -113,7 +102,7 @@ def move(source: str, target: str) -> None:
 
 def delete(path: str) -> None:
     """Removes an object if it exists."""
-    FileSystems.delete([_literal(path)])
+    FileSystems.delete([literal(path)])
 
 
 def delete_folder(path: str) -> None:
@@ -133,8 +122,3 @@ def _bucket(path: str) -> Any:
 
 def _name(path: str) -> str:
     return path.removeprefix(_GS).partition("/")[2]
-
-
-def _literal(path: str) -> str:
-    """Escapes the wildcards of Beam's patterns: ``*``, ``?`` and ``[``."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in path)

@@ -105,6 +105,10 @@ def readable(path: str) -> Readable:
         from beam_jobs.store.files import web
 
         return web
+    from beam_jobs.store.files import beam
+
+    if beam.knows(path):
+        return beam
     raise UsageError(
         f"{path}: expected a local path or a URL that begins with one of "
         f"{', '.join(f'{known}://' for known in (*OUTPUT_SCHEMES, 'hf', 'https'))}."

@@ -65,7 +65,7 @@ def make(tiny_bundle: Path) -> Callable[..., Encoder]:
 
 
 @pytest.mark.parametrize("count", [1, 9, 10, 11, 17, 18, 40])
-@pytest.mark.parametrize("combine", list(Combine))
+@pytest.mark.parametrize("combine", [Combine.MEAN, Combine.MAX])
 def test_combined_vectors_are_those_computed_by_hand(
     plain: Encoder, make: Callable[..., Encoder], combine: Combine, count: int
 ) -> None:
@@ -224,6 +224,7 @@ def test_dead_letters_and_failing_say_how_long_a_text_is(make: Callable[..., Enc
         ({"long_texts": LongTexts(None, 2)}, "--window_overlap is for --on_long windows, not truncate"),
         ({"long_texts": LongTexts(OnLong.FAIL, None, Combine.MAX)}, "--combine is for --on_long windows"),
         ({"long_texts": windows(Combine.MEAN), "rows": "window"}, "--combine mean .* leave it out"),
+        ({"long_texts": windows(Combine.BEST)}, "--combine best is for scores of pairs"),
         ({"long_texts": LongTexts(OnLong.TRUNCATE), "rows": "window"}, "--rows window splits"),
         ({"word_pieces": "first"}, "--word_pieces first is for --rows word"),
         ({"long_texts": windows(), "prompt_text": "the cat " * 8}, "Use a larger --max_tokens"),

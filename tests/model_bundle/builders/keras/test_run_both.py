@@ -19,7 +19,12 @@ from model_bundle.builders.keras.load.run_both import compare_with_keras, genera
 from model_bundle.errors import SourceError
 
 SPECS = {"x": tf.TensorSpec([None, 2], tf.float32), "n": tf.TensorSpec([None, None], tf.int32)}
-SETTINGS = {"hidden_size": 4, "num_hidden_layers": 2, "transformers_version": "4.38.2"}
+SIZES = {"hidden_size": 4, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 5}
+SETTINGS = SIZES | {
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 8,
+    "transformers_version": "4.38.2",
+}
 IDS = tf.ones([2, 3], tf.int32)
 
 
