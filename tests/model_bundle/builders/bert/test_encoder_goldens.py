@@ -23,7 +23,12 @@ from tests.support.models.bert_formats import copy_source, edit_json
 
 TOLERANCE = 1e-5
 HUGE = 10**7
-GOLDENS = sorted((DATA_DIR / "encoders").glob("*.npz"))
+# One of each architecture runs always; all together take some seconds.
+_ALWAYS = ("modernbert_mood_mean", "deberta_v3", "deberta1")
+GOLDENS = [
+    pytest.param(path, marks=() if path.stem in _ALWAYS else pytest.mark.slow, id=path.stem)
+    for path in sorted((DATA_DIR / "encoders").glob("*.npz"))
+]
 
 
 @cache
@@ -73,7 +78,7 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.asarray((one * other).sum(axis=-1) / lengths)
 
 
-@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", GOLDENS)
 def test_states_of_every_layer_equal_pytorch(path: Path) -> None:
     arrays = golden(path)
     encoder, mask = encoder_of(arrays), arrays["mask"]
@@ -93,6 +98,7 @@ def test_states_of_every_layer_equal_pytorch(path: Path) -> None:
     assert cosines((narrow[-1] * weight).sum(axis=1), (states[-1] * weight).sum(axis=1)).min() >= 0.999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["modernbert_plain", "deberta_v3", "deberta_conv"])
 def test_a_text_does_not_depend_on_its_batch(name: str) -> None:
     arrays = golden(DATA_DIR / "encoders" / f"{name}.npz")
@@ -109,6 +115,7 @@ def test_a_text_does_not_depend_on_its_batch(name: str) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["modernbert_long", "deberta_long"])
 def test_long_texts_equal_pytorch(name: str) -> None:
     arrays = golden(DATA_DIR / "encoders" / f"{name}.npz")
