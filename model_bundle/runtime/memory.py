@@ -30,8 +30,8 @@ _GROWTH = 1.5
 _MAX_TRIALS = 20
 # A batch larger than a measured one by at most this factor is not measured and may run with others.
 _KNOWN_GROWTH = 1.1
-# Graphs of this package compute attention of texts over so many tokens in blocks, whose scores take up to this
-# factor less per token than all scores of a text of that length.
+# Graphs of this package compute attention of texts over so many tokens in blocks, whose scores take up to so
+# many times less per token than all scores of a text of that length.
 AT_ONCE_TOKENS, BLOCKS_SAVE = 1024, 4
 # Inputs with one cell per token; numeric inputs have no length.
 _TOKEN_ROLES = ("ids", "mask", "types", "words")
