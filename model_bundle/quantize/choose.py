@@ -21,6 +21,8 @@ _MAX_GROUPS = 3
 # One more group must lower the error at least to this share.
 _WORTH_A_GROUP = 0.9
 _TINY = 1e-3
+# A channel that was always 0 is taken to be as wide as this share of the others at least.
+_UNSEEN = 0.9
 
 
 def choose_product(
@@ -55,7 +57,7 @@ def _plain(kernel: np.ndarray, inputs: Observed, largest_weight: int) -> Int8Pro
 
 
 def _ranges(largest: np.ndarray) -> np.ndarray:
-    """Returns the range of each channel: float32[inputs]; that of a typical one if it was always 0.
+    """Returns the range of each channel: float32[inputs]; that of a wide one if it was always 0.
 
     Other texts may use it, such as a word of its own in a bag of words: with a range of almost nothing, what
     it then holds would be clipped away, and no text that was measured would show it.
@@ -63,7 +65,7 @@ def _ranges(largest: np.ndarray) -> np.ndarray:
     seen = largest[largest > 0]
     if not seen.size:
         return largest
-    ranges: np.ndarray = np.where(largest > 0, largest, np.median(seen))
+    ranges: np.ndarray = np.where(largest > 0, largest, np.quantile(seen, _UNSEEN).astype(np.float32))
     return ranges
 
 
