@@ -90,6 +90,7 @@ def long_encoder() -> Any:
     return run, run.get_concrete_function(ids=spec[0], mask=spec[1])
 
 
+@pytest.mark.slow
 def test_memory_of_long_texts_grows_with_their_length() -> None:
     run, _ = long_encoder()
     tokens = 2 * MAX_AT_ONCE
