@@ -35,18 +35,22 @@ def run(flags: argparse.Namespace, work: Path) -> None:
     corpus = corpus.repeated(min(_DOCUMENTS, flags.documents))
     texts = corpus.write_json(work / "texts.json")
     minilm = unpack_minilm(work)
-    systems = []
-    for family in FAMILIES:
-        model = _model(family, minilm.folder, work, flags.peers_python)
-        names = (*_OURS, *(_PEERS if family in _WITH_PEERS else ()))
-        systems += [_system(family, name, model, texts, work, flags.peers_python) for name in names]
-    with started(systems, work) as workers:
-        run_rounds(workers, 1)
-        rounds = run_rounds(workers, flags.rounds)
-        ready = {name: worker.ready for name, worker in workers.items()}
+    models = {family: _model(family, minilm.folder, work, flags.peers_python) for family in FAMILIES}
+    rounds: dict[str, list[dict[str, Any]]] = {}
+    labels: dict[str, Any] = {}
+    # Each beside BERT in the same rounds: all at once would not fit into memory.
+    for family in FAMILIES[1:]:
+        systems = [
+            _system(family, kind, name, models[kind], texts, work, flags.peers_python)
+            for kind, name in _measured(family)
+        ]
+        with started(systems, work) as workers:
+            run_rounds(workers, 1)
+            rounds |= run_rounds(workers, flags.rounds)
+            labels |= {s.name: {"label": s.label, "ready": workers[s.name].ready} for s in systems}
     results = new_results(
         corpus=corpus.describe(),
-        systems={s.name: {"label": s.label, "ready": ready[s.name]} for s in systems},
+        systems=labels,
         rounds=rounds,
     )
     publish(results, NAME, render(results), flags.output)
@@ -62,9 +66,18 @@ def _model(family: str, tokenizer: Path, work: Path, peers_python: Path) -> Mode
     return Model(bundle, folder, read_shape(folder / "config.json"))
 
 
-def _system(family: str, name: str, model: Model, texts: Path, work: Path, peers_python: Path) -> System:
+def _measured(family: str) -> list[tuple[str, str]]:
+    """Returns models and systems: BERT and the family here, and the family in its peers, if it has any."""
+    peers = [(family, name) for name in (_PEERS if family in _WITH_PEERS else ())]
+    return [*((kind, name) for kind in (FAMILIES[0], family) for name in _OURS), *peers]
+
+
+def _system(
+    group: str, family: str, name: str, model: Model, texts: Path, work: Path, peers_python: Path
+) -> System:
     system = loop_system(name, model, texts, work, peers_python)
-    return dataclasses.replace(system, name=f"{family}/{name}", label=f"{family}, {system.label}")
+    label = family if family == group else f"{family} beside {group}"
+    return dataclasses.replace(system, name=f"{group}/{family}/{name}", label=f"{label}, {system.label}")
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -73,9 +86,9 @@ def render(results: Mapping[str, Any]) -> str:
     header = ["model and system", "tokens per processor second", "of this project's BERT", "peak MB"]
     rows = []
     for name, answers in rounds.items():
-        own = name.partition("/")[2]
+        group, _, own = name.split("/")
         seconds = column(answers, "cpu_seconds")
-        base = column(rounds[f"bert/{own if own in _OURS else _OURS[0]}"], "cpu_seconds")
+        base = column(rounds[f"{group}/{FAMILIES[0]}/{own if own in _OURS else _OURS[0]}"], "cpu_seconds")
         rows.append(
             [
                 results["systems"][name]["label"],
