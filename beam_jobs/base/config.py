@@ -154,6 +154,11 @@ class WriteOptions:
             raise UsageError(
                 f"--output {self.output}: a run is written to a local folder or to a URL with one of {known}."
             )
+        if is_url and "?" in self.output:
+            raise UsageError(
+                f"--output {self.output.partition('?')[0]}: write the URL without a query, which may be a "
+                "secret and would be stored in the manifest. Set credentials as docs/how-to/storage.md says."
+            )
         if self.max_shard_bytes < 1:
             raise UsageError(f"--max_shard_bytes must be at least 1, not {self.max_shard_bytes}.")
         if not self.checkpoint_seconds > 0:

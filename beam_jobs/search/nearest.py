@@ -68,7 +68,7 @@ def nearest(
             vectors, ids = vectors[rows], ids.take(pa.array(rows))
         starts = _documents(ids)
         for found, scores in zip(best, similarities(vectors, queries, similarity), strict=True):
-            for row in found.candidates(scores, starts):
+            for row in found.candidates(scores, starts, ids):
                 place = (part.file_index, int(part.row_numbers[rows[row]]))
                 found.add(Neighbour(ids[int(row)].as_py(), float(scores[row]), place))
     return [found.sorted() for found in best]
@@ -121,12 +121,15 @@ class _Best:
         self._found: dict[str, Neighbour] = {}
         self._worst = -np.inf
 
-    def candidates(self, scores: np.ndarray, starts: np.ndarray) -> Iterator[int]:
+    def candidates(self, scores: np.ndarray, starts: np.ndarray, ids: pa.Array) -> Iterator[int]:
         """Yields the rows of a batch that may be among the best: one per document, the best first."""
         by_document = np.maximum.reduceat(scores, starts)
         hopeful = np.flatnonzero(by_document > self._worst)
         if len(hopeful) > self._top:
-            hopeful = hopeful[np.argpartition(-by_document[hopeful], self._top - 1)[: self._top]]
+            best = hopeful[np.argpartition(-by_document[hopeful], self._top - 1)[: self._top]]
+            # Of documents with one id only one counts, and others come after them.
+            if len(ids.take(pa.array(starts[best])).unique()) == self._top:
+                hopeful = best
         ends = np.append(starts[1:], len(scores))
         for document in sorted(hopeful, key=lambda d: (-by_document[d], d)):
             start = int(starts[document])

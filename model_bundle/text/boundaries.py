@@ -27,6 +27,8 @@ PARAGRAPH, SENTENCE, LINE, WORD, TOKEN = range(5)
 _AROUND = 32
 # Quotation marks are matched within a piece only: an edit must not turn them around in the rest of the text.
 _PIECE_CHARACTERS = 4000
+# Text that repeats itself has no better place to be cut, and the library's time grows with the square.
+_LONGEST_PIECE = 16_000
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _HEADING = re.compile(r" {0,3}#{1,6}(\s|$)")
 _LIST_ITEM = re.compile(r"\s*([-*+•‣]|\(?\d{1,3}[.)]|[a-zA-Z]\))\s")
@@ -175,7 +177,8 @@ def _after_fence(lines: Sequence[str], at: int, closings: Sequence[int]) -> int:
     if opening is None:
         return 0
     mark = opening[1]
-    for line in closings[bisect_right(closings, at) :][:_MOST_FENCES]:
+    first = bisect_right(closings, at)
+    for line in closings[first : first + _MOST_FENCES]:
         found = lines[line].strip()
         if len(found) >= len(mark) and found[0] == mark[0]:
             return line + 1
@@ -223,6 +226,9 @@ def _pieces(block: str) -> Iterator[tuple[int, str]]:
         piece = block[start:stop]
         ends = [] if len(piece) <= _PIECE_CHARACTERS else [m.end() for m in _ENDS.finditer(piece)]
         best = lone_minima(ends, boundary_keys(piece, ends).tolist(), _PIECE_CHARACTERS // 2)
-        inner = [ends[at] for at in np.flatnonzero(best) if ends[at] < len(piece)]
-        for begin, end in zip([0, *inner], [*inner, len(piece)], strict=True):
+        inner = [0]
+        for end, is_best in zip(ends, best.tolist(), strict=True):
+            if end < len(piece) and (is_best or end - inner[-1] > _LONGEST_PIECE):
+                inner.append(end)
+        for begin, end in zip(inner, [*inner[1:], len(piece)], strict=True):
             yield start + begin, piece[begin:end]

@@ -184,7 +184,7 @@ class PairWindowInput:
         for at, (first, second) in enumerate(texts):
             fixed = len(ids[first]) + whole.num_fixed + whole.num_between
             room = self._room - len(ids[first])
-            whole.is_unfit[at] = room <= self._overlap
+            whole.is_unfit[at] = len(ids[second]) > room and room <= self._overlap
             windows.append(self._cut(encodings[second], len(second), fixed, room))
         return WindowedTexts(whole, windows, whole.num_tail)
 
@@ -193,8 +193,11 @@ class PairWindowInput:
             start, stop = encoding.offsets[token]
             return start, stop
 
-        fits = room > self._overlap
-        tokens = cut(len(encoding.ids) if fits else 0, room if fits else self._overlap + 1, self._overlap)
+        num_tokens = len(encoding.ids)
+        if num_tokens <= room or room <= self._overlap:  # one window; an empty one where nothing fits
+            tokens = np.array([[0, num_tokens if num_tokens <= room else 0]], dtype=np.int64)
+        else:
+            tokens = cut(num_tokens, room, self._overlap)
         return TextWindows(fixed, tokens, character_spans(tokens, place, num_characters))
 
 

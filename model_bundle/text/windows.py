@@ -193,7 +193,10 @@ def _digest(arrays: Mapping[str, np.ndarray], row: int, length: int) -> str:
     """Returns the sha256 of one row of a batch: of its ids or its words, without padding."""
     if "ids" in arrays:
         return hashlib.sha256(arrays["ids"][row, :length].astype("<i4").tobytes()).hexdigest()
-    return hashlib.sha256(b"\0".join(arrays["words"][row, :length])).hexdigest()
+    words = arrays["words"][row, :length]
+    # With the length of each: no byte could stand between words that none of them may hold.
+    sizes = np.array([length, *map(len, words)], dtype="<i8").tobytes()
+    return hashlib.sha256(sizes + b"".join(words)).hexdigest()
 
 
 class WindowInput(Protocol):

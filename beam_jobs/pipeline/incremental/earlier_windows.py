@@ -56,14 +56,18 @@ class EarlierWindows:
         }
         for number, old in self._changed(documents):
             first, stop = prepared.starts[number : number + 2].tolist()
-            rows = _rows_by_digest(old.column(WINDOW_DIGEST).to_pylist())
-            pairs = [
-                (at, rows[d][0]) for at, d in enumerate(prepared.digests[first:stop], first) if d in rows
+            before, after = old.column(WINDOW_DIGEST).to_pylist(), prepared.digests[first:stop]
+            anywhere = {digest: at for at, digest in enumerate(before)}
+            same = [
+                anywhere.get(digest) if at is None else at
+                for at, digest in zip(same_windows(before, after), after, strict=True)
             ]
-            new, earlier = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-            found.append(new)
+            earlier = [at for at in same if at is not None]
+            found.append(first + np.flatnonzero([at is not None for at in same]))
             for name, dim in self._dims.items():
-                vectors[name].append(matrix(old.column(self._vectors[name]).take(pa.array(earlier)), dim))
+                vectors[name].append(
+                    matrix(old.column(self._vectors[name]).take(pa.array(earlier, pa.int64())), dim)
+                )
         windows = np.concatenate([np.zeros(0, dtype=np.int64), *found])
         return windows, {name: np.concatenate(parts) for name, parts in vectors.items()}
 
@@ -81,17 +85,14 @@ class EarlierWindows:
             own = slice(*bounds[number : number + 2].tolist())
             before = list(zip(*(old.column(name).to_pylist() for name in WINDOW_COLUMNS), strict=True))
             after = list(zip(windows.index[own], windows.start[own], windows.end[own], strict=True))
-            rows = _rows_by_digest(old.column(WINDOW_DIGEST).to_pylist())
+            same = same_windows(old.column(WINDOW_DIGEST).to_pylist(), windows.digests[own])
             found: list[tuple[str, int | None, int | None]] = []
-            for place, digest in zip(after, windows.digests[own], strict=True):
-                same = rows[digest].pop(0) if rows.get(digest) else None
-                if same is None:
+            for place, at in zip(after, same, strict=True):
+                if at is None:
                     found.append((ADDED, int(place[0]), None))
-                elif before[same] != place:
-                    found.append((MOVED, int(place[0]), before[same][0]))
-            found += [
-                (REMOVED, None, before[at][0]) for at in sorted(n for left in rows.values() for n in left)
-            ]
+                elif before[at] != place:
+                    found.append((MOVED, int(place[0]), before[at][0]))
+            found += [(REMOVED, None, before[at][0]) for at in sorted({*range(len(before))} - {*same})]
             if found:
                 doc_id = [documents[number].doc_id] * len(found)
                 columns = [doc_id, *map(list, zip(*found, strict=True))]
@@ -120,9 +121,23 @@ class EarlierWindows:
         return rows
 
 
-def _rows_by_digest(digests: Sequence[str]) -> dict[str, list[int]]:
-    """Returns the positions of each digest, ascending."""
-    found: dict[str, list[int]] = {}
-    for row, digest in enumerate(digests):
-        found.setdefault(digest, []).append(row)
+def same_windows(before: Sequence[str], after: Sequence[str]) -> list[int | None]:
+    """Returns for each window the earlier one that it is: the one at its index, else the first that is left.
+
+    >>> same_windows(["a", "b", "a"], ["x", "b", "a", "a", "a"])
+    [None, 1, 2, 0, None]
+
+    Args:
+        before: digests of the earlier windows of a document.
+        after: those of its windows now.
+    """
+    stay = {at for at, (one, other) in enumerate(zip(before, after, strict=False)) if one == other}
+    left: dict[str, list[int]] = {}
+    for at in range(len(before) - 1, -1, -1):
+        if at not in stay:
+            left.setdefault(before[at], []).append(at)
+    found: list[int | None] = []
+    for at, digest in enumerate(after):
+        rest = left.get(digest)
+        found.append(at if at in stay else rest.pop() if rest else None)
     return found

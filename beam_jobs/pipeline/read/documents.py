@@ -83,8 +83,7 @@ class RowBuilder:
             own = (text,) if second is None else (text, second)
             num_chars = sum(map(len, own))
             if num_chars * 4 > self._max_bytes and (size := sum(map(_num_bytes, own))) > self._max_bytes:
-                head = shown_text([part[: MAX_HEAD_CHARS // len(own)] for part in own])
-                return self.oversized(doc_id, head, text_sha256(*own), size)
+                return self.oversized(doc_id, _head(own), text_sha256(*own), size)
             columns = tuple([convert(value) for convert, value in zip(self._converters, kept, strict=True)])
         except RecordError as error:
             readable = self._readable(texts)
@@ -199,6 +198,14 @@ def _partitions(file: FileInfo, plan: ReadPlan) -> list[tuple[int, Any]]:
         except RecordError as error:
             raise DamagedFileError(error.reason, str(error)) from error
     return values
+
+
+def _head(texts: Sequence[str]) -> str:
+    """Returns as much of texts as a dead letter shows; of a pair, a whole JSON list."""
+    length = MAX_HEAD_CHARS
+    while len(head := shown_text([text[:length] for text in texts])) > MAX_HEAD_CHARS:
+        length -= -(-length // 16)
+    return head
 
 
 def _num_bytes(text: str) -> int:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.pipeline.rows.cost import COST_KEYS, READY_KEY, REUSED_KEY, WEIGHTS_KEY
+from beam_jobs.pipeline.rows.schema import WINDOW_DIGEST
 from beam_jobs.pipeline.write.class_counts import count_classes
 from beam_jobs.pipeline.write.timeline import WorkLog, count_lengths
 from beam_jobs.store import filesystem
@@ -132,7 +133,7 @@ def _counts(batch: pa.RecordBatch, kind: str) -> dict[str, int]:
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     """Returns the options of the Parquet writer for a schema."""
     texts = {"text", "text_pair"}
-    own = {"doc_id", "text_sha256", "message"} | texts
+    own = {"doc_id", "text_sha256", WINDOW_DIGEST, "message"} | texts
     return {
         "compression": "zstd",
         # Dictionaries of float vectors or unique ids cost time and save no space.

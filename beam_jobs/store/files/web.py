@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,15 +27,8 @@ def size_of(path: str) -> int | None:
     Raises:
         OSError: the server refuses, or does not say the size.
     """
-    with _session(path) as session:
-        answer = session.head(path, allow_redirects=True, timeout=_TIMEOUT_SECONDS)
-        if answer.status_code in (404, 410):
-            return None
-        _check(path, answer)
-        size = answer.headers.get("Content-Length")
-        if size is None:
-            raise OSError(f"{path}: the server does not say the size (Content-Length). Download the file.")
-        return int(size)
+    found = _head(path)
+    return None if found is None else found[0]
 
 
 def read(path: str) -> bytes | None:
@@ -52,10 +46,10 @@ def open_file(path: str) -> Any:
     Raises:
         FileNotFoundError: it does not exist.
     """
-    size = size_of(path)
-    if size is None:
+    found = _head(path)
+    if found is None:
         raise FileNotFoundError(f"{path} does not exist")
-    return io.BufferedReader(_Reader(path, size), _BUFFER_BYTES)
+    return io.BufferedReader(_Reader(path, *found), _BUFFER_BYTES)
 
 
 def list_prefix(prefix: str) -> list[Entry]:
@@ -67,11 +61,17 @@ def list_prefix(prefix: str) -> list[Entry]:
 
 
 class _Reader(io.RawIOBase):
-    """Reads a response from front to back, and asks for another one after a seek."""
+    """Reads a response from front to back, and asks for another one after a seek: of the same version.
 
-    def __init__(self, path: str, size: int) -> None:
+    Args:
+        path: the address.
+        size: bytes of the file.
+        headers: of the answer that said the size.
+    """
+
+    def __init__(self, path: str, size: int, headers: Mapping[str, str]) -> None:
         super().__init__()
-        self._path, self._size, self._offset = path, size, 0
+        self._path, self._size, self._headers, self._offset = path, size, headers, 0
         self._session = _session(path)
         self._body: Any = None
 
@@ -121,6 +121,8 @@ class _Reader(io.RawIOBase):
         headers = {"Range": f"bytes={self._offset}-"} if self._offset else {}
         answer = self._session.get(self._path, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS)
         _check(self._path, answer)
+        if not _is_same_version(self._headers, answer.headers):
+            raise OSError(f"{self._path} was replaced while it was read. Start again.")
         rest = self._offset if answer.status_code == 200 else 0  # the server gives no parts
         while rest:
             rest -= len(answer.raw.read(min(rest, 1 << 20))) or rest
@@ -130,6 +132,26 @@ class _Reader(io.RawIOBase):
         if self._body is not None:
             self._body.close()
         self._body = None
+
+
+def _head(path: str) -> tuple[int, Mapping[str, str]] | None:
+    """Returns a file's size in bytes and the headers of the answer; None if it does not exist."""
+    with _session(path) as session:
+        answer = session.head(path, allow_redirects=True, timeout=_TIMEOUT_SECONDS)
+        if answer.status_code in (404, 410):
+            return None
+        _check(path, answer)
+        size = answer.headers.get("Content-Length")
+        if size is None:
+            raise OSError(f"{path}: the server does not say the size (Content-Length). Download the file.")
+        return int(size), answer.headers
+
+
+def _is_same_version(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two answers are of one version of a file, as far as the server says."""
+    # Servers behind one address may have tags of their own, but the same times.
+    names = [name for name in ("Last-Modified", "ETag") if name in one and name in other]
+    return not names or one[names[0]] == other[names[0]]
 
 
 def _session(path: str) -> requests.Session:

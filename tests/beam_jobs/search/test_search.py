@@ -316,13 +316,20 @@ def test_a_terminal_is_not_moved_by_texts(tiny_bundle: Path, tmp_path: Path) -> 
     top=st.integers(1, 5),
     batch=st.integers(1, 7),
     seed=st.integers(0, 1000),
+    num_ids=st.sampled_from([2, 5, 12]),
 )
 def test_nearest_equals_a_plain_search(
-    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shards: int, top: int, batch: int, seed: int
+    tmp_path_factory: pytest.TempPathFactory,
+    sizes: list[int],
+    shards: int,
+    top: int,
+    batch: int,
+    seed: int,
+    num_ids: int,
 ) -> None:
-    """Documents of several windows, files and batches of any size against one sorted list."""
+    """Documents of several windows, some of one id, files and batches of any size against one sorted list."""
     random = np.random.default_rng(seed)
-    ids = [f"d{number}" for number, count in enumerate(sizes) for _ in range(count)]
+    ids = [f"d{number % num_ids}" for number, count in enumerate(sizes) for _ in range(count)]
     vectors = random.normal(size=(len(ids), 3)).astype(np.float32)
     windows = [index for count in sizes for index in range(count)]
     ends = np.cumsum(sizes)[np.linspace(0, len(sizes) - 1, shards).astype(int)]

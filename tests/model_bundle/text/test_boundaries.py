@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from importlib.metadata import PackageNotFoundError
 from itertools import pairwise
@@ -134,6 +135,20 @@ def test_a_quotation_mark_turns_nothing_around_far_from_it() -> None:
     after = {at - len(edited) for at in find_boundaries(edited, "en").offsets.tolist()}
     behind = [n + len(text) - at for n in before ^ after if n + len(text) > at]
     assert max(behind) < 10_000
+
+
+def test_text_that_repeats_itself_is_cut_for_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time grows with the square of the sentences: 16 MB took days."""
+    seen: list[int] = []
+
+    def segment(_: str, text: str) -> list[str]:
+        seen.append(len(text))
+        return re.findall("[^。]*。|[^。]+", text)
+
+    monkeypatch.setattr("sentencex.segment", segment)
+    found = find_boundaries("北京。" * 20_000, "zh")
+    assert found.offsets.tolist() == list(range(3, 60_001, 3))
+    assert max(seen) < 16_100
 
 
 @pytest.mark.parametrize(

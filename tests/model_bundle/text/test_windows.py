@@ -75,6 +75,15 @@ def test_windows_are_slices_of_the_text_behind_its_prompt(
         assert found.index[own].tolist() == list(range(len(own)))
 
 
+def test_windows_of_equal_digests_have_equal_words() -> None:
+    """Any character but a space may be in a word of ELMo's, zero bytes included."""
+    spec = TokenizerSpec(kind="words", word_split="spaces")
+    texts = ["a b", "a\0b", "ab", "a b ", "b a", "a  b"]
+    digests = WordWindowInput(WordInput(spec, None), 9, 0, "").prepare(texts).digests
+    same = {digest: [t for t, own in zip(texts, digests, strict=True) if own == digest] for digest in digests}
+    assert sorted(same.values()) == sorted([["a b", "a b ", "a  b"], ["a\0b"], ["ab"], ["b a"]])
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("before", [PROMPT, "query:"])
 def test_a_prompt_stands_before_every_window(model: str, before: str) -> None:

@@ -14,7 +14,7 @@ COMMIT = "c0ffee" + "0" * 34
 
 
 class FakeHub(ThreadingHTTPServer):
-    """Files by path; ``gives_parts`` as most servers do; the next ``busy`` answers are 503."""
+    """Files by path; ``gives_parts`` as most servers do; the next ``busy`` are 503; all have ``tag``."""
 
     daemon_threads = True
 
@@ -23,6 +23,7 @@ class FakeHub(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.gives_parts, self.busy, self.refused = True, 0, False
         self.requests: list[str] = []
+        self.tag = '"e"'
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -87,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         with contextlib.suppress(ConnectionError):  # the client has what it wanted
             self.send_response(code)
-            own = {"X-Repo-Commit": COMMIT, "ETag": '"e"', "Content-Length": str(len(body))}
+            own = {"X-Repo-Commit": COMMIT, "ETag": self.server.tag, "Content-Length": str(len(body))}
             for name, value in (own | (headers or {})).items():
                 self.send_header(name, value)
             self.end_headers()

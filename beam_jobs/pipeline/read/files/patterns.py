@@ -59,7 +59,7 @@ def match_pattern(
 ) -> list[FileInfo]:
     """Finds the files of one pattern (see ``wildcards``) or folder, sorted by path.
 
-    A local file or folder whose name contains wildcards is also found by its literal name. Below a folder,
+    A file or folder whose name contains wildcards is also found by its literal name. Below a folder,
     names that begin with a dot or an underscore are left out, as by Spark, pyarrow and BigQuery: they are
     marks and logs of the program that wrote the folder. A partition such as ``_x=1`` is not.
 
@@ -79,8 +79,8 @@ def match_pattern(
         pattern = os.path.normpath(Path(pattern).absolute())
         found, prefix, is_folder = _local_files(pattern)
     else:
+        found, prefix = _remote_files(pattern)
         is_folder = pattern.endswith("/")
-        found, prefix = _remote_matches(f"{pattern}**" if is_folder else pattern), fixed_part(pattern)
     # Some tools represent folders as objects whose name ends with a slash.
     found = sorted((path, size) for path, size in found if not path.endswith("/"))
     if is_folder:
@@ -129,21 +129,28 @@ def check_ids(files: Iterable[FileInfo]) -> None:
             )
 
 
-def _remote_matches(pattern: str) -> list[tuple[str, int]]:
-    """Lists everything after the fixed part and matches it here: services' wildcards have other meanings."""
+def _remote_files(pattern: str) -> tuple[list[tuple[str, int]], str]:
+    """Returns paths and sizes of the files of a pattern, path or folder, and its prefix.
+
+    Everything after the fixed part is listed, and matched here: services' wildcards have other meanings.
+    """
     fixed, *others = WILDCARD.split(pattern, maxsplit=1)
     try:
-        if not others:
+        if not others and not pattern.endswith("/"):
             size = filesystem.size_of(pattern)
-            return [] if size is None else [(pattern, size)]
+            return ([] if size is None else [(pattern, size)]), fixed_part(pattern)
         listed = filesystem.list_remote(fixed)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"The files of {pattern} cannot be listed: {error}. Check the path and your permissions."
         ) from error
+    is_folder = pattern.endswith("/")
+    literal = [(p, n) for p, n, _ in listed if p == pattern or (is_folder and p.startswith(pattern))]
+    if literal:
+        return literal, pattern[: pattern.rindex("/") + 1]
     prefix = fixed_part(pattern)
-    regex = pattern_regex(pattern[len(prefix) :])
-    return [(path, size) for path, size, _ in listed if regex.fullmatch(path[len(prefix) :])]
+    regex = pattern_regex(f"{pattern}**"[len(prefix) :] if is_folder else pattern[len(prefix) :])
+    return [(path, size) for path, size, _ in listed if regex.fullmatch(path[len(prefix) :])], prefix
 
 
 def _file(path: str, relative: str, size: int, input_format: str | None) -> FileInfo:

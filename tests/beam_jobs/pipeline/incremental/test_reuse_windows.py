@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from beam_jobs.pipeline.incremental.earlier_windows import same_windows
 from tests.beam_jobs.pipeline.incremental.test_reuse_by_join import joined
 from tests.repository.test_docs_examples import examples
+from tests.support.examples import examples as num_examples
 from tests.support.models.tiny import FAILING_WORD
 from tests.support.runs.jobs import Run, run_job, vectors_of, write_jsonl
 
@@ -93,6 +98,35 @@ def apply_example(first: Run, second: Run) -> None:
     new = f"SELECT {columns} FROM '{second.root}/embeddings/*.parquet'"
     for one, other in (("FROM vectors", new), (new, "FROM vectors")):
         assert database.execute(f"{one} EXCEPT ALL {other}").fetchall() == []
+
+
+@settings(max_examples=num_examples(100), deadline=None)
+@given(
+    before=st.lists(st.sampled_from("abc"), max_size=9), after=st.lists(st.sampled_from("abc"), max_size=9)
+)
+def test_repeated_windows_are_told_apart_by_their_index(before: list[str], after: list[str]) -> None:
+    same = same_windows(before, after)
+    found = [at for at in same if at is not None]
+    assert len(found) == len(set(found)) == (Counter(before) & Counter(after)).total()
+    assert all(before[at] == after[now] for now, at in enumerate(same) if at is not None)
+    stay = [at for at, (one, other) in enumerate(zip(before, after, strict=False)) if one == other]
+    assert all(same[at] == at for at in stay)
+
+
+def test_an_edit_among_equal_windows_moves_none_of_them(tmp_path: Path, tiny_bundle: Path) -> None:
+    """Of ten equal chapters one is edited: its windows alone are listed."""
+    chapter = "\n\n".join(paragraphs(7, 6))
+    chapters = [f"{chapter}\n\nThe dog sat on the mat home."] * 10
+    first = run(tmp_path, tiny_bundle, [("book", "\n\n".join(chapters))], "first")
+    chapters[4] = chapters[4].replace("The dog sat on the mat home.", "The cat sat on the mat home.")
+    texts = [("book", "\n\n".join(chapters))]
+    second = run(tmp_path, tiny_bundle, texts, "second", "--previous", "first")
+    assert len(set(first.column("window_sha256"))) < len(first.rows)
+    assert_equal_rows(second, run(tmp_path, tiny_bundle, texts, "whole"))
+    assert_changes_lead_from(first, second, "book")
+    assert {row["change"] for row in window_changes(second)} == {"added", "removed"}
+    assert len(window_changes(second)) <= 4
+    apply_example(first, second)
 
 
 @pytest.mark.parametrize("make", [run, pytest.param(by_join, id="by_join", marks=pytest.mark.slow)])

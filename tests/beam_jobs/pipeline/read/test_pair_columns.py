@@ -69,6 +69,21 @@ def test_the_size_limit_is_of_both_texts(tmp_path: Path) -> None:
     assert fates(path, max_document_bytes=100) == ["too_large", ("q" * 60, "p" * 30)]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("q" * 600, "p" * 600), ('"\x01' * 900, "p"), ("", "\n" * 2000), ("q" * 999, "")]
+)
+def test_what_is_shown_of_a_large_pair_is_a_list_of_both(first: str, second: str, tmp_path: Path) -> None:
+    path = write_table(tmp_path, [row(0, first, second)], SCHEMA, ["parquet"])["parquet"]
+    (letter,) = read_checked(path, **PAIR, max_document_bytes=100)
+    assert isinstance(letter, DeadLetter)
+    assert letter.text is not None
+    shown = json.loads(letter.text)
+    assert 900 < len(letter.text) <= 1000
+    assert shown[0] == first[: len(shown[0])]
+    assert shown[1] == second[: len(shown[1])]
+    assert len(shown) == 2
+
+
 def test_the_digest_is_of_both_texts() -> None:
     def digest(text: str) -> str:
         return hashlib.sha256(text.encode()).hexdigest()

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -137,6 +138,26 @@ def test_patterns_mean_the_same_as_on_a_local_disk(storage: Storage) -> None:
         ] == matches
     with pytest.raises(UsageError, match="No file matches"):
         inspect_input(ReadOptions(("gs://b/d/x?a.txt",)))
+
+
+@pytest.mark.parametrize("on", ["local", "gs"])
+def test_a_name_with_wildcards_is_found_as_it_stands(storage: Storage, tmp_path: Path, on: str) -> None:
+    """Else ``a[1].txt`` would read another file, ``a1.txt``."""
+    for name in ("a[1].txt", "a1.txt", "x[1]/b.txt", "x[1]/.c.txt", "x[1]/y/_d/e.txt", "x1/f.txt"):
+        storage.objects[f"d/{name}"] = b"x\n"
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / name).write_text("x\n")
+    root = "gs://b/d" if on == "gs" else f"{tmp_path}/d"
+
+    def found(pattern: str) -> list[tuple[str, str]]:
+        files = inspect_input(ReadOptions((f"{root}/{pattern}",))).files
+        return [(file.path.removeprefix(f"{root}/"), file.relative) for file in files]
+
+    assert found("a[1].txt") == [("a[1].txt", "a[1].txt")]
+    assert found("x[1]/") == [("x[1]/b.txt", "b.txt")]
+    assert found("x[1]/b.txt") == [("x[1]/b.txt", "b.txt")]
+    assert found("x[[]1]/*.txt") == [("x[1]/b.txt", "x[1]/b.txt")]
+    assert found("x[1]/*.txt") == [("x1/f.txt", "x1/f.txt")]
 
 
 def test_spans_of_remote_files_give_the_documents_of_the_whole(storage: Storage) -> None:

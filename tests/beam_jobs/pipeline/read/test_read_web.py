@@ -62,6 +62,18 @@ def test_addresses_are_read_in_parts_where_the_server_gives_some(hub: FakeHub, g
     assert len(splits) == 4
 
 
+@pytest.mark.parametrize("gives_parts", [True, False])
+def test_an_address_whose_file_is_replaced_is_no_mixture(hub: FakeHub, gives_parts: bool) -> None:
+    hub.gives_parts = gives_parts
+    hub.files["a.txt"] = b"a" * 300_000
+    with filesystem.open_file(f"{hub.url}/a.txt") as stream:
+        stream.read(10)
+        hub.files["a.txt"], hub.tag = b"b" * 300_000, '"f"'
+        stream.seek(200_000)
+        with pytest.raises(OSError, match="was replaced while it was read"):
+            stream.read(10)
+
+
 @pytest.mark.parametrize("root", ["hf://datasets/owner/name", "{url}"])
 def test_what_may_not_be_read_is_said_before_work_or_is_a_dead_file(hub: FakeHub, root: str) -> None:
     options = ReadOptions((f"{root.format(url=hub.url)}/data/a.txt",))

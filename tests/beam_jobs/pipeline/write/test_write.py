@@ -196,6 +196,15 @@ def test_a_run_needs_an_end(options: WriteOptions) -> None:
         RunInputs(windowed, letters, numbers) | "B" >> WriteRun(options, SCHEMA, DESCRIPTION)
 
 
+@pytest.mark.parametrize("root", ["az://box/runs", "s3://bucket", "gs://bucket/a/b"])
+def test_a_signed_url_is_no_place_for_runs(root: str) -> None:
+    """The signature would be in the manifest."""
+    with pytest.raises(UsageError, match="without a query") as caught:
+        WriteOptions(output=f"{root}?sv=1&sig=hidden", run_id="run", attempt_id="a" * 32)
+    assert root in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
 def test_encoding_needs_an_end(tiny_bundle: Path) -> None:
     pipeline = beam.Pipeline(runner=RUNNER)
     endless = pipeline | PeriodicImpulse(fire_interval=1)
