@@ -222,7 +222,7 @@ class PostgresStore:
         self._connection.execute(sql.SQL(query).format(*names), values or None)
 
     def _rows(self, query: Any, *values: Any) -> list[Any]:
-        return self._connection.execute(query, values, binary=True).fetchall()
+        return list(self._connection.execute(query, values, binary=True).fetchall())
 
     def _value(self, query: Any, *values: Any) -> Any:
         row = self._connection.execute(query, values).fetchone()
@@ -230,7 +230,7 @@ class PostgresStore:
 
 
 def _quoted(name: sql.Identifier) -> str:
-    return name.as_string(None)
+    return str(name.as_string(None))
 
 
 def _said(error: psycopg.Error) -> str:

@@ -139,7 +139,7 @@ class QdrantStore:
 
     def num_rows(self) -> int:
         """Returns the number of points."""
-        return self._client.count(self._name, exact=True).count
+        return int(self._client.count(self._name, exact=True).count)
 
     def vectors_of(self, doc_ids: Sequence[str], layout: Layout) -> dict[RowKey, list[np.ndarray]]:
         """Returns the vectors of the points of some documents."""
