@@ -63,6 +63,7 @@ def fate(path: Path, options: dict[str, Any]) -> list[Any]:
     ]
 
 
+@pytest.mark.timeout(1500)  # all 2,000 start a process for each ORC file
 @settings(max_examples=NUM_TABLES, deadline=None)
 @given(
     rows=ROWS,
