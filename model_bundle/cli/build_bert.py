@@ -151,7 +151,7 @@ def _build(source: BertSource, output: Path) -> Built:
 
 BUILD_BERT = Command(
     "bert",
-    "BERT, DistilBERT, RoBERTa, MPNet, ELECTRA and ALBERT encoders and classifiers, see docs/models.md",
+    "encoders and classifiers from BERT to ModernBERT and DeBERTa, see docs/models.md",
     _add_flags,
     _run,
     (

@@ -86,6 +86,8 @@ class BundleGraph:
             return outputs in (["elmo"], ["default"])
         if name.startswith(("pooler/", "classifier/")):
             return "pooler" in outputs and name.startswith("pooler/")
+        if name.startswith("sentence/"):
+            return self.manifest.default_output in outputs
         found = _BERT_LAYER.match(name)
         highest = max(self._height(output) for output in outputs)
         return found is None or int(found[1]) < highest

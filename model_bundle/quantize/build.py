@@ -59,7 +59,7 @@ def quantize_bundle(
     from model_bundle.runtime.tensorflow_setup import import_tensorflow
 
     import_tensorflow()
-    main = _main_precision()
+    main = Precision.INT8 if only_int8 else _main_precision()
     if only_int8:
         check_processor(Precision.INT8)
     model = _open(bundle, only_int8=only_int8)

@@ -21,6 +21,8 @@ _MAX_GROUPS = 3
 # One more group must lower the error at least to this share.
 _WORTH_A_GROUP = 0.9
 _TINY = 1e-3
+# A channel that was always 0 is taken to be as wide as this share of the others at least.
+_UNSEEN = 0.9
 
 
 def choose_product(
@@ -41,17 +43,30 @@ def choose_product(
 
 def _plain(kernel: np.ndarray, inputs: Observed, largest_weight: int) -> Int8Product:
     """Tries each exponent of smoothing and keeps the one with the least error."""
-    rows = inputs.rows
+    rows, ranges = inputs.rows, _ranges(inputs.largest)
     expected = rows @ kernel
     found = []
     for exponent in _EXPONENTS:
-        factors = _smoothing(inputs.largest, kernel, exponent)
+        factors = _smoothing(ranges, kernel, exponent)
         smoothed = kernel / factors[:, np.newaxis]
-        largest = max(float((inputs.largest * factors).max()), _TINY) * _MARGIN
+        largest = max(float((ranges * factors).max()), _TINY) * _MARGIN
         rounded = _round(rows * factors, largest) @ _rounded_kernel(smoothed, largest_weight)
         kept = None if exponent == 0.0 else factors
         found.append(Int8Product(smoothed, largest, _error(rounded, expected), kept))
     return min(found, key=lambda product: product.error)
+
+
+def _ranges(largest: np.ndarray) -> np.ndarray:
+    """Returns the range of each channel: float32[inputs]; that of a wide one if it was always 0.
+
+    Other texts may use it, such as a word of its own in a bag of words: with a range of almost nothing, what
+    it then holds would be clipped away, and no text that was measured would show it.
+    """
+    seen = largest[largest > 0]
+    if not seen.size:
+        return largest
+    ranges: np.ndarray = np.where(largest > 0, largest, np.quantile(seen, _UNSEEN).astype(np.float32))
+    return ranges
 
 
 def _smoothing(largest: np.ndarray, kernel: np.ndarray, exponent: float) -> np.ndarray:
@@ -70,7 +85,7 @@ def _outer(kernel: np.ndarray, inputs: Observed, largest_weight: int) -> Int8Pro
     expected = rows @ kernel
     best: Int8Product | None = None
     for count in range(1, _MAX_GROUPS + 1):
-        groups = split_channels(inputs.largest, (kernel**2).sum(axis=1), count)
+        groups = split_channels(_ranges(inputs.largest), (kernel**2).sum(axis=1), count)
         rounded = sum(
             _round(rows[:, g.channels], g.largest) @ _rounded_kernel(kernel[g.channels], largest_weight)
             for g in groups

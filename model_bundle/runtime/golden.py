@@ -182,6 +182,7 @@ def _compare(found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
         return float("nan"), float("nan")
     norms, wanted = np.linalg.norm(found, axis=-1), np.linalg.norm(expected, axis=-1)
     cosine = (found * expected).sum(axis=-1) / np.maximum(norms * wanted, 1e-30)
+    cosine = np.where((norms == 0) & (wanted == 0), 1.0, cosine)  # such as behind ReLU
     return float(cosine.min()), float((np.abs(norms - wanted) / np.maximum(wanted, 1e-30)).max())
 
 

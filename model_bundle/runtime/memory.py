@@ -30,6 +30,9 @@ _GROWTH = 1.5
 _MAX_TRIALS = 20
 # A batch larger than a measured one by at most this factor is not measured and may run with others.
 _KNOWN_GROWTH = 1.1
+# Graphs of this package compute attention of texts over so many tokens in blocks, whose scores take up to so
+# many times less per token than all scores of a text of that length.
+AT_ONCE_TOKENS, BLOCKS_SAVE = 1024, 4
 # Inputs with one cell per token; numeric inputs have no length.
 _TOKEN_ROLES = ("ids", "mask", "types", "words")
 
@@ -165,8 +168,13 @@ class MemoryGuard:
 
 
 def _growth(batch: _Batch, seen: _Batch) -> float:
-    """Returns the factor by which a batch can need more than another: by cells, and by cells per text."""
-    return batch.cells / seen.cells * max(batch.longest / seen.longest, 1.0)
+    """Returns the factor by which a batch can need more than another: by cells, and by cells per text.
+
+    Shorter texts can need more per cell only than those in blocks.
+    """
+    in_blocks = batch.longest <= AT_ONCE_TOKENS < seen.longest
+    saved = BLOCKS_SAVE * batch.longest / AT_ONCE_TOKENS if in_blocks else 1.0
+    return batch.cells / seen.cells * max(batch.longest / seen.longest, saved, 1.0)
 
 
 def _describe(inputs: Inputs) -> _Batch:

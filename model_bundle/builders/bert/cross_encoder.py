@@ -29,7 +29,9 @@ def read_cross_encoder(folder: SourceFolder) -> int | None:
     """
     path = folder.find(_MODULES)
     if path is not None:
-        modules = read_json(path)
+        listed = read_json(path)
+        listed = listed if isinstance(listed, list) else []
+        modules = [each if isinstance(each, dict) else {} for each in listed]
         kinds = [str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules]
         if kinds != ["Transformer"] or modules[0].get("path"):
             raise SourceError(

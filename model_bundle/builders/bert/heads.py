@@ -169,7 +169,9 @@ def _labels(config: dict[str, Any], num_stored: int, file: Path | None, where: s
     names = config.get("id2label")
     if names is None:
         count = config.get("num_labels") or num_stored
-        return _checked([_GENERIC.format(index) for index in range(count)], num_stored, where)
+        if count != num_stored:
+            raise SourceError(_other_number(where, count, num_stored))
+        return tuple(_GENERIC.format(index) for index in range(num_stored))
     try:
         by_id = {int(key): str(name) for key, name in names.items()}
     except (AttributeError, ValueError) as error:
@@ -197,11 +199,15 @@ def read_labels(file: Path) -> list[str]:
 
 def _checked(labels: Sequence[str], num_stored: int, where: str) -> tuple[str, ...]:
     if len(labels) != num_stored:
-        raise SourceError(
-            f"{where} names {len(labels)} labels, the classifier has {num_stored}. Check that they belong to "
-            "one model; the right names, one per line, can be given with --labels."
-        )
+        raise SourceError(_other_number(where, len(labels), num_stored))
     repeated = sorted({name for name in labels if labels.count(name) > 1})
     if repeated:
         raise SourceError(f"{where}: the labels {repeated} are repeated; give distinct names with --labels.")
     return tuple(labels)
+
+
+def _other_number(where: str, number: object, num_stored: int) -> str:
+    return (
+        f"{where} names {number} labels, the classifier has {num_stored}. Check that they belong to one "
+        "model; the right names, one per line, can be given with --labels."
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -57,11 +57,11 @@ def read_pooling(folder: SourceFolder, name: str) -> tuple[tuple[Pooling, ...], 
     mode = config.get("pooling_mode")
     if mode is None:
         # All switches off means the mean, as in sentence-transformers.
-        mode = [mode for switch, mode in _SWITCHES.items() if config.get(switch)] or ["mean"]
+        mode = [mode for key, mode in _SWITCHES.items() if stated_flag(config, key, False, where)] or ["mean"]
     modes = [mode] if isinstance(mode, str) else mode
     if not isinstance(modes, list) or not modes or not all(each in _MODES for each in modes):
         raise SourceError(f"{where}: pooling_mode is {mode!r}; supported are {', '.join(_MODES)}.")
-    return tuple(_MODES[each] for each in modes), bool(config.get("include_prompt", True))
+    return tuple(_MODES[each] for each in modes), stated_flag(config, "include_prompt", True, where)
 
 
 def read_modules(
@@ -125,7 +125,7 @@ def _dense(
         )
     inputs, outputs = (_size(config, key, where) for key in ("in_features", "out_features"))
     shapes: dict[str, tuple[int, ...]] = {"linear.weight": (outputs, inputs), "linear.bias": (outputs,)}
-    if not config.get("bias", True):
+    if not stated_flag(config, "bias", True, where):
         del shapes["linear.bias"]
     stored = _weights(folder, path, shapes)
     kernel = np.ascontiguousarray(stored["linear.weight"].T)
@@ -145,6 +145,18 @@ def _size(config: dict[str, Any], key: str, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise SourceError(f"{where}: {key!r} is {value!r}; expected a whole number of at least 1.")
     return value
+
+
+def stated_flag(config: Mapping[str, Any], key: str, default: bool, where: object) -> bool:
+    """Returns a switch; null and a missing one mean the default.
+
+    Raises:
+        SourceError: it is neither true nor false.
+    """
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise SourceError(f"{where}: {key!r} is {value!r}; expected true or false.")
+    return default if value is None else value
 
 
 def _weights(folder: SourceFolder, path: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

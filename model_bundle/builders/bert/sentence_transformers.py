@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bundle.builders.bert.sentence_modules import read_modules, read_pooling
+from model_bundle.builders.bert.sentence_modules import read_modules, read_pooling, stated_flag
 from model_bundle.builders.known_settings import SENTENCE_LIMITS, SENTENCE_MODULE, SENTENCE_PROMPTS
 from model_bundle.builders.source_folder import SourceFolder, read_json
 from model_bundle.bundle.specs import ModuleSpec, Pooling, Similarity
@@ -84,7 +84,7 @@ def read_sentence_model(folder: SourceFolder) -> SentenceModel | None:
         weights=weights,
         normalize=normalize,
         max_tokens=limits.get("max_seq_length"),
-        lowercase=bool(limits.get("do_lower_case")),
+        lowercase=stated_flag(limits, "do_lower_case", False, folder.root / encoder_path),
         **_settings(folder),
     )
 

@@ -22,11 +22,11 @@ from model_bundle.builders.bert.match_weights import PairedNames, pair_names, re
 from model_bundle.builders.bert.sentence_chain import combine_chain
 from model_bundle.builders.bert.sentence_transformers import (
     NO_SENTENCE_MODEL,
-    SentenceModel,
     read_sentence_model,
 )
 from model_bundle.builders.bert.sentencepiece import has_only_model_file, read_model_file
 from model_bundle.builders.bert.text_pairs import check_single_text
+from model_bundle.builders.bert.token_limit import choose_limit
 from model_bundle.builders.bert.weight_names import enclosing_scope
 from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.builders.licence import UNKNOWN, read_licence
@@ -89,7 +89,7 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
     top = SourceFolder(fetched.path)
     # The modules of a CrossEncoder are no sentence model; one built for single texts is refused below.
     scores_pairs = options.head is not None and (options.head.pairs or is_cross_encoder(top))
-    limit = read_cross_encoder(top) if options.head is not None and options.head.pairs else None
+    of_pairs = read_cross_encoder(top) if options.head is not None and options.head.pairs else None
     sentence = None if scores_pairs else read_sentence_model(top)
     if sentence is not None and options.head is not None:
         raise SourceError(f"{top.root} is a sentence-transformers model, which returns vectors: omit --task.")
@@ -99,7 +99,11 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
     location = options.origin or fetched.location
     encoder = _read_encoder(folder, options, location, lowercase=bool(sentence and sentence.lowercase))
     licence = read_licence(top, location, options.licence)
-    stated = sentence or replace(NO_SENTENCE_MODEL, max_tokens=limit)
+    stated = sentence or replace(NO_SENTENCE_MODEL, max_tokens=of_pairs)
+    positions = encoder.config.max_text_positions
+    limit = choose_limit(
+        options.max_tokens, stated.max_tokens, encoder.tokenizer.max_tokens, positions, str(folder.root)
+    )
     chain = combine_chain(
         stated,
         encoder.config.dim,
@@ -113,7 +117,7 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
         weights=encoder.weights,
         tokenizer_json=encoder.tokenizer.json_text,
         lowercase=encoder.tokenizer.lowercase,
-        max_tokens=_max_tokens(options, encoder, stated),
+        max_tokens=limit.tokens,
         pooling=chain.pooling,
         normalize=chain.normalize,
         source=SourceSpec(
@@ -133,7 +137,7 @@ def read_bert_source(place: str, options: BertOptions) -> ReadBert:
         sentence_dim=chain.dim,
         similarity=stated.similarity,
     )
-    notes = [f"read: {encoder.note} from {fetched.path}", *encoder.remarks]
+    notes = [f"read: {encoder.note} from {fetched.path}", *encoder.remarks, *limit.notes]
     if prompt := stated.prompts.get(stated.default_prompt or ""):
         notes.append(f"prompt of documents: {stated.default_prompt} ({prompt!r})")
     if licence.identifier == UNKNOWN:
@@ -235,20 +239,6 @@ def _by_tanh(config: dict[str, Any], kind: str) -> dict[str, Any]:
     """
     act = config.get("hidden_act", "gelu")
     return {"model_type": kind, **config, "hidden_act": "gelu_new" if act == "gelu" else act}
-
-
-def _max_tokens(options: BertOptions, encoder: _Encoder, stated: SentenceModel) -> int:
-    """Returns the limit of sentence-transformers, else of the tokenizer; at most the model's positions."""
-    positions = encoder.config.max_text_positions
-    limit = min(stated.max_tokens or encoder.tokenizer.max_tokens or positions, positions)
-    if options.max_tokens is None:
-        return limit
-    if not 3 <= options.max_tokens <= positions:
-        raise SourceError(
-            f"--max_tokens {options.max_tokens}: the model has positions for {positions} tokens, and at "
-            "least 3 are needed, because special tokens count."
-        )
-    return options.max_tokens
 
 
 def _pooling(options: BertOptions, encoder: _Encoder) -> Pooling | None:

@@ -35,7 +35,7 @@ def find_activations(graph: ModelGraph, tensors: Sequence[str]) -> dict[str, tup
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
     def compute() -> dict[str, list[Any]]:
-        replay = graph.replay({})
+        replay = graph.replay({}, in_order=False)
         grid = tf.constant(_GRID)
         for tensor in tensors:
             replay.set(tensor, grid)

@@ -53,11 +53,12 @@ class ModelGraph:
         """Whether a tensor is computed from weights and constants alone."""
         return base_name(tensor) in self._constant
 
-    def replay(self, inputs: Mapping[str, Any]) -> Replay:
+    def replay(self, inputs: Mapping[str, Any], *, in_order: bool = True) -> Replay:
         """Starts to build the graph again in the function that is being traced.
 
         Args:
             inputs: tensors by input name; those that are not needed may be left out.
+            in_order: see ``Replay``.
         """
         import tensorflow as tf
 
@@ -69,7 +70,7 @@ class ModelGraph:
 
         leaves = {f"{name}:0": reader(*pair) for name, pair in self._weights.constants.items()}
         leaves |= {f"{name}:0": capture(outer) for name, outer in self._weights.captured.items()}
-        replay = Replay(self._weights.graph_def, leaves)
+        replay = Replay(self._weights.graph_def, leaves, in_order=in_order)
         for name, tensor in inputs.items():
             replay.set(self.inputs[name], tensor)
         return replay

@@ -79,33 +79,39 @@ class QuantizableSavedModel:
 
         batches = list(batches_of(prepared))
         kept = max(KEPT_ROWS // len(batches), 1)
+        entering = list(dict.fromkeys(product.entering for product in self._products.values()))
 
         @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow is not typed
-        def record(**inputs: Any) -> dict[str, Any]:
+        def record(**inputs: Any) -> list[Any]:
             replay, real = self._graph.replay(inputs), self._is_real(inputs)
-            return {
-                product.root: _sample(
-                    tf.reshape(replay.tensor(product.root), [-1, len(product.kernel)]), real, kept
-                )
-                for product in self._products.values()
-            }
+            return [
+                _sample(tf.reshape(replay.tensor(root), [-1, width]), real, kept) for root, width in entering
+            ]
 
         concrete = record.get_concrete_function(**self._specs)
-        found = {p.root: Observed(len(p.kernel)) for p in self._products.values()}
+        found = {each: Observed(each[1]) for each in entering}
         for batch in batches:
-            for root, sample in concrete(**self._fed(prepared.batch(batch))).items():
-                largest, rows, number = (each.numpy() for each in sample)
-                found[root].add_sample(largest, rows, int(number))
-        return {name: found[product.root] for name, product in self._products.items()}
+            samples = concrete(**self._fed(prepared.batch(batch)))
+            for each, sample in zip(entering, samples, strict=True):
+                largest, rows, number = (part.numpy() for part in sample)
+                found[each].add_sample(largest, rows, int(number))
+        return {name: found[product.entering] for name, product in self._products.items()}
 
     def plan(self, observed: Mapping[str, Observed], largest_weight: int) -> dict[str, Int8Product]:
-        """See ``Quantizable.plan``; products of one input are planned together, to be rounded once."""
+        """See ``Quantizable.plan``; products of one input are planned together, to be rounded once.
+
+        A product whose input was 0 in all texts has no range, and stays float.
+        """
         cost = {name: observed[name].num_rows * p.kernel.size for name, p in self._products.items()}
-        worth = {name for name in cost if cost[name] >= _MIN_SHARE * sum(cost.values())}
-        shared: dict[str, list[Product]] = {}
+        worth = {
+            name
+            for name in cost
+            if cost[name] >= _MIN_SHARE * sum(cost.values()) and observed[name].largest.any()
+        }
+        shared: dict[tuple[str, int], list[Product]] = {}
         for name in self._products:
             if name in worth:
-                shared.setdefault(self._products[name].root, []).append(self._products[name])
+                shared.setdefault(self._products[name].entering, []).append(self._products[name])
         plan = {}
         for products in shared.values():
             first = products[0]

@@ -48,6 +48,11 @@ class Product:
     activation: str | None = None
     inner: str | None = None
 
+    @property
+    def entering(self) -> tuple[str, int]:
+        """What products have in common that are rounded together: the input, as rows of so many numbers."""
+        return self.root, len(self.kernel)
+
 
 def find_products(graph: ModelGraph) -> dict[str, Product]:
     """Returns the products of at least 64 by 64 with constant weights, by name, in the graph's order."""

@@ -18,9 +18,14 @@ class Replay:
         graph_def: the graph, functions inlined.
         leaves: how to make tensors that are given, such as inputs and weights, by name; only those that are
             needed are made.
+        in_order: False leaves out what nodes only have to wait for: in inlined functions, for all that was
+            before the call.
     """
 
-    def __init__(self, graph_def: Any, leaves: Mapping[str, Callable[[], Any]]) -> None:
+    def __init__(
+        self, graph_def: Any, leaves: Mapping[str, Callable[[], Any]], *, in_order: bool = True
+    ) -> None:
+        self._in_order = in_order
         self._nodes = {node.name: node for node in graph_def.node}
         self._places = {name: place for place, name in enumerate(self._nodes)}
         self._graph_def = graph_def
@@ -76,6 +81,8 @@ class Replay:
             found.add(name)
             for source in self._nodes[name].input:
                 node = base_name(source)
+                if source.startswith("^") and not self._in_order:
+                    continue
                 if not self._is_there(source) and node not in self._operations:
                     waiting.append(node)
         return dict.fromkeys(sorted(found, key=self._places.__getitem__))
@@ -89,7 +96,8 @@ class Replay:
     def _is_dropped(self, source: str, names: Mapping[str, None]) -> bool:
         """Whether an input is an order that does not matter, since what comes first is given."""
         node = base_name(source)
-        return source.startswith("^") and node not in names and node not in self._operations
+        is_waited_for = node in names or node in self._operations
+        return source.startswith("^") and not (self._in_order and is_waited_for)
 
     def _given(self, source: str) -> Any:
         import tensorflow as tf

@@ -68,7 +68,7 @@ class IntegerGraph(tf.Module):  # type: ignore[misc]  # TensorFlow is not typed
         graph, products, plan = self._held.graph, self._held.products, self._held.plan
         replay = graph.replay(inputs)
         behind = {product.inner: name for name, product in plan.items() if product.inner is not None}
-        quantized: dict[str, Quantized] = {}
+        quantized: dict[tuple[str, int], Quantized] = {}
         shapes: dict[str, Any] = {}
         for name, product in products.items():
             if name not in plan:
@@ -84,7 +84,7 @@ class IntegerGraph(tf.Module):  # type: ignore[misc]  # TensorFlow is not typed
                 _set(replay, product, self._multiply(replay, name, values), shapes)
         return {name: replay.tensor(tensor) for name, tensor in graph.outputs.items()}
 
-    def _feed_forward(self, replay: Replay, outer: str, quantized: dict[str, Quantized]) -> Any:
+    def _feed_forward(self, replay: Replay, outer: str, quantized: dict[tuple[str, int], Quantized]) -> Any:
         """Computes both products of a feed-forward layer, a group of inner channels at a time."""
         plan = self._held.plan
         inner = str(plan[outer].inner)
@@ -94,15 +94,16 @@ class IntegerGraph(tf.Module):  # type: ignore[misc]  # TensorFlow is not typed
             total = self._multiply(replay, outer, hidden, rows=group.channels, residual=total)
         return total
 
-    def _quantized(self, replay: Replay, name: str, quantized: dict[str, Quantized]) -> Quantized:
+    def _quantized(self, replay: Replay, name: str, quantized: dict[tuple[str, int], Quantized]) -> Quantized:
         """Rounds the input of a product, once for all products of it: these share scale and smoothing."""
-        root, product = self._held.products[name].root, self._held.plan[name]
-        if root not in quantized:
-            flat = tf.reshape(replay.tensor(root), [-1, len(product.kernel)])
+        entering, product = self._held.products[name].entering, self._held.plan[name]
+        if entering not in quantized:
+            root, width = entering
+            flat = tf.reshape(replay.tensor(root), [-1, width])
             if product.smoothing is not None:
                 flat *= tf.constant(product.smoothing)
-            quantized[root] = quantize(flat, product.largest)
-        return quantized[root]
+            quantized[entering] = quantize(flat, product.largest)
+        return quantized[entering]
 
     def _multiply(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.inference.encoder import Encoder
 from model_bundle.layers import BundleEmbedding, ScalarMix
+from model_bundle.layers.graph import BundleGraph
 from model_bundle.layers.keras_setup import keras, tf
 from tests.support.models.tiny import DIM
 
@@ -253,3 +255,12 @@ def test_imported_graphs_stay_frozen(text_bundle: Path) -> None:
         BundleEmbedding(text_bundle, trainable=True)
     with pytest.raises(ValueError, match="tokenizes itself"):
         BundleEmbedding(text_bundle, max_tokens=4)
+
+
+def test_modules_of_a_sentence_model_are_trained_with_its_vector_alone() -> None:
+    outputs = {"states_1": SimpleNamespace(layer="1"), "sentence_embedding": SimpleNamespace(layer=None)}
+    graph: Any = object.__new__(BundleGraph)
+    graph.manifest = SimpleNamespace(family="bert", default_output="sentence_embedding", outputs=outputs)
+    kernel = SimpleNamespace(name="sentence/0/kernel", trainable=True)
+    assert graph.trains(kernel, ["sentence_embedding"])
+    assert not graph.trains(kernel, ["states_1"])

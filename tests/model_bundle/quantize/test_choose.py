@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_bundle.builders.graphs.int8_plan import ChannelGroup
 from model_bundle.quantize.choose import choose_product, split_channels
 from model_bundle.quantize.observed import Observed
 from model_bundle.quantize.quality import compare, nearest, rank_correlation
@@ -91,3 +92,30 @@ def test_a_vector_of_nan_is_never_good_enough() -> None:
     broken = vectors.copy()
     broken[2] = np.nan
     assert compare(broken, vectors, vectors, vectors).min_cosine == -1.0
+
+
+@pytest.mark.parametrize("inner", [None, "inner"])
+def test_channels_that_were_always_zero_keep_a_range(inner: str | None) -> None:
+    """A bag of words: the words of other texts were never seen."""
+    random = np.random.default_rng(2)
+    kernel = random.normal(size=(256, 64)).astype(np.float32)
+    kernel[:, :4] *= 30  # smoothing has something to gain
+    rows = (random.random((300, 256)) < 0.1).astype(np.float32) * random.uniform(0.1, 2, 256).astype(
+        np.float32
+    )
+    rows[:, 128:] = 0
+    observed = Observed(256)
+    observed.add(rows, 300)
+    product = choose_product(kernel, observed, inner=inner)
+    assert product.error < 1e-3
+    others = np.roll(rows, 128, axis=1)
+    groups = product.groups or (ChannelGroup(np.arange(256), product.largest),)
+    found = np.zeros((len(rows), 64))
+    for group in groups:
+        values = others[:, group.channels]
+        if product.smoothing is not None:
+            values = values * product.smoothing[group.channels]
+        found += np.clip(values, -group.largest, group.largest) @ product.kernel[group.channels]
+    expected = others @ kernel
+    # Clipped a little at most, where a channel is wider than most.
+    assert ((found - expected) ** 2).sum() < 0.05 * (expected**2).sum()

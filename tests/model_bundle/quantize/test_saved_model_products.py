@@ -13,6 +13,7 @@ from model_bundle.quantize.choose import choose_product
 from model_bundle.quantize.observed import Observed
 from model_bundle.quantize.saved_model.einsum import as_product
 from model_bundle.quantize.saved_model.graph import ModelGraph
+from model_bundle.quantize.saved_model.model import QuantizableSavedModel
 from model_bundle.quantize.saved_model.products import Product, find_products
 from model_bundle.quantize.saved_model.rewrite import IntegerGraph
 from tests.support.models.encoder_forms import FORMS, Form, make_encoder, traced
@@ -171,3 +172,44 @@ def test_an_equation_taken_for_a_product_is_one(equation: str) -> None:
 )
 def test_other_equations_are_not(equation: str) -> None:
     assert as_product(equation) is None
+
+
+def test_rows_of_other_lengths_are_rounded_apart_and_zeros_not_at_all(kernel: Any) -> None:
+    wide = tf.Variable(np.random.default_rng(3).normal(size=(128, 64)).astype(np.float32))
+
+    def call(x: Any) -> dict[str, Any]:
+        pairs = tf.matmul(tf.reshape(x, [-1, 128]), wide)
+        return {"each": tf.matmul(x, kernel), "pairs": pairs, "none": tf.matmul(x * 0.0, wide[64:])}
+
+    spec = tf.TensorSpec([None, 64], tf.float32, name="x")
+    concrete = tf.function(call, autograph=False).get_concrete_function(x=spec)
+    graph = ModelGraph(concrete)
+    products = find_products(graph)
+    assert len({product.root for product in products.values()}) == 2
+    x = np.random.default_rng(4).normal(size=(6, 64)).astype(np.float32)
+    observed = {}
+    for name, product in products.items():
+        inputs = Observed(len(product.kernel))
+        inputs.add(x.reshape(-1, len(product.kernel)) * (product.root == "x:0"), 100)
+        observed[name] = inputs
+    model = object.__new__(QuantizableSavedModel)
+    model._products = products
+    plan = model.plan(observed, 127)
+    assert sorted(len(planned.kernel) for planned in plan.values()) == [64, 128]  # not what sees zeros
+    integer = IntegerGraph(graph, products, plan, narrow=False)
+    found = tf.function(lambda x: integer.call({"x": x}), autograph=False)(tf.constant(x))
+    for name, expected in concrete(x=tf.constant(x)).items():
+        np.testing.assert_allclose(found[name], expected, atol=0.5)
+        assert (name == "none") == bool(np.all(found[name] == expected))
+
+
+def test_what_waits_for_a_branch_is_no_part_of_it(kernel: Any) -> None:
+    other = tf.Variable(np.random.default_rng(5).normal(size=(64, 64)).astype(np.float32))
+
+    def call(x: Any) -> dict[str, Any]:
+        branch = tf.cond(tf.shape(x)[0] > 5, lambda: tf.matmul(x, other), lambda: tf.matmul(x, kernel))
+        x = x + tf.matmul(x, kernel)
+        return {"out": tf.matmul(x * 0.5 + branch, other)}
+
+    first, second = products_of(call).values()  # those inside of branches stay as they are
+    np.testing.assert_allclose([first.kernel, second.kernel], [kernel.numpy(), other.numpy()])

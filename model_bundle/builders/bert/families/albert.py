@@ -9,6 +9,8 @@ from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.builders.known_settings import ABSOLUTE, DROPOUT, SIZES, encoder_settings
 from model_bundle.errors import SourceError
 
+# Layers in a group; published models have one.
+_MOST_INNER = 16
 _GOOGLE_LAYER = {
     "attention_1/self/query": "attention/query",
     "attention_1/self/key": "attention/key",
@@ -28,14 +30,14 @@ _LAYER = {
 
 
 def _read(settings: Settings) -> BertConfig:
-    num_layers = settings.size("num_hidden_layers")
+    num_layers = settings.layers("num_hidden_layers")
     num_groups = settings.size("num_hidden_groups", 1)
     if num_groups > num_layers:
         raise SourceError(
             f"{settings.where}: 'num_hidden_groups' is {num_groups}; expected at most {num_layers}, the "
             "number of layers."
         )
-    inner = range(settings.size("inner_group_num", 1))
+    inner = range(settings.size("inner_group_num", 1, most=_MOST_INNER))
     # Source: AlbertTransformer of transformers; the same division there.
     groups = [int(layer / (num_layers / num_groups)) for layer in range(num_layers)]
     return BertConfig(

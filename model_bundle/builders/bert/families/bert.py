@@ -60,7 +60,7 @@ def _bert(settings: Settings) -> BertConfig:
     roberta = settings.kind in _ROBERTA
     pad_id = settings.pad_id(1 if roberta else 0)
     return BertConfig(
-        num_layers=settings.size("num_hidden_layers"),
+        num_layers=settings.layers("num_hidden_layers"),
         num_heads=settings.size("num_attention_heads"),
         dim=settings.size("hidden_size"),
         inner_dim=settings.size("intermediate_size"),
@@ -77,7 +77,7 @@ def _bert(settings: Settings) -> BertConfig:
 
 def _distilbert(settings: Settings) -> BertConfig:
     return BertConfig(
-        num_layers=settings.size("n_layers"),
+        num_layers=settings.layers("n_layers"),
         num_heads=settings.size("n_heads"),
         dim=settings.size("dim"),
         inner_dim=settings.size("hidden_dim"),

@@ -14,6 +14,8 @@ from model_bundle.errors import SourceError
 
 _TERMS = ("c2p", "p2c")
 _NORMS = {"none": False, "layer_norm": True}
+# A table of all distances is part of the graph, once per layer.
+_MOST_POSITIONS = 2**17
 
 
 def _graph() -> Any:
@@ -34,14 +36,20 @@ def _read(settings: Settings) -> DebertaConfig:
         if value not in (None, expected) or isinstance(value, bool):
             raise SourceError(f"{settings.where} sets {key!r} to {value!r}; only {expected} can be built.")
     terms, is_relative = _terms(settings), settings.flag("relative_attention", False)
-    max_positions = settings.size("max_position_embeddings", 512)
+    max_positions = settings.size("max_position_embeddings", 512, most=_MOST_POSITIONS)
     max_relative = _positive(settings, "max_relative_positions", max_positions)
     num_buckets = _positive(settings, "position_buckets", 0)
+    near = num_buckets // 2  # distances of a bucket each; those beyond share by their logarithm
+    if is_relative and num_buckets and near < max_positions - 1 and not 1 <= near < max_relative - 1:
+        raise SourceError(
+            f"{settings.where}: 'position_buckets' is {num_buckets} with distances up to {max_relative - 1}; "
+            f"expected 2 to {2 * max_relative - 3}: others give far distances no bucket."
+        )
     conv_width = _positive(settings, "conv_kernel_size", 0)
     if conv_width and conv_width % 2 == 0:
         raise SourceError(f"{settings.where}: 'conv_kernel_size' is {conv_width}; expected an odd number.")
     return DebertaConfig(
-        num_layers=settings.size("num_hidden_layers", 24),
+        num_layers=settings.layers("num_hidden_layers", 24),
         num_heads=num_heads,
         dim=dim,
         inner_dim=settings.size("intermediate_size", 6144),
@@ -86,7 +94,7 @@ def _terms(settings: Settings) -> set[str]:
     """Reads which scores of positions are added, from a list or a string with bars."""
     stated = settings.content.get("pos_att_type") or []
     named = [part.strip() for part in stated.lower().split("|")] if isinstance(stated, str) else stated
-    if not isinstance(named, list) or not set(named) <= set(_TERMS) or len(set(named)) < len(named):
+    if not isinstance(named, list) or sorted(map(str, named)) not in (["c2p"], ["p2c"], ["c2p", "p2c"], []):
         raise SourceError(
             f"{settings.where}: 'pos_att_type' is {stated!r}; expected each of {', '.join(_TERMS)} once."
         )

@@ -13,7 +13,7 @@ def _read(settings: Settings) -> BertConfig:
     dim = settings.size("hidden_size")
     embedding_dim = settings.size("embedding_size")
     return BertConfig(
-        num_layers=settings.size("num_hidden_layers"),
+        num_layers=settings.layers("num_hidden_layers"),
         num_heads=settings.size("num_attention_heads"),
         dim=dim,
         inner_dim=settings.size("intermediate_size"),

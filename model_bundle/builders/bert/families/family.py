@@ -12,6 +12,11 @@ from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.builders.known_settings import KnownSettings
 from model_bundle.errors import SourceError
 
+# Published encoders have at most 48 layers; a graph of as many as this could still be built.
+_MOST_LAYERS = 1000
+# No vocabulary, width or table is as large. What is larger is refused before anything is made in its size.
+_MOST = 2**24
+
 # gelu_python is the exact form; gelu_fast is the tanh form with its constant written out.
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -37,18 +42,22 @@ class Settings:
     has_pooler: bool
     where: str
 
-    def size(self, key: str, default: int | None = None, least: int = 1) -> int:
+    def size(self, key: str, default: int | None = None, least: int = 1, most: int = _MOST) -> int:
         """Returns a whole number.
 
         Raises:
-            SourceError: it is missing without a default, no whole number, or less than ``least``.
+            SourceError: it is missing without a default, no whole number, or not from ``least`` to ``most``.
         """
         value = self.content.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise SourceError(
-                f"{self.where}: {key!r} is {value!r}; expected a whole number of at least {least}."
+                f"{self.where}: {key!r} is {value!r}; expected a whole number from {least} to {most}."
             )
         return value
+
+    def layers(self, key: str, default: int | None = None) -> int:
+        """Returns a number of layers. See ``size``."""
+        return self.size(key, default, most=_MOST_LAYERS)
 
     def number(self, key: str, default: float) -> float:
         """Returns a number above 0.

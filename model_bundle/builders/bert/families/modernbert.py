@@ -41,7 +41,8 @@ def _read(settings: Settings) -> ModernBertConfig:
         num_types=0,
         norm_epsilon=settings.number("norm_eps", 1e-5),
         activation=settings.activation("hidden_activation", "gelu"),
-        pad_id=settings.pad_id(50283),
+        # It fills batches and is masked; the default of transformers is beyond a small vocabulary.
+        pad_id=settings.pad_id(0),
         has_pooler=settings.has_pooler,
         pooler_activation=settings.activation("classifier_activation", "gelu"),
         global_layers=global_layers,
@@ -58,13 +59,13 @@ def _read(settings: Settings) -> ModernBertConfig:
 
 def _global_layers(settings: Settings) -> tuple[bool, ...]:
     """Reads which layers are global: named one by one, else every so many, the first included."""
-    num_layers = settings.size("num_hidden_layers", 22)
+    num_layers = settings.layers("num_hidden_layers", 22)
     every = settings.size("global_attn_every_n_layers", 3)
     by_number = tuple(index % every == 0 for index in range(num_layers))
     named = settings.content.get("layer_types")
     if named is None:
         return by_number
-    if not isinstance(named, list) or len(named) != num_layers or not set(named) <= set(_KINDS):
+    if not isinstance(named, list) or len(named) != num_layers or not {*map(str, named)} <= set(_KINDS):
         raise SourceError(
             f"{settings.where}: 'layer_types' is {named!r}; expected {num_layers} names out of "
             f"{', '.join(_KINDS)}."
@@ -84,11 +85,11 @@ def _theta(settings: Settings, kind: str) -> float:
     if flat is None and kind == "sliding_attention" and _THETAS[kind] in settings.content:
         flat = settings.content.get("global_rope_theta")  # null means the same as in global layers
     by_kind = settings.content.get("rope_parameters") or {}
-    if not isinstance(by_kind, dict) or not set(by_kind) <= set(_KINDS):
+    stated = (by_kind.get(kind) or {}) if isinstance(by_kind, dict) else None
+    if not isinstance(stated, dict) or not set(by_kind) <= set(_KINDS):
         raise SourceError(
             f"{settings.where}: 'rope_parameters' is {by_kind!r}; expected {' and '.join(_KINDS)}."
         )
-    stated = by_kind.get(kind) or {}
     unknown = {key: value for key, value in stated.items() if key not in ("rope_theta", "rope_type")}
     if unknown or stated.get("rope_type", "default") != "default":
         raise SourceError(

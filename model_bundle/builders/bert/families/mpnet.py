@@ -24,7 +24,7 @@ def _graph() -> Any:
 
 def _read(settings: Settings) -> BertConfig:
     return BertConfig(
-        num_layers=settings.size("num_hidden_layers"),
+        num_layers=settings.layers("num_hidden_layers"),
         num_heads=settings.size("num_attention_heads"),
         dim=settings.size("hidden_size"),
         inner_dim=settings.size("intermediate_size"),

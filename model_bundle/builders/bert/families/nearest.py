@@ -54,7 +54,7 @@ def nearest(config: dict[str, Any], families: Sequence[Family]) -> str:
     For a model type that nobody has compared, that is the family with the most settings in common, and the
     settings that it does not have.
     """
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     if kind in LACKING:
         near, lacking = LACKING[kind]
         family = next(each for each in families if near in each.model_types)

@@ -16,6 +16,8 @@ from model_bundle.builders.graphs.bert_config import BertConfig
 from model_bundle.errors import SourceError
 
 FAMILIES = (BERT, DISTILBERT, ROBERTA, MPNET, ELECTRA, ALBERT, MODERNBERT, DEBERTA_V2, DEBERTA)
+# Two special ones and a word.
+MIN_TOKENS = 3
 _BY_TYPE = {kind: family for family in FAMILIES for kind in family.model_types}
 _BY_CLASS = {begin: kind for family in FAMILIES for begin, kind in family.classes.items()}
 
@@ -35,20 +37,21 @@ def model_type(config: dict[str, Any], where: str) -> str:
     Raises:
         SourceError: it is not supported, or not stated.
     """
-    architecture = str((config.get("architectures") or [""])[0])
+    named = config.get("architectures") or [""]
+    architecture = str(named[0]) if isinstance(named, list) else ""
     guesses = (kind for begin, kind in _BY_CLASS.items() if architecture.startswith(begin))
     kind = config.get("model_type") or next(guesses, None)
     if kind is None:
         raise SourceError(
             f'{where} does not state its architecture; add "model_type": one of {", ".join(_BY_TYPE)}.'
         )
-    if kind not in _BY_TYPE:
+    if (kind := str(kind)) not in _BY_TYPE:
         raise SourceError(
             f"{where} is a {kind!r} model; supported encoders are {', '.join(_BY_TYPE)}. "
             f"{nearest(config, FAMILIES)} Export other architectures as a TensorFlow SavedModel and build a "
             "bundle from that."
         )
-    return str(kind)
+    return kind
 
 
 def encoder_config(config: dict[str, Any], *, has_pooler: bool, where: str) -> BertConfig:
@@ -68,4 +71,13 @@ def encoder_config(config: dict[str, Any], *, has_pooler: bool, where: str) -> B
     built = family.read(Settings(config, kind, has_pooler, where))
     if built.dim % built.num_heads:
         raise SourceError(f"{where}: {built.num_heads} heads do not divide a hidden size of {built.dim}.")
+    if built.pad_id >= built.vocab_size:
+        raise SourceError(
+            f"{where}: 'pad_token_id' is {built.pad_id}; expected one of {built.vocab_size} words, from 0."
+        )
+    if built.max_text_positions < MIN_TOKENS:
+        raise SourceError(
+            f"{where}: 'max_position_embeddings' is {built.max_positions}, of which texts begin at "
+            f"{built.position_offset}; expected room for at least {MIN_TOKENS} tokens, special ones included."
+        )
     return built

@@ -87,7 +87,9 @@ def _buckets(distances: np.ndarray, num_buckets: int, max_relative: int) -> np.n
     """Returns near distances as they are and far ones by their logarithm."""
     half = num_buckets // 2
     far = np.where(np.abs(distances) < half, half - 1, np.abs(distances)).astype(np.float32)
-    share = _log(far / np.float32(half)) / _log(np.float32((max_relative - 1) / half))
+    if half >= max_relative - 1:  # no text is long enough for more
+        return distances
+    share = _log(np.maximum(far, half) / np.float32(half)) / _log(np.float32((max_relative - 1) / half))
     found = np.ceil(share * np.float32(half - 1)) + np.float32(half)
     return np.where(far <= half, distances, found * np.sign(distances)).astype(np.int64)
 

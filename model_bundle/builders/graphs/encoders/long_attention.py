@@ -16,12 +16,20 @@ MASKED = -1e9
 # Texts of more tokens are computed in blocks. Below, all scores at once are faster and no larger than the
 # states of the dense layers.
 MAX_AT_ONCE = 1024
-# The same where tokens see only near ones: blocks then save most of the products, too.
-MAX_NEAR_AT_ONCE = 384
+# The same where tokens see only near ones: blocks then save most of the products, too. See ``near_at_once``.
+_MAX_NEAR_AT_ONCE = 384
 # Queries per block of global attention: of 8,192 tokens and 12 heads, 100 MB of scores.
 _QUERIES = 256
 # Tokens per block of local attention, unless tokens see further.
 _LEAST_BLOCK = 64
+
+
+def near_at_once(reach: int) -> int:
+    """Returns up to how many tokens all scores are computed at once, where tokens see ``reach`` around them.
+
+    Blocks of that width would be no smaller than two of them.
+    """
+    return max(_MAX_NEAR_AT_ONCE, 2 * reach)
 
 
 def padding_bias(mask: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -16,11 +16,11 @@ import tensorflow as tf
 from model_bundle.builders.graphs.bert import ACTIVATIONS, BertEncoder
 from model_bundle.builders.graphs.encoders.long_attention import (
     MAX_AT_ONCE,
-    MAX_NEAR_AT_ONCE,
     attend,
     attend_any,
     attend_near,
     band_bias,
+    near_at_once,
     padding_bias,
 )
 from model_bundle.builders.graphs.encoders.modernbert_config import ModernBertConfig
@@ -108,10 +108,10 @@ class ModernBertEncoder(BertEncoder):
         size = config.dim // config.num_heads
         theta = config.global_theta if is_global else config.local_theta
         turn = turns(num_tokens, theta, size, 2 * config.num_heads)
-        if is_global:
+        if is_global or config.reach >= config.max_positions - 1:
             return _View(turn, padding_bias(mask, dtype), mask, None)
         # Longer texts are computed in blocks; nothing is as large as the square of their length.
-        bias = band_bias(mask[:, :MAX_NEAR_AT_ONCE], config.reach, dtype)
+        bias = band_bias(mask[:, : near_at_once(config.reach)], config.reach, dtype)
         return _View(turn, bias, mask, config.reach)
 
     def _layer_in(self, layer: str, flat: tf.Tensor, view: _View, dtype: tf.DType) -> tf.Tensor:
@@ -141,12 +141,13 @@ class ModernBertEncoder(BertEncoder):
 
     def _attend(self, query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, view: _View) -> tf.Tensor:
         reach, most = view.reach, self._config.max_positions
-        if most <= (MAX_AT_ONCE if reach is None else MAX_NEAR_AT_ONCE):
+        at_once = MAX_AT_ONCE if reach is None else near_at_once(reach)
+        if most <= at_once:
             return attend(query, key, value, view.bias)
         if reach is None:
             return attend_any(query, key, value, view.bias)
         return tf.cond(
-            tf.shape(query)[2] > MAX_NEAR_AT_ONCE,
+            tf.shape(query)[2] > at_once,
             lambda: attend_near(query, key, value, view.mask, reach),
             lambda: attend(query, key, value, view.bias),
         )

@@ -49,6 +49,8 @@ _KINDS = {
 }
 _WITHOUT_POOLER = ("distilbert", "electra")
 _WITHOUT_TYPES = ("distilbert", "mpnet")
+# Source: TFRobertaEmbeddings and its copies, whose positions begin after 1 whatever the configuration says.
+_PADDED_BY_1 = ("roberta", "xlm-roberta", "camembert")
 _WAY_OUT = (
     "Build from a SavedModel of the same model, which contains the whole graph: model.save(DIR) made one."
 )
@@ -100,6 +102,8 @@ class StandIn(tf.keras.layers.Layer):  # type: ignore[misc]  # Keras is not type
         reject_arguments(options, type(self).__name__)
         stated = settings if isinstance(settings, Mapping) else settings.to_dict()
         self.settings = {"model_type": self.kind, **stated}
+        if self.settings["model_type"] in _PADDED_BY_1:
+            self.settings["pad_token_id"] = 1
         self.encoder: Any = None
 
     @classmethod

@@ -165,6 +165,9 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("a\nb\n")
     refused(folder, "names 2 labels, the classifier has 3", labels=labels)
+    for number in (10**9, "many"):  # nothing is made in its size
+        edit_json(folder / "config.json", id2label=None, num_labels=number)
+        refused(folder, f"names {number} labels, the classifier has 3")
     labels.write_text("a\n\nb\n")
     refused(folder, "line 2 is empty", labels=labels)
     labels.write_text("a\nb\na\n")

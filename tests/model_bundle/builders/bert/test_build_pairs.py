@@ -68,6 +68,10 @@ def test_a_folder_that_sentence_transformers_saved(tmp_path: Path) -> None:
     )
     with pytest.raises(SourceError, match="chains Transformer, LogitScore; expected one Transformer"):
         read(folder)
+    for odd in ("5", "[1]"):
+        modules.write_text(odd)
+        with pytest.raises(SourceError, match="expected one Transformer"):
+            read(folder)
     modules.write_text(kept)
     edit_json(folder / "config_sentence_transformers.json", prompts={"query": "q: "})
     with pytest.raises(SourceError, match="has prompts"):

@@ -22,7 +22,13 @@ from tests.conftest import DATA_DIR
 from tests.support.models.bert_formats import copy_source, edit_json
 
 TOLERANCE = 1e-5
-GOLDENS = sorted((DATA_DIR / "encoders").glob("*.npz"))
+HUGE = 10**7
+# One of each architecture runs always; all together take some seconds.
+_ALWAYS = ("modernbert_mood_mean", "deberta_v3", "deberta1")
+GOLDENS = [
+    pytest.param(path, marks=() if path.stem in _ALWAYS else pytest.mark.slow, id=path.stem)
+    for path in sorted((DATA_DIR / "encoders").glob("*.npz"))
+]
 
 
 @cache
@@ -72,7 +78,7 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.asarray((one * other).sum(axis=-1) / lengths)
 
 
-@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", GOLDENS)
 def test_states_of_every_layer_equal_pytorch(path: Path) -> None:
     arrays = golden(path)
     encoder, mask = encoder_of(arrays), arrays["mask"]
@@ -92,6 +98,7 @@ def test_states_of_every_layer_equal_pytorch(path: Path) -> None:
     assert cosines((narrow[-1] * weight).sum(axis=1), (states[-1] * weight).sum(axis=1)).min() >= 0.999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["modernbert_plain", "deberta_v3", "deberta_conv"])
 def test_a_text_does_not_depend_on_its_batch(name: str) -> None:
     arrays = golden(DATA_DIR / "encoders" / f"{name}.npz")
@@ -108,12 +115,21 @@ def test_a_text_does_not_depend_on_its_batch(name: str) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["modernbert_long", "deberta_long"])
 def test_long_texts_equal_pytorch(name: str) -> None:
     arrays = golden(DATA_DIR / "encoders" / f"{name}.npz")
     kept = arrays["long_tokens"]
     states = run(encoder_of(arrays), arrays["long_ids"], arrays["long_mask"])[:, :, kept]
     assert_near(states, arrays["long_states"], arrays["long_mask"][:, kept])
+
+
+def test_a_window_as_wide_as_the_texts_costs_no_more_than_they_do() -> None:
+    arrays = golden(DATA_DIR / "encoders" / "modernbert_long.npz")
+    ids, mask = arrays["long_ids"][2:, :385], arrays["long_mask"][2:, :385]
+    at_once = run(encoder_of(arrays, local_attention=2 * 400), ids, mask)
+    # Blocks of this width would be of five million tokens.
+    assert_near(run(encoder_of(arrays, local_attention=HUGE), ids, mask), at_once, mask)
 
 
 @pytest.mark.parametrize("name", ["modernbert", "deberta"])

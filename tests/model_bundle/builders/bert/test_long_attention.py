@@ -21,6 +21,7 @@ from model_bundle.builders.graphs.encoders.long_attention import (
     padding_bias,
 )
 from model_bundle.runtime.freeze.freeze import freeze
+from model_bundle.runtime.memory import AT_ONCE_TOKENS, BLOCKS_SAVE
 
 
 def parts(num_texts: int, tokens: int, heads: int = 2, size: int = 4) -> tuple[tf.Tensor, ...]:
@@ -89,6 +90,7 @@ def long_encoder() -> Any:
     return run, run.get_concrete_function(ids=spec[0], mask=spec[1])
 
 
+@pytest.mark.slow
 def test_memory_of_long_texts_grows_with_their_length() -> None:
     run, _ = long_encoder()
     tokens = 2 * MAX_AT_ONCE
@@ -110,3 +112,8 @@ def test_both_branches_survive_freezing_and_two_frozen_graphs_do_not_meet() -> N
         for each in frozen:
             found = each.call({"ids": ids, "mask": mask})["states"].numpy()[:, : length - 2]
             np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_guard_of_memory_knows_from_where_on_blocks_save_how_much() -> None:
+    assert AT_ONCE_TOKENS == MAX_AT_ONCE
+    assert BLOCKS_SAVE * long_attention._QUERIES >= MAX_AT_ONCE

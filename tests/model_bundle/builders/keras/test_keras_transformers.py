@@ -121,6 +121,13 @@ def computed(layer: Any, given: dict[str, np.ndarray], above: dict[str, np.ndarr
     return np.asarray(np.tanh(mean @ above["0"] + above["1"]))
 
 
+def test_positions_of_roberta_begin_behind_1_whatever_its_configuration_says() -> None:
+    # As in the classes of TensorFlow; those of PyTorch begin behind the padding's id.
+    for name in ("TFRobertaModel", "TFXLMRobertaModel", "TFCamembertMainLayer"):
+        assert stand_ins()[name]({"pad_token_id": 0}).settings["pad_token_id"] == 1
+    assert stand_ins()["TFBertModel"]({"pad_token_id": 0}).settings["pad_token_id"] == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_files_give_what_they_gave(
