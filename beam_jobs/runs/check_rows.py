@@ -126,8 +126,8 @@ def find_duplicates(run: FinishedRun, memory_limit: str = MEMORY_LIMIT) -> Dupli
         num_duplicates, examples = _one(
             connection,
             f"""
-            SELECT count(*), min(doc_id, 3) FROM (
-                SELECT doc_id FROM (
+            SELECT count(*), min(doc_id, {_SHOWN_IDS}) FROM (
+                SELECT DISTINCT doc_id FROM (
                     SELECT doc_id, ({place}) AS place, 0 AS kind FROM rows
                     UNION ALL SELECT doc_id, NULL, 1 FROM dead
                 ) GROUP BY doc_id, place, kind HAVING count(*) > 1

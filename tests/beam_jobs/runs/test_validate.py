@@ -155,6 +155,10 @@ def test_windows_and_words_of_one_document_are_no_duplicates(tmp_path: Path) -> 
     assert validate(make_run(tmp_path, "run", [shard]))[0] == 0
     found = find_duplicates(find_run(str(make_run(tmp_path, "two", [shard | {"window_index": [1, 1, 0]}]))))
     assert (found.num_duplicates, found.examples, found.num_documents) == (1, ("a",), 2)
+    twice = shard | {"ids": ["a", "a", "a"], "window_index": [0, 0, 0]}
+    both = twice | {"window_index": [0, 1, 1]}
+    found = find_duplicates(find_run(str(make_run(tmp_path, "ids", [twice, both]))))
+    assert (found.num_duplicates, found.examples) == (1, ("a",))  # one id, however many of its windows
 
 
 @pytest.mark.slow

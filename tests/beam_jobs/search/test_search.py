@@ -357,3 +357,12 @@ def test_nearest_equals_a_plain_search(
         assert len({neighbour.doc_id for neighbour in own}) == len(own)
         for neighbour in own:
             assert best[neighbour.doc_id] == pytest.approx(neighbour.similarity, abs=1e-5)
+
+
+def test_many_near_rows_of_one_id_leave_others_their_place(tmp_path: Path) -> None:
+    ids = [name for number in range(20) for name in ("a", f"d{number}")]
+    angles = np.array([0.001 * at if name == "a" else 0.1 + 0.01 * at for at, name in enumerate(ids)])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    run = find_run(str(make_run(tmp_path, "run", [{"ids": ids, "vectors": vectors, "group": 40}])))
+    (own,) = nearest(run, np.array([[1, 0]], np.float32), 3, column="embedding")
+    assert [neighbour.doc_id for neighbour in own] == ["a", "d0", "d1"]

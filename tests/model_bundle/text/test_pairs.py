@@ -7,7 +7,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -80,7 +80,8 @@ def test_a_template_with_the_second_text_first_is_refused(tmp_path: Path) -> Non
 
 
 @settings(max_examples=examples(45), deadline=None)
-@given(first=TEXTS, second=TEXTS, max_tokens=st.integers(9, 30), overlap=st.integers(0, 4))
+@given(first=TEXTS, second=TEXTS, max_tokens=st.integers(10, 30), overlap=st.integers(0, 4))
+@example(first="the the the the", second="cat", max_tokens=9, overlap=3)
 @pytest.mark.parametrize("name", FILES)
 def test_windows_begin_with_the_first_text_and_cover_the_second(
     name: str, first: str, second: str, max_tokens: int, overlap: int
