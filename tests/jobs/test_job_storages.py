@@ -121,7 +121,7 @@ def test_a_night_after_another_is_that_of_a_local_disk(place: str, tmp_path: Pat
     }
     command(runs, f"{place}/out", "validate")
     assert command(report, f"{place}/out").strip() == f"{place}/out/two/report.html"
-    found = command(search, f"{place}/out", "--query", "another text")
+    found = command(search, f"{place}/out", "--query", "another text", "--prompt_text", "")
     assert "030" in found
     command(runs, f"{place}/out", "delete", "--keep", "1", "--yes")
     assert not [e for e in filesystem.list_remote(f"{place}/out/") if "/one/" in e.path]

@@ -288,4 +288,4 @@ def test_the_command_builds_verifies_and_describes_a_classifier(
     assert "classify (bert)" in page
     assert "softmax of the output" in page
     assert main(["build", "bert", source, "--labels", "x", "--output", str(tmp_path / "c")]) == 2
-    assert "have no effect without --task classify. Add it" in capsys.readouterr().err
+    assert "--labels has no effect without --task classify or pairs. Add it" in capsys.readouterr().err
