@@ -29,7 +29,7 @@ _DOCUMENTS = 256
 
 
 def run(flags: argparse.Namespace, work: Path) -> None:
-    """Makes each family with random weights, measures all in turns, and publishes."""
+    """Builds each family with random weights, measures all in turns, and publishes."""
     check_names(_PEERS, flags.peers_python)
     corpus = read_corpus(flags.corpus)
     corpus = corpus.repeated(min(_DOCUMENTS, flags.documents))
@@ -57,7 +57,7 @@ def run(flags: argparse.Namespace, work: Path) -> None:
 
 
 def _model(family: str, tokenizer: Path, work: Path, peers_python: Path) -> Model:
-    """Makes a sentence-transformers folder and its bundle."""
+    """Builds a sentence-transformers folder and its bundle."""
     folder, bundle = work / family, work / f"{family}_bundle"
     make = [str(peers_python), "-m", "benchmarks.systems.random_family", family, str(tokenizer), str(folder)]
     run_timed(make, work / f"{family}_make.log")

@@ -122,7 +122,7 @@ def examples(pad_id: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def randomize(model: Any) -> None:
-    """Gives every weight random values, large enough that each shows."""
+    """Assigns random values to every weight, large enough that each shows."""
     for weight in model.weights:
         scale = weight.name.endswith("gamma:0")
         weight.assign(RANDOM.normal(1.0 if scale else 0.0, 0.2, weight.shape))

@@ -122,7 +122,7 @@ class LanceStore:
         return {key: [column[at] for column in columns] for at, key in enumerate(keys)}
 
     def close(self) -> None:
-        """Gives up the lock."""
+        """Releases the lock."""
         if self._lock is not None:
             os.close(self._lock)
 

@@ -168,7 +168,7 @@ def _check(graph_def: Any, large: set[str]) -> None:
 
 
 def _register_functions(graph_def: Any) -> None:
-    """Makes the branches and loop bodies that the optimiser wrote known to TensorFlow, by names of their own.
+    """Registers the branches and loop bodies that the optimiser wrote, by names of their own.
 
     The optimiser keeps names where it changes functions, and the unchanged ones are known.
     """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from model_bundle.builders.bert.families.bert import BERT_EMBEDDINGS, bert_graph
+from dataclasses import replace
+
+from model_bundle.builders.bert.families.bert import BERT_EMBEDDINGS, bert_graph, read_bert
 from model_bundle.builders.bert.families.family import Family, Settings
 from model_bundle.builders.bert.weight_names import NamedPart, WeightNames
 from model_bundle.builders.graphs.bert_config import BertConfig
@@ -40,18 +42,9 @@ def _read(settings: Settings) -> BertConfig:
     inner = range(settings.size("inner_group_num", 1, most=_MOST_INNER))
     # Source: AlbertTransformer of transformers; the same division there.
     groups = [int(layer / (num_layers / num_groups)) for layer in range(num_layers)]
-    return BertConfig(
-        num_layers=num_layers,
-        num_heads=settings.size("num_attention_heads"),
-        dim=settings.size("hidden_size"),
-        inner_dim=settings.size("intermediate_size"),
-        vocab_size=settings.size("vocab_size"),
-        max_positions=settings.size("max_position_embeddings"),
-        num_types=settings.size("type_vocab_size", 2, least=0),
-        norm_epsilon=settings.number("layer_norm_eps", 1e-12),
+    return replace(
+        read_bert(settings),
         activation=settings.activation("hidden_act", "gelu_new"),
-        pad_id=settings.pad_id(0),
-        has_pooler=settings.has_pooler,
         # The dense layer is there even if it changes no size.
         embedding_dim=settings.size("embedding_size"),
         shared_layers=tuple(tuple(f"group_{group}/layer_{index}" for index in inner) for group in groups),

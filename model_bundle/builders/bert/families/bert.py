@@ -56,7 +56,8 @@ def bert_graph() -> Any:
     return BertEncoder
 
 
-def _bert(settings: Settings) -> BertConfig:
+def read_bert(settings: Settings) -> BertConfig:
+    """Reads a configuration with BERT's settings, which most families have."""
     roberta = settings.kind in _ROBERTA
     pad_id = settings.pad_id(1 if roberta else 0)
     return BertConfig(
@@ -97,7 +98,7 @@ BERT = Family(
     model_types=("bert",),
     classes={"BertFor": "bert", "BertModel": "bert"},
     known=BERT_SETTINGS,
-    read=_bert,
+    read=read_bert,
     names=WeightNames((BERT_EMBEDDINGS, BERT_LAYERS)),
     graph=bert_graph,
     has_int8=True,
@@ -108,7 +109,7 @@ ROBERTA = Family(
     model_types=_ROBERTA,
     classes={"Roberta": "roberta", "XLMRoberta": "xlm-roberta", "Camembert": "camembert"},
     known=BERT_SETTINGS,
-    read=_bert,
+    read=read_bert,
     names=BERT.names,
     graph=bert_graph,
     has_int8=True,

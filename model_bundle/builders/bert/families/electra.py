@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from model_bundle.builders.bert.families.bert import BERT_EMBEDDINGS, BERT_LAYERS, bert_graph
+from dataclasses import replace
+
+from model_bundle.builders.bert.families.bert import BERT_EMBEDDINGS, BERT_LAYERS, bert_graph, read_bert
 from model_bundle.builders.bert.families.family import Family, Settings
 from model_bundle.builders.bert.weight_names import NamedPart, WeightNames
 from model_bundle.builders.graphs.bert_config import BertConfig
@@ -10,20 +12,10 @@ from model_bundle.builders.known_settings import ABSOLUTE, DROPOUT, SIZES, encod
 
 
 def _read(settings: Settings) -> BertConfig:
-    dim = settings.size("hidden_size")
+    config = read_bert(settings)
     embedding_dim = settings.size("embedding_size")
-    return BertConfig(
-        num_layers=settings.layers("num_hidden_layers"),
-        num_heads=settings.size("num_attention_heads"),
-        dim=dim,
-        inner_dim=settings.size("intermediate_size"),
-        vocab_size=settings.size("vocab_size"),
-        max_positions=settings.size("max_position_embeddings"),
-        num_types=settings.size("type_vocab_size", 2, least=0),
-        norm_epsilon=settings.number("layer_norm_eps", 1e-12),
-        activation=settings.activation("hidden_act", "gelu"),
-        pad_id=settings.pad_id(0),
-        embedding_dim=0 if embedding_dim == dim else embedding_dim,
+    return replace(
+        config, has_pooler=False, embedding_dim=0 if embedding_dim == config.dim else embedding_dim
     )
 
 

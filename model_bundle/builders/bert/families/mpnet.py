@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from model_bundle.builders.bert.families.bert import BERT_EMBEDDINGS
+from model_bundle.builders.bert.families.bert import BERT_EMBEDDINGS, read_bert
 from model_bundle.builders.bert.families.family import Family, Settings
 from model_bundle.builders.bert.weight_names import NamedPart, WeightNames
 from model_bundle.builders.graphs.bert_config import BertConfig
@@ -23,19 +24,11 @@ def _graph() -> Any:
 
 
 def _read(settings: Settings) -> BertConfig:
-    return BertConfig(
-        num_layers=settings.layers("num_hidden_layers"),
-        num_heads=settings.size("num_attention_heads"),
-        dim=settings.size("hidden_size"),
-        inner_dim=settings.size("intermediate_size"),
-        vocab_size=settings.size("vocab_size"),
-        max_positions=settings.size("max_position_embeddings"),
+    return replace(
+        read_bert(settings),
         num_types=0,
-        norm_epsilon=settings.number("layer_norm_eps", 1e-12),
-        activation=settings.activation("hidden_act", "gelu"),
         position_offset=_PAD_ID + 1,
         pad_id=_PAD_ID,
-        has_pooler=settings.has_pooler,
         relative_buckets=_BUCKETS,
     )
 

@@ -34,7 +34,7 @@ class MPNetEncoder(BertEncoder):
 
 
 def _folded(heads: tf.Tensor) -> tf.Tensor:
-    """Makes every head a text of its own: TensorFlow fuses a bias only if it is the same for all heads."""
+    """Reshapes every head into a text of its own: a bias is fused only if it is the same for all heads."""
     shape = tf.shape(heads)
     last = heads.shape[-1] or shape[3]
     return tf.reshape(heads, tf.stack([shape[0] * shape[1], 1, shape[2], last]))

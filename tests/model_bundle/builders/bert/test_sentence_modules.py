@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from model_bundle.builders.bert.build import BertSource, build_encoder_bundle
 from model_bundle.builders.bert.sentence_modules import ACTIVATIONS
 from model_bundle.builders.bert.source import BertOptions, read_bert_source
 from model_bundle.bundle.bundle import ModelBundle
 from model_bundle.bundle.describe import _pooling
+from model_bundle.bundle.manifest import TOKENIZER_FILE
 from model_bundle.bundle.specs import Pooling, Precision, Similarity
 from model_bundle.errors import SettingsError, SourceError
 from model_bundle.inference.encoder import Encoder
@@ -290,28 +292,8 @@ def test_a_layer_of_keras_takes_what_it_tokenized(bundle: ModelBundle) -> None:
 @pytest.mark.slow
 def test_such_a_bundle_can_be_quantized(bundle: ModelBundle, tmp_path: Path) -> None:
     random = np.random.default_rng(3)
-    words = [
-        "the",
-        "a",
-        "an",
-        "of",
-        "and",
-        "on",
-        "in",
-        "is",
-        "it",
-        "to",
-        "cat",
-        "sat",
-        "mat",
-        "one",
-        "two",
-        "three",
-        "words",
-        "sentence",
-        "long",
-        "many",
-    ]
+    tokenizer = Tokenizer.from_file(str(bundle.path / TOKENIZER_FILE))
+    words = sorted(word for word in tokenizer.get_vocab() if word.isalpha())
     texts = [" ".join(random.choice(words, 8)) for _ in range(40)]
     # That the float graph is what it was, sentence_embedding included, is checked on the way.
     quantized = quantize_bundle(bundle, texts, tmp_path / "int8", bounds=Bounds(0.5, 0.5))
