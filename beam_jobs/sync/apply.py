@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from beam_jobs.base.units import count
-from beam_jobs.errors import UsageError
+from beam_jobs.errors import JobError, UsageError
 from beam_jobs.store.dataset import row_files, run_schema, vector_columns
 from beam_jobs.store.finished_run import FinishedRun
 from beam_jobs.sync.documents import DocumentIds
@@ -45,16 +45,17 @@ def sync(run: FinishedRun, layout: Layout, store: Store, progress: Progress, *, 
 
     Raises:
         UsageError: the table cannot hold the run; nothing was written.
-        JobError: reading or writing failed; the same command continues.
+        JobError: reading or writing failed, and the same command continues; or others changed the table.
     """
     mark, target = store.read_mark(), marked(run)
+    ids = DocumentIds(run, layout.place)
     wanted = first_mark(run, layout.schema, layout.dimensions)
     if mark is not None:
         check_same_kind(mark, wanted, store.where)
         held = None if anew or mark.target is not None else mark.current
         if held is not None and held.sha256 == target.sha256:
+            _check_count(store, ids)
             return f"{store.where} holds the run {target.run_id} already; nothing was written."
-    ids = DocumentIds(run, layout.place)
     plan = make_plan(run, mark, store, ids, anew=anew)
     begun = (mark or wanted).begun(target, trusted=plan.trusted)
     progress.start(plan.reason, plan.num_rows)
@@ -65,10 +66,21 @@ def sync(run: FinishedRun, layout: Layout, store: Store, progress: Progress, *, 
         written = step.rows.num_rows if step.rows is not None else 0
         num_rows += written
         progress.add(written)
+    _check_count(store, ids)
     return (
         f"{store.where} holds the run {target.run_id}: {count(num_rows, 'row')} written ({plan.reason}), "
         f"{count(len(ids), 'document')} in all."
     )
+
+
+def _check_count(store: Store, ids: DocumentIds) -> None:
+    """Rejects a table from which others removed rows, or to which they added some: the mark cannot tell."""
+    num_rows = store.num_rows()
+    if num_rows != ids.num_rows:
+        raise JobError(
+            f"{store.where} has {count(num_rows, 'row')}, the run {ids.num_rows:,}: not only syncs "
+            "changed it. --everything writes all rows again, and removes those of other documents."
+        )
 
 
 def _with_last(plan: Plan) -> Iterator[tuple[Step, bool]]:

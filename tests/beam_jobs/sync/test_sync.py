@@ -93,6 +93,19 @@ def test_a_second_call_writes_nothing(target: Target, tmp_path: Path) -> None:
     assert target.state() == before
 
 
+def test_a_table_that_others_changed_is_not_called_the_run(target: Target, tmp_path: Path) -> None:
+    one = make_run(tmp_path, "a", shards(letters("abcdef")))
+    two = make_run(tmp_path, "b", shards(letters("abcdefg")))
+    bring(target, one)
+    target.run("delete c")
+    for run, there in ((one, "5 rows, the run 6"), (two, "6 rows, the run 7")):
+        code, out, err = call(run, *target.to)
+        assert (code, out) == (1, "")
+        assert there in err
+        assert "--everything" in err
+    bring(target, two, "--everything")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["delete", "add", "optimize"])
 def test_lancedb_ends_inside_a_batch(tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
